@@ -1,0 +1,88 @@
+"""The one settings model, and the rules that hold between its sections."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from voco_cli.settings.sections import (
+    Augment,
+    Cache,
+    Crops,
+    Data,
+    Health,
+    Model,
+    Objective,
+    Preprocess,
+    Run,
+    Train,
+)
+from voco_cli.settings.types import Section
+
+
+def _extent(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+class Settings(Section):
+    """Everything that a command does can be read off this model."""
+
+    recipe: str = Field("cvpr", description="named recipe or path of a YAML file that the other settings start from")
+    seed: NonNegativeInt = Field(0, description="seed of every random draw")
+    run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
+    data: Data = Field(default_factory=Data, description="which scans, and how they are fed")
+    preprocess: Preprocess = Field(default_factory=Preprocess, description="deterministic preprocessing")
+    cache: Cache = Field(default_factory=Cache, description="the store of preprocessed volumes")
+    crops: Crops = Field(default_factory=Crops, description="base crops and random crops")
+    augment: Augment = Field(default_factory=Augment, description="random changes of each crop")
+    model: Model = Field(default_factory=Model, description="encoder and projector")
+    objective: Objective = Field(default_factory=Objective, description="what is minimised")
+    train: Train = Field(default_factory=Train, description="optimizer, schedule, bookkeeping")
+    health: Health = Field(default_factory=Health, description="what counts as having learned")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        problems = [*self._crop_problems(), *self._model_problems(), *self._objective_problems()]
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _crop_problems(self) -> list[str]:
+        crops, problems = self.crops, []
+        region, volume = crops.region_vox, self.preprocess.resize_vox
+        if any(c > r for c, r in zip(crops.size, region, strict=True)):
+            problems.append(f"crops.size {_extent(crops.size)} is larger than the region {_extent(region)} of the grid")
+        if volume and any(r > v for r, v in zip(region, volume, strict=True)):
+            problems.append(
+                f"crops.grid {_extent(crops.grid)} of base crops {_extent(crops.base_size_vox)} spans "
+                f"{_extent(region)} voxels and does not fit into preprocess.resize_vox {_extent(volume)}"
+            )
+        if crops.base_size and crops.base_size != crops.size and crops.input_size is None:
+            problems.append("crops.base_size differs from crops.size, so crops.input_size must be given")
+        if self.augment.rotate_prob > 0 and crops.network_size_vox[0] != crops.network_size_vox[1]:
+            problems.append(
+                f"augment.rotate_prob above 0 needs crops that are square in the plane, not "
+                f"{_extent(crops.network_size_vox)}"
+            )
+        return problems
+
+    def _model_problems(self) -> list[str]:
+        problems = []
+        size = self.crops.network_size_vox
+        if self.model.backbone == "swinunetr":
+            if self.model.feature_size % 12:
+                problems.append(f"model.feature_size {self.model.feature_size} is not a multiple of 12 (swinunetr)")
+            if any(edge % 32 for edge in size):
+                problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
+        if self.model.backbone == "unet" and any(edge < 17 for edge in size):
+            problems.append(f"crops reach the network as {_extent(size)}; unet needs at least 17 voxels an edge")
+        return problems
+
+    def _objective_problems(self) -> list[str]:
+        objective, problems = self.objective, []
+        if objective.inter_weight > 0 and self.train.batch_size < 2:
+            problems.append("objective.inter_weight compares volumes of a step, so train.batch_size must be at least 2")
+        if objective.teacher == "none" and (objective.symmetric or objective.inter_weight > 0):
+            problems.append("objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none")
+        return problems
