@@ -84,5 +84,7 @@ class Settings(Section):
         if objective.inter_weight > 0 and self.train.batch_size < 2:
             problems.append("objective.inter_weight compares volumes of a step, so train.batch_size must be at least 2")
         if objective.teacher == "none" and (objective.symmetric or objective.inter_weight > 0):
-            problems.append("objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none")
+            problems.append(
+                "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none"
+            )
         return problems

@@ -52,7 +52,9 @@ class Preprocess(Section):
     foreground_above: Fraction | None = Field(
         0.0, description="cut to the box of voxels above this value in [0, 1]; none keeps the whole scan"
     )
-    min_size_vox: SizeXYZ | None = Field(None, description="pad with zeros, evenly on both sides, up to this size, voxels")
+    min_size_vox: SizeXYZ | None = Field(
+        None, description="pad with zeros, evenly on both sides, up to this size, voxels"
+    )
     resize_vox: SizeXYZ | None = Field(None, description="resize to this size, voxels (trilinear, corners aligned)")
 
 
@@ -78,7 +80,7 @@ class Crops(Section):
     size: SizeXYZ = Field((96, 96, 96), description="random crop, voxels of the preprocessed volume")
     base_size: SizeXYZ | None = Field(None, description="base crop, voxels; none is the size of a random crop")
     input_size: SizeXYZ | None = Field(
-        None, description="crops are resized to this before the network, voxels (trilinear, corners aligned)"
+        None, description="crops are resized to this before the network, voxels; none keeps their size"
     )
     random_per_volume: PositiveInt = Field(2, description="random crops of a volume in a step")
     odd_box: Literal["whole", "floored"] = Field(
@@ -126,7 +128,9 @@ class Model(Section):
     patch_merging: Literal["current", "legacy"] = Field(
         "current", description="swinunetr's slices: as MONAI has them since 2025, or with the duplicates of before"
     )
-    projector_hidden: tuple[PositiveInt, ...] = Field((2048, 2048), description="widths of the projector's hidden layers")
+    projector_hidden: tuple[PositiveInt, ...] = Field(
+        (2048, 2048), description="widths of the projector's hidden layers"
+    )
     projector_out: PositiveInt = Field(2048, description="width of the embedding that is compared")
     checkpointing: Literal["auto", "on", "off"] = Field(
         "auto", description="recompute activations in the backward pass; auto where memory would not do without"
@@ -179,7 +183,9 @@ class Health(Section):
 
     cases: PositiveInt = Field(12, description="held-out scans that are looked at, at most")
     crops_per_case: PositiveInt = Field(12, description="fixed random crops of each held-out scan")
-    max_rank_ratio: PositiveFloat = Field(0.5, description="learned: mean rank of the true base against step 0, at most")
+    max_rank_ratio: PositiveFloat = Field(
+        0.5, description="learned: mean rank of the true base against step 0, at most"
+    )
     min_correlation: float = Field(0.5, ge=-1, le=1, description="learned: correlation of logits and labels, at least")
     max_base_cosine: float = Field(0.9, ge=0, le=1, description="collapsed: mean cosine of two base crops, above")
     min_effective_rank: PositiveFloat = Field(

@@ -37,9 +37,7 @@ SizeXYZ = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidato
 SpacingXYZ = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_split_extent)]
 """Distance of voxel centres in millimetres along x, y, z."""
 
-GridShape = Annotated[
-    tuple[PositiveInt, PositiveInt] | tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(_split_extent)
-]
+GridShape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), BeforeValidator(_split_extent)]
 """Base crops along x, y and, where given, z; ``4x4`` or ``4x4x2`` on a command line."""
 
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_extent), AfterValidator(_ordered)]

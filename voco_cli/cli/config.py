@@ -1,0 +1,62 @@
+"""`voco config`: look at the settings, where they come from, and start a file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, out, print_json
+from voco_cli.errors import UsageError
+
+app = typer.Typer(
+    help="Show the settings and where each comes from, their schema, or start a file.", no_args_is_help=True
+)
+
+
+@app.command()
+def show(
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    override: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print every setting with the source it came from."""
+    from voco_cli.settings.sources import leaves, load_settings
+
+    resolved = load_settings(recipe, config, override or ())
+    if json:
+        print_json({"settings": resolved.settings.model_dump(mode="json"), "sources": dict(resolved.sources)})
+        return
+    table = Table("setting", "value", "source", box=None, header_style="bold", pad_edge=False)
+    for key, value in leaves(resolved.settings):
+        source = resolved.sources[key]
+        table.add_row(key, str(value), source, style=None if source != "default" else "dim")
+    out.print(table)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the settings."""
+    from voco_cli.settings import Settings
+
+    print_json(Settings.model_json_schema())
+
+
+@app.command()
+def init(
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("voco.yaml"),
+    recipe: RecipeOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented settings file to start from."""
+    from voco_cli.settings import load_settings
+    from voco_cli.settings.show import commented_file
+
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    output.write_text(commented_file(load_settings(recipe)))
+    done([output], f"voco pretrain data.json --config {output}")

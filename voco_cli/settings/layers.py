@@ -1,0 +1,131 @@
+"""Layers of values: where each comes from, down to file and line, and how they are merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from voco_cli.errors import UsageError
+
+Nested = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Values from one source.
+
+    Attributes:
+        source: what a person calls it: a file, an environment, a flag.
+        values: dotted key to value.
+        lines: dotted key to line, for files.
+    """
+
+    source: str
+    values: Mapping[str, Any]
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def place(self, key: str) -> str:
+        """Where in the source ``key`` stands, as ``file:line`` where there are lines."""
+        return f"{self.source}:{self.lines[key]}" if key in self.lines else self.source
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys of nested mappings; an empty section (``train:`` with nothing below) has none."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{key}.")
+        else:
+            yield key, value
+
+
+def nest(values: Mapping[str, Any]) -> Nested:
+    """The inverse of :func:`flatten`.
+
+    Raises:
+        UsageError: a key is used both as a value and as a section.
+    """
+    nested: Nested = {}
+    for key, value in values.items():
+        *sections, name = key.split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UsageError(f"{key} is set, but {section} above it is a single value.")
+        place[name] = value
+    return nested
+
+
+def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
+    """Values of all layers, strongest first, and for each key the layer that it came from."""
+    values: dict[str, Any] = {}
+    origin: dict[str, Layer] = {}
+    for layer in reversed(layers):
+        for key, value in layer.values.items():
+            values[key], origin[key] = value, layer
+    return values, origin
+
+
+def yaml_layer(path: Path, source: str | None = None) -> Layer:
+    """Values of a settings file, or of the ``settings.yaml`` that a run has saved.
+
+    Raises:
+        UsageError: the file is missing, not YAML, not a mapping, or names a key twice.
+    """
+    source = source or str(path)
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a settings file: {error}.", "check the path") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds no settings: the top level must be keys and values.")
+    lines = dict(_lines(root, source)) if root else {}
+    if set(values) == {"settings", "sources", "versions"}:  # as a run saves them
+        values = values["settings"]
+        lines = {key.removeprefix("settings."): line for key, line in lines.items() if key.startswith("settings.")}
+    sections = {key: value for key, value in values.items() if value is not None or "." in str(key)}
+    return Layer(source, dict(flatten({str(k): v for k, v in sections.items()})), lines)
+
+
+def _lines(node: yaml.Node, source: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        key, line = f"{prefix}{key_node.value}", key_node.start_mark.line + 1
+        if key in seen:
+            raise UsageError(f"{source}:{line}: {key} is given twice, first on line {seen[key]}.", "keep one of them")
+        seen[key] = line
+        yield key, line
+        yield from _lines(value_node, source, f"{key}.")
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with the package."""
+    folder = resources.files("voco_cli.settings") / "recipes"
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def recipe_layer(name: str) -> Layer:
+    """Values of a shipped recipe, or of a recipe file.
+
+    Raises:
+        UsageError: neither a known name nor a file.
+    """
+    if name in recipe_names():
+        with resources.as_file(resources.files("voco_cli.settings") / "recipes" / f"{name}.yaml") as path:
+            return yaml_layer(path, source=f"recipe {name}")
+    if name.endswith((".yaml", ".yml")):
+        return yaml_layer(Path(name))
+    raise UsageError(f"There is no recipe {name!r}.", f"use one of {', '.join(recipe_names())}, or a YAML file")

@@ -1,0 +1,168 @@
+"""From flags, files, environment and recipe to one validated model, with the source of every value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
+
+from voco_cli.errors import UsageError
+from voco_cli.settings.layers import Layer, flatten, merge, nest, recipe_layer, recipe_names, yaml_layer
+from voco_cli.settings.model import Settings
+
+__all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names"]
+
+ENV_PREFIX = "VOCO_"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Settings, and for every key the source its value came from."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+class _Environment(BaseSettings):
+    """Only lends pydantic-settings its field names; it is never instantiated."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", enable_decoding=False)
+
+
+class _EnvironmentSettings(Settings, _Environment):
+    pass
+
+
+def load_settings(
+    recipe: str | None = None,
+    config: Path | None = None,
+    overrides: Sequence[str] = (),
+    flags: Mapping[str, Any] | None = None,
+) -> Resolved:
+    """Gather and validate the settings of a command (design section 4).
+
+    Args:
+        recipe: name or path given by ``--recipe``.
+        config: settings file given by ``--config``.
+        overrides: ``key=value`` as given to ``--set``.
+        flags: dotted key to value of the command's own flags; a value of None counts as not given.
+    Returns:
+        the settings; strongest source first: flags and ``--set``, file, environment, recipe, defaults.
+    Raises:
+        UsageError: all that is wrong, each with its place and, for an unknown key, the nearest known one.
+    """
+    given = {key: value for key, value in {**(flags or {}), "recipe": recipe}.items() if value is not None}
+    layers = [_override_layer(overrides), Layer("command line", given)]
+    if config is not None:
+        layers.append(yaml_layer(config))
+    layers.append(_environment_layer())
+    values, _ = merge(layers)
+    layers.append(recipe_layer(str(values.get("recipe", Settings.model_fields["recipe"].default))))
+    return _resolve(layers)
+
+
+def read_saved(path: Path) -> Settings:
+    """The settings that a run has saved, as they were, whatever today's environment says.
+
+    Raises:
+        UsageError: the file is missing or no longer fits the model.
+    """
+    return _resolve([yaml_layer(path)]).settings
+
+
+def _resolve(layers: Sequence[Layer]) -> Resolved:
+    values, origin = merge(layers)
+    try:
+        settings = Settings.model_validate(nest(values))
+    except ValidationError as error:
+        raise _usage_error(error, origin) from error
+    sources = {key: origin[key].source if key in origin else "default" for key, _ in leaves(settings)}
+    return Resolved(settings, sources)
+
+
+def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of every single setting."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and description of every single setting, in the order of the model."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from field_descriptions(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.description or ""
+
+
+def _override_layer(overrides: Sequence[str]) -> Layer:
+    values = {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"--set {override!r} is not of the form key=value.", "for example --set train.steps=100")
+        try:
+            values[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise UsageError(f"--set {override!r} has a value that cannot be read.") from error
+    return Layer("--set", dict(flatten(values)))
+
+
+def _environment_layer() -> Layer:
+    values = EnvSettingsSource(_EnvironmentSettings)()
+    known = {key for key, _ in flatten(values)}
+    for name in os.environ:
+        # A section misspelt (VOCO_TRIAN__STEPS) is passed over by the library; a user would never notice.
+        if name.startswith(ENV_PREFIX) and "__" in name:
+            key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
+            if key not in known:
+                values.setdefault(key, os.environ[name])
+    return Layer("environment", dict(flatten(values)))
+
+
+def _usage_error(error: ValidationError, origin: Mapping[str, Layer]) -> UsageError:
+    problems = list(dict.fromkeys(problem for details in error.errors() for problem in _problems(details, origin)))
+    if len(problems) == 1:
+        return UsageError(problems[0])
+    return UsageError(f"{len(problems)} settings are wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
+
+
+def _problems(details: ErrorDetails, origin: Mapping[str, Layer]) -> Iterator[str]:
+    known = dict(field_descriptions())
+    path = [str(part) for part in details["loc"]]
+    key = ".".join(path)
+    if details["type"] == "extra_forbidden":
+        affected = [name for name in origin if name == key or name.startswith(f"{key}.")]
+        for name in affected or [key]:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            place = f"{origin[name].place(name)}: " if name in origin else ""
+            yield f"{place}{name} is not a setting; the nearest is {nearest[0]}."
+        return
+    while path and key not in known:  # indices and union branches below a field
+        path.pop()
+        key = ".".join(path)
+    message = details["msg"].removeprefix("Value error, ")
+    if not key:
+        yield from (f"{part}." for part in message.split("; "))
+        return
+    place = f"{origin[key].place(key)}: " if key in origin else ""
+    value = "" if details["type"] == "missing" else f" (got {_short(origin, key, details)})"
+    yield f"{place}{key}: {message[0].lower()}{message[1:]}{value}."
+
+
+def _short(origin: Mapping[str, Layer], key: str, details: ErrorDetails) -> str:
+    value = origin[key].values[key] if key in origin else details["input"]
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
