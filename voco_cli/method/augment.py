@@ -1,0 +1,75 @@
+"""From stored crops to what the network gets: flips and turns, float, resize, shift, batched on the crops' device.
+
+N crops of X x Y x Z voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+STORED_SCALE = {torch.uint8: 1 / 255, torch.int16: 1 / 32767, torch.float16: 1.0, torch.float32: 1.0}
+"""What a stored number is worth in [0, 1]."""
+
+
+def orient(crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor) -> Tensor:
+    """Flip each crop along its axes, then turn it by quarter turns from x towards y (as ``numpy.rot90``).
+
+    Args:
+        crops_NXYZ: any dtype, any device; square in the plane where a turn is odd.
+        flips_N3: bool, on the CPU, so that deciding what to skip waits for no device.
+        turns_N: 0 to 3, on the CPU.
+    """
+    # turns = transpose (odd ones) followed by flips; flips before a transpose swap their axes.
+    odd = turns_N % 2 == 1
+    flip_x = torch.where(odd, flips_N3[:, 1], flips_N3[:, 0]) ^ ((turns_N == 1) | (turns_N == 2))
+    flip_y = torch.where(odd, flips_N3[:, 0], flips_N3[:, 1]) ^ ((turns_N == 2) | (turns_N == 3))
+    crops = crops_NXYZ
+    if bool(odd.any()):
+        crops = torch.where(_per_crop(odd, crops), crops.transpose(1, 2), crops)
+    for axis, flip in enumerate((flip_x, flip_y, flips_N3[:, 2]), start=1):
+        if bool(flip.any()):
+            crops = torch.where(_per_crop(flip, crops), crops.flip(axis), crops)
+    return crops
+
+
+def _per_crop(mask_N: Tensor, crops: Tensor) -> Tensor:
+    return mask_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1)
+
+
+def to_unit(crops: Tensor) -> Tensor:
+    """Stored numbers as float32 in [0, 1]."""
+    return crops.float() * STORED_SCALE[crops.dtype]
+
+
+def resize(crops_N1XYZ: Tensor, size_xyz: Sequence[int]) -> Tensor:
+    """Trilinear with aligned corners, as released; nothing is done where the size is right already."""
+    size = tuple(size_xyz)
+    if crops_N1XYZ.shape[2:] == size:
+        return crops_N1XYZ
+    # One crop at a time stays in a CPU's cache; a GPU wants them all at once.
+    parts = crops_N1XYZ.split(1) if crops_N1XYZ.device.type == "cpu" else (crops_N1XYZ,)
+    return torch.cat([F.interpolate(part, size, mode="trilinear", align_corners=True) for part in parts])
+
+
+def network_input(
+    crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor, shifts_N: Tensor, size_xyz: Sequence[int]
+) -> Tensor:
+    """Crops as the network gets them.
+
+    The resize commutes with flips and turns, so those are done on the small stored numbers; after the shift values
+    may leave [0, 1], as released.
+
+    Args:
+        crops_NXYZ: stored numbers on the device.
+        flips_N3, turns_N, shifts_N: draws, on the CPU.
+        size_xyz: what the network expects, voxels.
+    Returns:
+        crops_N1XYZ, float32.
+    """
+    crops = to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None]
+    crops = resize(crops, size_xyz)
+    return crops + shifts_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1, 1)

@@ -1,0 +1,107 @@
+"""Every random draw of a case in a step, from a counter: (seed, step, case) gives the same crops anywhere, any time.
+
+S random crops, K base crops, N = S + K crops in the order random, base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.errors import GeometryError
+from voco_cli.method.geometry import FloatArray, IntArray, base_starts, crop_starts, label_boxes, position_labels
+from voco_cli.settings.sections import Augment, Crops
+
+
+@dataclass(frozen=True)
+class CropDraws:
+    """Where the crops of one case lie in one step.
+
+    Attributes:
+        region_start_3: lower corner of the region of the grid in the volume, voxels.
+        starts_N3: lower corners of all crops in the region, random crops first, voxels.
+        centres_S3: centres of the random crops in the region, voxels.
+        labels_SK: position labels.
+    """
+
+    region_start_3: IntArray
+    starts_N3: IntArray
+    centres_S3: IntArray
+    labels_SK: FloatArray
+
+
+@dataclass(frozen=True)
+class AugmentDraws:
+    """What happens to each crop: flips first, then quarter turns, then the shift.
+
+    Attributes:
+        flips_N3: whether to flip along x, y, z.
+        turns_N: quarter turns from x towards y, 0 to 3.
+        shifts_N: what is added to the intensity, of the range [0, 1].
+    """
+
+    flips_N3: NDArray[np.bool_]
+    turns_N: IntArray
+    shifts_N: NDArray[np.float32]
+
+
+def counter_generator(seed: int, step: int, case: str, purpose: str) -> np.random.Generator:
+    """A generator that depends on nothing but its arguments; ``purpose`` keeps draws of different kinds apart."""
+    digest = hashlib.blake2b(f"{purpose}\0{case}".encode(), digest_size=16).digest()
+    words = np.frombuffer(digest, dtype=np.uint32)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, *words.tolist()])))
+
+
+def draw_crops(
+    seed: int,
+    step: int,
+    case: str,
+    volume_xyz: Sequence[int],
+    crops: Crops,
+    centres_S3: Sequence[Sequence[int]] | None = None,
+) -> CropDraws:
+    """Draw the region and the random crops of a case, uniformly over all places where they fit.
+
+    Both ends are included; the released code never draws the last admissible centre.
+
+    Args:
+        volume_xyz: size of the preprocessed volume, voxels.
+        centres_S3: fixed centres in the region instead of drawn ones.
+    Raises:
+        GeometryError: the volume is smaller than the region of the grid, or a given crop reaches outside.
+    """
+    region, size = np.asarray(crops.region_vox), np.asarray(crops.size)
+    room = np.asarray(volume_xyz) - region
+    if (room < 0).any():
+        raise GeometryError(
+            f"{case} has {_extent(volume_xyz)} voxels after preprocessing, less than the {_extent(region)} "
+            f"of crops.grid {_extent(crops.grid)} and base crops of {_extent(crops.base_size_vox)}.",
+            "choose a smaller crops.size or crops.grid, or pad with preprocess.min_size_vox",
+        )
+    generator = counter_generator(seed, step, case, "crops")
+    region_start = generator.integers(0, room, endpoint=True)
+    starts = generator.integers(0, region - size, size=(crops.random_per_volume, 3), endpoint=True)
+    if centres_S3 is not None:
+        starts = crop_starts(centres_S3, crops.size)
+    low, high = label_boxes(starts, crops.size, crops.odd_box)
+    labels = position_labels(low, high, crops.size, crops.grid_xyz, crops.base_size_vox)
+    bases = base_starts(crops.grid_xyz, crops.base_size_vox)
+    return CropDraws(region_start, np.concatenate([starts, bases]), starts + size // 2, labels)
+
+
+def draw_augmentation(seed: int, step: int, case: str, num_crops: int, augment: Augment) -> AugmentDraws:
+    """Draw flips, quarter turns and intensity shifts of the crops of a case, each crop on its own."""
+    generator = counter_generator(seed, step, case, "augment")
+    flips = generator.random((num_crops, 3)) < augment.flip_prob
+    turns = np.where(generator.random(num_crops) < augment.rotate_prob, generator.integers(1, 4, num_crops), 0)
+    shifts = generator.uniform(-augment.shift_max, augment.shift_max, num_crops)
+    shifted = generator.random(num_crops) < augment.shift_prob
+    return AugmentDraws(flips, turns, np.where(shifted, shifts, 0.0).astype(np.float32))
+
+
+def _extent(size: Sequence[int] | IntArray) -> str:
+    return "x".join(str(int(edge)) for edge in size)
