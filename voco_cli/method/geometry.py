@@ -24,7 +24,8 @@ def base_starts(grid_xyz: Sequence[int], base_size_vox: Sequence[int]) -> IntArr
         starts_K3, voxels.
     """
     cells = np.stack(np.meshgrid(*(np.arange(n) for n in grid_xyz), indexing="ij"), axis=-1)
-    return (cells.reshape(-1, 3) * np.asarray(base_size_vox)).astype(np.int64)
+    starts: IntArray = cells.reshape(-1, 3) * np.asarray(base_size_vox, dtype=np.int64)
+    return starts
 
 
 def crop_starts(centres_S3: ArrayLike, size_vox: Sequence[int]) -> IntArray:
@@ -75,5 +76,5 @@ def position_labels(
         cell_low = np.arange(grid[axis]) * base[axis]
         overlap = np.minimum(high[..., axis, None], cell_low + base[axis]) - np.maximum(low[..., axis, None], cell_low)
         shares.append(overlap.clip(min=0.0) / size_vox[axis])
-    labels = np.einsum("...i,...j,...k->...ijk", *shares)
-    return labels.reshape(*labels.shape[:-3], -1)
+    cells: FloatArray = np.einsum("...i,...j,...k->...ijk", *shares)
+    return cells.reshape(*cells.shape[:-3], -1)

@@ -46,7 +46,8 @@ def _sum_over_processes(x: Tensor) -> Tensor:
         return x
     from torch.distributed.nn.functional import all_reduce  # differentiable; its backward sums the gradients
 
-    return all_reduce(x)
+    summed: Tensor = all_reduce(x)
+    return summed
 
 
 class Projector(nn.Sequential):

@@ -1,0 +1,143 @@
+"""One training step of VoCo as a module: student, teacher, and the terms between them.
+
+B volumes, S random crops and K base crops of each, N = B * (S + K) rows, E features before and C after the projector.
+Rows stand in the order of the released code: random crops of volume 0 to B - 1, then base crops of volume 0 to B - 1.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from voco_cli.method.losses import (
+    PREDICTION_LOSSES,
+    base_regularisation,
+    cosine,
+    inter_volume_loss,
+    positive_loss,
+)
+from voco_cli.settings.sections import Objective
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings of a step, by volume.
+
+    Attributes:
+        random_BSC: random crops.
+        bases_BKC: base crops.
+    """
+
+    random_BSC: Tensor
+    bases_BKC: Tensor
+
+    @classmethod
+    def from_rows(cls, rows_NC: Tensor, num_volumes: int, num_random: int) -> Embedded:
+        """Split rows in the order of the module's docstring."""
+        split = num_volumes * num_random
+        return cls(
+            rows_NC[:split].unflatten(0, (num_volumes, num_random)), rows_NC[split:].unflatten(0, (num_volumes, -1))
+        )
+
+
+class VolumeContrast(nn.Module):
+    """Encoder and projector, their teacher, and what is minimised (design section 2).
+
+    Args:
+        build_encoder: makes an encoder with fresh weights and an attribute ``out_features``.
+        build_projector: makes a projector for that many features.
+        objective: which terms, and what the teacher is.
+    """
+
+    def __init__(
+        self,
+        build_encoder: Callable[[], nn.Module],
+        build_projector: Callable[[int], nn.Module],
+        objective: Objective,
+    ) -> None:
+        super().__init__()
+        self.objective = objective
+        self.encoder = build_encoder()
+        features = self.encoder.out_features
+        assert isinstance(features, int)
+        self.embedding_features = features
+        self.projector = build_projector(features)
+        own = objective.teacher_start == "own"
+        self.teacher_encoder: nn.Module | None = None
+        self.teacher_projector: nn.Module | None = None
+        if objective.teacher == "network":
+            self.teacher_encoder = build_encoder() if own else copy.deepcopy(self.encoder)
+            self.teacher_encoder.requires_grad_(False)
+        if objective.teacher != "none":
+            self.teacher_projector = build_projector(features) if own else copy.deepcopy(self.projector)
+            self.teacher_projector.requires_grad_(False)
+
+    def forward(
+        self, crops_N1XYZ: Tensor, labels_BSK: Tensor, keep_NE: Tensor | None = None, update_teacher: bool = True
+    ) -> dict[str, Tensor]:
+        """Terms of the loss, averaged over volumes; ``loss`` is their weighted sum.
+
+        The teacher moves after the student's forward pass and before its own, as released.
+
+        Args:
+            crops_N1XYZ: crops as the network gets them.
+            labels_BSK: position labels of the random crops.
+            keep_NE: where the dropout keeps the student's features; one column keeps or drops whole crops.
+            update_teacher: False in all but the first batch of an accumulated step.
+        """
+        num_volumes, num_random = labels_BSK.shape[:2]
+        features_NE = self.encoder(crops_N1XYZ)
+        kept_NE = features_NE
+        if keep_NE is not None:
+            kept_NE = features_NE * keep_NE.to(features_NE.dtype) / (1.0 - self.objective.dropout)
+        student = Embedded.from_rows(self.projector(kept_NE), num_volumes, num_random)
+        if update_teacher:
+            self.update_teacher()
+        teacher = Embedded.from_rows(self._teacher_rows(crops_N1XYZ, features_NE, student), num_volumes, num_random)
+        return self.terms(student, teacher, labels_BSK)
+
+    @torch.no_grad()
+    def _teacher_rows(self, crops_N1XYZ: Tensor, features_NE: Tensor, student: Embedded) -> Tensor:
+        if self.teacher_projector is None:
+            rows = torch.cat([student.random_BSC.flatten(0, 1), student.bases_BKC.flatten(0, 1)])
+            return rows.detach()
+        features = features_NE.detach() if self.teacher_encoder is None else self.teacher_encoder(crops_N1XYZ)
+        rows_NC: Tensor = self.teacher_projector(features)
+        return rows_NC
+
+    def terms(self, student: Embedded, teacher: Embedded, labels_BSK: Tensor) -> dict[str, Tensor]:
+        """Terms of the loss from embeddings; the teacher's carry no gradient."""
+        objective = self.objective
+        logits_BSK = self.cosines(student, teacher, after=torch.relu)
+        prediction = PREDICTION_LOSSES[objective.prediction](labels_BSK, logits_BSK).mean()
+        regularisation = base_regularisation(student.bases_BKC).mean()
+        loss = objective.prediction_weight * prediction + objective.regularisation_weight * regularisation
+        terms = {"prediction": prediction, "regularisation": regularisation}
+        if objective.inter_weight > 0:
+            inter = inter_volume_loss(student.random_BSC, teacher.random_BSC, teacher.bases_BKC).mean()
+            loss = loss + objective.inter_weight * inter
+            terms["inter"] = inter
+        terms["positive"] = positive_loss(labels_BSK, logits_BSK.detach()).mean()
+        return {"loss": loss, **terms}
+
+    def cosines(self, student: Embedded, teacher: Embedded, after: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
+        """Similarities of random crops and base crops: student to teacher, averaged with the way back if symmetric.
+
+        Args:
+            after: applied to each direction before the average; ``relu`` gives the logits.
+        """
+        forth = after(cosine(student.random_BSC, teacher.bases_BKC))
+        if not self.objective.symmetric:
+            return forth
+        return 0.5 * (forth + after(cosine(teacher.random_BSC, student.bases_BKC)))
+
+    @torch.no_grad()
+    def update_teacher(self) -> None:
+        """Move the teacher towards the student: ``T = ema * T + (1 - ema) * S``."""
+        for twin, source in ((self.teacher_encoder, self.encoder), (self.teacher_projector, self.projector)):
+            if twin is not None:
+                torch._foreach_lerp_(list(twin.parameters()), list(source.parameters()), 1.0 - self.objective.ema)

@@ -1,0 +1,85 @@
+"""The encoder of SwinUNETR v2 with MONAI's layers and names, pooled to one embedding a crop.
+
+N crops, f = feature_size; the embedding joins the means over space of five levels: f + f + 2f + 4f + 16f = 24f.
+"""
+
+from __future__ import annotations
+
+import torch
+from monai.networks.blocks import UnetrBasicBlock
+from monai.networks.nets.swin_unetr import PatchMerging, SwinTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+LEGACY_SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
+"""Offsets (x, y, z) that MONAI merged before release 1.5 (its issue 8285): two stand twice, two are left out."""
+
+
+class LegacyPatchMerging(PatchMerging):  # type: ignore[misc]
+    """Patch merging as MONAI had it when the authors' weights were trained; the weights fit both."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Halve each axis of x_NXYZC and double its channels."""
+        padding = [edge for axis in (3, 2, 1) for edge in (0, x.shape[axis] % 2)]
+        x = F.pad(x, (0, 0, *padding))
+        merged = torch.cat([x[:, i::2, j::2, k::2, :] for i, j, k in LEGACY_SLICES], dim=-1)
+        reduced: Tensor = self.reduction(self.norm(merged))
+        return reduced
+
+
+class SwinEncoder(nn.Module):
+    """SwinUNETR's transformer and its five residual encoder blocks, under MONAI's names."""
+
+    def __init__(self, in_channels: int, feature_size: int, patch_merging: str, checkpointing: bool) -> None:
+        super().__init__()
+        f = feature_size
+        self.out_features = 24 * f
+        self.checkpointing = checkpointing
+        self.swinViT = SwinTransformer(
+            in_chans=in_channels,
+            embed_dim=f,
+            window_size=(7, 7, 7),
+            patch_size=(2, 2, 2),
+            depths=(2, 2, 2, 2),
+            num_heads=(3, 6, 12, 24),
+            downsample=PatchMerging if patch_merging == "current" else LegacyPatchMerging,
+            use_checkpoint=checkpointing,
+            spatial_dims=3,
+            use_v2=True,
+        )
+        self.encoder1 = self._block(in_channels, f)
+        self.encoder2 = self._block(f, f)
+        self.encoder3 = self._block(2 * f, 2 * f)
+        self.encoder4 = self._block(4 * f, 4 * f)
+        self.encoder10 = self._block(16 * f, 16 * f)
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int) -> nn.Module:
+        block: nn.Module = UnetrBasicBlock(
+            3, in_channels, out_channels, kernel_size=3, stride=1, norm_name="instance", res_block=True
+        )
+        return block
+
+    def forward(self, crops_N1XYZ: Tensor) -> Tensor:
+        """Pooled features.
+
+        Args:
+            crops_N1XYZ: values in [0, 1]; edges are multiples of 32 voxels.
+        Returns:
+            embeddings_NE with E = 24 * feature_size.
+        """
+        stages = self.swinViT(crops_N1XYZ, True)
+        levels = (
+            self._level(self.encoder1, crops_N1XYZ),
+            self._level(self.encoder2, stages[0]),
+            self._level(self.encoder3, stages[1]),
+            self._level(self.encoder4, stages[2]),
+            self._level(self.encoder10, stages[4]),
+        )
+        return torch.cat(levels, dim=1)
+
+    def _level(self, block: nn.Module, x: Tensor) -> Tensor:
+        recompute = self.checkpointing and torch.is_grad_enabled()
+        features: Tensor = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
+        return features.mean((2, 3, 4))

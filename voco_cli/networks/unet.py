@@ -1,0 +1,54 @@
+"""The encoder of DynUNet with MONAI's blocks and names, pooled to one embedding a crop.
+
+N crops, f = feature_size; five levels of f, 2f, 4f, 8f, 16f channels, each but the first halving the crop.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from monai.networks.blocks.dynunet_block import UnetBasicBlock
+from monai.networks.nets import DynUNet
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+NUM_LEVELS = 5
+
+
+class UNetEncoder(nn.Module):
+    """DynUNet's input block, down-sampling blocks and bottleneck, under MONAI's names."""
+
+    def __init__(self, in_channels: int, feature_size: int, checkpointing: bool) -> None:
+        super().__init__()
+        widths = [feature_size * 2**level for level in range(NUM_LEVELS)]
+        self.out_features = sum(widths)
+        self.checkpointing = checkpointing
+        self.input_block = self._block(in_channels, widths[0], stride=1)
+        *downsamples, bottleneck = (self._block(before, after, stride=2) for before, after in pairwise(widths))
+        self.downsamples = nn.ModuleList(downsamples)
+        self.bottleneck = bottleneck
+        self.apply(DynUNet.initialize_weights)
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int, stride: int) -> nn.Module:
+        norm = ("INSTANCE", {"affine": True})
+        block: nn.Module = UnetBasicBlock(3, in_channels, out_channels, kernel_size=3, stride=stride, norm_name=norm)
+        return block
+
+    def forward(self, crops_N1XYZ: Tensor) -> Tensor:
+        """Pooled features.
+
+        Args:
+            crops_N1XYZ: values in [0, 1]; edges of at least 17 voxels.
+        Returns:
+            embeddings_NE with E = 31 * feature_size.
+        """
+        x, means = crops_N1XYZ, []
+        for block in (self.input_block, *self.downsamples, self.bottleneck):
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False)
+            else:
+                x = block(x)
+            means.append(x.mean((2, 3, 4)))
+        return torch.cat(means, dim=1)
