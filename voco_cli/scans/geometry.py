@@ -1,0 +1,126 @@
+"""Where a grid lies in the patient: checks and small repairs that every format goes through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.errors import GeometryError
+
+# An axis may turn by this much when it is repaired: two rounded digits of a cosine cost up to 0.3 degrees, a gantry
+# tilt worth the name starts at several degrees.
+MAX_REPAIR_DEG = 0.5
+# Below this the departure is float32 rounding in a header and not worth a note.
+ROUNDING_DEG = 0.01
+# World positions of two grids that are the same but for rounding, as a share of the smallest voxel edge.
+SAME_GRID_SHARE = 0.02
+
+AXIS_LETTERS_LPS = (("R", "L"), ("A", "P"), ("I", "S"))
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Spacing, origin and direction of a grid in LPS, with what was repaired to get them.
+
+    Attributes:
+        spacing_xyz_mm: distance of voxel centres along x, y, z, mm.
+        origin_xyz_mm: centre of voxel (0, 0, 0), LPS, mm.
+        direction: 3x3, orthonormal, column i is the direction of voxel axis i.
+        notes: repairs, one sentence each.
+    """
+
+    spacing_xyz_mm: tuple[float, float, float]
+    origin_xyz_mm: tuple[float, float, float]
+    direction: NDArray[np.float64]
+    notes: tuple[str, ...] = ()
+
+
+def place(axes_mm: NDArray[np.float64], origin_mm: NDArray[np.float64], path: Path) -> Placement:
+    """Split the columns of a grid's matrix into spacing and an orthonormal direction.
+
+    Args:
+        axes_mm: 3x3, column i is the step of one voxel along axis i in LPS, mm.
+        origin_mm: centre of voxel (0, 0, 0), LPS, mm.
+        path: named in errors.
+    Returns:
+        The placement; directions off by at most ``MAX_REPAIR_DEG`` are turned to the nearest orthonormal matrix
+        (polar decomposition, which keeps a mirrored grid mirrored) and noted.
+    Raises:
+        GeometryError: not finite, a spacing that is not positive, or axes that are not at right angles.
+    """
+    if not (np.isfinite(axes_mm).all() and np.isfinite(origin_mm).all()):
+        raise GeometryError(f"{path} has a position or direction that is not a finite number.")
+    spacing_mm = np.linalg.norm(axes_mm, axis=0)
+    for axis, value in zip("xyz", spacing_mm, strict=True):
+        if not value > 1e-6:
+            raise GeometryError(f"{path} has spacing {value:g} mm on axis {axis}.", "Correct the header.")
+    cosines = axes_mm / spacing_mm
+    direction, turned_deg = nearest_orthonormal(cosines)
+    if turned_deg > MAX_REPAIR_DEG:
+        raise GeometryError(
+            f"{path} has axes that are not at right angles ({_angles(cosines)} degrees between x-y, x-z, y-z), as a "
+            f"gantry tilt or a shear makes them; a repair would turn an axis by {turned_deg:.2f} degrees, "
+            f"and only {MAX_REPAIR_DEG:g} are repaired.",
+            "Resample the scan to a rectangular grid first (for CT with gantry tilt: dcm2niix does so).",
+        )
+    notes: tuple[str, ...] = ()
+    if turned_deg > ROUNDING_DEG:
+        notes = (f"direction cosines were not orthonormal; turned by up to {turned_deg:.3f} degrees to the nearest",)
+    return Placement(_triple(spacing_mm), _triple(origin_mm), direction, notes)
+
+
+def nearest_orthonormal(cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """The closest orthonormal matrix in the Frobenius norm, and the largest angle by which a column turns, degrees.
+
+    Args:
+        cosines: 3x3, columns of unit length.
+    Source: polar decomposition; Higham, "Computing the polar decomposition", SIAM J. Sci. Stat. Comput. 7 (1986).
+    """
+    left, singular, right = np.linalg.svd(cosines)
+    if singular[-1] < 1e-6:
+        return np.eye(3), 90.0
+    nearest = left @ right
+    # The chord keeps small angles exact, where the arc cosine of a number close to 1 does not.
+    chords = np.linalg.norm(nearest - cosines, axis=0)
+    return nearest, float(np.degrees(2 * np.arcsin(np.clip(chords / 2, 0, 1))).max())
+
+
+def axis_codes(direction: NDArray[np.float64]) -> str:
+    """Direction in which each voxel axis grows, as ``RAS`` or ``LPS`` (the letter nearest to each axis)."""
+    remaining = np.abs(direction).copy()
+    codes = ["", "", ""]
+    # Strongest first, so that oblique grids never name one world axis twice.
+    for _ in range(3):
+        world, voxel = np.unravel_index(int(remaining.argmax()), (3, 3))
+        codes[voxel] = AXIS_LETTERS_LPS[world][int(direction[world, voxel] > 0)]
+        remaining[world, :] = -1
+        remaining[:, voxel] = -1
+    return "".join(codes)
+
+
+def grid_shift_mm(first: Placement, second: Placement, shape_xyz: tuple[int, int, int]) -> float:
+    """Largest distance between the same voxel of two grids of this shape, mm (it is reached at a corner)."""
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape_xyz])).reshape(3, -1)
+    return float(np.linalg.norm(_world(first, corners) - _world(second, corners), axis=0).max())
+
+
+def same_grid(first: Placement, second: Placement, shape_xyz: tuple[int, int, int]) -> bool:
+    """Whether two placements agree to ``SAME_GRID_SHARE`` of the smallest voxel edge at every corner."""
+    return grid_shift_mm(first, second, shape_xyz) <= SAME_GRID_SHARE * min(first.spacing_xyz_mm)
+
+
+def _world(placement: Placement, voxels: NDArray[np.int64]) -> NDArray[np.float64]:
+    axes = placement.direction * np.array(placement.spacing_xyz_mm)
+    return np.asarray(axes @ voxels + np.array(placement.origin_xyz_mm)[:, None])
+
+
+def _angles(cosines: NDArray[np.float64]) -> str:
+    products = np.clip([cosines[:, i] @ cosines[:, j] for i, j in ((0, 1), (0, 2), (1, 2))], -1, 1)
+    return ", ".join(f"{angle:.1f}" for angle in np.degrees(np.arccos(products)))
+
+
+def _triple(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    return (float(values[0]), float(values[1]), float(values[2]))

@@ -1,0 +1,112 @@
+"""One reader for every format: NIfTI, NRRD, MetaImage, DICOM series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from voco_cli.errors import DataError
+from voco_cli.scans.dicom_series import Series, group_slices, read_series, series_header
+from voco_cli.scans.dicom_slices import looks_like_dicom, read_slice
+from voco_cli.scans.header import Header, require_file
+from voco_cli.scans.itk_files import FORMATS, read_itk, read_itk_header
+from voco_cli.scans.nifti import read_nifti, read_nifti_header
+from voco_cli.scans.scan import Scan
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+
+def file_format(path: Path) -> str | None:
+    """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else."""
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return "nifti"
+    if path.suffix.lower() in FORMATS:
+        return FORMATS[path.suffix.lower()]
+    return "dicom" if looks_like_dicom(path) else None
+
+
+def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
+    """Read a scan with its voxels and its place in the patient.
+
+    Args:
+        path: a NIfTI, NRRD or MetaImage file; a folder that holds one DICOM series (sub-folders count); or one file of
+            a series, whose other files lie in the same folder.
+        files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
+    Returns:
+        The scan; voxels in the stored number format, rescaled where the header says so.
+    Raises:
+        DataError: missing, empty, truncated, damaged, or not an image.
+        GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
+    """
+    if files or path.is_dir():
+        return _read_dicom(_one_series(path, files), path)
+    require_file(path)
+    kind = file_format(path)
+    if kind == "dicom":
+        return _read_dicom(_series_of(path), path)
+    if kind is None:
+        raise DataError(f"{path} is not an image that can be read.", "NIfTI, NRRD, MetaImage and DICOM are.")
+    header, array = read_nifti(path) if kind == "nifti" else read_itk(path)
+    return _to_scan(header, array)
+
+
+def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
+    """The same without decoding voxels; lengths are checked, checksums are not.
+
+    Raises:
+        DataError, GeometryError: as `read_scan`.
+    """
+    if files or path.is_dir():
+        return series_header(_one_series(path, files), path)[0]
+    require_file(path)
+    kind = file_format(path)
+    if kind == "dicom":
+        return series_header(_series_of(path), path)[0]
+    if kind is None:
+        raise DataError(f"{path} is not an image that can be read.", "NIfTI, NRRD, MetaImage and DICOM are.")
+    return read_nifti_header(path) if kind == "nifti" else read_itk_header(path)
+
+
+def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
+    return Scan(
+        array_zyx=array,
+        spacing_xyz_mm=header.placement.spacing_xyz_mm,
+        origin_xyz_mm=header.placement.origin_xyz_mm,
+        direction=header.placement.direction,
+        path=header.path,
+        notes=header.notes,
+    )
+
+
+def _read_dicom(series: Series, path: Path) -> Scan:
+    header, ordered = series_header(series, path)
+    return _to_scan(header, read_series(ordered, header))
+
+
+def _one_series(path: Path, files: Sequence[Path]) -> Series:
+    """The only image series among ``files``, or else in the folder ``path`` and below."""
+    candidates = files or [file for file in sorted(path.rglob("*")) if file.is_file() and looks_like_dicom(file)]
+    for file in files:
+        require_file(file)
+    found = [one for one in group_slices(map(read_slice, candidates)) if one.first.is_image]
+    volumes = [one for one in found if len(one.slices) > 1] or found
+    if not volumes:
+        raise DataError(f"{path} holds no DICOM images.", "Give the folder of a series, or an image file.")
+    if len(volumes) > 1:
+        names = ", ".join(f"{one.first.modality} of {len(one.slices)} ({one.first.path.name})" for one in volumes[:6])
+        raise DataError(
+            f"{path} holds {len(volumes)} DICOM series: {names}.", "Name one file of the series that is meant."
+        )
+    return volumes[0]
+
+
+def _series_of(path: Path) -> Series:
+    """The series that a file belongs to, from the files beside it."""
+    beside = [file for file in sorted(path.parent.iterdir()) if file.is_file() and looks_like_dicom(file)]
+    uid = read_slice(path).series_uid
+    same = [one for one in map(read_slice, beside) if one.series_uid == uid]
+    return next(one for one in group_slices(same) if any(each.path == path for each in one.slices))
