@@ -1,0 +1,111 @@
+"""`voco preview-labels`: the method on one scan, as one picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, out, print_json
+from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.report.label_crops import LabelPreview
+
+PICTURE_FORMATS = (".png", ".pdf", ".svg")
+
+
+def preview_labels(
+    scan: Annotated[
+        Path, typer.Argument(help="Scan: a NIfTI, NRRD or MetaImage file, or a folder with a DICOM series.")
+    ],
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    grid: Annotated[
+        str | None,
+        typer.Option("--grid", metavar="GXxGY[xGZ]", help="Base crops along x, y and z, such as 4x4 or 4x4x2."),
+    ] = None,
+    crops: Annotated[int | None, typer.Option("--crops", min=1, help="Number of random crops.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random draws.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--at", metavar="X,Y[,Z]", help="Centre of a crop, voxels of the preprocessed volume; repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg [default: SCAN_labels.png]."),
+    ] = None,
+    augmented: Annotated[
+        bool, typer.Option("--augmented", help="Show the crops as the network gets them too.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how position labels come about on one scan: base grid, random crops, shares of overlap."""
+    from voco_cli.report.label_crops import label_scene, network_crops, preview_record, preview_scan
+    from voco_cli.scans.read import read_scan
+    from voco_cli.settings import load_settings
+
+    picture = _picture_path(scan, output, as_json)
+    centres = [_centre(text) for text in at or ()]
+    flags = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
+    settings = load_settings(recipe, config, set_ or (), flags).settings
+    preview = preview_scan(read_scan(scan), settings, centres)
+    if picture is not None:
+        from voco_cli.report.label_preview import draw_label_preview
+
+        draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
+    if as_json:
+        place = str(picture) if picture else None
+        print_json({"scan": str(scan), "picture": place, **preview_record(preview, augmented)})
+        return
+    _print_table(preview)
+    done([picture] if picture else [], "voco index FOLDER -o data.json, then voco pretrain data.json")
+
+
+def _picture_path(scan: Path, output: Path | None, as_json: bool) -> Path | None:
+    """Where the picture goes; none where only JSON is wanted."""
+    if output is None:
+        stem = scan.resolve().name.removesuffix(".gz").rsplit(".", 1)[0]
+        return None if as_json else Path(f"{stem}_labels.png")
+    if output.suffix.lower() not in PICTURE_FORMATS:
+        raise UsageError(f"{output} does not end like a picture.", f"end it with one of {', '.join(PICTURE_FORMATS)}")
+    return output
+
+
+def _centre(text: str) -> list[int]:
+    """``X,Y`` or ``X,Y,Z`` as whole voxels."""
+    try:
+        centre = [int(part) for part in text.split(",")]
+    except ValueError:
+        centre = []
+    if len(centre) not in (2, 3):
+        hint = "give two or three whole numbers of voxels, such as --at 120,96"
+        raise UsageError(f"--at {text} is not the centre of a crop.", hint)
+    return centre
+
+
+def _print_table(preview: LabelPreview) -> None:
+    """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
+    from rich.table import Table
+
+    from voco_cli.report.style import crop_letter
+
+    crops = preview.crops
+    size = "x".join(map(str, preview.volume.array_xyz.shape))
+    grid = "x".join(map(str, preview.settings.crops.grid))
+    out.print(
+        f"{preview.case}: {size} voxels after preprocessing, grid {grid}, recipe {preview.settings.recipe}",
+        markup=False,
+        highlight=False,
+    )
+    table = Table("crop", "centre, voxels", "share in each base crop (number: share)", "sum")
+    for number, centre in enumerate((crops.centres_S3 + crops.region_start_3).tolist()):
+        shares = crops.labels_SK[number]
+        listed = "  ".join(f"{base}: {share:.3f}" for base, share in enumerate(shares, start=1) if share > 0)
+        table.add_row(crop_letter(number), ", ".join(map(str, centre)), listed, f"{shares.sum():.3f}")
+    out.print(table)

@@ -1,0 +1,169 @@
+"""From one scan and the settings to what the label preview shows, draws and prints.
+
+S random crops, K base crops, N = S + K in this order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from voco_cli.cache.preprocess import Preprocessed, preprocess
+from voco_cli.errors import GeometryError, UsageError
+from voco_cli.method.draws import AugmentDraws, CropDraws, draw_augmentation, draw_crops
+from voco_cli.report.label_scene import AugmentedCrops, LabelScene
+from voco_cli.report.style import crop_letter
+from voco_cli.scans.scan import Scan
+from voco_cli.settings import Settings
+
+FIRST_STEP = 0
+
+
+@dataclass(frozen=True)
+class LabelPreview:
+    """Crops and labels of one case.
+
+    Attributes:
+        case: name that the random draws depend on.
+        settings: everything else that they depend on.
+        volume: the preprocessed scan.
+        crops: where the crops lie, and their labels.
+        changes: augmentation of all crops.
+    """
+
+    case: str
+    settings: Settings
+    volume: Preprocessed
+    crops: CropDraws
+    changes: AugmentDraws
+
+
+def preview_scan(scan: Scan, settings: Settings, centres: Sequence[Sequence[int]] = ()) -> LabelPreview:
+    """Preprocess a scan and draw the crops of the first step, or cut crops around ``centres``.
+
+    Args:
+        centres: (x, y) or (x, y, z), voxels of the preprocessed volume; without z a crop lies half way up the grid.
+    Raises:
+        UsageError: the grid does not fit the volume, or a centre lies too near to the edge of the grid.
+        DataError: the scan cannot be preprocessed.
+    """
+    volume = preprocess(scan, settings.preprocess)
+    case, shape = scan.path.name, volume.array_xyz.shape
+    try:
+        crops = draw_crops(settings.seed, FIRST_STEP, case, shape, settings.crops)
+        if centres:
+            inside = [_in_region(centre, crops.region_start_3.tolist(), settings) for centre in centres]
+            crops = draw_crops(settings.seed, FIRST_STEP, case, shape, settings.crops, inside)
+    except GeometryError as error:
+        # The scan is sound: it is the settings that do not suit it.
+        raise UsageError(error.message, error.hint) from error
+    changes = draw_augmentation(settings.seed, FIRST_STEP, case, len(crops.starts_N3), settings.augment)
+    return LabelPreview(case, settings, volume, crops, changes)
+
+
+def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Settings) -> list[int]:
+    """A centre in the volume as one in the region of the grid."""
+    size, region = settings.crops.size, settings.crops.region_vox
+    inside = [place - start for place, start in zip(centre, region_start, strict=False)]
+    if len(inside) == 2:
+        inside.append((region[2] - size[2]) // 2 + size[2] // 2)
+    for axis, place in enumerate(inside):
+        least, most = size[axis] // 2, region[axis] - size[axis] + size[axis] // 2
+        if not least <= place <= most:
+            given = ",".join(map(str, centre))
+            raise UsageError(
+                f"--at {given} puts a crop of {size[axis]} voxels along {'xyz'[axis]} partly outside the grid.",
+                f"choose {'xyz'[axis]} between {least + region_start[axis]} and {most + region_start[axis]}",
+            )
+    return inside
+
+
+def network_crops(preview: LabelPreview) -> AugmentedCrops:
+    """All crops after everything that training does to them, the 256 steps of the cache included."""
+    import torch  # not needed for the labels, and slow to import
+
+    from voco_cli.method.augment import network_input
+
+    changes, crops, settings = preview.changes, preview.crops, preview.settings.crops
+    num_random, shown = len(crops.centres_S3), []
+    for number, start in enumerate(crops.starts_N3 + crops.region_start_3):
+        size = settings.size if number < num_random else settings.base_size_vox
+        box = tuple(slice(low, low + edge) for low, edge in zip(start.tolist(), size, strict=True))
+        stored = torch.from_numpy(np.rint(preview.volume.array_xyz[box] * 255).astype(np.uint8))
+        flips, turns, shifts = (
+            torch.from_numpy(draws[number : number + 1])
+            for draws in (changes.flips_N3, changes.turns_N, changes.shifts_N)
+        )
+        shown.append(network_input(stored[None], flips, turns, shifts, settings.network_size_vox)[0, 0].numpy())
+    captions = tuple(caption(changes, number) for number in range(len(shown)))
+    return AugmentedCrops(np.stack(shown), captions)
+
+
+def caption(changes: AugmentDraws, number: int) -> str:
+    """What was drawn for a crop, such as ``flip xz 90° +0.03``."""
+    flipped = "".join(axis for axis, flip in zip("xyz", changes.flips_N3[number], strict=True) if flip)
+    turn, shift = int(changes.turns_N[number]) * 90, float(changes.shifts_N[number])
+    parts = (f"flip {flipped}" if flipped else "", f"{turn}°" if turn else "", f"{shift:+.2f}" if shift else "")
+    return " ".join(part for part in parts if part) or "unchanged"
+
+
+def label_scene(preview: LabelPreview, augmented: AugmentedCrops | None = None) -> LabelScene:
+    """The preview as plain arrays in voxels of the volume, ready to be drawn."""
+    settings, crops = preview.settings, preview.crops
+    start = crops.region_start_3.tolist()
+    return LabelScene(
+        name=preview.case,
+        settings_line=f"recipe {settings.recipe} · seed {settings.seed}",
+        intensity_line=_intensity_line(settings),
+        volume_xyz=preview.volume.array_xyz,
+        spacing_mm=preview.volume.spacing_mm,
+        region_start=(start[0], start[1], start[2]),
+        grid=settings.crops.grid_xyz,
+        base_size=settings.crops.base_size_vox,
+        crop_size=settings.crops.size,
+        starts_S3=crops.starts_N3[: len(crops.centres_S3)] + crops.region_start_3,
+        labels_SK=crops.labels_SK,
+        augmented=augmented,
+    )
+
+
+def _intensity_line(settings: Settings) -> str:
+    low, high = settings.preprocess.window_hu
+    if settings.preprocess.intensity == "window":
+        return f"window {low:g} to {high:g} HU".replace("-", "\N{MINUS SIGN}")
+    low, high = settings.preprocess.percentiles
+    return f"window: percentiles {low:g} to {high:g} of the scan"
+
+
+def preview_record(preview: LabelPreview, augmented: bool) -> dict[str, Any]:
+    """The preview for machines; all places are voxels of the preprocessed volume, labels in the order of the bases."""
+    settings, crops = preview.settings, preview.crops
+    centres_S3 = crops.centres_S3 + crops.region_start_3
+    starts_N3 = (crops.starts_N3 + crops.region_start_3).tolist()
+    num_random = len(centres_S3)
+    record: dict[str, Any] = {
+        "recipe": settings.recipe,
+        "seed": settings.seed,
+        "volume_shape": list(preview.volume.array_xyz.shape),
+        "spacing_mm": list(preview.volume.spacing_mm),
+        "grid": list(settings.crops.grid),
+        "crop_size": list(settings.crops.size),
+        "base_size": list(settings.crops.base_size_vox),
+        "region_start": crops.region_start_3.tolist(),
+        "bases": [{"number": number, "start": start} for number, start in enumerate(starts_N3[num_random:], start=1)],
+        "crops": [
+            {"name": crop_letter(number), "centre": centre, "start": starts_N3[number], "labels": labels}
+            for number, (centre, labels) in enumerate(zip(centres_S3.tolist(), crops.labels_SK.tolist(), strict=True))
+        ],
+    }
+    if augmented:
+        for number, entry in enumerate([*record["crops"], *record["bases"]]):
+            entry["augmentation"] = {
+                "flip": preview.changes.flips_N3[number].tolist(),
+                "quarter_turns": int(preview.changes.turns_N[number]),
+                "shift": float(preview.changes.shifts_N[number]),
+            }
+    return record

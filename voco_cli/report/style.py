@@ -1,0 +1,70 @@
+"""What all figures share: colours that colour-blind readers tell apart, and text that cannot break the drawing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import cache
+
+import matplotlib
+from matplotlib import font_manager
+from matplotlib.patheffects import Stroke, withStroke
+
+# M. Okabe and K. Ito, Color Universal Design (2008); black and the bluish green come last, as they are hard to see
+# on dark tissue.
+CROP_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#D55E00", "#009E73", "#0072B2")
+INK = "#222222"
+FAINT = "#8A8A8A"
+FONT = "DejaVu Sans"
+
+
+def crop_colour(index: int) -> str:
+    """Colour of random crop ``index``; repeats after seven, where the letter still tells them apart."""
+    return CROP_COLOURS[index % len(CROP_COLOURS)]
+
+
+def crop_letter(index: int) -> str:
+    """A, B, ..., Z, AA, AB, ... for 0, 1, ..."""
+    letters = ""
+    index += 1
+    while index:
+        index, rest = divmod(index - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def safe_text(text: str, most: int = 80) -> str:
+    """A name from outside as one line that the figure font can draw: what it lacks becomes ``?``, the middle is cut."""
+    glyphs = _glyphs()
+    shown = "".join(letter if letter.isprintable() and ord(letter) in glyphs else "?" for letter in text)
+    return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most - most // 2 - 1) :]}"
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(FONT)).get_charmap())
+
+
+@contextlib.contextmanager
+def figure_style() -> Iterator[None]:
+    """Settings of a figure for a page; ``$`` and ``_`` in names are letters, not formulas."""
+    settings = {
+        "font.family": FONT,
+        "font.size": 8,
+        "text.parse_math": False,
+        "text.color": INK,
+        "axes.edgecolor": FAINT,
+        "axes.labelcolor": INK,
+        "axes.linewidth": 0.6,
+        "xtick.color": INK,
+        "ytick.color": INK,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+    }
+    with matplotlib.rc_context(settings):
+        yield
+
+
+def outline(width: float = 1.8, colour: str = "black") -> list[Stroke]:
+    """Path effect that keeps text and lines legible on any grey."""
+    return [withStroke(linewidth=width, foreground=colour)]
