@@ -83,7 +83,8 @@ def effective_rank(rows_NC: Tensor) -> Tensor:
     """Exponential of the entropy of the normalised singular values (Roy and Vetterli, EUSIPCO 2007, Sec. 2)."""
     values = torch.linalg.svdvals(at_least_float32(rows_NC))
     shares = values / values.sum().clamp(min=1e-12)
-    return torch.special.entr(shares).sum().exp()
+    entropy: Tensor = torch.special.entr(shares).sum()
+    return entropy.exp()
 
 
 def chance_figures(num_bases: int) -> Figures:

@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 EPS = 1e-6
 MIN_NORM = 1e-8
@@ -30,9 +29,13 @@ def cosine(a_SC: Tensor, b_KC: Tensor) -> Tensor:
         cosine_SK, in [-1, 1] but for rounding.
     """
     with torch.autocast(a_SC.device.type, enabled=False):
-        a = F.normalize(at_least_float32(a_SC), dim=-1, eps=MIN_NORM)
-        b = F.normalize(at_least_float32(b_KC), dim=-1, eps=MIN_NORM)
-        return a @ b.transpose(-1, -2)
+        return _unit(at_least_float32(a_SC)) @ _unit(at_least_float32(b_KC)).transpose(-1, -2)
+
+
+def _unit(rows: Tensor) -> Tensor:
+    norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    # The floor changes the value alone, as in torch.cosine_similarity: the gradient is that of the true norm.
+    return rows / (norm + (MIN_NORM - norm).clamp(min=0.0).detach())
 
 
 def position_logits(feats_SC: Tensor, bases_KC: Tensor) -> Tensor:
@@ -92,16 +95,17 @@ def base_regularisation(bases_KC: Tensor) -> Tensor:
     return pairs * (2.0 / (num_bases * (num_bases - 1)))
 
 
-def inter_volume_loss(student_BSC: Tensor, teacher_BSC: Tensor, teacher_bases_BKC: Tensor) -> Tensor:
+def inter_volume_loss(
+    student_BSC: Tensor, student_bases_BKC: Tensor, teacher_BSC: Tensor, teacher_bases_BKC: Tensor
+) -> Tensor:
     """What the teacher predicts on the next volume's base crops is the target of the student's prediction there.
 
     Args:
-        student_BSC, teacher_BSC: embeddings of the random crops of B volumes; the teacher's carry no gradient.
-        teacher_bases_BKC: the teacher's embeddings of the base crops.
+        student_BSC, student_bases_BKC: the student's embeddings of random and base crops of B volumes.
+        teacher_BSC, teacher_bases_BKC: the teacher's; no gradient flows into them.
     Returns:
         loss_B, of volume i against the base crops of volume i + 1 (the last against the first).
     Source: released code of the TPAMI paper.
     """
-    next_bases = teacher_bases_BKC.roll(-1, dims=0)
-    targets = position_logits(teacher_BSC, next_bases).detach()
-    return tpami_prediction_loss(targets, position_logits(student_BSC, next_bases))
+    targets = position_logits(teacher_BSC, teacher_bases_BKC.roll(-1, dims=0)).detach()
+    return tpami_prediction_loss(targets, position_logits(student_BSC, student_bases_BKC.roll(-1, dims=0)))

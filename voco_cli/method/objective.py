@@ -118,7 +118,9 @@ class VolumeContrast(nn.Module):
         loss = objective.prediction_weight * prediction + objective.regularisation_weight * regularisation
         terms = {"prediction": prediction, "regularisation": regularisation}
         if objective.inter_weight > 0:
-            inter = inter_volume_loss(student.random_BSC, teacher.random_BSC, teacher.bases_BKC).mean()
+            inter = inter_volume_loss(
+                student.random_BSC, student.bases_BKC, teacher.random_BSC, teacher.bases_BKC
+            ).mean()
             loss = loss + objective.inter_weight * inter
             terms["inter"] = inter
         terms["positive"] = positive_loss(labels_BSK, logits_BSK.detach()).mean()
