@@ -1,0 +1,92 @@
+"""The name of a cached volume: which file it came from, and every setting that changes one of its voxels."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from voco_cli.errors import DataError
+from voco_cli.settings.sections import Cache, Preprocess
+
+FORMAT_VERSION = 1
+"""Raised whenever the same scan and settings would give other voxels, or the file another layout."""
+
+KEY_BYTES = 16
+HEADERS_APART = {".mhd", ".nhdr", ".hdr", ".img"}
+"""Headers whose voxels lie in another file of the same stem."""
+
+SAMPLES = 5
+SAMPLE_BYTES = 4096
+
+
+def volume_key(image: Path, files: Sequence[Path], preprocess: Preprocess, cache: Cache) -> str:
+    """32 hexadecimal digits that name the preprocessed volume of a scan.
+
+    Args:
+        image: the scan, as `read_scan` takes it.
+        files: those of a DICOM series that no folder tells apart, else empty.
+    Raises:
+        DataError: the scan is missing.
+    """
+    digest = hashlib.blake2b(content_identity(image, cache.full_hash, files), digest_size=KEY_BYTES)
+    digest.update(json.dumps(voxel_settings(preprocess, cache), sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def label_key(volume: str, label: Path, cache: Cache) -> str:
+    """32 hexadecimal digits that name the label map of a cached volume, on the volume's grid."""
+    digest = hashlib.blake2b(content_identity(label, cache.full_hash), digest_size=KEY_BYTES)
+    digest.update(volume.encode())
+    return digest.hexdigest()
+
+
+def voxel_settings(preprocess: Preprocess, cache: Cache) -> dict[str, Any]:
+    """The settings that change a voxel; codec, chunks and the kind of intensity that is not in use do not."""
+    settings = preprocess.model_dump(mode="json")
+    del settings["percentiles" if preprocess.intensity == "window" else "window_hu"]
+    return {"format": FORMAT_VERSION, "dtype": cache.dtype, "preprocess": settings}
+
+
+def content_identity(path: Path, full_hash: bool, files: Sequence[Path] = ()) -> bytes:
+    """What tells the content of a scan from another's without decoding it; its name and place do not count.
+
+    Size, modification time and five samples of each file (the first holds the header): uncompressed scans of a
+    series share size and header, and unpacked archives share whole seconds of time. With ``full_hash`` all bytes
+    and no time, so that a copy is recognised.
+    """
+    digest = hashlib.blake2b()
+    for file in files or _files(path):
+        if not file.is_file():
+            raise DataError(f"{file} does not exist.")
+        stat = file.stat()
+        digest.update(f"{stat.st_size}|".encode())
+        if full_hash:
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        else:
+            digest.update(f"{stat.st_mtime_ns}|".encode())
+            digest.update(_samples(file, stat.st_size))
+    return digest.digest()
+
+
+def _files(path: Path) -> list[Path]:
+    """Every file that holds a part of the scan."""
+    if path.is_dir():
+        return sorted(child for child in path.rglob("*") if child.is_file())
+    if path.suffix.lower() in HEADERS_APART:
+        return sorted(child for child in path.parent.glob(f"{glob.escape(path.stem)}.*") if child.is_file())
+    return [path]
+
+
+def _samples(file: Path, size: int) -> bytes:
+    last = max(0, size - SAMPLE_BYTES)
+    with file.open("rb", buffering=0) as stream:
+        parts = []
+        for sample in range(SAMPLES):
+            stream.seek(last * sample // (SAMPLES - 1))
+            parts.append(stream.read(SAMPLE_BYTES))
+    return b"".join(parts)

@@ -1,0 +1,282 @@
+"""The cache of preprocessed volumes: one folder, one file a volume, named by content and settings.
+
+```
+<folder>/volumes/3f/3f…e1.b2nd     the volume
+<folder>/labels/a0/a0…9c.b2nd      its label map on the same grid, where labels are asked for
+```
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from voco_cli.cache.build import BuildJob, BuildReport, Built, build_one, volume_bytes
+from voco_cli.cache.key import label_key, volume_key
+from voco_cli.cache.space import LEAST_RATIO, largest_voxel_bytes, require_space
+from voco_cli.cache.volume import StoredVolume, damage
+from voco_cli.cache.whole_files import unfinished_files
+from voco_cli.cache.worker_pool import run_jobs
+from voco_cli.errors import DataError, ResourceError, VocoError
+from voco_cli.settings.sections import Cache, Preprocess
+
+SUFFIX = ".b2nd"
+PROBES = 3
+"""Scans that are compressed for the sake of the prediction alone, where a cautious one says that they do not fit."""
+
+
+class ScanEntry(Protocol):
+    """What the cache wants to know of a scan; the entries of a data file have it."""
+
+    @property
+    def image(self) -> Path: ...
+    @property
+    def files(self) -> Sequence[Path]: ...
+    @property
+    def label(self) -> Path | None: ...
+    @property
+    def patient(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]: ...
+    @property
+    def orientation(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """Stored arrays that were decoded, and those that are damaged, each with what is wrong."""
+
+    checked: int
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """What lies in a cache folder.
+
+    Attributes:
+        volumes, labels: stored arrays.
+        bytes: their size on disk.
+        voxel_bytes: size of the volumes uncompressed.
+        settings: volumes for each combination of voxel settings (as JSON text).
+        unfinished: files that killed processes left behind.
+        unreadable: arrays that do not open.
+    """
+
+    volumes: int
+    labels: int
+    bytes: int
+    voxel_bytes: int
+    settings: dict[str, int]
+    unfinished: int
+    unreadable: int
+
+
+@dataclass(frozen=True)
+class PruneReport:
+    """Files that no kept scan needs; removed unless it was a rehearsal."""
+
+    removed: list[Path]
+    bytes: int
+
+
+class VolumeCache:
+    """Preprocessed volumes of one combination of settings, in a folder that many may share.
+
+    Args:
+        folder: made when the first volume is written.
+        preprocess: the steps; every setting that changes a voxel is part of an entry's name.
+        cache: format and building.
+        labels: keep the label maps of the scans beside the volumes.
+    """
+
+    def __init__(self, folder: Path, preprocess: Preprocess, cache: Cache, labels: bool = False) -> None:
+        self.folder = folder
+        self.preprocess = preprocess
+        self.cache = cache
+        self.labels = labels
+
+    def lookup(self, entry: ScanEntry) -> StoredVolume | None:
+        """The stored volume of a scan, or None where it (or its label map) must still be built.
+
+        Raises:
+            DataError: the scan itself is missing.
+        """
+        volume, label = self._paths(entry)
+        if not volume.is_file() or (label is not None and not label.is_file()):
+            return None
+        return StoredVolume(volume, label)
+
+    def build(
+        self,
+        entries: Sequence[ScanEntry],
+        workers: int | None = None,
+        on_done: Callable[[ScanEntry, str | None], None] | None = None,
+    ) -> BuildReport:
+        """Make what is missing; a scan that fails is recorded and the others go on.
+
+        Args:
+            workers: processes; None is ``cache.workers``.
+            on_done: called for each scan with the reason why it failed, or None.
+        Raises:
+            ResourceError: it cannot fit (nothing was written), or the disk filled up (what was written is kept).
+            KeyboardInterrupt: Ctrl-C; volumes that were being written are finished first.
+        """
+        failed: list[tuple[Path, str]] = []
+        counts: Counter[str] = Counter()
+        done = on_done or (lambda entry, reason: None)
+        waiting: dict[BuildJob, ScanEntry] = {}
+
+        def fail(entry: ScanEntry, reason: str) -> None:
+            failed.append((entry.image, reason))
+            done(entry, reason)
+
+        for entry in entries:
+            try:
+                job = self._job(entry)
+            except (VocoError, OSError) as error:
+                fail(entry, str(error))
+                continue
+            if self._is_built(job) or job in waiting:
+                counts["reused"] += 1
+                done(entry, None)
+            else:
+                waiting[job] = entry
+        self._require_space(list(waiting.values()))
+
+        def finished(job: BuildJob, outcome: Built | Exception) -> None:
+            if isinstance(outcome, ResourceError):
+                raise outcome
+            if isinstance(outcome, Exception):
+                fail(waiting[job], _reason(outcome))
+                return
+            counts["built"] += 1
+            counts["bytes"] += outcome.bytes
+            done(waiting[job], None)
+
+        run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished)
+        return BuildReport(counts["built"], counts["reused"], failed, counts["bytes"])
+
+    @property
+    def workers(self) -> int:
+        """Processes that build, as the settings have it."""
+        return (os.cpu_count() or 1) if self.cache.workers == "auto" else self.cache.workers
+
+    def predict_bytes(self, entries: Iterable[ScanEntry], ratio: float | None = None) -> int:
+        """Size on disk of the volumes of these scans, from their headers alone.
+
+        Args:
+            ratio: compression; None takes a cautious one that held for real CT at a window of 1500 HU.
+        Returns:
+            bytes; an upper estimate, for the foreground box is not known before the voxels are.
+        """
+        return int(sum(map(self._voxel_bytes, entries)) / (ratio or LEAST_RATIO[self.cache.codec]))
+
+    def verify(self, workers: int | None = None, on_done: Callable[[], None] | None = None) -> VerifyReport:
+        """Decode every stored array and compare it with the hash that was written with it."""
+        damaged: list[tuple[Path, str]] = []
+        paths = self._stored("volumes") + self._stored("labels")
+
+        def finished(path: Path, outcome: str | Exception | None) -> None:
+            if outcome is not None:
+                damaged.append((path, outcome if isinstance(outcome, str) else _reason(outcome)))
+            if on_done is not None:
+                on_done()
+
+        run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished)
+        return VerifyReport(len(paths), sorted(damaged))
+
+    def stats(self) -> CacheStats:
+        """Count and measure what is there."""
+        volumes, labels = self._stored("volumes"), self._stored("labels")
+        settings: Counter[str] = Counter()
+        voxel_bytes = unreadable = 0
+        for path in volumes:
+            stored = StoredVolume(path)
+            try:
+                settings[str(stored.metadata.settings)] += 1
+                x, y, z = stored.shape_xyz
+                voxel_bytes += x * y * z * stored.dtype.itemsize
+            except DataError:
+                unreadable += 1
+        return CacheStats(
+            volumes=len(volumes),
+            labels=len(labels),
+            bytes=sum(path.stat().st_size for path in volumes + labels),
+            voxel_bytes=voxel_bytes,
+            settings=dict(settings),
+            unfinished=len(unfinished_files(self.folder)) if self.folder.is_dir() else 0,
+            unreadable=unreadable,
+        )
+
+    def prune(self, keep: Iterable[ScanEntry], rehearse: bool = False) -> PruneReport:
+        """Remove every stored array that none of these scans needs under the present settings.
+
+        Raises:
+            DataError: a scan to keep is missing, so that its volume cannot be told; nothing is removed.
+        """
+        needed = {path for entry in keep for path in self._paths(entry) if path is not None}
+        superfluous = [path for path in self._stored("volumes") + self._stored("labels") if path not in needed]
+        if self.folder.is_dir():
+            superfluous += unfinished_files(self.folder)
+        freed = sum(path.stat().st_size for path in superfluous)
+        if not rehearse:
+            for path in superfluous:
+                path.unlink(missing_ok=True)
+        return PruneReport(superfluous, freed)
+
+    def _paths(self, entry: ScanEntry) -> tuple[Path, Path | None]:
+        volume = volume_key(entry.image, entry.files, self.preprocess, self.cache)
+        volume_path = self._path("volumes", volume)
+        if not self.labels or entry.label is None:
+            return volume_path, None
+        return volume_path, self._path("labels", label_key(volume, entry.label, self.cache))
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self.folder / kind / key[:2] / f"{key}{SUFFIX}"
+
+    def _stored(self, kind: str) -> list[Path]:
+        return sorted((self.folder / kind).glob(f"*/*{SUFFIX}"))
+
+    def _job(self, entry: ScanEntry) -> BuildJob:
+        volume, label = self._paths(entry)
+        files = tuple(entry.files)
+        return BuildJob(entry.image, files, entry.patient, volume, entry.label, label, self.preprocess, self.cache)
+
+    def _is_built(self, job: BuildJob) -> bool:
+        return job.volume_path.is_file() and (job.label_path is None or job.label_path.is_file())
+
+    def _voxel_bytes(self, entry: ScanEntry) -> int:
+        return largest_voxel_bytes(entry.shape, entry.spacing_mm, entry.orientation, self.preprocess, self.cache)
+
+    def _require_space(self, entries: Sequence[ScanEntry]) -> None:
+        """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
+        if not entries:
+            return
+        try:
+            require_space(self.folder, self.predict_bytes(entries), len(entries))
+        except ResourceError:
+            ratio = self._measured_ratio(entries)
+            require_space(self.folder, self.predict_bytes(entries, ratio), len(entries))
+
+    def _measured_ratio(self, entries: Sequence[ScanEntry]) -> float | None:
+        """Predicted bytes for each byte of file, over a few scans spread over the list; none where none is readable."""
+        predicted = written = 0
+        for entry in entries[:: max(1, len(entries) // PROBES)][:PROBES]:
+            try:
+                written += len(volume_bytes(self._job(entry)))
+                predicted += self._voxel_bytes(entry)
+            except VocoError:
+                continue  # it will be reported by the build
+        return predicted / written if written else None
+
+
+def _reason(error: Exception) -> str:
+    """What a person needs of an error: our own say it themselves, others are named."""
+    return str(error) if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"

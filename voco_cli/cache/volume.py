@@ -1,0 +1,141 @@
+"""A stored volume: cheap to hand to a loader process, opened where it is read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.cache.encoding import FULL_SCALE, META_KEY, VolumeMetadata, stored_hash
+from voco_cli.errors import DataError, GeometryError
+
+IntXYZ = tuple[int, int, int]
+
+OPEN_VOLUMES = 64
+"""Handles that a process keeps; each is a memory map and a few kilobytes."""
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """One preprocessed volume on disk, and its label map if it has one.
+
+    Only the paths travel between processes. Every process opens the file when it first reads, and keeps the last few.
+    """
+
+    path: Path
+    label_path: Path | None = None
+
+    @property
+    def shape_xyz(self) -> IntXYZ:
+        """Voxels along x, y, z."""
+        x, y, z = _open(self.path).shape
+        return (x, y, z)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the stored voxels."""
+        stored: np.dtype[Any] = _open(self.path).dtype
+        return stored
+
+    @property
+    def full_scale(self) -> float:
+        """What 1.0 is stored as: divide by it to get back to [0, 1]."""
+        return FULL_SCALE[self.dtype.name]
+
+    @property
+    def metadata(self) -> VolumeMetadata:
+        """What the file says about itself."""
+        return _metadata(str(self.path), os.getpid())
+
+    @property
+    def voxel_hash(self) -> str:
+        """Hash of the scan's own voxels: equal for the same scan under another name or in another container."""
+        return self.metadata.voxel_hash
+
+    def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
+        """A region of the volume, axes x, y, z, stored number format, C-contiguous and its own memory.
+
+        Raises:
+            GeometryError: the region reaches outside the volume.
+            DataError: the file is missing or damaged.
+        """
+        return _read(self.path, start_xyz, size_xyz)
+
+    def read_label(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
+        """The same region of the label map.
+
+        Raises:
+            DataError: there is no label map, or it is damaged.
+            GeometryError: the region reaches outside the volume.
+        """
+        if self.label_path is None:
+            raise DataError(f"{self.path} was cached without a label map.")
+        return _read(self.label_path, start_xyz, size_xyz)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a stored array, or None: every voxel is decoded and compared with the recorded hash."""
+    try:
+        array = _open_fresh(path)
+        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
+        found = stored_hash(array[...])
+    except (DataError, RuntimeError, ValueError, KeyError, OSError) as error:
+        return f"cannot be decoded: {str(error) or type(error).__name__}"
+    if found != metadata.stored_hash:
+        return "holds other voxels than were written"
+    return None
+
+
+def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
+    array = _open(path)
+    stop_xyz = tuple(start + size for start, size in zip(start_xyz, size_xyz, strict=True))
+    if min(start_xyz) < 0 or any(stop > n for stop, n in zip(stop_xyz, array.shape, strict=True)):
+        raise GeometryError(f"The region {start_xyz} to {stop_xyz} reaches outside {path} of {array.shape} voxels.")
+    try:
+        region = array[tuple(map(slice, start_xyz, stop_xyz))]
+    except RuntimeError as error:
+        raise _damaged(path, error) from error
+    return np.asarray(region)
+
+
+def _open(path: Path) -> blosc2.NDArray:
+    return _open_in_process(str(path), os.getpid())
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
+    # The process is part of the key: a forked loader must not use the handles of its parent.
+    return _open_fresh(Path(path))
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _metadata(path: str, process_id: int) -> VolumeMetadata:
+    try:
+        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).schunk.vlmeta[META_KEY])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(Path(path), error) from error
+
+
+def _open_fresh(path: Path) -> blosc2.NDArray:
+    if not path.is_file():
+        raise DataError(f"{path} is not in the cache any more.", hint="build it again: voco cache build")
+    try:
+        array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(array, blosc2.NDArray) or array.ndim != 3:
+        raise DataError(f"{path} is not a cached volume.")
+    return array
+
+
+def _damaged(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{path} is damaged ({str(error) or type(error).__name__}).",
+        hint="voco cache verify --repair removes damaged volumes; the next build makes them again",
+    )
