@@ -11,6 +11,7 @@ import typer
 from voco_cli import __version__
 from voco_cli.cli import config
 from voco_cli.cli.output import print_error
+from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.errors import VocoError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(config.app, name="config")
+app.command("preview-labels")(preview_labels)
 
 
 def _print_version(wanted: bool) -> None:
