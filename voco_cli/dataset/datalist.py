@@ -1,0 +1,93 @@
+"""data.json: a Decathlon datalist that says more of each scan, as it lies in memory and on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from voco_cli.errors import DataError
+from voco_cli.scans.read import read_scan
+from voco_cli.scans.scan import Scan
+from voco_cli.settings.types import SpacingXYZ
+
+FORMAT = "voco-data/1"
+SPLITS: tuple[Literal["training", "validation", "test"], ...] = ("training", "validation", "test")
+Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
+
+
+class Entry(BaseModel):
+    """One scan of a datalist. Paths are absolute here, and relative to data.json on disk where they can be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image: Path = Field(description="file, folder of a DICOM series, or its first file where a folder holds several")
+    label: Path | None = Field(None, description="label map on the same grid")
+    patient: str = Field(description="identity that splits go by")
+    shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
+    spacing_mm: SpacingXYZ | None = Field(None, description="distance of voxel centres along x, y, z, mm")
+    orientation: str | None = Field(None, description="where each voxel axis grows to, such as RAS")
+    modality: str = Field("unknown", description="CT, MR, PT or unknown")
+    files: tuple[Path, ...] = Field((), description="files of a DICOM series that no folder tells apart")
+    study_uid: str | None = Field(None, description="DICOM StudyInstanceUID")
+    series_uid: str | None = Field(None, description="DICOM SeriesInstanceUID")
+    content: str | None = Field(None, description="hash of the decoded voxels, from a full check")
+    notes: tuple[str, ...] = Field((), description="what was repaired or chosen on reading")
+
+
+class Skipped(BaseModel):
+    """A file that is not listed, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Field(description="file or folder")
+    reason: str = Field(description="one sentence, beginning with the kind of fault")
+
+
+class SplitRule(BaseModel):
+    """How patients were drawn, so that the same draw can be told from another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = Field(0, description="seed of the hash")
+    validation: float = Field(0.1, ge=0, lt=1, description="share of patients held out for validation")
+    test: float = Field(0.0, ge=0, lt=1, description="share of patients held out for testing")
+
+
+class Datalist(BaseModel):
+    """All of data.json."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["voco-data/1"] = Field("voco-data/1", description="name and version of this format")
+    name: str = Field("dataset", description="name of the dataset")
+    modality: str | dict[str, str] = Field("unknown", description="modality of all scans, or mixed")
+    labels: dict[str, str] = Field(default_factory=dict, description="label value to name")
+    split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
+    training: tuple[Entry, ...] = Field((), description="scans to train on")
+    validation: tuple[Entry, ...] = Field((), description="scans held out, of other patients")
+    test: tuple[Entry, ...] = Field((), description="scans not looked at before the end, of other patients")
+    skipped: tuple[Skipped, ...] = Field((), description="what was found and is not listed")
+    statistics: dict[str, Any] = Field(default_factory=dict, description="summary of the listed scans")
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """Every scan with the name of its split: training, validation, test."""
+        for split in SPLITS:
+            for entry in getattr(self, split):
+                yield split, entry
+
+
+def read_entry(entry: Entry) -> Scan:
+    """Read the scan of an entry, and see that it is still the one that was indexed.
+
+    Raises:
+        DataError: as `read_scan`, or another shape than the index says.
+    """
+    scan = read_scan(entry.image, entry.files)
+    if entry.shape is not None and scan.shape_xyz != entry.shape:
+        raise DataError(
+            f"{entry.image} has shape {scan.shape_xyz}, and the index says {entry.shape}.", "Run `voco index` again."
+        )
+    return scan

@@ -1,0 +1,234 @@
+"""Reading and writing data.json, and reading the Decathlon datalists of others."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
+from voco_cli.dataset.patient import patient_of
+from voco_cli.errors import DataError, ResourceError, UsageError
+
+MAX_NAMED = 10
+PATH_KEYS = ("image", "label", "path")
+
+
+def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
+    """Read data.json, or a plain Decathlon datalist, whose patients are then taken from the file names.
+
+    Args:
+        path: the JSON file; relative paths in it are relative to its folder.
+        check_files: see that every image and label exists (one `stat` each).
+    Raises:
+        DataError: no such file, not JSON, or images that are missing (all counted, the first ten named).
+        UsageError: unknown or wrong keys, all at once, each with the nearest valid key.
+    """
+    raw = _load(path)
+    folder = path.resolve().parent
+    if "format" in raw:
+        _check_format(raw, path)
+    else:
+        raw = _from_decathlon(raw, path)
+    for split in (*SPLITS, "skipped"):
+        for item in raw.get(split) or ():
+            _make_absolute(item, folder)
+    try:
+        datalist = Datalist.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
+    if check_files:
+        _check_files(datalist, path)
+    return datalist
+
+
+def write_datalist(datalist: Datalist, path: Path) -> None:
+    """Write data.json, one scan a line; it is there whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or does not allow it.
+    """
+    unfinished: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = str(path.parent.resolve())
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        unfinished = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(_lines(datalist, folder))
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        unfinished.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
+        unfinished.replace(path)
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written: {error.strerror or error}.") from error
+    finally:
+        if unfinished is not None:
+            unfinished.unlink(missing_ok=True)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened: {error.strerror or error}.", "Make it with `voco index`.") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not a text file.", "Give a data.json as `voco index` writes it.") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON at line {error.lineno}: {error.msg}.") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} is not a datalist: it holds a {type(raw).__name__}, not keys and values.")
+    return raw
+
+
+def _check_format(raw: dict[str, Any], path: Path) -> None:
+    if raw["format"] != FORMAT:
+        raise UsageError(
+            f"{path} has format {raw['format']!r}, and this version reads {FORMAT!r}.", "Run `voco index` again."
+        )
+
+
+def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
+    if not any(isinstance(raw.get(split), list) for split in SPLITS):
+        near = [key for split in SPLITS for key in difflib.get_close_matches(split, raw, 1, 0.75)]
+        found = (
+            f"did you mean training by {near[0]!r}?" if near else f"it has {', '.join(sorted(raw)[:8]) or 'no keys'}."
+        )
+        raise UsageError(f"{path} is not a datalist: it has no list named training, validation or test; {found}")
+    listed = {
+        split: [_from_item(item, split, i, path) for i, item in enumerate(raw.get(split) or ())] for split in SPLITS
+    }
+    modality = raw.get("modality", "unknown")
+    one = _only_modality(modality)
+    for item in (item for items in listed.values() for item in items):
+        item.setdefault("modality", one)
+    labels = raw.get("labels")
+    return {
+        **listed,
+        "name": str(raw.get("name", path.parent.name)),
+        "modality": one,
+        "labels": _label_names(labels) if isinstance(labels, dict) else {},
+    }
+
+
+def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
+    """A list may hold file names (the Decathlon's test lists do) or keys and values."""
+    known = {"image": item} if isinstance(item, str) else item
+    if not isinstance(known, dict) or not isinstance(known.get("image"), str):
+        raise UsageError(f"{path}: {split}[{index}] has no image that is one path.", 'An item is {"image": path, ...}.')
+    if not isinstance(known.get("label"), str | None):
+        raise UsageError(f"{path}: {split}[{index}] has a label that is not a path: {known['label']!r}.")
+    ours = {key: value for key, value in known.items() if key in Entry.model_fields}
+    return {"patient": patient_of(Path(known["image"])), **ours}
+
+
+def _only_modality(modality: Any) -> str:
+    values = set(modality.values()) if isinstance(modality, dict) else {modality}
+    names = {"MRI": "MR", "PET": "PT"}
+    found = {names.get(str(value).upper(), str(value)) for value in values}
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+def _label_names(labels: dict[str, Any]) -> dict[str, str]:
+    """Value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
+    if all(key.isdigit() for key in labels):
+        return {key: str(value) for key, value in labels.items()}
+    return {str(value): key for key, value in labels.items() if isinstance(value, int)}
+
+
+def _make_absolute(item: Any, folder: Path) -> None:
+    if not isinstance(item, dict):
+        return
+    for key in PATH_KEYS:
+        if isinstance(item.get(key), str):
+            item[key] = _absolute(item[key], folder)
+    if isinstance(item.get("files"), list):
+        item["files"] = [_absolute(name, folder) if isinstance(name, str) else name for name in item["files"]]
+
+
+def _absolute(name: str, folder: Path) -> str:
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
+
+
+def _describe(error: ValidationError, path: Path) -> str:
+    faults = error.errors(include_url=False)
+    lines = [f"{_place(fault['loc'])} {_fault(fault)}" for fault in faults[:MAX_NAMED]]
+    more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+    return f"{path} has {len(faults)} wrong keys: {'; '.join(lines)}{more}."
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _fault(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        valid = _fields(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), valid, 1, 0.5)
+        return "is not a key" + (f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(valid)})")
+    if fault["type"] == "missing":
+        return "is missing"
+    return f"is wrong: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Entry if loc and loc[0] in SPLITS else Datalist
+    return list(model.model_fields)
+
+
+def _check_files(datalist: Datalist, path: Path) -> None:
+    wanted = (file for _, entry in datalist.entries() for file in (entry.image, entry.label, *entry.files) if file)
+    missing = [file for file in wanted if not os.path.exists(file)]  # noqa: PTH110 (160,000 of them)
+    if missing:
+        named = ", ".join(str(file) for file in missing[:MAX_NAMED])
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+        verb = "is" if len(missing) == 1 else "are"
+        raise DataError(
+            f"{path} lists {len(missing)} files that {verb} missing: {named}{more}.",
+            "Copy them back, or run `voco index` again.",
+        )
+
+
+def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
+    yield "{"
+    separator = "\n"
+    for key in Datalist.model_fields:
+        value = getattr(datalist, key)
+        yield f"{separator}  {json.dumps(key)}: "
+        separator = ",\n"
+        if key in (*SPLITS, "skipped"):
+            items = [json.dumps(_on_disk(item, folder), ensure_ascii=False) for item in value]
+            yield "[" + ",".join(f"\n    {item}" for item in items) + ("\n  ]" if items else "]")
+        else:
+            plain = value.model_dump() if isinstance(value, BaseModel) else value
+            yield json.dumps(plain, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
+    plain = item.model_dump(exclude_defaults=True)
+    if isinstance(item, Entry):
+        plain.setdefault("modality", item.modality)
+    for key in PATH_KEYS:
+        if plain.get(key) is not None:
+            plain[key] = _relative(str(plain[key]), folder)
+    if "files" in plain:
+        plain["files"] = [_relative(str(file), folder) for file in plain["files"]]
+    return plain
+
+
+def _relative(name: str, folder: str) -> str:
+    """Relative where the two share more than the root of the file system, so that both can move together."""
+    if not os.path.isabs(name):  # noqa: PTH117
+        name = os.path.abspath(name)  # noqa: PTH100
+    shared = os.path.commonpath((name, folder))
+    return name if shared == os.path.sep else os.path.relpath(name, folder)
