@@ -63,6 +63,9 @@ def test_single_volume_gradients(reference: Path, recipe: str) -> None:
         for name in ("ce", "reg") if recipe == "tpami" else ("pos", "neg", "reg"):
             feats, bases = (torch.from_numpy(data[f"{case}/{n}"]).requires_grad_() for n in ("feats", "bases"))
             labels = torch.from_numpy(data[f"{case}/labels"])
+            if case == "labels_eq_logits":
+                # |y - l| has a kink at 0, and a rounding apart from it the gradient is another: take our own logits.
+                labels = losses.position_logits(feats, bases).detach()
             value = terms(recipe, feats, bases, labels)[name]
             grads = torch.autograd.grad(value, (feats, bases), allow_unused=True, materialize_grads=True)
             for grad, of in zip(grads, ("feats", "bases"), strict=True):
