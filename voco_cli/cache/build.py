@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli.cache.encoding import VolumeMetadata, compress, quantise, stored_hash, to_file_bytes
 from voco_cli.cache.key import FORMAT_VERSION, voxel_settings
 from voco_cli.cache.preprocess import preprocess, preprocess_label
 from voco_cli.cache.volume import StoredVolume
-from voco_cli.cache.voxel_hash import voxel_hash
 from voco_cli.cache.whole_files import write_whole
+from voco_cli.dataset.datalist import Entry, read_entry
+from voco_cli.scans.content import voxel_hash
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Cache, Preprocess
 
@@ -19,11 +20,8 @@ from voco_cli.settings.sections import Cache, Preprocess
 class BuildJob:
     """A scan, and where its volume and label map belong; paths that exist already are not written again."""
 
-    image: Path
-    files: tuple[Path, ...]
-    patient: str
+    entry: Entry
     volume_path: Path
-    label: Path | None
     label_path: Path | None
     preprocess: Preprocess
     cache: Cache
@@ -34,23 +32,6 @@ class Built:
     """What a job wrote."""
 
     bytes: int
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """How a build went.
-
-    Attributes:
-        built: volumes that were written.
-        reused: volumes that were there.
-        failed: scans that gave none, and why.
-        bytes: size of what was written.
-    """
-
-    built: int = 0
-    reused: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    bytes: int = 0
 
 
 def build_one(job: BuildJob) -> Built:
@@ -65,8 +46,9 @@ def build_one(job: BuildJob) -> Built:
         content = volume_bytes(job)
         write_whole(job.volume_path, content)
         written += len(content)
-    if job.label is not None and job.label_path is not None and not job.label_path.exists():
-        content = _label_bytes(job, job.label)
+    label = job.entry.label
+    if label is not None and job.label_path is not None and not job.label_path.exists():
+        content = _label_bytes(job, label)
         write_whole(job.label_path, content)
         written += len(content)
     return Built(written)
@@ -74,14 +56,14 @@ def build_one(job: BuildJob) -> Built:
 
 def volume_bytes(job: BuildJob) -> bytes:
     """The file that a scan would be cached as."""
-    scan = read_scan(job.image, job.files)
+    scan = read_entry(job.entry)
     volume = preprocess(scan, job.preprocess)
     stored = quantise(volume.array_xyz, job.cache.dtype)
     metadata = VolumeMetadata(
         format=FORMAT_VERSION,
         key=job.volume_path.stem,
-        source=str(job.image),
-        patient=job.patient,
+        source=str(job.entry.image),
+        patient=job.entry.patient,
         voxel_hash=voxel_hash(scan),
         stored_hash=stored_hash(stored),
         settings=voxel_settings(job.preprocess, job.cache),

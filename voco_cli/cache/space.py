@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from voco_cli.cache.grid_map import FloatXYZ, IntXYZ
 from voco_cli.cache.preprocess import preprocessed_shape
-from voco_cli.errors import ResourceError
+from voco_cli.dataset.datalist import Entry
+from voco_cli.errors import ResourceError, VocoError
+from voco_cli.scans.read import read_header
 from voco_cli.settings.sections import Cache, Preprocess
 
 LEAST_RATIO = {"zstd": 1.9, "lz4": 1.3}
@@ -21,14 +22,24 @@ SPARE_BYTES = 64 * 2**20
 RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
-def largest_voxel_bytes(
-    shape_xyz: IntXYZ, spacing_xyz_mm: FloatXYZ, orientation: str, preprocess: Preprocess, cache: Cache
-) -> int:
-    """Uncompressed size of a preprocessed volume, at most: from the header alone, before any foreground is cut."""
-    order = [RAS_AXIS.get(letter, axis) for axis, letter in enumerate(orientation.upper()[:3].ljust(3, "?"))]
+def largest_voxel_bytes(entry: Entry, preprocess: Preprocess, cache: Cache) -> int:
+    """Uncompressed size of a preprocessed volume, at most: from the header alone, before any foreground is cut.
+
+    A list that does not say shapes costs a look into each header; an unreadable scan takes no space.
+    """
+    if entry.shape is not None and entry.spacing_mm is not None:
+        shape_xyz, spacing_xyz_mm, orientation = entry.shape, entry.spacing_mm, entry.orientation or "RAS"
+    else:
+        try:
+            header = read_header(entry.image, entry.files)
+        except (VocoError, OSError):
+            return 0  # the build names what is wrong with it
+        shape_xyz, spacing_xyz_mm = header.shape_xyz, header.placement.spacing_xyz_mm
+        orientation = header.orientation
     shape, spacing = [1, 1, 1], [1.0, 1.0, 1.0]
-    for own_axis, ras_axis in enumerate(order):
-        shape[ras_axis], spacing[ras_axis] = shape_xyz[own_axis], spacing_xyz_mm[own_axis]
+    for own_axis, letter in enumerate(orientation):
+        shape[RAS_AXIS[letter]] = shape_xyz[own_axis]
+        spacing[RAS_AXIS[letter]] = spacing_xyz_mm[own_axis]
     largest = preprocessed_shape((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), preprocess)
     return int(np.prod(largest, dtype=np.int64)) * np.dtype(cache.dtype).itemsize
 

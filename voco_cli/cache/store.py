@@ -11,79 +11,22 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
-from voco_cli.cache.build import BuildJob, BuildReport, Built, build_one, volume_bytes
+from voco_cli.cache.build import BuildJob, Built, build_one, volume_bytes
 from voco_cli.cache.key import label_key, volume_key
+from voco_cli.cache.reports import BuildReport, CacheStats, PruneReport, VerifyReport
 from voco_cli.cache.space import LEAST_RATIO, largest_voxel_bytes, require_space
 from voco_cli.cache.volume import StoredVolume, damage
 from voco_cli.cache.whole_files import unfinished_files
 from voco_cli.cache.worker_pool import run_jobs
+from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.settings.sections import Cache, Preprocess
 
 SUFFIX = ".b2nd"
 PROBES = 3
 """Scans that are compressed for the sake of the prediction alone, where a cautious one says that they do not fit."""
-
-
-class ScanEntry(Protocol):
-    """What the cache wants to know of a scan; the entries of a data file have it."""
-
-    @property
-    def image(self) -> Path: ...
-    @property
-    def files(self) -> Sequence[Path]: ...
-    @property
-    def label(self) -> Path | None: ...
-    @property
-    def patient(self) -> str: ...
-    @property
-    def shape(self) -> tuple[int, int, int]: ...
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]: ...
-    @property
-    def orientation(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """Stored arrays that were decoded, and those that are damaged, each with what is wrong."""
-
-    checked: int
-    damaged: list[tuple[Path, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    """What lies in a cache folder.
-
-    Attributes:
-        volumes, labels: stored arrays.
-        bytes: their size on disk.
-        voxel_bytes: size of the volumes uncompressed.
-        settings: volumes for each combination of voxel settings (as JSON text).
-        unfinished: files that killed processes left behind.
-        unreadable: arrays that do not open.
-    """
-
-    volumes: int
-    labels: int
-    bytes: int
-    voxel_bytes: int
-    settings: dict[str, int]
-    unfinished: int
-    unreadable: int
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """Files that no kept scan needs; removed unless it was a rehearsal."""
-
-    removed: list[Path]
-    bytes: int
 
 
 class VolumeCache:
@@ -102,7 +45,7 @@ class VolumeCache:
         self.cache = cache
         self.labels = labels
 
-    def lookup(self, entry: ScanEntry) -> StoredVolume | None:
+    def lookup(self, entry: Entry) -> StoredVolume | None:
         """The stored volume of a scan, or None where it (or its label map) must still be built.
 
         Raises:
@@ -115,9 +58,9 @@ class VolumeCache:
 
     def build(
         self,
-        entries: Sequence[ScanEntry],
+        entries: Sequence[Entry],
         workers: int | None = None,
-        on_done: Callable[[ScanEntry, str | None], None] | None = None,
+        on_done: Callable[[Entry, str | None], None] | None = None,
     ) -> BuildReport:
         """Make what is missing; a scan that fails is recorded and the others go on.
 
@@ -131,9 +74,9 @@ class VolumeCache:
         failed: list[tuple[Path, str]] = []
         counts: Counter[str] = Counter()
         done = on_done or (lambda entry, reason: None)
-        waiting: dict[BuildJob, ScanEntry] = {}
+        waiting: dict[BuildJob, None] = {}
 
-        def fail(entry: ScanEntry, reason: str) -> None:
+        def fail(entry: Entry, reason: str) -> None:
             failed.append((entry.image, reason))
             done(entry, reason)
 
@@ -147,18 +90,18 @@ class VolumeCache:
                 counts["reused"] += 1
                 done(entry, None)
             else:
-                waiting[job] = entry
-        self._require_space(list(waiting.values()))
+                waiting[job] = None
+        self._require_space([job.entry for job in waiting])
 
         def finished(job: BuildJob, outcome: Built | Exception) -> None:
             if isinstance(outcome, ResourceError):
                 raise outcome
             if isinstance(outcome, Exception):
-                fail(waiting[job], _reason(outcome))
+                fail(job.entry, _reason(outcome))
                 return
             counts["built"] += 1
             counts["bytes"] += outcome.bytes
-            done(waiting[job], None)
+            done(job.entry, None)
 
         run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished)
         return BuildReport(counts["built"], counts["reused"], failed, counts["bytes"])
@@ -168,7 +111,7 @@ class VolumeCache:
         """Processes that build, as the settings have it."""
         return (os.cpu_count() or 1) if self.cache.workers == "auto" else self.cache.workers
 
-    def predict_bytes(self, entries: Iterable[ScanEntry], ratio: float | None = None) -> int:
+    def predict_bytes(self, entries: Iterable[Entry], ratio: float | None = None) -> int:
         """Size on disk of the volumes of these scans, from their headers alone.
 
         Args:
@@ -215,7 +158,7 @@ class VolumeCache:
             unreadable=unreadable,
         )
 
-    def prune(self, keep: Iterable[ScanEntry], rehearse: bool = False) -> PruneReport:
+    def prune(self, keep: Iterable[Entry], rehearse: bool = False) -> PruneReport:
         """Remove every stored array that none of these scans needs under the present settings.
 
         Raises:
@@ -231,7 +174,7 @@ class VolumeCache:
                 path.unlink(missing_ok=True)
         return PruneReport(superfluous, freed)
 
-    def _paths(self, entry: ScanEntry) -> tuple[Path, Path | None]:
+    def _paths(self, entry: Entry) -> tuple[Path, Path | None]:
         volume = volume_key(entry.image, entry.files, self.preprocess, self.cache)
         volume_path = self._path("volumes", volume)
         if not self.labels or entry.label is None:
@@ -244,18 +187,17 @@ class VolumeCache:
     def _stored(self, kind: str) -> list[Path]:
         return sorted((self.folder / kind).glob(f"*/*{SUFFIX}"))
 
-    def _job(self, entry: ScanEntry) -> BuildJob:
+    def _job(self, entry: Entry) -> BuildJob:
         volume, label = self._paths(entry)
-        files = tuple(entry.files)
-        return BuildJob(entry.image, files, entry.patient, volume, entry.label, label, self.preprocess, self.cache)
+        return BuildJob(entry, volume, label, self.preprocess, self.cache)
 
     def _is_built(self, job: BuildJob) -> bool:
         return job.volume_path.is_file() and (job.label_path is None or job.label_path.is_file())
 
-    def _voxel_bytes(self, entry: ScanEntry) -> int:
-        return largest_voxel_bytes(entry.shape, entry.spacing_mm, entry.orientation, self.preprocess, self.cache)
+    def _voxel_bytes(self, entry: Entry) -> int:
+        return largest_voxel_bytes(entry, self.preprocess, self.cache)
 
-    def _require_space(self, entries: Sequence[ScanEntry]) -> None:
+    def _require_space(self, entries: Sequence[Entry]) -> None:
         """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
         if not entries:
             return
@@ -265,7 +207,7 @@ class VolumeCache:
             ratio = self._measured_ratio(entries)
             require_space(self.folder, self.predict_bytes(entries, ratio), len(entries))
 
-    def _measured_ratio(self, entries: Sequence[ScanEntry]) -> float | None:
+    def _measured_ratio(self, entries: Sequence[Entry]) -> float | None:
         """Predicted bytes for each byte of file, over a few scans spread over the list; none where none is readable."""
         predicted = written = 0
         for entry in entries[:: max(1, len(entries) // PROBES)][:PROBES]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -67,6 +68,23 @@ class StoredVolume:
         """
         return _read(self.path, start_xyz, size_xyz)
 
+    def read_crops(self, starts_xyz: Sequence[IntXYZ], size_xyz: IntXYZ) -> list[NDArray[Any]]:
+        """Many regions of one size, each block decoded once where they overlap.
+
+        Where the box around all of them is smaller than all of them together (base crops that tile it, with random
+        crops among them), the box is read once and the regions are views into it; otherwise each is read.
+
+        Raises:
+            GeometryError, DataError: as `read`.
+        """
+        lower = np.min(starts_xyz, axis=0)
+        box = np.max(starts_xyz, axis=0) + size_xyz - lower
+        if np.prod(box) >= len(starts_xyz) * np.prod(size_xyz):
+            return [self.read(start, size_xyz) for start in starts_xyz]
+        region = self.read(_three(lower), _three(box))
+        corners = [start - lower for start in np.asarray(starts_xyz)]
+        return [region[tuple(map(slice, corner, corner + size_xyz))] for corner in corners]
+
     def read_label(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
         """The same region of the label map.
 
@@ -102,6 +120,11 @@ def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
     except RuntimeError as error:
         raise _damaged(path, error) from error
     return np.asarray(region)
+
+
+def _three(values: NDArray[np.int64]) -> IntXYZ:
+    x, y, z = (int(value) for value in values)
+    return (x, y, z)
 
 
 def _open(path: Path) -> blosc2.NDArray:
