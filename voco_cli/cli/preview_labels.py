@@ -93,7 +93,7 @@ def _print_table(preview: LabelPreview) -> None:
     """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
-    from voco_cli.report.style import crop_letter
+    from voco_cli.report.style import crop_name
 
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))
@@ -102,10 +102,13 @@ def _print_table(preview: LabelPreview) -> None:
         f"{preview.case}: {size} voxels after preprocessing, grid {grid}, recipe {preview.settings.recipe}",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
     table = Table("crop", "centre, voxels", "share in each base crop (number: share)", "sum")
     for number, centre in enumerate((crops.centres_S3 + crops.region_start_3).tolist()):
         shares = crops.labels_SK[number]
-        listed = "  ".join(f"{base}: {share:.3f}" for base, share in enumerate(shares, start=1) if share > 0)
-        table.add_row(crop_letter(number), ", ".join(map(str, centre)), listed, f"{shares.sum():.3f}")
+        listed = "  ".join(
+            f"{base}:\N{NO-BREAK SPACE}{share:.3f}" for base, share in enumerate(shares, start=1) if share > 0
+        )
+        table.add_row(crop_name(number), ", ".join(map(str, centre)), listed, f"{shares.sum():.3f}")
     out.print(table)

@@ -15,7 +15,7 @@ from voco_cli.cache.preprocess import Preprocessed, preprocess
 from voco_cli.errors import GeometryError, UsageError
 from voco_cli.method.draws import AugmentDraws, CropDraws, draw_augmentation, draw_crops
 from voco_cli.report.label_scene import AugmentedCrops, LabelScene
-from voco_cli.report.style import crop_letter
+from voco_cli.report.style import crop_name
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import Settings
 
@@ -70,8 +70,11 @@ def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Set
     inside = [place - start for place, start in zip(centre, region_start, strict=False)]
     if len(inside) == 2:
         inside.append((region[2] - size[2]) // 2 + size[2] // 2)
+    floored = settings.crops.odd_box == "floored"
     for axis, place in enumerate(inside):
-        least, most = size[axis] // 2, region[axis] - size[axis] + size[axis] // 2
+        # What must fit is the box of the label, which the released code rounds down to an even size.
+        box = size[axis] // 2 * 2 if floored else size[axis]
+        least, most = size[axis] // 2, region[axis] - box + size[axis] // 2
         if not least <= place <= most:
             given = ",".join(map(str, centre))
             raise UsageError(
@@ -103,10 +106,10 @@ def network_crops(preview: LabelPreview) -> AugmentedCrops:
 
 
 def caption(changes: AugmentDraws, number: int) -> str:
-    """What was drawn for a crop, such as ``flip xz 90° +0.03``."""
+    """What was drawn for a crop, such as ``flip xz 90° +0.031``."""
     flipped = "".join(axis for axis, flip in zip("xyz", changes.flips_N3[number], strict=True) if flip)
     turn, shift = int(changes.turns_N[number]) * 90, float(changes.shifts_N[number])
-    parts = (f"flip {flipped}" if flipped else "", f"{turn}°" if turn else "", f"{shift:+.2f}" if shift else "")
+    parts = (f"flip {flipped}" if flipped else "", f"{turn}°" if turn else "", f"{shift:+.3f}" if shift else "")
     return " ".join(part for part in parts if part) or "unchanged"
 
 
@@ -155,7 +158,7 @@ def preview_record(preview: LabelPreview, augmented: bool) -> dict[str, Any]:
         "region_start": crops.region_start_3.tolist(),
         "bases": [{"number": number, "start": start} for number, start in enumerate(starts_N3[num_random:], start=1)],
         "crops": [
-            {"name": crop_letter(number), "centre": centre, "start": starts_N3[number], "labels": labels}
+            {"name": crop_name(number), "centre": centre, "start": starts_N3[number], "labels": labels}
             for number, (centre, labels) in enumerate(zip(centres_S3.tolist(), crops.labels_SK.tolist(), strict=True))
         ],
     }

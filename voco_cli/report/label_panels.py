@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from voco_cli.report.label_scene import LabelScene, Piece, cells, pieces, share_text
-from voco_cli.report.style import FAINT, INK, crop_colour, crop_letter, outline
+from voco_cli.report.label_scene import Cell, LabelScene, Piece, pieces, share_text
+from voco_cli.report.style import FAINT, INK, crop_colour, crop_name, outline
 
 GRID_COLOUR = "white"
 AXIAL, CORONAL, SAGITTAL = (0, 1), (0, 2), (1, 2)
@@ -46,6 +46,13 @@ def show_plane(ax: Axes, scene: LabelScene, plane: Plane, index: int, low: Seque
     bare(ax)
 
 
+def name_slice(ax: Axes, text: str) -> None:
+    """Which slice a view shows, in its lower right corner."""
+    ax.text(
+        0.99, 0.01, text, transform=ax.transAxes, ha="right", va="bottom", size=6, color="white", zorder=6
+    ).set_path_effects(outline())
+
+
 def bare(ax: Axes) -> None:
     """Take ticks and frame away."""
     ax.set_xticks([])
@@ -64,13 +71,33 @@ def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int) -> None:
     _draw_sides(ax, plane)
 
 
-def number_cells(ax: Axes, scene: LabelScene, layer: int, size: float) -> None:
-    """Numbers of the base crops of one layer of the grid, in their upper left corners of an axial view."""
-    for cell in cells(scene):
-        if cell.place[2] == layer:
-            left = (cell.start[0] + 0.96 * scene.base_size[0]) * scene.spacing_mm[0]
-            top = (cell.start[1] + 0.95 * scene.base_size[1]) * scene.spacing_mm[1]
-            ax.text(left, top, str(cell.number), color="white", size=size, va="top", path_effects=outline())
+def number_cell(ax: Axes, scene: LabelScene, cell: Cell, size: float) -> None:
+    """Number of a base crop, in its upper left corner of an axial view."""
+    left = (cell.start[0] + 0.96 * scene.base_size[0]) * scene.spacing_mm[0]
+    top = (cell.start[1] + 0.95 * scene.base_size[1]) * scene.spacing_mm[1]
+    ax.text(left, top, str(cell.number), color="white", size=size, va="top", path_effects=outline())
+
+
+def mark_shares(ax: Axes, scene: LabelScene, layer: int, size: float) -> None:
+    """In an axial view, each random crop's shares in the base crops of a layer, in the crop's colour."""
+    for crop in range(len(scene.starts_S3)):
+        for piece in pieces(scene, crop):
+            corner, extent = _box_mm(scene, AXIAL, piece.low, piece.high)
+            roomy = extent[0] > 0.3 * scene.base_size[0] * scene.spacing_mm[0] and extent[1] > 0.15 * (
+                scene.base_size[1] * scene.spacing_mm[1]
+            )
+            if piece.cell.place[2] == layer and roomy:
+                ax.text(
+                    corner[0] + extent[0] / 2,
+                    corner[1] + extent[1] / 2,
+                    share_text(piece.share),
+                    color=crop_colour(crop),
+                    size=size,
+                    weight="bold",
+                    ha="center",
+                    va="center",
+                    path_effects=outline(),
+                )
 
 
 def draw_shares(ax: Axes, scene: LabelScene, crop: int, layer: int, size: float) -> None:
@@ -94,17 +121,19 @@ def draw_bars(ax: Axes, scene: LabelScene, crop: int, last: bool) -> None:
     """The label of a random crop: one bar a base crop."""
     label_K = scene.labels_SK[crop]
     numbers = np.arange(1, label_K.size + 1)
+    crowded = label_K.size > 20
+    turn, size = (90, 5.5) if crowded else (0, 6.5)
     ax.bar(numbers, label_K, width=0.72, color=crop_colour(crop), edgecolor=INK, linewidth=0.4)
     for number, value in zip(numbers, label_K, strict=True):
         if value > 0:
-            text = f"{value:.2f}" if label_K.size <= 32 else f"{value:.1f}".lstrip("0")
-            ax.text(number, value + 0.03, text, ha="center", va="bottom", size=6.5)
+            text = f"{value:.2f}" if value >= 0.005 else "<.01"
+            ax.text(number, value + 0.03, text, ha="center", va="bottom", size=size, rotation=turn)
     ax.set_xlim(0.3, label_K.size + 0.7)
     ax.set_ylim(0, 1.12)
     ax.set_yticks([0, 0.5, 1])
-    step = 1 if label_K.size <= 36 else int(np.ceil(label_K.size / 24))
-    ax.set_xticks(numbers[::step])
+    ax.set_xticks(numbers[:: int(np.ceil(label_K.size / 36))])
     ax.tick_params(labelsize=6.5, length=2, pad=1.5)
+    ax.tick_params(axis="x", labelsize=size, labelrotation=turn)
     ax.spines[["top", "right"]].set_visible(False)
     ax.text(1.0, 1.0, f"sum {label_K.sum():.3f}", transform=ax.transAxes, ha="right", va="top", size=6.5, color=INK)
     if last:
@@ -179,21 +208,25 @@ def _draw_crop_box(ax: Axes, scene: LabelScene, plane: Plane, crop: int, start: 
             zorder=4,
         )
     )
-    # The letter sits at the lower left corner of the box; the axis across runs backwards.
+    # The name sits at the lower left corner of the box; the axis across runs backwards.
     tag = {"facecolor": colour, "edgecolor": "black", "linewidth": 0.5, "boxstyle": "square,pad=0.18"}
     at = (corner[0] + size[0], corner[1])
-    ax.text(*at, crop_letter(crop), size=7, weight="bold", color="black", va="bottom", bbox=tag, zorder=5)
+    ax.text(*at, crop_name(crop), size=7, weight="bold", color="black", va="bottom", bbox=tag, zorder=5)
 
 
 def _draw_piece(ax: Axes, scene: LabelScene, piece: Piece, crop: int, size: float) -> None:
     corner, extent = _box_mm(scene, AXIAL, piece.low, piece.high)
     ax.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=GRID_COLOUR, linewidth=1.0))
-    ax.add_patch(Rectangle(corner, *extent, facecolor=crop_colour(crop), alpha=0.3 * piece.share, linewidth=0))
-    whole = [scene.crop_size[axis] * scene.spacing_mm[axis] for axis in AXIAL]
-    if extent[0] < 0.2 * whole[0] or extent[1] < 0.2 * whole[1]:
-        return  # a sliver: its share is read off the bars
+    ax.add_patch(Rectangle(corner, *extent, facecolor=crop_colour(crop), alpha=0.2 * piece.share, linewidth=0))
+    wide, high = (extent[i] / (scene.crop_size[axis] * scene.spacing_mm[axis]) for i, axis in enumerate(AXIAL))
+    # A sliver holds no text: its share is read off the bars.
+    if wide > 0.22 and high > 0.22:
+        text = f"{piece.cell.number}\n{share_text(piece.share)}"
+    elif wide > 0.33 and high > 0.11:
+        text = f"{piece.cell.number}: {share_text(piece.share)}"
+    else:
+        return
     middle = (corner[0] + extent[0] / 2, corner[1] + extent[1] / 2)
-    text = f"{piece.cell.number}\n{share_text(piece.share)}"
     ax.text(*middle, text, color="white", size=size, ha="center", va="center", path_effects=outline(), linespacing=1.0)
 
 
@@ -204,7 +237,7 @@ def _draw_sides(ax: Axes, plane: Plane) -> None:
         CORONAL: ("R", "L", "I", "S"),
         SAGITTAL: ("A", "P", "I", "S"),
     }[plane]
-    for x, y, letter in ((0.015, 0.5, left), (0.985, 0.5, right), (0.5, 0.015, bottom), (0.5, 0.985, top)):
+    for x, y, letter in ((0.015, 0.54, left), (0.985, 0.54, right), (0.47, 0.015, bottom), (0.47, 0.985, top)):
         side = "left" if x < 0.1 else "right" if x > 0.9 else "center"
         edge = "bottom" if y < 0.1 else "top" if y > 0.9 else "center"
         ax.text(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.report.style import crop_letter
+from voco_cli.report.style import crop_name
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -126,10 +126,11 @@ def layer_slices(scene: LabelScene) -> list[int]:
 
 def summary_line(scene: LabelScene) -> str:
     """Sizes and intensities in one line, as printed under the title."""
+    grid = scene.grid if scene.grid[2] > 1 else scene.grid[:2]
     spacing = TIMES.join(f"{step:.3g}" for step in scene.spacing_mm)
     return (
         f"{scene.settings_line} · volume {times(scene.volume_xyz.shape)} voxels of {spacing} mm · "
-        f"grid {times(scene.grid)} of {times(scene.base_size)} · random crops {times(scene.crop_size)} · "
+        f"grid {times(grid)} of {times(scene.base_size)} · random crops {times(scene.crop_size)} · "
         f"{scene.intensity_line}"
     )
 
@@ -142,9 +143,9 @@ def share_text(share: float) -> str:
 
 
 def crop_title(scene: LabelScene, crop: int) -> str:
-    """Letter and centre of a random crop."""
+    """Name and centre of a random crop."""
     centre = scene.starts_S3[crop] + np.asarray(scene.crop_size) // 2
-    return f"{crop_letter(crop)}  centre ({', '.join(str(int(place)) for place in centre)})"
+    return f"{crop_name(crop)}  centre ({', '.join(str(int(place)) for place in centre)})"
 
 
 def times(size: tuple[int, ...]) -> str:

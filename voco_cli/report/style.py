@@ -8,7 +8,7 @@ from functools import cache
 
 import matplotlib
 from matplotlib import font_manager
-from matplotlib.patheffects import Stroke, withStroke
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 # M. Okabe and K. Ito, Color Universal Design (2008); black and the bluish green come last, as they are hard to see
 # on dark tissue.
@@ -19,18 +19,13 @@ FONT = "DejaVu Sans"
 
 
 def crop_colour(index: int) -> str:
-    """Colour of random crop ``index``; repeats after seven, where the letter still tells them apart."""
+    """Colour of random crop ``index``; repeats after seven, where the name still tells them apart."""
     return CROP_COLOURS[index % len(CROP_COLOURS)]
 
 
-def crop_letter(index: int) -> str:
-    """A, B, ..., Z, AA, AB, ... for 0, 1, ..."""
-    letters = ""
-    index += 1
-    while index:
-        index, rest = divmod(index - 1, 26)
-        letters = chr(ord("A") + rest) + letters
-    return letters
+def crop_name(index: int) -> str:
+    """r1, r2, ... for 0, 1, ...: neither a base crop's number nor a letter of the patient's sides."""
+    return f"r{index + 1}"
 
 
 def safe_text(text: str, most: int = 80) -> str:
@@ -65,6 +60,6 @@ def figure_style() -> Iterator[None]:
         yield
 
 
-def outline(width: float = 1.8, colour: str = "black") -> list[Stroke]:
+def outline(width: float = 1.8, colour: str = "black") -> list[AbstractPathEffect]:
     """Path effect that keeps text and lines legible on any grey."""
     return [withStroke(linewidth=width, foreground=colour)]

@@ -1,0 +1,71 @@
+"""Crops as the network gets them, against plain array operations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from voco_cli.method.draws import AugmentDraws
+from voco_cli.report.label_crops import LabelPreview, caption, label_scene, network_crops, preview_scan
+from voco_cli.scans.scan import Scan
+from voco_cli.settings import load_settings
+
+SETTINGS = (
+    "preprocess.window_hu=0,255",
+    "preprocess.foreground_above=null",
+    "preprocess.resize_vox=null",
+    "crops.grid=2x2",
+    "crops.size=18x18x20",
+    "crops.random_per_volume=1",
+    "augment.flip_prob=0.5",
+    "augment.rotate_prob=0.5",
+    "augment.shift_prob=0.5",
+)
+
+
+@pytest.fixture(scope="module")
+def volume_xyz() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 38, 20)).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def preview(volume_xyz: np.ndarray) -> LabelPreview:
+    # Stored in RAS order: LPS directions -x, -y, z.
+    ras = np.diag([-1.0, -1.0, 1.0])
+    scan = Scan(volume_xyz.transpose(2, 1, 0), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), ras, Path("case.nii.gz"))
+    return preview_scan(scan, load_settings("debug", None, SETTINGS).settings)
+
+
+def test_network_crops_are_cut_flipped_turned_and_shifted(preview: LabelPreview, volume_xyz: np.ndarray) -> None:
+    network = network_crops(preview)
+    assert network.crops_NXYZ.shape == (5, 18, 18, 20)
+    changes = preview.changes
+    assert changes.flips_N3.any()
+    assert changes.turns_N.any()
+    assert changes.shifts_N.any()
+    for number, start in enumerate(preview.crops.starts_N3 + preview.crops.region_start_3):
+        x, y, z = start
+        expected = volume_xyz[x : x + 18, y : y + 18, z : z + 20] / 255
+        expected = np.flip(expected, np.flatnonzero(changes.flips_N3[number]))
+        expected = np.rot90(expected, changes.turns_N[number]) + changes.shifts_N[number]
+        np.testing.assert_allclose(network.crops_NXYZ[number], expected, atol=1e-6)
+
+
+def test_scene_counts_in_voxels_of_the_volume(preview: LabelPreview) -> None:
+    scene = label_scene(preview)
+    start = np.asarray(scene.region_start)
+    assert np.all(start + scene.region_size <= (40, 38, 20))
+    assert np.array_equal(scene.starts_S3 - start, preview.crops.starts_N3[:1])
+    assert scene.spacing_mm == (1.0, 1.0, 2.0)
+    assert scene.intensity_line == "window 0 to 255 HU"
+
+
+def test_caption_names_what_was_drawn() -> None:
+    changes = AugmentDraws(
+        np.array([[True, False, True], [False] * 3, [False, True, False]]),
+        np.array([1, 0, 3]),
+        np.array([0.0, 0.0, -0.0471], dtype=np.float32),
+    )
+    assert [caption(changes, number) for number in range(3)] == ["flip xz 90°", "unchanged", "flip y 270° -0.047"]
