@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt
 
 from voco_cli.errors import DataError
 from voco_cli.scans.read import read_scan
 from voco_cli.scans.scan import Scan
-from voco_cli.settings.types import SpacingXYZ
 
 FORMAT = "voco-data/1"
 SPLITS: tuple[Literal["training", "validation", "test"], ...] = ("training", "validation", "test")
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
+Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
+
+
+def _to_path(value: object) -> Path:
+    if isinstance(value, Path):
+        return value
+    if isinstance(value, str) and value:
+        return Path(value)
+    raise ValueError(f"{value!r} is not a path")
+
+
+# pydantic's own validator of paths takes most of the time of opening a list of 160,000 scans.
+FilePath = Annotated[Path, PlainValidator(_to_path)]
 
 
 class Entry(BaseModel):
@@ -23,14 +35,16 @@ class Entry(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image: Path = Field(description="file, folder of a DICOM series, or its first file where a folder holds several")
-    label: Path | None = Field(None, description="label map on the same grid")
+    image: FilePath = Field(
+        description="file, folder of a DICOM series, or its first file where a folder holds several"
+    )
+    label: FilePath | None = Field(None, description="label map on the same grid")
     patient: str = Field(description="identity that splits go by")
     shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
-    spacing_mm: SpacingXYZ | None = Field(None, description="distance of voxel centres along x, y, z, mm")
+    spacing_mm: Spacing | None = Field(None, description="distance of voxel centres along x, y, z, mm")
     orientation: str | None = Field(None, description="where each voxel axis grows to, such as RAS")
     modality: str = Field("unknown", description="CT, MR, PT or unknown")
-    files: tuple[Path, ...] = Field((), description="files of a DICOM series that no folder tells apart")
+    files: tuple[FilePath, ...] = Field((), description="files of a DICOM series that no folder tells apart")
     study_uid: str | None = Field(None, description="DICOM StudyInstanceUID")
     series_uid: str | None = Field(None, description="DICOM SeriesInstanceUID")
     content: str | None = Field(None, description="hash of the decoded voxels, from a full check")
@@ -42,7 +56,7 @@ class Skipped(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(description="file or folder")
+    path: FilePath = Field(description="file or folder")
     reason: str = Field(description="one sentence, beginning with the kind of fault")
 
 

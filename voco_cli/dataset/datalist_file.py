@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import json
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
-from voco_cli.dataset.patient import patient_of
+from voco_cli.dataset.patient import modality_of_word, patient_of
 from voco_cli.errors import DataError, ResourceError, UsageError
 
 MAX_NAMED = 10
@@ -30,6 +33,26 @@ def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
         DataError: no such file, not JSON, or images that are missing (all counted, the first ten named).
         UsageError: unknown or wrong keys, all at once, each with the nearest valid key.
     """
+    with _without_collector():
+        datalist = _parse(path)
+    if check_files:
+        _check_files(datalist, path)
+    return datalist
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A million new objects and no garbage: the collector's passes over them would take most of the time."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
+
+
+def _parse(path: Path) -> Datalist:
     raw = _load(path)
     folder = path.resolve().parent
     if "format" in raw:
@@ -40,12 +63,9 @@ def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
         for item in raw.get(split) or ():
             _make_absolute(item, folder)
     try:
-        datalist = Datalist.model_validate(raw)
+        return Datalist.model_validate(raw)
     except ValidationError as error:
         raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
-    if check_files:
-        _check_files(datalist, path)
-    return datalist
 
 
 def write_datalist(datalist: Datalist, path: Path) -> None:
@@ -77,13 +97,11 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = from_json(path.read_bytes())
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}.", "Make it with `voco index`.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not a text file.", "Give a data.json as `voco index` writes it.") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON at line {error.lineno}: {error.msg}.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}.", "Write it again with `voco index`.") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path} is not a datalist: it holds a {type(raw).__name__}, not keys and values.")
     return raw
@@ -108,15 +126,15 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
         split: [_from_item(item, split, i, path) for i, item in enumerate(raw.get(split) or ())] for split in SPLITS
     }
     modality = raw.get("modality", "unknown")
-    one = _only_modality(modality)
+    one = only_modality(modality)
     for item in (item for items in listed.values() for item in items):
         item.setdefault("modality", one)
     labels = raw.get("labels")
     return {
-        **listed,
+        **{str(split): items for split, items in listed.items()},
         "name": str(raw.get("name", path.parent.name)),
         "modality": one,
-        "labels": _label_names(labels) if isinstance(labels, dict) else {},
+        "labels": label_names(labels) if isinstance(labels, dict) else {},
     }
 
 
@@ -131,15 +149,15 @@ def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
     return {"patient": patient_of(Path(known["image"])), **ours}
 
 
-def _only_modality(modality: Any) -> str:
-    values = set(modality.values()) if isinstance(modality, dict) else {modality}
-    names = {"MRI": "MR", "PET": "PT"}
-    found = {names.get(str(value).upper(), str(value)) for value in values}
+def only_modality(modality: Any) -> str:
+    """CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
+    values = modality.values() if isinstance(modality, dict) else [modality]
+    found = {modality_of_word(str(value)) for value in values}
     return found.pop() if len(found) == 1 else "mixed"
 
 
-def _label_names(labels: dict[str, Any]) -> dict[str, str]:
-    """Value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
+def label_names(labels: dict[str, Any]) -> dict[str, str]:
+    """Label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
     if all(key.isdigit() for key in labels):
         return {key: str(value) for key, value in labels.items()}
     return {str(value): key for key, value in labels.items() if isinstance(value, int)}

@@ -49,6 +49,11 @@ def patient_of(path: Path) -> str:
     return case
 
 
+def modality_of_word(word: str) -> str:
+    """CT, MR or PT for a word such as MRI or T1w; the word itself where it is none of theirs."""
+    return next((name for name, words in MODALITY_WORDS.items() if word.lower() in words), word or "unknown")
+
+
 def modality_of(path: Path, root: Path) -> str:
     """CT, MR or PT where the file's name, or else a folder's name below and including ``root``, holds such a word."""
     parts = [stem_of(path)]

@@ -171,17 +171,17 @@ def _check_stack(
     travel = positions[-1] - positions[0]
     tilt_deg = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(travel, normal)), travel @ normal)))
     if tilt_deg > 2 * MAX_REPAIR_DEG:
-        faults.append(f"has a gantry tilt of {tilt_deg:.1f} degrees")
+        faults.append(f"a gantry tilt of {tilt_deg:.1f} degrees")
     if np.abs(gaps_mm - usual_mm).max() > max(GAP_SHARE * usual_mm, GAP_MM):
-        faults.append(f"has uneven slice gaps ({_gaps(gaps_mm)})")
+        faults.append(f"uneven slice gaps ({_gaps(gaps_mm)})")
     else:
         even = positions[0] + np.linspace(0, 1, len(positions))[:, None] * travel
         aside_mm = float(np.linalg.norm(np.cross(positions - even, normal), axis=1).max())
         if aside_mm > SIDEWAYS_PIXELS * min(pixel_mm):
-            faults.append(f"has slices shifted sideways by up to {aside_mm:.2f} mm")
+            faults.append(f"slices shifted sideways by up to {aside_mm:.2f} mm")
     if faults:
         raise GeometryError(
-            f"{series.name} {' and '.join(faults)}.",
+            f"{series.name} has {' and '.join(faults)}.",
             "Find the missing slices, or resample to an even grid first (dcm2niix does so for gantry tilt).",
         )
 

@@ -35,7 +35,7 @@ TAGS = [
 ]
 UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 # What sites write where a patient's identity was: no identity at all.
-NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "patient", "0", "1"}
+NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "patient", "0"}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,229 @@
+"""From folders, files and lists to one datalist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voco_cli.dataset.candidates import Candidate, find_candidates
+from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule
+from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.dataset.inspection import VoxelCheck, VoxelJob, check_voxels, inspect_file, is_label_like
+from voco_cli.dataset.pairing import grid_fault, pair_labels
+from voco_cli.dataset.parallel import map_files
+from voco_cli.dataset.reasons import count_kinds
+from voco_cli.dataset.sources import Sources, read_sources
+from voco_cli.dataset.splits import assign_splits, stricter
+from voco_cli.dataset.statistics import summarise
+from voco_cli.dataset.walk import Walk, add_listed, walk_inputs
+from voco_cli.errors import UsageError, VocoError
+
+# Decoding a scan takes long enough for a process to pay from a few scans on.
+FEWEST_TO_DECODE = 8
+Watch = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How to look, and what to keep.
+
+    Attributes:
+        name: of the dataset; empty takes the first input's.
+        full: decode voxels too.
+        label_pattern: path of a label from its scan's folder (see `pair_labels`).
+        patient_pattern: regular expression on the path, whose first group is the patient.
+        modality: keep scans of this one; those of unknown modality are taken to be of it.
+        workers: processes; none chooses.
+    """
+
+    name: str = ""
+    full: bool = False
+    label_pattern: str | None = None
+    patient_pattern: str | None = None
+    modality: str | None = None
+    rule: SplitRule = field(default_factory=SplitRule)
+    workers: int | None = None
+
+
+def build_index(
+    inputs: Sequence[Path], output: Path, options: IndexOptions, watch: Watch = lambda *_: nullcontext(lambda *_: None)
+) -> Datalist:
+    """Look at all inputs and put together what `write_datalist` writes to ``output``.
+
+    Args:
+        output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
+        watch: makes a progress bar of a description and a count.
+    Raises:
+        DataError: an input that does not exist.
+        UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
+        ResourceError: a worker process was killed.
+    """
+    earlier = _earlier_splits(output, options.rule)
+    walk = walk_inputs(inputs, exclude=[output])
+    sources = read_sources(walk.datalists, walk.dataset_files)
+    add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
+    candidates, skipped = _inspect(walk, options, watch)
+    entries, refused = _list_scans(walk, sources, candidates, skipped, options, watch)
+    skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
+    if options.full:
+        entries, refused = _check_voxels(entries, options, watch)
+        skipped += refused
+    if not entries:
+        raise _nothing(inputs, skipped)
+    return _assemble(entries, skipped, sources, earlier, options, inputs)
+
+
+def _inspect(walk: Walk, options: IndexOptions, watch: Watch) -> tuple[dict[Path, Candidate], list[Skipped]]:
+    paths = [found.path for found in walk.files]
+    with watch("reading headers", len(paths)) as advance:
+        inspected = map_files(inspect_file, paths, options.workers, advance)
+    return find_candidates(inspected, {found.path: found.root for found in walk.files})
+
+
+def _list_scans(
+    walk: Walk,
+    sources: Sources,
+    candidates: dict[Path, Candidate],
+    skipped: Sequence[Skipped],
+    options: IndexOptions,
+    watch: Watch,
+) -> tuple[list[Entry], list[Skipped]]:
+    listed = {walk.standing_for(image): walk.standing_for(label) for image, label in sources.label_of.items()}
+    files = [found.path for found in walk.files]
+    pairs = pair_labels(candidates, files, listed, options.label_pattern, is_label_like)
+    faulty = {one.path for one in skipped}
+    elsewhere = sorted({label for label in pairs.label_of.values() if label not in candidates and label not in faulty})
+    more, refused = find_candidates(map(inspect_file, elsewhere), {path: path.parent for path in elsewhere})
+    known, labels = {**candidates, **more}, set(pairs.label_of.values())
+    refused += [Skipped(path=path, reason="label map without a scan.") for path in pairs.unpaired]
+    entries = []
+    for path in sorted(set(candidates) - labels - set(pairs.unpaired)):
+        entry = _to_entry(candidates[path], sources, options)
+        label = pairs.label_of.get(path)
+        if options.modality and entry.modality != options.modality:
+            refused.append(
+                Skipped(path=path, reason=f"modality {entry.modality}, and {options.modality} was asked for.")
+            )
+            continue
+        if label is not None and label in known:
+            fault = grid_fault(known[label].header, candidates[path].header)
+            if fault is None:
+                entry = entry.model_copy(update={"label": label})
+            else:
+                refused.append(Skipped(path=label, reason=fault))
+        entries.append(entry)
+    return entries, refused
+
+
+def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> Entry:
+    header, path = candidate.header, candidate.path
+    listed = sources.listed.get(path.resolve())
+    patient, modality = candidate.patient, candidate.modality
+    if candidate.series_uid is None:
+        said = listed.modality if listed else sources.modality_at(path)
+        modality = modality if said in ("unknown", "mixed") else said
+        patient = listed.patient if listed else patient
+    if options.patient_pattern and (match := re.search(options.patient_pattern, path.as_posix())):
+        patient = match[1]
+    notes = header.notes
+    if options.modality and modality == "unknown":
+        modality, notes = options.modality, (*notes, f"modality is not known and was taken to be {options.modality}")
+    return Entry(
+        image=path,
+        patient=patient,
+        shape=header.shape_xyz,
+        spacing_mm=header.placement.spacing_xyz_mm,
+        orientation=header.orientation,
+        modality=modality,
+        files=candidate.files,
+        study_uid=candidate.study_uid,
+        series_uid=candidate.series_uid,
+        notes=notes,
+    )
+
+
+def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
+    jobs = [VoxelJob(entry.image, entry.files, entry.label) for entry in entries]
+    with watch("decoding voxels", len(jobs)) as advance:
+        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE)
+    kept: list[Entry] = []
+    refused: list[Skipped] = []
+    first_with: dict[str, Path] = {}
+    for entry, check in zip(entries, checks, strict=True):
+        fault = check.fault
+        if fault is None and check.content is not None:
+            first = first_with.setdefault(check.content, entry.image)
+            fault = None if first == entry.image else f"same content as {first}, under another name."
+        if fault is not None:
+            refused.append(Skipped(path=entry.image, reason=fault))
+            continue
+        if check.label_fault is not None and entry.label is not None:
+            refused.append(Skipped(path=entry.label, reason=check.label_fault))
+        kept.append(_checked(entry, check))
+    return kept, refused
+
+
+def _checked(entry: Entry, check: VoxelCheck) -> Entry:
+    label = None if check.label_fault is not None else entry.label
+    return entry.model_copy(update={"content": check.content, "label": label, "notes": (*entry.notes, *check.notes)})
+
+
+def _assemble(
+    entries: Sequence[Entry],
+    skipped: Iterable[Skipped],
+    sources: Sources,
+    earlier: dict[str, str],
+    options: IndexOptions,
+    inputs: Sequence[Path],
+) -> Datalist:
+    listed: dict[str, str] = {}
+    for entry in entries:
+        split = sources.split_of.get(entry.image.resolve())
+        if split is not None:
+            listed[entry.patient] = stricter(listed.get(entry.patient, split), split)
+    split_of = assign_splits((entry.patient for entry in entries), options.rule, listed, earlier)
+    splits: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
+    for entry in entries:
+        splits[split_of[entry.patient]].append(entry)
+    modalities = {entry.modality for entry in entries}
+    parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
+    first = inputs[0].resolve()
+    return Datalist(
+        name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
+        modality=modalities.pop() if len(modalities) == 1 else "mixed",
+        labels=sources.label_names(entry.image for entry in entries if entry.label is not None),
+        split=options.rule,
+        skipped=tuple(sorted(skipped, key=lambda one: (str(one.path), one.reason))),
+        statistics=summarise(splits),
+        **parts,
+    )
+
+
+def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
+    """Where patients are in the index that is about to be replaced, if it was drawn by the same rule."""
+    if not output.exists():
+        return {}
+    try:
+        before = read_datalist(output, check_files=False)
+    except VocoError as error:
+        raise UsageError(
+            f"{output} is there and is not an index that can be replaced: {error.message}", "Choose another name."
+        ) from error
+    if before.split is None:
+        raise UsageError(f"{output} is there and was not written by `voco index`.", "Choose another name.")
+    return {entry.patient: split for split, entry in before.entries()} if before.split == rule else {}
+
+
+def _nothing(inputs: Sequence[Path], skipped: Sequence[Skipped]) -> UsageError:
+    where = ", ".join(str(path) for path in inputs)
+    if not skipped:
+        return UsageError(f"{where} holds no files.", "Give a folder with NIfTI, NRRD, MetaImage or DICOM scans.")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(skipped).items())
+    first = skipped[0]
+    return UsageError(
+        f"{where} holds no scan that can be listed; found: {kinds}.", f"The first: {first.path}: {first.reason}"
+    )

@@ -1,0 +1,105 @@
+"""What input lists and the ``dataset.json`` files of folders say of scans: labels, splits, patients, modality."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voco_cli.dataset.datalist import Datalist, Entry, Skipped
+from voco_cli.dataset.datalist_file import label_names, only_modality, read_datalist
+from voco_cli.dataset.splits import stricter
+from voco_cli.errors import VocoError
+
+
+@dataclass
+class Sources:
+    """Everything that was said of files, by real path, so that a link to a file means the file.
+
+    Attributes:
+        listed: image to the entry of the list that named it first.
+        label_of: image to label map.
+        split_of: image to the split that a list with held-out scans prescribes.
+        modality_below: folder to the modality that its ``dataset.json`` states.
+        names_of: image to the label names of the list that names it first.
+        names_below: folder to the label names of its ``dataset.json``.
+        skipped: unreadable ``dataset.json`` files, missing files.
+    """
+
+    listed: dict[Path, Entry] = field(default_factory=dict)
+    label_of: dict[Path, Path] = field(default_factory=dict)
+    split_of: dict[Path, str] = field(default_factory=dict)
+    modality_below: dict[Path, str] = field(default_factory=dict)
+    names_of: dict[Path, dict[str, str]] = field(default_factory=dict)
+    names_below: dict[Path, dict[str, str]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def modality_at(self, path: Path) -> str:
+        """What the nearest ``dataset.json`` above a file says."""
+        return next((self.modality_below[above] for above in path.parents if above in self.modality_below), "unknown")
+
+    def label_names(self, labelled: Iterable[Path]) -> dict[str, str]:
+        """Label value to name, where one set of names holds for every one of these images; empty otherwise."""
+        names: dict[str, str] | None = None
+        for path in labelled:
+            found = self.names_of.get(path.resolve()) or next(
+                (self.names_below[above] for above in path.parents if above in self.names_below), {}
+            )
+            if names is not None and found != names:
+                return {}
+            names = found
+        return names or {}
+
+
+def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
+    """Read all lists.
+
+    Raises:
+        DataError, UsageError: a list that was named as an input and cannot be read; one met in a folder is skipped.
+    """
+    sources = Sources()
+    for path in datalists:
+        datalist = read_datalist(path, check_files=False)
+        _take(sources, datalist, path, with_splits=bool(datalist.validation or datalist.test))
+    for path in dataset_files:
+        try:
+            _take_dataset_file(sources, path)
+        except VocoError as error:
+            sources.skipped.append(Skipped(path=path, reason=error.message.removeprefix(f"{path} ")))
+    return sources
+
+
+def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
+    for split, entry in datalist.entries():
+        if not entry.image.exists():
+            sources.skipped.append(Skipped(path=entry.image, reason=f"missing: {path} lists it."))
+            continue
+        image = entry.image.resolve()
+        sources.listed.setdefault(image, entry)
+        sources.names_of.setdefault(image, datalist.labels)
+        if with_splits:
+            sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
+        if entry.label is not None and not entry.label.exists():
+            sources.skipped.append(Skipped(path=entry.label, reason=f"missing: {path} lists it as a label."))
+        elif entry.label is not None:
+            sources.label_of.setdefault(image, entry.label)
+
+
+def _take_dataset_file(sources: Sources, path: Path) -> None:
+    """Decathlon files list pairs; nnU-Net's name labels and channels only. Their splits are not taken from a folder."""
+    try:
+        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        sources.skipped.append(Skipped(path=path, reason=f"not valid JSON: {error}."))
+        return
+    if not isinstance(raw, dict):
+        return
+    modality = only_modality(raw.get("modality", raw.get("channel_names", "unknown")))
+    if modality != "mixed":
+        sources.modality_below[path.parent] = modality
+    if isinstance(raw.get("training"), list):
+        _take(sources, read_datalist(path, check_files=False), path, with_splits=False)
+    elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
+        sources.names_below[path.parent] = names

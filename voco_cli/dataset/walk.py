@@ -1,0 +1,136 @@
+"""Which files there are: folders opened up, the same file found once, datalists set apart."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voco_cli.dataset.datalist import Skipped
+from voco_cli.errors import DataError
+
+DATASET_FILE = "dataset.json"
+# Voxels that a text header beside them points to (.mhd, .nhdr).
+DETACHED_DATA = (".raw", ".zraw", ".raw.gz", ".img")
+IGNORED = {"DICOMDIR", "Thumbs.db", "__MACOSX"}
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file to look at, and the input folder that it was found under."""
+
+    path: Path
+    root: Path
+
+
+@dataclass
+class Walk:
+    """What the inputs hold.
+
+    Attributes:
+        files: candidates, sorted by path, each real file once.
+        datalists: JSON files that were named as inputs; their splits count.
+        dataset_files: ``dataset.json`` files met in folders; they tell pairs and names.
+        skipped: files reached twice.
+        seen: real path to the path that stands for it.
+    """
+
+    files: list[FoundFile] = field(default_factory=list)
+    datalists: list[Path] = field(default_factory=list)
+    dataset_files: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    seen: dict[Path, Path] = field(default_factory=dict)
+
+    def standing_for(self, path: Path) -> Path:
+        """The path under which a file was found first; the path itself where it was not found."""
+        return self.seen.get(path.resolve(), path)
+
+
+def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
+    """List the files of all inputs; links are followed, hidden files are not looked at.
+
+    Args:
+        inputs: folders, image files, datalists (``.json``).
+        exclude: files that are never candidates, such as the output of an earlier run.
+    Raises:
+        DataError: inputs that do not exist, all named.
+    """
+    missing = [str(path) for path in inputs if not path.exists()]
+    if missing:
+        raise DataError(f"{', '.join(missing)} does not exist.", "Check the path.")
+    walk = Walk()
+    excluded = {path.resolve() for path in exclude}
+    for given in inputs:
+        root = Path(os.path.abspath(given))  # noqa: PTH100 (links stay as they were named)
+        if root.is_file() and root.suffix.lower() == ".json":
+            walk.datalists.append(root)
+            continue
+        files = _files_below(root) if root.is_dir() else iter([root])
+        for path in files:
+            _add(walk, FoundFile(path, root if root.is_dir() else root.parent), excluded)
+    walk.files.sort(key=lambda found: str(found.path))
+    return walk
+
+
+def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> None:
+    """Add what datalists name: a file, a DICOM folder, or the files of a series.
+
+    A list that names a file of an input folder says more of it and is no second way to it.
+    """
+    for image, files in images:
+        if files:
+            found = [FoundFile(path, path.parent) for path in files if path.exists()]
+        elif image.is_dir():
+            found = [FoundFile(path, image) for path in _files_below(image)]
+        else:
+            found = [FoundFile(image, image.parent)]
+        for one in found:
+            if walk.seen.get(one.path.resolve()) != one.path:
+                _add(walk, one, set())
+    walk.files.sort(key=lambda found: str(found.path))
+
+
+def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
+    real = found.path.resolve()
+    if real in excluded:
+        return
+    if real in walk.seen:
+        first = walk.seen[real]
+        how = "the inputs overlap" if first == found.path else f"it is the same file as {first}"
+        walk.skipped.append(Skipped(path=found.path, reason=f"reached twice: {how}, and is listed once."))
+        return
+    walk.seen[real] = found.path
+    if found.path.name == DATASET_FILE:
+        walk.dataset_files.append(found.path)
+    else:
+        walk.files.append(found)
+
+
+def _files_below(root: Path) -> Iterator[Path]:
+    for folder_name, folders, names in os.walk(root, followlinks=True):
+        folder = Path(folder_name)
+        folders[:] = sorted(name for name in folders if _is_entered(folder / name))
+        present = set(names)
+        for name in sorted(names):
+            if not name.startswith(".") and name not in IGNORED and not _is_detached(name, present):
+                yield folder / name
+
+
+def _is_entered(folder: Path) -> bool:
+    """Whether to go into a folder: not a hidden one, nor a link to a folder that holds it (that would never end)."""
+    if folder.name.startswith(".") or folder.name in IGNORED:
+        return False
+    if not folder.is_symlink():
+        return True
+    holder = folder.parent.resolve()
+    return folder.resolve() not in (holder, *holder.parents)
+
+
+def _is_detached(name: str, present: set[str]) -> bool:
+    lower = name.lower()
+    for suffix in DETACHED_DATA:
+        if lower.endswith(suffix):
+            stem = name[: -len(suffix)]
+            return f"{stem}.mhd" in present or f"{stem}.nhdr" in present
+    return False
