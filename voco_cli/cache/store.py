@@ -135,6 +135,11 @@ class VolumeCache:
         run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished)
         return VerifyReport(len(paths), sorted(damaged))
 
+    def remove(self, paths: Iterable[Path]) -> None:
+        """Remove stored arrays, damaged ones for instance; the next build makes again what is needed."""
+        for path in paths:
+            path.unlink(missing_ok=True)
+
     def stats(self) -> CacheStats:
         """Count and measure what is there."""
         volumes, labels = self._stored("volumes"), self._stored("labels")
@@ -222,3 +227,8 @@ class VolumeCache:
 def _reason(error: Exception) -> str:
     """What a person needs of an error: our own say it themselves, others are named."""
     return str(error) if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"
+
+
+def cache_folder(data_file: Path, cache: Cache) -> Path:
+    """Where the volumes of a data file are kept: ``cache.dir``, or ``.voco-cache`` beside the file."""
+    return cache.dir or data_file.resolve().parent / ".voco-cache"

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from voco_cli import __version__
-from voco_cli.cli import config
+from voco_cli.cli import cache, config
 from voco_cli.cli.output import print_error
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.errors import VocoError
@@ -23,6 +23,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(config.app, name="config")
+app.add_typer(cache.app, name="cache")
 app.command("preview-labels")(preview_labels)
 
 

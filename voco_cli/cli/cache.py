@@ -1,0 +1,218 @@
+"""`voco cache`: build, check, measure and tidy the store of preprocessed volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.errors import DataError, VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.cache.reports import BuildReport
+    from voco_cli.cache.store import VolumeCache
+    from voco_cli.dataset.datalist import Entry
+
+app = typer.Typer(
+    help="Build, check, measure and tidy the store of preprocessed volumes. `voco pretrain` builds what it needs.",
+    no_args_is_help=True,
+)
+
+DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
+DirOption = Annotated[
+    Path | None, typer.Option("--dir", help="Cache folder [default: .voco-cache beside DATA, or cache.dir]")
+]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes [default: one a core].")]
+LabelsOption = Annotated[bool, typer.Option("--labels", help="Keep the label maps beside the volumes, too.")]
+SHOWN_FAULTS = 20
+
+
+@app.command()
+def build(
+    data: DataArgument,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    folder: DirOption = None,
+    workers: WorkersOption = None,
+    labels: LabelsOption = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only predict the size on disk.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Preprocess and store the scans of DATA that are not stored yet."""
+    from voco_cli.cache.space import gigabytes
+
+    cache = _open(data, recipe, config, set_, folder, workers, labels)
+    entries = _entries(data)
+    missing = [entry for entry in entries if cache.lookup(entry) is None]
+    predicted = cache.predict_bytes(missing)
+    if dry_run or not as_json:
+        _print_plan(len(entries), len(missing), predicted, cache.folder, as_json)
+    if dry_run:
+        return
+    with progress("preprocessing", len(entries)) as advance:
+        report = cache.build(entries, on_done=lambda entry, reason: advance())
+    if as_json:
+        print_json({"folder": cache.folder, "predicted_bytes": predicted, **asdict(report)})
+    else:
+        out.print(f"{report.built} built, {report.reused} reused, {len(report.failed)} failed.", highlight=False)
+        _print_faults(report.failed)
+        written = f"{cache.folder} ({report.built} volumes, {gigabytes(report.bytes)})"
+        done([written] if report.built else [], f"voco pretrain {data}")
+    _require_some(report)
+
+
+@app.command()
+def verify(
+    data: DataArgument,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    folder: DirOption = None,
+    workers: WorkersOption = None,
+    labels: LabelsOption = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, to be built again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Decode all that is stored and name what is damaged; name scans of DATA that are not stored."""
+    cache = _open(data, recipe, config, set_, folder, workers, labels)
+    entries = _entries(data)
+    with progress("checking", None) as advance:
+        report = cache.verify(on_done=advance)
+    if repair:
+        cache.remove(path for path, _ in report.damaged)
+    missing = [entry.image for entry in entries if cache.lookup(entry) is None]
+    if as_json:
+        found = {"checked": report.checked, "damaged": report.damaged, "missing": missing, "repaired": repair}
+        print_json({"folder": cache.folder, **found})
+    else:
+        out.print(f"{report.checked} stored arrays decoded, {len(report.damaged)} damaged.", highlight=False)
+        _print_faults(report.damaged)
+        _print_faults([(path, "not stored under these settings") for path in missing])
+    if report.damaged and not repair:
+        raise DataError(
+            f"{cache.folder} holds {len(report.damaged)} damaged volumes.",
+            hint=f"voco cache verify {data} --repair, then voco cache build {data}",
+        )
+    if missing:
+        raise VocoError(
+            f"{len(missing)} of {len(entries)} scans are not in {cache.folder}.", hint=f"voco cache build {data}"
+        )
+    if not as_json:
+        done([], f"voco pretrain {data}")
+
+
+@app.command()
+def stats(
+    data: DataArgument,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    folder: DirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print how much is stored, and under which settings."""
+    from voco_cli.cache.space import gigabytes
+
+    cache = _open(data, recipe, config, set_, folder, None, False)
+    found = cache.stats()
+    if as_json:
+        print_json({"folder": cache.folder, **asdict(found)})
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("folder", str(cache.folder))
+    table.add_row("volumes", str(found.volumes))
+    table.add_row("label maps", str(found.labels))
+    table.add_row("on disk", gigabytes(found.bytes))
+    table.add_row("uncompressed", gigabytes(found.voxel_bytes))
+    table.add_row("left by killed processes", str(found.unfinished))
+    table.add_row("unreadable", str(found.unreadable))
+    for settings, count in found.settings.items():
+        table.add_row(f"{count} volumes with", settings)
+    out.print(table)
+    unused = "voco cache verify" if found.unreadable else "voco cache prune"
+    done([], f"{unused} {data}")
+
+
+@app.command()
+def prune(
+    data: DataArgument,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    folder: DirOption = None,
+    labels: LabelsOption = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what would be removed.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what no scan of DATA needs under these settings (other settings' volumes included)."""
+    from voco_cli.cache.space import gigabytes
+
+    cache = _open(data, recipe, config, set_, folder, None, labels)
+    report = cache.prune(_entries(data), rehearse=not yes)
+    if as_json:
+        print_json({"folder": cache.folder, "removed": report.removed, "bytes": report.bytes, "rehearsal": not yes})
+        return
+    did = "removed" if yes else "would be removed (run it with --yes)"
+    out.print(f"{len(report.removed)} files, {gigabytes(report.bytes)}, {did}.", highlight=False)
+    done([], f"voco cache stats {data}")
+
+
+def _open(
+    data: Path,
+    recipe: str | None,
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    folder: Path | None,
+    workers: int | None,
+    labels: bool,
+) -> VolumeCache:
+    from voco_cli.cache.store import VolumeCache, cache_folder
+    from voco_cli.settings import load_settings
+
+    if not data.is_file():
+        raise DataError(f"{data} does not exist.", hint="make it with voco index")
+    flags = {"cache.dir": folder, "cache.workers": workers}
+    settings = load_settings(recipe, config, overrides or (), flags).settings
+    return VolumeCache(cache_folder(data, settings.cache), settings.preprocess, settings.cache, labels)
+
+
+def _entries(data: Path) -> list[Entry]:
+    from voco_cli.dataset.datalist_file import read_datalist
+
+    return [entry for _, entry in read_datalist(data).entries()]
+
+
+def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json: bool) -> None:
+    from voco_cli.cache.space import gigabytes
+
+    if as_json:
+        print_json({"folder": folder, "scans": scans, "missing": missing, "predicted_bytes": predicted})
+        return
+    text = f"{missing} of {scans} scans are missing in {folder}; they need at most about {gigabytes(predicted)}."
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_faults(faults: Sequence[tuple[Path, str]]) -> None:
+    for path, reason in faults[:SHOWN_FAULTS]:
+        err.print(f"{path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(faults) > SHOWN_FAULTS:
+        err.print(f"and {len(faults) - SHOWN_FAULTS} more (all of them with --json)", highlight=False)
+
+
+def _require_some(report: BuildReport) -> None:
+    """Some failures are a finding; nothing but failures is damaged data."""
+    if not report.failed:
+        return
+    if report.built + report.reused == 0:
+        raise DataError("None of the scans could be preprocessed.", hint="the reasons are above")
+    raise VocoError(
+        f"{len(report.failed)} of {len(report.failed) + report.built + report.reused} scans could not be preprocessed.",
+        hint="the reasons are above; leave those scans out by running voco index --check full",
+    )
