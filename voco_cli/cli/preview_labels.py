@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.cli.output import done, out, print_json, progress
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -54,11 +54,16 @@ def preview_labels(
     centres = [_centre(text) for text in at or ()]
     flags = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
     settings = load_settings(recipe, config, set_ or (), flags).settings
-    preview = preview_scan(read_scan(scan), settings, centres)
-    if picture is not None:
-        from voco_cli.report.label_preview import draw_label_preview
+    with progress("preview", 3) as advance:
+        volume = read_scan(scan)
+        advance()
+        preview = preview_scan(volume, settings, centres)
+        advance()
+        if picture is not None:
+            from voco_cli.report.label_preview import draw_label_preview
 
-        draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
+            draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
+        advance()
     if as_json:
         place = str(picture) if picture else None
         print_json({"scan": str(scan), "picture": place, **preview_record(preview, augmented)})
@@ -93,7 +98,7 @@ def _print_table(preview: LabelPreview) -> None:
     """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
-    from voco_cli.report.style import crop_name
+    from voco_cli.report.label_scene import crop_name
 
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))

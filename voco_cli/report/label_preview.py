@@ -7,15 +7,14 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from voco_cli.errors import ResourceError
 from voco_cli.report import label_panels as panels
-from voco_cli.report.label_scene import LabelScene, cells, crop_title, layer_slices, summary_line, times
-from voco_cli.report.style import FAINT, INK, crop_colour, crop_name, figure_style, safe_text
+from voco_cli.report.label_scene import LabelScene, cells, crop_name, crop_title, layer_slices, summary_line, times
+from voco_cli.report.style import FAINT, INK, crop_colour, figure_style, safe_text
 
 WIDTH_IN = 10.0
 MARGIN_IN = 0.3
@@ -40,7 +39,6 @@ def draw_label_preview(scene: LabelScene, path: Path) -> None:
     Raises:
         ResourceError: the file cannot be written.
     """
-    matplotlib.use("Agg")
     with figure_style():
         figure = _compose(scene)
         _save(figure, path)
@@ -107,7 +105,7 @@ def _compose(scene: LabelScene) -> Figure:
     sizes = _measure(scene)
     page = _Page(Figure(figsize=(WIDTH_IN, sizes.page)), sizes.page)
     page.text(MARGIN_IN, page.top, f"Position labels of {safe_text(scene.name, 60)}", 13, "bold")
-    page.text(MARGIN_IN, page.top + 0.29, summary_line(scene), 7.5, colour=FAINT)
+    page.text(MARGIN_IN, page.top + 0.29, safe_text(summary_line(scene), 165), 7.5, colour=FAINT)
     page.top += sizes.header - 0.15
     _place_layers(page, scene, sizes)
     page.top = MARGIN_IN + sizes.header + sizes.axial

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.report.style import crop_name
-
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 IntTriple = tuple[int, int, int]
@@ -133,6 +131,11 @@ def summary_line(scene: LabelScene) -> str:
         f"grid {times(grid)} of {times(scene.base_size)} · random crops {times(scene.crop_size)} · "
         f"{scene.intensity_line}"
     )
+
+
+def crop_name(index: int) -> str:
+    """r1, r2, ... for 0, 1, ...: neither a base crop's number nor a letter of the patient's sides."""
+    return f"r{index + 1}"
 
 
 def share_text(share: float) -> str:

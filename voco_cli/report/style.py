@@ -23,11 +23,6 @@ def crop_colour(index: int) -> str:
     return CROP_COLOURS[index % len(CROP_COLOURS)]
 
 
-def crop_name(index: int) -> str:
-    """r1, r2, ... for 0, 1, ...: neither a base crop's number nor a letter of the patient's sides."""
-    return f"r{index + 1}"
-
-
 def safe_text(text: str, most: int = 80) -> str:
     """A name from outside as one line that the figure font can draw: what it lacks becomes ``?``, the middle is cut."""
     glyphs = _glyphs()
