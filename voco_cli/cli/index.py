@@ -1,0 +1,167 @@
+"""`voco index`: what is there, what is usable, split by patient."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.dataset.datalist import Datalist, Entry
+
+SHOWN_FOLDERS = 12
+SHOWN_PER_KIND = 3
+
+
+def index(
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The data.json to write.")] = Path("data.json"),
+    name: Annotated[str, typer.Option(help="Name of the dataset; the first input's by default.")] = "",
+    check: Annotated[
+        Literal["headers", "full"],
+        typer.Option(help="headers reads no voxels; full decodes them: damage, NaN, constant scans, copies."),
+    ] = "headers",
+    label_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the label map of a scan is, from its folder, with {stem}, {case}, {name} or {folder}: "
+            "'../masks/{stem}_mask.nii.gz'. Decathlon, nnU-Net and x_seg beside x are found without."
+        ),
+    ] = None,
+    patient_pattern: Annotated[
+        str | None,
+        typer.Option(help="Regular expression on a path; its first group is the patient. '/(P[0-9]+)_' for example."),
+    ] = None,
+    modality: Annotated[
+        str | None,
+        typer.Option(help="Keep scans of this modality (CT, MR, PT); those of unknown modality are taken to be of it."),
+    ] = None,
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of patients for validation.")] = 0.1,
+    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of patients for testing.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the split; with the same one nobody moves as folders grow.")] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for machines.")] = False,
+) -> None:
+    """List the scans of folders, with label maps, splits by patient, and what was refused and why."""
+    from voco_cli.dataset.datalist import SplitRule
+    from voco_cli.dataset.datalist_file import write_datalist
+    from voco_cli.dataset.index import IndexOptions, build_index
+
+    if validation + test >= 1:
+        raise UsageError(f"--validation {validation:g} and --test {test:g} leave nobody to train on.")
+    options = IndexOptions(
+        name=name,
+        full=check == "full",
+        label_pattern=label_pattern,
+        patient_pattern=patient_pattern,
+        modality=modality.upper() if modality else None,
+        rule=SplitRule(seed=seed, validation=validation, test=test),
+        workers=workers,
+    )
+    datalist = build_index(inputs, output, options, progress)
+    write_datalist(datalist, output)
+    if as_json:
+        print_json(_for_machines(datalist, output))
+        return
+    _print_folders(datalist)
+    _print_skipped(datalist)
+    _print_summary(datalist)
+    done([output], f"voco pretrain {output}")
+
+
+def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
+    from voco_cli.dataset.reasons import count_kinds
+
+    return {
+        "output": str(output),
+        "name": datalist.name,
+        "modality": datalist.modality,
+        "statistics": datalist.statistics,
+        "skipped_kinds": count_kinds(datalist.skipped),
+        "skipped": [{"path": str(one.path), "reason": one.reason} for one in datalist.skipped],
+    }
+
+
+def _print_folders(datalist: Datalist) -> None:
+    """One row a folder: enough to see whether sizes, labels and splits came out right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    folders: dict[Path, list[tuple[str, Entry]]] = {}
+    for split, entry in datalist.entries():
+        folders.setdefault(entry.image.parent, []).append((split, entry))
+    table = Table(title=f"scans of {datalist.name}", title_justify="left", expand=False)
+    for column in ("folder", "scans", "labels", "modality", "median size", "median mm", "train/val/test"):
+        table.add_column(column, justify="left" if column in ("folder", "modality") else "right", overflow="fold")
+    largest = sorted(folders, key=lambda folder: (-len(folders[folder]), str(folder)))
+    for folder in largest[:SHOWN_FOLDERS]:
+        members = folders[folder]
+        entries = [entry for _, entry in members]
+        splits = Counter(split for split, _ in members)
+        table.add_row(
+            Text(folder.name),
+            str(len(entries)),
+            str(sum(entry.label is not None for entry in entries)),
+            ", ".join(sorted({entry.modality for entry in entries})),
+            _medians([entry.shape for entry in entries if entry.shape], ".0f"),
+            _medians([entry.spacing_mm for entry in entries if entry.spacing_mm], ".2g"),
+            f"{splits['training']}/{splits['validation']}/{splits['test']}",
+        )
+    out.print(table)
+    if len(largest) > SHOWN_FOLDERS:
+        out.print(f"and {len(largest) - SHOWN_FOLDERS} more folders", style="dim")
+
+
+def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:
+    return "x".join(format(median(column), digits) for column in zip(*rows, strict=True))
+
+
+def _print_skipped(datalist: Datalist) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from voco_cli.dataset.reasons import count_kinds, kind_of
+
+    if not datalist.skipped:
+        return
+    table = Table(title="not listed", title_justify="left", expand=False)
+    for column in ("kind", "count", "where"):
+        table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    for kind, count in count_kinds(datalist.skipped).items():
+        some = [one for one in datalist.skipped if kind_of(one.reason) == kind][:SHOWN_PER_KIND]
+        names = ["/".join(one.path.parts[-2:]) for one in some]
+        # Where all say the same, the kind says it.
+        alike = count > 1 and len({one.reason for one in some}) == 1
+        lines = names if alike else [f"{name}: {one.reason}" for name, one in zip(names, some, strict=True)]
+        more = [f"and {count - len(some)} more"] if count > len(some) else []
+        table.add_row(kind, str(count), Text("\n".join([*lines, *more])))
+    out.print(table)
+
+
+def _print_summary(datalist: Datalist) -> None:
+    numbers = datalist.statistics
+    splits = ", ".join(
+        f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
+    )
+    kinds = ", ".join(f"{count} {name}" for name, count in numbers["modalities"].items())
+    out.print(
+        f"{numbers['scans']} scans of {numbers['patients']} patients, {numbers['labelled']} with labels "
+        f"({kinds}): {splits}; {len(datalist.skipped)} not listed",
+        highlight=False,
+        soft_wrap=True,
+    )
+    noted = [entry for _, entry in datalist.entries() if entry.notes]
+    for entry in noted[:SHOWN_PER_KIND]:
+        out.print(f"note: {entry.image}: {'; '.join(entry.notes)}", markup=False, highlight=False, soft_wrap=True)
+    if len(noted) > SHOWN_PER_KIND:
+        out.print(f"and notes on {len(noted) - SHOWN_PER_KIND} more scans, all in the file", style="dim")
