@@ -32,7 +32,7 @@ def monai_chain(settings: Preprocess) -> Callable[[Any], Any]:
     above = settings.foreground_above or 0.0
     low, high = settings.window_hu
     steps: list[Any] = [
-        transforms.LoadImaged("image"),
+        transforms.LoadImaged("image", reader="NibabelReader"),
         transforms.EnsureChannelFirstd("image"),
         transforms.Orientationd("image", axcodes="RAS", labels=None),
     ]

@@ -201,7 +201,8 @@ def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json:
 
 def _print_faults(faults: Sequence[tuple[Path, str]]) -> None:
     for path, reason in faults[:SHOWN_FAULTS]:
-        err.print(f"{path}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        text = reason if reason.startswith(str(path)) else f"{path}: {reason}"
+        err.print(text, markup=False, highlight=False, soft_wrap=True)
     if len(faults) > SHOWN_FAULTS:
         err.print(f"and {len(faults) - SHOWN_FAULTS} more (all of them with --json)", highlight=False)
 
