@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -100,16 +101,19 @@ def _print_folders(datalist: Datalist) -> None:
     folders: dict[Path, list[tuple[str, Entry]]] = {}
     for split, entry in datalist.entries():
         folders.setdefault(entry.image.parent, []).append((split, entry))
-    table = Table(title=f"scans of {datalist.name}", title_justify="left", expand=False)
-    for column in ("folder", "scans", "labels", "modality", "median size", "median mm", "train/val/test"):
+    table = Table(
+        title=f"scans of {datalist.name} (split: training/validation/test)", title_justify="left", expand=False
+    )
+    for column in ("folder", "scans", "labels", "modality", "median size", "median mm", "split"):
         table.add_column(column, justify="left" if column in ("folder", "modality") else "right", overflow="fold")
     largest = sorted(folders, key=lambda folder: (-len(folders[folder]), str(folder)))
+    above = Path(os.path.commonpath(folders)) if len(folders) > 1 else largest[0].parent
     for folder in largest[:SHOWN_FOLDERS]:
         members = folders[folder]
         entries = [entry for _, entry in members]
         splits = Counter(split for split, _ in members)
         table.add_row(
-            Text(folder.name),
+            Text(str(folder.relative_to(above))),
             str(len(entries)),
             str(sum(entry.label is not None for entry in entries)),
             ", ".join(sorted({entry.modality for entry in entries})),

@@ -181,7 +181,8 @@ def _describe(error: ValidationError, path: Path) -> str:
     faults = error.errors(include_url=False)
     lines = [f"{_place(fault['loc'])} {_fault(fault)}" for fault in faults[:MAX_NAMED]]
     more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
-    return f"{path} has {len(faults)} wrong keys: {'; '.join(lines)}{more}."
+    count = "a wrong key" if len(faults) == 1 else f"{len(faults)} wrong keys"
+    return f"{path} has {count}: {'; '.join(lines)}{more}."
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
@@ -209,9 +210,9 @@ def _check_files(datalist: Datalist, path: Path) -> None:
     if missing:
         named = ", ".join(str(file) for file in missing[:MAX_NAMED])
         more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
-        verb = "is" if len(missing) == 1 else "are"
+        count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
         raise DataError(
-            f"{path} lists {len(missing)} files that {verb} missing: {named}{more}.",
+            f"{path} lists {count} missing: {named}{more}.",
             "Copy them back, or run `voco index` again.",
         )
 

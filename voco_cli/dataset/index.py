@@ -62,6 +62,7 @@ def build_index(
         UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
         ResourceError: a worker process was killed.
     """
+    _check_patient_pattern(options.patient_pattern)
     earlier = _earlier_splits(output, options.rule)
     walk = walk_inputs(inputs, exclude=[output])
     sources = read_sources(walk.datalists, walk.dataset_files)
@@ -216,6 +217,15 @@ def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
     if before.split is None:
         raise UsageError(f"{output} is there and was not written by `voco index`.", "Choose another name.")
     return {entry.patient: split for split, entry in before.entries()} if before.split == rule else {}
+
+
+def _check_patient_pattern(pattern: str | None) -> None:
+    try:
+        groups = re.compile(pattern).groups if pattern is not None else 1
+    except re.error as error:
+        raise UsageError(f"--patient-pattern {pattern!r} is not a regular expression: {error}.") from error
+    if groups < 1:
+        raise UsageError(f"--patient-pattern {pattern!r} needs one group, which is the patient.", "Put it in brackets.")
 
 
 def _nothing(inputs: Sequence[Path], skipped: Sequence[Skipped]) -> UsageError:

@@ -37,8 +37,11 @@ def _in_lps(scan: Scan) -> NDArray[Any]:
 
 
 def _canonical(plane: NDArray[Any]) -> NDArray[Any]:
-    if plane.dtype.kind != "f":
-        return plane.astype(np.int64 if plane.dtype.itemsize > 4 or plane.dtype == np.uint32 else np.int32)
-    if np.isfinite(plane).all() and np.abs(plane).max() < 2**31 and (plane == np.rint(plane)).all():
+    """Whole numbers as int32 where they fit, whatever they were stored as; the rest as float64."""
+    if plane.dtype.kind in "iub" and plane.dtype.itemsize < 4:
+        return plane.astype(np.int32)
+    limits = np.iinfo(np.int32)
+    within = limits.min <= plane.min() and plane.max() <= limits.max  # false for NaN
+    if within and (plane.dtype.kind in "iu" or (plane == np.rint(plane)).all()):
         return plane.astype(np.int32)
     return plane.astype(np.float64)

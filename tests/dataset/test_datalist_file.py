@@ -1,0 +1,162 @@
+"""data.json comes back as it was written; wrong keys and missing files are named; others' lists are read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.scans.make_files import write_nifti
+from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule, read_entry
+from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.errors import DataError, UsageError
+
+
+def entry(path: Path, **more: Any) -> Entry:
+    return Entry(image=path, patient=path.name, shape=(7, 6, 5), spacing_mm=(2, 2, 3), orientation="RAS", **more)
+
+
+@pytest.fixture
+def datalist(tmp_path: Path) -> Datalist:
+    paths = [write_nifti(tmp_path / "scans" / f"{name}.nii.gz") for name in "abc"]
+    return Datalist(
+        name="three",
+        modality="CT",
+        labels={"1": "liver"},
+        split=SplitRule(seed=3),
+        training=(entry(paths[0], label=paths[1], modality="CT", notes=("one", "two")),),
+        validation=(entry(paths[2], files=(paths[0],)),),
+        skipped=(Skipped(path=tmp_path / "x.txt", reason="not an image."),),
+        statistics={"scans": 2},
+    )
+
+
+def test_comes_back_as_written_with_relative_paths(tmp_path: Path, datalist: Datalist) -> None:
+    path = tmp_path / "lists" / "data.json"
+    write_datalist(datalist, path)
+    assert read_datalist(path) == datalist
+    raw = json.loads(path.read_text())
+    assert raw["training"][0]["image"] == "../scans/a.nii.gz"
+    assert raw["validation"][0]["files"] == ["../scans/a.nii.gz"]
+    assert raw["skipped"][0]["path"] == "../x.txt"
+    assert [one.name for one in path.parent.iterdir()] == ["data.json"]
+
+
+def test_folder_may_move_with_its_scans(tmp_path: Path, datalist: Datalist) -> None:
+    write_datalist(datalist, tmp_path / "scans" / "data.json")
+    (tmp_path / "scans").rename(tmp_path / "moved")
+    assert read_datalist(tmp_path / "moved" / "data.json").training[0].image == tmp_path / "moved" / "a.nii.gz"
+
+
+def test_monai_reads_it(tmp_path: Path, datalist: Datalist) -> None:
+    write_datalist(datalist, tmp_path / "data.json")
+    code = (
+        "import sys, json; from monai.data import load_decathlon_datalist as load; "
+        "print(json.dumps([load(sys.argv[1], True, key) for key in ('training', 'validation')], default=str))"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "data.json")], capture_output=True, text=True, check=True
+    )
+    training, validation = json.loads(shown.stdout.splitlines()[-1])
+    assert training[0]["image"] == str(tmp_path / "scans" / "a.nii.gz")
+    assert training[0]["label"] == str(tmp_path / "scans" / "b.nii.gz")
+    assert len(validation) == 1
+
+
+def test_wrong_keys_are_named_together_with_the_nearest(tmp_path: Path, datalist: Datalist) -> None:
+    path = tmp_path / "data.json"
+    write_datalist(datalist, path)
+    raw = json.loads(path.read_text())
+    raw["validatoin"] = raw.pop("validation")
+    raw["training"][0]["spacing"] = raw["training"][0].pop("spacing_mm")
+    raw["training"][0]["shape"] = [7, 6, 0]
+    path.write_text(json.dumps(raw))
+    with pytest.raises(UsageError) as caught:
+        read_datalist(path)
+    message = caught.value.message
+    assert "3 wrong keys" in message
+    assert "validatoin is not a key, did you mean 'validation'?" in message
+    assert "training[0].spacing is not a key, did you mean 'spacing_mm'?" in message
+    assert "training[0].shape[2] is wrong: input should be greater than 0" in message
+
+
+def test_missing_images_are_counted_and_named(tmp_path: Path, datalist: Datalist) -> None:
+    write_datalist(datalist, tmp_path / "data.json")
+    (tmp_path / "scans" / "b.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"lists 1 file that is missing: .*b\.nii\.gz"):
+        read_datalist(tmp_path / "data.json")
+    assert read_datalist(tmp_path / "data.json", check_files=False) == datalist
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "what"),
+    [
+        ("{", DataError, "not valid JSON.*line 1"),
+        ("[]", UsageError, "holds a list"),
+        ('{"format": "voco-data/9"}', UsageError, "format 'voco-data/9'"),
+        ('{"trainning": []}', UsageError, "did you mean training by 'trainning'"),
+        ('{"training": [{"imgae": "a"}]}', UsageError, r"training\[0\] has no image"),
+        ('{"training": [{"image": "a", "label": 1}]}', UsageError, "label that is not a path: 1"),
+    ],
+)
+def test_what_is_no_datalist_is_refused(tmp_path: Path, text: str, kind: type[Exception], what: str) -> None:
+    (tmp_path / "data.json").write_text(text)
+    with pytest.raises(kind, match=what):
+        read_datalist(tmp_path / "data.json")
+
+
+def test_missing_list_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"nope\.json cannot be opened"):
+        read_datalist(tmp_path / "nope.json")
+
+
+def test_plain_decathlon_list(tmp_path: Path) -> None:
+    for name in ("imagesTr/p_1.nii.gz", "labelsTr/p_1.nii.gz", "imagesTs/p_2.nii.gz"):
+        write_nifti(tmp_path / name)
+    raw = {
+        "name": "Spleen",
+        "licence": "theirs",
+        "modality": {"0": "MRI"},
+        "labels": {"0": "background", "1": "spleen"},
+        "training": [{"image": "./imagesTr/p_1.nii.gz", "label": "./labelsTr/p_1.nii.gz", "fold": 0}],
+        "test": ["./imagesTs/p_2.nii.gz"],
+    }
+    (tmp_path / "dataset.json").write_text(json.dumps(raw))
+    datalist = read_datalist(tmp_path / "dataset.json")
+    assert datalist.modality == "MR"
+    assert datalist.labels == {"0": "background", "1": "spleen"}
+    assert datalist.training[0].patient == "p_1"
+    assert datalist.training[0].label == tmp_path / "labelsTr" / "p_1.nii.gz"
+    assert datalist.test[0].image == tmp_path / "imagesTs" / "p_2.nii.gz"
+    assert datalist.test[0].shape is None
+
+
+def test_an_entry_whose_file_changed_is_noticed(tmp_path: Path) -> None:
+    path = write_nifti(tmp_path / "a.nii.gz")
+    assert read_entry(entry(path)).shape_xyz == (7, 6, 5)
+    with pytest.raises(DataError, match=r"shape \(7, 6, 5\), and the index says \(9, 6, 5\)"):
+        read_entry(entry(path).model_copy(update={"shape": (9, 6, 5)}))
+
+
+@pytest.mark.slow
+def test_160000_scans_open_in_10_s_and_2_gb(tmp_path: Path) -> None:
+    count = 160_000
+    scans = tuple(entry(tmp_path / f"site_{i % 50:02d}" / f"case_{i:06d}.nii.gz", modality="CT") for i in range(count))
+    write_datalist(Datalist(training=scans), tmp_path / "data.json")
+    del scans
+    code = (
+        "import sys, time, resource; from pathlib import Path; start = time.perf_counter(); "
+        "from voco_cli.dataset.datalist_file import read_datalist; "
+        "n = len(read_datalist(Path(sys.argv[1]), check_files=False).training); "
+        "print(n, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "data.json")], capture_output=True, text=True, check=True
+    )
+    found, seconds, kilobytes = (float(word) for word in shown.stdout.split())
+    print(f"{seconds:.1f} s, {kilobytes / 1e6:.2f} GB")
+    assert found == count
+    assert seconds < 10
+    assert kilobytes < 2e6

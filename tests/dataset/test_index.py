@@ -1,0 +1,268 @@
+"""Folders in, a datalist out: what is listed, what is refused and why."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.scans.make_files import numbers, write_dicom, write_nifti, write_rtstruct
+from voco_cli.dataset.datalist import Datalist, SplitRule
+from voco_cli.dataset.datalist_file import write_datalist
+from voco_cli.dataset.index import IndexOptions, build_index
+from voco_cli.errors import DataError, UsageError
+
+OPTIONS = IndexOptions(workers=1)
+LABEL = (numbers() % 3 == 0).astype(np.uint8)
+
+
+def index(*inputs: Path, options: IndexOptions = OPTIONS, output: Path | None = None) -> Datalist:
+    return build_index(list(inputs), output or inputs[0].parent / "out.json", options)
+
+
+def listed(datalist: Datalist, root: Path) -> list[str]:
+    return sorted(str(entry.image.relative_to(root)) for _, entry in datalist.entries())
+
+
+def reasons(datalist: Datalist) -> dict[str, str]:
+    return {one.path.name: one.reason for one in datalist.skipped}
+
+
+def test_every_refusal_is_named_and_the_rest_is_listed(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    write_nifti(root / "good.nii.gz")
+    write_nifti(root / "flat.nii.gz", numbers()[..., 0])
+    write_nifti(root / "film.nii.gz", np.zeros((4, 4, 4, 3), np.int16))
+    cut = write_nifti(root / "cut.nii.gz", np.random.default_rng(0).integers(0, 999, (20, 20, 20)).astype(np.int16))
+    cut.write_bytes(cut.read_bytes()[:5000])
+    (root / "empty.nii.gz").touch()
+    (root / "text.nii.gz").write_text("hello")
+    (root / "notes.md").write_text("hello")
+    (root / ".hidden.nii.gz").write_text("not looked at")
+    write_dicom(root / "gaps", (0, 3, 6, 12))
+    write_dicom(root / "tilted", tilt_mm=0.3)
+    write_dicom(root / "placeless", place=False)
+    write_rtstruct(root / "contours.dcm")
+    datalist = index(root)
+    assert listed(datalist, root) == ["good.nii.gz"]
+    expected = {
+        "flat.nii.gz": "2-D (7x6)",
+        "film.nii.gz": "4-D (4x4x4x3)",
+        "cut.nii.gz": "truncated",
+        "empty.nii.gz": "empty (0 bytes)",
+        "text.nii.gz": "not a gzip file",
+        "notes.md": "not an image",
+        "gaps": "uneven slice gaps (2 x 3 mm, 1 x 6 mm)",
+        "tilted": "a gantry tilt of 16.7 degrees",
+        "placeless": "no geometry: 4 of 4 slices",
+        "contours.dcm": "no image: a DICOM object of modality RTSTRUCT",
+    }
+    found = reasons(datalist)
+    assert found.keys() == expected.keys()
+    for name, start in expected.items():
+        assert found[name].startswith(start), found[name]
+
+
+def test_full_check_refuses_nan_constant_damage_and_copies(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    holed = numbers().astype(np.float32)
+    holed[0, 0, :2], holed[1, 1, 1] = np.nan, np.inf
+    write_nifti(root / "a_first.nii.gz")
+    write_nifti(root / "b_copy.nii.gz", numbers().astype(np.float32))
+    write_nifti(root / "constant.nii.gz", np.full((4, 4, 4), -1024, np.int16))
+    write_nifti(root / "holed.nii.gz", holed)
+    broken = write_nifti(root / "broken.nii.gz", numbers(start=7))
+    raw = bytearray(broken.read_bytes())
+    raw[-8] ^= 1
+    broken.write_bytes(raw)
+    assert len(listed(index(root), root)) == 5
+    datalist = index(root, options=replace(OPTIONS, full=True))
+    assert listed(datalist, root) == ["a_first.nii.gz"]
+    found = reasons(datalist)
+    assert found["b_copy.nii.gz"] == f"same content as {root / 'a_first.nii.gz'}, under another name."
+    assert found["constant.nii.gz"] == "constant: every voxel is -1024."
+    assert found["holed.nii.gz"] == "holds voxels that are no numbers: 2 NaN and 1 infinite."
+    assert found["broken.nii.gz"].startswith("damaged: CRC check failed")
+
+
+def test_the_same_file_reached_twice_is_listed_once(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    scan = write_nifti(root / "a.nii.gz")
+    (root / "link.nii.gz").symlink_to(scan)
+    (root / "loop").symlink_to(root, target_is_directory=True)
+    datalist = index(root, scan)
+    assert listed(datalist, root) == ["a.nii.gz"]
+    assert [(one.path.name, one.reason) for one in datalist.skipped] == [
+        ("a.nii.gz", "reached twice: the inputs overlap, and is listed once."),
+        ("link.nii.gz", f"reached twice: it is the same file as {scan}, and is listed once."),
+    ]
+
+
+def test_label_on_another_grid_is_refused_and_its_scan_kept(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    moved = np.diag([-2.0, -2.0, 3.0, 1.0])
+    moved[2, 3] = 1.5
+    for name, affine, label in (("a", None, LABEL), ("b", moved, LABEL), ("c", None, LABEL[1:])):
+        write_nifti(root / "imagesTr" / f"{name}_0000.nii.gz", numbers(start=ord(name)))
+        write_nifti(root / "labelsTr" / f"{name}.nii.gz", label, affine)
+    datalist = index(root)
+    assert {entry.image.name: entry.label and entry.label.name for _, entry in datalist.entries()} == {
+        "a_0000.nii.gz": "a.nii.gz",
+        "b_0000.nii.gz": None,
+        "c_0000.nii.gz": None,
+    }
+    found = reasons(datalist)
+    assert found["b.nii.gz"].endswith("b_0000.nii.gz: voxels lie up to 1.50 mm apart.")
+    assert found["c.nii.gz"].endswith("c_0000.nii.gz: 6x6x5 voxels against 7x6x5.")
+
+
+def test_series_are_told_apart_and_put_together(tmp_path: Path) -> None:
+    root = tmp_path / "dicom"
+    write_dicom(root / "mixed", name="ct", patient="P7")
+    write_dicom(root / "mixed", (0, 5, 10), name="pt", patient="P7", modality="PT")
+    write_dicom(root / "whole" / "one", (0, 3), series="1.2.3", patient="anonymous")
+    write_dicom(root / "whole" / "two", (6, 9), series="1.2.3", patient="anonymous")
+    datalist = index(root)
+    entries = {str(entry.image.relative_to(root)): entry for _, entry in datalist.entries()}
+    assert sorted(entries) == ["mixed/ct001", "mixed/pt001", "whole"]
+    assert [entries[name].modality for name in sorted(entries)] == ["CT", "PT", "CT"]
+    assert entries["mixed/ct001"].patient == entries["mixed/pt001"].patient == "P7"
+    assert entries["whole"].shape == (6, 5, 4)
+    assert entries["whole"].patient == entries["whole"].study_uid
+    only = index(root, options=replace(OPTIONS, modality="PT"))
+    assert listed(only, root) == ["mixed/pt001"]
+    assert reasons(only)["whole"] == "modality CT, and PT was asked for."
+
+
+def test_running_again_and_growing_move_nobody(tmp_path: Path) -> None:
+    root, output = tmp_path / "scans", tmp_path / "scans" / "data.json"
+    for i in range(6):
+        write_nifti(root / f"p{i}.nii.gz")
+    first = index(root, output=output)
+    assert len(first.validation) >= 1
+    write_datalist(first, output)
+    before = output.read_bytes()
+    write_datalist(index(root, output=output), output)
+    assert output.read_bytes() == before
+    for i in range(6, 30):
+        write_nifti(root / f"p{i}.nii.gz")
+    grown = index(root, output=output)
+    split_of = {entry.patient: split for split, entry in grown.entries()}
+    assert len(split_of) == 30
+    assert all(split_of[entry.patient] == split for split, entry in first.entries())
+
+
+def test_lists_are_merged_and_their_held_out_patients_stay_held_out(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        for i in range(4):
+            write_nifti(tmp_path / name / "imagesTr" / f"p{i}.nii.gz")
+            write_nifti(tmp_path / name / "labelsTr" / f"p{i}.nii.gz", LABEL)
+        pairs = [{"image": f"imagesTr/p{i}.nii.gz", "label": f"labelsTr/p{i}.nii.gz"} for i in range(4)]
+        held = {"training": pairs[:3], "validation": pairs[3:]} if name == "one" else {"training": pairs}
+        raw = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver"}, **held}
+        raw["training"] = [*raw["training"], {"image": "imagesTr/gone.nii.gz"}]
+        (tmp_path / name / "dataset.json").write_text(json.dumps(raw))
+    datalist = index(tmp_path / "one" / "dataset.json", tmp_path / "two" / "dataset.json")
+    assert len(datalist.training) == 6
+    assert {entry.patient for entry in datalist.validation} == {"p3"}
+    assert len(datalist.validation) == 2  # p3 of the second list is the same patient
+    assert all(entry.label for _, entry in datalist.entries())
+    assert datalist.modality == "CT"
+    assert datalist.labels == {"0": "background", "1": "liver"}
+    assert [one.path.name for one in datalist.skipped] == ["gone.nii.gz"] * 2
+
+
+def test_a_folder_s_dataset_file_tells_modality_and_names(tmp_path: Path) -> None:
+    root = tmp_path / "Task"
+    write_nifti(root / "imagesTr" / "p_0000.nii.gz")
+    write_nifti(root / "labelsTr" / "p.nii.gz", LABEL)
+    (root / "dataset.json").write_text(
+        json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": 1})
+    )
+    datalist = index(root)
+    assert datalist.training[0].modality == "CT"
+    assert datalist.training[0].patient == "p"
+    assert datalist.labels == {"0": "background", "1": "liver"}
+
+
+def test_patient_pattern_joins_visits(tmp_path: Path) -> None:
+    for name in ("A_2001", "A_2002", "B_2001"):
+        write_nifti(tmp_path / "s" / f"{name}x.nii.gz")
+    datalist = index(tmp_path / "s", options=replace(OPTIONS, patient_pattern=r"/([A-Z])_\d+x"))
+    assert {entry.patient for _, entry in datalist.entries()} == {"A", "B"}
+    with pytest.raises(UsageError, match="one group"):
+        index(tmp_path / "s", options=replace(OPTIONS, patient_pattern="A_"))
+
+
+def test_statistics_are_those_of_the_scans(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    write_nifti(root / "a.nii.gz")
+    write_nifti(root / "b.nii.gz", numbers((9, 6, 5)))
+    numbers_of = index(root, options=replace(OPTIONS, rule=SplitRule(validation=0.0))).statistics
+    assert numbers_of["scans"] == numbers_of["patients"] == 2
+    assert numbers_of["shape"] == {"least": [7, 6, 5], "median": [8, 6, 5], "greatest": [9, 6, 5]}
+    assert numbers_of["extent_mm"]["greatest"] == [18, 12, 15]
+    assert numbers_of["voxels"] == 7 * 6 * 5 + 9 * 6 * 5
+    assert numbers_of["orientations"] == {"LPS": 2}
+
+
+def test_nothing_readable_says_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    with pytest.raises(UsageError, match="holds no files"):
+        index(tmp_path / "s")
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / "s" / name).write_text("hello")
+    (tmp_path / "s" / "c.nii").touch()
+    with pytest.raises(UsageError, match=r"no scan that can be listed; found: 2 not an image, 1 empty\."):
+        index(tmp_path / "s")
+    with pytest.raises(DataError, match="nope does not exist"):
+        index(tmp_path / "nope")
+
+
+def test_another_program_s_file_is_not_replaced(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "s" / "a.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"training": []}')
+    with pytest.raises(UsageError, match="not written by `voco index`"):
+        index(tmp_path / "s", output=tmp_path / "dataset.json")
+
+
+def test_processes_find_the_same(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    for i in range(5):
+        write_nifti(root / f"p{i}.nii.gz", numbers(start=i))
+    (root / "bad.nii").write_text("hello")
+    alone = index(root, options=replace(OPTIONS, full=True))
+    assert index(root, options=replace(OPTIONS, full=True, workers=2)) == alone
+
+
+def test_shared_data_is_refused_by_the_right_names(shared_data: Path, tmp_path: Path) -> None:
+    datalist = index(shared_data, output=tmp_path / "all.json", options=replace(OPTIONS, full=True))
+    found = reasons(datalist)
+    expected = {
+        "constant.nii.gz": "constant",
+        "empty.nii.gz": "empty",
+        "four_d.nii.gz": "4-D",
+        "not_an_image.nii.gz": "not a gzip file",
+        "sheared_sform_only.nii.gz": "axes that are not at right angles",
+        "truncated.nii.gz": "truncated",
+        "two_d.nii.gz": "2-D",
+        "with_nans.nii.gz": "holds voxels that are no numbers: 400 NaN and 1 infinite",
+        "tilted_uneven": "a gantry tilt of 18.5 degrees and uneven slice gaps (2 x 7 mm, 1 x 4 mm, 1 x 1.08 mm)",
+    }
+    for name, start in expected.items():
+        assert found.pop(name).startswith(start)
+    rest = set(found.values())
+    assert all(reason.startswith(("not an image", "no image: a DICOM object of modality RTSTRUCT")) for reason in rest)
+    assert datalist.statistics["modalities"] == {"MR": 133, "unknown": 52, "CT": 12, "PT": 1}
+    assert datalist.statistics["labelled"] == 135
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of public scans, where there is one."""
+    root = Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[3] / "shared")) / "data"
+    if not (root / "formats").is_dir():
+        pytest.skip("VOCO_SHARED names no folder of public scans")
+    return root
