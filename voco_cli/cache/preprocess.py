@@ -55,7 +55,9 @@ def preprocess(scan: Scan, settings: Preprocess) -> Preprocessed:
     """Bring a scan to the grid and the range of values that the settings ask for.
 
     Agrees with MONAI's Orientationd("RAS"), Spacingd(bilinear, border), ScaleIntensityRanged(clip),
-    CropForegroundd, SpatialPadd (symmetric, zeros) and Resized(trilinear, align_corners) in that order.
+    CropForegroundd, SpatialPadd (symmetric, zeros) and Resized(trilinear, align_corners) in that order. Oblique scans
+    keep their rotation and their first voxel; there MONAI's Spacingd shifts by up to half a voxel, because rounding in
+    a stored affine makes it align centres instead.
 
     Raises:
         DataError: a voxel is not finite, or none lies above ``foreground_above``.
