@@ -47,9 +47,11 @@ def reference_name(recipe: str, name: str) -> str:
 
 def reference_model(recipe: str) -> VolumeContrast:
     model = VolumeContrast(
-        lambda: build_encoder(Model(feature_size=12), checkpointing=False),
+        lambda: build_encoder(Model(feature_size=12)),
         lambda features: Projector(features, (64, 64), 32),
         OBJECTIVES[recipe],
+        group_size=2,
+        recompute=True,
     )
     with torch.no_grad():
         for name, parameter in model.named_parameters():

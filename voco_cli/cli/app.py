@@ -12,6 +12,7 @@ from voco_cli import __version__
 from voco_cli.cli import cache, config
 from voco_cli.cli.index import index
 from voco_cli.cli.output import print_error
+from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.errors import VocoError
 
@@ -27,6 +28,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(cache.app, name="cache")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
+app.command("pretrain")(pretrain)
 
 
 def _print_version(wanted: bool) -> None:

@@ -29,7 +29,8 @@ def cosine(a_SC: Tensor, b_KC: Tensor) -> Tensor:
         cosine_SK, in [-1, 1] but for rounding.
     """
     with torch.autocast(a_SC.device.type, enabled=False):
-        return _unit(at_least_float32(a_SC)) @ _unit(at_least_float32(b_KC)).transpose(-1, -2)
+        cosine_SK: Tensor = _unit(at_least_float32(a_SC)) @ _unit(at_least_float32(b_KC)).transpose(-1, -2)
+        return cosine_SK
 
 
 def _unit(rows: Tensor) -> Tensor:

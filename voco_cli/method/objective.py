@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from voco_cli.method.losses import (
     PREDICTION_LOSSES,
@@ -51,6 +52,8 @@ class VolumeContrast(nn.Module):
         build_encoder: makes an encoder with fresh weights and an attribute ``out_features``.
         build_projector: makes a projector for that many features.
         objective: which terms, and what the teacher is.
+        group_size: crops that go through an encoder at a time; None is all of them.
+        recompute: keep no activations of the student's encoder, and compute them again in the backward pass.
     """
 
     def __init__(
@@ -58,8 +61,12 @@ class VolumeContrast(nn.Module):
         build_encoder: Callable[[], nn.Module],
         build_projector: Callable[[int], nn.Module],
         objective: Objective,
+        group_size: int | None = None,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
+        self.group_size = group_size
+        self.recompute = recompute
         self.objective = objective
         self.encoder = build_encoder()
         features = self.encoder.out_features
@@ -90,7 +97,7 @@ class VolumeContrast(nn.Module):
             update_teacher: False in all but the first batch of an accumulated step.
         """
         num_volumes, num_random = labels_BSK.shape[:2]
-        features_NE = self.encoder(crops_N1XYZ)
+        features_NE = self.embed(self.encoder, crops_N1XYZ)
         kept_NE = features_NE
         if keep_NE is not None:
             kept_NE = features_NE * keep_NE.to(features_NE.dtype) / (1.0 - self.objective.dropout)
@@ -100,12 +107,21 @@ class VolumeContrast(nn.Module):
         teacher = Embedded.from_rows(self._teacher_rows(crops_N1XYZ, features_NE, student), num_volumes, num_random)
         return self.terms(student, teacher, labels_BSK)
 
+    def embed(self, encoder: nn.Module, crops_N1XYZ: Tensor) -> Tensor:
+        """Features_NE of crops, group by group: an encoder never mixes crops, and small groups need little memory."""
+        groups = crops_N1XYZ.split(self.group_size or len(crops_N1XYZ))
+        if self.recompute and torch.is_grad_enabled():
+            return torch.cat([checkpoint(encoder, group, use_reentrant=False) for group in groups])
+        return torch.cat([encoder(group) for group in groups])
+
     @torch.no_grad()
     def _teacher_rows(self, crops_N1XYZ: Tensor, features_NE: Tensor, student: Embedded) -> Tensor:
         if self.teacher_projector is None:
             rows = torch.cat([student.random_BSC.flatten(0, 1), student.bases_BKC.flatten(0, 1)])
             return rows.detach()
-        features = features_NE.detach() if self.teacher_encoder is None else self.teacher_encoder(crops_N1XYZ)
+        features = features_NE.detach()
+        if self.teacher_encoder is not None:
+            features = self.embed(self.teacher_encoder, crops_N1XYZ)
         rows_NC: Tensor = self.teacher_projector(features)
         return rows_NC
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import psutil
@@ -13,12 +14,13 @@ from voco_cli.networks.swin import SwinEncoder
 from voco_cli.networks.unet import UNetEncoder
 from voco_cli.settings.sections import Model
 
-# Bytes of activations kept for the backward pass, of each voxel of a crop and each channel of the first level,
-# float32, without checkpointing: 1.27 GB for swinunetr at 64^3 and 48 channels, measured; for unet the two
-# convolutions and norms of five levels.
+# Bytes of activations kept for the backward pass, of each voxel of a crop and each channel of the first level, in
+# float32: 1.27 GB for swinunetr at 64^3 and 48 channels, measured; for unet the convolutions and norms of five levels.
 ACTIVATION_BYTES = {"swinunetr": 1.27e9 / (64**3 * 48), "unet": 36.0}
 MEMORY_SHARE = 0.4
-"""Activations may take this share of the free memory before checkpointing is switched on by itself."""
+"""Activations may take this share of the free memory before they are recomputed instead."""
+CPU_GROUP_BYTES = 256e6
+"""Activations of crops that go through an encoder together on a CPU: few enough for its caches and allocator."""
 
 
 class Encoder(Protocol):
@@ -30,25 +32,41 @@ class Encoder(Protocol):
         """Embeddings_NE of crops, with E = ``out_features``."""
 
 
-def build_encoder(model: Model, checkpointing: bool, in_channels: int = 1) -> nn.Module:
+@dataclass(frozen=True)
+class Grouping:
+    """How crops go through an encoder, which never mixes them.
+
+    Attributes:
+        size: crops at a time.
+        recompute: forget the activations of a group and compute them again in the backward pass.
+    """
+
+    size: int
+    recompute: bool
+
+
+def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
     """The encoder that the settings ask for, with fresh weights from torch's global generator."""
     if model.backbone == "swinunetr":
-        return SwinEncoder(in_channels, model.feature_size, model.patch_merging, checkpointing)
-    return UNetEncoder(in_channels, model.feature_size, checkpointing)
+        return SwinEncoder(in_channels, model.feature_size, model.patch_merging)
+    return UNetEncoder(in_channels, model.feature_size)
 
 
-def needs_checkpointing(model: Model, num_crops: int, size_vox: Sequence[int], device: torch.device) -> bool:
-    """Resolve ``model.checkpointing``: as set, or whether the activations of a step would crowd the memory.
+def plan_grouping(model: Model, num_crops: int, size_vox: Sequence[int], device: torch.device) -> Grouping:
+    """Crops at a time, and whether to recompute: as ``model.checkpointing`` has it, or as the memory asks.
 
     Args:
         num_crops: crops in a step of one process.
         size_vox: size of a crop as the network gets it, voxels.
     """
-    if model.checkpointing != "auto":
-        return model.checkpointing == "on"
-    voxels = size_vox[0] * size_vox[1] * size_vox[2]
-    needed_bytes = ACTIVATION_BYTES[model.backbone] * model.feature_size * voxels * num_crops
-    return needed_bytes > MEMORY_SHARE * free_memory_bytes(device)
+    crop_bytes = ACTIVATION_BYTES[model.backbone] * model.feature_size * size_vox[0] * size_vox[1] * size_vox[2]
+    room_bytes = MEMORY_SHARE * free_memory_bytes(device)
+    recompute = model.checkpointing == "on"
+    if model.checkpointing == "auto":
+        recompute = crop_bytes * num_crops > room_bytes
+    at_once_bytes = min(room_bytes, CPU_GROUP_BYTES) if device.type == "cpu" else room_bytes
+    fitting = max(1, int(at_once_bytes // crop_bytes))
+    return Grouping(min(num_crops, fitting) if recompute or device.type == "cpu" else num_crops, recompute)
 
 
 def free_memory_bytes(device: torch.device) -> int:

@@ -10,7 +10,6 @@ from monai.networks.blocks import UnetrBasicBlock
 from monai.networks.nets.swin_unetr import PatchMerging, SwinTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 LEGACY_SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
 """Offsets (x, y, z) that MONAI merged before release 1.5 (its issue 8285): two stand twice, two are left out."""
@@ -31,11 +30,10 @@ class LegacyPatchMerging(PatchMerging):  # type: ignore[misc]
 class SwinEncoder(nn.Module):
     """SwinUNETR's transformer and its five residual encoder blocks, under MONAI's names."""
 
-    def __init__(self, in_channels: int, feature_size: int, patch_merging: str, checkpointing: bool) -> None:
+    def __init__(self, in_channels: int, feature_size: int, patch_merging: str) -> None:
         super().__init__()
         f = feature_size
         self.out_features = 24 * f
-        self.checkpointing = checkpointing
         self.swinViT = SwinTransformer(
             in_chans=in_channels,
             embed_dim=f,
@@ -44,7 +42,6 @@ class SwinEncoder(nn.Module):
             depths=(2, 2, 2, 2),
             num_heads=(3, 6, 12, 24),
             downsample=PatchMerging if patch_merging == "current" else LegacyPatchMerging,
-            use_checkpoint=checkpointing,
             spatial_dims=3,
             use_v2=True,
         )
@@ -71,15 +68,10 @@ class SwinEncoder(nn.Module):
         """
         stages = self.swinViT(crops_N1XYZ, True)
         levels = (
-            self._level(self.encoder1, crops_N1XYZ),
-            self._level(self.encoder2, stages[0]),
-            self._level(self.encoder3, stages[1]),
-            self._level(self.encoder4, stages[2]),
-            self._level(self.encoder10, stages[4]),
+            self.encoder1(crops_N1XYZ),
+            self.encoder2(stages[0]),
+            self.encoder3(stages[1]),
+            self.encoder4(stages[2]),
+            self.encoder10(stages[4]),
         )
-        return torch.cat(levels, dim=1)
-
-    def _level(self, block: nn.Module, x: Tensor) -> Tensor:
-        recompute = self.checkpointing and torch.is_grad_enabled()
-        features: Tensor = checkpoint(block, x, use_reentrant=False) if recompute else block(x)
-        return features.mean((2, 3, 4))
+        return torch.cat([level.mean((2, 3, 4)) for level in levels], dim=1)

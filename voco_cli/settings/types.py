@@ -21,7 +21,7 @@ class Section(BaseModel):
 def _split_extent(value: Any) -> Any:
     """Read ``"4x4"``, ``"4x4x2"`` or ``"96,96,96"`` as a tuple; leave everything else to pydantic."""
     if isinstance(value, str):
-        return tuple(part.strip() for part in re.split(r"[x×,]", value.strip("[]() ")))
+        return tuple(part.strip() for part in re.split(r"[xX,]", value.strip("[]() ")))
     return value
 
 

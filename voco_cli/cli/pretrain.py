@@ -1,0 +1,87 @@
+"""`voco pretrain`: from a data file to an encoder, and proof of what it learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, out, print_json
+from voco_cli.errors import VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.pretraining.run import PretrainResult
+
+FIGURES = {
+    "rank": "rank of the true base crop",
+    "cross_rank": "... against another scan",
+    "top1": "true base crop first",
+    "correlation": "logits and labels correlate",
+    "label_error": "label error",
+    "base_cosine": "cosine between base crops",
+    "effective_rank": "effective rank",
+    "dead_true": "true base crop at cosine 0",
+    "teacher_distance": "student to teacher",
+}
+
+
+def pretrain(
+    data: Annotated[Path | None, typer.Argument(help="data.json as `voco index` writes it.")] = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    override: SetOption = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the whole run.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Pre-train an encoder on unlabelled scans; the same command resumes a run that was stopped."""
+    from voco_cli.settings import load_settings
+
+    flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "run.device": device}
+    resolved = load_settings(recipe, config, override or (), flags)
+
+    from voco_cli.cli.pretrain_progress import PretrainProgress
+    from voco_cli.pretraining.run import pretrain as run_pretraining
+
+    result = run_pretraining(resolved, PretrainProgress())
+    _print_result(result, json)
+    if result.verdict is not None and result.verdict.status == "collapsed":
+        raise VocoError(result.verdict.sentence)
+
+
+def _print_result(result: PretrainResult, json: bool) -> None:
+    from voco_cli.method.health import chance_figures
+
+    chance = chance_figures(result.num_bases)
+    if json:
+        print_json(
+            {
+                "run": result.folder,
+                "weights": result.weights,
+                "verdict": result.verdict.status if result.verdict else None,
+                "sentence": result.verdict.sentence if result.verdict else None,
+                "figures": {"step 0": result.start, "end": result.end, "chance": chance},
+            }
+        )
+        return
+    if result.verdict is None:
+        out.print(
+            "No scans are held out, so nothing says whether it learned; `voco index --validation 0.1` holds some."
+        )
+    else:
+        table = Table("on held-out scans", "step 0", "end", "chance", box=None, header_style="bold", pad_edge=False)
+        for name, words in FIGURES.items():
+            if name in result.end:
+                at_chance = f"{chance[name]:.3g}" if name in chance else ""
+                table.add_row(words, f"{result.start[name]:.3f}", f"{result.end[name]:.3f}", at_chance)
+        out.print(table)
+        style = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}[result.verdict.status]
+        out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
+    written = [result.weights, result.folder / "metrics.jsonl"]
+    done(written, f"voco finetune --task btcv --weights {result.folder}")

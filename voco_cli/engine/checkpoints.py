@@ -1,0 +1,162 @@
+"""Checkpoints: folders that are there whole or not at all, of which the last few and the best are kept.
+
+checkpoints/step-000100/
+  model.safetensors    all tensors of the model, the teacher's among them
+  optimizer.pt         optimizer and random states; read with weights_only, runs no code
+  checkpoint.json      format, step, score, and what the job wants kept
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from voco_cli.errors import DataError, ResourceError
+
+FORMAT = "voco-checkpoint/1"
+PREFIX = "step-"
+UNFINISHED = ".unfinished-"
+ALMOST_FULL_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A finished checkpoint on disk."""
+
+    path: Path
+    step: int
+    score: float | None
+
+
+def list_checkpoints(folder: Path) -> list[Checkpoint]:
+    """Finished checkpoints, oldest first; what a killed process left half-written is not among them."""
+    found = []
+    for path in sorted(folder.glob(f"{PREFIX}*")):
+        try:
+            meta = json.loads((path / "checkpoint.json").read_text())
+            found.append(Checkpoint(path, int(meta["step"]), meta["score"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} is not a readable checkpoint ({error}).", "remove this folder and resume"
+            ) from error
+    return sorted(found, key=lambda checkpoint: checkpoint.step)
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    score: float | None,
+    job_state: dict[str, Any],
+) -> Checkpoint:
+    """Write a checkpoint beside its place, flush it to the disk, then rename it.
+
+    Raises:
+        ResourceError: the disk is full; earlier checkpoints are untouched.
+    """
+    target = folder / f"{PREFIX}{step:06d}"
+    beside = folder / f"{UNFINISHED}{target.name}"
+    last = max((path.name for path in folder.glob(f"{PREFIX}*")), default="none")
+    with _no_space(folder, f"checkpoint {target.name} could not be written; the last good one is {last}"):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            save_file(
+                {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, beside / "model.safetensors"
+            )
+            torch.save({"optimizer": optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
+            meta = {"format": FORMAT, "step": step, "score": score, "job": job_state}
+            (beside / "checkpoint.json").write_text(json.dumps(meta, indent=1))
+            for path in [*beside.iterdir(), beside]:
+                _flush(path)
+            shutil.rmtree(target, ignore_errors=True)
+            beside.replace(target)
+            _flush(folder)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+    return Checkpoint(target, step, score)
+
+
+def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint's tensors and random states back.
+
+    Returns:
+        what the job had kept.
+    Raises:
+        DataError: the files are damaged or of another model.
+    """
+    path = checkpoint.path
+    try:
+        model.load_state_dict(load_file(path / "model.safetensors"))
+        rest = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+        optimizer.load_state_dict(rest["optimizer"])
+        _set_random_states(rest["random"])
+        meta: dict[str, Any] = json.loads((path / "checkpoint.json").read_text())
+    except (OSError, RuntimeError, SafetensorError, KeyError, ValueError) as error:
+        first_line = str(error).splitlines()[0]
+        raise DataError(
+            f"{path} cannot be resumed from ({first_line}).", "remove this folder to resume from the one before"
+        ) from error
+    job_state: dict[str, Any] = meta["job"]
+    return job_state
+
+
+def rotate(folder: Path, keep_last: int) -> None:
+    """Remove all but the last few checkpoints and the one with the lowest score."""
+    checkpoints = list_checkpoints(folder)
+    scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
+    best = min(scored, key=lambda checkpoint: checkpoint.score or 0.0, default=None)
+    for checkpoint in checkpoints[:-keep_last]:
+        if checkpoint != best:
+            # Renamed first, so that a kill in between leaves no half checkpoint under a finished name.
+            doomed = folder / f"{UNFINISHED}{checkpoint.path.name}"
+            checkpoint.path.replace(doomed)
+            shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _random_states() -> dict[str, Tensor]:
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def _set_random_states(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if "cuda" in states and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"])
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _no_space(folder: Path, what: str) -> Iterator[None]:
+    """Recognise a full disk, which the writers of tensors report in their own ways."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower()
+        if full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES:
+            raise ResourceError(
+                f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
+            ) from error
+        raise

@@ -1,0 +1,51 @@
+"""Where a run computes: device, number format and processes, all through accelerate."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+
+from voco_cli.engine.job import Place
+from voco_cli.errors import UsageError
+from voco_cli.settings.sections import Run
+
+# The main process may build a cache for hours while the others wait.
+PATIENCE = timedelta(days=7)
+
+
+def build_accelerator(run: Run) -> Accelerator:
+    """The accelerator that the settings ask for.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    if run.threads != "auto":
+        torch.set_num_threads(run.threads)
+    if run.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
+    if run.device == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("run.device is mps, but there is none here.", "use run.device=auto or cpu")
+    if ":" in run.device:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = run.device
+    bf16 = run.precision == "bf16" or (run.precision == "auto" and run.device != "cpu" and _has_bf16())
+    return Accelerator(
+        cpu=run.device == "cpu",
+        mixed_precision="bf16" if bf16 else "no",
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ],
+    )
+
+
+def place_of(accelerator: Accelerator) -> Place:
+    """What a job needs to know of the accelerator."""
+    return Place(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)

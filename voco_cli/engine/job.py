@@ -1,0 +1,77 @@
+"""What the engine asks of a job: the one loop trains anything that offers this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Values = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where and how a job runs.
+
+    Attributes:
+        device: of this process.
+        process, num_processes: this process among all.
+        autocast: context manager of the networks' number format, for what runs outside the wrapped model.
+    """
+
+    device: torch.device
+    process: int
+    num_processes: int
+    autocast: Callable[[], Any]
+
+
+class Job(Protocol):
+    """A thing to train. Everything that must survive a restart is in ``model`` and ``state``."""
+
+    model: nn.Module
+    score_name: str
+    """Validation value whose lowest checkpoint is kept as the best."""
+
+    def start(self, place: Place) -> None:
+        """Called once, with the model on its device, before anything else."""
+
+    def batches(self, first: int, last: int) -> Iterable[Any]:
+        """Batches number ``first`` to ``last - 1`` of this process; the same number is always the same batch."""
+
+    def cases(self, batch: Any) -> Sequence[str]:
+        """Names of the cases of a batch, for messages."""
+
+    def loss(self, model: nn.Module, batch: Any, *, first_of_step: bool) -> Mapping[str, Tensor]:
+        """Forward pass: scalars, among them ``loss``; nothing here may wait for the device."""
+
+    def validate(self, step: int) -> Values:
+        """Figures on held-out cases; may be empty. Every process calls it."""
+
+    def state(self) -> dict[str, Any]:
+        """What the job itself wants kept in a checkpoint, as JSON."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state``."""
+
+    def export(self, folder: Path, step: int) -> None:
+        """Write the weights that users take away; called by the main process after each checkpoint."""
+
+
+class Watcher(Protocol):
+    """Who is told how a run goes."""
+
+    def started(self, step: int, steps: int) -> None:
+        """The loop begins at ``step``."""
+
+    def trained(self, step: int, values: Values) -> None:
+        """Means over the steps since the last call."""
+
+    def advanced(self, step: int) -> None:
+        """A step was finished; called every step, must be cheap."""
+
+    def validated(self, step: int, values: Values) -> None:
+        """Figures on held-out cases."""

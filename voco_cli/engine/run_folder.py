@@ -1,0 +1,123 @@
+"""The run folder: who may use it, what it was started with, and how it ended."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from voco_cli import __version__
+from voco_cli.cache.whole_files import write_whole
+from voco_cli.errors import UsageError
+from voco_cli.settings import Resolved, Settings, read_saved
+from voco_cli.settings.show import saved_file
+from voco_cli.settings.sources import leaves
+
+FREE_TO_CHANGE = (
+    "run.dir",
+    "run.device",
+    "run.threads",
+    "data.file",
+    "data.workers",
+    "data.prefetch",
+    "cache.dir",
+    "cache.codec",
+    "cache.level",
+    "cache.workers",
+    "train.keep_checkpoints",
+)
+"""Settings that leave the weights as they are (data.file is compared by what it lists, cache.codec is lossless)."""
+
+
+class RunFolder:
+    """Names and small files of a run folder (design section 6)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.settings_file = path / "settings.yaml"
+        self.data_file = path / "data.json"
+        self.metrics_file = path / "metrics.jsonl"
+        self.state_file = path / "state.json"
+        self.tensorboard = path / "tensorboard"
+        self.checkpoints = path / "checkpoints"
+        self.weights = path / "weights"
+
+    def is_started(self) -> bool:
+        """Whether a run has begun here."""
+        return self.settings_file.is_file()
+
+    def create(self, resolved: Resolved) -> None:
+        """Make the folder and keep the settings with their sources and versions.
+
+        Raises:
+            UsageError: the folder holds something else.
+        """
+        if self.path.is_file():
+            raise UsageError(f"{self.path} is a file, not a run folder.", "choose another run.dir")
+        if self.path.is_dir() and any(item.name != ".lock" for item in self.path.iterdir()):
+            raise UsageError(f"{self.path} holds files but no run.", "choose another run.dir, or empty the folder")
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        write_whole(self.settings_file, saved_file(resolved, versions()).encode())
+
+    def check_same_settings(self, settings: Settings) -> None:
+        """Refuse to go on with other settings than the run began with.
+
+        Raises:
+            UsageError: with the differences, one a line.
+        """
+        before, now = dict(leaves(read_saved(self.settings_file))), dict(leaves(settings))
+        changed = [key for key in now if key not in FREE_TO_CHANGE and before.get(key) != now[key]]
+        # The recipe is only a name for other settings, which are compared one by one.
+        changed = [key for key in changed if key != "recipe"]
+        if changed:
+            lines = "\n".join(f"  {key}: {before.get(key)} -> {now[key]}" for key in changed)
+            raise UsageError(
+                f"{self.path} was started with other settings:\n{lines}",
+                "give the old settings to resume, or another run.dir to start anew",
+            )
+
+    def write_state(self, status: str, step: int, reason: str | None = None) -> None:
+        """Keep how the run stands: running, done, interrupted or failed."""
+        state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+        write_whole(self.state_file, json.dumps(state, indent=1).encode())
+
+    def read_state(self) -> Mapping[str, Any]:
+        """The last state, or an empty one."""
+        try:
+            state: dict[str, Any] = json.loads(self.state_file.read_text())
+        except (OSError, ValueError):
+            return {}
+        return state
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep a second process out.
+
+        Raises:
+            UsageError: another process is at work here.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UsageError(f"Another process is at work in {self.path}.", "wait for it or stop it") from error
+            yield
+
+
+def versions() -> dict[str, str]:
+    """What a run ran with."""
+    packages = ("torch", "monai", "accelerate", "numpy", "blosc2", "SimpleITK")
+    return {
+        "voco": __version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+    }

@@ -1,0 +1,1 @@
+"""The pre-training job: settings in, an engine run out."""

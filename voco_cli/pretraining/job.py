@@ -1,0 +1,163 @@
+"""VoCo pre-training as a job of the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from voco_cli.engine.job import Place, Values
+from voco_cli.engine.sampler import BatchNumbers, BatchPlan
+from voco_cli.method.augment import network_input
+from voco_cli.method.heads import Projector
+from voco_cli.method.objective import VolumeContrast
+from voco_cli.networks.encoders import build_encoder, plan_grouping
+from voco_cli.networks.weights import write_encoder
+from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
+from voco_cli.pretraining.health_check import HealthCheck
+from voco_cli.settings import Settings
+
+
+def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
+    """The model of the settings, with weights from their seed.
+
+    Args:
+        device: where it will run; decides how crops go through the encoder.
+    """
+    crops, model = settings.crops, settings.model
+    num_bases = crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
+    rows = settings.train.batch_size * (crops.random_per_volume + num_bases)
+    grouping = plan_grouping(model, rows, crops.network_size_vox, device)
+    torch.manual_seed(settings.seed)
+    return VolumeContrast(
+        lambda: build_encoder(model),
+        lambda features: Projector(features, model.projector_hidden, model.projector_out),
+        settings.objective,
+        grouping.size,
+        grouping.recompute,
+    )
+
+
+class PretrainingJob:
+    """Model, batches, loss and health check of a pre-training run.
+
+    Args:
+        settings: the resolved settings.
+        training, held_out: cases to train on and to look at.
+        device: where it will run.
+    """
+
+    score_name = "rank"
+
+    def __init__(
+        self, settings: Settings, training: Sequence[Case], held_out: Sequence[Case], device: torch.device
+    ) -> None:
+        self.settings = settings
+        self.training = training
+        self.model: nn.Module = build_model(settings, device)
+        self.health = HealthCheck(held_out, settings)
+        self.history: dict[str, dict[str, float]] = {}
+        self.place: Place | None = None
+
+    @property
+    def voco(self) -> VolumeContrast:
+        """The model, by its own type."""
+        assert isinstance(self.model, VolumeContrast)
+        return self.model
+
+    def start(self, place: Place) -> None:
+        """Remember where we run."""
+        self.place = place
+
+    def batches(self, first: int, last: int) -> Iterable[Any]:
+        """A loader of this process's batches."""
+        assert self.place is not None
+        settings, place = self.settings, self.place
+        plan = BatchPlan(
+            len(self.training), settings.train.batch_size, settings.seed, place.process, place.num_processes
+        )
+        workers = loader_workers(settings.data.workers)
+        return DataLoader(
+            CropDataset(self.training, settings, self.voco.embedding_features),
+            batch_sampler=BatchNumbers(plan, first, last),
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=settings.data.prefetch if workers else None,
+            pin_memory=place.device.type == "cuda",
+            worker_init_fn=_quiet_worker,
+        )
+
+    def cases(self, batch: CropBatch) -> Sequence[str]:
+        """Names of the scans of a batch."""
+        return batch.names
+
+    def loss(self, model: nn.Module, batch: CropBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+        """Copy stored crops to the device, make them what the network gets, and compute the terms there."""
+        assert self.place is not None
+        device, split = self.place.device, len(batch.random_RXYZ)
+        size = self.settings.crops.network_size_vox
+        parts = [
+            network_input(
+                stored.to(device, non_blocking=True),
+                batch.flips_N3[rows],
+                batch.turns_N[rows],
+                batch.shifts_N[rows],
+                size,
+            )
+            for stored, rows in ((batch.random_RXYZ, slice(split)), (batch.bases_RXYZ, slice(split, None)))
+        ]
+        keep = batch.keep_NE.to(device, non_blocking=True) if self.settings.objective.dropout > 0 else None
+        labels = batch.labels_BSK.to(device, non_blocking=True)
+        terms: Mapping[str, Tensor] = model(torch.cat(parts), labels, keep, first_of_step)
+        return terms
+
+    def validate(self, step: int) -> Values:
+        """Figures on the held-out scans; at step 0 the student is its own teacher, so that the start is comparable."""
+        assert self.place is not None
+        figures = self.health.figures(self.voco, self.place, own_teacher=step == 0)
+        if figures:
+            self.history[str(step)] = dict(figures)
+        return figures
+
+    def state(self) -> dict[str, Any]:
+        """The history of figures, for the verdict after a resume."""
+        return {"history": self.history}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`."""
+        self.history = state["history"]
+
+    def export(self, folder: Path, step: int) -> None:
+        """Write the student's encoder."""
+        settings = self.settings
+        about = {
+            "step": step,
+            "branch": "student",
+            "model": settings.model.model_dump(mode="json"),
+            "preprocess": settings.preprocess.model_dump(mode="json"),
+            "crops": settings.crops.model_dump(mode="json"),
+            "recipe": settings.recipe,
+            "seed": settings.seed,
+            "figures": self.history.get(str(step), {}),
+        }
+        write_encoder(folder, self.voco.encoder, about)
+
+
+def loader_workers(workers: int | str) -> int:
+    """Loader processes that the setting asks for."""
+    if isinstance(workers, int):
+        return workers
+    return max(0, min(8, (os.cpu_count() or 1) - 1))
+
+
+def _quiet_worker(index: int) -> None:
+    """A loader process computes on one thread and leaves Ctrl-C to the main process."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)

@@ -1,0 +1,228 @@
+"""`voco pretrain` without its command line: cache, model, loop, verdict."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from accelerate import Accelerator
+
+from voco_cli.cache.store import VolumeCache
+from voco_cli.dataset.datalist import Datalist, Entry
+from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.device import build_accelerator
+from voco_cli.engine.job import Watcher
+from voco_cli.engine.loop import Loop
+from voco_cli.engine.run_folder import RunFolder
+from voco_cli.errors import DataError, UsageError
+from voco_cli.method.health import Figures, Verdict
+from voco_cli.pretraining.crops import Case
+from voco_cli.pretraining.job import PretrainingJob
+from voco_cli.settings import Resolved, Settings
+
+TOO_SMALL = "too small after preprocessing"
+
+
+class PretrainWatcher(Watcher, Protocol):
+    """Who is told how a pre-training run goes."""
+
+    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
+        """The cache of ``total`` scans is built; the callable gets a scan and why it failed, or None."""
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Data and model are ready."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is about to work on."""
+
+    folder: Path
+    device: str
+    precision: str
+    num_training: int
+    num_held_out: int
+    left_out: list[tuple[Path, str]]
+    num_parameters: int
+    recompute: bool
+    resumed_step: int
+
+
+@dataclass(frozen=True)
+class PretrainResult:
+    """How a run ended.
+
+    Attributes:
+        start, end: figures at step 0 and at the last step; empty where nothing was held out.
+        verdict: what they say; None where nothing was held out.
+        weights: the encoder that was written.
+    """
+
+    folder: Path
+    start: Figures
+    end: Figures
+    verdict: Verdict | None
+    weights: Path
+    num_bases: int
+
+
+def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
+    """Pre-train an encoder, or go on where an earlier run in the same folder stopped.
+
+    Raises:
+        UsageError: settings, data file or run folder do not fit.
+        DataError: nothing usable is there to train on; the loss became non-finite.
+        ResourceError: disk.
+        Interrupted: a signal; the same call resumes.
+    """
+    settings = resolved.settings
+    if settings.data.file is None:
+        raise UsageError("No data file was given.", "voco pretrain data.json; `voco index FOLDER` writes one")
+    datalist = read_datalist(settings.data.file)
+    accelerator = build_accelerator(settings.run)
+    folder = RunFolder(settings.run.dir)
+    if not accelerator.is_main_process:
+        accelerator.wait_for_everyone()
+        return _train(resolved, datalist, folder, accelerator, watcher)
+    with folder.lock():
+        _open_folder(folder, resolved, datalist)
+        failed = _build_cache(settings, datalist, watcher)
+        accelerator.wait_for_everyone()
+        return _train(resolved, datalist, folder, accelerator, watcher, failed)
+
+
+def _open_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist) -> None:
+    """Start the run folder, or see that it belongs to this very run."""
+    if not folder.is_started():
+        folder.create(resolved)
+        write_datalist(datalist, folder.data_file)
+        return
+    folder.check_same_settings(resolved.settings)
+    if not folder.data_file.is_file():
+        write_datalist(datalist, folder.data_file)  # killed between the two files
+    before = read_datalist(folder.data_file, check_files=False)
+    if _listed(before) != _listed(datalist):
+        raise UsageError(
+            f"{folder.path} was started with other scans: {len(before.training)} training and "
+            f"{len(before.validation)} validation, and now {len(datalist.training)} and {len(datalist.validation)}.",
+            f"give {folder.data_file} to resume, or another run.dir to start anew",
+        )
+
+
+def _listed(datalist: Datalist) -> list[tuple[str, Path]]:
+    return [(split, entry.image) for split, entry in datalist.entries()]
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where the cache of these settings lies."""
+    assert settings.data.file is not None
+    return settings.cache.dir or settings.data.file.absolute().parent / ".voco-cache"
+
+
+def _cache(settings: Settings) -> VolumeCache:
+    return VolumeCache(cache_folder(settings), settings.preprocess, settings.cache)
+
+
+def _build_cache(settings: Settings, datalist: Datalist, watcher: PretrainWatcher) -> dict[Path, str]:
+    """Make what is missing of the cache; returns the scans that failed, with the reason."""
+    entries = [*datalist.training, *datalist.validation]
+    with watcher.building(len(entries)) as on_done:
+        report = _cache(settings).build(entries, on_done=lambda entry, reason: on_done(str(entry.image), reason))
+    return dict(report.failed)
+
+
+def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Names that random draws go by: paths below the folder that all scans share, wherever data.json lies."""
+    paths = [str(entry.image) for entry in entries]
+    shared = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else ""
+    return {Path(path): Path(os.path.relpath(path, shared)).as_posix() for path in paths}
+
+
+def _cases(
+    cache: VolumeCache,
+    entries: Sequence[Entry],
+    settings: Settings,
+    names: Mapping[Path, str],
+    failed: Mapping[Path, str],
+) -> tuple[list[Case], list[tuple[Path, str]]]:
+    """Cached scans that the grid fits, and those left out with the reason."""
+    cases: list[Case] = []
+    left_out: list[tuple[Path, str]] = []
+    region = settings.crops.region_vox
+    for entry in entries:
+        try:
+            volume = cache.lookup(entry)
+            if volume is None:
+                left_out.append((entry.image, failed.get(entry.image, "could not be cached")))
+                continue
+            shape = volume.shape_xyz
+        except DataError as error:
+            left_out.append((entry.image, error.message))
+            continue
+        if any(have < need for have, need in zip(shape, region, strict=True)):
+            sizes = ["x".join(map(str, size)) for size in (shape, region)]
+            left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, the grid needs {sizes[1]}"))
+            continue
+        cases.append(Case(names[entry.image], volume))
+    return cases, left_out
+
+
+def _train(
+    resolved: Resolved,
+    datalist: Datalist,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    watcher: PretrainWatcher,
+    failed: Mapping[Path, str] | None = None,
+) -> PretrainResult:
+    settings = resolved.settings
+    cache = _cache(settings)
+    names = case_names([*datalist.training, *datalist.validation])
+    training, left_out = _cases(cache, datalist.training, settings, names, failed or {})
+    held_out, left_out_too = _cases(cache, datalist.validation, settings, names, failed or {})
+    if not training:
+        raise _nothing_to_train_on(datalist, settings, left_out)
+    job = PretrainingJob(settings, training, held_out, accelerator.device)
+    loop = Loop(job, settings.train, folder, accelerator, watcher)
+    watcher.prepared(
+        Prepared(
+            folder.path,
+            str(accelerator.device),
+            str(accelerator.mixed_precision).replace("no", "fp32"),
+            len(training),
+            len(held_out),
+            [*left_out, *left_out_too],
+            sum(p.numel() for p in job.model.parameters() if p.requires_grad),
+            job.voco.recompute,
+            max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0),
+        )
+    )
+    loop.run()
+    history = {int(step): figures for step, figures in job.history.items()}
+    start, end = (history[min(history)], history[max(history)]) if history else ({}, {})
+    grid = settings.crops.grid_xyz
+    return PretrainResult(
+        folder.path,
+        start,
+        end,
+        job.health.verdict(start, end) if history else None,
+        folder.weights / "encoder.safetensors",
+        grid[0] * grid[1] * grid[2],
+    )
+
+
+def _nothing_to_train_on(
+    datalist: Datalist, settings: Settings, left_out: Sequence[tuple[Path, str]]
+) -> UsageError | DataError:
+    what = f"None of the {len(datalist.training)} training scans of {settings.data.file} can be used"
+    reasons = "; ".join(f"{path.name} is {reason}" for path, reason in left_out[:3])
+    if any(reason.startswith(TOO_SMALL) for _, reason in left_out):
+        return UsageError(
+            f"{what} ({reasons}).", "choose a smaller crops.size or crops.grid, or pad with preprocess.min_size_vox"
+        )
+    return DataError(f"{what} ({reasons or 'it lists none'}).", "look at them with `voco index --check full`")
