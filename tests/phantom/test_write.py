@@ -44,5 +44,5 @@ def test_a_patient_does_not_depend_on_the_count_and_groups_share_none(tmp_path: 
 
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ResourceError, match="imagesTr could not be made: Not a directory"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         write_phantoms(tmp_path / "file", 1, seed=0, shape_xyz=SHAPE)

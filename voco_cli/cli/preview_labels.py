@@ -38,7 +38,7 @@ def preview_labels(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg [default: SCAN_labels.png]."),
+        typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg; SCAN_labels.png if not given."),
     ] = None,
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Show the crops as the network gets them too.")

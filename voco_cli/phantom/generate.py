@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,13 @@ from voco_cli.errors import UsageError
 from voco_cli.phantom.anatomy import draw_attenuation, draw_bowel, draw_organs
 from voco_cli.phantom.shapes import FloatArray, union
 from voco_cli.phantom.wall import draw_wall
+from voco_cli.scans.scan import Scan
 
 FIELD_MM = (360.0, 280.0, 320.0)
 """Extent of the field of view along R, A, S: an adult torso from mid-chest to the iliac crests."""
+
+RAS_IN_LPS = (-1.0, -1.0, 1.0)
+"""Signs of the axes of a volume in RAS voxel order, in the LPS world of scans."""
 
 AIR_HU = -1000.0
 GAS_HU = -900.0
@@ -39,6 +44,12 @@ class Phantom:
     image_hu_xyz: NDArray[np.int16]
     labels_xyz: NDArray[np.uint8]
     spacing_mm: tuple[float, float, float]
+
+    def scan(self, path: Path) -> Scan:
+        """The phantom as a scan read from ``path`` would be, with its middle at the origin of the world."""
+        middle_mm = [(n - 1) / 2 * step for n, step in zip(self.image_hu_xyz.shape, self.spacing_mm, strict=True)]
+        origin = (middle_mm[0], middle_mm[1], -middle_mm[2])
+        return Scan(self.image_hu_xyz.transpose(2, 1, 0), self.spacing_mm, origin, np.diag(RAS_IN_LPS), path)
 
 
 def generate_phantom(seed: int, shape_xyz: Size = (96, 96, 24)) -> Phantom:

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
-from numpy.typing import NDArray
 
-from voco_cli.errors import ResourceError
 from voco_cli.phantom.generate import generate_phantom
-
-RAS_IN_LPS = (-1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0, 1.0)
-"""Direction of a volume whose axes run to R, A, S, in the LPS world of SimpleITK."""
+from voco_cli.scans.write import write_scan
 
 
 def patient_seed(seed: int, index: int) -> int:
@@ -48,33 +42,12 @@ def write_phantoms(
     images = []
     for index in range(count):
         phantom = generate_phantom(patient_seed(seed, index), shape_xyz)
-        spacing = spacing_mm or phantom.spacing_mm
+        if spacing_mm is not None:
+            phantom = replace(phantom, spacing_mm=spacing_mm)
         name = f"phantom_{seed:03d}_{index:04d}"
         images.append(folder / "imagesTr" / f"{name}_0000.nii.gz")
-        _write_ras(images[-1], phantom.image_hu_xyz, spacing)
+        scan = phantom.scan(images[-1])
+        write_scan(scan.array_zyx, scan, images[-1])
         if labelled:
-            _write_ras(folder / "labelsTr" / f"{name}.nii.gz", phantom.labels_xyz, spacing)
+            write_scan(phantom.labels_xyz.transpose(2, 1, 0), scan, folder / "labelsTr" / f"{name}.nii.gz")
     return images
-
-
-def _write_ras(path: Path, array_xyz: NDArray[Any], spacing_mm: tuple[float, float, float]) -> None:
-    """Write an array in RAS voxel order with its centre at the world's origin, whole or not at all."""
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array_xyz.transpose(2, 1, 0)))
-    image.SetSpacing(spacing_mm)
-    image.SetDirection(RAS_IN_LPS)
-    half_mm = [(n - 1) / 2 * step for n, step in zip(array_xyz.shape, spacing_mm, strict=True)]
-    image.SetOrigin((half_mm[0], half_mm[1], -half_mm[2]))
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ResourceError(f"{path.parent} could not be made: {error.strerror}.") from error
-    try:
-        sitk.WriteImage(image, str(partial), useCompression=True, compressionLevel=1)
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise ResourceError(f"{path} could not be written: {str(error).splitlines()[-1]}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
