@@ -266,3 +266,26 @@ def shared_data() -> Path:
     if not (root / "formats").is_dir():
         pytest.skip("VOCO_SHARED names no folder of public scans")
     return root
+
+
+def test_one_slice_stands_for_its_series(tmp_path: Path) -> None:
+    paths = write_dicom(tmp_path / "d")
+    assert index(paths[1]).training[0].shape == (6, 5, 4)
+    globbed = index(*paths)
+    assert globbed.training[0].image == tmp_path / "d"
+    assert globbed.skipped == ()
+
+
+def test_odd_things_in_a_folder_do_not_stop_it(tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    write_nifti(root / "a.nii.gz")
+    os.mkfifo(root / "pipe")
+    (root / "dangling.nii.gz").symlink_to(root / "nowhere")
+    (root / os.fsdecode(b"caf\xe9.nii.gz")).write_text("hello")
+    datalist = index(root)
+    assert listed(datalist, root) == ["a.nii.gz"]
+    found = reasons(datalist)
+    assert found["pipe"] == "not a file."
+    assert found["dangling.nii.gz"].startswith("cannot be opened: No such file")
+    assert found["caf\\udce9.nii.gz"].startswith("name is not valid UTF-8")
+    write_datalist(datalist, tmp_path / "data.json")

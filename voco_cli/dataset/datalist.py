@@ -77,7 +77,7 @@ class Datalist(BaseModel):
 
     format: Literal["voco-data/1"] = Field("voco-data/1", description="name and version of this format")
     name: str = Field("dataset", description="name of the dataset")
-    modality: str | dict[str, str] = Field("unknown", description="modality of all scans, or mixed")
+    modality: str = Field("unknown", description="modality of all scans, or mixed")
     labels: dict[str, str] = Field(default_factory=dict, description="label value to name")
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")

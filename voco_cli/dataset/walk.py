@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from voco_cli.dataset.datalist import Skipped
-from voco_cli.errors import DataError
+from voco_cli.errors import DataError, VocoError
+from voco_cli.scans.header import require_file
+from voco_cli.scans.read import file_format, series_files
 
 DATASET_FILE = "dataset.json"
 # Voxels that a text header beside them points to (.mhd, .nhdr).
@@ -61,12 +64,17 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
         raise DataError(f"{', '.join(missing)} does not exist.", "Check the path.")
     walk = Walk()
     excluded = {path.resolve() for path in exclude}
+    folders_of_files = Counter(Path(os.path.abspath(given)).parent for given in inputs if given.is_file())  # noqa: PTH100
     for given in inputs:
         root = Path(os.path.abspath(given))  # noqa: PTH100 (links stay as they were named)
         if root.is_file() and root.suffix.lower() == ".json":
             walk.datalists.append(root)
             continue
-        files = _files_below(root) if root.is_dir() else iter([root])
+        if root.is_dir():
+            files = _files_below(root, walk.skipped)
+        else:
+            # One slice stands for its series; several of a folder are what a shell made of `folder/*`.
+            files = _with_its_series(root) if folders_of_files[root.parent] == 1 else iter([root])
         for path in files:
             _add(walk, FoundFile(path, root if root.is_dir() else root.parent), excluded)
     walk.files.sort(key=lambda found: str(found.path))
@@ -82,7 +90,7 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
         if files:
             found = [FoundFile(path, path.parent) for path in files if path.exists()]
         elif image.is_dir():
-            found = [FoundFile(path, image) for path in _files_below(image)]
+            found = [FoundFile(path, image) for path in _files_below(image, walk.skipped)]
         else:
             found = [FoundFile(image, image.parent)]
         for one in found:
@@ -91,7 +99,19 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
     walk.files.sort(key=lambda found: str(found.path))
 
 
+def _with_its_series(path: Path) -> Iterator[Path]:
+    try:
+        require_file(path)
+        yield from series_files(path) if file_format(path) == "dicom" else (path,)
+    except VocoError:
+        yield path  # its header read will say what is wrong
+
+
 def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
+    if not _is_text(found.path):
+        shown = str(found.path).encode("utf-8", "backslashreplace").decode()
+        walk.skipped.append(Skipped(path=Path(shown), reason="name is not valid UTF-8, and cannot be listed."))
+        return
     real = found.path.resolve()
     if real in excluded:
         return
@@ -107,8 +127,19 @@ def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
         walk.files.append(found)
 
 
-def _files_below(root: Path) -> Iterator[Path]:
-    for folder_name, folders, names in os.walk(root, followlinks=True):
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _files_below(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        skipped.append(Skipped(path=Path(error.filename), reason=f"folder cannot be opened: {error.strerror}."))
+
+    for folder_name, folders, names in os.walk(root, followlinks=True, onerror=note):
         folder = Path(folder_name)
         folders[:] = sorted(name for name in folders if _is_entered(folder / name))
         present = set(names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,12 +46,14 @@ class Header:
 
 
 def require_file(path: Path) -> None:
-    """Raise DataError where there is no file, or an empty one."""
+    """Raise DataError where there is no regular file, or an empty one."""
     try:
-        size = path.stat().st_size
+        status = path.stat()
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}.", "Check the path.") from error
-    if size == 0:
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+        raise DataError(f"{path} is not a file.")
+    if status.st_size == 0:
         raise DataError(f"{path} is empty (0 bytes).", "Copy or download it again.")
 
 

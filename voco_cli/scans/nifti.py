@@ -26,6 +26,7 @@ from voco_cli.scans.header import Header, require_file, volume_shape
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # NIfTI-1 xyzt_units: 1 metre, 2 millimetre, 3 micrometre
 CHUNK_BYTES = 1 << 22
+MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -100,9 +101,17 @@ def _read_raw_header(path: Path) -> Any:
     if kind is None:
         raise DataError(f"{path} is not a NIfTI image: its header is not one.", "Check what wrote it.")
     try:
-        return kind.from_fileobj(io.BytesIO(start[: kind.sizeof_hdr]))  # extensions are not needed
-    except (HeaderDataError, ValueError) as error:
+        # Unchecked: nibabel's checks would put spacing 1 where the header says 0. Extensions are not needed.
+        header = kind.from_fileobj(io.BytesIO(start[: kind.sizeof_hdr]), check=False)
+        header.get_data_dtype()
+    except (HeaderDataError, ValueError, KeyError) as error:
         raise DataError(f"{path} has a damaged NIfTI header: {error}.") from error
+    dimensions = int(header["dim"][0])
+    if not 1 <= dimensions <= 7 or int(header["dim"][1 : dimensions + 1].min()) < 1:
+        raise DataError(f"{path} has a damaged NIfTI header: its extents are {header['dim'].tolist()}.")
+    if not header.sizeof_hdr <= float(header["vox_offset"]) < MAX_OFFSET:
+        raise DataError(f"{path} has a damaged NIfTI header: voxels at byte {float(header['vox_offset']):g}.")
+    return header
 
 
 def _header_kind(start: bytes) -> Any:

@@ -71,6 +71,15 @@ def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
     return read_nifti_header(path) if kind == "nifti" else read_itk_header(path)
 
 
+def series_files(path: Path) -> tuple[Path, ...]:
+    """The files of the DICOM series that a file belongs to, in its folder.
+
+    Raises:
+        DataError: not DICOM, or damaged.
+    """
+    return tuple(one.path for one in _series_of(path).slices)
+
+
 def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
     return Scan(
         array_zyx=array,
@@ -89,7 +98,9 @@ def _read_dicom(series: Series, path: Path) -> Scan:
 
 def _one_series(path: Path, files: Sequence[Path]) -> Series:
     """The only image series among ``files``, or else in the folder ``path`` and below."""
-    candidates = files or [file for file in sorted(path.rglob("*")) if file.is_file() and looks_like_dicom(file)]
+    candidates = files or [
+        file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size and looks_like_dicom(file)
+    ]
     for file in files:
         require_file(file)
     found = [one for one in group_slices(map(read_slice, candidates)) if one.first.is_image]
@@ -106,7 +117,11 @@ def _one_series(path: Path, files: Sequence[Path]) -> Series:
 
 def _series_of(path: Path) -> Series:
     """The series that a file belongs to, from the files beside it."""
-    beside = [file for file in sorted(path.parent.iterdir()) if file.is_file() and looks_like_dicom(file)]
+    beside = [
+        file
+        for file in sorted(path.parent.iterdir())
+        if file.is_file() and file.stat().st_size and looks_like_dicom(file)
+    ]
     uid = read_slice(path).series_uid
     same = [one for one in map(read_slice, beside) if one.series_uid == uid]
     return next(one for one in group_slices(same) if any(each.path == path for each in one.slices))
