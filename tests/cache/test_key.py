@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.cache.key import content_identity, label_key, volume_key
+from voco_cli.cache.key import content_identity, label_key, settings_fingerprint, volume_key
 from voco_cli.errors import DataError
 from voco_cli.settings.sections import Cache, Preprocess
 
@@ -18,10 +18,10 @@ def scan(tmp_path: Path) -> Path:
     return path
 
 
-def test_every_setting_that_changes_a_voxel_changes_the_key(scan: Path) -> None:
+def test_every_setting_that_changes_a_voxel_changes_the_fingerprint() -> None:
     plain = Preprocess()
-    keys = {
-        volume_key(scan, (), settings, cache)
+    fingerprints = {
+        settings_fingerprint(settings, cache)
         for settings, cache in [
             (plain, Cache()),
             (Preprocess(spacing_mm=(1.5, 1.5, 1.5)), Cache()),
@@ -33,16 +33,22 @@ def test_every_setting_that_changes_a_voxel_changes_the_key(scan: Path) -> None:
             (Preprocess(intensity="percentiles"), Cache()),
             (Preprocess(intensity="percentiles", percentiles=(1.0, 99.0)), Cache()),
             (plain, Cache(dtype="int16")),
-            (plain, Cache(full_hash=True)),
         ]
     }
-    assert len(keys) == 11
+    assert len(fingerprints) == 10
 
 
-def test_settings_that_change_no_voxel_keep_the_key(scan: Path) -> None:
-    key = volume_key(scan, (), Preprocess(), Cache())
-    assert key == volume_key(scan, (), Preprocess(percentiles=(1.0, 99.0)), Cache())
-    assert key == volume_key(scan, (), Preprocess(), Cache(codec="lz4", level=5, workers=3, chunk_vox=(32, 32, 32)))
+def test_settings_that_change_no_voxel_keep_the_fingerprint() -> None:
+    fingerprint = settings_fingerprint(Preprocess(), Cache())
+    assert fingerprint == settings_fingerprint(Preprocess(percentiles=(1.0, 99.0)), Cache())
+    other = Cache(codec="lz4", level=5, workers=3, chunk_vox=(32, 32, 32))
+    assert fingerprint == settings_fingerprint(Preprocess(), other)
+
+
+def test_key_depends_on_scan_and_settings(scan: Path) -> None:
+    assert (
+        len({volume_key(scan, (), "a", False), volume_key(scan, (), "b", False), volume_key(scan, (), "a", True)}) == 3
+    )
 
 
 def test_content_counts_and_the_name_does_not(scan: Path, tmp_path: Path) -> None:
@@ -88,9 +94,9 @@ def test_each_file_of_a_series_counts(tmp_path: Path) -> None:
 def test_label_key_depends_on_volume_and_label(scan: Path, tmp_path: Path) -> None:
     other = tmp_path / "seg.nii"
     other.write_bytes(b"label")
-    assert len({label_key("a", scan, Cache()), label_key("b", scan, Cache()), label_key("a", other, Cache())}) == 3
+    assert len({label_key("a", scan, False), label_key("b", scan, False), label_key("a", other, False)}) == 3
 
 
 def test_missing_scan_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.nii does not exist"):
-        volume_key(tmp_path / "gone.nii", (), Preprocess(), Cache())
+        volume_key(tmp_path / "gone.nii", (), "settings", False)

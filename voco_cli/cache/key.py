@@ -23,23 +23,25 @@ SAMPLES = 5
 SAMPLE_BYTES = 4096
 
 
-def volume_key(image: Path, files: Sequence[Path], preprocess: Preprocess, cache: Cache) -> str:
+def volume_key(image: Path, files: Sequence[Path], fingerprint: str, full_hash: bool) -> str:
     """32 hexadecimal digits that name the preprocessed volume of a scan.
 
     Args:
         image: the scan, as `read_scan` takes it.
         files: those of a DICOM series that no folder tells apart, else empty.
+        fingerprint: of the settings, see `settings_fingerprint`.
+        full_hash: know the scan by all its bytes, not by size, time and samples.
     Raises:
         DataError: the scan is missing.
     """
-    digest = hashlib.blake2b(content_identity(image, cache.full_hash, files), digest_size=KEY_BYTES)
-    digest.update(json.dumps(voxel_settings(preprocess, cache), sort_keys=True).encode())
+    digest = hashlib.blake2b(content_identity(image, full_hash, files), digest_size=KEY_BYTES)
+    digest.update(fingerprint.encode())
     return digest.hexdigest()
 
 
-def label_key(volume: str, label: Path, cache: Cache) -> str:
+def label_key(volume: str, label: Path, full_hash: bool) -> str:
     """32 hexadecimal digits that name the label map of a cached volume, on the volume's grid."""
-    digest = hashlib.blake2b(content_identity(label, cache.full_hash), digest_size=KEY_BYTES)
+    digest = hashlib.blake2b(content_identity(label, full_hash), digest_size=KEY_BYTES)
     digest.update(volume.encode())
     return digest.hexdigest()
 
@@ -49,6 +51,11 @@ def voxel_settings(preprocess: Preprocess, cache: Cache) -> dict[str, Any]:
     settings = preprocess.model_dump(mode="json")
     del settings["percentiles" if preprocess.intensity == "window" else "window_hu"]
     return {"format": FORMAT_VERSION, "dtype": cache.dtype, "preprocess": settings}
+
+
+def settings_fingerprint(preprocess: Preprocess, cache: Cache) -> str:
+    """The settings that change a voxel, as text."""
+    return json.dumps(voxel_settings(preprocess, cache), sort_keys=True)
 
 
 def content_identity(path: Path, full_hash: bool, files: Sequence[Path] = ()) -> bytes:

@@ -69,15 +69,12 @@ def interpolate(
     slow, rows, columns = taps
     out = np.empty((len(slow.lower), len(rows.lower), len(columns.lower)), dtype=np.float32)
     recent: dict[int, Plane] = {}
-    row_window = slice(int(rows.lower.min()), int(rows.upper.max()) + 1)
-    rows = Taps(rows.lower - row_window.start, rows.upper - row_window.start, rows.weight)
 
     def plane_at(index: int) -> Plane:
         if index not in recent:
             if len(recent) == 2:
                 del recent[next(iter(recent))]
-            plane = _lerp(prepare(source[index, row_window]), rows, axis=0)
-            recent[index] = _lerp(plane, columns, axis=1)
+            recent[index] = _resample_plane(source[index], rows, columns, prepare)
         return recent[index]
 
     for k, (lower, upper, weight) in enumerate(zip(slow.lower, slow.upper, slow.weight, strict=True)):
@@ -92,6 +89,16 @@ def interpolate(
         if finish is not None:
             finish(out[k])
     return out
+
+
+def _resample_plane(raw: NDArray[Any], rows: Taps, columns: Taps, prepare: Callable[[NDArray[Any]], Plane]) -> Plane:
+    """One plane along both its axes; gathering columns is the dearest step and comes where there are fewer rows."""
+    first, last = int(rows.lower.min()), int(rows.upper.max())
+    plane = prepare(raw[first : last + 1])
+    rows = Taps(rows.lower - first, rows.upper - first, rows.weight)
+    if len(rows.lower) > len(plane):
+        return _lerp(_lerp(plane, columns, axis=1), rows, axis=0)
+    return _lerp(_lerp(plane, rows, axis=0), columns, axis=1)
 
 
 def _lerp(plane: Plane, taps: Taps, axis: int) -> Plane:

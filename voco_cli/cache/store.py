@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from voco_cli.cache.build import BuildJob, Built, build_one, volume_bytes
-from voco_cli.cache.key import label_key, volume_key
+from voco_cli.cache.key import label_key, settings_fingerprint, volume_key
 from voco_cli.cache.reports import BuildReport, CacheStats, PruneReport, VerifyReport
 from voco_cli.cache.space import LEAST_RATIO, largest_voxel_bytes, require_space
 from voco_cli.cache.volume import StoredVolume, damage
@@ -44,6 +44,7 @@ class VolumeCache:
         self.preprocess = preprocess
         self.cache = cache
         self.labels = labels
+        self._fingerprint = settings_fingerprint(preprocess, cache)
 
     def lookup(self, entry: Entry) -> StoredVolume | None:
         """The stored volume of a scan, or None where it (or its label map) must still be built.
@@ -180,11 +181,11 @@ class VolumeCache:
         return PruneReport(superfluous, freed)
 
     def _paths(self, entry: Entry) -> tuple[Path, Path | None]:
-        volume = volume_key(entry.image, entry.files, self.preprocess, self.cache)
+        volume = volume_key(entry.image, entry.files, self._fingerprint, self.cache.full_hash)
         volume_path = self._path("volumes", volume)
         if not self.labels or entry.label is None:
             return volume_path, None
-        return volume_path, self._path("labels", label_key(volume, entry.label, self.cache))
+        return volume_path, self._path("labels", label_key(volume, entry.label, self.cache.full_hash))
 
     def _path(self, kind: str, key: str) -> Path:
         return self.folder / kind / key[:2] / f"{key}{SUFFIX}"
