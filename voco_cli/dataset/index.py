@@ -122,7 +122,7 @@ def _list_scans(
 
 def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> Entry:
     header, path = candidate.header, candidate.path
-    listed = sources.listed.get(path.resolve())
+    listed = sources.listed.get(path.resolve()) if sources.listed else None
     patient, modality = candidate.patient, candidate.modality
     if candidate.series_uid is None:
         said = listed.modality if listed else sources.modality_at(path)
@@ -183,7 +183,7 @@ def _assemble(
 ) -> Datalist:
     listed: dict[str, str] = {}
     for entry in entries:
-        split = sources.split_of.get(entry.image.resolve())
+        split = sources.split_of.get(entry.image.resolve()) if sources.split_of else None
         if split is not None:
             listed[entry.patient] = stricter(listed.get(entry.patient, split), split)
     split_of = assign_splits((entry.patient for entry in entries), options.rule, listed, earlier)

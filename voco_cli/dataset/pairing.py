@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voco_cli.dataset.patient import SUFFIXES, case_of, stem_of
+from voco_cli.dataset.patient import case_of, stem_of
 from voco_cli.errors import UsageError
 from voco_cli.scans.geometry import grid_shift_mm, same_grid
 from voco_cli.scans.header import Header
@@ -60,7 +60,7 @@ def pair_labels(
     Raises:
         UsageError: a pattern with another field.
     """
-    volumes, known = sorted(scans), set(files)
+    volumes, known = sorted(scans), _by_stem(files)
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in volumes:
         by_folder[path.parent].append(path)
@@ -110,20 +110,24 @@ def _by_pattern(path: Path, pattern: str | None) -> Path | None:
     return label if label.is_file() else None
 
 
-def _by_convention(path: Path, known: set[Path]) -> Path | None:
-    return next((label for label in _candidates(path) if label in known), None)
+def _by_stem(files: Iterable[Path]) -> dict[tuple[str, str], Path]:
+    """Files by folder and stem: asking a dictionary is a hundred times faster than making paths to ask for."""
+    return {(str(path.parent), stem_of(path)): path for path in sorted(files, reverse=True)}
 
 
-def _candidates(path: Path) -> Iterator[Path]:
+def _by_convention(path: Path, known: Mapping[tuple[str, str], Path]) -> Path | None:
+    return next((known[key] for key in _candidates(path) if key in known), None)
+
+
+def _candidates(path: Path) -> Iterator[tuple[str, str]]:
     stems = dict.fromkeys((case_of(path), stem_of(path)))
-    folder = path.parent.name
-    if IMAGE_FOLDER.match(folder):
-        for twin in (IMAGE_FOLDER.sub("labels", folder, 1), IMAGE_FOLDER.sub("label", folder, 1), "masks"):
-            for stem in stems:
-                yield from (path.parent.parent / twin / f"{stem}{suffix}" for suffix in SUFFIXES)
+    folder = path.parent
+    if IMAGE_FOLDER.match(folder.name):
+        above = str(folder.parent)
+        for twin in (IMAGE_FOLDER.sub("labels", folder.name, 1), IMAGE_FOLDER.sub("label", folder.name, 1), "masks"):
+            yield from ((os.path.join(above, twin), stem) for stem in stems)  # noqa: PTH118
     for stem in stems:
-        for ending in LABEL_ENDINGS:
-            yield from (path.parent / f"{stem}{ending}{suffix}" for suffix in SUFFIXES)
+        yield from ((str(folder), stem + ending) for ending in LABEL_ENDINGS)
 
 
 def _says_label(path: Path) -> bool:
