@@ -28,7 +28,7 @@ class UNetEncoder(nn.Module):
         self.bottleneck = bottleneck
         self.apply(DynUNet.initialize_weights)
         # Convolutions of few channels run 1.3 times as fast forward and backward on a CPU in this layout.
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stubs
 
     @staticmethod
     def _block(in_channels: int, out_channels: int, stride: int) -> nn.Module:

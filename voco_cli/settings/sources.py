@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, create_model
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
@@ -32,13 +32,13 @@ class Resolved:
 
 
 class _Environment(BaseSettings):
-    """Only lends pydantic-settings its field names; it is never instantiated."""
+    """How variables are named; it only lends pydantic-settings the fields of Settings and is never instantiated."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", enable_decoding=False)
 
 
-class _EnvironmentSettings(Settings, _Environment):
-    pass
+_FIELDS: dict[str, Any] = {name: (info.annotation, info) for name, info in Settings.model_fields.items()}
+_EnvironmentSettings = create_model("_EnvironmentSettings", __base__=_Environment, **_FIELDS)
 
 
 def load_settings(
@@ -113,23 +113,27 @@ def _override_layer(overrides: Sequence[str]) -> Layer:
         key, equals, text = override.partition("=")
         if not equals or not key.strip():
             raise UsageError(f"--set {override!r} is not of the form key=value.", "for example --set train.steps=100")
-        try:
-            values[key.strip()] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"--set {override!r} has a value that cannot be read.") from error
+        values[key.strip()] = _read_value(text, f"--set {override!r}")
     return Layer("--set", dict(flatten(values)))
 
 
+def _read_value(text: str, place: str) -> Any:
+    """A value as it would be read from a settings file: ``[4, 4]``, ``null``, ``1e-3``."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{place} has a value that cannot be read.") from error
+
+
 def _environment_layer() -> Layer:
-    values = EnvSettingsSource(_EnvironmentSettings)()
-    known = {key for key, _ in flatten(values)}
+    values = dict(flatten(EnvSettingsSource(_EnvironmentSettings)()))
     for name in os.environ:
         # A section misspelt (VOCO_TRIAN__STEPS) is passed over by the library; a user would never notice.
         if name.startswith(ENV_PREFIX) and "__" in name:
             key = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-            if key not in known:
-                values.setdefault(key, os.environ[name])
-    return Layer("environment", dict(flatten(values)))
+            values.setdefault(key, os.environ[name])
+    read = {key: _read_value(str(text), f"environment: {key}={text!r}") for key, text in values.items()}
+    return Layer("environment", dict(flatten(read)))
 
 
 def _usage_error(error: ValidationError, origin: Mapping[str, Layer]) -> UsageError:
@@ -153,13 +157,13 @@ def _problems(details: ErrorDetails, origin: Mapping[str, Layer]) -> Iterator[st
     while path and key not in known:  # indices and union branches below a field
         path.pop()
         key = ".".join(path)
-    message = details["msg"].removeprefix("Value error, ")
+    # The only thing that can be missing, as every field has a default, is an item of a tuple.
+    message = "too few values" if details["type"] == "missing" else details["msg"].removeprefix("Value error, ")
     if not key:
         yield from (f"{part}." for part in message.split("; "))
         return
     place = f"{origin[key].place(key)}: " if key in origin else ""
-    value = "" if details["type"] == "missing" else f" (got {_short(origin, key, details)})"
-    yield f"{place}{key}: {message[0].lower()}{message[1:]}{value}."
+    yield f"{place}{key}: {message[0].lower()}{message[1:]} (got {_short(origin, key, details)})."
 
 
 def _short(origin: Mapping[str, Layer], key: str, details: ErrorDetails) -> str:
