@@ -34,7 +34,7 @@ def cosine(a_SC: Tensor, b_KC: Tensor) -> Tensor:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    norm = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
     # The floor changes the value alone, as in torch.cosine_similarity: the gradient is that of the true norm.
     return rows / (norm + (MIN_NORM - norm).clamp(min=0.0).detach())
 
