@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt
 
@@ -30,6 +30,14 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
         raise ValueError(f"the lower end {value[0]:g} is not below the upper end {value[1]:g}")
     return value
 
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare ``on`` or ``off`` as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+"""On, off, or whatever suits."""
 
 SizeXYZ = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(_split_extent)]
 """Extent in voxels along x, y, z; ``96x96x96`` on a command line."""
