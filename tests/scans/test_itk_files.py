@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from voco_cli.errors import DataError, GeometryError
 from voco_cli.scans.itk_files import read_itk, read_itk_header

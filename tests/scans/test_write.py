@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 
 from tests.scans.make_files import write_nifti
 from voco_cli.errors import ResourceError, UsageError

@@ -55,7 +55,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -13,6 +13,7 @@ from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.report.label_crops import LabelPreview
+    from voco_cli.settings import Resolved
 
 PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
@@ -53,6 +54,7 @@ def preview_labels(
     picture = _picture_path(scan, output, as_json)
     centres = [_centre(text) for text in at or ()]
     flags = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
+    flags["crops.size"] = _size_for(grid, load_settings(recipe, config, set_ or ())) if grid else None
     settings = load_settings(recipe, config, set_ or (), flags).settings
     with progress("preview", 3) as advance:
         volume = read_scan(scan)
@@ -80,6 +82,18 @@ def _picture_path(scan: Path, output: Path | None, as_json: bool) -> Path | None
     if output.suffix.lower() not in PICTURE_FORMATS:
         raise UsageError(f"{output} does not end like a picture.", f"end it with one of {', '.join(PICTURE_FORMATS)}")
     return output
+
+
+def _size_for(grid: str, resolved: Resolved) -> str | None:
+    """Crops that share out the volume of the recipe under another grid; none where their size was given."""
+    volume = resolved.settings.preprocess.resize_vox
+    if volume is None or not resolved.sources["crops.size"].startswith(("recipe", "default")):
+        return None
+    parts = [int(part) for part in grid.lower().split("x") if part.isdigit() and int(part) > 0]
+    cells = [*parts, 1, 1][:3]
+    if any(edge % cell for edge, cell in zip(volume, cells, strict=True)):
+        return None
+    return "x".join(str(edge // cell) for edge, cell in zip(volume, cells, strict=True))
 
 
 def _centre(text: str) -> list[int]:

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 
+from voco_cli.engine.allocator import keep_freed_memory
 from voco_cli.engine.job import Place
 from voco_cli.errors import UsageError
 from voco_cli.settings.sections import Run
@@ -23,6 +24,8 @@ def build_accelerator(run: Run) -> Accelerator:
     Raises:
         UsageError: a device that this machine does not have.
     """
+    if run.keep_memory:
+        keep_freed_memory()
     if run.threads != "auto":
         torch.set_num_threads(run.threads)
     if run.device.startswith("cuda") and not torch.cuda.is_available():

@@ -23,6 +23,7 @@ from voco_cli.settings.sources import leaves
 FREE_TO_CHANGE = (
     "run.dir",
     "run.device",
+    "run.keep_memory",
     "run.threads",
     "data.file",
     "data.workers",

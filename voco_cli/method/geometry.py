@@ -38,11 +38,13 @@ def label_boxes(
 ) -> tuple[IntArray, IntArray]:
     """Boxes whose overlap makes the labels: lower corners (included) and upper corners (excluded).
 
-    ``floored`` halves an odd size downwards on both sides of the centre, as the released code does.
+    ``floored`` halves an odd size in the plane downwards on both sides of the centre, as the released code does.
     """
     low = np.asarray(starts_S3, dtype=np.int64)
     size = np.asarray(size_vox, dtype=np.int64)
-    return low, low + (size if odd_box == "whole" else size // 2 * 2)
+    if odd_box == "floored":
+        size = np.array([size[0] // 2 * 2, size[1] // 2 * 2, size[2]])
+    return low, low + size
 
 
 def position_labels(

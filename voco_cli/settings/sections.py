@@ -16,6 +16,7 @@ from voco_cli.settings.types import (
     Section,
     SizeXYZ,
     SpacingXYZ,
+    Switch,
 )
 
 Auto = Literal["auto"]
@@ -28,6 +29,10 @@ class Run(Section):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the networks; auto is bf16 on a GPU that has it, else fp32"
+    )
+    keep_memory: bool = Field(
+        True,
+        description="keep freed memory in the process (glibc): faster on a CPU, at the price of a higher footprint",
     )
     threads: PositiveInt | Auto = Field("auto", description="CPU threads of the tensor library; auto leaves its choice")
 
@@ -85,8 +90,8 @@ class Crops(Section):
     random_per_volume: PositiveInt = Field(2, description="random crops of a volume in a step")
     odd_box: Literal["whole", "floored"] = Field(
         "whole",
-        description="box of a crop of odd size in its label: whole, or floored to an even size as released "
-        "(labels then sum to less than 1)",
+        description="box of a crop of odd size in its label: whole, or floored in the plane to an even size as "
+        "released (labels then sum to less than 1)",
     )
 
     @property
@@ -132,7 +137,7 @@ class Model(Section):
         (2048, 2048), description="widths of the projector's hidden layers"
     )
     projector_out: PositiveInt = Field(2048, description="width of the embedding that is compared")
-    checkpointing: Literal["auto", "on", "off"] = Field(
+    checkpointing: Switch = Field(
         "auto", description="recompute activations in the backward pass; auto where memory would not do without"
     )
 
