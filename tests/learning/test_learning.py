@@ -24,6 +24,7 @@ TPAMI = (
     "objective.dropout=0.2",
     "objective.inter_weight=0.25",
     "train.batch_size=4",
+    "train.steps=240",
 )
 
 
