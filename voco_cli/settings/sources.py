@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError, create_model
-from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from voco_cli.errors import UsageError
@@ -80,10 +79,13 @@ def read_saved(path: Path) -> Settings:
 
 def _resolve(layers: Sequence[Layer]) -> Resolved:
     values, origin = merge(layers)
+    problems = dict(_misplaced(values, origin))
     try:
-        settings = Settings.model_validate(nest(values))
+        settings = Settings.model_validate(nest({key: v for key, v in values.items() if key not in problems}))
     except ValidationError as error:
-        raise _usage_error(error, origin) from error
+        raise _usage_error([*problems.values(), *_problems(error, origin)]) from error
+    if problems:
+        raise _usage_error([*problems.values()])
     sources = {key: origin[key].source if key in origin else "default" for key, _ in leaves(settings)}
     return Resolved(settings, sources)
 
@@ -136,37 +138,62 @@ def _environment_layer() -> Layer:
     return Layer("environment", dict(flatten(read)))
 
 
-def _usage_error(error: ValidationError, origin: Mapping[str, Layer]) -> UsageError:
-    problems = list(dict.fromkeys(problem for details in error.errors() for problem in _problems(details, origin)))
+def _misplaced(values: Mapping[str, Any], origin: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+    """Sections that are given a single value, and single values that are given as sections, by key."""
+    known = [key for key, _ in field_descriptions()]
+    for key in values:
+        below = next((name for name in known if name.startswith(f"{key}.")), None)
+        above = next((name for name in known if key.startswith(f"{name}.")), None)
+        if below:
+            yield key, f"{origin[key].place(key)}: {key} is a section of settings such as {below}, not a single value."
+        elif above:
+            yield key, f"{origin[key].place(key)}: {above} is a single value, so {key} is not a setting."
+
+
+def _usage_error(problems: Sequence[str]) -> UsageError:
     if len(problems) == 1:
         return UsageError(problems[0])
     return UsageError(f"{len(problems)} settings are wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
-def _problems(details: ErrorDetails, origin: Mapping[str, Layer]) -> Iterator[str]:
+def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[str]:
     known = dict(field_descriptions())
-    path = [str(part) for part in details["loc"]]
-    key = ".".join(path)
-    if details["type"] == "extra_forbidden":
-        affected = [name for name in origin if name == key or name.startswith(f"{key}.")]
-        for name in affected or [key]:
-            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-            place = f"{origin[name].place(name)}: " if name in origin else ""
-            yield f"{place}{name} is not a setting; the nearest is {nearest[0]}."
-        return
-    while path and key not in known:  # indices and union branches below a field
-        path.pop()
-        key = ".".join(path)
-    # The only thing that can be missing, as every field has a default, is an item of a tuple.
-    message = "too few values" if details["type"] == "missing" else details["msg"].removeprefix("Value error, ")
-    if not key:
-        yield from (f"{part}." for part in message.split("; "))
-        return
-    place = f"{origin[key].place(key)}: " if key in origin else ""
-    yield f"{place}{key}: {message[0].lower()}{message[1:]} (got {_short(origin, key, details)})."
+    wrong: dict[str, list[str]] = {}
+    for details in error.errors():
+        path = [str(part) for part in details["loc"]]
+        if details["type"] == "extra_forbidden":
+            yield from _unknown(".".join(path), origin, known)
+            continue
+        while path and ".".join(path) not in known:  # indices and union branches below a field
+            path.pop()
+        # The only thing that can be missing, as every field has a default, is an item of a tuple.
+        message = "too few values" if details["type"] == "missing" else details["msg"].removeprefix("Value error, ")
+        messages = wrong.setdefault(".".join(path), [])
+        if message not in messages:
+            messages.append(message)
+    for key, messages in wrong.items():
+        if not key:  # the rules between sections
+            yield from (f"{part}." for message in messages for part in message.split("; "))
+            continue
+        words = " or ".join(message[0].lower() + message[1:] for message in messages)
+        yield f"{origin[key].place(key)}: {key}: {words} (got {_short(origin[key].values[key])})."
 
 
-def _short(origin: Mapping[str, Layer], key: str, details: ErrorDetails) -> str:
-    value = origin[key].values[key] if key in origin else details["input"]
+def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[str]:
+    for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
+        yield f"{origin[name].place(name)}: {name} is not a setting; the nearest is {_nearest(name, known)}."
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The known key that looks most like a name, its last part counting for itself: ``lr`` is ``train.lr``."""
+
+    def likeness(key: str) -> float:
+        pairs = ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2]))
+        return sum(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
+
+    return max(known, key=likeness)
+
+
+def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
