@@ -76,7 +76,7 @@ class Settings(Section):
             if any(edge % 32 for edge in size):
                 problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
         if self.model.backbone == "unet" and any(edge < 17 for edge in size):
-            problems.append(f"crops reach the network as {_extent(size)}; unet needs at least 17 voxels an edge")
+            problems.append(f"crops reach the network as {_extent(size)}, less than 17 voxels an edge (unet)")
         return problems
 
     def _objective_problems(self) -> list[str]:
