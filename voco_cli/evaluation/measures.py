@@ -1,0 +1,178 @@
+"""All metrics of all structures of one case, from two label maps on one grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from voco_cli.evaluation.overlap import count_voxels, dice, intersection_over_union, volume_ml
+from voco_cli.evaluation.surface import SpacingZYX, average_distance_mm, distances_in_box, hausdorff_mm, surface_dice
+
+State = Literal["both", "missed", "phantom", "absent"]
+METRICS = ("dice", "iou", "nsd", "hd95_mm", "asd_mm")
+SHARES = ("dice", "iou", "nsd")
+DISTANCES = ("hd95_mm", "asd_mm")
+HD_PERCENT = 95.0
+LARGEST_LABEL = 65_535
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """A class, or a region: the union of several labels.
+
+    Attributes:
+        name: what tables call it.
+        labels: label values that belong to it, none of them 0.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One structure in one case, before any rule for empty ones.
+
+    Attributes:
+        state: in both maps, only in the reference (missed), only in the prediction (phantom), in neither (absent).
+        reference_ml, prediction_ml: volumes, ml.
+        dice, iou, nsd: shares; 0 where only one map has the structure, NaN where neither has.
+        hd95_mm, asd_mm: 95 % Hausdorff and average surface distance, mm; inf where only one has, NaN where neither.
+        diagonal_mm: of the whole grid: no distance in it is larger.
+    """
+
+    state: State
+    reference_ml: float
+    prediction_ml: float
+    dice: float
+    iou: float
+    nsd: float
+    hd95_mm: float
+    asd_mm: float
+    diagonal_mm: float
+
+
+def whole_labels(array_zyx: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """A label map in the smallest number format that holds it.
+
+    Raises:
+        ValueError: values that are not whole numbers from 0 to 65535; the message says which.
+    """
+    if not array_zyx.size:
+        return np.zeros(array_zyx.shape, np.uint8)
+    low, high = array_zyx.min(), array_zyx.max()
+    if not (low >= 0 and high <= LARGEST_LABEL):  # false for NaN, too
+        raise ValueError(f"holds values from {low:g} to {high:g}, and labels are whole numbers from 0 to {LARGEST_LABEL}")
+    whole = array_zyx.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16, copy=False)
+    if array_zyx.dtype.kind == "f" and not np.array_equal(whole, array_zyx):
+        odd = array_zyx[whole != array_zyx].flat[0]
+        raise ValueError(f"holds the value {odd:g}, and labels are whole numbers")
+    return whole
+
+
+def measure_case(
+    prediction_zyx: NDArray[Any],
+    reference_zyx: NDArray[Any],
+    structures: Sequence[Structure],
+    spacing_zyx_mm: SpacingZYX,
+    tolerance_mm: float,
+) -> list[Measurement]:
+    """Measure every structure on the grid that the two maps share.
+
+    Args:
+        prediction_zyx, reference_zyx: label maps of one shape, as `whole_labels` gives them.
+        spacing_zyx_mm: distance of voxel centres along z, y, x, mm.
+        tolerance_mm: of the normalised surface Dice, mm.
+    Returns:
+        One measurement a structure, in their order.
+    Raises:
+        ValueError: shapes differ.
+    """
+    if prediction_zyx.shape != reference_zyx.shape:
+        raise ValueError(f"label maps differ in shape: {prediction_zyx.shape} and {reference_zyx.shape}")
+    boxes = [_label_boxes(array) for array in (prediction_zyx, reference_zyx)]
+    diagonal_mm = math.hypot(*(n * mm for n, mm in zip(reference_zyx.shape, spacing_zyx_mm, strict=True)))
+    measured = []
+    for structure in structures:
+        box = _joint_box([found[label] for found in boxes for label in structure.labels if label in found])
+        if box is None:
+            measured.append(_absent(diagonal_mm))
+            continue
+        prediction = _mask(prediction_zyx[box], structure.labels)
+        reference = _mask(reference_zyx[box], structure.labels)
+        measured.append(_measure(prediction, reference, spacing_zyx_mm, tolerance_mm, diagonal_mm))
+    return measured
+
+
+def _measure(
+    prediction_zyx: NDArray[np.bool_],
+    reference_zyx: NDArray[np.bool_],
+    spacing_zyx_mm: SpacingZYX,
+    tolerance_mm: float,
+    diagonal_mm: float,
+) -> Measurement:
+    counts = count_voxels(prediction_zyx, reference_zyx)
+    state: State = "both" if counts.reference and counts.prediction else "missed" if counts.reference else "phantom"
+    nsd, hd95_mm, asd_mm = 0.0, math.inf, math.inf
+    if state == "both":  # otherwise all is known without a search
+        distances = distances_in_box(prediction_zyx, reference_zyx, spacing_zyx_mm)
+        nsd = surface_dice(distances, tolerance_mm)
+        hd95_mm, asd_mm = hausdorff_mm(distances, HD_PERCENT), average_distance_mm(distances)
+    return Measurement(
+        state=state,
+        reference_ml=volume_ml(counts.reference, spacing_zyx_mm),
+        prediction_ml=volume_ml(counts.prediction, spacing_zyx_mm),
+        dice=dice(counts),
+        iou=intersection_over_union(counts),
+        nsd=nsd,
+        hd95_mm=hd95_mm,
+        asd_mm=asd_mm,
+        diagonal_mm=diagonal_mm,
+    )
+
+
+def _absent(diagonal_mm: float) -> Measurement:
+    nan = math.nan
+    return Measurement("absent", 0.0, 0.0, nan, nan, nan, nan, nan, diagonal_mm)
+
+
+def _label_boxes(array_zyx: NDArray[Any]) -> dict[int, Box]:
+    """The box of every label that is there; the empty rim is cut off first, which takes a tenth of the time."""
+    there = array_zyx != 0
+    z = np.flatnonzero(there.any(axis=(1, 2)))
+    if not z.size:
+        return {}
+    shadow_yx = there[z[0] : z[-1] + 1].any(axis=0)
+    y, x = np.flatnonzero(shadow_yx.any(axis=1)), np.flatnonzero(shadow_yx.any(axis=0))
+    corner = (int(z[0]), int(y[0]), int(x[0]))
+    inner = array_zyx[z[0] : z[-1] + 1, y[0] : y[-1] + 1, x[0] : x[-1] + 1]
+    boxes: dict[int, Box] = {}
+    for label, found in enumerate(ndimage.find_objects(inner), start=1):
+        if found is not None:
+            z_slice, y_slice, x_slice = (
+                slice(one.start + first, one.stop + first) for one, first in zip(found, corner, strict=True)
+            )
+            boxes[label] = (z_slice, y_slice, x_slice)
+    return boxes
+
+
+def _joint_box(boxes: Sequence[Box]) -> Box | None:
+    if not boxes:
+        return None
+    z, y, x = (slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in range(3))
+    return (z, y, x)
+
+
+def _mask(array_zyx: NDArray[Any], labels: tuple[int, ...]) -> NDArray[np.bool_]:
+    mask = np.asarray(array_zyx == labels[0])
+    for label in labels[1:]:
+        mask |= array_zyx == label
+    return mask
