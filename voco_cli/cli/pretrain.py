@@ -50,7 +50,8 @@ def pretrain(
     from voco_cli.pretraining.run import pretrain as run_pretraining
 
     result = run_pretraining(resolved, PretrainProgress())
-    _print_result(result, json)
+    if result.to_be_told:
+        _print_result(result, json)
     if result.verdict is not None and result.verdict.status == "collapsed":
         raise VocoError(result.verdict.sentence)
 

@@ -14,6 +14,8 @@ from voco_cli.engine.job import Values
 from voco_cli.pretraining.run import Prepared
 
 SHOWN_LEFT_OUT = 5
+PLAIN_LINES = 20
+"""Lines of a whole run where there is no terminal."""
 TERMS = ("loss", "prediction", "regularisation", "inter")
 
 
@@ -26,6 +28,7 @@ class PretrainProgress:
         self._train = ""
         self._health = ""
         self._steps = 0
+        self._next_line = 0
 
     @contextmanager
     def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
@@ -57,6 +60,7 @@ class PretrainProgress:
     def started(self, step: int, steps: int) -> None:
         """Open the bar."""
         self._steps = steps
+        self._next_line = step + max(1, steps // PLAIN_LINES)
         if not err.is_terminal:
             return
         self._bar = Progress(
@@ -76,28 +80,33 @@ class PretrainProgress:
         """Move the bar."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step)
-            if step == self._steps:
-                self._bar.stop()
 
     def trained(self, step: int, values: Values) -> None:
         """Show loss terms, rate and data-wait."""
         terms = " ".join(f"{name} {values[name]:.3f}" for name in TERMS if name in values)
         self._train = f"{terms} | {values['cases_per_s']:.2f} scans/s, wait {values['data_wait']:.0%}"
-        self._show(step)
+        if self._bar is not None:
+            self._describe(self._bar)
+        elif step >= self._next_line or step == self._steps:
+            self._next_line = step + max(1, self._steps // PLAIN_LINES)
+            self._line(step, self._train)
 
     def validated(self, step: int, values: Values) -> None:
         """Show the figures on held-out scans."""
-        self._health = f" | rank {values['rank']:.2f} corr {values['correlation']:.2f} top-1 {values['top1']:.2f}"
-        if self._bar is None:
-            print(f"step {step} of {self._steps}: held-out{self._health}", file=sys.stderr, flush=True)
-        self._show(step)
-
-    def _show(self, step: int) -> None:
+        self._health = f"rank {values['rank']:.2f} corr {values['correlation']:.2f} top-1 {values['top1']:.2f}"
         if self._bar is not None:
-            self._bar.update(self._task, description=self._train + self._health)
-        elif self._train and self._due(step):
-            print(f"step {step} of {self._steps}: {self._train}", file=sys.stderr, flush=True)
+            self._describe(self._bar)
+        else:
+            self._line(step, f"held-out {self._health}")
 
-    def _due(self, step: int) -> bool:
-        """Without a terminal, twenty lines a run."""
-        return step % max(1, self._steps // 20) == 0
+    def ended(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _describe(self, bar: Progress) -> None:
+        bar.update(self._task, description=" | ".join(part for part in (self._train, self._health) if part))
+
+    def _line(self, step: int, text: str) -> None:
+        print(f"step {step} of {self._steps}: {text}", file=sys.stderr, flush=True)

@@ -8,12 +8,10 @@ checkpoints/step-000100/
 
 from __future__ import annotations
 
-import errno
 import json
 import os
+import pickle
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +21,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from voco_cli.errors import DataError, ResourceError
+from voco_cli.engine.faults import full_disk_told
+from voco_cli.errors import DataError
 
 FORMAT = "voco-checkpoint/1"
 PREFIX = "step-"
 UNFINISHED = ".unfinished-"
-ALMOST_FULL_BYTES = 1 << 20
+UNREADABLE = (
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    EOFError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+)
+"""What the readers of damaged files raise."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,12 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left; only for the one process that may write here."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def save_checkpoint(
     folder: Path,
     step: int,
@@ -69,9 +85,9 @@ def save_checkpoint(
     """
     target = folder / f"{PREFIX}{step:06d}"
     beside = folder / f"{UNFINISHED}{target.name}"
-    last = max((path.name for path in folder.glob(f"{PREFIX}*")), default="none")
-    with _no_space(folder, f"checkpoint {target.name} could not be written; the last good one is {last}"):
-        shutil.rmtree(beside, ignore_errors=True)
+    last = max((int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*")), default="none")
+    with full_disk_told(folder, f"checkpoint {target.name} could not be written; the last good one is of step {last}"):
+        remove_unfinished(folder)
         beside.mkdir(parents=True)
         try:
             save_file(
@@ -82,7 +98,6 @@ def save_checkpoint(
             (beside / "checkpoint.json").write_text(json.dumps(meta, indent=1))
             for path in [*beside.iterdir(), beside]:
                 _flush(path)
-            shutil.rmtree(target, ignore_errors=True)
             beside.replace(target)
             _flush(folder)
         finally:
@@ -105,10 +120,12 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
         optimizer.load_state_dict(rest["optimizer"])
         _set_random_states(rest["random"])
         meta: dict[str, Any] = json.loads((path / "checkpoint.json").read_text())
-    except (OSError, RuntimeError, SafetensorError, KeyError, ValueError) as error:
-        first_line = str(error).splitlines()[0]
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")
+        if isinstance(error, pickle.UnpicklingError):  # torch would advise to run what is in there
+            reason = "optimizer.pt is damaged or holds more than tensors"
         raise DataError(
-            f"{path} cannot be resumed from ({first_line}).", "remove this folder to resume from the one before"
+            f"{path} cannot be resumed from ({reason}).", "remove this folder to resume from the one before"
         ) from error
     job_state: dict[str, Any] = meta["job"]
     return job_state
@@ -146,17 +163,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _no_space(folder: Path, what: str) -> Iterator[None]:
-    """Recognise a full disk, which the writers of tensors report in their own ways."""
-    try:
-        yield
-    except (OSError, RuntimeError, SafetensorError) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error).lower()
-        if full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES:
-            raise ResourceError(
-                f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
-            ) from error
-        raise

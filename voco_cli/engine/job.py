@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -39,8 +39,11 @@ class Job(Protocol):
     def start(self, place: Place) -> None:
         """Called once, with the model on its device, before anything else."""
 
-    def batches(self, first: int, last: int) -> Iterable[Any]:
-        """Batches number ``first`` to ``last - 1`` of this process; the same number is always the same batch."""
+    def batches(self, first: int, last: int) -> Generator[Any, None, None]:
+        """Batches number ``first`` to ``last - 1`` of this process; the same number is always the same batch.
+
+        Closing the generator ends its loader processes. A batch may be a VocoError, which is then raised.
+        """
 
     def cases(self, batch: Any) -> Sequence[str]:
         """Names of the cases of a batch, for messages."""
@@ -58,7 +61,7 @@ class Job(Protocol):
         """The inverse of ``state``."""
 
     def export(self, folder: Path, step: int) -> None:
-        """Write the weights that users take away; called by the main process after each checkpoint."""
+        """Write the weights that users take away; called by the main process after each checkpoint and on resuming."""
 
 
 class Watcher(Protocol):
@@ -75,3 +78,6 @@ class Watcher(Protocol):
 
     def validated(self, step: int, values: Values) -> None:
         """Figures on held-out cases."""
+
+    def ended(self) -> None:
+        """The loop has ended, well or not."""

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from voco_cli.engine.checkpoints import list_checkpoints, load_checkpoint, rotate, save_checkpoint
+from voco_cli.engine.checkpoints import (
+    list_checkpoints,
+    load_checkpoint,
+    remove_unfinished,
+    rotate,
+    save_checkpoint,
+)
 from voco_cli.engine.device import place_of
+from voco_cli.engine.faults import full_disk_told, machine_faults_told
 from voco_cli.engine.job import Job, Values, Watcher
 from voco_cli.engine.metrics import MetricsWriter
 from voco_cli.engine.recent import Recent
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.schedule import learning_rate
 from voco_cli.engine.signals import StopRequest
-from voco_cli.errors import Interrupted, VocoError
+from voco_cli.engine.together import on_all, on_main
+from voco_cli.errors import Interrupted, ResourceError, VocoError
 from voco_cli.settings.sections import Train
 
 
@@ -38,6 +47,7 @@ class Loop:
     step: int = 0
     score: float | None = None
     saved_step: int = -1
+    metrics: MetricsWriter | None = None
     recent: Recent = field(default_factory=Recent)
 
     def run(self) -> None:
@@ -45,26 +55,25 @@ class Loop:
 
         Raises:
             Interrupted: a signal came; a checkpoint was written.
-            DataError: the loss is not finite, a cached scan is damaged.
-            ResourceError: the disk is full.
+            DataError: the loss is not finite, a cached scan or a checkpoint is damaged.
+            ResourceError: the disk or the memory is full.
         """
-        self._prepare()
-        metrics = MetricsWriter(self.folder.metrics_file, self.folder.tensorboard, self.step) if self._is_main else None
-        self.metrics = metrics
         try:
-            with StopRequest() as stop:
+            with machine_faults_told(), StopRequest() as stop:
+                self._prepare()
                 self.watcher.started(self.step, self.train.steps)
                 if self.step == 0:
                     self._validate()
                 self._write_state("running")
                 self._train(stop)
             self._write_state("done")
-        except VocoError as error:
-            self._write_state("interrupted" if isinstance(error, Interrupted) else "failed", error.message)
+        except BaseException as error:
+            self._write_failure(error)
             raise
         finally:
-            if metrics is not None:
-                metrics.close()
+            self.watcher.ended()
+            if self.metrics is not None:
+                self.metrics.close()
 
     @property
     def _is_main(self) -> bool:
@@ -73,41 +82,53 @@ class Loop:
     def _prepare(self) -> None:
         job, train = self.job, self.train
         job.model.to(self.accelerator.device)
-        parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
+        self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            parameters, lr=train.lr, weight_decay=train.weight_decay, amsgrad=train.amsgrad, foreach=True
+            self.parameters, lr=train.lr, weight_decay=train.weight_decay, amsgrad=train.amsgrad, foreach=True
         )
         checkpoints = list_checkpoints(self.folder.checkpoints)
         if checkpoints:
             job.restore(load_checkpoint(checkpoints[-1], job.model, optimizer))
             self.step, self.score = checkpoints[-1].step, checkpoints[-1].score
             self.saved_step = self.step
-        self.parameters = parameters
         self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
         job.start(place_of(self.accelerator))
+        on_main(self.accelerator, self._prepare_files)
+
+    def _prepare_files(self) -> None:
+        remove_unfinished(self.folder.checkpoints)
+        if self.saved_step == self.step:
+            self.job.export(self.folder.weights, self.step)  # a kill may have come between checkpoint and weights
+        self.metrics = MetricsWriter(self.folder.metrics_file, self.folder.tensorboard, self.step)
 
     def _train(self, stop: StopRequest) -> None:
         train = self.train
-        batches = iter(self.job.batches(self.step * train.accumulate, train.steps * train.accumulate))
         self.recent = Recent()
-        while self.step < train.steps:
-            self._optimize(batches)
-            self.step += 1
-            self.watcher.advanced(self.step)
-            last = self.step == train.steps
-            if last or self.step % train.log_every == 0:
-                self._log()
-            if last or self.step % train.validate_every == 0:
-                self._validate()
-            if last or self.step % train.checkpoint_every == 0:
-                self._checkpoint()
-            if not last and self._asked_to_stop(stop):
-                self._checkpoint()
-                raise Interrupted(
-                    f"Stopped by {stop.signal.name if stop.signal else 'a signal'} after step {self.step}; "
-                    f"a checkpoint was written.",
-                    "run the same command again to go on",
-                )
+        # Closing ends the loader processes, whatever happens in between.
+        with closing(self.job.batches(self.step * train.accumulate, train.steps * train.accumulate)) as batches:
+            while self.step < train.steps:
+                self._advance(batches, stop)
+
+    def _advance(self, batches: Iterator[Any], stop: StopRequest) -> None:
+        """One step, and what is due after it."""
+        train = self.train
+        self._optimize(batches)
+        self.step += 1
+        self.watcher.advanced(self.step)
+        last = self.step == train.steps
+        if last or self.step % train.log_every == 0:
+            self._log()
+        if last or self.step % train.validate_every == 0:
+            self._validate()
+        if last or self.step % train.checkpoint_every == 0:
+            self._checkpoint()
+        if not last and self._asked_to_stop(stop):
+            self._checkpoint()
+            raise Interrupted(
+                f"Stopped by {stop.signal.name if stop.signal else 'a signal'} after step {self.step}; "
+                f"a checkpoint was written.",
+                "run the same command again to go on",
+            )
 
     def _optimize(self, batches: Iterator[Any]) -> None:
         """One optimizer step from ``train.accumulate`` batches."""
@@ -119,6 +140,8 @@ class Loop:
             with self.recent.waiting():
                 batch = next(batches)
             if isinstance(batch, VocoError):
+                if self.accelerator.process_index:
+                    batch.add_note(f"on process {self.accelerator.process_index}")
                 raise batch
             is_last = part == train.accumulate - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
@@ -128,25 +151,31 @@ class Loop:
                 terms["grad_norm"] = self._gradient_norm()
             else:
                 terms["grad_norm"] = torch.zeros_like(terms["loss"])
-            self.recent.add(self.step, terms, self.job.cases(batch))
+            self.recent.add(self.step + 1, terms, self.job.cases(batch))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
     def _gradient_norm(self) -> Tensor:
-        limit = self.train.clip_norm if self.train.clip_norm is not None else float("inf")
-        norm: Tensor = torch.nn.utils.clip_grad_norm_(self.parameters, limit, foreach=True)
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if self.train.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, self.train.clip_norm, norm, foreach=True)
         return norm
 
     def _log(self) -> None:
-        if not self.recent.terms:
+        """Means over processes and over the steps since the last time.
+
+        Raises:
+            DataError: a loss was not finite, on any process.
+        """
+        recent = self.recent
+        if not recent.terms:
             return
-        values = {
-            **self.recent.means(),
-            "lr": learning_rate(self.step - 1, self.train),
-            **self.recent.timing(),
-        }
-        values["grad_norm"] *= self.train.accumulate
-        values["cases_per_s"] *= self.accelerator.num_processes
+        of_processes = on_all(self.accelerator, lambda: {**recent.means(), **recent.timing()})
+        values = {name: fmean(one[name] for one in of_processes) for name in of_processes[0]}
+        values["lr"] = learning_rate(self.step - 1, self.train)
+        values["grad_norm"] *= self.train.accumulate  # its mean is over batches, all but the last of a step being 0
+        values["cases_per_s"] *= len(of_processes)
         self._tell("train", values)
         self.watcher.trained(self.step, values)
         self.recent = Recent()
@@ -166,24 +195,31 @@ class Loop:
 
     def _checkpoint(self) -> None:
         self._log()  # raises before a checkpoint is written if a loss was not finite
-        if self._is_main and self.saved_step != self.step:
-            bare = self.accelerator.unwrap_model(self.model)
-            optimizer = self.optimizer.optimizer
-            save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, self.score, self.job.state())
-            rotate(self.folder.checkpoints, self.train.keep_checkpoints)
-            self.job.export(self.folder.weights, self.step)
-            self._write_state("running")
+        if self.saved_step != self.step:
+            on_main(self.accelerator, self._save)
         self.saved_step = self.step
-        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        if self.metrics is not None:
+            self.metrics.flush()
+        bare, optimizer = self.accelerator.unwrap_model(self.model), self.optimizer.optimizer
+        save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, self.score, self.job.state())
+        self.saved_step = self.step
+        rotate(self.folder.checkpoints, self.train.keep_checkpoints)
+        with full_disk_told(self.folder.path, f"the weights of step {self.step} could not be written"):
+            self.job.export(self.folder.weights, self.step)
+        self._write_state("running")
 
     def _write_state(self, status: str, reason: str | None = None) -> None:
-        if not self._is_main:
-            return
-        try:
-            self.folder.write_state(status, max(self.saved_step, 0) if status == "failed" else self.step, reason)
-        except VocoError:
-            if status != "failed":  # a full disk has been reported already
-                raise
+        if self._is_main:
+            step = self.step if status in ("running", "done") else max(self.saved_step, 0)
+            self.folder.write_state(status, step, reason)
+
+    def _write_failure(self, error: BaseException) -> None:
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        reason = error.message if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"
+        with suppress(ResourceError):  # a full disk is what is being reported
+            self._write_state(status, reason)
 
     def _asked_to_stop(self, stop: StopRequest) -> bool:
         if self.accelerator.num_processes == 1:

@@ -24,7 +24,7 @@ class Recent:
     began_s: float = field(default_factory=time.perf_counter)
 
     def add(self, step: int, terms: Mapping[str, Tensor], cases: Sequence[str]) -> None:
-        """Remember a batch; its tensors stay where they are."""
+        """Remember a batch of step ``step``, counted from 1; its tensors stay where they are."""
         self.terms.append({name: value.detach() for name, value in terms.items()})
         self.steps.append(step)
         self.cases.append(cases)
@@ -40,19 +40,21 @@ class Recent:
         """Mean of each term; this is where the loop waits for the device.
 
         Raises:
-            DataError: a loss was not finite; names the step and the cases.
+            DataError: a loss or a gradient was not finite; names the step and the cases.
         """
         table = {name: torch.stack([terms[name].float() for terms in self.terms]) for name in self.terms[0]}
-        values = torch.stack([table[name] for name in table]).cpu()
-        bad = ~values[list(table).index("loss")].isfinite()
-        if bad.any():
-            first = int(bad.nonzero()[0])
-            raise DataError(
-                f"The loss became {values[list(table).index('loss'), first].item()} at step {self.steps[first]}, "
-                f"with the cases {', '.join(self.cases[first])}.",
-                "look at these scans, or lower train.lr or set train.clip_norm; the last checkpoint is good",
-            )
-        return {name: float(row.mean()) for name, row in zip(table, values, strict=True)}
+        values = dict(zip(table, torch.stack(list(table.values())).cpu(), strict=True))
+        # A gradient that is not finite has spoilt the weights before the next loss shows it.
+        for name, what in (("loss", "loss"), ("grad_norm", "gradient norm")):
+            bad = (~values[name].isfinite()).nonzero()
+            if len(bad):
+                first = int(bad[0])
+                raise DataError(
+                    f"The {what} became {values[name][first].item()} at step {self.steps[first]}, "
+                    f"with the cases {', '.join(self.cases[first])}.",
+                    "look at these scans, or lower train.lr or set train.clip_norm; the last checkpoint is good",
+                )
+        return {name: float(row.mean()) for name, row in values.items()}
 
     def timing(self) -> dict[str, float]:
         """Cases a second, and the share of time spent waiting for data."""

@@ -8,14 +8,15 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from voco_cli import __version__
-from voco_cli.cache.whole_files import write_whole
-from voco_cli.errors import UsageError
+from voco_cli.cache.whole_files import UNFINISHED, write_whole
+from voco_cli.engine.faults import full_disk_told
+from voco_cli.errors import ResourceError, UsageError
 from voco_cli.settings import Resolved, Settings, read_saved
 from voco_cli.settings.show import saved_file
 from voco_cli.settings.sources import leaves
@@ -51,21 +52,27 @@ class RunFolder:
         self.weights = path / "weights"
 
     def is_started(self) -> bool:
-        """Whether a run has begun here."""
-        return self.settings_file.is_file()
+        """Whether training has begun here; what failed before its first step leaves nothing to protect."""
+        return self.settings_file.is_file() and (self.state_file.is_file() or any(self.checkpoints.glob("step-*")))
 
     def create(self, resolved: Resolved) -> None:
         """Make the folder and keep the settings with their sources and versions.
 
         Raises:
             UsageError: the folder holds something else.
+            ResourceError: the disk is full.
         """
-        if self.path.is_file():
-            raise UsageError(f"{self.path} is a file, not a run folder.", "choose another run.dir")
-        if self.path.is_dir() and any(item.name != ".lock" for item in self.path.iterdir()):
-            raise UsageError(f"{self.path} holds files but no run.", "choose another run.dir, or empty the folder")
+        ours = {".lock", *(path.name for path in (self.settings_file, self.data_file, self.checkpoints))}
+        items = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
+        others = sorted(name for name in items if name not in ours and not name.endswith(UNFINISHED))
+        if others or (self.data_file.name in items and self.settings_file.name not in items):
+            found = ", ".join((others or [self.data_file.name])[:3])
+            raise UsageError(
+                f"{self.path} holds files but no run ({found}).", "choose another run.dir, or empty the folder"
+            )
+        with full_disk_told(self.path, f"{self.settings_file.name} could not be written"):
+            write_whole(self.settings_file, saved_file(resolved, versions()).encode())
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        write_whole(self.settings_file, saved_file(resolved, versions()).encode())
 
     def check_same_settings(self, settings: Settings) -> None:
         """Refuse to go on with other settings than the run began with.
@@ -87,7 +94,8 @@ class RunFolder:
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
         """Keep how the run stands: running, done, interrupted or failed."""
         state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        write_whole(self.state_file, json.dumps(state, indent=1).encode())
+        with full_disk_told(self.path, f"{self.state_file.name} could not be written"):
+            write_whole(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
 
     def read_state(self) -> Mapping[str, Any]:
         """The last state, or an empty one."""
@@ -102,15 +110,27 @@ class RunFolder:
         """Keep a second process out.
 
         Raises:
-            UsageError: another process is at work here.
+            UsageError: another process is at work here, or this is no folder that can be written to.
+            ResourceError: the disk does not allow it.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as handle:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.path.mkdir(parents=True, exist_ok=True)
+                handle = stack.enter_context((self.path / ".lock").open("w"))
+                # A record lock belongs to this process alone: loader processes that outlive a kill do not hold it.
+                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except (BlockingIOError, PermissionError, FileExistsError, NotADirectoryError) as error:
+                raise self._refusal(error) from error
             except OSError as error:
-                raise UsageError(f"Another process is at work in {self.path}.", "wait for it or stop it") from error
+                raise ResourceError(f"{self.path} cannot be used as a run folder: {error.strerror}.") from error
             yield
+
+    def _refusal(self, error: OSError) -> UsageError:
+        if isinstance(error, BlockingIOError):
+            return UsageError(f"Another process is at work in {self.path}.", "wait for it or stop it")
+        if isinstance(error, PermissionError):
+            return UsageError(f"{self.path} may not be written to.", "choose another run.dir")
+        return UsageError(f"{self.path} is not a folder.", "choose another run.dir")
 
 
 def versions() -> dict[str, str]:

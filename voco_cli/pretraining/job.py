@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from voco_cli.engine.job import Place, Values
 from voco_cli.engine.sampler import BatchNumbers, BatchPlan
+from voco_cli.errors import UsageError
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
@@ -74,15 +77,13 @@ class PretrainingJob:
         """Remember where we run."""
         self.place = place
 
-    def batches(self, first: int, last: int) -> Iterable[Any]:
-        """A loader of this process's batches."""
+    def batches(self, first: int, last: int) -> Generator[Any, None, None]:
+        """Batches of this process, from a loader whose processes end when the generator is closed."""
         assert self.place is not None
         settings, place = self.settings, self.place
-        plan = BatchPlan(
-            len(self.training), settings.train.batch_size, settings.seed, place.process, place.num_processes
-        )
+        plan = batch_plan(settings, len(self.training), place.process, place.num_processes)
         workers = loader_workers(settings.data.workers)
-        return DataLoader(
+        yield from DataLoader(
             CropDataset(self.training, settings, self.voco.embedding_features),
             batch_sampler=BatchNumbers(plan, first, last),
             collate_fn=collate,
@@ -90,6 +91,7 @@ class PretrainingJob:
             prefetch_factor=settings.data.prefetch if workers else None,
             pin_memory=place.device.type == "cuda",
             worker_init_fn=_quiet_worker,
+            generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
         )
 
     def cases(self, batch: CropBatch) -> Sequence[str]:
@@ -125,12 +127,27 @@ class PretrainingJob:
         return figures
 
     def state(self) -> dict[str, Any]:
-        """The history of figures, for the verdict after a resume."""
-        return {"history": self.history}
+        """The history of figures, for the verdict after a resume, and a fingerprint of the scans."""
+        return {"history": self.history, "num_scans": len(self.training), "scans": self._scans}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`."""
+        """The inverse of :meth:`state`.
+
+        Raises:
+            UsageError: other scans can be used now, so that the batches would be others.
+        """
+        if state["scans"] != self._scans:
+            raise UsageError(
+                f"The run was trained on {state['num_scans']} usable scans and would go on with {len(self.training)} "
+                f"that are not the same.",
+                "see what was left out and mend it, or start anew in another run.dir",
+            )
         self.history = state["history"]
+
+    @property
+    def _scans(self) -> str:
+        names = "\n".join(case.name for case in self.training)
+        return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
     def export(self, folder: Path, step: int) -> None:
         """Write the student's encoder."""
@@ -148,6 +165,15 @@ class PretrainingJob:
         write_encoder(folder, self.voco.encoder, about)
 
 
+def batch_plan(settings: Settings, num_cases: int, process: int, num_processes: int) -> BatchPlan:
+    """Who sees which scan when.
+
+    Raises:
+        UsageError: there are fewer scans than a step needs.
+    """
+    return BatchPlan(num_cases, settings.train.batch_size, settings.seed, process, num_processes)
+
+
 def loader_workers(workers: int | str) -> int:
     """Loader processes that the setting asks for."""
     if isinstance(workers, int):
@@ -156,8 +182,7 @@ def loader_workers(workers: int | str) -> int:
 
 
 def _quiet_worker(index: int) -> None:
-    """A loader process computes on one thread and leaves Ctrl-C to the main process."""
-    import signal
-
+    """A loader process computes on one thread and leaves signals, which often go to all, to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)

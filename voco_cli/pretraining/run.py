@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from accelerate import Accelerator
 
-from voco_cli.cache.store import VolumeCache
+from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
 from voco_cli.engine.checkpoints import list_checkpoints
@@ -19,10 +19,12 @@ from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
 from voco_cli.engine.run_folder import RunFolder
+from voco_cli.engine.together import on_main
 from voco_cli.errors import DataError, UsageError
 from voco_cli.method.health import Figures, Verdict
 from voco_cli.pretraining.crops import Case
-from voco_cli.pretraining.job import PretrainingJob
+from voco_cli.pretraining.job import PretrainingJob, batch_plan
+from voco_cli.pretraining.unwatched import Unwatched
 from voco_cli.settings import Resolved, Settings
 
 TOO_SMALL = "too small after preprocessing"
@@ -61,6 +63,7 @@ class PretrainResult:
         start, end: figures at step 0 and at the last step; empty where nothing was held out.
         verdict: what they say; None where nothing was held out.
         weights: the encoder that was written.
+        to_be_told: this is the process that tells the user, of several that ran together.
     """
 
     folder: Path
@@ -69,6 +72,7 @@ class PretrainResult:
     verdict: Verdict | None
     weights: Path
     num_bases: int
+    to_be_told: bool
 
 
 def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
@@ -85,15 +89,21 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
         raise UsageError("No data file was given.", "voco pretrain data.json; `voco index FOLDER` writes one")
     datalist = read_datalist(settings.data.file)
     accelerator = build_accelerator(settings.run)
-    folder = RunFolder(settings.run.dir)
     if not accelerator.is_main_process:
-        accelerator.wait_for_everyone()
-        return _train(resolved, datalist, folder, accelerator, watcher)
-    with folder.lock():
-        _open_folder(folder, resolved, datalist)
-        failed = _build_cache(settings, datalist, watcher)
-        accelerator.wait_for_everyone()
-        return _train(resolved, datalist, folder, accelerator, watcher, failed)
+        watcher = Unwatched()
+    folder = RunFolder(settings.run.dir)
+    try:
+        with ExitStack() as stack:
+
+            def open_run() -> dict[Path, str]:
+                stack.enter_context(folder.lock())
+                _open_folder(folder, resolved, datalist)
+                return _build_cache(settings, datalist, watcher)
+
+            failed = on_main(accelerator, open_run)
+            return _train(resolved, datalist, folder, accelerator, watcher, failed)
+    finally:
+        accelerator.end_training()
 
 
 def _open_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist) -> None:
@@ -118,14 +128,9 @@ def _listed(datalist: Datalist) -> list[tuple[str, Path]]:
     return [(split, entry.image) for split, entry in datalist.entries()]
 
 
-def cache_folder(settings: Settings) -> Path:
-    """Where the cache of these settings lies."""
-    assert settings.data.file is not None
-    return settings.cache.dir or settings.data.file.absolute().parent / ".voco-cache"
-
-
 def _cache(settings: Settings) -> VolumeCache:
-    return VolumeCache(cache_folder(settings), settings.preprocess, settings.cache)
+    assert settings.data.file is not None
+    return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
 
 
 def _build_cache(settings: Settings, datalist: Datalist, watcher: PretrainWatcher) -> dict[Path, str]:
@@ -178,15 +183,16 @@ def _train(
     folder: RunFolder,
     accelerator: Accelerator,
     watcher: PretrainWatcher,
-    failed: Mapping[Path, str] | None = None,
+    failed: Mapping[Path, str],
 ) -> PretrainResult:
     settings = resolved.settings
     cache = _cache(settings)
     names = case_names([*datalist.training, *datalist.validation])
-    training, left_out = _cases(cache, datalist.training, settings, names, failed or {})
-    held_out, left_out_too = _cases(cache, datalist.validation, settings, names, failed or {})
+    training, left_out = _cases(cache, datalist.training, settings, names, failed)
+    held_out, left_out_too = _cases(cache, datalist.validation, settings, names, failed)
     if not training:
         raise _nothing_to_train_on(datalist, settings, left_out)
+    batch_plan(settings, len(training), 0, accelerator.num_processes)
     job = PretrainingJob(settings, training, held_out, accelerator.device)
     loop = Loop(job, settings.train, folder, accelerator, watcher)
     watcher.prepared(
@@ -213,6 +219,7 @@ def _train(
         job.health.verdict(start, end) if history else None,
         folder.weights / "encoder.safetensors",
         grid[0] * grid[1] * grid[2],
+        bool(accelerator.is_main_process),
     )
 
 

@@ -1,0 +1,78 @@
+"""Faults of the machine, which libraries report in their own ways, as sentences."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from voco_cli.errors import ResourceError, VocoError
+
+ALMOST_FULL_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def full_disk_told(folder: Path, what: str) -> Iterator[None]:
+    """Recognise a full disk.
+
+    Args:
+        folder: an existing folder on that disk.
+        what: what could not be done, for the message.
+    Raises:
+        ResourceError: the disk of the folder is full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, ResourceError) as error:
+        full = isinstance(error, ResourceError) or getattr(error, "errno", None) in FULL
+        full = full or "os error 28" in str(error).lower()
+        if full or (not isinstance(error, OSError) and shutil.disk_usage(folder).free < ALMOST_FULL_BYTES):
+            raise ResourceError(
+                f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
+            ) from error
+        raise
+
+
+@contextmanager
+def machine_faults_told() -> Iterator[None]:
+    """Recognise missing memory, killed loader processes and lost companions.
+
+    Raises:
+        ResourceError: memory of the device, of the machine or shared between processes; a killed process.
+        VocoError: another process of the run ended.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        found = _sentence(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _sentence(error: RuntimeError | MemoryError) -> VocoError | None:
+    text = str(error)
+    first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError):
+        return ResourceError(
+            f"The device ran out of memory ({first}).",
+            "start anew with model.checkpointing=on, or with a lower train.batch_size and a higher train.accumulate",
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return ResourceError(f"The machine ran out of memory ({first}).", "lower data.workers or data.prefetch")
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        return ResourceError(
+            f"A loader process was killed, most often for want of memory ({first}).",
+            "lower data.workers or data.prefetch, then run the same command again to resume",
+        )
+    if "unable to write to file </torch" in text or "unable to open shared memory" in text:
+        return ResourceError(f"The shared memory is full ({first}).", "lower data.prefetch or set data.workers=0")
+    if "closed by peer" in text or "reset by peer" in text:
+        return VocoError("Another process of this run ended, so this one cannot go on.", "see what the other one said")
+    return None

@@ -1,0 +1,36 @@
+"""The watcher of processes that nobody looks at: all but the main one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from voco_cli.engine.job import Values
+
+
+class Unwatched:
+    """Says nothing."""
+
+    @contextmanager
+    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
+        """Nothing is shown."""
+        yield lambda scan, reason: None
+
+    def prepared(self, prepared: Any) -> None:
+        """Nothing is shown."""
+
+    def started(self, step: int, steps: int) -> None:
+        """Nothing is shown."""
+
+    def trained(self, step: int, values: Values) -> None:
+        """Nothing is shown."""
+
+    def advanced(self, step: int) -> None:
+        """Nothing is shown."""
+
+    def validated(self, step: int, values: Values) -> None:
+        """Nothing is shown."""
+
+    def ended(self) -> None:
+        """Nothing is shown."""
