@@ -1,5 +1,35 @@
 """Weights: ours and other people's in, the right network and a report out, and export to other programs."""
 
+from voco_cli.networks.weights.architecture import (
+    Architecture,
+    infer_architecture,
+    patch_merging_of,
+    set_patch_merging,
+)
+from voco_cli.networks.weights.export import Export, Format, export_weights
+from voco_cli.networks.weights.load import MIN_LOADED, load_into
+from voco_cli.networks.weights.read import KIND_WORDS, Kind, Weights, read_weights
+from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
 from voco_cli.networks.weights.write import own_tensors, write_encoder, write_model
 
-__all__ = ["own_tensors", "write_encoder", "write_model"]
+__all__ = [
+    "KIND_WORDS",
+    "MIN_LOADED",
+    "Architecture",
+    "Export",
+    "Fate",
+    "Format",
+    "Kind",
+    "LoadReport",
+    "TensorFate",
+    "Weights",
+    "export_weights",
+    "infer_architecture",
+    "load_into",
+    "own_tensors",
+    "patch_merging_of",
+    "read_weights",
+    "set_patch_merging",
+    "write_encoder",
+    "write_model",
+]

@@ -42,7 +42,10 @@ ENCODER_PARTS = (Part.TRANSFORMER, Part.ENCODER)
 _ROOTS = (
     (Part.TRANSFORMER, r"swinViT\."),
     (Part.ENCODER, r"encoder(1|2|3|4|10)\.|input_block\.|downsamples\.\d+\.|bottleneck\."),
-    (Part.DECODER, r"decoder[1-5]\.|out\.|upsamples\.\d+\.|output_block\.|deep_supervision_heads\.|(skip_layers|heads)\."),
+    (
+        Part.DECODER,
+        r"decoder[1-5]\.|out\.|upsamples\.\d+\.|output_block\.|deep_supervision_heads\.|(skip_layers|heads)\.",
+    ),
     (Part.HEAD, r"proj_head\.|projector\.|layer[123]\.\d"),
 )
 _PARTS = tuple((part, re.compile(pattern)) for part, pattern in _ROOTS)

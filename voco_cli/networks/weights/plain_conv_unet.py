@@ -57,7 +57,9 @@ def _level(stage: int, last: int) -> str:
     return "bottleneck" if stage == last else f"downsamples.{stage - 1}"
 
 
-def plain_conv_unet(tensors: Mapping[str, Tensor], filters: Sequence[int], axes: str, seed: int = 0) -> dict[str, Tensor]:
+def plain_conv_unet(
+    tensors: Mapping[str, Tensor], filters: Sequence[int], axes: str, seed: int = 0
+) -> dict[str, Tensor]:
     """Weights of a whole PlainConvUNet, all but its output layers, from those of a DynUNet or of its encoder.
 
     nnU-Net refuses weights that lack any tensor but the output layers, so a decoder that the source does not hold
@@ -86,7 +88,8 @@ def plain_conv_unet(tensors: Mapping[str, Tensor], filters: Sequence[int], axes:
             weights |= _conv_and_norm(name, f"{block}.{{}}{conv + 1}", {**drawn, **tensors})
         weights[f"decoder.transpconvs.{stage}.weight"] = tensors.get(f"{up}.weight", drawn[f"{up}.weight"])
         weights[f"decoder.transpconvs.{stage}.bias"] = tensors.get(f"{up}.bias", torch.zeros(beside))
-    return {name: _turned(tensor, axes).detach().clone() for name, tensor in weights.items()}
+    turned = {name: with_turned_axes(tensor) if axes == "zyx" else tensor for name, tensor in weights.items()}
+    return {name: tensor.detach().contiguous() for name, tensor in turned.items()}
 
 
 def _conv_and_norm(target: str, source: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,8 +115,9 @@ def _he_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.nn.init.kaiming_normal_(torch.empty(shape), a=LEAKY_SLOPE, generator=generator)
 
 
-def _turned(tensor: Tensor, axes: str) -> Tensor:
-    return tensor.permute(0, 1, 4, 3, 2).contiguous() if axes == "zyx" and tensor.ndim == 5 else tensor.contiguous()
+def with_turned_axes(tensor: Tensor) -> Tensor:
+    """A kernel for arrays whose three axes stand in the opposite order; other tensors as they are."""
+    return tensor.permute(0, 1, 4, 3, 2) if tensor.ndim == 5 else tensor
 
 
 def nnunet_architecture(filters: Sequence[int]) -> dict[str, Any]:

@@ -21,20 +21,21 @@ import torch
 from voco_cli.errors import DataError, UsageError
 
 TRUST_HINT = (
-    "if you trust whoever made the file: --trust-pickle reads it, and runs any code in it with all your rights (DANGEROUS)"
+    "if you trust whoever made the file: --trust-pickle reads it, and runs any code in it with all your rights "
+    "(DANGEROUS)"
 )
-NUMBER_FORMATS = frozenset(f"{kind}{size}" for kind, sizes in {"f": "248", "i": "1248", "u": "1248"}.items() for size in sizes)
+NUMBER_FORMATS = frozenset(
+    f"{kind}{size}" for kind, sizes in {"f": "248", "i": "1248", "u": "1248"}.items() for size in sizes
+)
 
 
 class InertObject:
     """Holds the state of an object of a class that we do not import, such as a pickled optimizer."""
 
 
-class InertDict(dict[Any, Any]):
-    """A dictionary in place of one with a factory for missing keys; the factory is never kept."""
-
-    def __init__(self, *_factory: Any) -> None:
-        super().__init__()
+def empty_dict(*_factory: Any) -> dict[Any, Any]:
+    """In place of a dictionary with a factory for missing keys; the factory is never kept."""
+    return {}
 
 
 class NumberFormat:
@@ -59,7 +60,7 @@ def read_number(number_format: Any, content: Any = b"") -> float | int:
 
 ALLOWED: list[Any] = [
     (InertObject, "torch.optim.adamw.AdamW"),  # CVPR checkpoints hold the optimizer itself
-    (InertDict, "collections.defaultdict"),  # its state
+    (empty_dict, "collections.defaultdict"),  # its state
     (dict, "builtins.dict"),  # the factory of that
     (NumberFormat, "numpy.dtype"),  # best_acc of fine-tuned files
     (read_number, "numpy._core.multiarray.scalar"),
@@ -113,5 +114,6 @@ def _foreign_names(path: Path, message: str) -> list[str]:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
+    said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    first_line = (said.strip() or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
     return DataError(f"{path} is not a checkpoint, or is damaged ({first_line}).")

@@ -14,6 +14,8 @@ from voco_cli.cache.whole_files import write_whole
 
 ENCODER_FORMAT = "voco-encoder/1"
 MODEL_FORMAT = "voco-model/1"
+MARK = "voco"
+"""Under this name our files carry what they are: in a header, or in the metadata of a state dict."""
 MONAI_NETWORK = {"swinunetr": "monai.networks.nets.SwinUNETR", "unet": "monai.networks.nets.DynUNet"}
 """Networks whose tensors have the names that the file holds."""
 
@@ -63,7 +65,8 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, A
     """A safetensors file whose header holds the description, so that the file alone says what it is."""
     about = {key: value for key, value in description.items() if key != "names"}
     # One key only: safetensors writes several in an order that differs from run to run.
-    return save({name: tensor.contiguous() for name, tensor in tensors.items()}, {"voco": json.dumps(about)})
+    content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {MARK: json.dumps(about)})
+    return content
 
 
 def _write(path: Path, file_format: str, network: nn.Module, about: Mapping[str, Any]) -> int:
