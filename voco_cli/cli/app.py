@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from voco_cli import __version__
-from voco_cli.cli import cache, config
+from voco_cli.cli import cache, config, weights
 from voco_cli.cli.index import index
 from voco_cli.cli.output import print_error
 from voco_cli.cli.pretrain import pretrain
@@ -49,6 +49,7 @@ app = typer.Typer(
 )
 app.add_typer(config.app, name="config")
 app.add_typer(cache.app, name="cache")
+app.add_typer(weights.app, name="weights")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
 app.command("pretrain")(pretrain)

@@ -135,7 +135,7 @@ def _export_nnunet(
 ) -> Export:
     if architecture.backbone != "unet" or architecture.residual:
         raise UsageError(
-            f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the unet backbone only.",
+            f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet.",
             "export it as monai or authors",
         )
     content = plain_conv_unet(tensors, architecture.filters, axes)
@@ -164,8 +164,8 @@ def _merging_notes(weights: Weights, file_format: Format) -> tuple[str, ...]:
         )
     if weights.patch_merging == "current" and file_format is Format.AUTHORS:
         return (
-            "These weights were trained with the patch merging of MONAI 1.5 and newer; the authors' code with MONAI 1.3 "
-            "loads them and computes other features.",
+            "These weights were trained with the patch merging of MONAI 1.5 and newer; the authors' code, with MONAI "
+            "1.3, loads them and computes other features.",
         )
     return ()
 

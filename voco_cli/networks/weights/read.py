@@ -132,7 +132,7 @@ def read_weights(
         origin,
         about or None,
         chosen.heads,
-        chosen.branch,
+        chosen.branch or about.get("branch"),
         _step(content, about),
         chosen.left_aside,
         (*chosen.notes, *notes),

@@ -1,0 +1,181 @@
+"""`voco weights`: what a file of weights holds and where it fits, and weights for other programs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from voco_cli.cli.options import JsonOption
+from voco_cli.cli.output import done, out, print_json
+from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.networks.weights import LoadReport, Weights
+
+app = typer.Typer(help="Look into files of weights, and write them for other programs.", no_args_is_help=True)
+
+
+class Branch(StrEnum):
+    """Networks of a pre-training checkpoint."""
+
+    STUDENT = "student"
+    TEACHER = "teacher"
+
+
+class Merging(StrEnum):
+    """Slices of the transformer's patch merging."""
+
+    AUTO = "auto"
+    CURRENT = "current"
+    LEGACY = "legacy"
+
+
+class ExportFormat(StrEnum):
+    """Forms of export."""
+
+    SAFETENSORS = "safetensors"
+    MONAI = "monai"
+    AUTHORS = "authors"
+    NNUNET = "nnunet"
+
+
+class Axes(StrEnum):
+    """Order of the axes of the arrays that a network gets."""
+
+    XYZ = "xyz"
+    ZYX = "zyx"
+
+
+SourceArgument = Annotated[
+    str,
+    typer.Argument(metavar="FILE", help="Run folder, .safetensors, the authors' files, hf://owner/repository/file."),
+]
+BranchOption = Annotated[Branch, typer.Option("--branch", help="Which network of a pre-training checkpoint.")]
+MergingOption = Annotated[
+    Merging,
+    typer.Option(
+        "--patch-merging",
+        help="Slices that a SwinUNETR was trained with; auto is what the file says, and legacy where it says nothing.",
+    ),
+]
+TrustOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle", help="DANGEROUS: read a pickle that names foreign code, and run that code with your rights."
+    ),
+]
+
+
+@app.command()
+def inspect(
+    file: SourceArgument,
+    branch: BranchOption = Branch.STUDENT,
+    patch_merging: MergingOption = Merging.AUTO,
+    trust_pickle: TrustOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Print what a file of weights holds, which network it fits, and what loads into that network."""
+    from voco_cli.networks.weights import KIND_WORDS, load_into
+
+    weights = _read(file, branch, patch_merging, trust_pickle)
+    architecture = weights.architecture
+    report = None if architecture is None else load_into(architecture.build_shapes(), weights, min_loaded=0.0)
+    facts = _facts(weights)
+    if json:
+        print_json({**facts, "settings": weights.settings, "report": report.to_json() if report else None})
+        return
+    rows = {**facts, "kind": KIND_WORDS[weights.kind], "parameters": f"{facts['parameters']:,}"}
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        if value is not None:
+            table.add_row(name.replace("_", " "), str(value))
+    out.print(table, markup=False, highlight=False)
+    _print_report(report, weights)
+
+
+@app.command()
+def export(
+    run: SourceArgument,
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
+    file_format: Annotated[
+        ExportFormat, typer.Option("--format", help="What will read it.")
+    ] = ExportFormat.SAFETENSORS,
+    branch: BranchOption = Branch.STUDENT,
+    patch_merging: MergingOption = Merging.AUTO,
+    axes: Annotated[
+        Axes,
+        typer.Option(
+            "--axes",
+            help="For nnunet: xyz keeps the kernels, so that equal arrays give equal features; zyx turns them to "
+            "nnU-Net's order of axes, so that equal scans do.",
+        ),
+    ] = Axes.XYZ,
+    trust_pickle: TrustOption = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Write weights for MONAI, for the authors' code, for nnU-Net, or as one file of ours."""
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    from voco_cli.networks.weights import Format, export_weights
+
+    weights = _read(run, branch, patch_merging, trust_pickle)
+    axes_xyz: Literal["xyz", "zyx"] = "zyx" if axes is Axes.ZYX else "xyz"
+    written = export_weights(weights, output, Format(file_format.value), axes_xyz)
+    if json:
+        counts = {"tensors": written.tensors, "parameters": written.parameters}
+        print_json({"files": [str(path) for path in written.files], **counts, "notes": list(written.notes)})
+        return
+    out.print(f"{written.tensors} tensors, {written.parameters:,} parameters", highlight=False)
+    for note in (*weights.notes, *written.notes):
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
+    nnunet = f"nnUNetv2_train DATASET 3d_fullres 0 -pretrained_weights {output}"
+    done(written.files, nnunet if file_format is ExportFormat.NNUNET else f"voco weights inspect {output}")
+
+
+def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:
+    from voco_cli.networks.weights import read_weights
+
+    merging: Literal["current", "legacy"] | None = None
+    if patch_merging is not Merging.AUTO:
+        merging = "legacy" if patch_merging is Merging.LEGACY else "current"
+    side: Literal["student", "teacher"] = "teacher" if branch is Branch.TEACHER else "student"
+    return read_weights(file, trust_pickle=trust_pickle, branch=side, patch_merging=merging)
+
+
+def _facts(weights: Weights) -> dict[str, Any]:
+    architecture = weights.architecture
+    tensors = {**weights.tensors, **weights.heads}
+    return {
+        "file": weights.origin,
+        "kind": weights.kind.value,
+        "branch": weights.branch,
+        "step": weights.step,
+        "tensors": len(tensors),
+        "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
+        "left_aside": len(weights.left_aside) or None,
+        "network": architecture.encoder_words if architecture else None,
+        "input_channels": architecture.in_channels if architecture else None,
+        "classes": architecture.out_channels if architecture else None,
+        "fits": architecture.monai_call() if architecture else None,
+        "patch_merging": weights.patch_merging,
+    }
+
+
+def _print_report(report: LoadReport | None, weights: Weights) -> None:
+    if report is None:
+        out.print("\nIts names are of no network that is known here; the first are:")
+        for name, tensor in list(weights.tensors.items())[:10]:
+            out.print(f"  {name} {list(tensor.shape)}", markup=False, highlight=False)
+        return
+    out.print("\nLoaded into that network:", style="bold")
+    out.print(report.table())
+    for note in report.notes:
+        out.print(note, markup=False, highlight=False, soft_wrap=True)
+    done([], f"voco finetune --task btcv --weights {weights.origin}")
