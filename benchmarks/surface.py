@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def monai_calls(prediction: Labels, reference: Labels, classes: int) -> tuple[An
 
 def deepmind_calls(prediction: Labels, reference: Labels, classes: int) -> list[tuple[float, float, float]]:
     """Dice, surface Dice and 95 % Hausdorff by surface-distance, one search a class."""
-    import surface_distance as sd
+    import surface_distance as sd  # type: ignore[import-untyped]
 
     rows = []
     for label in range(1, classes + 1):
@@ -101,7 +102,7 @@ def main() -> None:
         others.append(("DeepMind: dice, surface dice, HD95", deepmind_calls, 2.0))
         print(f"largest difference from DeepMind's {largest_difference(*maps, args.classes):.1e}")
     for name, calls, target in others:
-        found = compare(lambda calls=calls: calls(*maps, args.classes), lambda: ours(*maps, args.classes), args.rounds)
+        found = compare(partial(calls, *maps, args.classes), partial(ours, *maps, args.classes), args.rounds)
         print(found.line(name, target), flush=True)
 
 

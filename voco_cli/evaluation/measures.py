@@ -31,10 +31,12 @@ class Structure:
     Attributes:
         name: what tables call it.
         labels: label values that belong to it, none of them 0.
+        is_region: a union that may overlap others, and does not enter the mean over classes.
     """
 
     name: str
     labels: tuple[int, ...]
+    is_region: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,8 @@ class Measurement:
     diagonal_mm: float
 
 
-def whole_labels(array_zyx: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """A label map in the smallest number format that holds it.
+def whole_labels(array_zyx: NDArray[Any]) -> NDArray[Any]:
+    """A label map in the smallest number format that holds it, uint8 or uint16.
 
     Raises:
         ValueError: values that are not whole numbers from 0 to 65535; the message says which.
@@ -70,12 +72,19 @@ def whole_labels(array_zyx: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint
         return np.zeros(array_zyx.shape, np.uint8)
     low, high = array_zyx.min(), array_zyx.max()
     if not (low >= 0 and high <= LARGEST_LABEL):  # false for NaN, too
-        raise ValueError(f"holds values from {low:g} to {high:g}, and labels are whole numbers from 0 to {LARGEST_LABEL}")
+        raise ValueError(
+            f"holds values from {low:g} to {high:g}, and labels are whole numbers from 0 to {LARGEST_LABEL}"
+        )
     whole = array_zyx.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16, copy=False)
     if array_zyx.dtype.kind == "f" and not np.array_equal(whole, array_zyx):
         odd = array_zyx[whole != array_zyx].flat[0]
         raise ValueError(f"holds the value {odd:g}, and labels are whole numbers")
     return whole
+
+
+def labels_in(array_zyx: NDArray[Any]) -> set[int]:
+    """The label values of a map as `whole_labels` gives it, without 0."""
+    return set(_label_boxes(array_zyx))
 
 
 def measure_case(
@@ -104,7 +113,7 @@ def measure_case(
     for structure in structures:
         box = _joint_box([found[label] for found in boxes for label in structure.labels if label in found])
         if box is None:
-            measured.append(_absent(diagonal_mm))
+            measured.append(absent_structure(diagonal_mm))
             continue
         prediction = _mask(prediction_zyx[box], structure.labels)
         reference = _mask(reference_zyx[box], structure.labels)
@@ -139,7 +148,8 @@ def _measure(
     )
 
 
-def _absent(diagonal_mm: float) -> Measurement:
+def absent_structure(diagonal_mm: float) -> Measurement:
+    """What is measured of a structure that neither map has."""
     nan = math.nan
     return Measurement("absent", 0.0, 0.0, nan, nan, nan, nan, nan, diagonal_mm)
 

@@ -81,7 +81,7 @@ def distances_in_box(prediction_zyx: Mask, reference_zyx: Mask, spacing_zyx_mm: 
 
 
 def neighbour_codes(mask_zyx: Mask) -> NDArray[np.uint8]:
-    """The byte that says which of the eight voxels around each corner are inside; one larger than the mask on each axis.
+    """The byte that says which of the eight voxels around each corner are inside; n + 1 along each axis.
 
     Three shifted sums, one an axis, instead of a correlation with a 2x2x2 kernel.
     """
@@ -93,7 +93,7 @@ def neighbour_codes(mask_zyx: Mask) -> NDArray[np.uint8]:
     along_y |= along_x[:, :-1]
     codes = along_y[1:] << 4
     codes |= along_y[:-1]
-    return codes
+    return np.asarray(codes, np.uint8)
 
 
 def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
@@ -129,7 +129,7 @@ def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
 
 
 def average_distance_mm(distances: SurfaceDistances) -> float:
-    """Mean distance over the area of both surfaces together (symmetric), mm; NaN where both are empty, inf where one is.
+    """Mean distance over the area of both surfaces together, mm; NaN where both are empty, inf where one is.
 
     A weighted mean of the two directed averages of DeepMind's surface-distance, with the surfaces' areas as weights.
     """
@@ -142,7 +142,7 @@ def average_distance_mm(distances: SurfaceDistances) -> float:
 
 
 def directed_averages_mm(distances: SurfaceDistances) -> tuple[float, float]:
-    """Mean distance from the reference's surface to the prediction's, and back, mm; NaN for a surface without points."""
+    """Mean distance from the reference's surface to the prediction's, and back, mm; NaN for an empty one."""
     pairs = (
         (distances.reference_mm_R, distances.reference_mm2_R),
         (distances.prediction_mm_P, distances.prediction_mm2_P),

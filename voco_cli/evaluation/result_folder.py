@@ -1,0 +1,145 @@
+"""The folder that an evaluation leaves: cases.csv, summary.json, table.md; and reading it again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from voco_cli import __version__
+from voco_cli.cache.whole_files import write_whole
+from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluation.folder import Evaluation
+from voco_cli.evaluation.results import ResultTable
+from voco_cli.evaluation.tables import (
+    cases_csv,
+    markdown,
+    parse_cases_csv,
+    summary_headings,
+    summary_object,
+    summary_rows,
+)
+
+FORMAT = "voco-evaluation/1"
+CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
+SPACE = "each scan's own grid, nothing resampled"
+
+
+@dataclass(frozen=True)
+class StoredEvaluation:
+    """An evaluation as its folder holds it.
+
+    Attributes:
+        folder: where it lies.
+        table: every case.
+        tolerance_mm: of the normalised surface Dice, mm.
+        rule: name of the rule for empty structures.
+        failed: cases that could not be measured.
+    """
+
+    folder: Path
+    table: ResultTable
+    tolerance_mm: float
+    rule: str
+    failed: tuple[str, ...]
+
+
+def evaluation_object(evaluation: Evaluation, predictions: str, labels: str) -> dict[str, Any]:
+    """All but the single cases, as summary.json holds it."""
+    options = evaluation.options
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "predictions": predictions,
+        "labels": labels,
+        "space": SPACE,
+        "tolerance_mm": options.tolerance_mm,
+        "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
+        "interval": {"level": 0.95, "resamples": options.resamples, "seed": options.seed, "resampled_by": "patient"},
+        **summary_object(evaluation.summary),
+        "failed": [{"case": case, "reason": reason} for case, reason in evaluation.failed],
+        "unpredicted": list(evaluation.unpredicted),
+        "unlisted_labels": {str(label): cases for label, cases in evaluation.unlisted.items()},
+        "notes": list(evaluation.notes),
+    }
+
+
+def statements(evaluation: Evaluation) -> list[str]:
+    """What a table must say of itself, one line each."""
+    summary, options = evaluation.summary, evaluation.options
+    missed = sum(one.missed for one in summary.structures)
+    phantom = sum(one.phantom for one in summary.structures)
+    lines = [
+        f"{summary.cases} cases of {summary.patients} patients, in {SPACE}.",
+        f"Mean ± standard deviation over cases [bootstrap 95 % interval of the mean, {options.resamples} resamples "
+        "by patient]; the last row is the mean of the classes' means.",
+        f"Missed structures: {missed}, phantom structures: {phantom}. "
+        f"Rule for empty ones ({options.rule.name}): {options.rule.sentence()}.",
+    ]
+    if evaluation.failed:
+        lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
+    if evaluation.unpredicted:
+        lines.append(f"Labels without a prediction, not counted: {_some(evaluation.unpredicted)}.")
+    if evaluation.unlisted:
+        values = (f"{label} ({cases} cases)" for label, cases in evaluation.unlisted.items())
+        lines.append(f"Label values outside the classes, taken as background: {', '.join(values)}.")
+    return lines
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path, predictions: str, labels: str) -> list[Path]:
+    """Write the three files, each whole or not at all; summary.json, which vouches for cases.csv, comes last.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    cases = cases_csv(evaluation.table).encode()
+    headings = summary_headings(evaluation.options.tolerance_mm)
+    lines = [markdown(headings, summary_rows(evaluation.summary)), *statements(evaluation)]
+    found = evaluation_object(evaluation, predictions, labels)
+    found["cases_csv_sha256"] = hashlib.sha256(cases).hexdigest()
+    contents = {
+        CASES: cases,
+        TABLE: "\n".join(lines).encode() + b"\n",
+        SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def read_evaluation(folder: Path) -> StoredEvaluation:
+    """Read what `write_evaluation` wrote.
+
+    Raises:
+        DataError: a file that is missing or damaged, or two files of different evaluations.
+        UsageError: another format.
+    """
+    hint = "Write it with voco evaluate -o FOLDER."
+    try:
+        cases = (folder / CASES).read_bytes()
+        summary = json.loads((folder / SUMMARY).read_bytes())
+    except OSError as error:
+        raise DataError(f"{folder} is no evaluation: {Path(error.filename).name} cannot be opened.", hint) from error
+    except ValueError as error:
+        raise DataError(f"{folder / SUMMARY} is damaged: {error}.", hint) from error
+    if not isinstance(summary, dict) or summary.get("format") != FORMAT:
+        raise UsageError(f"{folder / SUMMARY} is not of the format {FORMAT}.", hint)
+    if summary.get("cases_csv_sha256") != hashlib.sha256(cases).hexdigest():
+        raise DataError(f"{folder / CASES} is not the file that {SUMMARY} was made from.", "Run voco evaluate again.")
+    try:
+        return StoredEvaluation(
+            folder=folder,
+            table=parse_cases_csv(cases.decode()),
+            tolerance_mm=float(summary["tolerance_mm"]),
+            rule=str(summary["empty_rule"]["name"]),
+            failed=tuple(one["case"] for one in summary["failed"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} is damaged: {error}.", hint) from error
+
+
+def _some(names: tuple[str, ...], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{len(names)} ({', '.join(names[:most])}{more})"

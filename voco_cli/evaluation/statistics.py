@@ -1,0 +1,114 @@
+"""Intervals and tests that respect that scans of one patient are alike.
+
+Legend: N values (cases), G patients, B bootstrap resamples. NaN is a value that is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+Interval = tuple[float, float]
+
+RESAMPLES = 2000
+LEVEL = 0.95
+# Differences that are equal on paper differ by rounding, and ties matter to ranks.
+DECIMALS = 12
+
+
+def patient_indices(patients: Sequence[str]) -> NDArray[np.intp]:
+    """A number from 0 for each value's patient."""
+    return np.unique(np.array(patients, dtype=np.str_), return_inverse=True)[1].astype(np.intp)
+
+
+def resample_patients(num_patients: int, resamples: int, seed: int) -> Floats:
+    """How often each patient is drawn in each resample, with replacement: ``draws_BG``; each row sums to G."""
+    rng = np.random.default_rng(seed)
+    draws_BG = rng.multinomial(num_patients, np.full(num_patients, 1 / num_patients), size=resamples)
+    return np.asarray(draws_BG, np.float64)
+
+
+def bootstrap_means(values_N: Floats, patient_N: NDArray[np.intp], draws_BG: Floats) -> Floats:
+    """Mean over the values of the drawn patients in each resample; NaN where none of them has a value.
+
+    Source: cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, Sec. 3.8.
+    """
+    there = ~np.isnan(values_N)
+    num_patients = draws_BG.shape[1]
+    sums_G = np.bincount(patient_N[there], values_N[there], minlength=num_patients)
+    counts_G = np.bincount(patient_N[there], minlength=num_patients)
+    totals_B, sizes_B = draws_BG @ sums_G, draws_BG @ counts_G
+    return np.asarray(np.divide(totals_B, sizes_B, out=np.full(len(draws_BG), np.nan), where=sizes_B > 0))
+
+
+def percentile_interval(means_B: Floats, level: float = LEVEL) -> Interval:
+    """The middle ``level`` of bootstrap means; NaN where there are none."""
+    there = means_B[~np.isnan(means_B)]
+    if not there.size:
+        return (math.nan, math.nan)
+    low, high = np.quantile(there, ((1 - level) / 2, (1 + level) / 2))
+    return (float(low), float(high))
+
+
+def mean_interval(values_N: Floats, patient_N: NDArray[np.intp], draws_BG: Floats, level: float = LEVEL) -> Interval:
+    """Percentile interval of the mean, resampled by patient; NaN where fewer than two patients have a value."""
+    if np.unique(patient_N[~np.isnan(values_N)]).size < 2:
+        return (math.nan, math.nan)
+    return percentile_interval(bootstrap_means(values_N, patient_N, draws_BG), level)
+
+
+def patient_means(values_N: Floats, patient_N: NDArray[np.intp]) -> Floats:
+    """One mean for each patient who has a value, so that a test sees independent numbers."""
+    there = ~np.isnan(values_N)
+    counts_G = np.bincount(patient_N[there])
+    sums_G = np.bincount(patient_N[there], values_N[there])
+    return np.asarray(sums_G[counts_G > 0] / counts_G[counts_G > 0])
+
+
+def wilcoxon_p(differences_G: Floats) -> float:
+    """Two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
+
+    Zero differences are dropped (Wilcoxon's own way); 1 where all are zero, NaN where there are none at all.
+    """
+    rounded = np.round(differences_G, DECIMALS)
+    if not rounded.size:
+        return math.nan
+    if not rounded.any():
+        return 1.0
+    return float(stats.wilcoxon(rounded[rounded != 0]).pvalue)
+
+
+def rank_biserial(differences_G: Floats) -> float:
+    """Matched-pairs rank-biserial correlation, the effect size of the signed-rank test.
+
+    Returns:
+        ``(W+ - W-) / (W+ + W-)`` in [-1, 1]: 1 where every difference is positive, 0 where all are zero, NaN for none.
+    Source: Kerby, "The simple difference formula", Comprehensive Psychology 3, 2014.
+    """
+    rounded = np.round(differences_G, DECIMALS)
+    if not rounded.size:
+        return math.nan
+    rounded = rounded[rounded != 0]
+    if not rounded.size:
+        return 0.0
+    ranks = stats.rankdata(np.abs(rounded))
+    return float((ranks * np.sign(rounded)).sum() / ranks.sum())
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p values corrected for the number of tests, in their order; NaN is no test and stays.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
+    """
+    tested = sorted((p, i) for i, p in enumerate(p_values) if not math.isnan(p))
+    corrected = list(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(tested):
+        largest = max(largest, min(1.0, (len(tested) - rank) * p))
+        corrected[i] = largest
+    return corrected
