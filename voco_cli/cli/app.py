@@ -13,6 +13,8 @@ from typer.core import TyperGroup
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, weights
+from voco_cli.cli.compare import compare
+from voco_cli.cli.evaluate import evaluate
 from voco_cli.cli.index import index
 from voco_cli.cli.output import print_error
 from voco_cli.cli.pretrain import pretrain
@@ -53,6 +55,8 @@ app.add_typer(weights.app, name="weights")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
 app.command("pretrain")(pretrain)
+app.command("evaluate")(evaluate)
+app.command("compare")(compare)
 
 
 def _print_version(wanted: bool) -> None:
