@@ -55,6 +55,10 @@ def test_defaults_are_valid_and_frozen() -> None:
             "crops reach the network as 48x48x32, not multiples of 32 voxels (swinunetr).",
         ),
         (
+            ["crops.input_size=32x32x32"],
+            "crops reach the network as 32x32x32, and the least is 64x32x32 (swinunetr).",
+        ),
+        (
             [*SMALL, "crops.size=16x16x32"],
             "crops reach the network as 16x16x32, less than 17 voxels an edge (unet).",
         ),

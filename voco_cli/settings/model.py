@@ -75,6 +75,8 @@ class Settings(Section):
                 problems.append(f"model.feature_size {self.model.feature_size} is not a multiple of 12 (swinunetr)")
             if any(edge % 32 for edge in size):
                 problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
+            elif size == (32, 32, 32):  # one voxel at the last level, which has no variance for its norm
+                problems.append("crops reach the network as 32x32x32, and the least is 64x32x32 (swinunetr)")
         if self.model.backbone == "unet" and any(edge < 17 for edge in size):
             problems.append(f"crops reach the network as {_extent(size)}, less than 17 voxels an edge (unet)")
         return problems

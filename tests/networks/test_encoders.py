@@ -1,0 +1,89 @@
+"""Which encoder the settings ask for, and how crops go through it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from voco_cli.networks import encoders
+from voco_cli.networks.encoders import Grouping, build_encoder, plan_grouping
+from voco_cli.settings.sections import Model
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+UNET = Model(backbone="unet", feature_size=8)
+"""36 bytes x 8 channels x 24^3 voxels: 3.98 MB a crop."""
+SWIN = Model(backbone="swinunetr", feature_size=48)
+"""1.27 GB a crop of 64^3 voxels; 36 crops are 45.7 GB."""
+
+
+@pytest.mark.parametrize(
+    ("model", "features"),
+    [
+        (Model(backbone="unet", feature_size=8), 31 * 8),
+        (Model(backbone="swinunetr", feature_size=12), 24 * 12),
+        (Model(backbone="swinunetr", feature_size=12, patch_merging="legacy"), 24 * 12),
+        (Model(backbone="swinunetr", feature_size=24), 24 * 24),
+    ],
+)
+def test_width_of_the_embedding(model: Model, features: int) -> None:
+    assert build_encoder(model).out_features == features
+
+
+@pytest.mark.parametrize("model", [UNET, Model(feature_size=12)])
+def test_weights_follow_torchs_seed(model: Model) -> None:
+    states = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(seed)
+        states.append(torch.cat([p.detach().flatten() for p in build_encoder(model).parameters()]))
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2])
+
+
+@pytest.mark.parametrize(
+    ("model", "crops", "edge", "device", "free_gb", "expected"),
+    [
+        # All activations fit; a CPU takes as many as 256 MB hold: 64.
+        (UNET, 40, 24, CPU, 16, Grouping(40, False)),
+        (UNET, 100, 24, CPU, 16, Grouping(64, False)),
+        # 40 % of 0.3 GB is 120 MB: 30 crops, and the activations of 40 do not fit.
+        (UNET, 40, 24, CPU, 0.3, Grouping(30, True)),
+        # A crop that is too large by itself still goes, alone.
+        (SWIN, 36, 64, CPU, 16, Grouping(1, True)),
+        (SWIN, 36, 64, CPU, 1, Grouping(1, True)),
+        # A GPU takes all at once where 40 % of it hold them, and otherwise as many as these hold.
+        (SWIN, 36, 64, GPU, 140, Grouping(36, False)),
+        (SWIN, 36, 64, GPU, 80, Grouping(25, True)),
+    ],
+)
+def test_grouping_by_free_memory(
+    model: Model,
+    crops: int,
+    edge: int,
+    device: torch.device,
+    free_gb: float,
+    expected: Grouping,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoders, "free_memory_bytes", lambda _: int(free_gb * 1e9))
+    assert plan_grouping(model, crops, (edge, edge, edge), device) == expected
+
+
+@pytest.mark.parametrize(
+    ("checkpointing", "device", "free_gb", "expected"),
+    [
+        ("on", GPU, 140, Grouping(36, True)),
+        ("on", CPU, 140, Grouping(1, True)),
+        ("off", GPU, 80, Grouping(36, False)),
+        ("off", CPU, 1, Grouping(1, False)),
+    ],
+)
+def test_checkpointing_as_asked(
+    checkpointing: str, device: torch.device, free_gb: float, expected: Grouping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "free_memory_bytes", lambda _: int(free_gb * 1e9))
+    model = SWIN.model_copy(update={"checkpointing": checkpointing})
+    assert plan_grouping(model, 36, (64, 64, 64), device) == expected
+
+
+def test_free_memory_is_a_number_of_bytes() -> None:
+    assert 10**7 < encoders.free_memory_bytes(CPU) < 10**14
