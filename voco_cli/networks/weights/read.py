@@ -114,6 +114,27 @@ def read_weights(
     path = find_file(source, branch)
     content, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust_pickle)
     origin = str(source) if str(source).startswith("hf://") else str(path)
+    return understand(content, about, origin, branch, patch_merging)
+
+
+def understand(
+    content: Any,
+    about: Mapping[str, Any],
+    origin: str,
+    branch: Branch = "student",
+    patch_merging: Merging | None = None,
+) -> Weights:
+    """Make weights of the content of a checkpoint.
+
+    Args:
+        content: tensors by name, nested as checkpoints nest them.
+        about: what the file says of itself; empty for other people's.
+        origin: what to call it.
+        branch, patch_merging: as for :func:`read_weights`.
+    Raises:
+        UsageError: the branch is not there.
+        DataError: there are no tensors.
+    """
     tensors = _tensors_of(content)
     if not tensors:
         raise DataError(f"{origin} holds no tensors where a checkpoint has them.", f"looked under {', '.join(NESTED)}")
