@@ -95,9 +95,11 @@ def _tell(error: Exception) -> int:
     if os.environ.get("VOCO_DEBUG", "0") not in ("", "0"):
         traceback.print_exception(error)
     told = error if isinstance(error, VocoError) else _unforeseen(error)
-    # Processes that torchrun starts fail with the same sentence, unless a note says that this one alone did.
-    if os.environ.get("RANK", "0") == "0" or getattr(error, "__notes__", None):
+    if os.environ.get("RANK", "0") == "0" or told is not error:
         print_error(told)
+    elif alone := [note for note in getattr(error, "__notes__", ()) if note.startswith("on process")]:
+        # Where torchrun starts several processes, all end with the same sentence, unless a note says otherwise.
+        print_error(VocoError(f"{alone[0]}: {told.message}", told.hint))
     return told.exit_code
 
 

@@ -35,8 +35,10 @@ def build_accelerator(run: Run) -> Accelerator:
     if ":" in run.device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = run.device
     bf16 = run.precision == "bf16" or (run.precision == "auto" and run.device != "cpu" and _has_bf16())
+    # Left to itself, accelerate would not let processes without GPUs know of each other.
+    has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Accelerator(
-        cpu=run.device == "cpu",
+        cpu=run.device == "cpu" or not has_accelerator,
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=PATIENCE),

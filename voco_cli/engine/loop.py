@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -91,7 +92,10 @@ class Loop:
             job.restore(load_checkpoint(checkpoints[-1], job.model, optimizer))
             self.step, self.score = checkpoints[-1].step, checkpoints[-1].score
             self.saved_step = self.step
-        self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
+        with warnings.catch_warnings():
+            # The name of an option that is to change in torch; what it means to us stays the same.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
         job.start(place_of(self.accelerator))
         on_main(self.accelerator, self._prepare_files)
 
@@ -140,8 +144,6 @@ class Loop:
             with self.recent.waiting():
                 batch = next(batches)
             if isinstance(batch, VocoError):
-                if self.accelerator.process_index:
-                    batch.add_note(f"on process {self.accelerator.process_index}")
                 raise batch
             is_last = part == train.accumulate - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):

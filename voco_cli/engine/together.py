@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from accelerate import Accelerator
@@ -11,6 +12,10 @@ from accelerate.utils import broadcast_object_list, gather_object
 from voco_cli.errors import VocoError
 
 T = TypeVar("T")
+EVERYWHERE = "on every process"
+"""Note on an error that all processes end with."""
+ALONE = "on process"
+"""How the note on the error of one process begins."""
 
 
 def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
@@ -51,5 +56,17 @@ def _outcome(action: Callable[[], T]) -> T | VocoError:
 
 def _result(outcome: Any) -> Any:
     if isinstance(outcome, VocoError):
+        outcome.add_note(EVERYWHERE)
         raise outcome
     return outcome
+
+
+@contextmanager
+def lonely_faults_noted(accelerator: Accelerator) -> Iterator[None]:
+    """Note on an error that this process alone ends with which one it is, as the main process will not tell of it."""
+    try:
+        yield
+    except VocoError as error:
+        if accelerator.process_index and EVERYWHERE not in getattr(error, "__notes__", ()):
+            error.add_note(f"{ALONE} {accelerator.process_index}")
+        raise

@@ -19,7 +19,7 @@ from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
 from voco_cli.engine.run_folder import RunFolder
-from voco_cli.engine.together import on_main
+from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.errors import DataError, UsageError
 from voco_cli.method.health import Figures, Verdict
 from voco_cli.pretraining.crops import Case
@@ -93,7 +93,7 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
         watcher = Unwatched()
     folder = RunFolder(settings.run.dir)
     try:
-        with ExitStack() as stack:
+        with ExitStack() as stack, lonely_faults_noted(accelerator):
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
@@ -186,13 +186,21 @@ def _train(
     failed: Mapping[Path, str],
 ) -> PretrainResult:
     settings = resolved.settings
-    cache = _cache(settings)
-    names = case_names([*datalist.training, *datalist.validation])
-    training, left_out = _cases(cache, datalist.training, settings, names, failed)
-    held_out, left_out_too = _cases(cache, datalist.validation, settings, names, failed)
-    if not training:
-        raise _nothing_to_train_on(datalist, settings, left_out)
-    batch_plan(settings, len(training), 0, accelerator.num_processes)
+    training: list[Case] = []
+    held_out: list[Case] = []
+    left_out: list[tuple[Path, str]] = []
+
+    def find_cases() -> None:
+        names = case_names([*datalist.training, *datalist.validation])
+        for split, cases in ((datalist.training, training), (datalist.validation, held_out)):
+            usable, others = _cases(_cache(settings), split, settings, names, failed)
+            cases += usable
+            left_out.extend(others)
+        if not training:
+            raise _nothing_to_train_on(datalist, settings, left_out)
+        batch_plan(settings, len(training), 0, accelerator.num_processes)
+
+    on_all(accelerator, find_cases)
     job = PretrainingJob(settings, training, held_out, accelerator.device)
     loop = Loop(job, settings.train, folder, accelerator, watcher)
     watcher.prepared(
@@ -202,7 +210,7 @@ def _train(
             str(accelerator.mixed_precision).replace("no", "fp32"),
             len(training),
             len(held_out),
-            [*left_out, *left_out_too],
+            left_out,
             sum(p.numel() for p in job.model.parameters() if p.requires_grad),
             job.voco.recompute,
             max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0),
