@@ -1,0 +1,232 @@
+"""Export: other programs load the file as they do, and compute what our encoder computes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from monai.networks.nets import DynUNet, SwinUNETR
+from torch import Tensor, nn
+
+from voco_cli.errors import UsageError
+from voco_cli.networks.encoders import build_encoder
+from voco_cli.networks.swin import SwinEncoder
+from voco_cli.networks.unet import UNetEncoder
+from voco_cli.networks.weights import (
+    Format,
+    export_weights,
+    load_into,
+    patch_merging_of,
+    read_weights,
+    write_encoder,
+    write_model,
+)
+from voco_cli.settings.sections import Model
+
+SWIN = Model(feature_size=12)
+UNET = Model(backbone="unet", feature_size=4)
+FILTERS = [4, 8, 16, 32, 64]
+
+
+def run_of(folder: Path, model: Model) -> nn.Module:
+    """A run with an encoder whose every number is drawn, norms too."""
+    torch.manual_seed(3)
+    encoder = build_encoder(model)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            if parameter.ndim == 1:
+                parameter.uniform_(-1, 1)
+    write_encoder(folder / "weights", encoder, {"step": 9, "model": model.model_dump(mode="json")})
+    return encoder.eval()
+
+
+def crop(edge: int = 32) -> Tensor:
+    return torch.rand(1, 1, edge, edge, edge, generator=torch.Generator().manual_seed(0))
+
+
+def unet_levels(network: nn.Module, x: Tensor) -> list[Tensor]:
+    levels = []
+    for block in (network.input_block, *network.downsamples, network.bottleneck):
+        x = block(x)
+        levels.append(x)
+    return levels
+
+
+def swin_embedding(network: nn.Module, x: Tensor) -> Tensor:
+    stages = network.swinViT(x, True)
+    levels = (
+        network.encoder1(x),
+        network.encoder2(stages[0]),
+        network.encoder3(stages[1]),
+        network.encoder4(stages[2]),
+        network.encoder10(stages[4]),
+    )
+    return torch.cat([level.mean((2, 3, 4)) for level in levels], dim=1)
+
+
+def dyn_unet(**more: Any) -> DynUNet:
+    return DynUNet(3, 1, 3, [3] * 5, [1, 2, 2, 2, 2], [2] * 4, filters=FILTERS, **more)
+
+
+@torch.no_grad()
+def test_monai_swinunetr_computes_the_same(tmp_path: Path) -> None:
+    encoder = run_of(tmp_path / "run", SWIN)
+    export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pt", Format.MONAI)
+    network = SwinUNETR(in_channels=1, out_channels=3, feature_size=12, use_v2=True).eval()
+    result = network.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True), strict=False)
+    assert result.unexpected_keys == []
+    assert len(result.missing_keys) == 22
+    torch.testing.assert_close(swin_embedding(network, crop(64)), encoder(crop(64)), atol=1e-6, rtol=0)
+
+
+@torch.no_grad()
+def test_monai_dynunet_computes_the_same(tmp_path: Path) -> None:
+    encoder = run_of(tmp_path / "run", UNET)
+    export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pt", Format.MONAI)
+    network = dyn_unet().eval()
+    assert network.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True), strict=False).unexpected_keys == []
+    means = torch.cat([level.mean((2, 3, 4)) for level in unet_levels(network, crop())], dim=1)
+    torch.testing.assert_close(means, encoder(crop()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("supervised", [0, 2])
+def test_a_whole_dynunet_loads_strictly(tmp_path: Path, supervised: int) -> None:
+    more = {"deep_supervision": True, "deep_supr_num": supervised} if supervised else {}
+    source, target = dyn_unet(**more).eval(), dyn_unet(**more).eval()
+    write_model(tmp_path, source, {"model": UNET.model_dump(mode="json")})
+    export_weights(read_weights(tmp_path), tmp_path / "a.pt", Format.MONAI)
+    target.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True))
+    with torch.no_grad():
+        assert torch.equal(source(crop()), target(crop()))
+
+
+@pytest.mark.parametrize("merging", ["current", "legacy"])
+@pytest.mark.parametrize("file_format", [Format.SAFETENSORS, Format.MONAI, Format.AUTHORS])
+def test_an_export_remembers_its_patch_merging(tmp_path: Path, merging: Any, file_format: Format) -> None:
+    encoder = run_of(tmp_path / "run", Model(feature_size=12, patch_merging=merging))
+    written = export_weights(read_weights(tmp_path / "run"), tmp_path / f"a.{file_format}", file_format)
+    (tmp_path / f"a.{file_format}").rename(tmp_path / ("a.safetensors" if file_format == "safetensors" else "a.pt"))
+    again = read_weights(tmp_path / ("a.safetensors" if file_format == "safetensors" else "a.pt"))
+    assert again.patch_merging == merging
+    assert again.step == 9
+    network = SwinEncoder(1, 12, "current" if merging == "legacy" else "legacy")
+    load_into(network, again)
+    assert patch_merging_of(network) == merging
+    own = encoder.state_dict()
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in own.items())
+    aloud = {(Format.MONAI, "legacy"): "MONAI before 1.5", (Format.AUTHORS, "current"): "MONAI 1.5 and newer"}
+    said = aloud.get((file_format, merging))
+    assert [said in note for note in written.notes if said] == ([True] if said else [])
+
+
+def test_the_authors_layout(tmp_path: Path) -> None:
+    encoder = run_of(tmp_path / "run", SWIN)
+    written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pt", Format.AUTHORS)
+    content = torch.load(tmp_path / "a.pt", weights_only=True)
+    assert written.tensors == len(content) == 145
+    assert {name.partition(".")[0] for name in content} == {
+        "swinViT",
+        "encoder1",
+        "encoder2",
+        "encoder3",
+        "encoder4",
+        "encoder10",
+    }
+    assert all(torch.equal(content[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def plain_conv_unet(plans: Path, classes: int) -> nn.Module:
+    """The network that nnU-Net makes of its plans: classes by name, functions imported."""
+    from importlib import import_module
+
+    def load(name: str) -> Any:
+        module, _, attribute = name.rpartition(".")
+        return getattr(import_module(module), attribute)
+
+    architecture = json.loads(plans.read_text())["architecture"]
+    arguments = dict(architecture["arch_kwargs"])
+    for name in architecture["_kw_requires_import"]:
+        arguments[name] = load(arguments[name]) if arguments[name] is not None else None
+    network: nn.Module = load(architecture["network_class_name"])(
+        input_channels=1, num_classes=classes, deep_supervision=False, **arguments
+    )
+    return network.eval()
+
+
+def load_as_nnunet_does(network: nn.Module, file: Path) -> None:
+    """nnU-Net's rule: every tensor but the output layers must be there, of the same shape."""
+    given = torch.load(file, weights_only=False)["network_weights"]
+    own = network.state_dict()
+    for name, tensor in own.items():
+        if ".seg_layers." not in name:
+            assert name in given, name
+            assert given[name].shape == tensor.shape, name
+    network.load_state_dict({**own, **{n: t for n, t in given.items() if n in own and ".seg_layers." not in n}})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axes", ["xyz", "zyx"])
+def test_nnunet_computes_the_same_encoder_features(tmp_path: Path, axes: Any) -> None:
+    pytest.importorskip("dynamic_network_architectures")
+    encoder = run_of(tmp_path / "run", UNET)
+    written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET, axes)
+    network = plain_conv_unet(written.files[1], classes=3)
+    load_as_nnunet_does(network, tmp_path / "a.pth")
+    x = torch.rand(1, 1, 32, 48, 16, generator=torch.Generator().manual_seed(0))
+    given = x.permute(0, 1, 4, 3, 2) if axes == "zyx" else x
+    ours, theirs = unet_levels(encoder, x), network.encoder(given)
+    for level, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+        found = their.permute(0, 1, 4, 3, 2) if axes == "zyx" else their
+        torch.testing.assert_close(found, our, atol=2e-4, rtol=1e-4, msg=lambda said, at=level: f"level {at}: {said}")
+    again = read_weights(tmp_path / "a.pth")
+    own = encoder.state_dict()
+    assert all(torch.equal(again.tensors[name], tensor) for name, tensor in own.items())
+
+
+@torch.no_grad()
+def test_nnunet_computes_the_same_as_a_whole_dynunet(tmp_path: Path) -> None:
+    pytest.importorskip("dynamic_network_architectures")
+    torch.manual_seed(2)
+    source = dyn_unet().eval()
+    write_model(tmp_path, source, {"model": UNET.model_dump(mode="json")})
+    written = export_weights(read_weights(tmp_path), tmp_path / "a.pth", Format.NNUNET)
+    network = plain_conv_unet(written.files[1], classes=3)
+    load_as_nnunet_does(network, tmp_path / "a.pth")
+    output = network.decoder.seg_layers[-1]
+    output.load_state_dict(source.output_block.conv.conv.state_dict())
+    torch.testing.assert_close(network(crop()), source(crop()), atol=1e-4, rtol=1e-4)
+
+
+def test_a_fresh_decoder_is_the_same_each_time_and_leaves_the_random_state(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", UNET)
+    weights = read_weights(tmp_path / "run")
+    torch.manual_seed(4)
+    written = [export_weights(weights, tmp_path / name, Format.NNUNET) for name in ("a", "b")]
+    drawn = torch.rand(1)
+    torch.manual_seed(4)
+    assert torch.equal(drawn, torch.rand(1))
+    first, second = (torch.load(export.files[0])["network_weights"] for export in written)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    # He's draw for a slope of 0.01: standard deviation sqrt(2 / (1 + 1e-4) / (32 * 2 * 27)) at the deepest stage
+    assert first["decoder.stages.0.convs.0.conv.weight"].std().item() == pytest.approx((2 / 1728) ** 0.5, rel=0.02)
+
+
+def test_formats_that_have_no_place_for_a_network(tmp_path: Path) -> None:
+    run_of(tmp_path / "swin", SWIN)
+    run_of(tmp_path / "unet", UNET)
+    with pytest.raises(UsageError, match="SwinUNETR v2 of feature_size 12; nnU-Net's PlainConvUNet takes"):
+        export_weights(read_weights(tmp_path / "swin"), tmp_path / "a", Format.NNUNET)
+    with pytest.raises(UsageError, match="DynUNet with filters 4-8-16-32-64; the authors' files hold SwinUNETR v2"):
+        export_weights(read_weights(tmp_path / "unet"), tmp_path / "a", Format.AUTHORS)
+    assert not (tmp_path / "a").exists()
+
+
+def test_our_unet_encoder_reads_a_safetensors_export(tmp_path: Path) -> None:
+    encoder = run_of(tmp_path / "run", UNET)
+    export_weights(read_weights(tmp_path / "run"), tmp_path / "one.safetensors", Format.SAFETENSORS)
+    network = UNetEncoder(1, 4)
+    report = load_into(network, read_weights(tmp_path / "one.safetensors"))
+    assert report.kind == "voco-encoder"
+    with torch.no_grad():
+        assert torch.equal(network(crop()), encoder(crop()))
