@@ -16,7 +16,7 @@ from voco_cli.settings import load_settings
 
 AS_RELEASED = ("augment.flip_prob=0.2", "augment.rotate_prob=0.2")
 TPAMI = (
-    "preprocess.resize_vox=72x72x24",
+    "preprocess.resize_vox=54x54x18",
     "crops.grid=3x3",
     "objective.prediction=tpami",
     "objective.teacher=projector",
