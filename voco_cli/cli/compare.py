@@ -114,8 +114,8 @@ def _statements(comparison: Comparison, rule: str) -> list[str]:
     return [
         f"{comparison.cases} cases of {comparison.patients} patients, paired; difference: run - {first}, with its "
         "bootstrap 95 % interval, resampled by patient.",
-        "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over all classes and runs; "
-        f"effect: matched-pairs rank-biserial correlation (+1: every patient above {first}). "
+        "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over all classes and "
+        f"runs; effect: matched-pairs rank-biserial correlation (+1: nobody below {first}, somebody above). "
         f"Rule for empty classes: {rule}.",
     ]
 

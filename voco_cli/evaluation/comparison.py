@@ -90,7 +90,8 @@ class Comparison:
         cases, patients: how many are paired.
         differences: by metric, set, structure; `OVERALL` comes last of each.
         changes: by metric: pairs sorted by the size of the change, largest first.
-        case_means: by metric: each case's mean over classes in each set, ``(runs, cases)``.
+        case_means: by metric: each case's mean, in each set, over the classes that all sets have a value for,
+            ``(runs, cases)``.
     """
 
     runs: tuple[str, ...]
@@ -157,7 +158,8 @@ def compare_tables(
             rows.insert(last + 1, overall)
         differences.extend(rows)
         changes[metric] = tuple(_changes(runs, first, values, metric))
-        case_means[metric] = np.stack([nan_mean(values_NC[:, first.averaged], axis=1) for values_NC in values])
+        lacking_NC = np.isnan(values).any(axis=0)
+        case_means[metric] = nan_mean(np.where(lacking_NC, np.nan, values)[:, :, first.averaged], axis=2)
     return Comparison(tuple(runs), len(first.cases), len(set(first.patients)), tuple(differences), changes, case_means)
 
 

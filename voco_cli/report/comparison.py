@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from voco_cli.evaluation.comparison import OVERALL, Comparison, Difference
 from voco_cli.evaluation.results import LOWER_IS_BETTER
@@ -52,13 +53,17 @@ def _compose(comparison: Comparison, metric: str, tolerance_mm: float) -> Figure
     height = body_in + 1.75
     figure = Figure(figsize=(WIDTH_IN, height))
     title = metric_title(metric, tolerance_mm)
-    first = safe_text(comparison.runs[0], 40)
-    figure.text(0.3 / WIDTH_IN, 1 - 0.28 / height, f"{title}: compared with {first}", size=13, weight="bold", va="top")
+    first = safe_text(comparison.runs[0], 30)
+    who = f"{safe_text(others[0], 30)} " if len(others) == 1 else ""
+    figure.text(
+        0.3 / WIDTH_IN, 1 - 0.28 / height, f"{title}: {who}compared with {first}", size=13, weight="bold", va="top"
+    )
     better = "lower is better" if metric in LOWER_IS_BETTER else "higher is better"
     figure.text(
         0.3 / WIDTH_IN,
         1 - 0.57 / height,
-        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; {better}",
+        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; "
+        f"{better}",
         size=7.5,
         color=FAINT,
         va="top",
@@ -71,6 +76,9 @@ def _compose(comparison: Comparison, metric: str, tolerance_mm: float) -> Figure
     _draw_forest(forest, differences, others, title, metric)
     dots = figure.add_axes(((WIDTH_IN - dots_in - 0.2) / WIDTH_IN, bottom, dots_in / WIDTH_IN, share))
     _draw_dots(dots, comparison, metric, title)
+    _note_gains(figure, comparison, metric)
+    if len(others) > 1:
+        _name_runs(figure, others, height)
     return figure
 
 
@@ -113,7 +121,7 @@ def _draw_forest(axes: Axes, differences: Sequence[Difference], others: Sequence
 
 
 def _draw_dots(axes: Axes, comparison: Comparison, metric: str, title: str) -> None:
-    """Every case's mean over classes in each set, joined by a line: up and down in two colours, the mean as a bar."""
+    """Every case's mean over classes in each set, joined by a line; the mean as a bar. Two sets: better blue, worse orange."""
     values = comparison.case_means[metric]
     columns = np.arange(len(comparison.runs))
     better = -1.0 if metric in LOWER_IS_BETTER else 1.0
@@ -123,8 +131,11 @@ def _draw_dots(axes: Axes, comparison: Comparison, metric: str, title: str) -> N
     for n, aside in zip(shown, shift, strict=True):
         gain = better * (values[-1, n] - values[0, n])
         colour = RUN_COLOURS[0] if gain > 0 else RUN_COLOURS[1] if gain < 0 else FAINT
+        dots = [colour] * 2
+        if len(columns) > 2:  # the colours tell the sets apart then
+            colour, dots = FAINT, [FIRST_COLOUR, *(RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(columns) - 1))]
         axes.plot(columns + aside, values[:, n], color=colour, linewidth=0.6, alpha=0.45, zorder=1)
-        axes.scatter(columns + aside, values[:, n], s=7, color=colour, alpha=0.7, linewidths=0, zorder=2)
+        axes.scatter(columns + aside, values[:, n], s=7, color=dots, alpha=0.7, linewidths=0, zorder=2)
     for column, of_run in zip(columns, values, strict=True):
         there = of_run[~np.isnan(of_run)]
         if there.size:
@@ -137,15 +148,28 @@ def _draw_dots(axes: Axes, comparison: Comparison, metric: str, title: str) -> N
     axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
     axes.set_axisbelow(True)
     axes.set_title("By case: mean over classes", loc="left", size=9, weight="bold")
-    gains = better * (values[-1] - values[0])
-    counts = f"better {np.sum(gains > 0)}, worse {np.sum(gains < 0)}, equal {np.sum(gains == 0)}"
-    axes.text(
-        1.0,
-        -0.42 / (axes.get_position().height * axes.figure.get_figheight()),
-        counts,
-        transform=axes.transAxes,
-        size=6.5,
-        color=FAINT,
-        ha="right",
-        va="top",
+
+
+def _note_gains(figure: Figure, comparison: Comparison, metric: str) -> None:
+    """How many cases got better from the first set to the last, in the corner."""
+    values = comparison.case_means[metric]
+    gains = (-1.0 if metric in LOWER_IS_BETTER else 1.0) * (values[-1] - values[0])
+    better, worse, equal = (int(np.sum(test)) for test in (gains > 0, gains < 0, gains == 0))
+    note = f"better {better} (blue), worse {worse} (orange), equal {equal}"
+    if len(comparison.runs) > 2:
+        note = f"{safe_text(comparison.runs[-1], 20)}: better {better}, worse {worse}, equal {equal}"
+    figure.text(1 - 0.2 / WIDTH_IN, 0.1 / figure.get_figheight(), note, size=6.5, color=FAINT, ha="right", va="bottom")
+
+
+def _name_runs(figure: Figure, others: Sequence[str], height: float) -> None:
+    """A legend of the sets, in the line below the title, from the right."""
+    handles = [Line2D([], [], marker="o", color=RUN_COLOURS[i % len(RUN_COLOURS)], ms=5) for i in range(len(others))]
+    figure.legend(
+        handles,
+        [safe_text(run, 24) for run in others],
+        loc="upper right",
+        bbox_to_anchor=(1 - 0.2 / WIDTH_IN, 1 - 0.15 / height),
+        ncols=min(len(others), 4),
+        frameon=False,
+        fontsize=7.5,
     )
