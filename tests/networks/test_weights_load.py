@@ -203,6 +203,15 @@ def test_weights_of_another_architecture(build: Callable[[], nn.Module], words: 
     assert all(torch.equal(t, before[name]) for name, t in network.state_dict().items()), "something was changed"
 
 
+def test_a_network_that_holds_the_encoder(unet_weights: Weights) -> None:
+    network = nn.ModuleDict({"encoder": UNetEncoder(1, 2), "classify": nn.Linear(62, 2)})
+    report = load_into(network, unet_weights)
+    assert len(report.loaded) == 30
+    assert set(report.missing) == {"classify.weight", "classify.bias"}
+    found = network["encoder"].state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in unet_weights.tensors.items())
+
+
 def test_first_version_weights_in_a_second_version_network() -> None:
     weights = weights_of(swin_unetr(use_v2=False))
     with pytest.raises(UsageError, match="is of SwinUNETR v1 of feature_size 12, the network is SwinUNETR v2"):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from voco_cli.errors import DataError, UsageError
 from voco_cli.networks.weights.architecture import infer_architecture, patch_merging_of, set_patch_merging
-from voco_cli.networks.weights.names import Part, is_first_layer, is_last_layer, part_of
+from voco_cli.networks.weights.names import Part, is_first_layer, is_last_layer, part_of, read_name
 from voco_cli.networks.weights.read import Kind, Weights
 from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
 from voco_cli.networks.weights.write import own_tensors
@@ -32,7 +32,8 @@ def load_into(
     Nothing is changed where an error is raised.
 
     Args:
-        network: MONAI's SwinUNETR or DynUNet, or our encoders; with fresh weights, which tensors that do not load keep.
+        network: MONAI's SwinUNETR or DynUNet, our encoders, or a module that holds one of these; with fresh weights,
+            which tensors that do not load keep.
         weights: from :func:`voco_cli.networks.weights.read.read_weights`.
         min_loaded: share of the encoder's parameters that must load, 0 to 1; none is what the kind of source
             should give.
@@ -44,7 +45,7 @@ def load_into(
         UsageError: the weights are of another architecture, or less than ``min_loaded`` fits.
         DataError: a tensor holds values that are not finite.
     """
-    own = own_tensors(network)
+    own = _under_monai_names(own_tensors(network))
     needed = MIN_LOADED[weights.kind] if min_loaded is None else min_loaded
     pairs = {
         name: _fitted(name, tensor, own[name], input_channels)
@@ -70,6 +71,12 @@ def load_into(
     if merging is not None:
         set_patch_merging(network, merging)
     return report
+
+
+def _under_monai_names(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what stands before them in a network that holds an encoder as ``encoder`` or ``backbone``."""
+    named = {read_name(name).name: tensor for name, tensor in own.items()}
+    return named if len(named) == len(own) else own
 
 
 def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:

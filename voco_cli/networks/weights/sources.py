@@ -29,7 +29,8 @@ def find_file(source: str | Path, branch: str = "student") -> Path:
         return path
     if not path.is_dir():
         raise DataError(f"{path} does not exist.", "give a run folder, a file of weights or hf://owner/repository/file")
-    checkpoints = sorted(path.glob("checkpoints/step-*/model.safetensors"))[-1:]
+    found = path.glob("checkpoints/step-*/model.safetensors")
+    checkpoints = sorted(found, key=lambda file: (len(file.parent.name), file.parent.name))[-1:]
     there = [path / name for name in IN_FOLDER if (path / name).is_file()]
     candidates = [*checkpoints, *there] if branch == "teacher" else [*there, *checkpoints]
     if not candidates:
