@@ -121,7 +121,10 @@ def _draw_forest(axes: Axes, differences: Sequence[Difference], others: Sequence
 
 
 def _draw_dots(axes: Axes, comparison: Comparison, metric: str, title: str) -> None:
-    """Every case's mean over classes in each set, joined by a line; the mean as a bar. Two sets: better blue, worse orange."""
+    """Every case's mean over classes in each set, joined by a line, and the sets' means as bars.
+
+    Between two sets, better is blue and worse is orange.
+    """
     values = comparison.case_means[metric]
     columns = np.arange(len(comparison.runs))
     better = -1.0 if metric in LOWER_IS_BETTER else 1.0
@@ -158,6 +161,8 @@ def _note_gains(figure: Figure, comparison: Comparison, metric: str) -> None:
     note = f"better {better} (blue), worse {worse} (orange), equal {equal}"
     if len(comparison.runs) > 2:
         note = f"{safe_text(comparison.runs[-1], 20)}: better {better}, worse {worse}, equal {equal}"
+    if values.shape[1] > MOST_DOTS:
+        note += f"; {MOST_DOTS} of {values.shape[1]} cases drawn"
     figure.text(1 - 0.2 / WIDTH_IN, 0.1 / figure.get_figheight(), note, size=6.5, color=FAINT, ha="right", va="bottom")
 
 

@@ -1,0 +1,96 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from voco_cli.evaluation.statistics import (
+    bootstrap_means,
+    holm,
+    mean_interval,
+    patient_indices,
+    patient_means,
+    percentile_interval,
+    rank_biserial,
+    resample_patients,
+    wilcoxon_p,
+)
+
+
+def test_patients_are_drawn_as_often_as_there_are_patients() -> None:
+    draws = resample_patients(7, 500, seed=1)
+    assert draws.shape == (500, 7)
+    assert (draws.sum(axis=1) == 7).all()
+    np.testing.assert_array_equal(draws, resample_patients(7, 500, seed=1))
+    assert (draws != resample_patients(7, 500, seed=2)).any()
+
+
+def test_a_drawn_patient_brings_all_scans() -> None:
+    # Patient a has 1 and 3, b has 5 and nothing. Drawn as (a, a), (a, b), (b, b).
+    values = np.array([1.0, 5.0, 3.0, math.nan])
+    patients = patient_indices(["a", "b", "a", "b"])
+    means = bootstrap_means(values, patients, np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]]))
+    np.testing.assert_allclose(means, [2, 3, 5])
+    np.testing.assert_allclose(patient_means(values, patients), [2, 5])
+
+
+def test_a_resample_without_values_is_left_out() -> None:
+    means = bootstrap_means(np.array([1.0, math.nan]), np.array([0, 1]), np.array([[0.0, 2.0], [2.0, 0.0]]))
+    assert math.isnan(means[0])
+    assert percentile_interval(means) == (1.0, 1.0)
+    assert all(math.isnan(end) for end in percentile_interval(np.array([math.nan])))
+
+
+def test_interval_is_about_two_standard_errors() -> None:
+    values = np.random.default_rng(0).normal(10, 2, 400)
+    low, high = mean_interval(values, np.arange(400), resample_patients(400, 2000, 0))
+    error = values.std(ddof=1) / math.sqrt(400)
+    assert low == pytest.approx(values.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(values.mean() + 1.96 * error, abs=0.2 * error)
+
+
+def test_scans_of_one_patient_do_not_narrow_the_interval() -> None:
+    single = np.random.default_rng(0).normal(0, 1, 30)
+    draws = resample_patients(30, 2000, 0)
+    once = mean_interval(single, np.arange(30), draws)
+    tenfold = mean_interval(np.repeat(single, 10), np.repeat(np.arange(30), 10), draws)
+    np.testing.assert_allclose(once, tenfold)
+
+
+def test_one_patient_gives_no_interval() -> None:
+    low, high = mean_interval(np.array([1.0, 2.0, math.nan]), np.array([0, 0, 1]), resample_patients(2, 100, 0))
+    assert math.isnan(low)
+    assert math.isnan(high)
+
+
+def test_wilcoxon_by_hand() -> None:
+    # Five positive differences: of 2^5 sign patterns one is as extreme on each side, so p = 2/32.
+    assert wilcoxon_p(np.array([0.1, 0.2, 0.3, 0.4, 0.5])) == pytest.approx(2 / 32)
+    # Ranks -1, +2, +3: W- = 1; patterns with W- <= 1 are {} and {1}: p = 2 * 2/8.
+    assert wilcoxon_p(np.array([-0.1, 0.2, 0.3])) == pytest.approx(0.5)
+
+
+def test_wilcoxon_of_scipy_and_without_differences() -> None:
+    differences = np.random.default_rng(2).normal(0.2, 1, 60)
+    assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
+    assert wilcoxon_p(np.zeros(5)) == 1
+    assert wilcoxon_p(np.array([0.3 - 0.1 - 0.2, 0.1 + 0.2 - 0.3])) == 1  # rounding is no difference
+    assert math.isnan(wilcoxon_p(np.array([])))
+
+
+def test_rank_biserial_by_hand() -> None:
+    assert rank_biserial(np.array([1.0, 2.0, 5.0])) == 1
+    assert rank_biserial(np.array([-1.0, 2.0, 3.0])) == pytest.approx((5 - 1) / 6)
+    assert rank_biserial(np.array([0.0, -2.0, 0.0])) == -1
+    assert rank_biserial(np.zeros(3)) == 0
+    assert math.isnan(rank_biserial(np.array([])))
+
+
+def test_holm_by_hand() -> None:
+    # Sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1 = 0.04, 0.06, 0.06, 0.04; never falling: 0.04, 0.06, 0.06, 0.06.
+    assert holm([0.03, 0.01, 0.04, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.4, 0.9]) == pytest.approx([0.8, 0.9])
+    assert holm([0.6, 0.9]) == pytest.approx([1.0, 1.0])
+    # What could not be tested is no test.
+    assert holm([0.03, math.nan]) == pytest.approx([0.03, math.nan], nan_ok=True)
+    assert holm([]) == []
