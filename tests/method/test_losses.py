@@ -188,3 +188,13 @@ def test_terms_do_not_depend_on_the_length_of_embeddings(seed: int, scale: float
     for name in ("cvpr", "tpami", "paper", "regularisation"):
         one, other = (all_terms(feats * s, bases * s, labels)[name]() for s in (1.0, scale))
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", PREDICTION_LOSSES)
+def test_logits_that_rounding_took_beyond_one_stay_finite(name: str) -> None:
+    """A bfloat16 cosine of 1.0078 is the next number above 1: the logarithm of 1 - 1.0078 would be NaN."""
+    logits = torch.tensor([[1.0078, 1.0078]], requires_grad=True)
+    loss = PREDICTION_LOSSES[name](torch.tensor([[0.0, 1.0]]), logits)
+    (grad,) = torch.autograd.grad(loss, logits)
+    assert loss.isfinite()
+    assert grad.isfinite().all()
