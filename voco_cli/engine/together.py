@@ -29,7 +29,7 @@ def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     outcome: list[Any] = [_outcome(action) if accelerator.is_main_process else None]
     if accelerator.num_processes > 1:
         broadcast_object_list(outcome)
-    result: T = _result(outcome[0])
+    result: T = _result(outcome[0], accelerator)
     return result
 
 
@@ -44,7 +44,7 @@ def on_all(accelerator: Accelerator, action: Callable[[], T]) -> list[T]:
     outcomes = [_outcome(action)]
     if accelerator.num_processes > 1:
         outcomes = gather_object(outcomes)
-    return [_result(outcome) for outcome in outcomes]
+    return [_result(outcome, accelerator) for outcome in outcomes]
 
 
 def _outcome(action: Callable[[], T]) -> T | VocoError:
@@ -54,9 +54,10 @@ def _outcome(action: Callable[[], T]) -> T | VocoError:
         return error
 
 
-def _result(outcome: Any) -> Any:
+def _result(outcome: Any, accelerator: Accelerator) -> Any:
     if isinstance(outcome, VocoError):
-        outcome.add_note(EVERYWHERE)
+        if accelerator.num_processes > 1:
+            outcome.add_note(EVERYWHERE)
         raise outcome
     return outcome
 
