@@ -60,7 +60,7 @@ def test_spheres_in_each_other() -> None:
     assert 4.3 < average_distance_mm(found) < 5
     assert hausdorff_mm(found) == pytest.approx(5, abs=0.8)
     assert surface_dice(found, 6.5) == 1
-    assert surface_dice(found, 3.5) == 0
+    assert surface_dice(found, 3.0) == 0
 
 
 def test_empty_masks() -> None:
