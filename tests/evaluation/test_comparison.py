@@ -94,7 +94,7 @@ def test_what_differs_is_named() -> None:
     assert pairing_faults(["a", "b"], [first, fewer]) == ["b has no cases case3, case4"]
     assert pairing_faults(["a", "b"], [fewer, first]) == ["a has no cases case3, case4"]
     other_classes = made_table(BEFORE, names=("liver", "aorta"))
-    assert pairing_faults(["a", "b"], [first, other_classes]) == ["b has other classes: aorta, spleen"]
+    assert pairing_faults(["a", "b"], [first, other_classes]) == ["b and a differ in classes: aorta, spleen"]
     other_patients = made_table(BEFORE, ["p0", "p1", "p2", "p3", "x"])
     assert pairing_faults(["a", "b"], [first, other_patients]) == ["b gives another patient than a to case case4"]
     volumes = first.volumes_NC2.copy()

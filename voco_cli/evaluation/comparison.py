@@ -121,7 +121,9 @@ def pairing_faults(runs: Sequence[str], tables: Sequence[ResultTable]) -> list[s
                 faults.append(f"{name} has no {_named('case', lacking)}")
         ours, theirs = set(first.structures), set(table.structures)
         if ours != theirs:
-            faults.append(f"{run} has other classes: {', '.join(sorted({one.name for one in ours ^ theirs}))}")
+            faults.append(
+                f"{run} and {runs[0]} differ in classes: {', '.join(sorted({one.name for one in ours ^ theirs}))}"
+            )
         if set(first.cases) == set(table.cases) and ours == theirs:
             faults.extend(_reference_faults(runs[0], first, run, _aligned(table, first)))
     return faults

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli import __version__
-from voco_cli.cache.whole_files import write_whole
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.folder import Evaluation
 from voco_cli.evaluation.results import ResultTable
@@ -21,6 +20,7 @@ from voco_cli.evaluation.tables import (
     summary_object,
     summary_rows,
 )
+from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-evaluation/1"
 CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"

@@ -1,0 +1,26 @@
+"""Metrics and statistics know arrays and numbers; only the named shells touch files."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import voco_cli.evaluation
+
+SHELLS = {"case_files", "classes", "folder", "result_folder", "__init__"}
+FOLDER = Path(voco_cli.evaluation.__file__).parent
+OUTSIDE = {"pathlib", "os", "json", "yaml", "logging", "rich", "typer", "torch", "monai", "SimpleITK", "tempfile"}
+
+
+@pytest.mark.parametrize("module", sorted({path.stem for path in FOLDER.glob("*.py")} - SHELLS))
+def test_a_pure_module_touches_nothing(module: str) -> None:
+    imported = set()
+    for node in ast.walk(ast.parse((FOLDER / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+    assert {name.split(".")[0] for name in imported} & OUTSIDE == set()
+    ours = {name for name in imported if name.startswith("voco_cli.")}
+    assert all(name.startswith("voco_cli.evaluation.") or name == "voco_cli.errors" for name in ours)
+    assert not {name.rsplit(".")[-1] for name in ours} & SHELLS
