@@ -116,6 +116,7 @@ def test_old_patch_merging_also_of_odd_sizes(size: tuple[int, int, int]) -> None
     torch.testing.assert_close(found, old_slices(merging, x))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_an_encoder_never_mixes_crops() -> None:
     ours, crops = encoder().double().train(), torch.rand(2, 1, 64, 32, 32, dtype=torch.float64)
