@@ -268,6 +268,7 @@ def _torchrun(*arguments: str) -> Answer:
     return Answer(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_save_once(data: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     answer = _torchrun(*tiny(data, run, "train.steps=3", "train.validate_every=3", "train.checkpoint_every=3"))
