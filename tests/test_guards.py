@@ -24,6 +24,7 @@ PLACES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 LAYERS = (
     "errors",
+    "whole_files",
     "settings",
     "scans",
     "dataset",

@@ -16,11 +16,11 @@ from voco_cli.cache.encoding import quantise
 from voco_cli.cache.preprocess import preprocess, preprocess_label
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.cache.volume import StoredVolume
-from voco_cli.cache.whole_files import UNFINISHED
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, GeometryError, ResourceError
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Cache, Preprocess
+from voco_cli.whole_files import UNFINISHED
 
 SETTINGS = Preprocess(spacing_mm=(1.5, 1.5, 1.5), min_size_vox=(32, 32, 32))
 
@@ -181,7 +181,7 @@ def test_two_processes_build_the_same_cache(tmp_path: Path) -> None:
     volumes = VolumeCache(tmp_path / "cache", Preprocess(), Cache())
     assert volumes.verify(workers=1).damaged == []
     assert volumes.stats().volumes == 4
-    assert list(tmp_path.rglob(f"*{UNFINISHED}")) == []
+    assert list(tmp_path.rglob(f"{UNFINISHED}*")) == []
 
 
 def test_verify_names_every_kind_of_damage(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_a_disk_that_fills_up_ends_the_build_and_keeps_what_is_whole(
         volumes.build(entries, workers=1)
     assert volumes.stats().volumes == 1
     assert volumes.verify(workers=1).damaged == []
-    assert list(tmp_path.rglob(f"*{UNFINISHED}")) == []
+    assert list(tmp_path.rglob(f"{UNFINISHED}*")) == []
 
 
 def test_prune_removes_what_nobody_needs(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_export_and_inspect_again(run: Path, tmp_path: Path, file_format: str) -
     assert "next: " in shown.stdout.splitlines()[-1]
     again = CliRunner().invoke(app, ["inspect", str(target), "--json"])
     assert json.loads(again.stdout)["report"]["parts"]["encoder blocks"]["loaded"]["tensors"] == 30
-    assert not list(tmp_path.glob("*.unfinished"))
+    assert not list(tmp_path.glob(".unfinished-*"))
 
 
 def test_export_replaces_only_when_told(authors: Path, tmp_path: Path) -> None:

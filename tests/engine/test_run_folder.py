@@ -68,7 +68,7 @@ def test_data_file_of_a_user_is_not_overwritten(tmp_path: Path) -> None:
 def test_folder_that_was_left_while_it_was_made(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     (tmp_path / ".lock").touch()
-    (tmp_path / "settings.yaml.17-abc.unfinished").touch()
+    (tmp_path / ".unfinished-17-abc-settings.yaml").touch()
     folder.create(_resolved())
     folder.checkpoints.rmdir()
     assert not folder.is_started()  # nothing was trained, so nothing is lost with other settings

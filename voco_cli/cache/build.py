@@ -9,11 +9,11 @@ from voco_cli.cache.encoding import VolumeMetadata, compress, quantise, stored_h
 from voco_cli.cache.key import FORMAT_VERSION, voxel_settings
 from voco_cli.cache.preprocess import preprocess, preprocess_label
 from voco_cli.cache.volume import StoredVolume
-from voco_cli.cache.whole_files import write_whole
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.scans.content import voxel_hash
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Cache, Preprocess
+from voco_cli.whole_files import write_whole
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare evaluations of the same cases: differences with intervals, paired tests, the cases that changed most."""
-    from voco_cli.cache.whole_files import write_whole
     from voco_cli.evaluation.comparison import compare_tables
     from voco_cli.evaluation.result_folder import read_evaluation
     from voco_cli.evaluation.tables import comparison_object
+    from voco_cli.whole_files import write_whole
 
     if len(evaluations) < 2:
         raise UsageError("One evaluation cannot be compared.", "Give two or more folders that voco evaluate wrote.")

@@ -6,7 +6,6 @@ import difflib
 import gc
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,8 @@ from pydantic_core import from_json
 
 from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
 from voco_cli.dataset.patient import modality_of_word, patient_of
-from voco_cli.errors import DataError, ResourceError, UsageError
+from voco_cli.errors import DataError, UsageError
+from voco_cli.whole_files import whole_file
 
 MAX_NAMED = 10
 PATH_KEYS = ("image", "label", "path")
@@ -74,25 +74,9 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
     Raises:
         ResourceError: the disk is full or does not allow it.
     """
-    unfinished: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = str(path.parent.resolve())
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        unfinished = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(_lines(datalist, folder))
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        unfinished.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
-        unfinished.replace(path)
-    except OSError as error:
-        raise ResourceError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
+    folder = str(path.parent.resolve())
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(_lines(datalist, folder))
 
 
 def _load(path: Path) -> dict[str, Any]:

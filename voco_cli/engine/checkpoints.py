@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.errors import DataError
+from voco_cli.whole_files import UNFINISHED
 
 FORMAT = "voco-checkpoint/1"
 PREFIX = "step-"
-UNFINISHED = ".unfinished-"
 UNREADABLE = (
     OSError,
     RuntimeError,

@@ -100,6 +100,7 @@ class Loop:
         on_main(self.accelerator, self._prepare_files)
 
     def _prepare_files(self) -> None:
+        self.folder.remove_unfinished()
         remove_unfinished(self.folder.checkpoints)
         if self.saved_step == self.step:
             self.job.export(self.folder.weights, self.step)  # a kill may have come between checkpoint and weights

@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from voco_cli.cache.whole_files import write_whole
 from voco_cli.engine.event_file import EventFile
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.engine.job import Values
+from voco_cli.whole_files import write_whole
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

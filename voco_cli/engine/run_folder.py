@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli import __version__
-from voco_cli.cache.whole_files import UNFINISHED, write_whole
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.errors import ResourceError, UsageError
 from voco_cli.settings import Resolved, Settings, read_saved
 from voco_cli.settings.show import saved_file
 from voco_cli.settings.sources import leaves
+from voco_cli.whole_files import UNFINISHED, write_whole
 
 FREE_TO_CHANGE = (
     "run.dir",
@@ -64,7 +64,7 @@ class RunFolder:
         """
         ours = {".lock", *(path.name for path in (self.settings_file, self.data_file, self.checkpoints))}
         items = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
-        others = sorted(name for name in items if name not in ours and not name.endswith(UNFINISHED))
+        others = sorted(name for name in items if name not in ours and not name.startswith(UNFINISHED))
         if others or (self.data_file.name in items and self.settings_file.name not in items):
             found = ", ".join((others or [self.data_file.name])[:3])
             raise UsageError(
@@ -90,6 +90,11 @@ class RunFolder:
                 f"{self.path} was started with other settings:\n{lines}",
                 "give the old settings to resume, or another run.dir to start anew",
             )
+
+    def remove_unfinished(self) -> None:
+        """Remove files that killed processes left half-written; only for the one process that holds the lock."""
+        for path in self.path.rglob(f"*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
 
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
         """Keep how the run stands: running, done, interrupted or failed."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from voco_cli.errors import ResourceError
 from voco_cli.report import label_panels as panels
 from voco_cli.report.label_scene import LabelScene, cells, crop_name, crop_title, layer_slices, summary_line, times
 from voco_cli.report.style import FAINT, INK, crop_colour, figure_style, safe_text
+from voco_cli.whole_files import whole_file
 
 WIDTH_IN = 10.0
 MARGIN_IN = 0.3
@@ -257,15 +257,8 @@ def _place_network_crops(page: _Page, scene: LabelScene) -> None:
 
 def _save(figure: Figure, path: Path) -> None:
     """Write the file whole or not at all."""
-    partial = path.with_name(f".{os.getpid()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, dpi=DPI, facecolor="white")
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    except (OSError, ValueError) as error:
-        raise ResourceError(f"{path} could not be written: {error}") from error
-    finally:
-        if partial.is_file():
-            partial.unlink()
+        with whole_file(path) as beside:
+            figure.savefig(beside, dpi=DPI, facecolor="white")
+    except ValueError as error:  # a format that matplotlib does not know
+        raise ResourceError(f"{path} cannot be written: {error}.") from error

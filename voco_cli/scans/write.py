@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from voco_cli.errors import ResourceError, UsageError
 from voco_cli.scans.scan import Scan
+from voco_cli.whole_files import whole_file
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -40,19 +39,11 @@ def write_scan(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
     if suffix is None:
         raise UsageError(f"{path} has no ending that can be written.", f"Use one of {', '.join(SUFFIXES)}.")
     array = array_zyx.astype(np.uint8) if array_zyx.dtype == np.bool_ else array_zyx
-    unfinished: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=suffix, dir=path.parent)
-        os.close(handle)
-        unfinished = Path(name)
-        _write_nifti(array, like, unfinished) if suffix.startswith(".nii") else _write_itk(array, like, unfinished)
-        _finish(unfinished, path)
-    except (OSError, RuntimeError) as error:
+        with whole_file(path) as beside:
+            _write_nifti(array, like, beside) if suffix.startswith(".nii") else _write_itk(array, like, beside)
+    except RuntimeError as error:  # how SimpleITK says that it could not write
         raise ResourceError(f"{path} cannot be written: {error}.") from error
-    finally:
-        if unfinished is not None:
-            unfinished.unlink(missing_ok=True)
 
 
 def _write_nifti(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
@@ -75,12 +66,3 @@ def _write_itk(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
     image.SetOrigin(like.origin_xyz_mm)
     image.SetDirection(like.direction.flatten().tolist())
     sitk.WriteImage(image, str(path), True)
-
-
-def _finish(unfinished: Path, path: Path) -> None:
-    with unfinished.open("rb") as file:
-        os.fsync(file.fileno())
-    umask = os.umask(0)
-    os.umask(umask)
-    unfinished.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner reads
-    unfinished.replace(path)

@@ -14,13 +14,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from voco_cli.cache.whole_files import write_whole
 from voco_cli.errors import UsageError
 from voco_cli.networks.weights.architecture import Architecture
 from voco_cli.networks.weights.names import ENCODER_PARTS, Part, part_of
 from voco_cli.networks.weights.plain_conv_unet import nnunet_architecture, plain_conv_unet
 from voco_cli.networks.weights.read import Weights
 from voco_cli.networks.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT, describe, safetensors_bytes
+from voco_cli.whole_files import write_whole
 
 Axes = Literal["xyz", "zyx"]
 

@@ -10,7 +10,7 @@ from typing import Any
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from voco_cli.cache.whole_files import write_whole
+from voco_cli.whole_files import write_whole
 
 ENCODER_FORMAT = "voco-encoder/1"
 MODEL_FORMAT = "voco-model/1"
