@@ -1,24 +1,21 @@
-"""Put the encoder of a run into MONAI's network of the same kind, and say what loaded.
+"""Put the encoder of a run into the MONAI network it fits, and say what loaded.
 
 Usage: python examples/load_encoder.py runs/pretrain
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from pathlib import Path
 
 from monai.networks.nets import DynUNet, SwinUNETR
 
-from voco_cli.networks.weights import load_encoder
+from voco_cli.networks.weights import load_into, read_weights
 
 
-def main(run: Path, out_channels: int = 14) -> None:
-    weights = run / "weights" / "encoder.safetensors"
-    model = json.loads(weights.with_suffix(".json").read_text())["model"]
-    f = model["feature_size"]
-    if model["backbone"] == "swinunetr":
+def main(run: str, out_channels: int = 14) -> None:
+    weights = read_weights(run)
+    f = weights.architecture.feature_size
+    if weights.architecture.backbone == "swinunetr":
         network = SwinUNETR(in_channels=1, out_channels=out_channels, feature_size=f, use_v2=True)
     else:
         network = DynUNet(
@@ -31,8 +28,9 @@ def main(run: Path, out_channels: int = 14) -> None:
             filters=[f, 2 * f, 4 * f, 8 * f, 16 * f],
             norm_name=("INSTANCE", {"affine": True}),
         )
-    print(load_encoder(network, weights))
+    report = load_into(network, weights)
+    print(f"{len(report.loaded)} tensors loaded, {len(report.missing)} of the network keep their start values")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])

@@ -11,15 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from voco_cli.errors import VocoError
 
@@ -53,6 +44,16 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
     if not err.is_terminal:
         yield _plain_lines(description, total)
         return
+    from rich.progress import (  # late: `voco --help` has no bar
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),

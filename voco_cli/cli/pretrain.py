@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -84,5 +85,6 @@ def _print_result(result: PretrainResult, json: bool) -> None:
         out.print(table)
         style = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}[result.verdict.status]
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
-    written = [result.weights, result.folder / "metrics.jsonl"]
-    done(written, f"voco finetune --task btcv --weights {result.folder}")
+    encoder = loads(result.weights.with_suffix(".json").read_text())
+    weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
+    done([weights, result.folder / "metrics.jsonl"], f"voco weights inspect {result.folder}")

@@ -178,4 +178,4 @@ def _print_report(report: LoadReport | None, weights: Weights) -> None:
     out.print(report.table())
     for note in report.notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
-    done([], f"voco finetune --task btcv --weights {weights.origin}")
+    done([], f"voco weights export {weights.origin} -o encoder.pt --format monai")
