@@ -195,7 +195,9 @@ def test_killed_run_goes_on_as_if_nothing_had_been(tmp_path: Path, place: str) -
     make_loop(tmp_path / "unbroken").run()
     path = tmp_path / "broken"
     _killed(path, *PLACES[place])
+    (path / ".unfinished-77-abc-state.json").touch()
     make_loop(path).run()
+    assert not list(path.rglob(".unfinished-*"))
     assert weights(path) == weights(tmp_path / "unbroken")
     assert numbers(path) == numbers(tmp_path / "unbroken")
     assert [line["step"] for line in numbers(path) if line["split"] == "validation"] == [0, 4, 8, 12]

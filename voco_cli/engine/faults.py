@@ -30,9 +30,9 @@ def full_disk_told(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError, ResourceError) as error:
-        full = isinstance(error, ResourceError) or getattr(error, "errno", None) in FULL
+        full = any(getattr(fault, "errno", None) in FULL for fault in (error, error.__cause__))
         full = full or "os error 28" in str(error).lower()
-        if full or (not isinstance(error, OSError) and shutil.disk_usage(folder).free < ALMOST_FULL_BYTES):
+        if full or (not isinstance(error, OSError | ResourceError) and shutil.disk_usage(folder).free < ALMOST_FULL_BYTES):
             raise ResourceError(
                 f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
             ) from error

@@ -93,8 +93,9 @@ class RunFolder:
 
     def remove_unfinished(self) -> None:
         """Remove files that killed processes left half-written; only for the one process that holds the lock."""
-        for path in self.path.rglob(f"*{UNFINISHED}"):
-            path.unlink(missing_ok=True)
+        for path in self.path.rglob(f"{UNFINISHED}*"):
+            if path.is_file():
+                path.unlink()
 
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
         """Keep how the run stands: running, done, interrupted or failed."""
