@@ -1,7 +1,8 @@
 """Surface metrics: MONAI's three calls and DeepMind's code against ours, on organ-like classes.
 
-``python -m benchmarks.surface [--size X Y Z] [--classes N] [--rounds N]``; the full size takes MONAI some 20 s a round,
-``--size 192 192 64`` ends in less than a minute (the targets are for the full size). DeepMind's code is measured where ``surface-distance`` is installed.
+``python -m benchmarks.surface [--size X Y Z] [--classes N] [--rounds N]``; the full size takes MONAI some 30 s a round,
+``--size 192 192 64`` ends in less than a minute (the targets are for the full size). DeepMind's code is measured where
+``surface-distance`` is installed.
 """
 
 from __future__ import annotations
