@@ -32,7 +32,9 @@ def full_disk_told(folder: Path, what: str) -> Iterator[None]:
     except (OSError, RuntimeError, SafetensorError, ResourceError) as error:
         full = any(getattr(fault, "errno", None) in FULL for fault in (error, error.__cause__))
         full = full or "os error 28" in str(error).lower()
-        if full or (not isinstance(error, OSError | ResourceError) and shutil.disk_usage(folder).free < ALMOST_FULL_BYTES):
+        if isinstance(error, RuntimeError | SafetensorError):  # torch does not say why
+            full = full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES
+        if full:
             raise ResourceError(
                 f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
             ) from error
