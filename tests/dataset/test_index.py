@@ -176,14 +176,14 @@ def test_lists_are_merged_and_their_held_out_patients_stay_held_out(tmp_path: Pa
 
 def test_a_folder_s_dataset_file_tells_modality_and_names(tmp_path: Path) -> None:
     root = tmp_path / "Task"
-    write_nifti(root / "imagesTr" / "p_0000.nii.gz")
-    write_nifti(root / "labelsTr" / "p.nii.gz", LABEL)
+    write_nifti(root / "imagesTr" / "p1_0000.nii.gz")
+    write_nifti(root / "labelsTr" / "p1.nii.gz", LABEL)
     (root / "dataset.json").write_text(
         json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": 1})
     )
     datalist = index(root)
     assert datalist.training[0].modality == "CT"
-    assert datalist.training[0].patient == "p"
+    assert datalist.training[0].patient == "p1"
     assert datalist.labels == {"0": "background", "1": "liver"}
 
 

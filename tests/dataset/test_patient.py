@@ -4,14 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.dataset.patient import case_of, modality_of, patient_of, stem_of
+from voco_cli.dataset.patient import case_of, modality_of, patients_of, stem_of
 
 
 @pytest.mark.parametrize(
     ("path", "patient"),
     [
         ("imagesTr/liver_12.nii.gz", "liver_12"),
+        ("imagesTr/amos_0004.nii.gz", "amos_0004"),
         ("imagesTr/case_0007_0000.nii.gz", "case_0007"),
+        ("imagesTr/volume-12.nii", "volume-12"),
+        ("LUNG1-001/image.nii.gz", "LUNG1-001"),
         ("sub-03/anat/sub-03_ses-1_T1w.nii.gz", "sub-03"),
         ("patient_9/ct.nii.gz", "patient_9"),
         ("patient_9/CT_2.nrrd", "patient_9"),
@@ -19,7 +22,28 @@ from voco_cli.dataset.patient import case_of, modality_of, patient_of, stem_of
     ],
 )
 def test_patient(path: str, patient: str) -> None:
-    assert patient_of(Path("/data") / path) == patient
+    whole = Path("/data") / path
+    assert patients_of([whole]) == {whole: patient}
+
+
+def together(*names: str) -> list[str]:
+    return list(patients_of(Path("/data") / name for name in names).values())
+
+
+def test_numbered_cases_are_not_channels_of_one_case() -> None:
+    assert together(*(f"amos_{number:04d}.nii.gz" for number in range(3))) == ["amos_0000", "amos_0001", "amos_0002"]
+    assert together("case_0003_0000.nii.gz", "case_0003_0001.nii.gz", "case_0004_0000.nii.gz") == [
+        "case_0003",
+        "case_0003",
+        "case_0004",
+    ]
+    assert together("phantom_000_0011.nii.gz", "phantom_000_0012.nii.gz") == ["phantom_000_0011", "phantom_000_0012"]
+
+
+def test_many_numbered_volumes_in_one_folder_are_cases_and_few_are_visits() -> None:
+    names = [f"batch 1/volume-{number}.nii" for number in range(11)]
+    assert together(*names) == [f"volume-{number}" for number in range(11)]
+    assert together("pat_7/ct_1.nii.gz", "pat_7/ct_2.nii.gz", "pat_8/ct_1.nii.gz") == ["pat_7", "pat_7", "pat_8"]
 
 
 def test_stem_and_case() -> None:

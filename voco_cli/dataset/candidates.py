@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voco_cli.dataset.datalist import Skipped
 from voco_cli.dataset.inspection import Inspected, fault_of
-from voco_cli.dataset.patient import modality_of, patient_of
+from voco_cli.dataset.patient import modality_of, patients_of
 from voco_cli.errors import VocoError
 from voco_cli.scans.dicom_series import Series, group_slices, series_header
 from voco_cli.scans.header import Header
@@ -53,10 +53,12 @@ def find_candidates(
     """
     candidates: dict[Path, Candidate] = {}
     skipped, slices = [], []
+    inspected = list(inspected)
+    patients = patients_of(seen.path for seen in inspected if seen.header is not None)
     for seen in inspected:
         if seen.header is not None:
-            patient, modality = patient_of(seen.path), modality_of(seen.path, roots[seen.path])
-            candidates[seen.path] = Candidate(seen.header, patient, modality)
+            modality = modality_of(seen.path, roots[seen.path])
+            candidates[seen.path] = Candidate(seen.header, patients[seen.path], modality)
         elif seen.one is not None and seen.one.is_image:
             slices.append(seen.one)
         elif seen.one is not None:
@@ -81,7 +83,7 @@ def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candida
         return Skipped(path=path, reason=fault_of(error, series.name))
     return Candidate(
         header=header,
-        patient=first.patient or patient_of(path),
+        patient=first.patient or patients_of([path])[path],
         modality=DICOM_MODALITIES.get(first.modality, first.modality),
         files=files,
         study_uid=first.study_uid or None,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
-from voco_cli.dataset.patient import modality_of_word, patient_of
+from voco_cli.dataset.patient import modality_of_word, patients_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.whole_files import whole_file
 
@@ -111,8 +111,11 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     }
     modality = raw.get("modality", "unknown")
     one = only_modality(modality)
-    for item in (item for items in listed.values() for item in items):
+    items = [item for items in listed.values() for item in items]
+    patients = patients_of(Path(item["image"]) for item in items)
+    for item in items:
         item.setdefault("modality", one)
+        item.setdefault("patient", patients[Path(item["image"])])
     labels = raw.get("labels")
     return {
         **{str(split): items for split, items in listed.items()},
@@ -129,8 +132,7 @@ def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: {split}[{index}] has no image that is one path.", 'An item is {"image": path, ...}.')
     if not isinstance(known.get("label"), str | None):
         raise UsageError(f"{path}: {split}[{index}] has a label that is not a path: {known['label']!r}.")
-    ours = {key: value for key, value in known.items() if key in Entry.model_fields}
-    return {"patient": patient_of(Path(known["image"])), **ours}
+    return {key: value for key, value in known.items() if key in Entry.model_fields}
 
 
 def only_modality(modality: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -11,9 +12,11 @@ BIDS_SUBJECT = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 # Names that say what a file is and not whose; the folder then tells the patient.
 IMPERSONAL = re.compile(
     r"(ct|cta|cbct|mr|mri|pt|pet|t1|t1w|t2|t2w|flair|image|img|imaging|scan|volume|vol|data|series|input|original)"
-    r"[-_]?\d{0,2}",
+    r"(?P<number>[-_]?\d+)?",
     re.IGNORECASE,
 )
+MOST_SCANS_OF_A_PATIENT = 10
+"""More numbered files than this in one folder (``volume-0`` to ``volume-27``) are cases, not visits of one patient."""
 MODALITY_WORDS = {
     "CT": {"ct", "cta", "cect", "ncct", "cbct", "ldct"},
     "MR": {"mr", "mri", "t1", "t1w", "t2", "t2w", "t1ce", "flair", "dwi", "adc", "pd"},
@@ -35,18 +38,42 @@ def case_of(path: Path) -> str:
     return CHANNEL.sub("", stem_of(path))
 
 
-def patient_of(path: Path) -> str:
-    """Identity of the patient: a BIDS subject, else the case, else the folder of a file such as ``ct.nii.gz``.
+def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """Patient of each file: a BIDS subject, else the case, else the folder of a file such as ``ct.nii.gz``.
+
+    A name alone does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a
+    case) from ``pat7/ct-2`` (a visit), so the files of a folder are looked at together. Where it stays open, scans are
+    put together rather than apart: that cannot leak a patient from one split into another.
 
     Two scans of one patient under unlike names are two patients here; `--patient-pattern` tells them.
     """
-    subject = BIDS_SUBJECT.search(path.as_posix())
-    if subject:
-        return f"sub-{subject[1]}"
-    case = case_of(path)
-    if IMPERSONAL.fullmatch(case) and path.parent.name:
-        return path.parent.name
-    return case
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    return {path: patient for folder, files in folders.items() for path, patient in _patients_in(folder, files)}
+
+
+def _patients_in(folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    stems = {path: stem_of(path) for path in files}
+    present = set(stems.values())
+    impersonal = {path: IMPERSONAL.fullmatch(_without_channel(stem, present)) for path, stem in stems.items()}
+    numbered = sum(1 for match in impersonal.values() if match and match["number"])
+    of_one_patient = numbered <= MOST_SCANS_OF_A_PATIENT and any(letter.isdigit() for letter in folder.name)
+    for path, stem in stems.items():
+        subject, match = BIDS_SUBJECT.search(path.as_posix()), impersonal[path]
+        if subject:
+            yield path, f"sub-{subject[1]}"
+        elif match and folder.name and (match["number"] is None or of_one_patient):
+            yield path, folder.name
+        else:
+            yield path, _without_channel(stem, present)
+
+
+def _without_channel(stem: str, present: Set[str]) -> str:
+    """The stem without a channel number: one below 10, of a case that has a number itself and a channel 0."""
+    case = CHANNEL.sub("", stem)
+    is_channel = stem[len(case) : -1] == "_000" and f"{case}_0000" in present
+    return case if is_channel and any(letter.isdigit() for letter in case) else stem
 
 
 def modality_of_word(word: str) -> str:
