@@ -52,3 +52,12 @@ def test_listed_splits_win_over_earlier_ones() -> None:
 def test_held_out_is_held_out() -> None:
     assert stricter("training", "validation") == "validation"
     assert stricter("test", "validation") == "test"
+
+
+def test_somebody_is_trained_on() -> None:
+    rule = SplitRule(validation=0.9)
+    held_out = [f"p{i}" for i in range(100) if position(0, f"p{i}") < 0.9][:3]
+    splits = assign_splits(held_out, rule)
+    assert sorted(splits.values()) == ["training", "validation", "validation"]
+    assert splits[max(held_out, key=lambda who: position(0, who))] == "training"
+    assert assign_splits(held_out[:1], rule) == {held_out[0]: "training"}

@@ -28,7 +28,8 @@ def assign_splits(
     A patient is tested where `position` is below the test share, validated where it is below both shares together, and
     trained on otherwise; nobody's place depends on who else is there. Where a validation share is asked for and nobody
     falls below it, the patient with the least position who would be trained on validates; only that one may move as the
-    folder grows, and not where ``earlier`` is given.
+    folder grows, and not where ``earlier`` is given. Where nobody would be trained on, the one with the greatest
+    position is.
 
     Args:
         listed: splits that input lists prescribe; they win.
@@ -37,6 +38,10 @@ def assign_splits(
     known = {**(earlier or {}), **(listed or {})}
     everyone = sorted(set(patients))
     splits = {patient: known.get(patient) or _drawn(position(rule.seed, patient), rule) for patient in everyone}
+    if "training" not in splits.values():
+        drawn = [who for who in everyone if who not in (listed or {})]
+        if drawn:
+            splits[max(drawn, key=lambda who: position(rule.seed, who))] = "training"
     if rule.validation > 0 and "validation" not in splits.values():
         free = [who for who in everyone if splits[who] == "training" and who not in (listed or {})]
         if len(free) > 1:
