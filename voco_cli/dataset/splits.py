@@ -39,7 +39,7 @@ def assign_splits(
     everyone = sorted(set(patients))
     splits = {patient: known.get(patient) or _drawn(position(rule.seed, patient), rule) for patient in everyone}
     if "training" not in splits.values():
-        drawn = [who for who in everyone if who not in (listed or {})]
+        drawn = [who for who in everyone if who not in known]
         if drawn:
             splits[max(drawn, key=lambda who: position(rule.seed, who))] = "training"
     if rule.validation > 0 and "validation" not in splits.values():
