@@ -12,7 +12,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import pytest
 import torch
 from torch import distributed as dist
 from torch import nn
@@ -58,7 +57,6 @@ def _projected(rows: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, 
     return out.detach(), rows.grad, [p.grad for p in projector.parameters() if p.grad is not None]
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed.nn.functional.all_reduce is deprecated:FutureWarning")
 def test_batch_norm_over_two_processes_is_that_of_all_rows(tmp_path: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(ROWS, WIDTH, generator=generator, dtype=torch.float64) * 3 + 1

@@ -49,7 +49,6 @@ def _be_one_of_two(process: int, port: int, data: Path, run: Path, seen: Path) -
     assert result.to_be_told == (process == 0)
 
 
-@pytest.mark.filterwarnings("ignore:torch.distributed.nn.functional.all_reduce is deprecated:FutureWarning")
 def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> None:
     data, pair, port = write_data(tmp_path / "data"), tmp_path / "pair", _free_port()
     tiny_run(data, tmp_path / "alone", "train.batch_size=2", *STEPS)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from torch.autograd.function import FunctionCtx
 
 from voco_cli.method.losses import at_least_float32
 
@@ -41,12 +42,26 @@ def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
+class _AllReduce(torch.autograd.Function):
+    """Sum over processes; every process's loss depends on the sum, so the backward pass sums the gradients."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:
+        summed = x.clone()
+        dist.all_reduce(summed)
+        return summed
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone()
+        dist.all_reduce(summed)
+        return summed
+
+
 def _sum_over_processes(x: Tensor) -> Tensor:
     if not _is_distributed():
         return x
-    from torch.distributed.nn.functional import all_reduce  # differentiable; its backward sums the gradients
-
-    summed: Tensor = all_reduce(x)
+    summed: Tensor = _AllReduce.apply(x)  # type: ignore[no-untyped-call]
     return summed
 
 

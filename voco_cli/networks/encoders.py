@@ -64,7 +64,8 @@ def plan_grouping(model: Model, num_crops: int, size_vox: Sequence[int], device:
     recompute = model.checkpointing == "on"
     if model.checkpointing == "auto":
         recompute = crop_bytes * num_crops > room_bytes
-    at_once_bytes = min(room_bytes, CPU_GROUP_BYTES) if device.type == "cpu" else room_bytes
+    # On a CPU the free memory decides nothing that changes a rounding: a run may be resumed with less of it.
+    at_once_bytes = CPU_GROUP_BYTES if device.type == "cpu" else room_bytes
     fitting = max(1, int(at_once_bytes // crop_bytes))
     return Grouping(min(num_crops, fitting) if recompute or device.type == "cpu" else num_crops, recompute)
 
