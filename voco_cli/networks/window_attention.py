@@ -1,0 +1,177 @@
+"""Attention inside windows as MONAI computes it, for CPUs: no padding, no roll, no mask, no matrix out of the cache.
+
+MONAI pads the tokens with zeros up to whole windows, and the pads are keys like any other: with weights W and biases b,
+their key is b_k and their value b_v. Four identities keep the results and leave the pads out:
+
+1. b_k adds the same q.b_k to all scores of a query, which the softmax cancels: without it a padded key is zero, and its
+   score is its position bias alone.
+2. The probabilities of a query sum to 1, so b_v adds b_v to its output: without it a padded value is zero, and the
+   projection's bias becomes W_p b_v + b_p.
+3. So all pads together are one *sink*: a key and a value of zeros with the score logsumexp over their position biases.
+4. Roll and mask only choose who sees whom: windows are cut where they would (see window_geometry).
+
+Letters: B crops; X, Y, Z tokens along the axes; C channels; H heads; W windows of a group; d channels of a head;
+n tokens of a window; m = n, or n + 1 with the sink. In a window the channels come before the tokens ("dn"): products
+whose short side is d are up to four times as fast when d is the number of rows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from monai.networks.nets.swin_unetr import WindowAttention
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
+
+SCORES_AT_ONCE = 1 << 18
+"""Scores computed together: two windows of 7^3 tokens. One such matrix takes 1 MB, which stays in the cache."""
+
+
+def window_attention(tokens_BXYZC: Tensor, attention: WindowAttention, shift: tuple[int, int, int]) -> Tensor:
+    """What MONAI's block does between its first norm and its first residual sum.
+
+    Args:
+        tokens_BXYZC: normalised tokens.
+        attention: MONAI's module with biases and without dropout; its parameters are used, its forward is not.
+        shift: of the windows, tokens; zeros in every other block.
+    Returns:
+        mixed_BXYZC.
+    Source: Swin Transformer, arXiv 2103.14030, eq. 4, with the padding of MONAI.
+    """
+    sizes = tuple(tokens_BXYZC.shape[1:4])
+    window, shift_of_axes = clamp_window(sizes, attention.window_size, shift)
+    groups = window_groups(sizes, tuple(window), tuple(shift_of_axes))
+    biases = [
+        position_bias(
+            attention.relative_position_bias_table,
+            *position_indices(attention.relative_position_index, window, group),
+        )
+        for group in groups
+    ]
+    q_bias, k_bias, v_bias = attention.qkv.bias.chunk(3)
+    qkv_bias = torch.cat([q_bias, torch.zeros_like(k_bias), torch.zeros_like(v_bias)])
+    qkv = F.linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)
+    mixed: Tensor = _Attention.apply(qkv, attention.num_heads, groups, *biases)  # type: ignore[no-untyped-call]
+    return F.linear(mixed, attention.proj.weight, attention.proj.weight @ v_bias + attention.proj.bias)
+
+
+def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:
+    """Score that each pair of positions starts from, bias_Hnm; the last of m is the sink where there are pads."""
+    bias_nmH = table_TH[real_nn]
+    if pads_np.shape[1]:
+        bias_nmH = torch.cat([bias_nmH, table_TH[pads_np].logsumexp(1, keepdim=True)], dim=1)
+    return bias_nmH.permute(2, 0, 1).contiguous()
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(q k + bias) v in all windows; backward computes the probabilities again, a few windows at a time.
+
+    Kept for it are the inputs and the output, not the probabilities, which are n / d times as large.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, heads: int, groups: tuple[Group, ...], *biases: Tensor) -> Tensor:
+        out = qkv.new_empty((*qkv.shape[:-1], qkv.shape[-1] // 3))
+        for group, bias_Hnm in zip(groups, biases, strict=True):
+            q, k, v = _queries_keys_values(qkv, group, bias_Hnm)
+            mixed_HWdn = torch.empty_like(q)
+            for part, scratch in _parts(q, k, copies=1):
+                p = _probabilities(q[part], k[part], bias_Hnm[part[0], None], scratch[0])
+                _multiply(v[part], p.mT, mixed_HWdn[part])
+            _write(mixed_HWdn, _by_window(out, group, 1, heads))
+        ctx.save_for_backward(qkv, out, *biases)
+        ctx.groups = groups
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, out, *biases = ctx.saved_tensors
+        grad_qkv, grad_biases = torch.empty_like(qkv), [torch.zeros_like(bias) for bias in biases]
+        # The softmax's derivative needs sum_j P_ij dP_ij, which is out_i . grad_i.
+        inner = (out * grad).unflatten(-1, (len(biases[0]), -1)).sum(-1)
+        for group, bias_Hnm, grad_bias in zip(ctx.groups, biases, grad_biases, strict=True):
+            grads = _gradients(qkv, grad, inner, group, bias_Hnm, grad_bias)
+            _write(grads, _by_window(grad_qkv, group, 3, len(bias_Hnm)))
+        return grad_qkv, None, None, *grad_biases
+
+
+def _gradients(
+    qkv: Tensor, grad: Tensor, inner: Tensor, group: Group, bias_Hnm: Tensor, grad_bias_Hnm: Tensor
+) -> Tensor:
+    """Gradients of one group's q, k and v as (3, H, W, d, n); that of the bias is added to what it has."""
+    heads, n, _ = bias_Hnm.shape
+    q, k, v = _queries_keys_values(qkv, group, bias_Hnm)
+    (g,) = _copy(_by_window(grad, group, 1, heads))
+    (inner_HW1n,) = _copy(_by_window(inner, group, 1, heads))
+    grad_q = torch.empty_like(q)
+    grad_k, grad_v = torch.empty_like(k), torch.empty_like(k)
+    for part, scratch in _parts(q, k, copies=2):
+        p = _probabilities(q[part], k[part], bias_Hnm[part[0], None], scratch[0])
+        _multiply(g[part], p, grad_v[part])
+        grad_scores = _multiply(g[part].mT, v[part], scratch[1]).sub_(inner_HW1n[part].mT).mul_(p)
+        _multiply(k[part], grad_scores.mT, grad_q[part])
+        _multiply(q[part], grad_scores, grad_k[part])
+        grad_bias_Hnm[part[0]] += grad_scores.sum(1)
+    grad_q *= _scale(q)
+    return torch.stack([grad_q, grad_k[..., :n], grad_v[..., :n]])
+
+
+def _probabilities(q: Tensor, k: Tensor, bias: Tensor, scratch: Tensor) -> Tensor:
+    return torch.softmax(_multiply(q.mT, k, scratch).add_(bias), -1, out=scratch)
+
+
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
+    """Products of the last two axes, written to ``out``; the first two, heads and windows, can be seen as one."""
+    torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out=out.view(-1, *out.shape[2:]))
+    return out
+
+
+def _parts(q_HWdn: Tensor, k_HWdm: Tensor, copies: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
+    """Heads and windows whose scores fit the cache, all windows of some heads or some windows of one head.
+
+    Yields with each part scratch memory for its scores, (copies, H, W, n, m), the same for all: still in the cache.
+    """
+    heads, windows, n, m = *q_HWdn.shape[:2], q_HWdn.shape[3], k_HWdm.shape[3]
+    windows_at_once = min(windows, max(1, SCORES_AT_ONCE // (n * m)))
+    heads_at_once = min(heads, max(1, SCORES_AT_ONCE // (n * m * windows)))
+    memory = q_HWdn.new_empty(copies * heads_at_once * windows_at_once * n * m)
+    for head in range(0, heads, heads_at_once):
+        for first in range(0, windows, windows_at_once):
+            of_part = min(heads_at_once, heads - head), min(windows_at_once, windows - first)
+            part = slice(head, head + of_part[0]), slice(first, first + of_part[1])
+            shape = (copies, *of_part, n, m)
+            yield part, memory[: math.prod(shape)].view(shape)
+
+
+def _queries_keys_values(qkv: Tensor, group: Group, bias_Hnm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """q_HWdn, scaled, and k_HWdm and v_HWdm, whose last column is zero where there is a sink."""
+    heads, n, m = bias_Hnm.shape
+    q, k, v = _copy(_by_window(qkv, group, 3, heads))
+    q *= _scale(q)
+    return (q, k, v) if m == n else (q, F.pad(k, (0, 1)), F.pad(v, (0, 1)))
+
+
+def _scale(q_HWdn: Tensor) -> float:
+    return float(q_HWdn.shape[2] ** -0.5)
+
+
+def _by_window(tokens_BXYZF: Tensor, group: Group, parts: int, heads: int) -> Tensor:
+    """View of a group as (parts of F, H, B, windows along three axes, d, tokens of a window along three axes)."""
+    view: Tensor = cut_windows(tokens_BXYZF, group).unflatten(-1, (parts, heads, -1))
+    return view.permute(7, 8, 0, 1, 3, 5, 9, 2, 4, 6)
+
+
+def _copy(by_window: Tensor) -> Tensor:
+    """The windows of a view one after the other: (parts of F, H, W, d, n)."""
+    return by_window.clone(memory_format=torch.contiguous_format).flatten(7).flatten(2, 5)
+
+
+def _write(values: Tensor, by_window: Tensor) -> None:
+    by_window.copy_(values.view(by_window.shape))
