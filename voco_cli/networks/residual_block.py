@@ -5,12 +5,13 @@ Tokens with their channels last are what torch calls channels_last_3d, in which 
 instance norm is slow in that layout; here it walks over blocks of rows that stay in the cache and takes the residual
 sum and the leaky ReLU along.
 
-Letters: B crops; X, Y, Z voxels along the axes; C channels; R voxels of a crop, or of a block of one.
+Letters: B crops; X, Y, Z voxels along the axes; C channels; R rows of voxels along the last axis, in a crop or a
+block of it; L = Z * C values of such a row: per-channel factors, repeated, make vector operations long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import product
 from typing import Any
 
@@ -88,17 +89,19 @@ class _NormAddLeaky(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, residual: Tensor | None, slope: float) -> Tensor:
-        y, mean_BC, scale_BC = torch.empty_like(x), x.new_empty(len(x), x.shape[-1]), x.new_empty(len(x), x.shape[-1])
-        for crop, mean, scale in zip(_blocks(x, y, residual), mean_BC, scale_BC, strict=True):
-            rows = x[0, ..., 0].numel()
-            mean.copy_(sum(x_RC.sum(0) for x_RC, *_ in crop) / rows)
-            variance = sum((x_RC - mean).square_().sum(0) for x_RC, *_ in crop) / rows
-            scale.copy_((variance + NORM_EPS).rsqrt())
-            for x_RC, y_RC, *added in crop:
-                torch.sub(x_RC, mean, out=y_RC).mul_(scale)
-                for residual_RC in added:
-                    y_RC += residual_RC
-                F.leaky_relu_(y_RC, slope)
+        y, (crops, z, channels), voxels = torch.empty_like(x), (len(x), *x.shape[3:]), x[0, ..., 0].numel()
+        mean_BC, scale_BC = x.new_empty(2, crops, channels)
+        for b, blocks in enumerate(_blocks(x, y, residual)):
+            mean_BC[b] = _per_channel((x_RL.sum(0) for x_RL, *_ in blocks), z) / voxels
+            mean_L = mean_BC[b].repeat(z)
+            variance = _per_channel(((x_RL - mean_L).square_().sum(0) for x_RL, *_ in blocks), z) / voxels
+            scale_BC[b] = (variance + NORM_EPS).rsqrt()
+            scale_L = scale_BC[b].repeat(z)
+            for x_RL, y_RL, *added in blocks:
+                torch.sub(x_RL, mean_L, out=y_RL).mul_(scale_L)
+                for residual_RL in added:
+                    y_RL += residual_RL
+                F.leaky_relu_(y_RL, slope)
         ctx.save_for_backward(x, y, mean_BC, scale_BC)
         ctx.slope, ctx.has_residual = slope, residual is not None
         return y
@@ -106,25 +109,33 @@ class _NormAddLeaky(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """With h = scale (x - mean) and g the gradient of h: grad_x = scale (g - mean of g - h * mean of g h)."""
         x, y, mean_BC, scale_BC = ctx.saved_tensors
+        z, voxels = x.shape[3], x[0, ..., 0].numel()
         grad_x = torch.empty_like(x)
         grad_sum = torch.empty_like(x) if ctx.has_residual else grad_x
-        rows = x[0, ..., 0].numel()
-        for crop, mean, scale in zip(_blocks(x, y, grad, grad_sum, grad_x), mean_BC, scale_BC, strict=True):
-            total, along = torch.zeros_like(mean), torch.zeros_like(mean)
-            for x_RC, y_RC, g_RC, sum_RC, _ in crop:
-                sum_RC.copy_(torch.ops.aten.leaky_relu_backward(g_RC, y_RC, ctx.slope, True))
-                total += sum_RC.sum(0)
-                along += (x_RC - mean).mul_(scale).mul_(sum_RC).sum(0)
-            for x_RC, _, _, sum_RC, grad_RC in crop:
-                shared = (x_RC - mean).mul_(scale * along / rows).add_(total / rows)
-                torch.sub(sum_RC, shared, out=grad_RC).mul_(scale)
+        for b, blocks in enumerate(_blocks(x, y, grad, grad_sum, grad_x)):
+            mean_L, scale = mean_BC[b].repeat(z), scale_BC[b]
+            for _, y_RL, grad_RL, g_RL, _ in blocks:
+                torch.ops.aten.leaky_relu_backward.grad_input(grad_RL, y_RL, ctx.slope, True, grad_input=g_RL)
+            mean_g = _per_channel((g_RL.sum(0) for *_, g_RL, _ in blocks), z) / voxels
+            along = _per_channel(((x_RL - mean_L).mul_(g_RL).sum(0) for x_RL, _, _, g_RL, _ in blocks), z) / voxels
+            shift_L, slope_L = (-mean_g * scale).repeat(z), (-along * scale**3).repeat(z)
+            scale_L = scale.repeat(z)
+            for x_RL, _, _, g_RL, grad_x_RL in blocks:
+                of_shape = torch.addcmul(shift_L, x_RL - mean_L, slope_L)
+                torch.addcmul(of_shape, g_RL, scale_L, out=grad_x_RL)
         return grad_x, grad_sum if ctx.has_residual else None, None
 
 
 def _blocks(*tensors_BXYZC: Tensor | None) -> Iterator[list[tuple[Tensor, ...]]]:
     """For each crop, the tensors that are there cut to the same blocks of rows."""
-    flat = [tensor.flatten(1, 3) for tensor in tensors_BXYZC if tensor is not None]
+    flat = [tensor.flatten(3).flatten(1, 2) for tensor in tensors_BXYZC if tensor is not None]
     rows_at_once = max(1, NORM_AT_ONCE // flat[0].shape[-1])
-    for b in range(len(flat[0])):
-        yield list(zip(*(tensor[b].split(rows_at_once) for tensor in flat), strict=True))
+    for crops in zip(*flat, strict=True):
+        yield list(zip(*(crop.split(rows_at_once) for crop in crops), strict=True))
+
+
+def _per_channel(sums_L: Iterable[Tensor], z: int) -> Tensor:
+    """Sum of what the blocks give, for each channel."""
+    return torch.stack(list(sums_L)).sum(0).view(z, -1).sum(0)

@@ -29,8 +29,10 @@ from torch.nn import functional as F
 
 from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
 
-SCORES_AT_ONCE = 1 << 18
-"""Scores computed together: two windows of 7^3 tokens. One such matrix takes 1 MB, which stays in the cache."""
+SCORES_AT_ONCE = 1 << 19
+"""Scores computed together: four windows of 7^3 tokens. One such matrix takes 2 MB, which stays in the cache."""
+LOG2_E = 1 / math.log(2)
+CONTIGUOUS = torch.contiguous_format
 
 
 def window_attention(tokens_BXYZC: Tensor, attention: WindowAttention, shift: tuple[int, int, int]) -> Tensor:
@@ -72,59 +74,74 @@ def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:
 class _Attention(torch.autograd.Function):
     """softmax(q k + bias) v in all windows; backward computes the probabilities again, a few windows at a time.
 
-    Kept for it are the inputs and the output, not the probabilities, which are n / d times as large.
+    Kept for it are the inputs, the output and the level of each query, log2 of the sum of its exponentials; not the
+    probabilities, which are n / d times as large. Scores are in units of log2, as exp2 takes half the time of exp.
     """
 
     @staticmethod
     def forward(ctx: Any, qkv: Tensor, heads: int, groups: tuple[Group, ...], *biases: Tensor) -> Tensor:
-        out = qkv.new_empty((*qkv.shape[:-1], qkv.shape[-1] // 3))
+        out, levels = qkv.new_empty((*qkv.shape[:-1], qkv.shape[-1] // 3)), []
         for group, bias_Hnm in zip(groups, biases, strict=True):
-            q, k, v = _queries_keys_values(qkv, group, bias_Hnm)
-            mixed_HWdn = torch.empty_like(q)
-            for part, scratch in _parts(q, k, copies=1):
-                p = _probabilities(q[part], k[part], bias_Hnm[part[0], None], scratch[0])
-                _multiply(v[part], p.mT, mixed_HWdn[part])
-            _write(mixed_HWdn, _by_window(out, group, 1, heads))
-        ctx.save_for_backward(qkv, out, *biases)
+            mixed_HWdn, level_HW1n = _mix(*_queries_keys_values(qkv, group, bias_Hnm), bias_Hnm * LOG2_E)
+            _write(mixed_HWdn, _by_window(out, group, 1, heads)[0])
+            levels.append(level_HW1n)
+        ctx.save_for_backward(qkv, out, *levels, *biases)
         ctx.groups = groups
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        qkv, out, *biases = ctx.saved_tensors
-        grad_qkv, grad_biases = torch.empty_like(qkv), [torch.zeros_like(bias) for bias in biases]
+        qkv, out, *rest = ctx.saved_tensors
+        levels, biases = rest[: len(ctx.groups)], rest[len(ctx.groups) :]
+        heads = len(biases[0])
+        grad_qkv, grad_biases = torch.empty_like(qkv), []
         # The softmax's derivative needs sum_j P_ij dP_ij, which is out_i . grad_i.
-        inner = (out * grad).unflatten(-1, (len(biases[0]), -1)).sum(-1)
-        for group, bias_Hnm, grad_bias in zip(ctx.groups, biases, grad_biases, strict=True):
-            grads = _gradients(qkv, grad, inner, group, bias_Hnm, grad_bias)
-            _write(grads, _by_window(grad_qkv, group, 3, len(bias_Hnm)))
+        inner = (out * grad).unflatten(-1, (heads, -1)).sum(-1)
+        for group, level_HW1n, bias_Hnm in zip(ctx.groups, levels, biases, strict=True):
+            (g_HWdn,), (inner_HW1n,) = (_copy(_by_window(tokens, group, 1, heads)) for tokens in (grad, inner))
+            q, k, v = _queries_keys_values(qkv, group, bias_Hnm)
+            q, g = torch.cat([q, -level_HW1n], dim=2), torch.cat([g_HWdn, -inner_HW1n], dim=2)
+            *grads, grad_bias = _gradients(q, k, v, g, bias_Hnm * LOG2_E)
+            for values, target in zip(grads, _by_window(grad_qkv, group, 3, heads), strict=True):
+                _write(values[..., : bias_Hnm.shape[1]], target)
+            grad_biases.append(grad_bias)
         return grad_qkv, None, None, *grad_biases
 
 
-def _gradients(
-    qkv: Tensor, grad: Tensor, inner: Tensor, group: Group, bias_Hnm: Tensor, grad_bias_Hnm: Tensor
-) -> Tensor:
-    """Gradients of one group's q, k and v as (3, H, W, d, n); that of the bias is added to what it has."""
-    heads, n, _ = bias_Hnm.shape
-    q, k, v = _queries_keys_values(qkv, group, bias_Hnm)
-    (g,) = _copy(_by_window(grad, group, 1, heads))
-    (inner_HW1n,) = _copy(_by_window(inner, group, 1, heads))
-    grad_q = torch.empty_like(q)
-    grad_k, grad_v = torch.empty_like(k), torch.empty_like(k)
-    for part, scratch in _parts(q, k, copies=2):
-        p = _probabilities(q[part], k[part], bias_Hnm[part[0], None], scratch[0])
-        _multiply(g[part], p, grad_v[part])
-        grad_scores = _multiply(g[part].mT, v[part], scratch[1]).sub_(inner_HW1n[part].mT).mul_(p)
-        _multiply(k[part], grad_scores.mT, grad_q[part])
-        _multiply(q[part], grad_scores, grad_k[part])
+def _mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of v_HWdm weighted by exp2(q k + bias), mixed_HWdn, and the log2 of the weights' sums, level_HW1n.
+
+    k and v have a row of ones below, so that the product with v ends with the sums.
+    """
+    width = q.shape[2]
+    sums, top = q.new_empty(*v.shape[:3], q.shape[3]), q.new_empty(*q.shape[:2], q.shape[3], 1)
+    for part, (scores,) in _parts(q, k, copies=1):
+        _multiply(q[part].mT, k[part][:, :, :width], scores).add_(bias[part[0], None])
+        torch.amax(scores, -1, keepdim=True, out=top[part])
+        _multiply(v[part], scores.sub_(top[part]).exp2_().mT, sums[part])
+    return sums[:, :, :width] / sums[:, :, width:], top.mT + sums[:, :, width:].log2()
+
+
+def _gradients(q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v and bias, from the output's, g_HWdn.
+
+    Below q stands a row of the queries' levels and below g one of the inner products, both negative; k and v have a row
+    of ones there. So the first product gives the logarithms of the probabilities, the third the bracket of
+    dS = P (dP - inner), without a pass over the matrices.
+    """
+    width = q.shape[2] - 1
+    grad_q, grad_k, grad_v = (torch.empty_like(x[:, :, :width], memory_format=CONTIGUOUS) for x in (q, k, v))
+    grad_bias_Hnm = torch.zeros_like(bias)
+    for part, (p, grad_scores) in _parts(q, k, copies=2):
+        _multiply(q[part].mT, k[part], p).add_(bias[part[0], None]).exp2_()
+        _multiply(g[part][:, :, :width], p, grad_v[part])
+        _multiply(g[part].mT, v[part], grad_scores).mul_(p)
+        _multiply(k[part][:, :, :width], grad_scores.mT, grad_q[part])
+        _multiply(q[part][:, :, :width], grad_scores, grad_k[part])
         grad_bias_Hnm[part[0]] += grad_scores.sum(1)
-    grad_q *= _scale(q)
-    return torch.stack([grad_q, grad_k[..., :n], grad_v[..., :n]])
-
-
-def _probabilities(q: Tensor, k: Tensor, bias: Tensor, scratch: Tensor) -> Tensor:
-    return torch.softmax(_multiply(q.mT, k, scratch).add_(bias), -1, out=scratch)
+    # q came in multiplied by both of these factors.
+    return grad_q.mul_(width**-0.5), grad_k.div_(LOG2_E), grad_v, grad_bias_Hnm
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
@@ -151,15 +168,12 @@ def _parts(q_HWdn: Tensor, k_HWdm: Tensor, copies: int) -> Iterator[tuple[tuple[
 
 
 def _queries_keys_values(qkv: Tensor, group: Group, bias_Hnm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q_HWdn, scaled, and k_HWdm and v_HWdm, whose last column is zero where there is a sink."""
+    """q_HWdn as it enters the scores; k_HWdm and v_HWdm with a row of ones below; the sink, if there is one, last."""
     heads, n, m = bias_Hnm.shape
     q, k, v = _copy(_by_window(qkv, group, 3, heads))
-    q *= _scale(q)
-    return (q, k, v) if m == n else (q, F.pad(k, (0, 1)), F.pad(v, (0, 1)))
-
-
-def _scale(q_HWdn: Tensor) -> float:
-    return float(q_HWdn.shape[2] ** -0.5)
+    q *= q.shape[2] ** -0.5 * LOG2_E
+    k, v = (F.pad(F.pad(x, (0, m - n)), (0, 0, 0, 1), value=1.0) for x in (k, v))
+    return q, k, v
 
 
 def _by_window(tokens_BXYZF: Tensor, group: Group, parts: int, heads: int) -> Tensor:
@@ -170,7 +184,7 @@ def _by_window(tokens_BXYZF: Tensor, group: Group, parts: int, heads: int) -> Te
 
 def _copy(by_window: Tensor) -> Tensor:
     """The windows of a view one after the other: (parts of F, H, W, d, n)."""
-    return by_window.clone(memory_format=torch.contiguous_format).flatten(7).flatten(2, 5)
+    return by_window.clone(memory_format=CONTIGUOUS).flatten(7).flatten(2, 5)
 
 
 def _write(values: Tensor, by_window: Tensor) -> None:
