@@ -117,13 +117,13 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path, workers: int) -> Non
     process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
     folder = tmp_path / ".voco-cache"
     deadline = time.monotonic() + 60
-    while not list(folder.rglob("*.b2nd")) and time.monotonic() < deadline:
+    while not list(folder.rglob("[!.]*.b2nd")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     _, messages = process.communicate(timeout=60)
     if process.returncode != 0:  # it may just have finished
         assert process.returncode == 130, messages
-    assert [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".b2nd"] == []
+    assert [path for path in folder.rglob("*") if path.is_file() and path.name.startswith(".")] == []
     checked = json.loads(voco("cache", "verify", data, "--workers", "1", "--json").stdout)
     assert checked["damaged"] == []
     assert checked["checked"] >= 1
@@ -134,7 +134,7 @@ def test_killed_build_is_taken_up_again_and_its_workers_end(tmp_path: Path) -> N
     process = subprocess.Popen([*VOCO, "cache", "build", str(data), "--workers", "2"], stderr=subprocess.DEVNULL)
     folder = tmp_path / ".voco-cache"
     deadline = time.monotonic() + 60
-    while not list(folder.rglob("*.b2nd")) and time.monotonic() < deadline:
+    while not list(folder.rglob("[!.]*.b2nd")) and time.monotonic() < deadline:
         time.sleep(0.01)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     workers = [int(pid) for pid in children.read_text().split()] if children.exists() else []

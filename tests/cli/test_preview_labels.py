@@ -22,6 +22,7 @@ REFERENCE = Path(
     )
 )
 LABELS = REFERENCE / "position_labels.npz"
+DEBUG = ("--recipe", "debug", "--set", "preprocess.resize_vox=96x96x24", "--set", "crops.size=24x24x24")
 CONFIGURATIONS = ("cvpr", "tpami", "tpami_default4", "cvpr_small_roi", "cvpr_large_roi", "odd_roi")
 
 
@@ -46,7 +47,7 @@ def run_json(*arguments: object) -> dict[str, Any]:
 def test_labels_by_hand(scan: Path) -> None:
     # debug: base crops of 24 voxels, 4x4. A crop around (30, 12) is [18, 42) x [0, 24): 6 voxels of x in the first
     # cell and 18 in the second. Around (24, 24) it is cut in four.
-    record = run_json(scan, "--recipe", "debug", "--at", "30,12", "--at", "24,24,12")
+    record = run_json(scan, *DEBUG, "--at", "30,12", "--at", "24,24,12")
     first, second = (crop["labels"] for crop in record["crops"])
     assert {base: share for base, share in enumerate(first, start=1) if share} == {1: 0.25, 5: 0.75}
     assert {base: share for base, share in enumerate(second, start=1) if share} == {1: 0.25, 2: 0.25, 5: 0.25, 6: 0.25}
@@ -57,7 +58,7 @@ def test_labels_by_hand(scan: Path) -> None:
 
 
 def test_a_third_axis_is_the_same_by_volume(scan: Path) -> None:
-    settings = ("--recipe", "debug", "--grid", "4x4x2", "--set", "preprocess.resize_vox=96x96x48")
+    settings = (*DEBUG, "--grid", "4x4x2", "--set", "preprocess.resize_vox=96x96x48")
     record = run_json(scan, *settings, "--at", "30,12,18")
     shares = {base: share for base, share in enumerate(record["crops"][0]["labels"], start=1) if share}
     # z is [6, 30): three quarters in the lower layer; k = (ix * 4 + iy) * 2 + iz.
@@ -65,7 +66,7 @@ def test_a_third_axis_is_the_same_by_volume(scan: Path) -> None:
 
 
 def test_centres_are_voxels_of_the_volume_also_where_the_grid_is_a_part_of_it(scan: Path) -> None:
-    settings = ("--recipe", "debug", "--grid", "2x2", "--seed", 5)
+    settings = (*DEBUG, "--grid", "2x2", "--seed", 5)
     start = run_json(scan, *settings)["region_start"]
     assert start[0] > 0
     at = f"{start[0] + 12},{start[1] + 30}"
@@ -75,10 +76,10 @@ def test_centres_are_voxels_of_the_volume_also_where_the_grid_is_a_part_of_it(sc
 
 
 def test_the_same_seed_draws_the_same_and_options_count(scan: Path) -> None:
-    first = run_json(scan, "--recipe", "debug", "--crops", 7, "--seed", 3)
-    assert first == run_json(scan, "--recipe", "debug", "--crops", 7, "--seed", 3)
+    first = run_json(scan, *DEBUG, "--crops", 7, "--seed", 3)
+    assert first == run_json(scan, *DEBUG, "--crops", 7, "--seed", 3)
     assert len(first["crops"]) == 7
-    assert first["crops"] != run_json(scan, "--recipe", "debug", "--crops", 7, "--seed", 4)["crops"]
+    assert first["crops"] != run_json(scan, *DEBUG, "--crops", 7, "--seed", 4)["crops"]
     assert all(sum(crop["labels"]) == pytest.approx(1, abs=1e-12) for crop in first["crops"])
 
 
@@ -102,7 +103,7 @@ def test_labels_equal_those_of_the_released_code(scan: Path, name: str) -> None:
 
 
 def test_table_and_picture(scan: Path, tmp_path: Path) -> None:
-    output = run(scan, "--recipe", "debug", "--at", "30,12", "-o", tmp_path / "picture.png", "--augmented")
+    output = run(scan, *DEBUG, "--at", "30,12", "-o", tmp_path / "picture.png", "--augmented")
     assert "1:\N{NO-BREAK SPACE}0.250" in output
     assert "5:\N{NO-BREAK SPACE}0.750" in output
     assert f"wrote {tmp_path / 'picture.png'}" in output.replace("\n", "")
@@ -114,14 +115,14 @@ def test_the_default_picture_lies_where_one_works(scan: Path, tmp_path: Path, mo
     hostile = tmp_path / "$a_b$<x>[red].nii.gz"
     hostile.write_bytes(scan.read_bytes())
     monkeypatch.chdir(tmp_path)
-    output = run(hostile, "--recipe", "debug")
+    output = run(hostile, *DEBUG)
     assert "$a_b$<x>[red].nii.gz: 96x96x24 voxels" in output
     assert (tmp_path / "$a_b$<x>[red]_labels.png").is_file()
 
 
 def test_augmentation_is_told_in_full(scan: Path) -> None:
     flips = ("--set", "augment.flip_prob=1", "--set", "augment.rotate_prob=1", "--set", "augment.shift_prob=1")
-    record = run_json(scan, "--recipe", "debug", "--augmented", *flips)
+    record = run_json(scan, *DEBUG, "--augmented", *flips)
     for entry in [*record["crops"], *record["bases"]]:
         change = entry["augmentation"]
         assert change["flip"] == [True, True, True]
@@ -144,9 +145,15 @@ def test_augmentation_is_told_in_full(scan: Path) -> None:
 )
 def test_wrong_use_is_one_sentence(scan: Path, arguments: tuple[str, ...], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence) as caught:
-        run(scan, "--recipe", "debug", "--json", *arguments)
+        run(scan, *DEBUG, "--json", *arguments)
     assert caught.value.exit_code == 2
     assert "\n" not in caught.value.message
+
+
+def test_a_grid_the_recipe_was_not_made_for_shares_out_its_volume(scan: Path) -> None:
+    record = run_json(scan, "--recipe", "cvpr", "--grid", "4x4x2")
+    assert [base["start"] for base in record["bases"][:3]] == [[0, 0, 0], [0, 0, 48], [0, 96, 0]]
+    assert len(record["bases"]) == 32
 
 
 def test_a_missing_scan_is_named(tmp_path: Path) -> None:
@@ -156,4 +163,4 @@ def test_a_missing_scan_is_named(tmp_path: Path) -> None:
 
 def test_a_grid_that_is_none_is_wrong_use(scan: Path) -> None:
     with pytest.raises(UsageError, match=r"crops\.grid"):
-        run(scan, "--recipe", "debug", "--grid", "four")
+        run(scan, *DEBUG, "--grid", "four")

@@ -40,7 +40,7 @@ def test_inspect_as_tables(authors: Path) -> None:
     assert lines["transformer"] == "transformer 134 - - - 1,355,958 (100.0%)"
     assert lines["decoder"].startswith("decoder - 22 - - 0")
     assert "legacy slices are used" in shown.stdout
-    assert shown.stdout.splitlines()[-1] == f"next: voco finetune --task btcv --weights {authors}"
+    assert shown.stdout.splitlines()[-1] == f"next: voco weights export {authors} -o encoder.pt --format monai"
 
 
 def test_inspect_as_json(run: Path) -> None:

@@ -62,7 +62,7 @@ def train(data: Path, folder: Path, seed: int, *overrides: str) -> PretrainResul
 
 
 def test_a_minute_of_training_learns_to_locate(phantoms: Path, tmp_path: Path) -> None:
-    result = train(phantoms, tmp_path / "run", 0, "train.steps=80", "train.validate_every=80")
+    result = train(phantoms, tmp_path / "run", 0, "train.steps=120", "train.validate_every=120")
     assert result.end["rank"] <= result.start["rank"] / 3
     assert result.end["correlation"] >= 0.5
     assert result.end["base_cosine"] <= 0.2

@@ -104,5 +104,5 @@ def test_three_axes_many_crops_and_augmented_ones_fit_on_the_page(tmp_path: Path
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ResourceError, match="could not be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         draw_label_preview(scene(), tmp_path / "file" / "out.png")

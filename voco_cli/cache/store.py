@@ -22,7 +22,7 @@ from voco_cli.cache.worker_pool import run_jobs
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.settings.sections import Cache, Preprocess
-from voco_cli.whole_files import unfinished_files
+from voco_cli.whole_files import UNFINISHED, unfinished_files
 
 SUFFIX = ".b2nd"
 PROBES = 3
@@ -191,7 +191,8 @@ class VolumeCache:
         return self.folder / kind / key[:2] / f"{key}{SUFFIX}"
 
     def _stored(self, kind: str) -> list[Path]:
-        return sorted((self.folder / kind).glob(f"*/*{SUFFIX}"))
+        found = (self.folder / kind).glob(f"*/*{SUFFIX}")
+        return sorted(path for path in found if not path.name.startswith(UNFINISHED))
 
     def _job(self, entry: Entry) -> BuildJob:
         volume, label = self._paths(entry)

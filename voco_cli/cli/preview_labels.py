@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,6 @@ from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.report.label_crops import LabelPreview
-    from voco_cli.settings import Resolved
 
 PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
@@ -53,9 +53,14 @@ def preview_labels(
 
     picture = _picture_path(scan, output, as_json)
     centres = [_centre(text) for text in at or ()]
-    flags = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
-    flags["crops.size"] = _size_for(grid, load_settings(recipe, config, set_ or ())) if grid else None
-    settings = load_settings(recipe, config, set_ or (), flags).settings
+    flags: dict[str, object] = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
+    try:
+        settings = load_settings(recipe, config, set_ or (), flags).settings
+    except UsageError:
+        flags["crops.size"] = _size_for(grid, recipe, config, set_ or ())
+        if flags["crops.size"] is None:
+            raise
+        settings = load_settings(recipe, config, set_ or (), flags).settings
     with progress("preview", 3) as advance:
         volume = read_scan(scan)
         advance()
@@ -84,16 +89,24 @@ def _picture_path(scan: Path, output: Path | None, as_json: bool) -> Path | None
     return output
 
 
-def _size_for(grid: str, resolved: Resolved) -> str | None:
+def _size_for(
+    grid: str | None, recipe: str | None, config: Path | None, overrides: Sequence[str]
+) -> tuple[int, ...] | None:
     """Crops that share out the volume of the recipe under another grid; none where their size was given."""
-    volume = resolved.settings.preprocess.resize_vox
-    if volume is None or not resolved.sources["crops.size"].startswith(("recipe", "default")):
+    from voco_cli.settings import load_settings
+
+    try:
+        resolved = load_settings(recipe, config, overrides)
+    except UsageError:
         return None
-    parts = [int(part) for part in grid.lower().split("x") if part.isdigit() and int(part) > 0]
-    cells = [*parts, 1, 1][:3]
-    if any(edge % cell for edge, cell in zip(volume, cells, strict=True)):
+    volume, cells = resolved.settings.preprocess.resize_vox, (grid or "").lower().split("x")
+    given = not resolved.sources["crops.size"].startswith(("recipe", "default"))
+    if volume is None or given or len(cells) not in (2, 3) or not all(cell.isdigit() and int(cell) for cell in cells):
         return None
-    return "x".join(str(edge // cell) for edge, cell in zip(volume, cells, strict=True))
+    counts = [*map(int, cells), 1][:3]
+    if any(edge % count for edge, count in zip(volume, counts, strict=True)):
+        return None
+    return tuple(edge // count for edge, count in zip(volume, counts, strict=True))
 
 
 def _centre(text: str) -> list[int]:
