@@ -169,3 +169,22 @@ def test_full_disk_under_the_metrics(small_disk: Path) -> None:
     with pytest.raises(ResourceError, match=r"values of step \d+ could not be added to metrics.jsonl"):
         write_on()
     writer.close()
+
+
+def test_disk_that_fills_up_inside_the_optimizer_file_is_told(tmp_path: Path) -> None:
+    # What is half-written is larger than the margin that counts as full: told only if looked at before it is removed.
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk], capture_output=True, check=False)
+    if mount.returncode:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        model = nn.Linear(1000, 1000)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(torch.ones(1, 1000)).sum().backward()
+        optimizer.step()
+        with pytest.raises(ResourceError, match="step-000001 could not be written; there is no earlier one"):
+            save_checkpoint(disk / "checkpoints", 1, model, optimizer, None, {})
+        assert list((disk / "checkpoints").iterdir()) == []
+    finally:
+        subprocess.run(["umount", "-l", disk], check=True)

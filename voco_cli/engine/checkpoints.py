@@ -85,14 +85,16 @@ def save_checkpoint(
     """
     target = folder / f"{PREFIX}{step:06d}"
     beside = folder / f"{UNFINISHED}{target.name}"
-    last = max((int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*")), default="none")
-    with full_disk_told(folder, f"checkpoint {target.name} could not be written; the last good one is of step {last}"):
-        remove_unfinished(folder)
-        beside.mkdir(parents=True)
-        try:
-            save_file(
-                {name: tensor.contiguous() for name, tensor in model.state_dict().items()}, beside / "model.safetensors"
-            )
+    last = max((int(path.name.removeprefix(PREFIX)) for path in folder.glob(f"{PREFIX}*")), default=None)
+    kept = "there is no earlier one" if last is None else f"the last good one is of step {last}"
+    what = f"checkpoint {target.name} could not be written; {kept}"
+    try:
+        # Inside the clean-up: a full disk is told by its free space, which the clean-up would bring back.
+        with full_disk_told(folder, what):
+            remove_unfinished(folder)
+            beside.mkdir(parents=True)
+            tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+            save_file(tensors, beside / "model.safetensors")
             torch.save({"optimizer": optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
             meta = {"format": FORMAT, "step": step, "score": score, "job": job_state}
             (beside / "checkpoint.json").write_text(json.dumps(meta, indent=1))
@@ -100,8 +102,8 @@ def save_checkpoint(
                 _flush(path)
             beside.replace(target)
             _flush(folder)
-        finally:
-            shutil.rmtree(beside, ignore_errors=True)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
     return Checkpoint(target, step, score)
 
 
