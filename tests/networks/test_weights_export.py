@@ -77,7 +77,7 @@ def test_monai_swinunetr_computes_the_same(tmp_path: Path) -> None:
     result = network.load_state_dict(torch.load(tmp_path / "a.pt", weights_only=True), strict=False)
     assert result.unexpected_keys == []
     assert len(result.missing_keys) == 22
-    torch.testing.assert_close(swin_embedding(network, crop(64)), encoder(crop(64)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(swin_embedding(network, crop(64)), encoder(crop(64)), atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
