@@ -289,3 +289,14 @@ def test_odd_things_in_a_folder_do_not_stop_it(tmp_path: Path) -> None:
     assert found["dangling.nii.gz"].startswith("cannot be opened: No such file")
     assert found["caf\\udce9.nii.gz"].startswith("name is not valid UTF-8")
     write_datalist(datalist, tmp_path / "data.json")
+
+
+def test_a_set_behind_a_link_is_no_second_way_to_its_files(tmp_path: Path) -> None:
+    root = tmp_path / "real" / "Task"
+    write_nifti(root / "imagesTr" / "p1.nii.gz")
+    listed = {"training": [{"image": "./imagesTr/p1.nii.gz"}], "modality": {"0": "CT"}, "labels": {"0": "background"}}
+    (root / "dataset.json").write_text(json.dumps(listed))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    datalist = index(tmp_path / "link")
+    assert [entry.image.name for _, entry in datalist.entries()] == ["p1.nii.gz"]
+    assert not [one for one in datalist.skipped if "reached twice" in one.reason]

@@ -94,7 +94,10 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
         else:
             found = [FoundFile(image, image.parent)]
         for one in found:
-            if walk.seen.get(one.path.resolve()) != one.path:
+            real = one.path.resolve()
+            # A list names files below its folder's real path, also where the input was reached through a link.
+            same_way = walk.seen.get(real) == one.path or (real in walk.seen and one.path == real)
+            if not same_way:
                 _add(walk, one, set())
     walk.files.sort(key=lambda found: str(found.path))
 
