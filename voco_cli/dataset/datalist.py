@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt
 
+from voco_cli.dataset.patient import case_of
 from voco_cli.errors import DataError
 from voco_cli.scans.read import read_scan
 from voco_cli.scans.scan import Scan
@@ -47,8 +48,21 @@ class Entry(BaseModel):
     files: tuple[FilePath, ...] = Field((), description="files of a DICOM series that no folder tells apart")
     study_uid: str | None = Field(None, description="DICOM StudyInstanceUID")
     series_uid: str | None = Field(None, description="DICOM SeriesInstanceUID")
+    case: str | None = Field(None, description="name of the case; none is the image's, without a channel number")
+    channels: tuple[FilePath, ...] = Field((), description="further input channels, on the grid of the image")
+    category: str | None = Field(None, description="category of the whole scan, for classification")
     content: str | None = Field(None, description="hash of the decoded voxels, from a full check")
     notes: tuple[str, ...] = Field((), description="what was repaired or chosen on reading")
+
+    @property
+    def name(self) -> str:
+        """What the case is called in messages, random draws and predictions."""
+        return self.case or case_of(self.image)
+
+    def channel_entries(self) -> tuple[Entry, ...]:
+        """An entry for each input channel; the label map goes with the first."""
+        others = (Entry(image=path, patient=self.patient, modality=self.modality) for path in self.channels)
+        return (self.model_copy(update={"channels": ()}), *others)
 
 
 class Skipped(BaseModel):

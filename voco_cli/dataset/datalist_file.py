@@ -21,6 +21,7 @@ from voco_cli.whole_files import whole_file
 
 MAX_NAMED = 10
 PATH_KEYS = ("image", "label", "path")
+PATH_LISTS = ("files", "channels")
 
 
 def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
@@ -155,8 +156,9 @@ def _make_absolute(item: Any, folder: Path) -> None:
     for key in PATH_KEYS:
         if isinstance(item.get(key), str):
             item[key] = _absolute(item[key], folder)
-    if isinstance(item.get("files"), list):
-        item["files"] = [_absolute(name, folder) if isinstance(name, str) else name for name in item["files"]]
+    for key in PATH_LISTS:
+        if isinstance(item.get(key), list):
+            item[key] = [_absolute(name, folder) if isinstance(name, str) else name for name in item[key]]
 
 
 def _absolute(name: str, folder: Path) -> str:
@@ -191,7 +193,7 @@ def _fields(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _check_files(datalist: Datalist, path: Path) -> None:
-    wanted = (file for _, entry in datalist.entries() for file in (entry.image, entry.label, *entry.files) if file)
+    wanted = (file for _, entry in datalist.entries() for file in _files(entry) if file)
     missing = [file for file in wanted if not os.path.exists(file)]  # noqa: PTH110 (160,000 of them)
     if missing:
         named = ", ".join(str(file) for file in missing[:MAX_NAMED])
@@ -201,6 +203,10 @@ def _check_files(datalist: Datalist, path: Path) -> None:
             f"{path} lists {count} missing: {named}{more}.",
             "Copy them back, or run `voco index` again.",
         )
+
+
+def _files(entry: Entry) -> tuple[Path | None, ...]:
+    return (entry.image, entry.label, *entry.files, *entry.channels)
 
 
 def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
@@ -226,8 +232,9 @@ def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
     for key in PATH_KEYS:
         if plain.get(key) is not None:
             plain[key] = _relative(str(plain[key]), folder)
-    if "files" in plain:
-        plain["files"] = [_relative(str(file), folder) for file in plain["files"]]
+    for key in PATH_LISTS:
+        if key in plain:
+            plain[key] = [_relative(str(file), folder) for file in plain[key]]
     return plain
 
 

@@ -49,7 +49,7 @@ def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
     """The encoder that the settings ask for, with fresh weights from torch's global generator."""
     if model.backbone == "swinunetr":
         return SwinEncoder(in_channels, model.feature_size, model.patch_merging)
-    return UNetEncoder(in_channels, model.feature_size)
+    return UNetEncoder(in_channels, model.feature_size, model.levels)
 
 
 def plan_grouping(model: Model, num_crops: int, size_vox: Sequence[int], device: torch.device) -> Grouping:

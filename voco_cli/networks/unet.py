@@ -1,6 +1,6 @@
 """The encoder of DynUNet with MONAI's blocks and names, pooled to one embedding a crop.
 
-N crops, f = feature_size; five levels of f, 2f, 4f, 8f, 16f channels, each but the first halving the crop.
+N crops, f = feature_size; levels of f, 2f, 4f, ... channels, each but the first halving the crop.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-NUM_LEVELS = 5
+
+def level_widths(feature_size: int, levels: int) -> list[int]:
+    """Channels of each level."""
+    return [feature_size * 2**level for level in range(levels)]
 
 
 class UNetEncoder(nn.Module):
     """DynUNet's input block, down-sampling blocks and bottleneck, under MONAI's names."""
 
-    def __init__(self, in_channels: int, feature_size: int) -> None:
+    def __init__(self, in_channels: int, feature_size: int, levels: int = 5) -> None:
         super().__init__()
-        widths = [feature_size * 2**level for level in range(NUM_LEVELS)]
+        widths = level_widths(feature_size, levels)
         self.out_features = sum(widths)
         self.input_block = self._block(in_channels, widths[0], stride=1)
         *downsamples, bottleneck = (self._block(before, after, stride=2) for before, after in pairwise(widths))
@@ -40,9 +43,9 @@ class UNetEncoder(nn.Module):
         """Pooled features.
 
         Args:
-            crops_N1XYZ: values in [0, 1]; edges of at least 17 voxels.
+            crops_N1XYZ: values in [0, 1]; more voxels an edge than the levels halve away: 17 for five levels.
         Returns:
-            embeddings_NE with E = 31 * feature_size.
+            embeddings_NE with E = (2**levels - 1) * feature_size.
         """
         x, means = crops_N1XYZ.contiguous(memory_format=torch.channels_last_3d), []
         for block in (self.input_block, *self.downsamples, self.bottleneck):

@@ -111,10 +111,20 @@ def _lines(node: yaml.Node, source: str, prefix: str = "") -> Iterator[tuple[str
         yield from _lines(value_node, source, f"{key}.")
 
 
+RECIPES = ("voco_cli.settings", "recipes")
+TASKS = ("voco_cli.downstream", "tasks")
+BESIDE_PRESET = ("data.file", "data.root", "task.table")
+"""Paths that a task file gives from its own folder, so that it can lie beside its data."""
+
+
 def recipe_names() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("voco_cli.settings") / "recipes"
-    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+    return _shipped(RECIPES)
+
+
+def task_names() -> list[str]:
+    """Names of the task presets that come with the package."""
+    return _shipped(TASKS)
 
 
 def recipe_layer(name: str) -> Layer:
@@ -123,9 +133,39 @@ def recipe_layer(name: str) -> Layer:
     Raises:
         UsageError: neither a known name nor a file.
     """
-    if name in recipe_names():
-        with resources.as_file(resources.files("voco_cli.settings") / "recipes" / f"{name}.yaml") as path:
-            return yaml_layer(path, source=f"recipe {name}")
+    return _named_layer(name, "recipe", RECIPES)
+
+
+def task_layer(name: str) -> Layer:
+    """Values of a shipped task preset, or of a task file, whose paths of data are taken from its folder.
+
+    Raises:
+        UsageError: neither a known name nor a file.
+    """
+    layer = _named_layer(name, "task", TASKS)
+    if name in task_names():
+        return layer
+    folder = Path(name).resolve().parent
+    beside = {key: str(folder / layer.values[key]) for key in BESIDE_PRESET if layer.values.get(key)}
+    table = layer.values.get("task.table")
+    if table and not (folder / str(table)).is_file():
+        beside.pop("task.table", None)  # it lies in the data folder, then
+    split = str(layer.values.get("task.split") or "")
+    if split.endswith(".json"):
+        beside["task.split"] = str(folder / split)
+    return Layer(layer.source, {**layer.values, **beside}, layer.lines)
+
+
+def _shipped(place: tuple[str, str]) -> list[str]:
+    folder = resources.files(place[0]) / place[1]
+    return sorted(item.name.removesuffix(".yaml") for item in folder.iterdir() if item.name.endswith(".yaml"))
+
+
+def _named_layer(name: str, kind: str, place: tuple[str, str]) -> Layer:
+    names = _shipped(place)
+    if name in names:
+        with resources.as_file(resources.files(place[0]) / place[1] / f"{name}.yaml") as path:
+            return yaml_layer(path, source=f"{kind} {name}")
     if name.endswith((".yaml", ".yml")):
         return yaml_layer(Path(name))
-    raise UsageError(f"There is no recipe {name!r}.", f"use one of {', '.join(recipe_names())}, or a YAML file")
+    raise UsageError(f"There is no {kind} {name!r}.", f"use one of {', '.join(names)}, or a YAML file")

@@ -18,6 +18,7 @@ from voco_cli.settings.sections import (
     Run,
     Train,
 )
+from voco_cli.settings.task import Evaluate, Predict, Task
 from voco_cli.settings.types import Section
 
 
@@ -28,7 +29,9 @@ def _extent(size: tuple[int, ...]) -> str:
 class Settings(Section):
     """Everything that a command does can be read off this model."""
 
-    recipe: str = Field("cvpr", description="named recipe or path of a YAML file that the other settings start from")
+    recipe: str = Field(
+        "cvpr", description="named recipe or YAML file that the other settings start from, where task.preset is none"
+    )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
     data: Data = Field(default_factory=Data, description="which scans, and how they are fed")
@@ -40,10 +43,16 @@ class Settings(Section):
     objective: Objective = Field(default_factory=Objective, description="what is minimised")
     train: Train = Field(default_factory=Train, description="optimizer, schedule, bookkeeping")
     health: Health = Field(default_factory=Health, description="what counts as having learned")
+    task: Task = Field(default_factory=Task, description="the labelled task of a fine-tuning")
+    predict: Predict = Field(default_factory=Predict, description="applying a network to whole scans")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="measuring predictions")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        problems = [*self._crop_problems(), *self._model_problems(), *self._objective_problems()]
+        if self.task.preset is None:
+            problems = [*self._crop_problems(), *self._model_problems(), *self._objective_problems()]
+        else:
+            problems = self._task_problems()
         if problems:
             raise ValueError("; ".join(problems))
         return self
@@ -77,8 +86,9 @@ class Settings(Section):
                 problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
             elif size == (32, 32, 32):  # one voxel at the last level, which has no variance for its norm
                 problems.append("crops reach the network as 32x32x32, and the least is 64x32x32 (swinunetr)")
-        if self.model.backbone == "unet" and any(edge < 17 for edge in size):
-            problems.append(f"crops reach the network as {_extent(size)}, less than 17 voxels an edge (unet)")
+        least = 2 ** (self.model.levels - 1) + 1
+        if self.model.backbone == "unet" and any(edge < least for edge in size):
+            problems.append(f"crops reach the network as {_extent(size)}, less than {least} voxels an edge (unet)")
         return problems
 
     def _objective_problems(self) -> list[str]:
@@ -88,5 +98,34 @@ class Settings(Section):
         if objective.teacher == "none" and (objective.symmetric or objective.inter_weight > 0):
             problems.append(
                 "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none"
+            )
+        return problems
+
+    def _task_problems(self) -> list[str]:
+        """What pre-training has no need to know."""
+        task, model, problems = self.task, self.model, []
+        size = task.patch_size
+        if task.kind == "classification":
+            if self.preprocess.resize_vox is None:
+                return ["preprocess.resize_vox must be given: a classification sees whole scans of one size"]
+            size = self.preprocess.resize_vox
+        swin = model.backbone == "swinunetr"
+        multiple = 32 if swin else 2 ** (model.levels - 1)
+        if any(edge % multiple for edge in size):
+            problems.append(f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone})")
+        if swin and model.feature_size % 12:
+            problems.append(f"model.feature_size {model.feature_size} is not a multiple of 12 (swinunetr)")
+        if task.deep_supervision and (swin or task.deep_supervision > model.levels - 2):
+            most = 0 if swin else model.levels - 2
+            problems.append(
+                f"task.deep_supervision {task.deep_supervision} is more than the {most} of {model.backbone}"
+            )
+        if len(task.channels) > 1 and self.preprocess.foreground_above is not None:
+            problems.append("preprocess.foreground_above must be none, or the channels would be cut differently")
+        if task.cases is not None and task.fraction < 1:
+            problems.append("task.cases and task.fraction are two ways to say how much is used; give one")
+        if self.augment.rotate_prob > 0 and size[0] != size[1]:
+            problems.append(
+                f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
         return problems

@@ -41,6 +41,9 @@ class Data(Section):
     """Which scans, and how they are fed."""
 
     file: Path | None = Field(None, description="data.json as `voco index` writes it")
+    root: Path | None = Field(
+        None, description="folder with the data sets of tasks (also VOCO_DATA); none is ./data where it exists"
+    )
     workers: NonNegativeInt | Auto = Field("auto", description="loader processes; auto is cores - 1, at most 8")
     prefetch: PositiveInt = Field(4, description="batches that each loader process prepares ahead")
 
@@ -123,6 +126,14 @@ class Augment(Section):
     rotate_prob: Fraction = Field(0.2, description="probability of 1, 2 or 3 quarter turns in the x-y plane")
     shift_prob: Fraction = Field(0.1, description="probability of an intensity shift")
     shift_max: NonNegativeFloat = Field(0.1, description="largest intensity shift, of the range [0, 1]")
+    scale_prob: Fraction = Field(0.0, description="fine-tuning: probability of an intensity scaling")
+    scale_max: Fraction = Field(0.1, description="fine-tuning: largest intensity scaling, 0.1 is 0.9 to 1.1")
+    noise_prob: Fraction = Field(0.0, description="fine-tuning: probability of white noise")
+    noise_sd: NonNegativeFloat = Field(0.1, description="fine-tuning: largest standard deviation of the noise")
+    affine_prob: Fraction = Field(0.0, description="fine-tuning: probability of a rotation, zoom and shift in space")
+    affine_degrees: NonNegativeFloat = Field(15.0, description="fine-tuning: largest rotation about each axis, degrees")
+    affine_zoom: Fraction = Field(0.2, description="fine-tuning: largest zoom, 0.2 is 0.8 to 1.2")
+    affine_shift: Fraction = Field(0.1, description="fine-tuning: largest shift, share of the patch")
 
 
 class Model(Section):
@@ -137,6 +148,23 @@ class Model(Section):
         (2048, 2048), description="widths of the projector's hidden layers"
     )
     projector_out: PositiveInt = Field(2048, description="width of the embedding that is compared")
+    levels: int = Field(5, ge=3, le=7, description="unet's levels; each but the first halves the volume")
+    weights: str | None = Field(
+        None, description="weights to start from: run folder, file, or hf://owner/repository/file; none starts fresh"
+    )
+    weights_branch: Literal["student", "teacher"] = Field(
+        "student", description="which of the two networks of a pre-training checkpoint"
+    )
+    weights_merging: Literal["auto", "current", "legacy"] = Field(
+        "auto", description="patch merging that the weights were trained with; auto is what they say, else legacy"
+    )
+    min_loaded: Fraction | None = Field(
+        None, description="least share of the encoder that the weights must fill; none is what their kind should"
+    )
+    input_channels: Literal["reinit", "repeat"] = Field(
+        "reinit", description="first layers where the weights have fewer input channels: fresh, or repeated"
+    )
+    trust_pickle: bool = Field(False, description="DANGEROUS: run the code that a file of weights names")
     checkpointing: Switch = Field(
         "auto", description="recompute activations in the backward pass; auto where memory would not do without"
     )

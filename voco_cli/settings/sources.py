@@ -14,10 +14,20 @@ from pydantic import BaseModel, ValidationError, create_model
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from voco_cli.errors import UsageError
-from voco_cli.settings.layers import Layer, flatten, merge, nest, recipe_layer, recipe_names, yaml_layer
+from voco_cli.settings.layers import (
+    Layer,
+    flatten,
+    merge,
+    nest,
+    recipe_layer,
+    recipe_names,
+    task_layer,
+    task_names,
+    yaml_layer,
+)
 from voco_cli.settings.model import Settings
 
-__all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names"]
+__all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
 
 ENV_PREFIX = "VOCO_"
 
@@ -45,6 +55,7 @@ def load_settings(
     config: Path | None = None,
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
+    task: str | None = None,
 ) -> Resolved:
     """Gather and validate the settings of a command (design section 4).
 
@@ -53,18 +64,25 @@ def load_settings(
         config: settings file given by ``--config``.
         overrides: ``key=value`` as given to ``--set``.
         flags: dotted key to value of the command's own flags; a value of None counts as not given.
+        task: name or path given by ``--task``; the settings then start from it, and from no recipe.
     Returns:
-        the settings; strongest source first: flags and ``--set``, file, environment, recipe, defaults.
+        the settings; strongest source first: flags and ``--set``, file, environment, recipe or task, defaults.
     Raises:
         UsageError: all that is wrong, each with its place and, for an unknown key, the nearest known one.
     """
-    given = {key: value for key, value in {**(flags or {}), "recipe": recipe}.items() if value is not None}
+    given = {
+        key: value
+        for key, value in {**(flags or {}), "recipe": recipe, "task.preset": task}.items()
+        if value is not None
+    }
     layers = [_override_layer(overrides), Layer("command line", given)]
     if config is not None:
         layers.append(yaml_layer(config))
     layers.append(_environment_layer())
     values, _ = merge(layers)
-    layers.append(recipe_layer(str(values.get("recipe", Settings.model_fields["recipe"].default))))
+    preset = values.get("task.preset")
+    recipe = str(values.get("recipe", Settings.model_fields["recipe"].default))
+    layers.append(recipe_layer(recipe) if preset is None else task_layer(str(preset)))
     return _resolve(layers)
 
 
@@ -129,6 +147,8 @@ def _read_value(text: str, place: str) -> Any:
 
 def _environment_layer() -> Layer:
     values = dict(flatten(EnvSettingsSource(_EnvironmentSettings)()))
+    if (root := values.pop("data", None)) is not None:  # VOCO_DATA, which the library takes for the whole section
+        values["data.root"] = root
     for name in os.environ:
         # A section misspelt (VOCO_TRIAN__STEPS) is passed over by the library; a user would never notice.
         if name.startswith(ENV_PREFIX) and "__" in name:

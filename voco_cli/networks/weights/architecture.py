@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from voco_cli.networks.swin import LegacyPatchMerging
-from voco_cli.networks.unet import NUM_LEVELS
+from voco_cli.networks.unet import level_widths
 
 PLACEHOLDER_CLASSES = 14
 """Classes of a network that is made for weights without an output layer; BTCV's, as MONAI's examples have it."""
@@ -62,7 +62,7 @@ class Architecture:
         """Whether pre-training here makes such an encoder."""
         if self.backbone == "swinunetr":
             return self.use_v2
-        return not self.residual and self.filters == tuple(self.feature_size * 2**level for level in range(NUM_LEVELS))
+        return not self.residual and self.filters == tuple(level_widths(self.feature_size, len(self.filters)))
 
     def monai_call(self) -> str:
         """The line of Python that makes the network."""
