@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.evaluation.made_masks import box
-from voco_cli.evaluation.measures import Structure, labels_in, measure_case, whole_labels
+from voco_cli.evaluation.measures import Structure, labels_in, measure_case
+from voco_cli.scans.label_map import whole_labels
 
 SHAPE = (10, 12, 14)
 SPACING = (2.0, 1.0, 0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voco_cli.cache.encoding import VolumeMetadata, compress, quantise, stored_hash, to_file_bytes
@@ -10,7 +10,9 @@ from voco_cli.cache.key import FORMAT_VERSION, voxel_settings
 from voco_cli.cache.preprocess import preprocess, preprocess_label
 from voco_cli.cache.volume import StoredVolume
 from voco_cli.dataset.datalist import Entry, read_entry
+from voco_cli.errors import DataError
 from voco_cli.scans.content import voxel_hash
+from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Cache, Preprocess
 from voco_cli.whole_files import write_whole
@@ -75,7 +77,12 @@ def volume_bytes(job: BuildJob) -> bytes:
 
 def _label_bytes(job: BuildJob, label: Path) -> bytes:
     of_volume = StoredVolume(job.volume_path).metadata
-    stored = preprocess_label(read_scan(label), of_volume.record)
+    scan = read_scan(label)
+    try:
+        whole = whole_labels(scan.array_zyx)
+    except ValueError as error:
+        raise DataError(f"{label} {error}.", "give a label map with one whole number a structure") from error
+    stored = preprocess_label(replace(scan, array_zyx=whole), of_volume.record)
     metadata = of_volume.model_copy(
         update={"source": str(label), "voxel_hash": "", "stored_hash": stored_hash(stored)},
     )

@@ -14,7 +14,8 @@ import yaml
 
 from voco_cli.dataset.patient import case_of, stem_of
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluation.measures import LARGEST_LABEL, Structure
+from voco_cli.evaluation.measures import Structure
+from voco_cli.scans.label_map import LARGEST_LABEL
 
 NOT_CLASSES = {"background", "ignore"}
 FORM = "Write name=label, as in --classes liver=1,spleen=2 or --regions 'tumour=2,3'."

@@ -14,11 +14,12 @@ from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluation.case_files import CasePair, pair_folders
 from voco_cli.evaluation.classes import all_structures
 from voco_cli.evaluation.empty import RULES, EmptyRule
-from voco_cli.evaluation.measures import Measurement, Structure, absent_structure, labels_in, measure_case, whole_labels
+from voco_cli.evaluation.measures import Measurement, Structure, absent_structure, labels_in, measure_case
 from voco_cli.evaluation.results import MeasuredCase, ResultTable, result_table
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.summary import Summary, summarise
 from voco_cli.scans.geometry import Placement, grid_shift_mm, same_grid
+from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_header, read_scan
 from voco_cli.scans.scan import Scan
 

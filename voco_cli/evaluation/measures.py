@@ -19,7 +19,6 @@ METRICS = ("dice", "iou", "nsd", "hd95_mm", "asd_mm")
 SHARES = ("dice", "iou", "nsd")
 DISTANCES = ("hd95_mm", "asd_mm")
 HD_PERCENT = 95.0
-LARGEST_LABEL = 65_535
 
 Box = tuple[slice, slice, slice]
 
@@ -62,28 +61,8 @@ class Measurement:
     diagonal_mm: float
 
 
-def whole_labels(array_zyx: NDArray[Any]) -> NDArray[Any]:
-    """A label map in the smallest number format that holds it, uint8 or uint16.
-
-    Raises:
-        ValueError: values that are not whole numbers from 0 to 65535; the message says which.
-    """
-    if not array_zyx.size:
-        return np.zeros(array_zyx.shape, np.uint8)
-    low, high = array_zyx.min(), array_zyx.max()
-    if not (low >= 0 and high <= LARGEST_LABEL):  # false for NaN, too
-        raise ValueError(
-            f"holds values from {low:g} to {high:g}, and labels are whole numbers from 0 to {LARGEST_LABEL}"
-        )
-    whole = array_zyx.astype(np.uint8 if high <= np.iinfo(np.uint8).max else np.uint16, copy=False)
-    if array_zyx.dtype.kind == "f" and not np.array_equal(whole, array_zyx):
-        odd = array_zyx[whole != array_zyx].flat[0]
-        raise ValueError(f"holds the value {odd:g}, and labels are whole numbers")
-    return whole
-
-
 def labels_in(array_zyx: NDArray[Any]) -> set[int]:
-    """The label values of a map as `whole_labels` gives it, without 0."""
+    """The label values of a map as `scans.label_map.whole_labels` gives it, without 0."""
     return set(_label_boxes(array_zyx))
 
 
@@ -97,7 +76,7 @@ def measure_case(
     """Measure every structure on the grid that the two maps share.
 
     Args:
-        prediction_zyx, reference_zyx: label maps of one shape, as `whole_labels` gives them.
+        prediction_zyx, reference_zyx: label maps of one shape, as `scans.label_map.whole_labels` gives them.
         spacing_zyx_mm: distance of voxel centres along z, y, x, mm.
         tolerance_mm: of the normalised surface Dice, mm.
     Returns:
