@@ -51,7 +51,7 @@ _ROOTS = (
 _PARTS = tuple((part, re.compile(pattern)) for part, pattern in _ROOTS)
 _NNUNET = re.compile(r"(encoder\.stages|decoder\.(encoder|stages|transpconvs|seg_layers))\.\d*")
 _FIRST_LAYER = re.compile(r"swinViT\.patch_embed\.proj\.weight|(encoder1\.layer|input_block)\.conv[13]\.conv\.weight")
-_LAST_LAYER = re.compile(r"(out|output_block|deep_supervision_heads\.\d+)\.conv\.conv\.(weight|bias)")
+_LAST_LAYER = re.compile(r"((out|output_block|deep_supervision_heads\.\d+)\.conv\.conv|head)\.(weight|bias)")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,8 @@ MARK = "voco"
 """Under this name our files carry what they are: in a header, or in the metadata of a state dict."""
 MONAI_NETWORK = {"swinunetr": "monai.networks.nets.SwinUNETR", "unet": "monai.networks.nets.DynUNet"}
 """Networks whose tensors have the names that the file holds."""
+CLASSIFIER, CLASSIFIER_HEAD = "voco_cli.networks.classifier.Classifier", "head.weight"
+"""Ours, which MONAI has no network for, and a tensor that tells it."""
 
 
 def write_encoder(folder: Path, encoder: nn.Module, about: Mapping[str, Any]) -> int:
@@ -53,10 +55,11 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
 
 def describe(file_format: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, Any]:
     """What stands in the JSON beside a file, and in its header."""
+    is_classifier = CLASSIFIER_HEAD in tensors
     return {
         "format": file_format,
         **about,
-        "loads_into": MONAI_NETWORK[about["model"]["backbone"]],
+        "loads_into": CLASSIFIER if is_classifier else MONAI_NETWORK[about["model"]["backbone"]],
         "names": {name: list(tensor.shape) for name, tensor in tensors.items()},
     }
 
