@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from voco_cli.engine.job import Place, Values
+from voco_cli.engine.job import ParameterGroup, Place, Values, one_group
 from voco_cli.engine.loop import Loop
 from voco_cli.engine.metrics import read_metrics
 from voco_cli.engine.run_folder import RunFolder
@@ -54,6 +54,9 @@ class LineJob:
         self.first_of_step: list[bool] = []
         self.closed = False
         self.scores: Mapping[int, float] = {}
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        return one_group(self.model)
 
     def start(self, place: Place) -> None:
         self.place = place

@@ -29,12 +29,38 @@ class Place:
     autocast: Callable[[], Any]
 
 
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn at the same rate.
+
+    Attributes:
+        rate: share of the run's learning rate.
+        still_steps: optimizer steps from the start in which they do not move.
+    """
+
+    parameters: list[nn.Parameter]
+    rate: float = 1.0
+    still_steps: int = 0
+
+    def rate_at(self, step: int) -> float:
+        """Share of the run's learning rate in optimizer step ``step``, from 0."""
+        return self.rate if step >= self.still_steps else 0.0
+
+
+def one_group(model: nn.Module) -> list[ParameterGroup]:
+    """All trainable parameters at the run's own rate."""
+    return [ParameterGroup([parameter for parameter in model.parameters() if parameter.requires_grad])]
+
+
 class Job(Protocol):
     """A thing to train. Everything that must survive a restart is in ``model`` and ``state``."""
 
     model: nn.Module
     score_name: str
     """Validation value whose lowest checkpoint is kept as the best."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """What the optimizer moves, and how fast; the same groups in the same order at every start."""
 
     def start(self, place: Place) -> None:
         """Called once, with the model on its device, before anything else."""

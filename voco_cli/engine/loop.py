@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, nullcontext, suppress
@@ -47,6 +48,8 @@ class Loop:
     watcher: Watcher
     step: int = 0
     score: float | None = None
+    scored_step: int = -1
+    best_score: float = math.inf
     saved_step: int = -1
     metrics: MetricsWriter | None = None
     recent: Recent = field(default_factory=Recent)
@@ -83,15 +86,21 @@ class Loop:
     def _prepare(self) -> None:
         job, train = self.job, self.train
         job.model.to(self.accelerator.device)
-        self.parameters = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
+        self.groups = job.parameter_groups()
+        self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         optimizer = torch.optim.AdamW(
-            self.parameters, lr=train.lr, weight_decay=train.weight_decay, amsgrad=train.amsgrad, foreach=True
+            [{"params": group.parameters} for group in self.groups],
+            lr=train.lr,
+            weight_decay=train.weight_decay,
+            amsgrad=train.amsgrad,
+            foreach=True,
         )
         checkpoints = list_checkpoints(self.folder.checkpoints)
         if checkpoints:
             job.restore(load_checkpoint(checkpoints[-1], job.model, optimizer))
             self.step, self.score = checkpoints[-1].step, checkpoints[-1].score
-            self.saved_step = self.step
+            self.saved_step = self.scored_step = self.step
+            self.best_score = min((one.score for one in checkpoints if one.score is not None), default=math.inf)
         with warnings.catch_warnings():
             # The name of an option that is to change in torch; what it means to us stays the same.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
@@ -125,7 +134,7 @@ class Loop:
             self._log()
         if last or self.step % train.validate_every == 0:
             self._validate()
-        if last or self.step % train.checkpoint_every == 0:
+        if last or self.step % train.checkpoint_every == 0 or self._is_best():
             self._checkpoint()
         if not last and self._asked_to_stop(stop):
             self._checkpoint()
@@ -139,8 +148,8 @@ class Loop:
         """One optimizer step from ``train.accumulate`` batches."""
         train = self.train
         rate = learning_rate(self.step, train)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        for group, spec in zip(self.optimizer.param_groups, self.groups, strict=True):
+            group["lr"] = rate * spec.rate_at(self.step)
         for part in range(train.accumulate):
             with self.recent.waiting():
                 batch = next(batches)
@@ -187,10 +196,17 @@ class Loop:
         self._log()
         figures = self.job.validate(self.step)
         if figures:
-            self.score = figures.get(self.job.score_name)
+            self.score, self.scored_step = figures.get(self.job.score_name), self.step
             self._tell("validation", figures)
             self.watcher.validated(self.step, figures)
         self.recent = Recent()
+
+    def _is_best(self) -> bool:
+        """Whether this step was validated and scored better than any before; the main process decides for all."""
+        if self.scored_step != self.step or self.score is None:
+            return False
+        score = self.score
+        return on_main(self.accelerator, lambda: score < self.best_score)
 
     def _tell(self, split: str, values: Values) -> None:
         if self.metrics is not None:
@@ -206,8 +222,10 @@ class Loop:
         if self.metrics is not None:
             self.metrics.flush()
         bare, optimizer = self.accelerator.unwrap_model(self.model), self.optimizer.optimizer
-        save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, self.score, self.job.state())
+        score = self.score if self.scored_step == self.step else None
+        save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, score, self.job.state())
         self.saved_step = self.step
+        self.best_score = min(self.best_score, math.inf if score is None else score)
         rotate(self.folder.checkpoints, self.train.keep_checkpoints)
         with full_disk_told(self.folder.path, f"the weights of step {self.step} could not be written"):
             self.job.export(self.folder.weights, self.step)

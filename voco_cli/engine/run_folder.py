@@ -27,6 +27,7 @@ FREE_TO_CHANGE = (
     "run.keep_memory",
     "run.threads",
     "data.file",
+    "data.root",
     "data.workers",
     "data.prefetch",
     "cache.dir",
@@ -34,8 +35,14 @@ FREE_TO_CHANGE = (
     "cache.level",
     "cache.workers",
     "train.keep_checkpoints",
+    "model.trust_pickle",
+    "predict.window_batch",
+    "predict.suffix",
+    "evaluate.tolerance_mm",
+    "evaluate.empty",
+    "evaluate.resamples",
 )
-"""Settings that leave the weights as they are (data.file is compared by what it lists, cache.codec is lossless)."""
+"""Settings that leave the weights as they are (data is compared by what it lists, cache.codec is lossless)."""
 
 
 class RunFolder:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from voco_cli.engine.job import Place, Values
-from voco_cli.engine.sampler import BatchNumbers, BatchPlan
+from voco_cli.engine.job import ParameterGroup, Place, Values, one_group
+from voco_cli.engine.loading import load_batches
+from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import UsageError
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
@@ -73,6 +71,10 @@ class PretrainingJob:
         assert isinstance(self.model, VolumeContrast)
         return self.model
 
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Everything at one rate."""
+        return one_group(self.model)
+
     def start(self, place: Place) -> None:
         """Remember where we run."""
         self.place = place
@@ -82,17 +84,8 @@ class PretrainingJob:
         assert self.place is not None
         settings, place = self.settings, self.place
         plan = batch_plan(settings, len(self.training), place.process, place.num_processes)
-        workers = loader_workers(settings.data.workers)
-        yield from DataLoader(
-            CropDataset(self.training, settings, self.voco.embedding_features),
-            batch_sampler=BatchNumbers(plan, first, last),
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=settings.data.prefetch if workers else None,
-            pin_memory=place.device.type == "cuda",
-            worker_init_fn=_quiet_worker,
-            generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
-        )
+        dataset = CropDataset(self.training, settings, self.voco.embedding_features)
+        yield from load_batches(dataset, plan, (first, last), collate, settings.data, place)
 
     def cases(self, batch: CropBatch) -> Sequence[str]:
         """Names of the scans of a batch."""
@@ -172,17 +165,3 @@ def batch_plan(settings: Settings, num_cases: int, process: int, num_processes: 
         UsageError: there are fewer scans than a step needs.
     """
     return BatchPlan(num_cases, settings.train.batch_size, settings.seed, process, num_processes)
-
-
-def loader_workers(workers: int | str) -> int:
-    """Loader processes that the setting asks for."""
-    if isinstance(workers, int):
-        return workers
-    return max(0, min(8, (os.cpu_count() or 1) - 1))
-
-
-def _quiet_worker(index: int) -> None:
-    """A loader process computes on one thread and leaves signals, which often go to all, to the main process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    torch.set_num_threads(1)

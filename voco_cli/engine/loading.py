@@ -1,0 +1,59 @@
+"""Loader processes that start at any batch, leave signals to the main process and end with their generator."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from voco_cli.engine.job import Place
+from voco_cli.engine.sampler import BatchNumbers, BatchPlan
+from voco_cli.settings.sections import Data
+
+
+def load_batches(
+    dataset: Dataset[Any],
+    plan: BatchPlan,
+    batches: tuple[int, int],
+    collate: Callable[[Any], Any],
+    data: Data,
+    place: Place,
+) -> Iterator[Any]:
+    """Batches of a dataset whose keys are (batch number, case index).
+
+    Args:
+        plan: which cases a batch holds.
+        batches: number of the first batch, and of the one after the last.
+        collate: makes a batch of items.
+        data: processes, and how far they work ahead.
+        place: where the batches go.
+    """
+    workers = loader_workers(data)
+    yield from DataLoader(
+        dataset,
+        batch_sampler=BatchNumbers(plan, *batches),
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=data.prefetch if workers else None,
+        pin_memory=place.device.type == "cuda",
+        worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
+    )
+
+
+def loader_workers(data: Data) -> int:
+    """Loader processes that the setting asks for."""
+    if isinstance(data.workers, int):
+        return data.workers
+    return max(0, min(8, (os.cpu_count() or 1) - 1))
+
+
+def _quiet_worker(index: int) -> None:
+    """A loader process computes on one thread and leaves signals, which often go to all, to the main process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    torch.set_num_threads(1)
