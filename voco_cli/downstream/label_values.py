@@ -1,0 +1,39 @@
+"""From the values in label files to the classes of a network, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.scans.label_map import LARGEST_LABEL
+from voco_cli.settings.task import LabelClass
+
+
+def index_table(classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
+    """Network index of every label value from 0 to 65535: position of its class + 1, background for all others.
+
+    Raises:
+        ValueError: more than 255 classes.
+    """
+    if len(classes) > np.iinfo(np.uint8).max:
+        raise ValueError(f"a network of {len(classes)} classes does not fit into bytes")
+    table = np.zeros(LARGEST_LABEL + 1, np.uint8)
+    for index, one in enumerate(classes, start=1):
+        table[list(one.values)] = index
+    return table
+
+
+def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass]) -> list[int]:
+    """Label values that are neither background nor of a class."""
+    listed = {0, *(value for one in classes for value in one.values)}
+    return sorted(set(found) - listed)
+
+
+def to_label_values(indices: NDArray[Any], classes: Sequence[LabelClass]) -> NDArray[Any]:
+    """Network indices as label values, in the smallest number format that holds them; the inverse of `index_table`."""
+    values = np.array([0, *(one.values[0] for one in classes)])
+    small = values.max(initial=0) <= np.iinfo(np.uint8).max
+    return values.astype(np.uint8 if small else np.uint16)[indices]
