@@ -1,0 +1,153 @@
+"""The folder that the evaluation of a classification leaves: cases.csv, summary.json, table.md."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from voco_cli import __version__
+from voco_cli.evaluation.classification import (
+    CATEGORY_METRICS,
+    OVERALL_METRICS,
+    ClassificationSummary,
+    Estimate,
+    ScoredCases,
+)
+from voco_cli.evaluation.tables import NONE, markdown, without_nan
+from voco_cli.whole_files import write_whole
+
+FORMAT = "voco-classification/1"
+CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
+TITLES = {
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+}
+OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
+CATEGORY_HEADINGS = ["category", "cases", "predicted", *(TITLES[name] for name in CATEGORY_METRICS)]
+
+
+def write_classification(
+    scored: ScoredCases, summary: ClassificationSummary, folder: Path, about: Mapping[str, Any]
+) -> list[Path]:
+    """Write the three files, each whole or not at all; summary.json, which vouches for cases.csv, comes last.
+
+    Args:
+        about: what else summary.json says, such as run, split and how the weights were chosen.
+    Raises:
+        ResourceError: the disk is full.
+    """
+    cases = cases_csv(scored).encode()
+    found = {**classification_object(summary, about), "cases_csv_sha256": hashlib.sha256(cases).hexdigest()}
+    contents = {
+        CASES: cases,
+        TABLE: table_text(summary, about).encode(),
+        SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
+    }
+    for name, content in contents.items():
+        write_whole(folder / name, content)
+    return [folder / name for name in contents]
+
+
+def cases_csv(scored: ScoredCases) -> str:
+    """One line a case: case, patient, category, predicted, and ``p_<category>`` for each category."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = scored.categories
+    writer.writerow(["case", "patient", "category", "predicted", *(f"p_{name}" for name in names)])
+    predicted = scored.predicted
+    for n, case in enumerate(scored.cases):
+        row = [case, scored.patients[n], names[scored.truth_N[n]], names[predicted[n]]]
+        writer.writerow([*row, *(f"{probability:.10g}" for probability in scored.probabilities_NK[n])])
+    return text.getvalue()
+
+
+def classification_object(summary: ClassificationSummary, about: Mapping[str, Any]) -> dict[str, Any]:
+    """All but the single cases, as summary.json holds it; NaN becomes null."""
+    found = {
+        "format": FORMAT,
+        "version": __version__,
+        **about,
+        "cases": summary.cases,
+        "patients": summary.patients,
+        "interval": {"level": 0.95, "resamples": summary.resamples, "seed": summary.seed, "resampled_by": "patient"},
+        "overall": {name: asdict(one) for name, one in summary.overall.items()},
+        "categories": [asdict(one) for one in summary.categories],
+        "confusion": {
+            "rows": "true category",
+            "columns": "predicted category",
+            "names": [one.name for one in summary.categories],
+            "cases": summary.confusion_KK.tolist(),
+        },
+    }
+    return dict(without_nan(found))
+
+
+def table_text(summary: ClassificationSummary, about: Mapping[str, Any]) -> str:
+    """The Markdown page: figures, categories, confusion, and what they are."""
+    names = [one.name for one in summary.categories]
+    matrix = [
+        [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
+    ]
+    parts = [
+        markdown(OVERALL_HEADINGS, overall_rows(summary)),
+        markdown(CATEGORY_HEADINGS, category_rows(summary)),
+        markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
+        "\n".join([*statements(summary), *(f"{key}: {value}." for key, value in about.items())]) + "\n",
+    ]
+    return "\n".join(parts)
+
+
+def overall_rows(summary: ClassificationSummary) -> list[list[str]]:
+    """Cells for a table of the figures over all categories."""
+    return [[TITLES[name], estimate_words(summary.overall[name])] for name in OVERALL_METRICS]
+
+
+def category_rows(summary: ClassificationSummary) -> list[list[str]]:
+    """Cells for a table of the categories, each against all others."""
+    return [
+        [
+            one.name,
+            str(one.cases),
+            str(one.predicted),
+            *(estimate_words(one.metrics[name]) for name in CATEGORY_METRICS),
+        ]
+        for one in summary.categories
+    ]
+
+
+def estimate_words(one: Estimate) -> str:
+    """``0.812 [0.700, 0.910]``; a dash where the figure is not defined."""
+    if math.isnan(one.value):
+        return NONE
+    return f"{one.value:.3f}" + ("" if math.isnan(one.low) else f" [{one.low:.3f}, {one.high:.3f}]")
+
+
+def statements(summary: ClassificationSummary) -> list[str]:
+    """What a table must say of itself, one line each."""
+    names = [one.name for one in summary.categories]
+    counts = ", ".join(f"{one.cases} {one.name}" for one in summary.categories)
+    auc = f"AUC is that of {names[1]}" if len(names) == 2 else "AUC is the mean of each category against the others"
+    lines = [
+        f"{summary.cases} cases of {summary.patients} patients: {counts}.",
+        f"{auc}; balanced accuracy and F1 are means over the categories that have cases. "
+        f"Intervals: bootstrap, {summary.resamples} resamples by patient.",
+    ]
+    lacking = [one.name for one in summary.categories if not one.cases]
+    if lacking:
+        lines.append(f"No cases of {', '.join(lacking)}.")
+    left_out = summary.overall["auc"].left_out
+    if left_out:
+        lines.append(f"{left_out} of {summary.resamples} resamples lack a category and are left out of these means.")
+    return lines
