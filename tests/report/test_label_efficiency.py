@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
+from voco_cli.report.label_efficiency import _compose, draw_label_efficiency
+from voco_cli.report.style import figure_style
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def found(arms: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> LabelEfficiency:
+    """Arm number a is 0.05 a above the first; seeds and cases differ by known steps."""
+    case = np.linspace(0, 0.1, 12)[:, None]
+    runs = [
+        ScoredRun(arm, n, s, 0.6 + 0.01 * n + 0.001 * s * (a + 1) + 0.05 * a + case)
+        for s in range(seeds)
+        for n in sizes
+        for a, arm in enumerate(arms)
+    ]
+    return label_efficiency(runs, [f"p{n}" for n in range(12)], ["organ"], [0], resamples=200)
+
+
+@pytest.mark.parametrize(
+    "arms", [("none",), ("none", "voco_$x_1$"), ("none", *(f"a rather long name {i}" for i in range(4)))]
+)
+def test_any_number_of_arms(arms: tuple[str, ...]) -> None:
+    assert draw_label_efficiency(found(arms, (5, 10), 3)).startswith(PNG)
+
+
+def test_one_seed_and_other_formats() -> None:
+    assert draw_label_efficiency(found(("none", "voco"), (5,), 1), file_format="pdf").startswith(b"%PDF")
+
+
+def test_the_marks_stand_where_the_numbers_say() -> None:
+    study = found(("none", "voco"), (5, 10, 20), 3)
+    with figure_style():
+        scores, gains = _compose(study, "Dice").axes
+    lines = [line for line in scores.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
+    assert [list(line.get_ydata()) for line in lines] == [
+        [one.mean for one in study.scores if one.arm == arm] for arm in ("none", "voco")
+    ]
+    assert [label.get_text() for label in scores.get_xticklabels()] == ["5", "10", "20"]
+    filled = [line for line in gains.lines if line.get_marker() == "s"]
+    assert [line.get_ydata()[0] for line in filled] == [one.difference for one in study.gains]
+    assert {one.verdict for one in study.gains} == {"higher"}
+    assert all(line.get_markerfacecolor() != "white" for line in filled)
+    low, high = gains.get_ylim()
+    assert low < 0 < high
+
+
+def test_a_difference_that_is_not_shown_is_hollow() -> None:
+    study = found(("none", "voco"), (5,), 1)
+    with figure_style():
+        _, gains = _compose(study, "Dice").axes
+    assert [line.get_markerfacecolor() for line in gains.lines if line.get_marker() == "s"] == ["white"]
