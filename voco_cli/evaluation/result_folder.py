@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from voco_cli import __version__
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.folder import Evaluation
+from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.results import ResultTable
 from voco_cli.evaluation.tables import (
     cases_csv,
@@ -37,6 +39,8 @@ class StoredEvaluation:
         tolerance_mm: of the normalised surface Dice, mm.
         rule: name of the rule for empty structures.
         failed: cases that could not be measured.
+        split: of the run whose predictions they are; none where they came as a folder.
+        contamination: what was known of cases that were seen in training; none where nobody looked.
     """
 
     folder: Path
@@ -44,9 +48,13 @@ class StoredEvaluation:
     tolerance_mm: float
     rule: str
     failed: tuple[str, ...]
+    split: str | None = None
+    contamination: Mapping[str, Any] | None = None
 
 
-def evaluation_object(evaluation: Evaluation, predictions: str, labels: str) -> dict[str, Any]:
+def evaluation_object(
+    evaluation: Evaluation, predictions: str, labels: str, provenance: Provenance | None = None
+) -> dict[str, Any]:
     """All but the single cases, as summary.json holds it."""
     options = evaluation.options
     return {
@@ -54,6 +62,7 @@ def evaluation_object(evaluation: Evaluation, predictions: str, labels: str) -> 
         "version": __version__,
         "predictions": predictions,
         "labels": labels,
+        **(provenance.about() if provenance else {}),
         "space": SPACE,
         "tolerance_mm": options.tolerance_mm,
         "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
@@ -66,7 +75,7 @@ def evaluation_object(evaluation: Evaluation, predictions: str, labels: str) -> 
     }
 
 
-def statements(evaluation: Evaluation) -> list[str]:
+def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> list[str]:
     """What a table must say of itself, one line each."""
     summary, options = evaluation.summary, evaluation.options
     missed = sum(one.missed for one in summary.structures)
@@ -85,19 +94,24 @@ def statements(evaluation: Evaluation) -> list[str]:
     if evaluation.unlisted:
         values = (f"{label} ({cases} cases)" for label, cases in evaluation.unlisted.items())
         lines.append(f"Label values outside the classes, taken as background: {', '.join(values)}.")
-    return lines
+    return [*lines, *(provenance.lines() if provenance else ())]
 
 
-def write_evaluation(evaluation: Evaluation, folder: Path, predictions: str, labels: str) -> list[Path]:
+def write_evaluation(
+    evaluation: Evaluation, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None
+) -> list[Path]:
     """Write the three files, each whole or not at all; summary.json, which vouches for cases.csv, comes last.
 
+    Args:
+        predictions, labels: where the two came from, for people.
+        provenance: of predictions that a run made.
     Raises:
         ResourceError: the disk is full.
     """
     cases = cases_csv(evaluation.table).encode()
     headings = summary_headings(evaluation.options.tolerance_mm)
-    lines = [markdown(headings, summary_rows(evaluation.summary)), *statements(evaluation)]
-    found = evaluation_object(evaluation, predictions, labels)
+    lines = [markdown(headings, summary_rows(evaluation.summary)), *statements(evaluation, provenance)]
+    found = evaluation_object(evaluation, predictions, labels, provenance)
     found["cases_csv_sha256"] = hashlib.sha256(cases).hexdigest()
     contents = {
         CASES: cases,
@@ -135,6 +149,8 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
             tolerance_mm=float(summary["tolerance_mm"]),
             rule=str(summary["empty_rule"]["name"]),
             failed=tuple(one["case"] for one in summary["failed"]),
+            split=summary.get("split"),
+            contamination=summary.get("contamination"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is damaged: {error}.", hint) from error
