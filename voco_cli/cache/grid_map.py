@@ -12,6 +12,9 @@ IntXYZ = tuple[int, int, int]
 FloatXYZ = tuple[float, float, float]
 Row = tuple[float, float, float, float]
 
+ROUNDING_VOX = 1e-6
+"""A scan's last voxel may lie exactly half a voxel behind the last one of another spacing, and belongs to it."""
+
 
 class GridMap(BaseModel):
     """What was done to a scan's grid, in this order; tuples are in RAS axis order unless said.
@@ -111,3 +114,17 @@ class GridMap(BaseModel):
         last = self.source_shape_xyz[self.axes[axis]] - 1
         nearest = np.rint((in_box + self.box_start[axis]) * self.step[axis]).astype(np.intp).clip(0, last)
         return (last - nearest if self.flipped[axis] else nearest), inside
+
+    def in_preprocessed(self, axis: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """For each voxel of the scan along the axis that runs along a RAS axis: its place in the preprocessed volume.
+
+        Returns:
+            coordinates along the preprocessed axis, held inside the foreground box, and whether the voxel belongs to
+            it: those further than half a voxel outside were cut away, or lie in the padding.
+        """
+        voxels = np.arange(self.source_shape_xyz[self.axes[axis]])
+        in_box = (voxels[::-1] if self.flipped[axis] else voxels) / self.step[axis] - self.box_start[axis]
+        last = self.box_size[axis] - 1
+        inside = (in_box > -0.5 - ROUNDING_VOX) & (in_box < last + 0.5 + ROUNDING_VOX)
+        padded = in_box.clip(0, last) + self.pad_before[axis]
+        return padded / self._resize_step[axis], inside
