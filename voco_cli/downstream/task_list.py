@@ -1,0 +1,80 @@
+"""The cases of a task from data.json or a Decathlon list."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from voco_cli.dataset.datalist import Datalist, Entry
+from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.downstream.task_split import SEEDED, SPLIT_NAMES, draw_split, named, read_split, seeded_words
+from voco_cli.errors import UsageError
+from voco_cli.settings import Settings
+from voco_cli.settings.task import Task
+
+
+def listed_data(path: Path, settings: Settings) -> tuple[dict[str, list[Entry]], str]:
+    """Entries of a list by split, and how they were split, for people.
+
+    The list's own splits hold, unless ``task.split`` is ``seeded`` or a JSON file, whose cases are then the names of
+    the entries. A category may be given as a value of its class.
+
+    Raises:
+        DataError: the list cannot be read, or its files are missing.
+        UsageError: its keys are wrong, or a case of the split file is not in it.
+    """
+    task = settings.task
+    datalist = read_datalist(path)
+    whole = {split: [_with_category(entry, task) for entry in getattr(datalist, split)] for split in SPLIT_NAMES}
+    if task.split == SEEDED:
+        return _drawn(whole, settings)
+    if task.split is not None and task.split.endswith(".json"):
+        return _by_file(whole, path, task, task.split)
+    return whole, f"splits of {path.name}" + _how(datalist)
+
+
+def _how(datalist: Datalist) -> str:
+    return f", drawn by patient with seed {datalist.split.seed}" if datalist.split else ""
+
+
+def _with_category(entry: Entry, task: Task) -> Entry:
+    """The entry under its case's name, its category by the name of the class."""
+    names = {str(value): one.name for one in task.classes for value in one.values}
+    category = names.get(entry.category, entry.category) if entry.category is not None else None
+    return entry.model_copy(update={"case": entry.name, "category": category})
+
+
+def _drawn(whole: Mapping[str, list[Entry]], settings: Settings) -> tuple[dict[str, list[Entry]], str]:
+    task = settings.task
+    segmentation = task.kind == "segmentation"
+    everyone = [entry for split in SPLIT_NAMES for entry in whole[split]]
+    usable = [entry for entry in everyone if (entry.label if segmentation else entry.category) is not None]
+    if not usable:
+        raise UsageError(
+            f"{settings.data.file} has no {'label map' if segmentation else 'category'}, so nothing can be learned."
+        )
+    drawn = draw_split((entry.patient for entry in usable), task, settings.seed)
+    split = {name: [entry for entry in usable if drawn[entry.patient] == name] for name in SPLIT_NAMES}
+    left = len(everyone) - len(usable)
+    target = "label map" if segmentation else "category"
+    return split, seeded_words(settings.seed) + (f"; {left} scans without a {target} are not used" * bool(left))
+
+
+def _by_file(whole: Mapping[str, list[Entry]], path: Path, task: Task, name: str) -> tuple[dict[str, list[Entry]], str]:
+    split = read_split(name, task.fold)
+    by_name = {entry.name: entry for listed in whole.values() for entry in listed}
+    lacking = [case for cases in split.cases.values() for case in cases if case not in by_name]
+    if lacking and task.missing == "refuse":
+        raise UsageError(
+            f"{path} lacks {len(lacking)} cases of the {split.words}: {named(lacking)}.",
+            "cases go by the names of the images; task.missing=leave_out does without them",
+        )
+    words = split.words + (f"; {len(lacking)} of its cases are not in {path.name}" if lacking else "")
+    return {
+        name: [_owned(by_name[c], c, split.patients) for c in cases if c in by_name]
+        for name, cases in split.cases.items()
+    }, words
+
+
+def _owned(entry: Entry, case: str, patients: Mapping[str, str]) -> Entry:
+    return entry.model_copy(update={"patient": patients.get(case, entry.patient)})
