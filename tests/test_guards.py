@@ -36,12 +36,14 @@ LAYERS = (
     "downstream",
     "evaluation",
     "report",
-    ("pretraining", "finetuning", "study"),
+    "pretraining",
+    "finetuning",
+    "study",
     "cli",
     "__main__",
 )
 """Data walks through the folders from top to bottom; a folder imports from those above it."""
-RANK = {name: i for i, names in enumerate(LAYERS) for name in ([names] if isinstance(names, str) else names)}
+RANK = {name: i for i, name in enumerate(LAYERS)}
 
 HEAVY = {"torch", "monai", "SimpleITK", "scipy", "matplotlib", "blosc2", "nibabel", "pydicom", "accelerate", "pandas"}
 NO_TENSORS = {"scans", "dataset"}

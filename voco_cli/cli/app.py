@@ -15,6 +15,7 @@ from voco_cli import __version__
 from voco_cli.cli import cache, config, weights
 from voco_cli.cli.compare import compare
 from voco_cli.cli.evaluate import evaluate
+from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.output import print_error
 from voco_cli.cli.pretrain import pretrain
@@ -55,6 +56,7 @@ app.add_typer(weights.app, name="weights")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
 app.command("pretrain")(pretrain)
+app.command("finetune")(finetune)
 app.command("evaluate")(evaluate)
 app.command("compare")(compare)
 

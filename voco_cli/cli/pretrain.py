@@ -38,13 +38,17 @@ def pretrain(
         Path | None, typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes.")
     ] = None,
     steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the whole run.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Go on from this encoder: a run folder, a file, or hf://...")
+    ] = None,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder on unlabelled scans; the same command resumes a run that was stopped."""
     from voco_cli.settings import load_settings
 
-    flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "run.device": device}
+    flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
+    flags |= {"run.device": device}
     resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.pretrain_progress import PretrainProgress

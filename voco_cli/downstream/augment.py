@@ -126,8 +126,8 @@ def augment_patches(
 def _orient_channels(images_NCXYZ: Tensor, draws: PatchDraws) -> Tensor:
     channels = images_NCXYZ.shape[1]
     flips, turns = draws.flips_N3.repeat_interleave(channels, 0), draws.turns_N.repeat_interleave(channels, 0)
-    oriented = orient(images_NCXYZ.flatten(0, 1), flips, turns)
-    return oriented.unflatten(0, (-1, channels))
+    oriented: Tensor = orient(images_NCXYZ.flatten(0, 1), flips, turns).unflatten(0, (-1, channels))
+    return oriented
 
 
 def _move(images: Tensor, labels: Tensor | None, draws: PatchDraws) -> tuple[Tensor, Tensor | None]:

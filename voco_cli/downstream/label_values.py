@@ -36,4 +36,4 @@ def to_label_values(indices: NDArray[Any], classes: Sequence[LabelClass]) -> NDA
     """Network indices as label values, in the smallest number format that holds them; the inverse of `index_table`."""
     values = np.array([0, *(one.values[0] for one in classes)])
     small = values.max(initial=0) <= np.iinfo(np.uint8).max
-    return values.astype(np.uint8 if small else np.uint16)[indices]
+    return np.asarray(values.astype(np.uint8 if small else np.uint16)[indices])

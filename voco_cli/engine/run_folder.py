@@ -57,6 +57,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
+        self.weights_report = path / "weights_report.json"
 
     def is_started(self) -> bool:
         """Whether training has begun here; what failed before its first step leaves nothing to protect."""
@@ -69,7 +70,8 @@ class RunFolder:
             UsageError: the folder holds something else.
             ResourceError: the disk is full.
         """
-        ours = {".lock", *(path.name for path in (self.settings_file, self.data_file, self.checkpoints))}
+        files = (self.settings_file, self.data_file, self.checkpoints, self.weights_report)
+        ours = {".lock", *(path.name for path in files)}
         items = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
         others = sorted(name for name in items if name not in ours and not name.startswith(UNFINISHED))
         if others or (self.data_file.name in items and self.settings_file.name not in items):
@@ -109,6 +111,11 @@ class RunFolder:
         state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         with full_disk_told(self.path, f"{self.state_file.name} could not be written"):
             write_whole(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
+
+    def write_weights_report(self, report: Mapping[str, Any]) -> None:
+        """Keep what became of each tensor of the weights that the run started from."""
+        with full_disk_told(self.path, f"{self.weights_report.name} could not be written"):
+            write_whole(self.weights_report, (json.dumps(report, indent=1) + "\n").encode())
 
     def read_state(self) -> Mapping[str, Any]:
         """The last state, or an empty one."""

@@ -1,1 +1,1 @@
-"""From a task to a trained network: what `voco finetune` does, what is measured at its end, and who was seen before."""
+"""The fine-tuning job: a task's settings in, a trained network and its measured quality out."""

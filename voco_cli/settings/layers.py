@@ -143,6 +143,7 @@ def task_layer(name: str) -> Layer:
         UsageError: neither a known name nor a file.
     """
     layer = _named_layer(name, "task", TASKS)
+    layer = Layer(layer.source, {"run.dir": "runs/finetune", **layer.values}, layer.lines)
     if name in task_names():
         return layer
     folder = Path(name).resolve().parent

@@ -120,6 +120,8 @@ class Settings(Section):
             problems.append(
                 f"task.deep_supervision {task.deep_supervision} is more than the {most} of {model.backbone}"
             )
+        if task.freeze_encoder and model.weights is None:
+            problems.append("task.freeze_encoder needs model.weights, or the encoder would stay random")
         if len(task.channels) > 1 and self.preprocess.foreground_above is not None:
             problems.append("preprocess.foreground_above must be none, or the channels would be cut differently")
         if task.cases is not None and task.fraction < 1:

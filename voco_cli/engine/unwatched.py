@@ -17,6 +17,11 @@ class Unwatched:
         """Nothing is shown."""
         yield lambda scan, reason: None
 
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """Nothing is shown."""
+        yield lambda n=1: None
+
     def prepared(self, prepared: Any) -> None:
         """Nothing is shown."""
 

@@ -1,0 +1,39 @@
+"""What one sees while fine-tuning runs."""
+
+from __future__ import annotations
+
+from voco_cli.cli.output import err
+from voco_cli.cli.run_progress import RunProgress
+from voco_cli.engine.job import Values
+from voco_cli.finetuning.run import Prepared
+
+
+class FinetuneProgress(RunProgress):
+    """Dice or AUC on the validation cases."""
+
+    def figures(self, values: Values) -> str:
+        """The figures of a validation."""
+        if "auc" in values:
+            return f"AUC {values['auc']:.3f} accuracy {values['accuracy']:.3f}"
+        return f"Dice {values['dice']:.4f}"
+
+    def prepared(self, prepared: Prepared) -> None:
+        """The data and its split, what became of the weights, and what is about to run."""
+        data = prepared.data
+        self.say(f"{data.origin}: {data.split_words}")
+        if data.missing:
+            self.say(f"{len(data.missing)} cases of the split are missing and left out: {', '.join(data.missing[:3])}")
+        self.left_out(prepared.left_out)
+        if prepared.loaded is not None:
+            err.print(prepared.loaded.table())
+            self.say(str(prepared.loaded))
+            for note in prepared.loaded.notes:
+                self.say(note)
+        resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
+        still = prepared.num_parameters - prepared.num_moving
+        frozen = f" ({still / 1e6:.2f} M frozen)" if still else ""
+        self.say(
+            f"{prepared.folder}: {prepared.num_training} cases to train on, {prepared.num_validation} to validate on; "
+            f"{prepared.num_parameters / 1e6:.2f} M parameters{frozen} on {prepared.device} in {prepared.precision}"
+            f"{resumed}"
+        )

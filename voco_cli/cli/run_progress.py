@@ -1,0 +1,113 @@
+"""What one sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from voco_cli.cli.output import err, progress
+from voco_cli.engine.job import Values
+
+SHOWN_LEFT_OUT = 5
+PLAIN_LINES = 20
+"""Lines of a whole run where there is no terminal."""
+TERMS = ("loss", "prediction", "regularisation", "inter")
+
+
+class RunProgress:
+    """Loss terms, rate and data-wait, and the figures of the last validation."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._train = ""
+        self._held_out = ""
+        self._steps = 0
+        self._next_line = 0
+
+    def figures(self, values: Values) -> str:
+        """The figures of a validation in a few words."""
+        raise NotImplementedError
+
+    @contextmanager
+    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
+        """Progress of the cache."""
+        with progress("cache", total) as advance:
+
+            def on_done(scan: str, reason: str | None) -> None:
+                advance()
+
+            yield on_done
+
+    def progress(self, description: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """Progress of anything else that takes a while."""
+        return progress(description, total)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """A line on what is about to run."""
+        err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def left_out(self, reasons: Sequence[tuple[str, str]]) -> None:
+        """Scans that are left out, the first few by name."""
+        for name, reason in reasons[:SHOWN_LEFT_OUT]:
+            self.say(f"left out: {name}: {reason}")
+        if len(reasons) > SHOWN_LEFT_OUT:
+            self.say(f"left out: {len(reasons) - SHOWN_LEFT_OUT} more")
+
+    def started(self, step: int, steps: int) -> None:
+        """Open the bar."""
+        self._steps = steps
+        self._next_line = step + max(1, steps // PLAIN_LINES)
+        if not err.is_terminal:
+            return
+        self._bar = Progress(
+            TextColumn("step"),
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=err,
+        )
+        self._task = self._bar.add_task("", total=steps, completed=step)
+        self._bar.start()
+
+    def advanced(self, step: int) -> None:
+        """Move the bar."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step)
+
+    def trained(self, step: int, values: Values) -> None:
+        """Show loss terms, rate and data-wait."""
+        terms = " ".join(f"{name} {values[name]:.3f}" for name in TERMS if name in values)
+        self._train = f"{terms} | {values['cases_per_s']:.2f} scans/s, wait {values['data_wait']:.0%}"
+        if self._bar is not None:
+            self._describe(self._bar)
+        elif step >= self._next_line or step == self._steps:
+            self._next_line = step + max(1, self._steps // PLAIN_LINES)
+            self._line(step, self._train)
+
+    def validated(self, step: int, values: Values) -> None:
+        """Show the figures on held-out scans."""
+        self._held_out = self.figures(values)
+        if self._bar is not None:
+            self._describe(self._bar)
+        else:
+            self._line(step, f"held-out {self._held_out}")
+
+    def ended(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _describe(self, bar: Progress) -> None:
+        bar.update(self._task, description=" | ".join(part for part in (self._train, self._held_out) if part))
+
+    def _line(self, step: int, text: str) -> None:
+        print(f"step {step} of {self._steps}: {text}", file=sys.stderr, flush=True)

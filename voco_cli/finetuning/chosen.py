@@ -1,0 +1,48 @@
+"""The weights that a fine-tuning ends with, and the sentence that says how they were chosen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from safetensors.torch import load_file
+from torch import nn
+
+from voco_cli.engine.checkpoints import list_checkpoints
+
+
+class Scored(Protocol):
+    """A job whose checkpoints are scored by validation; the error is one minus the figure."""
+
+    model: nn.Module
+    score_words: str
+    history: dict[str, dict[str, float]]
+
+    def export(self, folder: Path, step: int, **more: Any) -> None:
+        """Write the network."""
+
+
+def choose_weights(job: Scored, checkpoints: Path, weights: Path, choose: str, num_validation: int) -> tuple[int, str]:
+    """Load the chosen checkpoint into the job's model and write it as the result of the run.
+
+    Args:
+        choose: ``best`` on validation, or ``last``.
+        num_validation: cases that validated.
+    Returns:
+        its step, and how it was chosen.
+    """
+    found = list_checkpoints(checkpoints)
+    scored = [one for one in found if one.score is not None]
+    if choose == "best" and scored:
+        best = min(scored, key=lambda one: one.score or 0.0)
+        score = 1.0 - (best.score or 0.0)
+        words = (
+            f"weights of step {best.step}, the best of {len(job.history)} validations by {job.score_words} "
+            f"({score:.4f} on {num_validation} validation cases)"
+        )
+    else:
+        best = found[-1]
+        words = f"weights of the last step, {best.step}; no validation chose them"
+    job.model.load_state_dict(load_file(best.path / "model.safetensors"))
+    job.export(weights, best.step, chosen=words)
+    return best.step, words

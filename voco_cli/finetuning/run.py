@@ -1,0 +1,233 @@
+"""`voco finetune` without its command line: data, cache, network, loop, the chosen weights and what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator
+
+from voco_cli.dataset.datalist import SPLITS, Datalist
+from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.subset import subset
+from voco_cli.downstream.survey import survey_labels
+from voco_cli.downstream.task_data import TaskData, find_task_data
+from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.device import build_accelerator
+from voco_cli.engine.job import Watcher
+from voco_cli.engine.loop import Loop
+from voco_cli.engine.run_folder import RunFolder
+from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
+from voco_cli.engine.unwatched import Unwatched
+from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluation.folder import Progress
+from voco_cli.evaluation.result_folder import write_evaluation
+from voco_cli.finetuning.cases import LeftOut, build_cases, open_cache, stored_cases
+from voco_cli.finetuning.chosen import choose_weights
+from voco_cli.finetuning.classification_job import ClassificationJob
+from voco_cli.finetuning.measure import MEASURABLE, measure_segmentation, measured_split, open_run
+from voco_cli.finetuning.segmentation_job import SegmentationJob
+from voco_cli.networks.weights import LoadReport
+from voco_cli.networks.weights.start import load_start
+from voco_cli.settings import Resolved, Settings
+
+FinetuningJob = SegmentationJob | ClassificationJob
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a run is about to work on."""
+
+    folder: Path
+    device: str
+    precision: str
+    data: TaskData
+    num_training: int
+    num_validation: int
+    left_out: LeftOut
+    num_parameters: int
+    num_moving: int
+    loaded: LoadReport | None
+    resumed_step: int
+
+
+class FinetuneWatcher(Watcher, Protocol):
+    """Who is told how a fine-tuning goes."""
+
+    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
+        """The cache of ``total`` volumes is built; the callable gets a file and why it failed, or None."""
+
+    def prepared(self, prepared: Prepared) -> None:
+        """Data and network are ready."""
+
+    def progress(self, description: str, total: int) -> AbstractContextManager[Callable[..., None]]:
+        """Something that takes a while: labels are surveyed, scans predicted and measured."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """How a run ended.
+
+    Attributes:
+        weights: the chosen network.
+        chosen_step, how_chosen: of these weights.
+        evaluated_split: the split that the final figures are of: test where it has labels, else validation, else None.
+        evaluation: folder with cases.csv, summary.json and table.md; None where nothing is labelled.
+        to_be_told: this is the process that tells the user, of several that ran together.
+    """
+
+    folder: Path
+    weights: Path
+    chosen_step: int
+    how_chosen: str
+    evaluated_split: str | None
+    evaluation: Path | None
+    to_be_told: bool
+
+
+@dataclass
+class _Cases:
+    """Usable cases of this process."""
+
+    training: list[StoredCase] = field(default_factory=list)
+    validation: list[StoredCase] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=list)
+
+
+def finetune(resolved: Resolved, watcher: FinetuneWatcher) -> FinetuneResult:
+    """Train a network on a task, or go on where an earlier run in the same folder stopped.
+
+    Raises:
+        UsageError: settings, data or run folder do not fit; weights of another architecture.
+        DataError: nothing usable is there to train on; label values that no class has; the loss became non-finite.
+        ResourceError: disk or memory.
+        Interrupted: a signal; the same call resumes.
+    """
+    settings = resolved.settings
+    if settings.task.preset is None:
+        raise UsageError("No task was given.", "voco finetune --task btcv; `voco tasks list` shows them")
+    if not settings.task.classes:
+        raise UsageError(f"The task {settings.task.preset} has no classes.", "list them under task.classes")
+    data = find_task_data(settings)
+    training = subset(data.datalist.training, settings.task, settings.seed)
+    datalist = data.datalist.model_copy(update={"training": tuple(training)})
+    accelerator = build_accelerator(settings.run)
+    if not accelerator.is_main_process:
+        watcher = Unwatched()
+    folder = RunFolder(settings.run.dir)
+    try:
+        with ExitStack() as stack, lonely_faults_noted(accelerator):
+
+            def open_run() -> dict[Path, str]:
+                stack.enter_context(folder.lock())
+                _open_folder(folder, resolved, datalist)
+                entries = [*datalist.training, *datalist.validation]
+                with watcher.building(len(entries) * len(settings.task.channels)) as on_done:
+                    return build_cases(open_cache(settings), entries, on_done)
+
+            failed = on_main(accelerator, open_run)
+            cases = _Cases()
+            on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
+            return _train(resolved, data, cases, folder, accelerator, watcher)
+    finally:
+        accelerator.end_training()
+
+
+def _open_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist) -> None:
+    """Start the run folder, or see that it belongs to this very run."""
+    if not folder.is_started():
+        folder.create(resolved)
+        write_datalist(datalist, folder.data_file)
+        return
+    folder.check_same_settings(resolved.settings)
+    if not folder.data_file.is_file():
+        write_datalist(datalist, folder.data_file)  # killed between the two files
+    before = read_datalist(folder.data_file, check_files=False)
+    for split in SPLITS:
+        then, now = ([entry.name for entry in getattr(one, split)] for one in (before, datalist))
+        if then != now:
+            raise UsageError(
+                f"{folder.path} was started with {len(then)} {split} cases, and now there are {len(now)} that are not "
+                f"the same.",
+                "give the same data to resume, or another run.dir to start anew",
+            )
+
+
+def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: Mapping[Path, str]) -> None:
+    cache = open_cache(settings)
+    for entries, usable in ((datalist.training, cases.training), (datalist.validation, cases.validation)):
+        found, others = stored_cases(cache, entries, settings, failed)
+        usable += found
+        cases.left_out += others
+    if not cases.training:
+        reasons = "; ".join(reason for _, reason in cases.left_out[:3])
+        what = f"None of the {len(datalist.training)} training cases can be used"
+        raise DataError(f"{what}: {reasons or 'there are none'}", f"voco tasks check --task {settings.task.preset}")
+
+
+def _make_job(settings: Settings, cases: _Cases, device: torch.device, watcher: FinetuneWatcher) -> FinetuningJob:
+    if settings.task.kind == "classification":
+        return ClassificationJob(settings, cases.training, cases.validation, device)
+    labelled = [*cases.training, *cases.validation]
+    with watcher.progress("labels", len(labelled)) as advance:
+        points = survey_labels(labelled, settings.task, advance)
+    return SegmentationJob(settings, cases.training, cases.validation, points, device)
+
+
+def _train(
+    resolved: Resolved,
+    data: TaskData,
+    cases: _Cases,
+    folder: RunFolder,
+    accelerator: Accelerator,
+    watcher: FinetuneWatcher,
+) -> FinetuneResult:
+    settings = resolved.settings
+    job = _make_job(settings, cases, accelerator.device, watcher)
+    resumed = max((one.step for one in list_checkpoints(folder.checkpoints)), default=0)
+    loaded = None if resumed else load_start(job.model, settings.model)
+    if loaded is not None:
+        on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
+    trainable = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
+    watcher.prepared(
+        Prepared(
+            folder.path,
+            str(accelerator.device),
+            str(accelerator.mixed_precision).replace("no", "fp32"),
+            data,
+            len(cases.training),
+            len(cases.validation),
+            cases.left_out,
+            sum(parameter.numel() for parameter in job.model.parameters()),
+            sum(parameter.numel() for parameter in trainable),
+            loaded,
+            resumed,
+        )
+    )
+    Loop(job, settings.train, folder, accelerator, watcher).run()
+
+    def finish() -> tuple[int, str, str | None, Path | None]:
+        step, words = choose_weights(
+            job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
+        )
+        return step, words, *_measure(folder.path, watcher.progress)
+
+    step, words, split, evaluation = on_main(accelerator, finish)
+    weights = folder.weights / "model.safetensors"
+    return FinetuneResult(folder.path, weights, step, words, split, evaluation, bool(accelerator.is_main_process))
+
+
+def _measure(path: Path, progress: Progress) -> tuple[str | None, Path | None]:
+    """Measure the chosen weights on the test split where it has labels, else on validation."""
+    run = open_run(path)
+    if not any(entry.label for split in MEASURABLE for entry in getattr(run.datalist, split)):
+        return None, None
+    split, entries = measured_split(run)
+    evaluation = measure_segmentation(run, split, entries, progress=progress)
+    write_evaluation(evaluation, run.evaluation(split), str(run.predictions(split)), str(run.path / "data.json"))
+    return split, run.evaluation(split)

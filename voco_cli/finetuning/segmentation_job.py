@@ -1,0 +1,226 @@
+"""Segmentation as a job of the engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from monai.losses import DiceCELoss
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from voco_cli.downstream.augment import augment_patches
+from voco_cli.downstream.label_values import index_table
+from voco_cli.downstream.patches import PatchBatch, PatchDataset, collate_patches
+from voco_cli.downstream.segment import segment
+from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.survey import Points
+from voco_cli.engine.job import ParameterGroup, Place, Values
+from voco_cli.engine.loading import load_batches
+from voco_cli.errors import DataError
+from voco_cli.evaluation.summary import nan_mean
+from voco_cli.finetuning.case_batches import case_batches, cases_digest, refuse_other_cases
+from voco_cli.finetuning.parameter_groups import parameter_groups
+from voco_cli.networks.encoders import ACTIVATION_BYTES, MEMORY_SHARE, free_memory_bytes
+from voco_cli.networks.segmenter import build_segmenter
+from voco_cli.networks.weights import patch_merging_of, set_patch_merging, write_model
+from voco_cli.scans.label_map import whole_labels
+from voco_cli.scans.read import read_scan
+from voco_cli.settings import Settings
+
+
+class SegmentationJob:
+    """Network, batches of patches, Dice and cross entropy, and validation on whole scans.
+
+    Args:
+        settings: the resolved settings.
+        training, validation: labelled cases.
+        points: voxels of the classes of each training case.
+        device: where it will run.
+    """
+
+    score_name = "error"
+    score_words = "mean Dice"
+
+    def __init__(
+        self,
+        settings: Settings,
+        training: Sequence[StoredCase],
+        validation: Sequence[StoredCase],
+        points: Mapping[str, Points],
+        device: torch.device,
+    ) -> None:
+        self.settings = settings
+        self.training, self.validation, self.points = training, validation, points
+        self.model: nn.Module = build_network(settings, device)
+        self.groups = parameter_groups(self.model, settings)
+        task = settings.task
+        self.criterion = DiceCELoss(include_background=task.dice_background, to_onehot_y=True, softmax=True)
+        self.history: dict[str, dict[str, float]] = {}
+        self.place: Place | None = None
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """By level of the encoder, see :mod:`voco_cli.finetuning.parameter_groups`."""
+        return self.groups
+
+    def start(self, place: Place) -> None:
+        """Remember where we run."""
+        self.place = place
+
+    def batches(self, first: int, last: int) -> Generator[Any, None, None]:
+        """Batches of this process, from a loader whose processes end when the generator is closed."""
+        assert self.place is not None
+        dataset = PatchDataset(self.training, self.points, self.settings)
+        plan = case_batches(self.settings, len(self.training), self.place)
+        yield from load_batches(dataset, plan, (first, last), collate_patches, self.settings.data, self.place)
+
+    def cases(self, batch: PatchBatch) -> Sequence[str]:
+        """Names of the cases of a batch."""
+        return batch.names
+
+    def loss(self, model: nn.Module, batch: PatchBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+        """Copy stored patches to the device, augment them there, and compute the loss."""
+        assert self.place is not None
+        device = self.place.device
+        images = batch.images_NCXYZ.to(device, non_blocking=True)
+        labels = batch.labels_NXYZ.to(device, non_blocking=True)
+        images, moved = augment_patches(images, labels, batch.draws)
+        assert moved is not None
+        logits = model(images)
+        outputs = logits.float().unbind(1) if self.settings.task.deep_supervision else (logits.float(),)
+        return {"loss": supervised_loss(self.criterion, outputs, moved[:, None])}
+
+    def validate(self, step: int) -> Values:
+        """Dice of every class on the scans' own grids; nothing at step 0, where head and decoder are noise."""
+        assert self.place is not None
+        if not self.validation or step == 0:
+            return {}
+        training = self.model.training
+        self.model.eval()
+        mine = [dice_of_case(case, self) for case in self.validation[self.place.process :: self.place.num_processes]]
+        self.model.train(training)
+        rows = gather_object(mine) if self.place.num_processes > 1 else mine
+        figures = dice_figures(np.array(rows), [one.name for one in self.settings.task.classes])
+        self.history[str(step)] = figures
+        return figures
+
+    def predict_indices(self, case: StoredCase) -> NDArray[np.generic]:
+        """Class indices_zyx of a case on its scan's own grid."""
+        assert self.place is not None
+        channels = np.stack([volume.read((0, 0, 0), case.shape_xyz) for volume in case.volumes])
+        settings, place = self.settings, self.place
+
+        def network(windows: Tensor) -> Tensor:
+            with torch.no_grad(), place.autocast():
+                logits: Tensor = self.model(windows)
+            return logits.float()
+
+        record = case.volumes[0].metadata.record
+        size = settings.task.patch_size
+        return segment(channels, record, network, patch_size=size, predict=settings.predict, device=place.device)
+
+    def state(self) -> dict[str, Any]:
+        """Validations so far, the slices of the network's patch merging, and a fingerprint of the cases."""
+        return {
+            "history": self.history,
+            "patch_merging": patch_merging_of(self.model),
+            "num_cases": len(self.training),
+            "cases": cases_digest(self.training),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            UsageError: other cases can be used now, so that the batches would be others.
+        """
+        refuse_other_cases(state, self.training)
+        if state["patch_merging"] is not None:
+            set_patch_merging(self.model, state["patch_merging"])
+        self.history = state["history"]
+
+    def export(self, folder: Path, step: int, **more: Any) -> None:
+        """Write the network as it is now; ``more`` is added to what the file says of itself."""
+        write_model(folder, self.model, {**about_model(self.settings, self.model, step, self.history), **more})
+
+
+def build_network(settings: Settings, device: torch.device) -> nn.Module:
+    """The network of the settings, with weights from their seed."""
+    task, model = settings.task, settings.model
+    patches = settings.train.batch_size * task.patches_per_volume
+    voxels = patches * math.prod(task.patch_size)
+    recompute = model.checkpointing == "on"
+    if model.checkpointing == "auto":
+        # A decoder keeps about as much as an encoder.
+        needed = 2 * ACTIVATION_BYTES[model.backbone] * model.feature_size * voxels
+        recompute = needed > MEMORY_SHARE * free_memory_bytes(device)
+    torch.manual_seed(settings.seed)
+    return build_segmenter(
+        model,
+        len(task.channels),
+        task.num_outputs,
+        deep_supervision=task.deep_supervision,
+        recompute=recompute,
+    )
+
+
+def about_model(
+    settings: Settings, network: nn.Module, step: int, history: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """What a reader of the weights needs to know."""
+    model = settings.model.model_dump(mode="json")
+    if (merging := patch_merging_of(network)) is not None:
+        model["patch_merging"] = merging
+    return {
+        "step": step,
+        "task": settings.task.name,
+        "model": model,
+        "channels": list(settings.task.channels),
+        "classes": [one.model_dump(mode="json") for one in settings.task.classes],
+        "preprocess": settings.preprocess.model_dump(mode="json"),
+        "seed": settings.seed,
+        "validation": dict(history.get(str(step), {})),
+    }
+
+
+def supervised_loss(criterion: nn.Module, outputs: Sequence[Tensor], labels_N1XYZ: Tensor) -> Tensor:
+    """Mean of the losses of all outputs, each with half the weight of the one before."""
+    weights = [0.5**level for level in range(len(outputs))]
+    losses = [weight * criterion(output, labels_N1XYZ) for weight, output in zip(weights, outputs, strict=True)]
+    return torch.stack(losses).sum() / sum(weights)
+
+
+def dice_of_case(case: StoredCase, job: SegmentationJob) -> list[float]:
+    """Dice of each class against the label map as it lies on disk; NaN where neither map has the class."""
+    assert case.entry.label is not None
+    classes = job.settings.task.classes
+    try:
+        reference = index_table(classes)[whole_labels(read_scan(case.entry.label).array_zyx)]
+    except ValueError as error:
+        raise DataError(f"{case.entry.label} {error}.") from error
+    return class_dice(job.predict_indices(case), reference, len(classes))
+
+
+def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: int) -> list[float]:
+    """Dice of classes 1 to ``num_classes`` of two index maps of one shape: 2 |A and B| / (|A| + |B|), NaN for 0 / 0."""
+    size = num_classes + 1
+    both = np.bincount(reference.ravel().astype(np.int64) * size + prediction.ravel(), minlength=size * size)
+    table = both.reshape(size, size)
+    shared, total = 2.0 * np.diag(table), table.sum(0) + table.sum(1)
+    return [float(shared[c] / total[c]) if total[c] else math.nan for c in range(1, size)]
+
+
+def dice_figures(dice_NC: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
+    """Mean of each class over the cases that have it, the mean of these means, and what the best has least of.
+
+    The same mean as `voco evaluate` prints in its last row under the rule ``count``.
+    """
+    by_class = nan_mean(dice_NC, axis=0)
+    mean = float(nan_mean(by_class, axis=0))
+    there = {f"dice/{name}": float(value) for name, value in zip(names, by_class, strict=True) if not math.isnan(value)}
+    return {"dice": 0.0 if math.isnan(mean) else mean, "error": 1.0 if math.isnan(mean) else 1.0 - mean, **there}
