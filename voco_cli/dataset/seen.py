@@ -158,6 +158,17 @@ def seen_by(weights: str | Path) -> Seen | None:
     return None if path is None else read_seen(path)
 
 
+def seen_before(weights: str | None) -> Seen:
+    """What a training that starts from these weights has seen already: nothing where it starts from none.
+
+    Raises:
+        DataError: the list beside the weights is damaged.
+    """
+    if weights is None:
+        return Seen()
+    return seen_by(weights) or Seen(unknown=(weights,))
+
+
 def seen_name(weights: Path) -> Path:
     """Where the list of a file of weights lies that is on its own: ``model.pt`` has ``model.seen.json``."""
     return weights.with_suffix(f".{SEEN_FILE}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.dataset.parallel import map_files
-from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of, seen_by
+from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
 
@@ -149,17 +149,6 @@ def require_clean(recorded: Mapping[str, Any]) -> None:
             " ".join(recorded["sentences"]),
             "evaluate on other cases or train without these; --require-clean made this an error",
         )
-
-
-def seen_before(weights: str | None) -> Seen:
-    """What a training that starts from these weights has seen already: nothing where it starts from none.
-
-    Raises:
-        DataError: the list beside the weights is damaged.
-    """
-    if weights is None:
-        return Seen()
-    return seen_by(weights) or Seen(unknown=(weights,))
 
 
 def identities_of(
