@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+ARRAY_SUFFIX = ".npy"  # of scans that a task names; a label map or an indexed scan has a place
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net: case_0000.nii.gz is channel 0 of a case
 BIDS_SUBJECT = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 # Names that say what a file is and not whose; the folder then tells the patient.
@@ -27,7 +28,7 @@ MODALITY_WORDS = {
 def stem_of(path: Path) -> str:
     """File name without its image ending (``.nii.gz`` counts as one)."""
     lower = path.name.lower()
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, ARRAY_SUFFIX):
         if lower.endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem if path.suffix.lower() == ".dcm" else path.name

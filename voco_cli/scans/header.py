@@ -22,7 +22,7 @@ class Header:
         dtype: number format of the decoded voxels, as numpy names it.
         placement: spacing, origin and direction.
         notes: what was repaired or chosen, one sentence each.
-        format: ``nifti``, ``nrrd``, ``metaimage`` or ``dicom``.
+        format: ``nifti``, ``nrrd``, ``metaimage``, ``dicom``, ``numpy`` or ``pictures``.
         description: free text of the header; label maps often give themselves away in it.
     """
 

@@ -1,4 +1,4 @@
-"""One reader for every format: NIfTI, NRRD, MetaImage, DICOM series."""
+"""One reader for every format: NIfTI, NRRD, MetaImage, DICOM series; arrays and slices without geometry."""
 
 from __future__ import annotations
 
@@ -14,13 +14,27 @@ from voco_cli.scans.dicom_slices import looks_like_dicom, read_slice
 from voco_cli.scans.header import Header, require_file
 from voco_cli.scans.itk_files import FORMATS, read_itk, read_itk_header
 from voco_cli.scans.nifti import read_nifti, read_nifti_header
+from voco_cli.scans.plain_arrays import (
+    ARRAY_SUFFIX,
+    read_array,
+    read_array_header,
+    read_pictures,
+    read_pictures_header,
+    slice_pictures,
+)
 from voco_cli.scans.scan import Scan
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 
+READABLE = "NIfTI, NRRD, MetaImage and DICOM are; so are .npy arrays, and folders of PNG slices."
+
+
 def file_format(path: Path) -> str | None:
-    """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else."""
+    """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
+
+    Arrays and pictures, which need not be scans at all, are read where they are named and are no format here.
+    """
     name = path.name.lower()
     if name.endswith(NIFTI_SUFFIXES):
         return "nifti"
@@ -34,7 +48,8 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
 
     Args:
         path: a NIfTI, NRRD or MetaImage file; a folder that holds one DICOM series (sub-folders count); or one file of
-            a series, whose other files lie in the same folder.
+            a series, whose other files lie in the same folder; a ``.npy`` array of slice, row, column; or a folder of
+            PNG or JPEG slices without DICOM files.
         files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
     Returns:
         The scan; voxels in the stored number format, rescaled where the header says so.
@@ -42,14 +57,18 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         DataError: missing, empty, truncated, damaged, or not an image.
         GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
     """
+    if not files and (pictures := _pictures_of(path)):
+        return _to_scan(*read_pictures(path, pictures))
     if files or path.is_dir():
         return _read_dicom(_one_series(path, files), path)
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return _to_scan(*read_array(path))
     require_file(path)
     kind = file_format(path)
     if kind == "dicom":
         return _read_dicom(_series_of(path), path)
     if kind is None:
-        raise DataError(f"{path} is not an image that can be read.", "NIfTI, NRRD, MetaImage and DICOM are.")
+        raise DataError(f"{path} is not an image that can be read.", READABLE)
     header, array = read_nifti(path) if kind == "nifti" else read_itk(path)
     return _to_scan(header, array)
 
@@ -60,14 +79,18 @@ def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
     Raises:
         DataError, GeometryError: as `read_scan`.
     """
+    if not files and (pictures := _pictures_of(path)):
+        return read_pictures_header(path, pictures)
     if files or path.is_dir():
         return series_header(_one_series(path, files), path)[0]
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return read_array_header(path)
     require_file(path)
     kind = file_format(path)
     if kind == "dicom":
         return series_header(_series_of(path), path)[0]
     if kind is None:
-        raise DataError(f"{path} is not an image that can be read.", "NIfTI, NRRD, MetaImage and DICOM are.")
+        raise DataError(f"{path} is not an image that can be read.", READABLE)
     return read_nifti_header(path) if kind == "nifti" else read_itk_header(path)
 
 
@@ -96,17 +119,29 @@ def _read_dicom(series: Series, path: Path) -> Scan:
     return _to_scan(header, read_series(ordered, header))
 
 
-def _one_series(path: Path, files: Sequence[Path]) -> Series:
-    """The only image series among ``files``, or else in the folder ``path`` and below."""
-    candidates = files or [
+def _pictures_of(path: Path) -> list[Path]:
+    """The slices of a folder of pictures; none of anything else, also where pictures lie beside DICOM files."""
+    pictures = slice_pictures(path) if path.is_dir() else []
+    return [] if pictures and _dicom_below(path) else pictures
+
+
+def _dicom_below(path: Path) -> list[Path]:
+    return [
         file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size and looks_like_dicom(file)
     ]
+
+
+def _one_series(path: Path, files: Sequence[Path]) -> Series:
+    """The only image series among ``files``, or else in the folder ``path`` and below."""
+    candidates = files or _dicom_below(path)
     for file in files:
         require_file(file)
     found = [one for one in group_slices(map(read_slice, candidates)) if one.first.is_image]
     volumes = [one for one in found if len(one.slices) > 1] or found
     if not volumes:
-        raise DataError(f"{path} holds no DICOM images.", "Give the folder of a series, or an image file.")
+        raise DataError(
+            f"{path} holds no DICOM images.", "Give the folder of a series or of PNG slices, or an image file."
+        )
     if len(volumes) > 1:
         names = ", ".join(f"{one.first.modality} of {len(one.slices)} ({one.first.path.name})" for one in volumes[:6])
         raise DataError(
