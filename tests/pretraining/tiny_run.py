@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from voco_cli.engine.job import Values
+from voco_cli.engine.unwatched import Unwatched
 from voco_cli.phantom.write import write_phantoms
 from voco_cli.pretraining.run import PretrainResult, pretrain
-from voco_cli.pretraining.unwatched import Unwatched
 from voco_cli.settings import load_settings
 
 TINY = (

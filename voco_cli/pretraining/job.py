@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
 from voco_cli.engine.job import ParameterGroup, Place, Values, one_group
 from voco_cli.engine.loading import load_batches
 from voco_cli.engine.sampler import BatchPlan
@@ -18,7 +19,8 @@ from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
 from voco_cli.networks.encoders import build_encoder, plan_grouping
-from voco_cli.networks.weights import write_encoder
+from voco_cli.networks.weights import LoadReport, write_encoder
+from voco_cli.networks.weights.start import load_start
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.settings import Settings
@@ -51,14 +53,21 @@ class PretrainingJob:
         settings: the resolved settings.
         training, held_out: cases to train on and to look at.
         device: where it will run.
+        seen: what the weights will have been trained on; written beside them.
     """
 
     score_name = "rank"
 
     def __init__(
-        self, settings: Settings, training: Sequence[Case], held_out: Sequence[Case], device: torch.device
+        self,
+        settings: Settings,
+        training: Sequence[Case],
+        held_out: Sequence[Case],
+        device: torch.device,
+        seen: Seen,
     ) -> None:
         self.settings = settings
+        self.seen = seen
         self.training = training
         self.model: nn.Module = build_model(settings, device)
         self.health = HealthCheck(held_out, settings)
@@ -70,6 +79,26 @@ class PretrainingJob:
         """The model, by its own type."""
         assert isinstance(self.model, VolumeContrast)
         return self.model
+
+    def load_start(self) -> LoadReport | None:
+        """Fill the student's encoder, and a teacher's of its own, with the weights that the settings name.
+
+        Raises:
+            UsageError, DataError: as `load_start`; or weights whose patch merging is not the settings'.
+        """
+        model = self.settings.model
+        report = load_start(self.voco.encoder, model)
+        if report is None:
+            return None
+        if report.patch_merging not in (None, model.patch_merging):
+            raise UsageError(
+                f"{model.weights} was trained with the {report.patch_merging} patch merging, and the run has the "
+                f"{model.patch_merging} one.",
+                f"--set model.patch_merging={report.patch_merging}",
+            )
+        if self.voco.teacher_encoder is not None:
+            self.voco.teacher_encoder.load_state_dict(self.voco.encoder.state_dict())
+        return report
 
     def parameter_groups(self) -> list[ParameterGroup]:
         """Everything at one rate."""
@@ -143,7 +172,7 @@ class PretrainingJob:
         return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
     def export(self, folder: Path, step: int) -> None:
-        """Write the student's encoder."""
+        """Write the student's encoder, and once what it was trained on."""
         settings = self.settings
         about = {
             "step": step,
@@ -155,6 +184,8 @@ class PretrainingJob:
             "seed": settings.seed,
             "figures": self.history.get(str(step), {}),
         }
+        if not (folder / SEEN_FILE).is_file():
+            write_seen(self.seen, folder / SEEN_FILE)
         write_encoder(folder, self.voco.encoder, about)
 
 
