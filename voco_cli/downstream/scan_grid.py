@@ -39,11 +39,11 @@ def labels_on_scan_grid(slabs: Iterable[Slab], record: GridMap, swept: int) -> N
     axes = (swept, *(axis for axis in range(3) if axis != swept))
     sweep, rows, columns = (_Along.axis(record, axis) for axis in axes)
     labels_zyx: NDArray[Any] = np.zeros(0, dtype=np.uint8)
-    last_KBD: Tensor | None = None
+    last_KBD = torch.zeros(0)
     done = 0
     for slab in slabs:
         planes_AKBD = slab.logits_AKBD
-        if last_KBD is None:
+        if not labels_zyx.size:
             labels_zyx = np.zeros(record.source_shape_xyz[::-1], dtype=_label_type(planes_AKBD.shape[1]))
             rows, columns = rows.to(planes_AKBD.device), columns.to(planes_AKBD.device)
         labels_abd = labels_zyx.transpose([2 - record.axes[axis] for axis in axes])
