@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.options import ConfigOption, DataOption, JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.options import (
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    RequireCleanOption,
+    SetOption,
+    TaskOption,
+    data_flags,
+)
 from voco_cli.cli.output import done, out, print_json
 
 if TYPE_CHECKING:
@@ -48,6 +56,7 @@ def finetune(
         bool, typer.Option("--trust-pickle", help="DANGEROUS: run the code that a file of weights names.")
     ] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network on a labelled task and measure it; the same command resumes a run that was stopped."""
@@ -72,7 +81,7 @@ def finetune(
     from voco_cli.cli.finetune_progress import FinetuneProgress
     from voco_cli.finetuning.run import finetune as run_finetuning
 
-    result = run_finetuning(resolved, FinetuneProgress())
+    result = run_finetuning(resolved, FinetuneProgress(), require_clean)
     if result.to_be_told:
         _print_result(result, as_json)
 

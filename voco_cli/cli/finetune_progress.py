@@ -5,6 +5,7 @@ from __future__ import annotations
 from voco_cli.cli.output import err
 from voco_cli.cli.run_progress import RunProgress
 from voco_cli.engine.job import Values
+from voco_cli.finetuning.contamination import sentences
 from voco_cli.finetuning.run import Prepared
 
 
@@ -29,6 +30,8 @@ class FinetuneProgress(RunProgress):
             self.say(str(prepared.loaded))
             for note in prepared.loaded.notes:
                 self.say(note)
+        for line in sentences(prepared.contamination):
+            self.say(line, style="yellow" if prepared.contamination.found or prepared.contamination.unknown else None)
         resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
         still = prepared.num_parameters - prepared.num_moving
         frozen = f" ({still / 1e6:.2f} M frozen)" if still else ""

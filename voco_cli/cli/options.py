@@ -30,6 +30,13 @@ DataOption = Annotated[
         help="Folder with the data, or a data.json [default: VOCO_DATA, ./data, or the task's own].",
     ),
 ]
+RequireCleanOption = Annotated[
+    bool,
+    typer.Option(
+        "--require-clean",
+        help="Exit with 1 where evaluated cases were seen in training, or where the weights do not say what they saw.",
+    ),
+]
 
 
 def data_flags(data: Path | None) -> tuple[dict[str, object], list[str]]:

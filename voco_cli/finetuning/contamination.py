@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.dataset.parallel import map_files
-from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of
+from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of, seen_before, seen_scans
+from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
 
@@ -108,7 +109,7 @@ def sentences(findings: Findings) -> list[str]:
         "trained on."
         for name in findings.unknown
     ]
-    if lines or not findings.trained:
+    if lines or not findings.trained or not findings.evaluated:
         return lines
     trained = " and ".join(f"{count} scans of the {words}" for words, count in findings.trained.items())
     compared = "" if findings.compared == findings.evaluated else f" (voxels of {findings.compared} were compared)"
@@ -151,6 +152,35 @@ def require_clean(recorded: Mapping[str, Any]) -> None:
         )
 
 
+def look_back(
+    weights: str | None,
+    training: Sequence[StoredCase],
+    evaluated: Iterable[Entry],
+    dataset: str,
+    cache: VolumeCache,
+    advance: Callable[[int], object] = lambda n: None,
+) -> tuple[Seen, Findings]:
+    """What the result of a fine-tuning will have seen, and which of the cases to be evaluated are among it.
+
+    Args:
+        weights: those that it starts from; none is from scratch.
+        training: its own cases.
+        evaluated: labelled cases of validation and test.
+        dataset: name of the dataset of both.
+        cache: of the run.
+        advance: told how many scans were looked at.
+    Raises:
+        DataError: the list beside the weights is damaged.
+    """
+    own = [
+        _identity(case.entry, channel, volume.voxel_hash)
+        for case in training
+        for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
+    ]
+    seen = seen_before(weights).followed_by(seen_scans("fine-tuning", dataset, own))
+    return seen, contamination(seen, identities_of(evaluated, cache, advance), dataset)
+
+
 def identities_of(
     entries: Iterable[Entry],
     cache: VolumeCache | None = None,
@@ -168,10 +198,12 @@ def identities_of(
     channels = [(entry, channel) for entry in entries for channel in entry.channel_entries()]
     jobs = [_HashJob(channel, cache) for _, channel in channels]
     hashes = map_files(_hash, jobs, None, advance, FEWEST_FOR_PROCESSES)
-    return [
-        identity_of(channel.model_copy(update={"case": entry.name}), found)
-        for (entry, channel), found in zip(channels, hashes, strict=True)
-    ]
+    return [_identity(*pair, found) for pair, found in zip(channels, hashes, strict=True)]
+
+
+def _identity(entry: Entry, channel: Entry, found: str | None) -> ScanIdentity:
+    """The identity of one channel of a case, which is called as the case is."""
+    return replace(identity_of(channel, found), case=entry.name)
 
 
 @dataclass(frozen=True)

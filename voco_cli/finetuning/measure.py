@@ -4,88 +4,90 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from json import loads
 from pathlib import Path
 
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.seen import Seen, seen_by
 from voco_cli.downstream.predict_batch import predict_entries
-from voco_cli.downstream.task_data import find_task_data
-from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import CasePair
 from voco_cli.evaluation.empty import empty_rule
 from voco_cli.evaluation.folder import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
 from voco_cli.evaluation.measures import Structure
-from voco_cli.settings import Settings, read_saved
+from voco_cli.evaluation.provenance import Provenance
+from voco_cli.evaluation.result_folder import write_evaluation
+from voco_cli.finetuning.cases import open_cache
+from voco_cli.finetuning.contamination import Findings, contamination, findings_object, identities_of
+from voco_cli.finetuning.finetuned_run import MEASURABLE, FinetunedRun, measured_split, open_run
+from voco_cli.settings import Settings
 from voco_cli.settings.task import Task
-
-MEASURABLE = ("test", "validation")
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
-class FinetunedRun:
-    """A run folder of a fine-tuning, opened to be measured.
+class Measured:
+    """A run that was measured.
 
     Attributes:
-        path: the folder.
-        settings: those of the run.
-        datalist: its cases.
-        chosen: how its weights were chosen, one sentence for people; empty where the run does not say.
+        split: test or validation.
+        folder: with cases.csv, summary.json and table.md, which were `written`.
+        evaluation: the figures.
+        provenance: whose they are, and whether the cases were seen in training.
     """
 
-    path: Path
-    settings: Settings
-    datalist: Datalist
-    chosen: str = ""
-
-    def predictions(self, split: str) -> Path:
-        """Folder of the predictions of a split."""
-        return self.path / "predictions" / split
-
-    def evaluation(self, split: str) -> Path:
-        """Folder of the evaluation of a split."""
-        return self.path / "evaluation" / split
+    split: str
+    folder: Path
+    evaluation: Evaluation
+    provenance: Provenance
+    written: tuple[Path, ...]
 
 
-def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
-    """Open the run folder of a fine-tuning.
+def measure_run(path: Path, progress: Progress = no_progress) -> tuple[str | None, Path | None]:
+    """Measure the chosen weights at the end of a run, on the test split where it has labels, else on validation.
+
+    Returns:
+        the split and the folder of its evaluation; None where no case has a label.
+    """
+    run = open_run(path)
+    if not any(run.labelled(split) for split in MEASURABLE):
+        return None, None
+    split, entries = measured_split(run)
+    return split, measure(run, split, entries, progress=progress).folder
+
+
+def measure(
+    run: FinetunedRun,
+    split: str,
+    entries: Sequence[Entry],
+    options: EvaluationOptions | None = None,
+    *,
+    output: Path | None = None,
+    device: str | None = None,
+    progress: Progress = no_progress,
+) -> Measured:
+    """Predict what is missing, measure it, look for cases that were seen in training, and write it all down.
 
     Args:
-        data: data folder or data.json, where the scans are not any more where the run found them.
+        entries: labelled cases of the split, as `measured_split` gives them.
+        options: how to measure; none is as the run's settings have it.
+        output: folder to write to; none is ``evaluation/<split>`` in the run.
+        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
     Raises:
-        DataError: no such folder, no weights yet, scans that are missing.
-        UsageError: the run of something else, or cases that the data does not have.
+        DataError: no case could be predicted or measured.
     """
-    folder = RunFolder(path)
-    if not folder.settings_file.is_file():
-        raise DataError(f"{path} is not a run folder.", "give the folder that voco finetune wrote")
-    settings = read_saved(folder.settings_file)
-    if settings.task.preset is None:
-        raise UsageError(f"{path} is a pre-training run, which predicts nothing.", "fine-tune it first: voco finetune")
-    about = folder.weights / "model.json"
-    if not about.is_file():
-        raise DataError(f"{path} has no trained network yet.", "run voco finetune on it to the end")
-    datalist = read_datalist(folder.data_file, check_files=data is None)
-    if data is not None:
-        datalist = _moved(datalist, settings, data)
-    return FinetunedRun(path, settings, datalist, _chosen(about))
+    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
+    found = findings_object(contamination_of(run, entries, progress))
+    provenance = Provenance(str(run.path), split, run.chosen, found)
+    folder = output or run.evaluation(split)
+    written = write_evaluation(evaluation, folder, str(run.predictions(split)), str(run.path / "data.json"), provenance)
+    return Measured(split, folder, evaluation, provenance, tuple(written))
 
 
-def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, list[Entry]]:
-    """The split to measure on and its labelled cases: the wanted one, else test where it has labels, else validation.
-
-    Raises:
-        UsageError: no labelled case.
-    """
-    for split in MEASURABLE if wanted is None else (wanted,):
-        entries: tuple[Entry, ...] = getattr(run.datalist, split)
-        labelled = [entry for entry in entries if entry.label is not None or entry.category is not None]
-        if labelled:
-            return split, labelled
-    where = f"in its {wanted} split" if wanted else "to test or validate on"
-    raise UsageError(f"{run.path} has no labelled case {where}.", "see data.json in the run folder")
+def contamination_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress = no_progress) -> Findings:
+    """Which of these cases the weights of a run have seen, in pre-training or in the run itself."""
+    scans = sum(len(entry.channel_entries()) for entry in entries)
+    with progress("comparing with training", scans) as advance:
+        identities = identities_of(entries, open_cache(run.settings), advance)
+    return contamination(seen_by(run.path) or Seen(unknown=(str(run.path),)), identities, run.datalist.name)
 
 
 def measure_segmentation(
@@ -153,25 +155,3 @@ def task_regions(task: Task) -> tuple[Structure, ...]:
         values[region.name] = set().union(*(values[name] for name in region.classes))
         regions.append(Structure(region.name, tuple(sorted(values[region.name])), is_region=True))
     return tuple(regions)
-
-
-def _chosen(about: Path) -> str:
-    try:
-        chosen = loads(about.read_text()).get("chosen", "")
-    except (OSError, ValueError, AttributeError) as error:
-        raise DataError(f"{about} is damaged: {error}.", "run voco finetune on the folder again") from error
-    return str(chosen)
-
-
-def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
-    """The same cases of the same splits, where they lie now."""
-    where = {"file": data, "root": None} if data.is_file() else {"file": None, "root": data}
-    moved = settings.model_copy(update={"data": settings.data.model_copy(update=where)})
-    found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
-    missing = [entry.name for split in MEASURABLE for entry in getattr(datalist, split) if entry.name not in found]
-    if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        raise DataError(f"{data} has no case {', '.join(missing[:MOST_NAMED])}{more}.", "give the data of the run")
-    return datalist.model_copy(
-        update={split: tuple(found[entry.name] for entry in getattr(datalist, split)) for split in MEASURABLE}
-    )

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from voco_cli.dataset.datalist import SPLITS, Datalist
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
 from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.downstream.subset import subset
 from voco_cli.downstream.survey import survey_labels
@@ -25,12 +26,12 @@ from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluation.folder import Progress
-from voco_cli.evaluation.result_folder import write_evaluation
 from voco_cli.finetuning.cases import LeftOut, build_cases, open_cache, stored_cases
 from voco_cli.finetuning.chosen import choose_weights
 from voco_cli.finetuning.classification_job import ClassificationJob
-from voco_cli.finetuning.measure import MEASURABLE, measure_segmentation, measured_split, open_run
+from voco_cli.finetuning.contamination import Findings, findings_object, look_back, require_clean
+from voco_cli.finetuning.finetuned_run import MEASURABLE
+from voco_cli.finetuning.measure import measure_run
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.networks.weights import LoadReport
 from voco_cli.networks.weights.start import load_start
@@ -54,6 +55,7 @@ class Prepared:
     num_moving: int
     loaded: LoadReport | None
     resumed_step: int
+    contamination: Findings
 
 
 class FinetuneWatcher(Watcher, Protocol):
@@ -99,10 +101,13 @@ class _Cases:
     left_out: LeftOut = field(default_factory=list)
 
 
-def finetune(resolved: Resolved, watcher: FinetuneWatcher) -> FinetuneResult:
+def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) -> FinetuneResult:
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
+    Args:
+        clean: refuse where cases to be evaluated were seen in training, or where that cannot be known.
     Raises:
+        VocoError: what ``clean`` refuses.
         UsageError: settings, data or run folder do not fit; weights of another architecture.
         DataError: nothing usable is there to train on; label values that no class has; the loss became non-finite.
         ResourceError: disk or memory.
@@ -133,7 +138,10 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher) -> FinetuneResult:
             failed = on_main(accelerator, open_run)
             cases = _Cases()
             on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
-            return _train(resolved, data, cases, folder, accelerator, watcher)
+            seen, findings = on_main(accelerator, lambda: _look_back(settings, datalist, cases, watcher))
+            if clean:
+                require_clean(findings_object(findings))
+            return _train(resolved, data, cases, folder, accelerator, watcher, seen, findings)
     finally:
         accelerator.end_training()
 
@@ -170,6 +178,16 @@ def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: M
         raise DataError(f"{what}: {reasons or 'there are none'}", f"voco tasks check --task {settings.task.preset}")
 
 
+def _look_back(
+    settings: Settings, datalist: Datalist, cases: _Cases, watcher: FinetuneWatcher
+) -> tuple[Seen, Findings]:
+    """What the weights will have seen, and which of the cases that will be evaluated are among it."""
+    listed = [entry for split in MEASURABLE for entry in getattr(datalist, split) if entry.label or entry.category]
+    with watcher.progress("comparing with training", len(listed) * len(settings.task.channels)) as advance:
+        cache = open_cache(settings)
+        return look_back(settings.model.weights, cases.training, listed, datalist.name, cache, advance)
+
+
 def _make_job(settings: Settings, cases: _Cases, device: torch.device, watcher: FinetuneWatcher) -> FinetuningJob:
     if settings.task.kind == "classification":
         return ClassificationJob(settings, cases.training, cases.validation, device)
@@ -186,6 +204,8 @@ def _train(
     folder: RunFolder,
     accelerator: Accelerator,
     watcher: FinetuneWatcher,
+    seen: Seen,
+    findings: Findings,
 ) -> FinetuneResult:
     settings = resolved.settings
     job = _make_job(settings, cases, accelerator.device, watcher)
@@ -207,6 +227,7 @@ def _train(
             sum(parameter.numel() for parameter in trainable),
             loaded,
             resumed,
+            findings,
         )
     )
     Loop(job, settings.train, folder, accelerator, watcher).run()
@@ -215,19 +236,9 @@ def _train(
         step, words = choose_weights(
             job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
         )
-        return step, words, *_measure(folder.path, watcher.progress)
+        write_seen(seen, folder.weights / SEEN_FILE)
+        return step, words, *measure_run(folder.path, watcher.progress)
 
     step, words, split, evaluation = on_main(accelerator, finish)
     weights = folder.weights / "model.safetensors"
     return FinetuneResult(folder.path, weights, step, words, split, evaluation, bool(accelerator.is_main_process))
-
-
-def _measure(path: Path, progress: Progress) -> tuple[str | None, Path | None]:
-    """Measure the chosen weights on the test split where it has labels, else on validation."""
-    run = open_run(path)
-    if not any(entry.label for split in MEASURABLE for entry in getattr(run.datalist, split)):
-        return None, None
-    split, entries = measured_split(run)
-    evaluation = measure_segmentation(run, split, entries, progress=progress)
-    write_evaluation(evaluation, run.evaluation(split), str(run.predictions(split)), str(run.path / "data.json"))
-    return split, run.evaluation(split)
