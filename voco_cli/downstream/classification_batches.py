@@ -5,7 +5,6 @@ N volumes of C channels, all of one size; K categories.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -16,16 +15,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from voco_cli.cache.volume import IntXYZ
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.augment import PatchDraws, draw_patches, join_draws
 from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.settings import Settings
-from voco_cli.settings.sections import Model
 from voco_cli.settings.task import Task
-
-MOST_NAMED = 5
 
 
 class CaseVolume(NamedTuple):
@@ -47,24 +42,20 @@ class VolumeBatch(NamedTuple):
 
 
 def category_index(task: Task, entry: Entry) -> int:
-    """Position of a case's category among the classes of the task, by its name or else by its value.
+    """Position of a case's category among the classes of the task.
 
     Raises:
         DataError: the case has no category, or one that the task does not have.
     """
     names = [one.name for one in task.classes]
-    if entry.category in names:
-        return names.index(entry.category)
-    for position, one in enumerate(task.classes):
-        if entry.category in {str(value) for value in one.values}:
-            return position
     if entry.category is None:
         raise DataError(f"The case {entry.name} has no category.", "give it one in task.table or in data.json")
-    raise DataError(
-        f"The case {entry.name} has the category {entry.category!r}, and the task {task.name} has "
-        f"{', '.join(repr(name) for name in names)}.",
-        "correct the table, or add the category to task.classes",
-    )
+    if entry.category not in names:
+        raise DataError(
+            f"The case {entry.name} has the category {entry.category!r}, and the task has {', '.join(names)}.",
+            "correct the table, or add the category to task.classes",
+        )
+    return names.index(entry.category)
 
 
 def category_weights(categories: Sequence[int], num_categories: int) -> NDArray[np.float32]:
@@ -85,40 +76,6 @@ def category_weights(categories: Sequence[int], num_categories: int) -> NDArray[
         len(categories) / (len(counts) * counts[index]) if counts[index] else 0.0 for index in range(num_categories)
     ]
     return np.array(balanced, np.float32)
-
-
-def require_one_size(cases: Sequence[StoredCase], settings: Settings) -> IntXYZ:
-    """The size that all volumes have, voxels.
-
-    Raises:
-        UsageError: they differ, are too small for the network, or cannot be turned by quarters as asked for.
-    """
-    sizes = Counter(case.shape_xyz for case in cases)
-    if len(sizes) > 1:
-        listed = ", ".join(_extent(size) for size, _ in sizes.most_common(MOST_NAMED))
-        raise UsageError(
-            f"The volumes of a classification must have one size, and there are {len(sizes)}: {listed}.",
-            "set preprocess.resize_vox",
-        )
-    size = next(iter(sizes))
-    if math.prod(deepest_size(settings.model, size)) < 2:
-        raise UsageError(
-            f"Volumes of {_extent(size)} voxels shrink to a single one in the deepest level of the network.",
-            "choose a larger preprocess.resize_vox or a smaller model.levels",
-        )
-    if settings.augment.rotate_prob > 0 and size[0] != size[1]:
-        raise UsageError(
-            f"Volumes of {_extent(size)} voxels cannot be turned by a quarter, as augment.rotate_prob asks for.",
-            "set augment.rotate_prob=0, or a preprocess.resize_vox that is square in the plane",
-        )
-    return size
-
-
-def deepest_size(model: Model, size_xyz: IntXYZ) -> IntXYZ:
-    """Voxels along x, y, z that the last level of the encoder sees."""
-    halvings = 5 if model.backbone == "swinunetr" else model.levels - 1
-    x, y, z = (math.ceil(edge / 2**halvings) for edge in size_xyz)
-    return (x, y, z)
 
 
 def read_volume(case: StoredCase) -> NDArray[Any]:
@@ -170,7 +127,3 @@ def collate_volumes(items: Sequence[CaseVolume | VocoError]) -> VolumeBatch | Vo
         categories_N=torch.tensor([case.category for case in cases]),
         draws=join_draws([case.draws for case in cases]),
     )
-
-
-def _extent(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voco_cli.cache.volume import IntXYZ
 from voco_cli.downstream.augment import augment_patches
 from voco_cli.downstream.classification_batches import (
     VolumeBatch,
@@ -23,7 +22,6 @@ from voco_cli.downstream.classification_batches import (
     category_weights,
     collate_volumes,
     read_volume,
-    require_one_size,
 )
 from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.engine.job import ParameterGroup, Place, Values
@@ -47,10 +45,10 @@ class ClassificationJob:
 
     Args:
         settings: the resolved settings.
-        training, validation: cases with a category, all of one size.
+        training, validation: cases with a category.
         device: where it will run.
     Raises:
-        UsageError: sizes differ or do not suit network and augmentation; fewer than two categories to learn from.
+        UsageError: fewer than two categories to learn from.
         DataError: a case without a category of the task.
     """
 
@@ -65,11 +63,10 @@ class ClassificationJob:
     ) -> None:
         self.settings = settings
         self.training, self.validation = training, validation
-        size = require_one_size([*training, *validation], settings)
         self.dataset = VolumeDataset(training, settings)
         self.truth_N = np.array([category_index(settings.task, case.entry) for case in validation], np.intp)
         self.weights_K = torch.from_numpy(category_weights(self.dataset.categories, settings.task.num_outputs))
-        self.model: nn.Module = build_network(settings, size, device)
+        self.model: nn.Module = build_network(settings, device)
         self.groups = parameter_groups(self.model, settings)
         self.score_words = "AUC" if len(set(self.truth_N.tolist())) > 1 else "accuracy"
         self.history: dict[str, dict[str, float]] = {}
@@ -175,14 +172,15 @@ class ClassificationJob:
         write_model(folder, self.model, {**about_model(self.settings, self.model, step, self.history), **more})
 
 
-def build_network(settings: Settings, size_xyz: IntXYZ, device: torch.device) -> Classifier:
+def build_network(settings: Settings, device: torch.device) -> Classifier:
     """The network of the settings, with weights from their seed.
 
     Args:
-        size_xyz: of the volumes, voxels; with the device it decides how they go through the encoder.
+        device: where it will run; decides how volumes go through the encoder.
     """
-    task = settings.task
-    grouping = plan_grouping(settings.model, settings.train.batch_size, size_xyz, device)
+    task, size = settings.task, settings.preprocess.resize_vox
+    assert size is not None  # the settings see to it
+    grouping = plan_grouping(settings.model, settings.train.batch_size, size, device)
     torch.manual_seed(settings.seed)
     return build_classifier(
         settings.model,

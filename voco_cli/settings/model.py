@@ -113,6 +113,8 @@ class Settings(Section):
         multiple = 32 if swin else 2 ** (model.levels - 1)
         if any(edge % multiple for edge in size):
             problems.append(f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone})")
+        elif size == (multiple, multiple, multiple):  # one voxel at the last level, which has no variance for its norm
+            problems.append(f"the network gets {_extent(size)} voxels, and the last level of {model.backbone} only one")
         if swin and model.feature_size % 12:
             problems.append(f"model.feature_size {model.feature_size} is not a multiple of 12 (swinunetr)")
         if task.deep_supervision and (swin or task.deep_supervision > model.levels - 2):

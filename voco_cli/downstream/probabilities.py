@@ -1,0 +1,104 @@
+"""What a classification says of scans: a CSV for people, and beside it what was computed from what."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voco_cli.errors import DataError
+from voco_cli.whole_files import write_whole
+
+FORMAT = "voco-probabilities/1"
+TABLE, RECORD = "probabilities.csv", "probabilities.json"
+
+
+@dataclass
+class Probabilities:
+    """Predictions of many cases.
+
+    Attributes:
+        categories: names, in the order of the probabilities.
+        rows: probabilities of each case, by its name.
+        fingerprints: of each case's scan, settings and weights, see `classify.case_fingerprint`.
+        failed: cases that could not be classified, and why.
+    """
+
+    categories: tuple[str, ...]
+    rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
+    """Write ``probabilities.csv`` (case, predicted, ``p_<category>``) and its record, each whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["case", "predicted", *(f"p_{name}" for name in found.categories)])
+    for case, row in sorted(found.rows.items()):
+        predicted = found.categories[max(range(len(row)), key=row.__getitem__)]
+        writer.writerow([case, predicted, *(f"{value:.9g}" for value in row)])
+    record = {
+        "format": FORMAT,
+        "categories": list(found.categories),
+        "fingerprints": dict(sorted(found.fingerprints.items())),
+        "failed": dict(sorted(found.failed.items())),
+    }
+    write_whole(folder / TABLE, text.getvalue().encode())
+    write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    return [folder / TABLE, folder / RECORD]
+
+
+def read_probabilities(path: Path, categories: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """Probabilities by case from a CSV with the columns case and ``p_<category>``; others are passed over.
+
+    Raises:
+        DataError: not to be read, a column is missing, a case stands twice, or something is no probability.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    reader = csv.DictReader(lines)
+    lacking = [name for name in ("case", *(f"p_{one}" for one in categories)) if name not in (reader.fieldnames or ())]
+    if lacking:
+        raise DataError(f"{path} has no column {lacking[0]}.", f"the categories are {', '.join(categories)}")
+    rows: dict[str, tuple[float, ...]] = {}
+    for number, line in enumerate(reader, start=2):
+        case = line["case"]
+        if case in rows:
+            raise DataError(f"{path}:{number}: the case {case} stands twice.")
+        rows[case] = tuple(_probability(line[f"p_{name}"], f"{path}:{number}") for name in categories)
+    return rows
+
+
+def read_finished(folder: Path, categories: Sequence[str]) -> Probabilities:
+    """Predictions that lie in a folder, to go on from; nothing where there are none or they cannot be trusted."""
+    nothing = Probabilities(tuple(categories))
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+        rows = read_probabilities(folder / TABLE, categories)
+    except (OSError, ValueError, DataError):
+        return nothing
+    if not isinstance(record, Mapping) or record.get("format") != FORMAT or record.get("categories") != [*categories]:
+        return nothing
+    fingerprints = {case: str(one) for case, one in record.get("fingerprints", {}).items() if case in rows}
+    return Probabilities(tuple(categories), {case: rows[case] for case in fingerprints}, fingerprints)
+
+
+def _probability(text: str | None, where: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise DataError(f"{where}: {text!r} is no probability.")
+    return value
