@@ -45,7 +45,7 @@ def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
     writer.writerow(["case", "predicted", *(f"p_{name}" for name in found.categories)])
     for case, row in sorted(found.rows.items()):
         predicted = found.categories[max(range(len(row)), key=row.__getitem__)]
-        writer.writerow([case, predicted, *(f"{value:.9g}" for value in row)])
+        writer.writerow([case, predicted, *map(repr, row)])
     record = {
         "format": FORMAT,
         "categories": list(found.categories),
