@@ -54,9 +54,10 @@ class LineJob:
         self.first_of_step: list[bool] = []
         self.closed = False
         self.scores: Mapping[int, float] = {}
+        self.groups = one_group(self.model)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return one_group(self.model)
+        return self.groups
 
     def start(self, place: Place) -> None:
         self.place = place

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from tests.engine.made_job import Hooks, LineJob, make_loop, numbers, points, send, state, weights
+from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.job import ParameterGroup
 from voco_cli.errors import DataError, Interrupted, VocoError
 
 
@@ -220,3 +222,28 @@ def test_lost_worker_and_lost_memory_are_told(tmp_path: Path) -> None:
         assert caught.value.exit_code == code
     with pytest.raises(RuntimeError, match="a shape"):
         make_loop(tmp_path, hooks=Hooks(advanced_at={2: lambda: fail("a shape")})).run()
+
+
+def test_groups_learn_at_their_own_rates_and_wait_their_steps(tmp_path: Path) -> None:
+    job = LineJob()
+    weight, bias = job.model.parameters()
+    job.groups = [ParameterGroup([weight]), ParameterGroup([bias], rate=0.5, still_steps=2)]
+    seen: list[tuple[float, float]] = []
+    start = float(bias.detach())
+    look = lambda: seen.append((float(weight.detach()[0, 0]), float(bias.detach())))  # noqa: E731
+    loop = make_loop(tmp_path, job, Hooks(advanced_at=dict.fromkeys((1, 2, 3), look)), steps=3, warmup_share=0.0)
+    loop.run()
+    assert [value for _, value in seen[:2]] == [start, start]
+    assert seen[2][1] != start
+    assert len({value for value, _ in seen}) == 3
+    rates = [group["lr"] for group in loop.optimizer.param_groups]
+    assert rates[1] == pytest.approx(rates[0] / 2)
+
+
+def test_every_best_validation_has_its_checkpoint_and_only_its_own_score(tmp_path: Path) -> None:
+    job = LineJob()
+    job.scores = {2: 5.0, 4: 1.0, 6: 3.0, 8: 2.0}
+    make_loop(tmp_path, job, steps=9, validate_every=2, checkpoint_every=3, keep_checkpoints=9).run()
+    found = {one.step: one.score for one in list_checkpoints(tmp_path / "checkpoints")}
+    # 2 and 4 are the best so far; 3 and 9 (the last step, validated) are due; 6 is both due and validated.
+    assert found == {2: 5.0, 3: None, 4: 1.0, 6: 3.0, 9: 91.0}
