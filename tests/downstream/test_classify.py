@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,18 @@ from voco_cli.downstream import classify
 from voco_cli.downstream.classification_batches import read_volume
 from voco_cli.downstream.classify import classify_entries
 from voco_cli.downstream.probabilities import Probabilities, read_probabilities
+from voco_cli.downstream.trained import Trained
 from voco_cli.errors import DataError, UsageError
-from voco_cli.networks.classifier import Classifier, build_classifier
+from voco_cli.networks.classifier import build_classifier
 from voco_cli.settings import Settings
 
-CPU = torch.device("cpu")
 
-
-def network_of(settings: Settings, seed: int = 0) -> Classifier:
+def trained_of(settings: Settings, seed: int = 0) -> Trained:
+    """A network of random weights as a run would give it."""
     torch.manual_seed(seed)
-    network = build_classifier(settings.model, len(settings.task.channels), settings.task.num_outputs)
+    network = build_classifier(settings.model, len(settings.task.channels), settings.task.num_outputs).eval()
     torch.nn.init.normal_(network.head.weight)
-    return network
+    return Trained(Path("run"), settings, network, {}, f"weights {seed}", torch.device("cpu"), nullcontext)
 
 
 class Counting:
@@ -43,11 +44,11 @@ class Counting:
 def test_probabilities_are_those_of_the_stored_volumes(tmp_path: Path) -> None:
     settings = classification_settings(3)
     entries = make_entries(tmp_path, [0, 1, 2])
-    network = network_of(settings)
-    found = classify_entries(network, settings, entries, tmp_path / "out", device=CPU)
+    trained = trained_of(settings)
+    found = classify_entries(trained, entries, tmp_path / "out")
     for case in store(tmp_path / "cache", entries, settings):
         with torch.no_grad():
-            logits = network(torch.from_numpy(read_volume(case))[None].float() / 255)[0].double().numpy()
+            logits = trained.network(torch.from_numpy(read_volume(case))[None].float() / 255)[0].double().numpy()
         by_hand = np.exp(logits) / np.exp(logits).sum()
         np.testing.assert_allclose(found.rows[case.name], by_hand, atol=1e-6)
     rows = list(csv.DictReader((tmp_path / "out" / "probabilities.csv").read_text().splitlines()))
@@ -57,7 +58,7 @@ def test_probabilities_are_those_of_the_stored_volumes(tmp_path: Path) -> None:
         assert row["predicted"] == max(values, key=values.__getitem__)
         assert sum(values.values()) == pytest.approx(1, abs=1e-12)
     again = read_probabilities(tmp_path / "out" / "probabilities.csv", found.categories)
-    assert again == {name: row for name, row in found.rows.items()}
+    assert again == found.rows
 
 
 def test_a_bad_scan_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_a_bad_scan_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     entries = make_entries(tmp_path, [0, 1, 1])
     entries[1].image.write_bytes(b"no array")
     counting = Counting()
-    found = classify_entries(network_of(settings), settings, entries, tmp_path / "out", device=CPU, on_done=counting)
+    found = classify_entries(trained_of(settings), entries, tmp_path / "out", on_done=counting)
     assert list(found.rows) == ["p0-s0", "p2-s2"]
     assert counting.told["p0-s0"] is None
     record = json.loads((tmp_path / "out" / "probabilities.json").read_text())
@@ -73,7 +74,7 @@ def test_a_bad_scan_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     assert "is no .npy array" in record["failed"]["p1-s1"] == str(counting.told["p1-s1"])
     # Mended, it is classified, and no longer among the failed.
     np.save(entries[1].image, np.load(entries[0].image))
-    found = classify_entries(network_of(settings), settings, entries, tmp_path / "out", device=CPU)
+    found = classify_entries(trained_of(settings), entries, tmp_path / "out")
     assert (len(found.rows), found.failed) == (3, {})
     assert found.rows["p1-s1"] == found.rows["p0-s0"]
 
@@ -83,15 +84,17 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
     computed: list[str] = []
     original = classify.classify_scan
 
-    def counted(network: Classifier, asked: Settings, entry: Entry, device: torch.device) -> tuple[float, ...]:
+    def counted(trained: Trained, entry: Entry) -> tuple[float, ...]:
         computed.append(entry.name)
-        return original(network, asked, entry, device)
+        return original(trained, entry)
 
     monkeypatch.setattr(classify, "classify_scan", counted)
 
-    def run(listed: list[Entry], seed: int = 0, asked: Settings = settings) -> tuple[list[str], Probabilities]:
+    def run(
+        listed: list[Entry], seed: int = 0, asked: Settings = settings, overwrite: bool = False
+    ) -> tuple[list[str], Probabilities]:
         computed.clear()
-        found = classify_entries(network_of(asked, seed), asked, listed, tmp_path / "out", device=CPU)
+        found = classify_entries(trained_of(asked, seed), listed, tmp_path / "out", overwrite=overwrite)
         return list(computed), found
 
     names = [entry.name for entry in entries]
@@ -101,6 +104,7 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
     np.save(entries[0].image, np.load(entries[1].image))
     assert run(entries)[0] == names[:1]
     assert run(entries, seed=1)[0] == names  # other weights
+    assert run(entries, seed=1, overwrite=True)[0] == names
     other = classification_settings(2, preprocess={"window_hu": (0, 200)})
     assert run(entries, 1, other)[0] == names
     (tmp_path / "out" / "probabilities.json").write_text("{")
@@ -115,7 +119,7 @@ def test_what_was_classified_is_written_when_a_batch_is_broken_off(tmp_path: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        classify_entries(network_of(settings), settings, entries, tmp_path / "out", device=CPU, on_done=stop)
+        classify_entries(trained_of(settings), entries, tmp_path / "out", on_done=stop)
     assert list(read_probabilities(tmp_path / "out" / "probabilities.csv", ("normal", "pneumonia"))) == [
         "p0-s0",
         "p1-s1",
@@ -126,10 +130,10 @@ def test_what_no_table_can_hold(tmp_path: Path) -> None:
     settings = classification_settings()
     entry = make_entries(tmp_path, [0])[0]
     with pytest.raises(UsageError, match="Two scans are called p0-s0"):
-        classify_entries(network_of(settings), settings, [entry, entry], tmp_path / "out", device=CPU)
+        classify_entries(trained_of(settings), [entry, entry], tmp_path / "out")
     two = entry.model_copy(update={"channels": (entry.image,)})
-    found = classify_entries(network_of(settings), settings, [two], tmp_path / "out", device=CPU)
-    assert found.failed == {"p0-s0": "p0-s0 has 2 channels, and the task has 1 (image)."}
+    found = classify_entries(trained_of(settings), [two], tmp_path / "out")
+    assert "p0-s0 has 2 channels" in found.failed["p0-s0"]
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
