@@ -26,9 +26,9 @@ app = typer.Typer(
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
 DirOption = Annotated[
-    Path | None, typer.Option("--dir", help="Cache folder [default: .voco-cache beside DATA, or cache.dir]")
+    Path | None, typer.Option("--dir", help="Cache folder; cache.dir or .voco-cache beside DATA by default.")
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes [default: one a core].")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one a core by default.")]
 LabelsOption = Annotated[bool, typer.Option("--labels", help="Keep the label maps beside the volumes, too.")]
 SHOWN_FAULTS = 20
 

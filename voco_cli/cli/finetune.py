@@ -31,7 +31,7 @@ def finetune(
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes [default: runs/finetune]."),
+        typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes (runs/finetune by default)."),
     ] = None,
     config: ConfigOption = None,
     override: SetOption = None,

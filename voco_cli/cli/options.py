@@ -27,7 +27,7 @@ DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder with the data, or a data.json [default: VOCO_DATA, ./data, or the task's own].",
+        help="Folder with the data, or a data.json; VOCO_DATA, ./data or the task's own by default.",
     ),
 ]
 RequireCleanOption = Annotated[
