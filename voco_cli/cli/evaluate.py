@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import JsonOption
+from voco_cli.cli.evaluate_run import evaluate_run
+from voco_cli.cli.evaluation_output import print_evaluation, report_failures
+from voco_cli.cli.options import JsonOption, RequireCleanOption
 from voco_cli.cli.output import done, err, out, print_json, progress
 from voco_cli.errors import DataError, UsageError
 
@@ -15,21 +18,39 @@ if TYPE_CHECKING:
     from voco_cli.evaluation.classes import ClassNames
     from voco_cli.evaluation.folder import Evaluation
 
-SHOWN_FAULTS = 20
-WIDE_ENOUGH = 100
+OF_RUN = ("split", "data", "device", "require_clean")
+OF_FOLDERS = ("predictions", "labels", "classes", "regions", "patient_pattern", "require_all")
 
 
 def evaluate(
+    context: typer.Context,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder of voco finetune; its cases are predicted first.")
+    ] = None,
+    split: Annotated[
+        Literal["test", "validation"] | None,
+        typer.Option(help="Cases of RUN (by default test where it has labels, else validation)."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Where the data of RUN lie now: a folder or a data.json.")
+    ] = None,
     predictions: Annotated[
-        Path,
+        Path | None,
         typer.Option("--predictions", metavar="DIR", help="Folder of predicted label maps (NIfTI, NRRD, MetaImage)."),
-    ],
+    ] = None,
     labels: Annotated[
-        Path, typer.Option("--labels", metavar="DIR", help="Folder of label maps of the same names on the same grids.")
-    ],
+        Path | None,
+        typer.Option("--labels", metavar="DIR", help="Folder of label maps of the same names on the same grids."),
+    ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for cases.csv, summary.json and table.md.")
-    ] = Path("evaluation"),
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder for cases.csv, summary.json and table.md (by default evaluation, or RUN/evaluation/SPLIT).",
+        ),
+    ] = None,
     classes: Annotated[
         str | None,
         typer.Option(
@@ -40,16 +61,19 @@ def evaluate(
     regions: Annotated[
         list[str] | None, typer.Option(metavar="NAME=LABELS", help="A union of labels, 'tumour=2,3'; repeatable.")
     ] = None,
-    tolerance_mm: Annotated[float, typer.Option(min=0, help="Tolerance of the normalised surface Dice, mm.")] = 2.0,
+    tolerance_mm: Annotated[
+        float | None,
+        typer.Option(min=0, help="Tolerance of the normalised surface Dice, mm (by default 2, or as RUN has it)."),
+    ] = None,
     empty: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="RULE",
             help="Structures that are absent, missed or phantom: count (missed and phantom 0, absent left out), "
             "perfect (absent 1), penalty (count, distances the scan's diagonal), brats (both), released (as the "
-            "released code: phantoms left out).",
+            "released code: phantoms left out); by default count, or as RUN has it.",
         ),
-    ] = "count",
+    ] = None,
     patient_pattern: Annotated[
         str | None,
         typer.Option(help="Regular expression on a label's path; its first group is the patient. '/(P[0-9]+)_' say."),
@@ -57,21 +81,83 @@ def evaluate(
     require_all: Annotated[
         bool, typer.Option("--require-all", help="Refuse where a label has no prediction; else it is only said.")
     ] = False,
-    resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the patients.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    require_clean: RequireCleanOption = False,
+    resamples: Annotated[
+        int | None,
+        typer.Option(min=100, help="Bootstrap resamples of the patients (by default 2000, or as RUN has it)."),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the bootstrap (by default 0, or as RUN has it).")
+    ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core where it pays.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="Predict RUN's cases on auto, cpu, cuda, mps.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a folder of predictions: Dice, IoU, surface Dice, HD95, average surface distance, volumes."""
-    from voco_cli.evaluation.case_files import pair_folders
-    from voco_cli.evaluation.classes import all_structures, parse_regions, read_classes
+    """Measure a run, or a folder of predictions: Dice, IoU, surface Dice, HD95, average surface distance, volumes."""
+    _require_one_kind(context.params)
     from voco_cli.evaluation.empty import empty_rule
-    from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
+
+    given = {
+        "tolerance_mm": tolerance_mm,
+        "rule": empty_rule(empty) if empty else None,
+        "resamples": resamples,
+        "seed": seed,
+        "workers": workers,
+    }
+    options = {name: value for name, value in given.items() if value is not None}
+    if run is not None:
+        evaluate_run(run, split, data, output, options, device, require_clean, as_json)
+        return
+    assert predictions is not None
+    assert labels is not None
+    output = output or Path("evaluation")
+    names = _read_names(classes, labels)
+    evaluation = _evaluate_folders(predictions, labels, names, regions or (), patient_pattern, require_all, options)
     from voco_cli.evaluation.result_folder import evaluation_object, write_evaluation
 
-    options = EvaluationOptions(tolerance_mm, empty_rule(empty), resamples, seed, workers)
-    names = read_classes(classes) if classes else _beside(labels)
-    unions = parse_regions(regions or ())
+    written = write_evaluation(evaluation, output, str(predictions), str(labels))
+    if as_json:
+        print_json(evaluation_object(evaluation, str(predictions), str(labels)))
+    else:
+        if names is not None:
+            out.print(f"Classes of {names.origin}.", markup=False, highlight=False, soft_wrap=True)
+        print_evaluation(evaluation)
+        done(written, f"voco compare {output} OTHER_EVALUATION")
+    report_failures(evaluation)
+
+
+def _require_one_kind(params: Mapping[str, Any]) -> None:
+    """A run, or two folders, and no option of the other kind.
+
+    Raises:
+        UsageError: neither, both, or half.
+    """
+    hint = "voco evaluate RUN, or voco evaluate --predictions DIR --labels DIR"
+    if params["run"] is not None:
+        others, what = [name for name in OF_FOLDERS if params[name]], "a run"
+    elif params["predictions"] is None or params["labels"] is None:
+        raise UsageError("There is nothing to evaluate: neither a run nor predictions with labels.", hint)
+    else:
+        others, what = [name for name in OF_RUN if params[name]], "folders of predictions and labels"
+    if others:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in others)
+        raise UsageError(f"{flags} cannot be given with {what}.", hint)
+
+
+def _evaluate_folders(
+    predictions: Path,
+    labels: Path,
+    names: ClassNames | None,
+    regions: Sequence[str],
+    patient_pattern: str | None,
+    require_all: bool,
+    options: Mapping[str, Any],
+) -> Evaluation:
+    from voco_cli.evaluation.case_files import pair_folders
+    from voco_cli.evaluation.classes import all_structures, parse_regions
+    from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
+
+    unions = parse_regions(regions)
     if names is not None:
         all_structures(names.structures, unions)
     patients = names.patients if names else {}
@@ -79,66 +165,29 @@ def evaluate(
         unpredicted = pair_folders(predictions, labels, patients, patient_pattern).unpredicted
         if unpredicted:
             raise UsageError(f"{predictions} has no prediction of {', '.join(unpredicted)}.", "Predict these first.")
-    evaluation = evaluate_folder(
+    return evaluate_folder(
         predictions,
         labels,
-        options,
+        EvaluationOptions(**options),
         classes=names.structures if names else None,
         regions=unions,
         patients=patients,
         patient_pattern=patient_pattern,
         progress=progress,
     )
-    written = write_evaluation(evaluation, output, str(predictions), str(labels))
-    if as_json:
-        print_json(evaluation_object(evaluation, str(predictions), str(labels)))
-    else:
-        if names is not None:
-            out.print(f"Classes of {names.origin}.", markup=False, highlight=False, soft_wrap=True)
-        _print_table(evaluation)
-        done(written, f"voco compare {output} OTHER_EVALUATION")
-    _report_failures(evaluation)
 
 
-def _beside(labels: Path) -> ClassNames | None:
-    """Class names of a dataset.json near the labels; one that does not help is no error where nobody asked for it."""
-    from voco_cli.evaluation.classes import classes_beside
+def _read_names(classes: str | None, labels: Path) -> ClassNames | None:
+    """Class names as ``--classes`` gives them, or of a dataset.json near the labels.
 
+    One that does not help is no error where nobody asked for it.
+    """
+    from voco_cli.evaluation.classes import classes_beside, read_classes
+
+    if classes:
+        return read_classes(classes)
     try:
         return classes_beside(labels)
     except (DataError, UsageError) as error:
         err.print(f"note: classes are not named: {error.message}", markup=False, highlight=False, soft_wrap=True)
         return None
-
-
-def _print_table(evaluation: Evaluation) -> None:
-    """Means with deviation, and the interval on the next line; what does not fit the terminal is in table.md."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from voco_cli.evaluation.measures import METRICS
-    from voco_cli.evaluation.result_folder import statements
-    from voco_cli.evaluation.tables import summary_headings, summary_rows
-
-    shown = METRICS if out.width >= WIDE_ENOUGH else ("dice", "nsd", "hd95_mm")
-    table = Table(
-        title="predictions against labels", title_justify="left", box=None, pad_edge=False, collapse_padding=True
-    )
-    for i, heading in enumerate(summary_headings(evaluation.options.tolerance_mm, shown)):
-        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
-    for row in summary_rows(evaluation.summary, shown):
-        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
-    out.print(table)
-    for line in statements(evaluation):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _report_failures(evaluation: Evaluation) -> None:
-    if not evaluation.failed:
-        return
-    for case, reason in evaluation.failed[:SHOWN_FAULTS]:
-        err.print(f"{case}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if len(evaluation.failed) > SHOWN_FAULTS:
-        err.print(f"and {len(evaluation.failed) - SHOWN_FAULTS} more, all in summary.json", highlight=False)
-    total = len(evaluation.failed) + evaluation.summary.cases
-    raise DataError(f"{len(evaluation.failed)} of {total} cases could not be measured.", "The reasons are above.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.seen import Seen, seen_by
 from voco_cli.downstream.predict_batch import predict_entries
+from voco_cli.downstream.trained import load_trained
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import CasePair
 from voco_cli.evaluation.empty import empty_rule
@@ -17,7 +18,7 @@ from voco_cli.evaluation.measures import Structure
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.result_folder import write_evaluation
 from voco_cli.finetuning.cases import open_cache
-from voco_cli.finetuning.contamination import Findings, contamination, findings_object, identities_of
+from voco_cli.finetuning.contamination import Findings, contamination, findings_object, identities_of, require_clean
 from voco_cli.finetuning.finetuned_run import MEASURABLE, FinetunedRun, measured_split, open_run
 from voco_cli.settings import Settings
 from voco_cli.settings.task import Task
@@ -62,6 +63,7 @@ def measure(
     *,
     output: Path | None = None,
     device: str | None = None,
+    clean: bool = False,
     progress: Progress = no_progress,
 ) -> Measured:
     """Predict what is missing, measure it, look for cases that were seen in training, and write it all down.
@@ -71,11 +73,15 @@ def measure(
         options: how to measure; none is as the run's settings have it.
         output: folder to write to; none is ``evaluation/<split>`` in the run.
         device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+        clean: refuse, before anything is predicted, cases that were seen in training or of which that is not known.
     Raises:
+        VocoError: what ``clean`` refuses.
         DataError: no case could be predicted or measured.
     """
-    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
     found = findings_object(contamination_of(run, entries, progress))
+    if clean:
+        require_clean(found)
+    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
     provenance = Provenance(str(run.path), split, run.chosen, found)
     folder = output or run.evaluation(split)
     written = write_evaluation(evaluation, folder, str(run.predictions(split)), str(run.path / "data.json"), provenance)
@@ -109,16 +115,17 @@ def measure_segmentation(
         DataError: no case could be predicted or measured.
     """
     folder, suffix = run.predictions(split), run.settings.predict.suffix
+    trained = load_trained(run.path, device)
     with progress("predicting", len(entries)) as advance:
-        failed = predict_entries(run.path, entries, folder, device=device, on_done=lambda *_: advance())
-    reasons = dict(failed)
+        report = predict_entries(trained, entries, folder, overwrite=True, on_done=lambda entry, reason: advance())
+    reasons = dict(report.failed)
     pairs = [
         CasePair(entry.name, entry.patient, folder / f"{entry.name}{suffix}", entry.label)
         for entry in entries
         if entry.label is not None and entry.name not in reasons
     ]
     if not pairs:
-        raise DataError(f"None of the {len(entries)} {split} cases could be predicted: {next(iter(reasons.values()))}")
+        raise nothing_predicted(split, reasons)
     evaluation = evaluate_pairs(
         pairs,
         options or options_of(run.settings),
@@ -127,6 +134,12 @@ def measure_segmentation(
         progress=progress,
     )
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+
+
+def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:
+    """The error of a split of which no case could be predicted."""
+    case, reason = next(iter(reasons.items()))
+    return DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
 
 
 def options_of(settings: Settings) -> EvaluationOptions:

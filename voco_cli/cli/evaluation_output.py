@@ -1,0 +1,70 @@
+"""How an evaluation is shown on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from voco_cli.cli.output import err, out
+from voco_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from voco_cli.evaluation.folder import Evaluation
+    from voco_cli.evaluation.provenance import Provenance
+
+SHOWN_FAULTS = 20
+WIDE_ENOUGH = 100
+
+
+def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = None) -> None:
+    """Means with deviation, and the interval on the next line; what does not fit the terminal is in table.md."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from voco_cli.evaluation.measures import METRICS
+    from voco_cli.evaluation.result_folder import statements
+    from voco_cli.evaluation.tables import summary_headings, summary_rows
+
+    shown = METRICS if out.width >= WIDE_ENOUGH else ("dice", "nsd", "hd95_mm")
+    table = Table(
+        title="predictions against labels", title_justify="left", box=None, pad_edge=False, collapse_padding=True
+    )
+    for i, heading in enumerate(summary_headings(evaluation.options.tolerance_mm, shown)):
+        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+    for row in summary_rows(evaluation.summary, shown):
+        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
+    out.print(table)
+    for line in statements(evaluation):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if provenance is not None:
+        print_provenance(provenance)
+
+
+def print_provenance(provenance: Provenance) -> None:
+    """Whose figures these are; what spoils them in yellow."""
+    style = None if spotless(provenance.contamination) else "yellow"
+    first, *contamination = provenance.lines()
+    out.print(first, markup=False, highlight=False, soft_wrap=True)
+    for line in contamination:
+        out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def spotless(contamination: Mapping[str, Any]) -> bool:
+    """Nothing at all was found, not even the name of a patient in another data set."""
+    return not contamination["found"] and not contamination["unknown_weights"]
+
+
+def report_failures(evaluation: Evaluation) -> None:
+    """End with an error where cases could not be measured.
+
+    Raises:
+        DataError: their number; the reasons are printed.
+    """
+    if not evaluation.failed:
+        return
+    for case, reason in evaluation.failed[:SHOWN_FAULTS]:
+        err.print(f"{case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(evaluation.failed) > SHOWN_FAULTS:
+        err.print(f"and {len(evaluation.failed) - SHOWN_FAULTS} more, all in summary.json", highlight=False)
+    total = len(evaluation.failed) + evaluation.summary.cases
+    raise DataError(f"{len(evaluation.failed)} of {total} cases could not be measured.", "The reasons are above.")
