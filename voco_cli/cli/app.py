@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from voco_cli import __version__
-from voco_cli.cli import cache, config, weights
+from voco_cli.cli import cache, config, tasks, weights
 from voco_cli.cli.compare import compare
 from voco_cli.cli.evaluate import evaluate
 from voco_cli.cli.finetune import finetune
@@ -53,6 +53,7 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(cache.app, name="cache")
 app.add_typer(weights.app, name="weights")
+app.add_typer(tasks.app, name="tasks")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
 app.command("pretrain")(pretrain)

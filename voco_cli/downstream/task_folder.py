@@ -66,9 +66,9 @@ def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | 
         images = tuple(_file(folder, pattern, case) for pattern in layout.image)
         label = _file(folder, layout.label, case) if layout.label is not None else None
         wanted = [*images, *([label] if label is not None and needs_label else [])]
-        missing = [path for path in wanted if not path.is_file()]
+        missing = [path for path in wanted if not path.exists()]  # an image may be a folder of slices
         if not missing:
-            kept = label if label is not None and label.is_file() else None
+            kept = label if label is not None and label.exists() else None
             return Located(case, case_name(layout, case), images, kept, layout)
         if len(wanted) - len(missing) > best[0]:
             best = (len(wanted) - len(missing), str(missing[0].relative_to(folder)))
@@ -133,7 +133,7 @@ def _matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     for path in sorted(folder.glob(wild)):
         place = path.relative_to(folder)
         match = exact.fullmatch(place.as_posix())
-        if match and not any(part.startswith(".") for part in place.parts) and path.is_file():
+        if match and not any(part.startswith(".") for part in place.parts):
             yield match["case"], path
 
 

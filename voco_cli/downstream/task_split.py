@@ -72,6 +72,7 @@ class Split:
         test_labelled: whether test cases that have no label are a fault.
         patients: patient of a case, where the split knows.
         categories: category of a case, where the split knows.
+        folds: how many folds there are, 0 where it is one list.
         public: whether it came with the package; each case without a patient is then a patient of its own.
     """
 
@@ -80,6 +81,7 @@ class Split:
     test_labelled: bool = True
     patients: Mapping[str, str] = field(default_factory=dict)
     categories: Mapping[str, str] = field(default_factory=dict)
+    folds: int = 0
     public: bool = False
 
 
@@ -120,6 +122,7 @@ def read_split(name: str, fold: int = 0) -> Split:
         test_labelled=file.test_labelled,
         patients={**patients, **file.patients},
         categories=dict(pair for listed in lists.values() for pair in _categories(listed)),
+        folds=len(file.folds),
         public=shipped,
     )
 

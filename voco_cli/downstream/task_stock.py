@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voco_cli.downstream.task_folder import (
@@ -97,13 +97,10 @@ def _prescribed(task: Task, table: CaseTable | None) -> Split | None:
     split = read_split(task.split, task.fold)
     if table is None:
         return split
-    return Split(
-        split.words,
-        split.cases,
-        split.test_labelled,
-        {**split.patients, **table.patients},
-        {**split.categories, **table.categories},
-        split.public,
+    return replace(
+        split,
+        patients={**split.patients, **table.patients},
+        categories={**split.categories, **table.categories},
     )
 
 
@@ -119,10 +116,7 @@ def _against(folder: Path, task: Task, split: Split) -> Stock:
             else:
                 missing[case] = one
     own = {case: one.name for case, one in found.items()} if split.public else patients_of_cases(found.values())
-    known = Split(
-        split.words, split.cases, split.test_labelled, {**own, **split.patients}, split.categories, split.public
-    )
-    return Stock(folder, known, found, missing)
+    return Stock(folder, replace(split, patients={**own, **split.patients}), found, missing)
 
 
 def _drawn(folder: Path, settings: Settings, table: CaseTable | None) -> Stock:

@@ -1,0 +1,285 @@
+"""`voco tasks`: the labelled tasks that are known, what of a folder fits one, and a task of one's own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voco_cli.cli.options import JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.errors import UsageError, VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.downstream.task_check import TaskCheck
+    from voco_cli.settings import Settings
+
+app = typer.Typer(
+    help="List and show labelled tasks, check a folder against one, start your own.", no_args_is_help=True
+)
+
+SHOWN_NAMES = 5
+SHOWN_FAULTS = 20
+
+
+class DraftBackbone(StrEnum):
+    """Networks of a draft."""
+
+    UNET = "unet"
+    SWINUNETR = "swinunetr"
+
+
+class DraftModality(StrEnum):
+    """How intensities of a draft are read."""
+
+    CT = "CT"
+    MR = "MR"
+
+
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Processes; by default one a core where it pays.")
+]
+
+
+@app.command("list")
+def list_tasks(json: JsonOption = False) -> None:
+    """Print the tasks that come with the package."""
+    from voco_cli.settings import load_settings, task_names
+
+    rows = [_row(load_settings(task=name).settings) for name in task_names()]
+    if json:
+        print_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("name", "title", "kind", "cases", "split"):
+        table.add_column(heading, no_wrap=heading != "title")
+    for row in rows:
+        kind = f"{row['classes']} {'structures' if row['kind'] == 'segmentation' else 'categories'}"
+        cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
+        cases += "" if row["test_labelled"] else "*" * bool(row["test"])
+        table.add_row(row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list")
+    out.print(table)
+    out.print("Cases: training/validation/test; * test labels are not public.", highlight=False)
+    done([], "voco tasks show btcv")
+
+
+def _row(settings: Settings) -> dict[str, Any]:
+    from voco_cli.downstream.task_split import SPLIT_NAMES, read_split
+
+    task = settings.task
+    assert task.split is not None
+    split = read_split(task.split, task.fold)
+    return {
+        "name": task.name,
+        "title": task.title,
+        "kind": task.kind,
+        "classes": len(task.classes),
+        **{name: len(split.cases[name]) for name in SPLIT_NAMES},
+        "test_labelled": split.test_labelled and bool(split.cases["test"]),
+        "split": task.split,
+        "folds": split.folds,
+    }
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `voco tasks list`, or a YAML file.")],
+    override: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Print all that a task says: data, classes, preprocessing, network, training."""
+    from voco_cli.settings import load_settings
+
+    settings = load_settings(task=name, overrides=override or ()).settings
+    if json:
+        print_json(settings.model_dump(mode="json"))
+        return
+    task = settings.task
+    out.print(f"{task.name}: {task.title}" if task.title else task.name, style="bold", markup=False, highlight=False)
+    _lines([f"source: {task.source}"] if task.source else [])
+    _lines([f"- {note}" for note in task.notes])
+    _print_layouts(settings)
+    _print_classes(settings)
+    _print_settings(settings)
+    done([], f"voco tasks check DIR --task {name}")
+
+
+def _lines(lines: list[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False, highlight=False)
+
+
+def _print_layouts(settings: Settings) -> None:
+    from voco_cli.downstream.task_check import layout_name
+
+    task, data = settings.task, settings.data
+    if data.file is not None:
+        _lines(["", f"data: {data.file}"])
+    if task.layouts:
+        below = f", also below {', '.join(task.folders)}" if task.folders else ""
+        _lines(["", f"files from the data folder{below}:"])
+        _lines([f"  {layout_name(layout)}" for layout in task.layouts])
+
+
+def _print_classes(settings: Settings) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("output", justify="right")
+    table.add_column("class")
+    table.add_column("values in the files")
+    first = 1 if settings.task.kind == "segmentation" else 0
+    for output, one in enumerate(settings.task.classes, start=first):
+        table.add_row(str(output), one.name, ", ".join(map(str, one.values)))
+    for region in settings.task.regions:
+        table.add_row("", f"{region.name} (region)", " + ".join(region.classes))
+    out.print()
+    out.print(table, markup=False, highlight=False)
+
+
+def _print_settings(settings: Settings) -> None:
+    """What differs from the defaults, section by section; words and files are shown above."""
+    from voco_cli.settings import Settings as Model
+    from voco_cli.settings.sources import leaves
+
+    plain = dict(leaves(Model()))
+    above = {"name", "title", "source", "notes", "folders", "layouts", "classes", "regions", "preset", "kind"}
+    out.print()
+    for key, value in leaves(settings):
+        section, _, name = key.partition(".")
+        if value != plain[key] and section != "run" and not (section == "task" and name in above):
+            _lines([f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"])
+
+
+@app.command()
+def check(
+    task: TaskOption,
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="Folder with the data, or a data.json [default: VOCO_DATA or ./data]."),
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Decode the label maps too, and compare their values with the classes.")
+    ] = False,
+    override: SetOption = None,
+    workers: WorkersOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what of a folder matches a task and what is missing; exit code 1 where not all is well."""
+    from voco_cli.downstream.task_check import check_task
+    from voco_cli.settings import load_settings
+
+    place, list_off = data_flags(data)
+    settings = load_settings(task=task, overrides=[*list_off, *(override or ())], flags=place).settings
+    with progress("checking", None) as advance:
+        found = check_task(settings, labels, advance, workers)
+    if json:
+        print_json(found.to_json())
+    else:
+        _print_check(found, settings, labels)
+    if not found.is_good:
+        raise VocoError(_verdict(found), _advice(found))
+    if not json:
+        where = f" --data {data}" if data is not None else ""
+        done([], f"voco finetune --task {task}{where}")
+
+
+def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    target = "label map" if settings.task.kind == "segmentation" else "category"
+    table.add_row("data", Text(found.origin))
+    table.add_row("split", Text(found.split_words))
+    for one in found.splits:
+        words = f"{one.found} cases, {one.labelled} with a {target}"
+        if one.missing:
+            words += f"; {len(one.missing)} not there" + ("" if one.required else " (labels not public, not needed)")
+        table.add_row(one.name, words)
+    for layout, count in found.layouts.items():
+        table.add_row("layout", Text(f"{layout}: {count}"))
+    table.add_row("channels", ", ".join(settings.task.channels))
+    for name, count in found.classes.items():
+        table.add_row("class", Text(f"{name}: in {count} of {sum(one.labelled for one in found.splits)}"))
+    if found.values:
+        table.add_row("label values", ", ".join(map(str, found.values)))
+    elif settings.task.kind == "segmentation" and not decoded:
+        table.add_row("label values", "not looked at; --labels decodes the label maps")
+    if found.unlabelled:
+        table.add_row("no label map", Text(_first(found.unlabelled)))
+    table.add_row("faults", str(len(found.faults)))
+    out.print(table)
+    for one in found.splits:
+        if one.missing and one.required:
+            _lines([f"missing in {one.name}: {_first(one.missing)}"])
+    _lines([f"fault: {fault}" for fault in found.faults[:SHOWN_FAULTS]])
+    if len(found.faults) > SHOWN_FAULTS:
+        _lines([f"and {len(found.faults) - SHOWN_FAULTS} faults more, all in --json"])
+
+
+def _first(names: tuple[str, ...]) -> str:
+    from voco_cli.downstream.task_split import named
+
+    return named(names, SHOWN_NAMES)
+
+
+def _verdict(found: TaskCheck) -> str:
+    parts = []
+    if found.missing:
+        parts.append(f"{found.missing} cases of the split are missing")
+    if found.faults:
+        parts.append(f"{len(found.faults)} faults were found")
+    return f"{found.origin} does not match: {' and '.join(parts)}."
+
+
+def _advice(found: TaskCheck) -> str | None:
+    if not found.missing:
+        return None
+    return "task.missing=leave_out trains without them, task.split=seeded splits what is there"
+
+
+@app.command()
+def new(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="data.json or a Decathlon list with labels; or a CSV of categories.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Task file to write.")] = Path("my_task.yaml"),
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="For a CSV: the folder of scans named by its cases.")
+    ] = None,
+    backbone: Annotated[DraftBackbone, typer.Option("--backbone", help="Network.")] = DraftBackbone.UNET,
+    modality: Annotated[
+        DraftModality | None,
+        typer.Option("--modality", help="CT has one window in HU, MR a range of each scan [default: by the data]."),
+    ] = None,
+    workers: WorkersOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Write a commented task file for your own data: classes, spacing, window and sizes are read off the scans."""
+    if output.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{output} does not end like a settings file.", "end it with .yaml")
+    if output.exists() and not force:
+        raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    from voco_cli.downstream.task_new import task_from_list, task_from_table
+    from voco_cli.settings import load_settings
+    from voco_cli.whole_files import write_whole
+
+    kind = modality.value if modality else None
+    with progress("reading scans and labels", None) as advance:
+        if data.suffix.lower() in (".csv", ".tsv"):
+            if images is None:
+                raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
+            text = task_from_table(data, images, output, backbone.value, kind, advance, workers)
+        else:
+            text = task_from_list(data, output, backbone.value, kind, advance, workers)
+    write_whole(output, text.encode())
+    task = load_settings(task=str(output)).settings.task
+    _lines([f"{len(task.classes)} classes: {_first(tuple(one.name for one in task.classes))}"])
+    done([output], f"voco tasks check --task {output}")
