@@ -12,18 +12,22 @@ import pytest
 from tests.evaluation.made_scores import made_scores
 from voco_cli.evaluation.classification import summarise_classification
 from voco_cli.evaluation.classification_folder import (
+    ClassificationEvaluation,
     category_rows,
     overall_rows,
     statements,
     write_classification,
 )
+from voco_cli.evaluation.provenance import Provenance
 
 SCORED = made_scores([0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.25, 0.75], [0.125, 0.875]], ["p", "p", "q", "r"])
 
 
 def test_the_three_files(tmp_path: Path) -> None:
     summary = summarise_classification(SCORED, 200, seed=5)
-    written = write_classification(SCORED, summary, tmp_path / "test", {"run": "runs/a", "split": "test"})
+    provenance = Provenance("runs/a", "test", "weights of step 3", {"sentences": ["None was seen."]})
+    evaluation = ClassificationEvaluation(SCORED, summary, (("c9", "it is empty"),), provenance)
+    written = write_classification(evaluation, tmp_path / "test")
     assert [path.name for path in written] == ["cases.csv", "table.md", "summary.json"]
     rows = list(csv.DictReader((tmp_path / "test" / "cases.csv").read_text().splitlines()))
     assert rows[2] == {
@@ -36,22 +40,31 @@ def test_the_three_files(tmp_path: Path) -> None:
     }
     found = json.loads((tmp_path / "test" / "summary.json").read_text())
     assert (found["format"], found["run"], found["split"]) == ("voco-classification/1", "runs/a", "test")
+    assert (found["chosen"], found["contamination"]["sentences"]) == ("weights of step 3", ["None was seen."])
+    assert found["failed"] == [{"case": "c9", "reason": "it is empty"}]
     assert found["cases_csv_sha256"] == hashlib.sha256((tmp_path / "test" / "cases.csv").read_bytes()).hexdigest()
     assert found["confusion"]["cases"] == [[1, 1], [1, 1]]
     assert found["overall"]["accuracy"]["value"] == 0.5
     assert found["categories"][1]["metrics"]["auc"]["value"] == 0.75  # .4 .875 against .1 .75
     assert found["interval"]["resampled_by"] == "patient"
+    lines = (tmp_path / "test" / "table.md").read_text().splitlines()
+    assert lines[-3:] == [
+        "Not measured: c9.",
+        "Measured on the test split of runs/a; its weights: weights of step 3.",
+        "None was seen.",
+    ]
 
 
 def test_what_is_not_defined_is_null_in_json_and_a_dash_in_tables(tmp_path: Path) -> None:
     scored = made_scores([1, 1], [[0.4, 0.6], [0.7, 0.3]])
     summary = summarise_classification(scored, 100)
-    write_classification(scored, summary, tmp_path, {})
+    evaluation = ClassificationEvaluation(scored, summary)
+    write_classification(evaluation, tmp_path)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["overall"]["auc"] == {"value": None, "low": None, "high": None, "left_out": 100}
     assert overall_rows(summary)[0] == ["AUC", "-"]
     assert category_rows(summary)[0][:4] == ["normal", "0", "1", "-"]
-    assert statements(summary)[2:] == [
+    assert statements(evaluation)[2:] == [
         "No cases of normal.",
         "100 of 100 resamples lack a category and are left out of these means.",
     ]
@@ -59,17 +72,17 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_in_tables(tmp_path: Path
 
 def test_the_table_says_cases_and_how_intervals_were_made(tmp_path: Path) -> None:
     summary = summarise_classification(SCORED, 200)
-    write_classification(SCORED, summary, tmp_path, {"split": "test"})
+    write_classification(ClassificationEvaluation(SCORED, summary), tmp_path)
     text = (tmp_path / "table.md").read_text()
     estimate = summary.overall["accuracy"]
     assert f"| accuracy | 0.500 [{estimate.low:.3f}, {estimate.high:.3f}] |" in text
     assert "| normal (true) | 1 | 1 |" in text
     assert "4 cases of 3 patients: 2 normal, 2 pneumonia." in text
     assert "200 resamples by patient" in text
-    assert "split: test." in text
 
 
 @pytest.mark.parametrize(("categories", "words"), [(2, "AUC is that of pneumonia"), (3, "AUC is the mean of each")])
 def test_which_auc_is_meant(categories: int, words: str) -> None:
     rows = [[1 / categories] * categories] * 4
-    assert statements(summarise_classification(made_scores([0, 1, 0, 1], rows), 100))[1].startswith(words)
+    scored = made_scores([0, 1, 0, 1], rows)
+    assert statements(ClassificationEvaluation(scored, summarise_classification(scored, 100)))[1].startswith(words)

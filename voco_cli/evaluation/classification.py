@@ -7,7 +7,7 @@ patient was drawn). NaN is a figure that is not defined.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -219,7 +219,7 @@ def auc(scores_N: Floats, positive_N: NDArray[np.bool_], weights_BN: Floats) -> 
 
 
 def scored_cases(
-    truth: Sequence[tuple[str, str, int]], probabilities: dict[str, Sequence[float]], categories: Sequence[str]
+    truth: Sequence[tuple[str, str, int]], probabilities: Mapping[str, Sequence[float]], categories: Sequence[str]
 ) -> ScoredCases:
     """Put known categories and predicted probabilities together.
 

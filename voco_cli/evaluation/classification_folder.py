@@ -7,8 +7,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from voco_cli.evaluation.classification import (
     Estimate,
     ScoredCases,
 )
+from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.tables import NONE, markdown, without_nan
 from voco_cli.whole_files import write_whole
 
@@ -38,21 +38,34 @@ OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
 CATEGORY_HEADINGS = ["category", "cases", "predicted", *(TITLES[name] for name in CATEGORY_METRICS)]
 
 
-def write_classification(
-    scored: ScoredCases, summary: ClassificationSummary, folder: Path, about: Mapping[str, Any]
-) -> list[Path]:
+@dataclass(frozen=True)
+class ClassificationEvaluation:
+    """A classification that was measured.
+
+    Attributes:
+        scored: every case.
+        summary: the figures.
+        failed: cases that could not be classified, and why.
+        provenance: whose predictions they are; None where nothing is known of that.
+    """
+
+    scored: ScoredCases
+    summary: ClassificationSummary
+    failed: tuple[tuple[str, str], ...] = ()
+    provenance: Provenance | None = None
+
+
+def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> list[Path]:
     """Write the three files, each whole or not at all; summary.json, which vouches for cases.csv, comes last.
 
-    Args:
-        about: what else summary.json says, such as run, split and how the weights were chosen.
     Raises:
         ResourceError: the disk is full.
     """
-    cases = cases_csv(scored).encode()
-    found = {**classification_object(summary, about), "cases_csv_sha256": hashlib.sha256(cases).hexdigest()}
+    cases = cases_csv(evaluation.scored).encode()
+    found = {**classification_object(evaluation), "cases_csv_sha256": hashlib.sha256(cases).hexdigest()}
     contents = {
         CASES: cases,
-        TABLE: table_text(summary, about).encode(),
+        TABLE: table_text(evaluation).encode(),
         SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
     }
     for name, content in contents.items():
@@ -73,12 +86,13 @@ def cases_csv(scored: ScoredCases) -> str:
     return text.getvalue()
 
 
-def classification_object(summary: ClassificationSummary, about: Mapping[str, Any]) -> dict[str, Any]:
+def classification_object(evaluation: ClassificationEvaluation) -> dict[str, Any]:
     """All but the single cases, as summary.json holds it; NaN becomes null."""
+    summary, provenance = evaluation.summary, evaluation.provenance
     found = {
         "format": FORMAT,
         "version": __version__,
-        **about,
+        **(provenance.about() if provenance else {}),
         "cases": summary.cases,
         "patients": summary.patients,
         "interval": {"level": 0.95, "resamples": summary.resamples, "seed": summary.seed, "resampled_by": "patient"},
@@ -90,12 +104,14 @@ def classification_object(summary: ClassificationSummary, about: Mapping[str, An
             "names": [one.name for one in summary.categories],
             "cases": summary.confusion_KK.tolist(),
         },
+        "failed": [{"case": case, "reason": reason} for case, reason in evaluation.failed],
     }
     return dict(without_nan(found))
 
 
-def table_text(summary: ClassificationSummary, about: Mapping[str, Any]) -> str:
+def table_text(evaluation: ClassificationEvaluation) -> str:
     """The Markdown page: figures, categories, confusion, and what they are."""
+    summary = evaluation.summary
     names = [one.name for one in summary.categories]
     matrix = [
         [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
@@ -104,7 +120,7 @@ def table_text(summary: ClassificationSummary, about: Mapping[str, Any]) -> str:
         markdown(OVERALL_HEADINGS, overall_rows(summary)),
         markdown(CATEGORY_HEADINGS, category_rows(summary)),
         markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
-        "\n".join([*statements(summary), *(f"{key}: {value}." for key, value in about.items())]) + "\n",
+        "\n".join(statements(evaluation)) + "\n",
     ]
     return "\n".join(parts)
 
@@ -134,8 +150,9 @@ def estimate_words(one: Estimate) -> str:
     return f"{one.value:.3f}" + ("" if math.isnan(one.low) else f" [{one.low:.3f}, {one.high:.3f}]")
 
 
-def statements(summary: ClassificationSummary) -> list[str]:
+def statements(evaluation: ClassificationEvaluation) -> list[str]:
     """What a table must say of itself, one line each."""
+    summary = evaluation.summary
     names = [one.name for one in summary.categories]
     counts = ", ".join(f"{one.cases} {one.name}" for one in summary.categories)
     auc = f"AUC is that of {names[1]}" if len(names) == 2 else "AUC is the mean of each category against the others"
@@ -150,4 +167,6 @@ def statements(summary: ClassificationSummary) -> list[str]:
     left_out = summary.overall["auc"].left_out
     if left_out:
         lines.append(f"{left_out} of {summary.resamples} resamples lack a category and are left out of these means.")
-    return lines
+    if evaluation.failed:
+        lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
+    return [*lines, *(evaluation.provenance.lines() if evaluation.provenance else ())]
