@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from json import loads
 from pathlib import Path
 
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.seen import Seen, seen_by
 from voco_cli.downstream.predict_batch import predict_entries
-from voco_cli.downstream.trained import load_trained
+from voco_cli.downstream.prediction_folder import RECORD, made_by
+from voco_cli.downstream.trained import Trained, load_trained
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import CasePair
 from voco_cli.evaluation.empty import empty_rule
@@ -117,7 +119,13 @@ def measure_segmentation(
     folder, suffix = run.predictions(split), run.settings.predict.suffix
     trained = load_trained(run.path, device)
     with progress("predicting", len(entries)) as advance:
-        report = predict_entries(trained, entries, folder, overwrite=True, on_done=lambda entry, reason: advance())
+        report = predict_entries(
+            trained,
+            entries,
+            folder,
+            overwrite=not _made_by_it(folder, trained),
+            on_done=lambda entry, reason: advance(),
+        )
     reasons = dict(report.failed)
     pairs = [
         CasePair(entry.name, entry.patient, folder / f"{entry.name}{suffix}", entry.label)
@@ -134,6 +142,15 @@ def measure_segmentation(
         progress=progress,
     )
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+
+
+def _made_by_it(folder: Path, trained: Trained) -> bool:
+    """Whether predictions of a run are those of its weights as they are now; else they are made anew."""
+    try:
+        record = loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("made_by") == made_by(trained)
 
 
 def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:
