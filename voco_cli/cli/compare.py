@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import JsonOption
+from voco_cli.cli.evaluation_output import spotless
+from voco_cli.cli.options import JsonOption, RequireCleanOption
 from voco_cli.cli.output import done, out, print_json
 from voco_cli.errors import UsageError, VocoError
 
@@ -26,7 +27,10 @@ FORMAT = "voco-comparison/1"
 def compare(
     evaluations: Annotated[
         list[Path],
-        typer.Argument(metavar="A B...", help="Folders that voco evaluate wrote; the first is compared with."),
+        typer.Argument(
+            metavar="A B...",
+            help="Folders that voco evaluate wrote, or runs of voco finetune; the first is compared with.",
+        ),
     ],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for comparison.json, .md and .png.")
@@ -37,23 +41,33 @@ def compare(
     ] = "dice",
     resamples: Annotated[int, typer.Option(min=100, help="Bootstrap resamples of the patients.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = 0,
+    split: Annotated[
+        Literal["test", "validation"] | None,
+        typer.Option(help="Evaluation of runs (by default test where all have it, else validation)."),
+    ] = None,
+    require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare evaluations of the same cases: differences with intervals, paired tests, the cases that changed most."""
     from voco_cli.evaluation.comparison import compare_tables
-    from voco_cli.evaluation.result_folder import read_evaluation
+    from voco_cli.evaluation.result_folder import evaluation_folders, read_evaluation
     from voco_cli.evaluation.tables import comparison_object
     from voco_cli.whole_files import write_whole
 
     if len(evaluations) < 2:
         raise UsageError("One evaluation cannot be compared.", "Give two or more folders that voco evaluate wrote.")
-    stored = [read_evaluation(folder) for folder in evaluations]
+    stored = [read_evaluation(folder) for folder in evaluation_folders(evaluations, split)]
     names = _names(evaluations)
     _require_pairs(names, stored)
+    _require_one_split(names, stored)
+    if require_clean:
+        _require_clean(names, stored)
     comparison = compare_tables(names, [one.table for one in stored], resamples, seed)
     found = {
         "format": FORMAT,
-        "evaluations": [str(folder) for folder in evaluations],
+        "evaluations": [str(one.folder) for one in stored],
+        "splits": [one.split for one in stored],
+        "contamination": [one.contamination for one in stored],
         "tolerance_mm": stored[0].tolerance_mm,
         "empty_rule": stored[0].rule,
         "interval": {"level": 0.95, "resamples": resamples, "seed": seed, "resampled_by": "patient"},
@@ -63,7 +77,7 @@ def compare(
 
     contents = {
         "comparison.json": json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
-        "comparison.md": _markdown(comparison, metric, stored[0]).encode(),
+        "comparison.md": _markdown(comparison, metric, stored).encode(),
         "comparison.png": draw_comparison(comparison, metric, stored[0].tolerance_mm),
     }
     for name, content in contents.items():
@@ -71,7 +85,7 @@ def compare(
     if as_json:
         print_json(found)
         return
-    _print(comparison, metric, stored[0])
+    _print(comparison, metric, stored)
     done([output / name for name in contents])
 
 
@@ -109,6 +123,35 @@ def _require_pairs(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> 
         )
 
 
+def _require_one_split(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> None:
+    """Cases that weights were chosen on are not compared with cases that nobody looked at."""
+    splits = {one.split: name for name, one in zip(names, stored, strict=True) if one.split}
+    if len(splits) > 1:
+        words = " and ".join(f"{name} is of its {split} split" for split, name in splits.items())
+        raise VocoError(f"These evaluations cannot be paired: {words}.", "Evaluate both on the same split.")
+
+
+def _require_clean(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> None:
+    from voco_cli.finetuning.contamination import require_clean
+
+    for name, one in zip(names, stored, strict=True):
+        if one.contamination is None:
+            raise VocoError(
+                f"{name} was evaluated without looking whether its cases were seen in training.",
+                "evaluate the run itself: voco evaluate RUN",
+            )
+        require_clean(one.contamination)
+
+
+def _seen_statements(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> list[str]:
+    """What each evaluation recorded of cases that were seen in training."""
+    return [
+        f"{name}: {sentence}"
+        for name, one in zip(names, stored, strict=True)
+        for sentence in (one.contamination or {}).get("sentences", ())
+    ]
+
+
 def _statements(comparison: Comparison, rule: str) -> list[str]:
     first = comparison.runs[0]
     return [
@@ -120,17 +163,20 @@ def _statements(comparison: Comparison, rule: str) -> list[str]:
     ]
 
 
-def _markdown(comparison: Comparison, metric: str, first: StoredEvaluation) -> str:
+def _markdown(comparison: Comparison, metric: str, stored: Sequence[StoredEvaluation]) -> str:
     from voco_cli.evaluation.tables import difference_headings, difference_rows, markdown, metric_title
 
+    first = stored[0]
     table = markdown(difference_headings(comparison.runs[0]), difference_rows(comparison.of_metric(metric)))
     title = f"# {metric_title(metric, first.tolerance_mm)}\n"
-    return "\n".join([title, table, *_statements(comparison, first.rule)]) + "\n"
+    lines = [*_statements(comparison, first.rule), *_seen_statements(comparison.runs, stored)]
+    return "\n".join([title, table, *lines]) + "\n"
 
 
-def _print(comparison: Comparison, metric: str, first: StoredEvaluation) -> None:
+def _print(comparison: Comparison, metric: str, stored: Sequence[StoredEvaluation]) -> None:
     from voco_cli.evaluation.tables import change_rows, difference_headings, difference_rows, metric_title
 
+    first = stored[0]
     title = metric_title(metric, first.tolerance_mm)
     two = len(comparison.runs) == 2
     headings, rows = difference_headings(comparison.runs[0]), difference_rows(comparison.of_metric(metric))
@@ -142,6 +188,9 @@ def _print(comparison: Comparison, metric: str, first: StoredEvaluation) -> None
     _table("changed most", ["run", "case", "structure", "from", "to", "change"], changes, texts=3)
     for line in _statements(comparison, first.rule):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+    spotted = not all(spotless(one.contamination) for one in stored if one.contamination)
+    for line in _seen_statements(comparison.runs, stored):
+        out.print(line, style="yellow" if spotted else None, markup=False, highlight=False, soft_wrap=True)
 
 
 def _table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], texts: int) -> None:

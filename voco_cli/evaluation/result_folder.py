@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-evaluation/1"
 CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
+RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
+"""How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
 SPACE = "each scan's own grid, nothing resampled"
 
 
@@ -154,6 +156,32 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
         )
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder} is damaged: {error}.", hint) from error
+
+
+def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[Path]:
+    """Evaluations that are named by their own folders or by the runs that they belong to.
+
+    Args:
+        split: of the runs; none is test where all of them have it, else validation.
+    Raises:
+        UsageError: a run that was not evaluated on the split, or runs that were evaluated on different ones.
+    """
+    runs = [folder for folder in given if not (folder / SUMMARY).is_file() and (folder / RUN_SETTINGS).is_file()]
+    there = {run: [name for name in RUN_SPLITS if (run / "evaluation" / name / SUMMARY).is_file()] for run in runs}
+    wanted = (split,) if split else RUN_SPLITS
+    lacking = [run for run in runs if not set(wanted).intersection(there[run])]
+    if lacking:
+        on = f" on its {split} split" if split else ""
+        raise UsageError(f"{lacking[0]} was not evaluated{on}.", f"voco evaluate {lacking[0]}" + _flag(split))
+    common = next((name for name in wanted if all(name in names for names in there.values())), None)
+    if common is None:
+        words = " and ".join(f"{run} on {' and '.join(names)}" for run, names in there.items())
+        raise UsageError(f"The runs were evaluated on different splits: {words}.", "voco evaluate RUN --split test")
+    return [folder / "evaluation" / common if folder in there else folder for folder in given]
+
+
+def _flag(split: str | None) -> str:
+    return f" --split {split}" if split else ""
 
 
 def _some(names: tuple[str, ...], most: int = 5) -> str:
