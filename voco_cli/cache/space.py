@@ -36,12 +36,22 @@ def largest_voxel_bytes(entry: Entry, preprocess: Preprocess, cache: Cache) -> i
             return 0  # the build names what is wrong with it
         shape_xyz, spacing_xyz_mm = header.shape_xyz, header.placement.spacing_xyz_mm
         orientation = header.orientation
+    largest = largest_shape(shape_xyz, spacing_xyz_mm, orientation, preprocess)
+    return int(np.prod(largest, dtype=np.int64)) * np.dtype(cache.dtype).itemsize
+
+
+def largest_shape(
+    shape_xyz: tuple[int, int, int],
+    spacing_xyz_mm: tuple[float, float, float],
+    orientation: str,
+    preprocess: Preprocess,
+) -> tuple[int, int, int]:
+    """Voxels of a preprocessed volume, at most, from what a header says of its scan (``orientation`` such as LPS)."""
     shape, spacing = [1, 1, 1], [1.0, 1.0, 1.0]
     for own_axis, letter in enumerate(orientation):
         shape[RAS_AXIS[letter]] = shape_xyz[own_axis]
         spacing[RAS_AXIS[letter]] = spacing_xyz_mm[own_axis]
-    largest = preprocessed_shape((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), preprocess)
-    return int(np.prod(largest, dtype=np.int64)) * np.dtype(cache.dtype).itemsize
+    return preprocessed_shape((shape[0], shape[1], shape[2]), (spacing[0], spacing[1], spacing[2]), preprocess)
 
 
 def require_space(folder: Path, needed_bytes: int, volumes: int) -> None:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -24,22 +28,14 @@ def build_accelerator(run: Run) -> Accelerator:
     Raises:
         UsageError: a device that this machine does not have.
     """
-    if run.keep_memory:
-        keep_freed_memory()
-    if run.threads != "auto":
-        torch.set_num_threads(run.threads)
-    if run.device.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
-    if run.device == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("run.device is mps, but there is none here.", "use run.device=auto or cpu")
+    _prepare(run)
     if ":" in run.device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = run.device
-    bf16 = run.precision == "bf16" or (run.precision == "auto" and run.device != "cpu" and _has_bf16())
     # Left to itself, accelerate would not let processes without GPUs know of each other.
     has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
     return Accelerator(
         cpu=run.device == "cpu" or not has_accelerator,
-        mixed_precision="bf16" if bf16 else "no",
+        mixed_precision="bf16" if _wants_bf16(run) else "no",
         kwargs_handlers=[
             InitProcessGroupKwargs(timeout=PATIENCE),
             DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
@@ -50,6 +46,39 @@ def build_accelerator(run: Run) -> Accelerator:
 def place_of(accelerator: Accelerator) -> Place:
     """What a job needs to know of the accelerator."""
     return Place(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
+
+
+def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
+    """The device that the settings ask for, and the context of its number format, for work in one process.
+
+    Nothing is set up that would stay: a process may train and predict, or predict by several runs.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    _prepare(run)
+    name = run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if not _wants_bf16(run):
+        return device, nullcontext
+    return device, partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def _prepare(run: Run) -> None:
+    if run.keep_memory:
+        keep_freed_memory()
+    if run.threads != "auto":
+        torch.set_num_threads(run.threads)
+    if run.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
+    if run.device == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("run.device is mps, but there is none here.", "use run.device=auto or cpu")
+
+
+def _wants_bf16(run: Run) -> bool:
+    return run.precision == "bf16" or (run.precision == "auto" and run.device != "cpu" and _has_bf16())
 
 
 def _has_bf16() -> bool:

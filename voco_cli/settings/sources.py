@@ -86,13 +86,16 @@ def load_settings(
     return _resolve(layers)
 
 
-def read_saved(path: Path) -> Settings:
+def read_saved(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Settings:
     """The settings that a run has saved, as they were, whatever today's environment says.
 
+    Args:
+        overrides, flags: of the command that uses the run, as for `load_settings`; they go before what was saved.
     Raises:
-        UsageError: the file is missing or no longer fits the model.
+        UsageError: the file is missing or no longer fits the model; or a value that is given now is wrong.
     """
-    return _resolve([yaml_layer(path)]).settings
+    given = {key: value for key, value in (flags or {}).items() if value is not None}
+    return _resolve([_override_layer(overrides), Layer("command line", given), yaml_layer(path)]).settings
 
 
 def _resolve(layers: Sequence[Layer]) -> Resolved:
