@@ -123,20 +123,22 @@ def export(
     """Write weights for MONAI, for the authors' code, for nnU-Net, or as one file of ours."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    from voco_cli.dataset.seen import copy_seen
     from voco_cli.networks.weights import Format, export_weights
 
     weights = _read(run, branch, patch_merging, trust_pickle)
     axes_xyz: Literal["xyz", "zyx"] = "zyx" if axes is Axes.ZYX else "xyz"
     written = export_weights(weights, output, Format(file_format.value), axes_xyz)
+    files = [*written.files, *copy_seen(run, output)]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
-        print_json({"files": [str(path) for path in written.files], **counts, "notes": list(written.notes)})
+        print_json({"files": [str(path) for path in files], **counts, "notes": list(written.notes)})
         return
     out.print(f"{written.tensors} tensors, {written.parameters:,} parameters", highlight=False)
     for note in (*weights.notes, *written.notes):
         out.print(note, markup=False, highlight=False, soft_wrap=True)
     nnunet = f"nnUNetv2_train DATASET 3d_fullres 0 -pretrained_weights {output}"
-    done(written.files, nnunet if file_format is ExportFormat.NNUNET else f"voco weights inspect {output}")
+    done(files, nnunet if file_format is ExportFormat.NNUNET else f"voco weights inspect {output}")
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:

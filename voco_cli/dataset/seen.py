@@ -174,6 +174,23 @@ def seen_name(weights: Path) -> Path:
     return weights.with_suffix(f".{SEEN_FILE}")
 
 
+def copy_seen(weights: str | Path, exported: Path) -> list[Path]:
+    """Let a copy of weights say what they were trained on; one that was left by other weights there is removed.
+
+    Returns:
+        the file that was written, if there was something to say.
+    Raises:
+        DataError: the list beside the weights is damaged.
+        ResourceError: the disk is full.
+    """
+    seen, target = seen_by(weights), seen_name(exported)
+    if seen is None:
+        target.unlink(missing_ok=True)
+        return []
+    write_seen(seen, target)
+    return [target]
+
+
 def _places(weights: Path) -> list[Path]:
     """Where a list could lie; a run's own folder of weights speaks for all of its checkpoints."""
     if weights.suffix in LIKE_WEIGHTS:
