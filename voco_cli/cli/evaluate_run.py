@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from voco_cli.cli.evaluation_output import print_evaluation, report_failures
+from voco_cli.cli.evaluation_output import print_classification, print_evaluation, report_failures
 from voco_cli.cli.output import done, print_json, progress
+
+if TYPE_CHECKING:
+    from voco_cli.evaluation.classification_folder import ClassificationEvaluation
 
 
 def evaluate_run(
@@ -30,6 +33,7 @@ def evaluate_run(
     """
     from dataclasses import replace
 
+    from voco_cli.evaluation.classification_folder import ClassificationEvaluation
     from voco_cli.evaluation.result_folder import evaluation_object
     from voco_cli.finetuning.finetuned_run import measured_split, open_run
     from voco_cli.finetuning.measure import measure, options_of
@@ -47,9 +51,23 @@ def evaluate_run(
         progress=progress,
     )
     evaluation, provenance = measured.evaluation, measured.provenance
+    if isinstance(evaluation, ClassificationEvaluation):
+        _tell_categories(evaluation, measured.written, path, as_json)
+        return
     if as_json:
         print_json(evaluation_object(evaluation, str(run.predictions(split)), str(path / "data.json"), provenance))
     else:
         print_evaluation(evaluation, provenance)
         done(measured.written, f"voco compare {path} OTHER_RUN")
+    report_failures(evaluation)
+
+
+def _tell_categories(evaluation: ClassificationEvaluation, written: Sequence[Path], path: Path, as_json: bool) -> None:
+    from voco_cli.evaluation.classification_folder import classification_object
+
+    if as_json:
+        print_json(classification_object(evaluation))
+    else:
+        print_classification(evaluation)
+        done(written, f"voco predict {path} NEW_SCANS -o predictions")
     report_failures(evaluation)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.cli.output import err, out
 from voco_cli.errors import DataError
 
 if TYPE_CHECKING:
+    from voco_cli.evaluation.classification_folder import ClassificationEvaluation
     from voco_cli.evaluation.folder import Evaluation
     from voco_cli.evaluation.provenance import Provenance
 
@@ -40,6 +42,33 @@ def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = Non
         print_provenance(provenance)
 
 
+def print_classification(evaluation: ClassificationEvaluation) -> None:
+    """Figures with their intervals, then each category against all others."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from voco_cli.evaluation.classification_folder import (
+        CATEGORY_HEADINGS,
+        OVERALL_HEADINGS,
+        category_rows,
+        overall_rows,
+        statements,
+    )
+
+    summary = evaluation.summary
+    for headings, rows in ((OVERALL_HEADINGS, overall_rows(summary)), (CATEGORY_HEADINGS, category_rows(summary))):
+        table = Table(box=None, pad_edge=False, collapse_padding=True)
+        for i, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if i else "left", overflow="fold")
+        for row in rows:
+            table.add_row(*(Text(cell.replace(" [", "\n[") if headings is CATEGORY_HEADINGS else cell) for cell in row))
+        out.print(table)
+    for line in statements(replace(evaluation, provenance=None)):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    if evaluation.provenance is not None:
+        print_provenance(evaluation.provenance)
+
+
 def print_provenance(provenance: Provenance) -> None:
     """Whose figures these are; what spoils them in yellow."""
     style = None if spotless(provenance.contamination) else "yellow"
@@ -54,7 +83,7 @@ def spotless(contamination: Mapping[str, Any]) -> bool:
     return not contamination["found"] and not contamination["unknown_weights"]
 
 
-def report_failures(evaluation: Evaluation) -> None:
+def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
     """End with an error where cases could not be measured.
 
     Raises:

@@ -14,6 +14,7 @@ from voco_cli.downstream.prediction_folder import RECORD, made_by
 from voco_cli.downstream.trained import Trained, load_trained
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import CasePair
+from voco_cli.evaluation.classification_folder import ClassificationEvaluation, write_classification
 from voco_cli.evaluation.empty import empty_rule
 from voco_cli.evaluation.folder import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
 from voco_cli.evaluation.measures import Structure
@@ -22,6 +23,7 @@ from voco_cli.evaluation.result_folder import write_evaluation
 from voco_cli.finetuning.cases import open_cache
 from voco_cli.finetuning.contamination import Findings, contamination, findings_object, identities_of, require_clean
 from voco_cli.finetuning.finetuned_run import MEASURABLE, FinetunedRun, measured_split, open_run
+from voco_cli.finetuning.measure_classification import measure_classification
 from voco_cli.settings import Settings
 from voco_cli.settings.task import Task
 
@@ -39,7 +41,7 @@ class Measured:
 
     split: str
     folder: Path
-    evaluation: Evaluation
+    evaluation: Evaluation | ClassificationEvaluation
     provenance: Provenance
     written: tuple[Path, ...]
 
@@ -83,9 +85,13 @@ def measure(
     found = findings_object(contamination_of(run, entries, progress))
     if clean:
         require_clean(found)
-    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
     provenance = Provenance(str(run.path), split, run.chosen, found)
     folder = output or run.evaluation(split)
+    options = options or options_of(run.settings)
+    if run.settings.task.kind == "classification":
+        told = measure_classification(run, split, entries, options, provenance, device=device, progress=progress)
+        return Measured(split, folder, told, provenance, tuple(write_classification(told, folder)))
+    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
     written = write_evaluation(evaluation, folder, str(run.predictions(split)), str(run.path / "data.json"), provenance)
     return Measured(split, folder, evaluation, provenance, tuple(written))
 

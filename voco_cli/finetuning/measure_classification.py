@@ -11,7 +11,7 @@ from voco_cli.downstream.trained import load_trained
 from voco_cli.errors import DataError
 from voco_cli.evaluation.classification import scored_cases, summarise_classification
 from voco_cli.evaluation.classification_folder import ClassificationEvaluation
-from voco_cli.evaluation.folder import Progress, no_progress
+from voco_cli.evaluation.folder import EvaluationOptions, Progress, no_progress
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.finetuning.finetuned_run import FinetunedRun
 
@@ -20,10 +20,9 @@ def measure_classification(
     run: FinetunedRun,
     split: str,
     entries: Sequence[Entry],
+    options: EvaluationOptions,
     provenance: Provenance | None = None,
     *,
-    resamples: int | None = None,
-    seed: int | None = None,
     device: str | None = None,
     progress: Progress = no_progress,
 ) -> ClassificationEvaluation:
@@ -31,8 +30,8 @@ def measure_classification(
 
     Args:
         entries: cases of the split with a category, as `measured_split` gives them.
+        options: resamples and seed of the bootstrap.
         provenance: what else is told of the figures.
-        resamples, seed: of the bootstrap; none is as the run's settings have it.
         device: auto, cpu, cuda, cuda:N or mps; none is the run's.
     Raises:
         DataError: no case could be classified.
@@ -46,9 +45,5 @@ def measure_classification(
         raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
     truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in usable]
     scored = scored_cases(truth, found.rows, found.categories)
-    summary = summarise_classification(
-        scored,
-        settings.evaluate.resamples if resamples is None else resamples,
-        settings.seed if seed is None else seed,
-    )
+    summary = summarise_classification(scored, options.resamples, options.seed)
     return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())), provenance)
