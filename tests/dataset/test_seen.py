@@ -1,0 +1,132 @@
+"""seen.json: what it says, what it hides, and which weights it speaks for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.seen import (
+    ScanIdentity,
+    Seen,
+    copy_seen,
+    digest,
+    identity_of,
+    read_seen,
+    seen_before,
+    seen_by,
+    seen_scans,
+    write_seen,
+)
+from voco_cli.errors import DataError
+
+SCANS = (
+    ScanIdentity("a", "Müller^Anna", "0" * 32, "1.2.3", "1.2"),
+    ScanIdentity("b", "Müller^Anna", None, None, "1.2"),
+    ScanIdentity("c", "p2", "f" * 32),
+)
+SEEN = Seen(unknown=("SSL_head.pt",)).followed_by(seen_scans("pre-training", "torsos", SCANS))
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    chain = SEEN.followed_by(seen_scans("fine-tuning", "btcv", SCANS[2:]))
+    write_seen(chain, tmp_path / "seen.json")
+    assert read_seen(tmp_path / "seen.json") == chain
+    assert [len(stage) for stage in chain.stages] == [3, 1]
+
+
+def test_columns_of_the_file(tmp_path: Path) -> None:
+    write_seen(SEEN, tmp_path / "seen.json")
+    found = json.loads((tmp_path / "seen.json").read_text())
+    anna = hashlib.blake2b("Müller^Anna".encode(), digest_size=8).hexdigest()
+    assert (found["format"], found["unknown"]) == ("voco-seen/1", ["SSL_head.pt"])
+    (stage,) = found["stages"]
+    assert (stage["stage"], stage["dataset"], stage["scans"]) == ("pre-training", "torsos", 3)
+    assert stage["patient"] == [anna, anna, digest("p2")]
+    assert stage["voxel_hash"] == ["0" * 32, None, "f" * 32]
+    assert stage["series_uid"] == [digest("1.2.3"), None, None]
+
+
+def test_names_of_people_and_series_stay_at_home(tmp_path: Path) -> None:
+    write_seen(SEEN, tmp_path / "seen.json")
+    text = (tmp_path / "seen.json").read_text()
+    assert not any(name in text for name in ("ller", "Anna", "1.2.3", '"p2"'))
+
+
+def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
+    write_seen(Seen((seen_scans("pre-training", "d", SCANS[2:]),)), tmp_path / "seen.json")
+    assert json.loads((tmp_path / "seen.json").read_text())["stages"][0]["study_uid"] is None
+    assert read_seen(tmp_path / "seen.json").stages[0].study_uid == (None,)
+
+
+def test_identity_of_an_entry(tmp_path: Path) -> None:
+    entry = Entry(image=tmp_path / "p7_0000.nii.gz", patient="p7", series_uid="1.9", study_uid="1.8")
+    assert identity_of(entry, "ab") == ScanIdentity("p7", "p7", "ab", "1.9", "1.8")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [
+        "run",
+        "run/weights",
+        "run/weights/encoder.safetensors",
+        "run/checkpoints/step-000010",
+        "run/checkpoints/step-000010/model.safetensors",
+        "elsewhere/encoder.pt",
+    ],
+)
+def test_all_of_a_run_and_what_was_exported_know_what_they_saw(weights: str, tmp_path: Path) -> None:
+    write_seen(SEEN, tmp_path / "run" / "weights" / "seen.json")
+    assert copy_seen(tmp_path / "run", tmp_path / "elsewhere" / "encoder.pt") == [
+        tmp_path / "elsewhere" / "encoder.seen.json"
+    ]
+    (tmp_path / "run" / "checkpoints" / "step-000010").mkdir(parents=True)
+    assert seen_by(tmp_path / weights) == SEEN
+
+
+def test_weights_of_others_do_not_say(tmp_path: Path) -> None:
+    write_seen(SEEN, tmp_path / "run" / "weights" / "seen.json")
+    for other in (tmp_path / "run" / ".." / "SSL_head.pt", tmp_path / "elsewhere", "hf://owner/repo/file.safetensors"):
+        assert seen_by(other) is None
+    assert seen_before("VoCo_B.pt") == Seen(unknown=("VoCo_B.pt",))
+    assert seen_before(None) == Seen()
+    assert seen_before(str(tmp_path / "run")) == SEEN
+
+
+def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path: Path) -> None:
+    write_seen(SEEN, tmp_path / "out.seen.json")
+    assert copy_seen(tmp_path / "authors.pt", tmp_path / "out.safetensors") == []
+    assert seen_by(tmp_path / "out.safetensors") is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("voco-seen/1", "voco-seen/9", "its format is 'voco-seen/9'"),
+        ('"scans":3', '"scans":4', "the column patient has not 4 scans"),
+        ('"patient"', '"person"', "it lacks 'patient'"),
+        ("pre-training", "cooking", "'cooking' is no stage"),
+        ("}", "", "cannot be read as a list of scans that were seen"),
+    ],
+)
+def test_a_damaged_list_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights" / "seen.json"
+    write_seen(SEEN, path)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=r"seen\.json") as refused:
+        seen_by(tmp_path)
+    assert message in refused.value.message
+
+
+def test_160_000_scans_take_seconds_and_15_mb(tmp_path: Path) -> None:
+    scans = [ScanIdentity(str(i), f"p{i}", f"{i:032x}", f"1.2.840.{i}", f"1.2.{i}") for i in range(160_000)]
+    started_s = time.process_time()
+    write_seen(Seen().followed_by(seen_scans("pre-training", "all", scans)), tmp_path / "seen.json")
+    seen = read_seen(tmp_path / "seen.json")
+    assert digest("p159999") in seen.stages[0].sets["patient"]
+    assert time.process_time() - started_s < 5
+    assert (tmp_path / "seen.json").stat().st_size < 15_000_000
