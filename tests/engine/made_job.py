@@ -54,10 +54,10 @@ class LineJob:
         self.first_of_step: list[bool] = []
         self.closed = False
         self.scores: Mapping[int, float] = {}
-        self.groups = one_group(self.model)
+        self.groups: list[ParameterGroup] | None = None
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return self.groups
+        return self.groups or one_group(self.model)
 
     def start(self, place: Place) -> None:
         self.place = place

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.errors import DataError
+from voco_cli.networks.weights import own_tensors, put_tensors
 from voco_cli.whole_files import UNFINISHED
 
 FORMAT = "voco-checkpoint/1"
@@ -93,7 +94,7 @@ def save_checkpoint(
         with full_disk_told(folder, what):
             remove_unfinished(folder)
             beside.mkdir(parents=True)
-            tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+            tensors = {name: tensor.detach().contiguous() for name, tensor in own_tensors(model).items()}
             save_file(tensors, beside / "model.safetensors")
             torch.save({"optimizer": optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
             meta = {"format": FORMAT, "step": step, "score": score, "job": job_state}
@@ -117,7 +118,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     """
     path = checkpoint.path
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
+        put_tensors(model, load_file(path / "model.safetensors"))
         rest = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
         optimizer.load_state_dict(rest["optimizer"])
         _set_random_states(rest["random"])

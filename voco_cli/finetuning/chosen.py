@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.networks.weights import put_tensors
 
 
 class Scored(Protocol):
@@ -43,6 +44,6 @@ def choose_weights(job: Scored, checkpoints: Path, weights: Path, choose: str, n
     else:
         best = found[-1]
         words = f"weights of the last step, {best.step}; no validation chose them"
-    job.model.load_state_dict(load_file(best.path / "model.safetensors"))
+    put_tensors(job.model, load_file(best.path / "model.safetensors"))
     job.export(weights, best.step, chosen=words)
     return best.step, words

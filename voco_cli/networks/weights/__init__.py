@@ -10,7 +10,7 @@ from voco_cli.networks.weights.export import Export, Format, export_weights
 from voco_cli.networks.weights.load import MIN_LOADED, load_into
 from voco_cli.networks.weights.read import KIND_WORDS, Kind, Weights, read_weights
 from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
-from voco_cli.networks.weights.write import own_tensors, write_encoder, write_model
+from voco_cli.networks.weights.write import own_tensors, put_tensors, write_encoder, write_model
 
 __all__ = [
     "KIND_WORDS",
@@ -28,6 +28,7 @@ __all__ = [
     "load_into",
     "own_tensors",
     "patch_merging_of",
+    "put_tensors",
     "read_weights",
     "set_patch_merging",
     "write_encoder",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -51,6 +52,21 @@ def own_tensors(network: nn.Module) -> dict[str, Tensor]:
             seen.add(id(tensor))
             own[name] = tensor
     return own
+
+
+def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Fill a network with exactly its own tensors, as :func:`own_tensors` names them.
+
+    Raises:
+        ValueError: another set of names, or another shape; nothing is changed.
+    """
+    own = own_tensors(network)
+    odd = sorted(set(own) ^ set(tensors)) or [name for name in own if own[name].shape != tensors[name].shape]
+    if odd:
+        raise ValueError(f"tensors of another network, first: {odd[0]}")
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
 
 
 def describe(file_format: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, Any]:
