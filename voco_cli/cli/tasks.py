@@ -58,13 +58,18 @@ def list_tasks(json: JsonOption = False) -> None:
     for heading in ("name", "title", "kind", "cases", "split"):
         table.add_column(heading, no_wrap=heading != "title")
     for row in rows:
-        kind = f"{row['classes']} {'structures' if row['kind'] == 'segmentation' else 'categories'}"
+        kind = _counted(row)
         cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
         cases += "" if row["test_labelled"] else "*" * bool(row["test"])
         table.add_row(row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list")
     out.print(table)
     out.print("Cases: training/validation/test; * test labels are not public.", highlight=False)
     done([], "voco tasks show btcv")
+
+
+def _counted(row: dict[str, Any]) -> str:
+    one, many = ("structure", "structures") if row["kind"] == "segmentation" else ("category", "categories")
+    return f"{row['classes']} {one if row['classes'] == 1 else many}"
 
 
 def _row(settings: Settings) -> dict[str, Any]:

@@ -193,7 +193,8 @@ def _parsed(text: str, name: str) -> SplitFile:
 
 
 def _fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
+    # Where a list could also be a mapping, the branch that got furthest is the one that was meant.
+    first = max(error.errors(include_url=False), key=lambda fault: len(fault["loc"]))
     keys = [str(part) for part in first["loc"] if not str(part).startswith(("tuple[", "dict["))]
     return f"{'.'.join(keys)}: {first['msg'].removeprefix('Value error, ')}"
 

@@ -1,0 +1,103 @@
+"""Splits from files and splits that are drawn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from voco_cli.dataset.splits import position
+from voco_cli.downstream.task_split import draw_split, named, read_split
+from voco_cli.errors import UsageError
+from voco_cli.settings.task import Task
+
+PEOPLE = [f"p{n:03d}" for n in range(60)]
+
+
+def write(path: Path, **content: Any) -> str:
+    path.write_text(json.dumps({"format": "voco-split/1", **content}))
+    return str(path)
+
+
+def refusal(name: str, fold: int = 0) -> str:
+    with pytest.raises(UsageError) as caught:
+        read_split(name, fold)
+    return caught.value.message
+
+
+def test_a_file_of_lists(tmp_path: Path) -> None:
+    name = write(tmp_path / "s.json", training=["a", "b"], validation=["c"], test=["d"], patients={"b": "a"})
+    split = read_split(name)
+    assert split.cases == {"training": ("a", "b"), "validation": ("c",), "test": ("d",)}
+    assert split.patients == {"b": "a"}
+    assert not split.public
+    assert split.test_labelled
+
+
+def test_a_file_of_folds_with_categories_and_a_pattern(tmp_path: Path) -> None:
+    name = write(
+        tmp_path / "s.json",
+        folds=[{"sick": ["p1-s1"], "well": ["p2-s1"]}, {"sick": ["p3-s1", "p3-s2"]}, {"well": ["p4-s1"]}],
+        patient_pattern="p\\d+",
+    )
+    split = read_split(name, 1)
+    assert split.cases == {"training": ("p1-s1", "p2-s1", "p4-s1"), "validation": ("p3-s1", "p3-s2"), "test": ()}
+    assert split.patients["p3-s2"] == "p3"
+    assert split.categories == {"p1-s1": "sick", "p2-s1": "well", "p3-s1": "sick", "p3-s2": "sick", "p4-s1": "well"}
+    assert split.words.endswith("s.json, fold 1 of 3 validates")
+    assert "folds 0 to 2, and task.fold is 3" in refusal(name, 3)
+
+
+def test_what_is_no_split_is_told_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    assert "no split" in refusal("btvc")
+    assert "cannot be read: No such file" in refusal(str(path))
+    path.write_text("{")
+    assert "not valid JSON" in refusal(str(path))
+    path.write_text("[]")
+    assert "does not say format 'voco-split/1'" in refusal(str(path))
+    assert "tset: Extra inputs" in refusal(write(path, training=["a"], validation=["b"], tset=["c"]))
+    assert "lists 1 cases more than once: a" in refusal(write(path, training=["a"], validation=["a"]))
+    assert "has no folds, and task.fold is 2" in refusal(write(path, training=["a"]), 2)
+    assert "folds beside training" in refusal(write(path, training=["a"], folds=[["b"]]))
+    assert "no regular expression" in refusal(write(path, training=["a"], patient_pattern="("))
+
+
+@pytest.mark.parametrize("case", ["../a", "/etc/passwd", "a/b", "..", ".", ".hidden", "._a", "a\\b", ""])
+def test_a_case_never_leaves_the_data_folder(case: str, tmp_path: Path) -> None:
+    assert "is no name of a case" in refusal(write(tmp_path / "s.json", training=[case]))
+    assert "is no name of a case" in refusal(write(tmp_path / "s.json", folds=[{"x": [case]}]))
+
+
+def test_a_drawn_split_is_the_order_of_the_hash() -> None:
+    drawn = draw_split(PEOPLE, Task(test_patients=5, validation_patients=0.2), seed=3)
+    ordered = sorted(PEOPLE, key=lambda who: position(3, who))
+    assert {who for who in PEOPLE if drawn[who] == "test"} == set(ordered[:5])
+    assert {who for who in PEOPLE if drawn[who] == "validation"} == set(ordered[5:16])  # a fifth of the other 55
+    assert [drawn[who] for who in ordered[16:]] == ["training"] * 44
+
+
+def test_a_drawn_split_depends_on_the_seed_and_not_on_the_order() -> None:
+    task = Task(validation_patients=10)
+    assert draw_split(PEOPLE, task, 0) == draw_split(reversed([*PEOPLE, *PEOPLE]), task, 0)
+    assert draw_split(PEOPLE, task, 0) != draw_split(PEOPLE, task, 1)
+
+
+def test_growth_moves_only_those_at_the_border() -> None:
+    task = Task(validation_patients=0.2, test_patients=0.1)
+    before, after = draw_split(PEOPLE, task, 0), draw_split([*PEOPLE, "new"], task, 0)
+    assert sum(before[who] != after[who] for who in PEOPLE) <= 2
+
+
+def test_a_share_takes_at_least_one_and_someone_must_train() -> None:
+    few = draw_split(["a", "b", "c"], Task(validation_patients=0.1), 0)
+    assert sorted(few.values()) == ["training", "training", "validation"]
+    with pytest.raises(UsageError, match="1 patients to test and 2 to validate leave nobody of 3"):
+        draw_split(["a", "b", "c"], Task(validation_patients=2, test_patients=1), 0)
+
+
+def test_names_are_shortened() -> None:
+    assert named(["a", "b"]) == "a, b"
+    assert named("abcdefgh", 3) == "a, b, c and 5 more"
