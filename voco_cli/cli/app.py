@@ -18,8 +18,10 @@ from voco_cli.cli.evaluate import evaluate
 from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.output import print_error
+from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_labels import preview_labels
+from voco_cli.cli.study import study
 from voco_cli.errors import DataError, ResourceError, VocoError
 
 SIGPIPE_CODE = 128 + 13
@@ -58,8 +60,10 @@ app.command("index")(index)
 app.command("preview-labels")(preview_labels)
 app.command("pretrain")(pretrain)
 app.command("finetune")(finetune)
+app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("compare")(compare)
+app.command("study")(study)
 
 
 def _print_version(wanted: bool) -> None:

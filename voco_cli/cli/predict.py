@@ -1,0 +1,111 @@
+"""`voco predict`: a fine-tuned network over scans, each result in its scan's own space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from voco_cli.cli.options import JsonOption, SetOption
+from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from voco_cli.downstream.inputs import Inputs
+    from voco_cli.downstream.predict_batch import Report
+    from voco_cli.downstream.trained import Trained
+
+SHOWN_FAULTS = 20
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")],
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the predictions.")],
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    flips: Annotated[
+        bool | None, typer.Option("--flips", help="Average over the eight flips of each window: eight times slower.")
+    ] = None,
+    overlap: Annotated[float | None, typer.Option(help="Share of a window that the next one covers.")] = None,
+    suffix: Annotated[
+        Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None, typer.Option(help="Format of the label maps.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what another network or other settings have predicted there.")
+    ] = False,
+    override: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Predict label maps (or, for a classification, probabilities) of scans; what is finished is not done again."""
+    from voco_cli.downstream.inputs import find_inputs
+    from voco_cli.downstream.trained import load_trained
+
+    trained = load_trained(run, device, override or (), flips=flips, overlap=overlap, suffix=suffix)
+    found = find_inputs(inputs, trained.settings.task)
+    report = _predict(trained, found, output, overwrite)
+    failed = [*found.refused, *report.failed]
+    if as_json:
+        passed_over = [{"path": one.path, "reason": one.reason} for one in found.passed_over]
+        print_json(
+            {
+                "output": output,
+                "predicted": report.predicted,
+                "kept": report.kept,
+                "failed": [{"case": case, "reason": reason} for case, reason in failed],
+                "passed_over": passed_over,
+            }
+        )
+    else:
+        _print_summary(trained, found, report, output, len(failed))
+    _raise_failures(failed, len(failed) + len(report.predicted) + len(report.kept))
+
+
+def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:
+    from voco_cli.downstream.predict_batch import Report, predict_entries
+
+    with progress("predicting", len(found.entries)) as advance:
+
+        def on_done(entry: Any, reason: str | None) -> None:
+            advance()
+
+        if trained.settings.task.kind == "segmentation":
+            return predict_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
+        from voco_cli.downstream.classify import classify_entries
+
+        table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
+    asked = {entry.name for entry in found.entries}
+    failed = tuple((case, reason) for case, reason in table.failed.items() if case in asked)
+    return Report(tuple(sorted(asked & table.rows.keys())), (), failed, (output / "probabilities.csv",))
+
+
+def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path, failures: int) -> None:
+    if found.passed_over:
+        first = found.passed_over[0]
+        more = f" and {len(found.passed_over) - 1} more" if len(found.passed_over) > 1 else ""
+        err.print(
+            f"note: passed over {first.path}: {first.reason}{more}", markup=False, highlight=False, soft_wrap=True
+        )
+    out.print(
+        f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
+    )
+    if trained.settings.task.kind == "segmentation":
+        suffix = trained.settings.predict.suffix
+        labels = f"voco evaluate --predictions {output} --labels LABELS"
+        done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)
+    else:
+        done(report.written)
+
+
+def _raise_failures(failed: list[tuple[str, str]], total: int) -> None:
+    if not failed:
+        return
+    for case, reason in failed[:SHOWN_FAULTS]:
+        named = reason if case in reason else f"{case}: {reason}"
+        err.print(named, markup=False, highlight=False, soft_wrap=True)
+    if len(failed) > SHOWN_FAULTS:
+        err.print(f"and {len(failed) - SHOWN_FAULTS} more; --json lists all", highlight=False)
+    raise DataError(f"{len(failed)} of {total} cases could not be predicted.", "The reasons are above.")
