@@ -232,6 +232,14 @@ def test_a_list_with_its_own_splits(tmp_path: Path) -> None:
     assert (data.origin, data.split_words) == (str(path), "splits of x.json")
 
 
+def test_scans_without_labels_are_left_out_aloud(tmp_path: Path) -> None:
+    bare = [{"image": f"i/u{n}.nii.gz"} for n in range(3)]
+    path = listed(tmp_path / "x.json", training=[item("a"), *bare[:2]], validation=[item("c"), bare[2]])
+    data = find(own_task(), None, **{"data.file": path})
+    assert [entry.name for _, entry in data.datalist.entries()] == ["a", "c"]
+    assert data.split_words == "splits of x.json; 3 scans without a label map are not used"
+
+
 def test_a_list_split_by_draw_or_by_a_file(tmp_path: Path) -> None:
     path = listed(tmp_path / "x.json", training=[item(f"n{n}") for n in range(10)], test=[{"image": "i/t.nii.gz"}])
     message = refusal(own_task(), None, **{"data.file": path})
@@ -254,7 +262,9 @@ def test_lists_that_no_training_could_use(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     said = lambda *overrides: refusal(own_task(), None, *overrides, **{"data.file": path}).message  # noqa: E731
     listed(path, training=[{"image": "i/a.nii.gz"}], validation=[item("b")])
-    assert said() == f"{path} has 1 cases without a label map: a."
+    assert said() == f"{path} has no case to train on."
+    listed(path, training=[{"image": "i/a.nii.gz"}], validation=[{"image": "i/b.nii.gz"}])
+    assert said() == f"{path} has no label map, so nothing can be learned."
     listed(path, training=[item("a", patient="p")], validation=[item("b", patient="p")])
     assert said() == f"{path} has 1 patients in more than one split: p."
     listed(path, training=[item("a")], validation=[{**item("a"), "image": "other/a.nii.gz", "patient": "q"}])

@@ -96,6 +96,12 @@ def test_a_list_with_validation_keeps_it(tmp_path: Path) -> None:
     assert len(find_task_data(settings).datalist.validation) == 2
 
 
+def test_one_patient_cannot_be_split(tmp_path: Path) -> None:
+    settings = written(phantoms(tmp_path / "d", 1))
+    assert (settings.task.split, settings.task.choose) == (None, "last")
+    assert len(find_task_data(settings).datalist.training) == 1
+
+
 def test_spacing_is_the_median_along_the_patients_axes() -> None:
     spacings = [(0.7, 0.7, 5.0), (0.8, 0.8, 2.5), (0.9, 0.9, 2.5)]
     plan = draft([facts((400, 400, 80), one) for one in spacings], {"a": (1,)}, "CT", "swinunetr")

@@ -36,6 +36,7 @@ class Source:
 
 ENOUGH_TO_TEST = 20
 """Patients from which on a draft keeps some aside for the end."""
+FEWEST_TO_SPLIT = 2
 
 
 def task_file(draft: Draft, source: Source, backbone: Backbone, output: Path) -> str:
@@ -83,6 +84,8 @@ def _task(draft: Draft, source: Source) -> list[str]:
         ]
     if source.own_split:
         return [*lines, "  # The splits are those of the list; task.split=seeded would draw others by patient."]
+    if source.patients < FEWEST_TO_SPLIT:
+        return [*lines, "  choose: last  # there is one patient, so nobody validates and the last weights are kept"]
     tested = 0.2 if source.patients >= ENOUGH_TO_TEST else 0
     return [
         *lines,

@@ -17,24 +17,44 @@ def listed_data(path: Path, settings: Settings) -> tuple[dict[str, list[Entry]],
     """Entries of a list by split, and how they were split, for people.
 
     The list's own splits hold, unless ``task.split`` is ``seeded`` or a JSON file, whose cases are then the names of
-    the entries. A category may be given as a value of its class.
+    the entries. A category may be given as a value of its class. A list of many scans and few labels is the usual one:
+    scans without a label map or category are left out of training and validation, and counted.
 
     Raises:
         DataError: the list cannot be read, or its files are missing.
-        UsageError: its keys are wrong, or a case of the split file is not in it.
+        UsageError: its keys are wrong, nothing is labelled, or a case of the split file is not in it.
     """
     task = settings.task
     datalist = read_datalist(path)
     whole = {split: [_with_category(entry, task) for entry in getattr(datalist, split)] for split in SPLIT_NAMES}
+    if not any(_is_labelled(entry, task) for listed in whole.values() for entry in listed):
+        raise UsageError(f"{path} has no {_target(task)}, so nothing can be learned.")
     if task.split == SEEDED:
         return _drawn(whole, settings)
     if task.split is not None and task.split.endswith(".json"):
         return _by_file(whole, path, task, task.split)
-    return whole, f"splits of {path.name}" + _how(datalist)
+    kept = {
+        split: [entry for entry in listed if split == "test" or _is_labelled(entry, task)]
+        for split, listed in whole.items()
+    }
+    left = sum(map(len, whole.values())) - sum(map(len, kept.values()))
+    return kept, f"splits of {path.name}" + _how(datalist) + _left_out(left, task)
 
 
 def _how(datalist: Datalist) -> str:
     return f", drawn by patient with seed {datalist.split.seed}" if datalist.split else ""
+
+
+def _is_labelled(entry: Entry, task: Task) -> bool:
+    return (entry.label if task.kind == "segmentation" else entry.category) is not None
+
+
+def _target(task: Task) -> str:
+    return "label map" if task.kind == "segmentation" else "category"
+
+
+def _left_out(count: int, task: Task) -> str:
+    return f"; {count} scans without a {_target(task)} are not used" if count else ""
 
 
 def _with_category(entry: Entry, task: Task) -> Entry:
@@ -46,18 +66,11 @@ def _with_category(entry: Entry, task: Task) -> Entry:
 
 def _drawn(whole: Mapping[str, list[Entry]], settings: Settings) -> tuple[dict[str, list[Entry]], str]:
     task = settings.task
-    segmentation = task.kind == "segmentation"
     everyone = [entry for split in SPLIT_NAMES for entry in whole[split]]
-    usable = [entry for entry in everyone if (entry.label if segmentation else entry.category) is not None]
-    if not usable:
-        raise UsageError(
-            f"{settings.data.file} has no {'label map' if segmentation else 'category'}, so nothing can be learned."
-        )
+    usable = [entry for entry in everyone if _is_labelled(entry, task)]
     drawn = draw_split((entry.patient for entry in usable), task, settings.seed)
     split = {name: [entry for entry in usable if drawn[entry.patient] == name] for name in SPLIT_NAMES}
-    left = len(everyone) - len(usable)
-    target = "label map" if segmentation else "category"
-    return split, seeded_words(settings.seed) + (f"; {left} scans without a {target} are not used" * bool(left))
+    return split, seeded_words(settings.seed) + _left_out(len(everyone) - len(usable), task)
 
 
 def _by_file(whole: Mapping[str, list[Entry]], path: Path, task: Task, name: str) -> tuple[dict[str, list[Entry]], str]:

@@ -58,7 +58,7 @@ def task_from_list(
         name=_name(output),
         scans=len(labelled),
         patients=len({entry.patient for entry in labelled}),
-        own_split=bool(datalist.validation),
+        own_split=any(entry.label is not None for entry in datalist.validation),
         data_file=path,
     )
     return task_file(plan, source, backbone, output)
