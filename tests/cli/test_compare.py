@@ -13,6 +13,7 @@ from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluation.classes import read_classes
 from voco_cli.evaluation.empty import RULES
 from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
+from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.result_folder import write_evaluation
 
 app = typer.Typer()
@@ -92,3 +93,73 @@ def test_an_evaluation_against_itself(pair: tuple[Path, Path], tmp_path: Path) -
     found = json.loads(shown.stdout)
     assert found["runs"] == ["scratch/out (1)", "scratch/out (2)"]
     assert all(one["difference"] == 0 and one["p"] == 1 for one in found["differences"])
+
+
+CLEAN = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Contamination: none of 6 cases."]}
+SEEN = {
+    "clean": False,
+    "found": [{"by": "scan", "cases": ["case0"]}],
+    "unknown_weights": [],
+    "sentences": ["Contamination: 1 of 6 evaluated cases was in the pre-training (big), voxel for voxel: case0."],
+}
+
+
+def write_run(root: Path, name: str, shift: int, splits: dict[str, dict[str, object]]) -> Path:
+    """A run folder with evaluations of these splits."""
+    for split, contamination in splits.items():
+        for case in CASES:
+            write_labels(root / f"{name}_{split}" / f"{case}.nii.gz", two_boxes(shift))
+            write_labels(root / "true" / f"{case}.nii.gz", two_boxes())
+        classes = read_classes("liver=1,spleen=2").structures
+        options = EvaluationOptions(resamples=200)
+        evaluation = evaluate_folder(root / f"{name}_{split}", root / "true", options, classes=classes)
+        provenance = Provenance(name, split, "weights of step 7", contamination)
+        write_evaluation(evaluation, root / name / "evaluation" / split, "pred", "true", provenance)
+    (root / name).mkdir(exist_ok=True)
+    (root / name / "settings.yaml").write_text("")
+    return root / name
+
+
+def test_runs_are_compared_on_the_split_that_all_have(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, "scratch", 1, {"test": CLEAN}), write_run(tmp_path, "voco", 0, {"test": SEEN})]
+    shown = CliRunner().invoke(app, [*map(str, runs), "-o", str(tmp_path / "c"), "--resamples", "200"])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.stdout.split())
+    assert "Dice: difference from scratch" in words
+    assert "+0.250 0.031 0.062 +1.00" in words
+    assert "scratch: Contamination: none of 6 cases." in words
+    assert "voco: Contamination: 1 of 6 evaluated cases was in the pre-training (big)" in words
+    assert "voco: Contamination: 1 of 6" in (tmp_path / "c" / "comparison.md").read_text()
+    found = json.loads((tmp_path / "c" / "comparison.json").read_text())
+    assert found["evaluations"] == [str(run / "evaluation" / "test") for run in runs]
+    assert (found["splits"], found["contamination"]) == (["test", "test"], [CLEAN, SEEN])
+
+
+def test_clean_is_required_of_all(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    clean = write_run(tmp_path, "scratch_run", 1, {"test": CLEAN})
+    seen = write_run(tmp_path, "voco_run", 0, {"test": SEEN})
+    options = ["-o", str(tmp_path / "c"), "--require-clean"]
+    shown = CliRunner().invoke(app, [str(clean), str(seen), *options])
+    assert isinstance(shown.exception, VocoError)
+    assert (shown.exception.exit_code, shown.exception.message) == (1, f"voco_run: {SEEN['sentences'][0]}")
+    unlooked = CliRunner().invoke(app, [str(clean), str(pair[0]), *options])
+    assert "out was evaluated without looking whether" in str(unlooked.exception)
+    assert CliRunner().invoke(app, [str(clean), str(clean), *options]).exit_code == 0
+
+
+def test_runs_of_other_splits_are_refused(tmp_path: Path) -> None:
+    tested = write_run(tmp_path, "tested", 1, {"test": CLEAN})
+    both = write_run(tmp_path, "both", 0, {"test": CLEAN, "validation": CLEAN})
+    validated = write_run(tmp_path, "validated", 0, {"validation": CLEAN})
+    nothing = write_run(tmp_path, "nothing", 0, {})
+    options = ["-o", str(tmp_path / "c"), "--resamples", "200"]
+    for runs, message in (
+        ([both, nothing], "nothing was not evaluated."),
+        ([tested, validated], "were evaluated on different splits: "),
+        ([both, tested, "--split", "validation"], "tested was not evaluated on its validation split"),
+        ([tested, validated / "evaluation" / "validation"], "is of its test split and"),
+    ):
+        shown = CliRunner().invoke(app, [*map(str, runs), *options])
+        assert isinstance(shown.exception, VocoError), runs
+        assert message in shown.exception.message
+    assert CliRunner().invoke(app, [str(both), str(validated), *options]).exit_code == 0

@@ -8,8 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from tests.evaluation.made_results import two_boxes, write_labels
+from tests.finetuning.made_finetuned import finetuned_run, know_the_network, write_case
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.errors import DataError, UsageError
+from voco_cli.dataset.seen import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.errors import DataError, UsageError, VocoError
 
 app = typer.Typer()
 app.command()(evaluate)
@@ -98,3 +100,92 @@ def test_a_dataset_file_of_something_else_is_only_noted(arguments: list[str], tm
     shown = CliRunner().invoke(app, arguments)
     assert shown.exit_code == 0
     assert "note: classes are not named" in shown.stderr
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A fine-tuning run with two test cases, the labels of the second one voxel further than what is predicted."""
+    know_the_network(monkeypatch)
+    test = [write_case(tmp_path / "data", "a"), write_case(tmp_path / "data", "b", shift=1)]
+    made = finetuned_run(tmp_path / "run", test=test, validation=[write_case(tmp_path / "data", "v")])
+    trained = seen_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
+    write_seen(Seen((trained,)), made / "weights" / "seen.json")
+    return made
+
+
+def test_a_run_is_predicted_and_measured(run: Path) -> None:
+    shown = CliRunner().invoke(app, [str(run)])
+    assert shown.exit_code == 0, shown.output
+    words = " ".join(shown.stdout.split())
+    assert "spleen 2 0 0 0.875 ± 0.177" in words  # Dice 1 and 2 * 48 / 128
+    assert f"Measured on the test split of {run}; its weights: weights of step 7, the best of 3 validations." in words
+    assert "1 of 2 evaluated cases had a patient of the same name in the fine-tuning (tiny): b." in words
+    assert f"next: voco compare {run} OTHER_RUN" in shown.stdout
+    assert (run / "evaluation" / "test" / "table.md").is_file()
+
+
+def test_split_and_options_of_a_run(run: Path, tmp_path: Path) -> None:
+    options = [
+        "--split",
+        "validation",
+        "--empty",
+        "perfect",
+        "--tolerance-mm",
+        "1",
+        "--resamples",
+        "100",
+        "--seed",
+        "3",
+    ]
+    shown = CliRunner().invoke(app, [str(run), *options, "-o", str(tmp_path / "out"), "--json"])
+    found = json.loads(shown.stdout)
+    assert (found["split"], found["cases"], found["tolerance_mm"]) == ("validation", 1, 1)
+    assert (found["empty_rule"]["name"], found["interval"]["seed"]) == ("perfect", 3)
+    assert found["contamination"]["clean"] is True
+    assert (tmp_path / "out" / "cases.csv").is_file()
+
+
+def test_clean_is_required_of_a_run(run: Path) -> None:
+    shown = CliRunner().invoke(app, [str(run), "--require-clean"])
+    assert isinstance(shown.exception, VocoError)
+    assert shown.exception.exit_code == 1
+    assert "patient of the same name" in shown.exception.message
+    assert CliRunner().invoke(app, [str(run), "--split", "validation", "--require-clean"]).exit_code == 0
+    (run / "weights" / "seen.json").unlink()
+    unknown = CliRunner().invoke(app, [str(run), "--split", "validation", "--require-clean"])
+    assert "cannot be ruled out" in str(unknown.exception)
+
+
+def test_a_run_or_folders_and_nothing_between(run: Path, arguments: list[str]) -> None:
+    for given, message in (
+        ([], "neither a run nor predictions with labels"),
+        (arguments[:2], "neither a run nor predictions with labels"),
+        ([str(run), *arguments], "--predictions and --labels cannot be given with a run"),
+        ([str(run), "--require-all"], "--require-all cannot be given with a run"),
+        ([*arguments, "--split", "test"], "--split cannot be given with folders"),
+        ([*arguments, "--require-clean"], "--require-clean cannot be given with folders"),
+    ):
+        shown = CliRunner().invoke(app, given)
+        assert isinstance(shown.exception, UsageError), given
+        assert message in shown.exception.message
+
+
+def test_bad_folders_in_one_sentence(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for at, message in ((1, "empty holds no label maps"), (3, "empty holds no label maps")):
+        given = [*arguments]
+        given[at] = str(tmp_path / "empty")
+        shown = CliRunner().invoke(app, given)
+        assert message in shown.exception.message
+    write_labels(tmp_path / "pred" / "a.nii.gz", two_boxes(), spacing_mm=(1, 1, 3))
+    write_labels(tmp_path / "pred" / "b.nii.gz", two_boxes()[:10])
+    shown = CliRunner().invoke(app, arguments)
+    words = " ".join(shown.stderr.split())
+    assert "a: " in words
+    assert "lies on another grid than its label: voxels are up to 7.00 mm apart" in words  # 7 slices of 1 mm more
+    assert "has 10x10x8 voxels, and its label 14x10x8" in words
+
+
+def test_labels_outside_the_classes_are_told(arguments: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*arguments, "--classes", "liver=1"])
+    assert "Label values outside the classes, taken as background: 2 (3 cases)." in shown.stdout

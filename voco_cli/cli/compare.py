@@ -140,7 +140,7 @@ def _require_clean(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> 
                 f"{name} was evaluated without looking whether its cases were seen in training.",
                 "evaluate the run itself: voco evaluate RUN",
             )
-        require_clean(one.contamination)
+        require_clean(one.contamination, name)
 
 
 def _seen_statements(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> list[str]:

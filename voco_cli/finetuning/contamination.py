@@ -139,15 +139,17 @@ def findings_object(findings: Findings) -> dict[str, Any]:
     }
 
 
-def require_clean(recorded: Mapping[str, Any]) -> None:
+def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None:
     """What ``--require-clean`` asks of findings, given as `findings_object` writes them.
 
+    Args:
+        whose: name of the run, where there are several.
     Raises:
         VocoError: cases were seen in training, or that cannot be known.
     """
     if not recorded["clean"]:
         raise VocoError(
-            " ".join(recorded["sentences"]),
+            " ".join([*([f"{whose}:"] if whose else []), *recorded["sentences"]]),
             "evaluate on other cases or train without these; --require-clean made this an error",
         )
 

@@ -42,9 +42,11 @@ class FinetunedRun:
         return self.path / "evaluation" / split
 
     def labelled(self, split: str) -> list[Entry]:
-        """Cases of a split that have a label map or a category."""
+        """Cases of a split that have what the task learns: a label map, or a category."""
         entries: tuple[Entry, ...] = getattr(self.datalist, split)
-        return [entry for entry in entries if entry.label is not None or entry.category is not None]
+        if self.settings.task.kind == "classification":
+            return [entry for entry in entries if entry.category is not None]
+        return [entry for entry in entries if entry.label is not None]
 
 
 def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
