@@ -1,0 +1,146 @@
+"""Fine-tuning at equal minutes: a plain DynUNet recipe against the preset's, same data, same held-out cases, one run.
+
+``python -m benchmarks.finetuning DATA [--minutes M --task T --test-patients N]``
+
+DATA is the folder of the task (msd_hippocampus by default). The plain side is the network and the recipe that a MONAI
+tutorial arrives at: DynUNet of 16 to 128 filters, four random patches a step, AdamW at 1e-3, Dice and cross entropy, no
+augmentation, no schedule. Both learn in turns of some seconds in one process until each has had its minutes of the
+clock, and are then measured on the same patients, whom neither has seen, in the scans' own space.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.survey import survey_labels
+from voco_cli.downstream.task_data import find_task_data
+from voco_cli.engine.device import build_accelerator, place_of
+from voco_cli.engine.schedule import rate_multiplier
+from voco_cli.finetuning.cases import build_cases, open_cache, stored_cases
+from voco_cli.finetuning.segmentation_job import SegmentationJob, dice_figures, dice_of_case
+from voco_cli.settings import Settings, load_settings
+
+TURN_S = 20.0
+PLAIN = (
+    "model.feature_size=16",
+    "model.levels=4",
+    "task.deep_supervision=0",
+    "task.foreground_share=0",
+    "task.patches_per_volume=1",
+    "train.batch_size=4",
+    "train.lr=1e-3",
+    "train.weight_decay=0.01",
+    "augment.flip_prob=0",
+    "augment.rotate_prob=0",
+    "augment.shift_prob=0",
+    "augment.scale_prob=0",
+    "augment.noise_prob=0",
+    "augment.affine_prob=0",
+)
+
+
+@dataclass
+class Learner:
+    """One side: a job, its optimizer, and the minutes it has had.
+
+    Attributes:
+        schedule: whether the rate warms up and falls over the budget; the plain side keeps it.
+    """
+
+    name: str
+    job: SegmentationJob
+    schedule: bool
+    budget_s: float
+    used_s: float = 0.0
+    steps: int = 0
+    optimizer: torch.optim.AdamW = field(init=False)
+    batches: Iterator[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        train = self.job.settings.train
+        groups = [{"params": group.parameters} for group in self.job.parameter_groups()]
+        self.optimizer = torch.optim.AdamW(groups, lr=train.lr, weight_decay=train.weight_decay, foreach=True)
+        self.batches = self.job.batches(0, 10**9)
+
+    def turn(self) -> None:
+        """Learn for some seconds, or until the budget is used up."""
+        start = time.perf_counter()
+        end = start + min(TURN_S, self.budget_s - self.used_s)
+        while (now := time.perf_counter()) < end:
+            self._step((self.used_s + now - start) / self.budget_s)
+        self.used_s += time.perf_counter() - start
+
+    def _step(self, share: float) -> None:
+        train = self.job.settings.train
+        rate = train.lr
+        if self.schedule:
+            rate *= rate_multiplier(round(1000 * share), 1000, round(1000 * train.warmup_share), train.warmup_start)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.job.loss(self.job.model, next(self.batches), first_of_step=True)["loss"].backward()
+        if self.schedule and train.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.job.model.parameters(), train.clip_norm, foreach=True)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+
+    def measure(self, held_out: list[StoredCase]) -> dict[str, float]:
+        """Dice on the held-out cases, in their own space."""
+        self.job.model.eval()
+        rows = [dice_of_case(case, self.job) for case in held_out]
+        return dice_figures(np.array(rows), [one.name for one in self.job.settings.task.classes])
+
+
+def settings_of(args: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Settings:
+    """The preset, with a seeded split that keeps some patients out of everything."""
+    common = ("task.split=seeded", f"task.test_patients={args.test_patients}", "task.validation_patients=1")
+    flags = {"data.root": args.data, "cache.dir": folder, "run.device": "cpu", "seed": args.seed}
+    return load_settings(None, None, (*common, *overrides), flags, task=args.task).settings
+
+
+def main() -> None:
+    """Print steps and Dice of both sides."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--task", default="msd_hippocampus")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the clock, for each side")
+    parser.add_argument("--test-patients", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        ours, plain = settings_of(args, Path(folder)), settings_of(args, Path(folder), PLAIN)
+        accelerator = build_accelerator(ours.run)
+        datalist = find_task_data(ours).datalist
+        everyone = [*datalist.training, *datalist.validation, *datalist.test]
+        cache = open_cache(ours)
+        failed = build_cases(cache, everyone, lambda *_: None)
+        training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, failed)
+        held_out, _ = stored_cases(cache, datalist.test, ours, failed)
+        points = survey_labels(training, ours.task)
+        learners = []
+        for name, settings in (("plain DynUNet", plain), ("preset", ours)):
+            job = SegmentationJob(settings, training, [], points, accelerator.device)
+            job.start(place_of(accelerator))
+            job.model.train()
+            learners.append(Learner(name, job, name == "preset", args.minutes * 60))
+        print(f"{len(training)} cases to train on, {len(held_out)} held out, {args.minutes:g} minutes each", flush=True)
+        while any(one.used_s < one.budget_s for one in learners):
+            for one in learners:
+                one.turn()
+        for one in learners:
+            figures = ", ".join(f"{name} {value:.4f}" for name, value in one.measure(held_out).items())
+            print(f"{one.name:<14} {one.steps:6d} steps in {one.used_s / 60:.1f} min   {figures}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
