@@ -113,7 +113,7 @@ class Gain:
     @property
     def seeds_better(self) -> int:
         """Seeds in which the arm is above the baseline."""
-        return sum(one > 0 for one in np.round(self.seed_differences, DECIMALS))
+        return int((np.round(self.seed_differences, DECIMALS) > 0).sum())
 
     @property
     def verdict(self) -> Verdict:

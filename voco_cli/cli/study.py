@@ -1,0 +1,178 @@
+"""`voco study`: do the weights help where labels are few."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from voco_cli.cli.options import ConfigOption, DataOption, JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.output import done, err, out, print_json
+from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.evaluation.label_efficiency import LabelEfficiency
+    from voco_cli.study.plan import PlannedRun
+    from voco_cli.study.record import RunRecord
+    from voco_cli.study.run import StudyResult
+
+
+def study(
+    task: TaskOption,
+    weights: Annotated[
+        list[str],
+        typer.Option(
+            "--weights",
+            help="Start from these: a run folder, a file, hf://owner/repository/file; repeatable. Fresh weights (none) "
+            "are always compared with.",
+        ),
+    ],
+    data: DataOption = None,
+    cases: Annotated[
+        str,
+        typer.Option("--cases", metavar="N,N,...", help="Numbers of labelled cases; smaller sets are part of larger."),
+    ] = "5,10,20",
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Seeds of each: other labelled cases, other fresh weights.")
+    ] = 3,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Study's folder; the same command on it goes on.")
+    ] = Path("runs/study"),
+    config: ConfigOption = None,
+    override: SetOption = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")] = None,
+    choose: Annotated[
+        Literal["last", "best"],
+        typer.Option(help="Weights that are measured: of the last step, or best on the labels of validation cases."),
+    ] = "last",
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare starting weights with few labels: nested subsets, several seeds, paired tests, one table and picture."""
+    from voco_cli.study.plan import make_plan
+    from voco_cli.study.record import known_arms
+
+    place, list_off = data_flags(data)
+    plan = make_plan(
+        output,
+        task,
+        weights,
+        _numbers(cases),
+        seeds,
+        config=config,
+        overrides=[*list_off, *(override or ())],
+        flags={**place, "train.steps": steps, "task.choose": choose, "run.device": device},
+        known=known_arms(output),
+    )
+    plan.settings_of(plan.runs()[0])  # wrong settings are told before anything heavy is imported
+
+    from voco_cli.cli.finetune_progress import FinetuneProgress
+    from voco_cli.finetuning.run import finetune
+    from voco_cli.study.outcome import require_complete
+    from voco_cli.study.run import run_study
+
+    result = run_study(plan, StudyProgress(), finetune=lambda resolved: finetune(resolved, FinetuneProgress()))
+    _print_result(result, as_json)
+    require_complete(result.record, result.outcome)
+
+
+class StudyProgress:
+    """A line before each run, and what it came to after it; the run tells of itself between."""
+
+    def planned(self, total: int, finished: int) -> None:
+        """How much there is to do."""
+        _say(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
+
+    def run_started(self, run: PlannedRun, number: int, total: int) -> None:
+        """Which run begins."""
+        _say(f"run {number} of {total}: {run.words}")
+
+    def run_ended(self, record: RunRecord, left_s: float) -> None:
+        """What came of it."""
+        found = f"Dice {record.score:.4f}" if record.score is not None else f"failed: {record.reason}"
+        left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
+        _say(f"{record.words}: {found}{left}")
+
+
+def _numbers(text: str) -> list[int]:
+    """``5,10,20`` as numbers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"--cases {text!r} is no list of numbers.", "for example --cases 5,10,20") from error
+
+
+def _print_result(result: StudyResult, as_json: bool) -> None:
+    from voco_cli.study.tables import conclusion, outcome_object, statements, structure_headings, structure_rows
+
+    found = result.outcome.found
+    if as_json:
+        print_json(
+            {
+                "study": result.wrote[0].parent,
+                "runs": [vars(run) for run in result.record.in_order()],
+                **outcome_object(result.record, result.outcome),
+            }
+        )
+        return
+    if found is None:
+        return
+    _print_scores(found)
+    if found.by_structure:
+        several = len({one.arm for one in found.by_structure}) > 1
+        title = "by class, with the most labelled cases"
+        _table(title, structure_headings(found), structure_rows(found), texts=2 if several else 1)
+    for gain in found.gains:
+        bold = gain.verdict in ("higher", "lower")
+        out.print(conclusion(gain, found.baseline), style="bold" if bold else None, markup=False, highlight=False)
+    for line in statements(result.record, result.outcome):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    done(result.wrote, _next(result))
+
+
+def _print_scores(found: LabelEfficiency) -> None:
+    """The first table without what only a paper needs."""
+    from voco_cli.study.tables import study_headings, study_rows
+
+    headings, rows = study_headings(found), study_rows(found)
+    shown = [headings.index(name) for name in headings if name not in ("seeds", "p", "effect", "[these runs]")]
+    short = {"labelled cases": "cases", "Dice ± sd over seeds [95 %]": "Dice ± sd [95 %]"}
+    _table(
+        "label efficiency",
+        [short.get(headings[i], headings[i]) for i in shown],
+        [[row[i] for i in shown] for row in rows],
+        texts=2,
+    )
+
+
+def _next(result: StudyResult) -> str | None:
+    """The baseline against the last arm, case by case, with the most labels."""
+    finished = [run for run in result.record.in_order() if run.status == "done"]
+    last = finished[-1]
+    first = next(run for run in finished if (run.cases, run.seed) == (last.cases, last.seed))
+    if first is last:
+        return None
+    folder = result.wrote[0].parent
+    return f"voco compare {folder / str(first.evaluation)} {folder / str(last.evaluation)}"
+
+
+def _table(title: str, headings: list[str], rows: list[list[str]], texts: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
+    for i, heading in enumerate(headings):
+        table.add_column(Text(heading.replace(" [", "\n[")), justify="left" if i < texts else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
+    out.print(table)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
+
+
+def _say(text: str) -> None:
+    err.print(text, markup=False, highlight=False, soft_wrap=True)

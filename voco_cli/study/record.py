@@ -1,0 +1,200 @@
+"""What a study knows of its runs: study.json, which the same command reads to go on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from voco_cli import __version__
+from voco_cli.errors import DataError, UsageError
+from voco_cli.networks.weights.sources import find_file
+from voco_cli.settings import Settings
+from voco_cli.study.plan import Arm, Plan, PlannedRun, fixed_settings
+from voco_cli.whole_files import write_whole
+
+FORMAT = "voco-study/1"
+FILE = "study.json"
+Status = Literal["waiting", "started", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as far as it has come.
+
+    Attributes:
+        arm, cases, seed: which run.
+        folder, evaluation: from the study's folder.
+        split: that it was measured on.
+        score: mean over cases of each case's mean Dice over classes.
+        chosen_step, how_chosen: whose weights were measured, and why.
+        reason: why it failed.
+        took_s: seconds of its last call.
+    """
+
+    arm: str
+    cases: int
+    seed: int
+    folder: str
+    status: Status = "waiting"
+    evaluation: str | None = None
+    split: str | None = None
+    score: float | None = None
+    chosen_step: int | None = None
+    how_chosen: str | None = None
+    reason: str | None = None
+    took_s: float | None = None
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.arm}, {self.cases} labelled case{'s' if self.cases > 1 else ''}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """Starting weights; the digest of their file tells whether they are still the same."""
+
+    weights: str | None
+    sha256: str | None
+
+
+@dataclass
+class StudyRecord:
+    """All that study.json holds but the outcome.
+
+    Attributes:
+        task: preset or file.
+        settings: that all runs share, dotted key to value.
+        arms: by name, the baseline first.
+        runs: by folder, in the order in which they were first asked for.
+    """
+
+    task: str
+    settings: dict[str, Any]
+    arms: dict[str, ArmRecord]
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+
+    def add(self, plan: Plan) -> None:
+        """Take up what a plan asks for beyond what is known."""
+        for run in plan.runs():
+            place = run.place.as_posix()
+            self.runs.setdefault(place, RunRecord(run.arm.name, run.labelled, run.seed, place))
+
+    def of(self, run: PlannedRun) -> RunRecord:
+        """What is known of a planned run."""
+        return self.runs[run.place.as_posix()]
+
+    def update(self, one: RunRecord) -> None:
+        """Take up news of a run."""
+        self.runs[one.folder] = one
+
+    def in_order(self) -> list[RunRecord]:
+        """By number of labelled cases, arm, seed."""
+        arms = list(self.arms)
+        return sorted(self.runs.values(), key=lambda one: (one.cases, arms.index(one.arm), one.seed))
+
+
+def open_record(plan: Plan, settings: Settings) -> StudyRecord:
+    """The record of a plan's folder with all that the plan asks for, or a new one.
+
+    Args:
+        settings: of any run of the plan, before its cases are fixed.
+    Raises:
+        UsageError: the folder holds a study of other settings, or the weights have changed since.
+        DataError: weights that do not exist; a damaged study.json.
+    """
+    fixed = fixed_settings(settings)
+    arms = {arm.name: ArmRecord(arm.weights, _digest(arm, settings)) for arm in plan.arms}
+    record = read_record(plan.folder)
+    if record is None:
+        record = StudyRecord(plan.task, fixed, arms)
+    else:
+        _require_same(plan.folder, record, fixed, arms)
+        record.arms |= arms
+    record.add(plan)
+    return record
+
+
+def read_record(folder: Path) -> StudyRecord | None:
+    """The record that a folder holds; None where there is none yet.
+
+    Raises:
+        DataError: study.json is damaged.
+        UsageError: it is of another format.
+    """
+    path = folder / FILE
+    try:
+        held = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is damaged: {error}.", "give another folder with -o") from error
+    if not isinstance(held, dict) or held.get("format") != FORMAT:
+        raise UsageError(f"{path} is not of the format {FORMAT}.", "give another folder with -o")
+    try:
+        return StudyRecord(
+            task=held["task"],
+            settings=held["settings"],
+            arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
+            runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}.", "give another folder with -o") from error
+
+
+def known_arms(folder: Path) -> dict[str, str | None]:
+    """Names and weights of the study that a folder holds."""
+    record = read_record(folder)
+    return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
+
+
+def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) -> Path:
+    """Write study.json.
+
+    Args:
+        outcome: what the finished runs say, as JSON holds it.
+    Raises:
+        ResourceError: the disk is full.
+    """
+    held = {
+        "format": FORMAT,
+        "version": __version__,
+        "task": record.task,
+        "arms": {name: asdict(arm) for name, arm in record.arms.items()},
+        "cases": sorted({run.cases for run in record.runs.values()}),
+        "seeds": sorted({run.seed for run in record.runs.values()}),
+        "settings": record.settings,
+        "runs": [asdict(run) for run in record.in_order()],
+        **outcome,
+    }
+    write_whole(folder / FILE, json.dumps(held, indent=2, allow_nan=False).encode() + b"\n")
+    return folder / FILE
+
+
+def _digest(arm: Arm, settings: Settings) -> str | None:
+    if arm.weights is None:
+        return None
+    with find_file(arm.weights, settings.model.weights_branch).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_same(folder: Path, record: StudyRecord, fixed: Mapping[str, Any], arms: Mapping[str, ArmRecord]) -> None:
+    """Refuse to mix runs that differ in more than weights, labels and seeds."""
+    defaults = fixed_settings(Settings())
+    changed = [key for key, value in fixed.items() if record.settings.get(key, defaults[key]) != value]
+    if changed:
+        lines = "\n".join(f"  {key}: {record.settings.get(key, defaults[key])} -> {fixed[key]}" for key in changed)
+        raise UsageError(
+            f"{folder} was started with other settings:\n{lines}",
+            "give the old settings to go on, or another folder with -o",
+        )
+    other = [name for name, arm in arms.items() if name in record.arms and record.arms[name].sha256 != arm.sha256]
+    if other:
+        weights = ", ".join(str(arms[name].weights) for name in other)
+        raise UsageError(
+            f"{folder} has runs from {weights}, which holds other weights now.", "give another folder with -o"
+        )

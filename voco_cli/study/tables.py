@@ -1,0 +1,237 @@
+"""A study as text: study.json, the tables of study.md, and what follows in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, LabelEfficiency
+from voco_cli.evaluation.statistics import RESAMPLES
+from voco_cli.evaluation.tables import NONE, markdown, p_value, without_nan
+from voco_cli.report.label_efficiency import draw_label_efficiency
+from voco_cli.study.outcome import METRIC, Outcome
+from voco_cli.study.record import StudyRecord, write_record
+from voco_cli.whole_files import write_whole
+
+TABLE, PICTURE = "study.md", "study.png"
+ENOUGH_SEEDS = 6
+"""From here on, seeds that all agree are rarer than 5 % where there is no effect: 2 / 2^6 = 0.03."""
+
+
+def publish(folder: Path, record: StudyRecord, outcome: Outcome) -> list[Path]:
+    """Write study.json, and the table and picture of what is finished.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    written = [write_record(folder, record, outcome_object(record, outcome))]
+    if outcome.found is not None:
+        write_whole(folder / TABLE, study_markdown(record, outcome, outcome.found).encode())
+        write_whole(folder / PICTURE, draw_label_efficiency(outcome.found))
+        written += [folder / TABLE, folder / PICTURE]
+    return written
+
+
+def outcome_object(record: StudyRecord, outcome: Outcome) -> dict[str, Any]:
+    """What the finished runs say, as JSON holds it; NaN becomes null."""
+    found = outcome.found
+    held: dict[str, Any] = {
+        "metric": METRIC,
+        "measured_on": None,
+        "scores": [],
+        "differences": [],
+        "differences_by_structure": [],
+        "excluded": [{"run": run, "reason": reason} for run, reason in outcome.excluded],
+        "conclusions": [],
+        "statements": statements(record, outcome),
+    }
+    if found is not None:
+        held["measured_on"] = {"split": outcome.split, "cases": found.cases, "patients": found.patients}
+        held["scores"] = [asdict(one) for one in found.scores]
+        held["differences"] = [_gain_object(one) for one in found.gains]
+        held["differences_by_structure"] = [_gain_object(one) for one in found.by_structure]
+        held["conclusions"] = [conclusion(one, found.baseline) for one in found.gains]
+    return dict(without_nan(held))
+
+
+def study_markdown(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
+    """Tables ready for a paper, and what they mean."""
+    parts = [
+        f"# Label efficiency: {record.task}\n",
+        f"![Dice by number of labelled cases]({PICTURE})\n",
+        markdown(study_headings(found), study_rows(found)),
+    ]
+    if found.gains:
+        parts += [f"{conclusion(one, found.baseline)}  " for one in found.gains]
+        largest = "; ".join(dict.fromkeys(f"{one.arm} with {one.labelled}" for one in found.by_structure))
+        parts += [f"\n## By class, with the most labelled cases ({largest})\n"]
+        parts += [markdown(structure_headings(found), structure_rows(found))]
+    parts += ["## Every seed\n", markdown(seed_headings(found), seed_rows(found))]
+    parts += ["## How to read this\n", *(f"- {line}" for line in statements(record, outcome))]
+    return "\n".join(parts) + "\n"
+
+
+def study_headings(found: LabelEfficiency) -> list[str]:
+    """Headings of `study_rows`."""
+    return [
+        *("labelled cases", "weights", "seeds", "Dice ± sd over seeds [95 %]"),
+        f"difference to {found.baseline} [95 %]",
+        *("[these runs]", "cases better", "seeds better", "p", "p (Holm)", "effect", "shown"),
+    ]
+
+
+def study_rows(found: LabelEfficiency) -> list[list[str]]:
+    """A row for each number of labelled cases and arm, its difference beside its score."""
+    gains = {(one.labelled, one.arm): one for one in found.gains}
+    rows = []
+    for size in found.sizes:
+        for score in sorted(
+            (one for one in found.scores if one.labelled == size), key=lambda one: found.arms.index(one.arm)
+        ):
+            gain = gains.get((size, score.arm))
+            cells = _gain_cells(gain) if gain is not None else [NONE] * 8
+            rows.append([str(size), score.arm, str(len(score.seeds)), _score_cell(score), *cells])
+    return rows
+
+
+def structure_headings(found: LabelEfficiency) -> list[str]:
+    """Headings of `structure_rows`."""
+    several = len({one.arm for one in found.by_structure}) > 1
+    difference = f"difference to {found.baseline} [95 %]"
+    own = "run's" if several else found.by_structure[0].arm
+    return [*(["weights"] if several else []), "structure", found.baseline, own, difference, "p (Holm)", "shown"]
+
+
+def structure_rows(found: LabelEfficiency) -> list[list[str]]:
+    """A row for each arm and structure."""
+    several = len({one.arm for one in found.by_structure}) > 1
+    return [
+        [
+            *([one.arm] if several else []),
+            str(one.structure),
+            _number(one.baseline_mean),
+            _number(one.mean),
+            _with_interval(one.difference, one.low, one.high, sign=True),
+            p_value(one.p_holm),
+            one.verdict,
+        ]
+        for one in found.by_structure
+    ]
+
+
+def seed_headings(found: LabelEfficiency) -> list[str]:
+    """Headings of `seed_rows`."""
+    return ["labelled cases", "weights", *(f"seed {seed}" for seed in _seeds(found))]
+
+
+def seed_rows(found: LabelEfficiency) -> list[list[str]]:
+    """The score of every single run."""
+    rows = []
+    for one in found.scores:
+        of_seed = dict(zip(one.seeds, one.seed_means, strict=True))
+        cells = [_number(of_seed.get(seed, math.nan)) for seed in _seeds(found)]
+        rows.append([str(one.labelled), one.arm, *cells])
+    return rows
+
+
+def conclusion(one: Gain, baseline: str) -> str:
+    """What follows of a difference, one sentence."""
+    cases = f"{one.labelled} labelled case{'s' if one.labelled > 1 else ''}"
+    figure = _with_interval(one.difference, one.low, one.high, sign=True)
+    if one.verdict == "one seed only":
+        return f"{cases}: {one.arm} minus {baseline} is {figure} with one seed, which says nothing of other seeds."
+    if one.verdict == "no difference shown":
+        return f"{cases}: no difference shown between {one.arm} and {baseline} ({figure})."
+    return f"{cases}: {one.arm} is {one.verdict} than {baseline} ({figure})."
+
+
+def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
+    """What the tables must say of themselves, one line each."""
+    found, lines = outcome.found, []
+    if found is not None:
+        lines += [_measured_words(record, outcome, found), *_method_words(record, found)]
+    failed = [run for run in record.in_order() if run.status == "failed"]
+    waiting = sum(run.status in ("waiting", "started", "interrupted") for run in record.runs.values())
+    lines += [f"Failed: {run.words}: {run.reason}" for run in failed]
+    lines += [f"Left out: {run}: {reason}." for run, reason in outcome.excluded]
+    lines += [f"{arm}: {sentence}" for arm, sentence in outcome.seen]
+    if waiting:
+        lines.append(f"{waiting} of {len(record.runs)} runs are not finished: this is an early look.")
+    return lines
+
+
+def _measured_words(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
+    words = (
+        f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients, in each scan's own space: "
+        "mean Dice over the classes of a case, averaged over cases. "
+    )
+    if record.settings["task.choose"] == "last":
+        return words + "The weights are those of the last step: labels of validation cases chose nothing."
+    chosen = words + "The weights are the best on the validation cases, whose labels were used beyond those counted"
+    return chosen + (", and which are measured on: too high a figure." if outcome.split == "validation" else ".")
+
+
+def _method_words(record: StudyRecord, found: LabelEfficiency) -> list[str]:
+    resamples = record.settings.get("evaluate.resamples", RESAMPLES)
+    return [
+        "A seed draws the labelled cases (the smaller set is part of the larger), the fresh weights and the order; "
+        f"runs of one seed and size are paired. Difference: weights - {found.baseline}, case by case.",
+        f"[95 %]: bootstrap interval, {resamples} resamples of patients and of seeds; [these runs]: of patients alone, "
+        "which says nothing of other seeds. Cases better: by their mean over seeds.",
+        "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over sizes and weights, "
+        "or over classes and weights; effect: matched-pairs rank-biserial correlation.",
+        f"A difference is shown where [95 %] leaves out 0 and p (Holm) is below {SIGNIFICANT:g}.{_seed_words(found)}",
+        "Equal are the steps of fine-tuning; the time of pre-training comes on top.",
+    ]
+
+
+def _seed_words(found: LabelEfficiency) -> str:
+    """How little few seeds say."""
+    fewest = min((len(one.seeds) for one in found.gains), default=ENOUGH_SEEDS)
+    if not 1 < fewest < ENOUGH_SEEDS:
+        return ""
+    return (
+        f" With {fewest} seeds the interval is too narrow where seeds differ more than cases, and all seeds agree by "
+        f"chance in {2.0 ** (1 - fewest):.0%} of studies without any effect: {ENOUGH_SEEDS} seeds or more can tell."
+    )
+
+
+def _gain_object(one: Gain) -> dict[str, Any]:
+    return {**asdict(one), "seeds_better": one.seeds_better, "shown": one.verdict}
+
+
+def _gain_cells(one: Gain) -> list[str]:
+    return [
+        _with_interval(one.difference, one.low, one.high, sign=True),
+        _interval(one.runs_low, one.runs_high, sign=True) or NONE,
+        f"{one.better} of {one.cases}",
+        f"{one.seeds_better} of {len(one.seeds)}",
+        p_value(one.p),
+        p_value(one.p_holm),
+        NONE if math.isnan(one.effect) else f"{one.effect:+.2f}",
+        one.verdict,
+    ]
+
+
+def _score_cell(one: ArmScore) -> str:
+    deviation = "" if math.isnan(one.sd) else f" ± {_number(one.sd)}"
+    return f"{_number(one.mean)}{deviation} {_interval(one.low, one.high)}".rstrip()
+
+
+def _with_interval(value: float, low: float, high: float, sign: bool = False) -> str:
+    return f"{_number(value, sign)} {_interval(low, high, sign)}".rstrip()
+
+
+def _interval(low: float, high: float, sign: bool = False) -> str:
+    return "" if math.isnan(low) else f"[{_number(low, sign)}, {_number(high, sign)}]"
+
+
+def _number(value: float, sign: bool = False) -> str:
+    return NONE if math.isnan(value) else f"{value:{'+' if sign else ''}.3f}"
+
+
+def _seeds(found: LabelEfficiency) -> Sequence[int]:
+    return sorted({seed for one in found.scores for seed in one.seeds})
