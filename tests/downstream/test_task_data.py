@@ -198,6 +198,11 @@ def test_a_task_without_a_split_or_without_any_data(tmp_path: Path) -> None:
     assert "neither data.file nor task.layouts" in refusal(bare, tmp_path).message
 
 
+def test_folders_stay_below_the_data_folder(tmp_path: Path) -> None:
+    error = refusal(own_task(), tmp_path, "task.split=seeded", "task.folders=[../elsewhere]")
+    assert error.message == "task.folders has ../elsewhere, which leaves the data folder."
+
+
 def test_symbolic_links_are_followed(tmp_path: Path) -> None:
     touch(tmp_path / "real", *pairs("a", "b", "c"))
     (tmp_path / "d").mkdir()

@@ -40,18 +40,16 @@ def candidate_folders(settings: Settings) -> tuple[Path, ...]:
     """Folders that may hold the data: ``data.root`` (or ./data) and the task's folders below it, those that exist.
 
     Raises:
-        UsageError: ``data.root`` is given and is no folder.
+        UsageError: ``data.root`` is given and is no folder, or a folder of the task does not lie below it.
     """
     task, root = settings.task, settings.data.root
     if root is not None and not root.is_dir():
         raise UsageError(f"{root} is not a folder.", "give the folder of the data with --data, VOCO_DATA or data.root")
+    outside = next((name for name in task.folders if Path(name).is_absolute() or ".." in Path(name).parts), None)
+    if outside is not None:
+        raise UsageError(f"task.folders has {outside}, which leaves the data folder.", "name folders below data.root")
     base = root or DEFAULT_ROOT
-    named = (base / name for name in task.folders if not _leaves(name))
-    return tuple(folder.absolute() for folder in (base, *named) if folder.is_dir())
-
-
-def _leaves(name: str) -> bool:
-    return Path(name).is_absolute() or ".." in Path(name).parts
+    return tuple(folder.absolute() for folder in (base, *(base / name for name in task.folders)) if folder.is_dir())
 
 
 def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | str:
