@@ -1,6 +1,8 @@
 """A whole network for classification: an encoder that pre-training fills, and a linear layer on its pooled features.
 
-The head sees the means over space of every level, as the projector of the pre-training does.
+The head sees the means over space of every level, as the projector of the pre-training does, brought to mean 0 and
+variance 1 in each volume. Behind instance norms these means differ little from scan to scan (by a tenth of themselves
+for CT), and a linear layer on the bare ones takes some four times the steps.
 
 N volumes, C input channels, E features, K categories.
 """
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from voco_cli.networks.encoders import build_encoder
@@ -42,7 +45,8 @@ class Classifier(nn.Module):
 
     def forward(self, volumes_NCXYZ: Tensor) -> Tensor:
         """Logits_NK of volumes with values in [0, 1], of a size that the encoder takes."""
-        logits_NK: Tensor = self.head(self.embed(volumes_NCXYZ))
+        features_NE = self.embed(volumes_NCXYZ)
+        logits_NK: Tensor = self.head(F.layer_norm(features_NE, features_NE.shape[1:]))
         return logits_NK
 
     def embed(self, volumes_NCXYZ: Tensor) -> Tensor:
