@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -43,30 +43,36 @@ def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = Non
 
 
 def print_classification(evaluation: ClassificationEvaluation) -> None:
-    """Figures with their intervals, then each category against all others."""
-    from rich.table import Table
-    from rich.text import Text
-
+    """Figures with their intervals, then each category against all others; the rest of these is in table.md."""
+    from voco_cli.evaluation.classification import CATEGORY_METRICS
     from voco_cli.evaluation.classification_folder import (
-        CATEGORY_HEADINGS,
         OVERALL_HEADINGS,
+        category_headings,
         category_rows,
         overall_rows,
         statements,
     )
 
     summary = evaluation.summary
-    for headings, rows in ((OVERALL_HEADINGS, overall_rows(summary)), (CATEGORY_HEADINGS, category_rows(summary))):
-        table = Table(box=None, pad_edge=False, collapse_padding=True)
-        for i, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if i else "left", overflow="fold")
-        for row in rows:
-            table.add_row(*(Text(cell.replace(" [", "\n[") if headings is CATEGORY_HEADINGS else cell) for cell in row))
-        out.print(table)
+    shown = CATEGORY_METRICS if out.width >= WIDE_ENOUGH else ("sensitivity", "specificity", "auc")
+    _print_table(OVERALL_HEADINGS, overall_rows(summary), " ")
+    _print_table(category_headings(shown), category_rows(summary, shown), "\n")
     for line in statements(replace(evaluation, provenance=None)):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if evaluation.provenance is not None:
         print_provenance(evaluation.provenance)
+
+
+def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], before_interval: str) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, collapse_padding=True)
+    for i, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell.replace(" [", f"{before_interval}[")) for cell in row))
+    out.print(table)
 
 
 def print_provenance(provenance: Provenance) -> None:

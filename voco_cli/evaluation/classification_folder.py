@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,6 @@ TITLES = {
     "precision": "precision",
 }
 OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
-CATEGORY_HEADINGS = ["category", "cases", "predicted", *(TITLES[name] for name in CATEGORY_METRICS)]
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def table_text(evaluation: ClassificationEvaluation) -> str:
     ]
     parts = [
         markdown(OVERALL_HEADINGS, overall_rows(summary)),
-        markdown(CATEGORY_HEADINGS, category_rows(summary)),
+        markdown(category_headings(), category_rows(summary)),
         markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
         "\n".join(statements(evaluation)) + "\n",
     ]
@@ -130,15 +130,15 @@ def overall_rows(summary: ClassificationSummary) -> list[list[str]]:
     return [[TITLES[name], estimate_words(summary.overall[name])] for name in OVERALL_METRICS]
 
 
-def category_rows(summary: ClassificationSummary) -> list[list[str]]:
+def category_headings(metrics: Sequence[str] = CATEGORY_METRICS) -> list[str]:
+    """Headings of `category_rows`."""
+    return ["category", "cases", "predicted", *(TITLES[name] for name in metrics)]
+
+
+def category_rows(summary: ClassificationSummary, metrics: Sequence[str] = CATEGORY_METRICS) -> list[list[str]]:
     """Cells for a table of the categories, each against all others."""
     return [
-        [
-            one.name,
-            str(one.cases),
-            str(one.predicted),
-            *(estimate_words(one.metrics[name]) for name in CATEGORY_METRICS),
-        ]
+        [one.name, str(one.cases), str(one.predicted), *(estimate_words(one.metrics[name]) for name in metrics)]
         for one in summary.categories
     ]
 
