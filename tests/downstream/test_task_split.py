@@ -72,7 +72,7 @@ def test_a_case_never_leaves_the_data_folder(case: str, tmp_path: Path) -> None:
 
 
 def test_a_drawn_split_is_the_order_of_the_hash() -> None:
-    drawn = draw_split(PEOPLE, Task(test_patients=5, validation_patients=0.2), seed=3)
+    drawn = draw_split(PEOPLE, Task(test_patients=5, validation_patients=0.2, split_seed=3))
     ordered = sorted(PEOPLE, key=lambda who: position(3, who))
     assert {who for who in PEOPLE if drawn[who] == "test"} == set(ordered[:5])
     assert {who for who in PEOPLE if drawn[who] == "validation"} == set(ordered[5:16])  # a fifth of the other 55
@@ -81,21 +81,21 @@ def test_a_drawn_split_is_the_order_of_the_hash() -> None:
 
 def test_a_drawn_split_depends_on_the_seed_and_not_on_the_order() -> None:
     task = Task(validation_patients=10)
-    assert draw_split(PEOPLE, task, 0) == draw_split(reversed([*PEOPLE, *PEOPLE]), task, 0)
-    assert draw_split(PEOPLE, task, 0) != draw_split(PEOPLE, task, 1)
+    assert draw_split(PEOPLE, task) == draw_split(reversed([*PEOPLE, *PEOPLE]), task)
+    assert draw_split(PEOPLE, task) != draw_split(PEOPLE, task.model_copy(update={"split_seed": 1}))
 
 
 def test_growth_moves_only_those_at_the_border() -> None:
     task = Task(validation_patients=0.2, test_patients=0.1)
-    before, after = draw_split(PEOPLE, task, 0), draw_split([*PEOPLE, "new"], task, 0)
+    before, after = draw_split(PEOPLE, task), draw_split([*PEOPLE, "new"], task)
     assert sum(before[who] != after[who] for who in PEOPLE) <= 2
 
 
 def test_a_share_takes_at_least_one_and_someone_must_train() -> None:
-    few = draw_split(["a", "b", "c"], Task(validation_patients=0.1), 0)
+    few = draw_split(["a", "b", "c"], Task(validation_patients=0.1))
     assert sorted(few.values()) == ["training", "training", "validation"]
     with pytest.raises(UsageError, match="1 patients to test and 2 to validate leave nobody of 3"):
-        draw_split(["a", "b", "c"], Task(validation_patients=2, test_patients=1), 0)
+        draw_split(["a", "b", "c"], Task(validation_patients=2, test_patients=1))
 
 
 def test_names_are_shortened() -> None:

@@ -68,9 +68,9 @@ def _drawn(whole: Mapping[str, list[Entry]], settings: Settings) -> tuple[dict[s
     task = settings.task
     everyone = [entry for split in SPLIT_NAMES for entry in whole[split]]
     usable = [entry for entry in everyone if _is_labelled(entry, task)]
-    drawn = draw_split((entry.patient for entry in usable), task, settings.seed)
+    drawn = draw_split((entry.patient for entry in usable), task)
     split = {name: [entry for entry in usable if drawn[entry.patient] == name] for name in SPLIT_NAMES}
-    return split, seeded_words(settings.seed) + _left_out(len(everyone) - len(usable), task)
+    return split, seeded_words(task) + _left_out(len(everyone) - len(usable), task)
 
 
 def _by_file(whole: Mapping[str, list[Entry]], path: Path, task: Task, name: str) -> tuple[dict[str, list[Entry]], str]:

@@ -127,7 +127,7 @@ def read_split(name: str, fold: int = 0) -> Split:
     )
 
 
-def draw_split(patients: Iterable[str], task: Task, seed: int) -> dict[str, str]:
+def draw_split(patients: Iterable[str], task: Task) -> dict[str, str]:
     """The split of every patient, drawn by the hash of its name.
 
     In the order of `position`, the first ``task.test_patients`` are tested, the next ``task.validation_patients``
@@ -136,7 +136,7 @@ def draw_split(patients: Iterable[str], task: Task, seed: int) -> dict[str, str]
     Raises:
         UsageError: nobody is left to train on.
     """
-    ordered = sorted(set(patients), key=lambda who: (position(seed, who), who))
+    ordered = sorted(set(patients), key=lambda who: (position(task.split_seed, who), who))
     tested = _count(task.test_patients, len(ordered))
     validating = _count(task.validation_patients, len(ordered) - tested)
     if tested + validating >= len(ordered):
@@ -151,9 +151,9 @@ def draw_split(patients: Iterable[str], task: Task, seed: int) -> dict[str, str]
     }
 
 
-def seeded_words(seed: int) -> str:
+def seeded_words(task: Task) -> str:
     """What a drawn split is, for people."""
-    return f"drawn by patient with seed {seed}"
+    return f"drawn by patient with seed {task.split_seed}"
 
 
 def named(names: Iterable[str], shown: int = SHOWN) -> str:

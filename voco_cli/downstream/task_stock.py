@@ -131,11 +131,11 @@ def _drawn(folder: Path, settings: Settings, table: CaseTable | None) -> Stock:
         missing = {case: one for case, one in looked_for.items() if isinstance(one, str)}
     patients = {**patients_of_cases(found.values()), **{case: case for case in missing}}
     patients |= table.patients if table else {}
-    drawn = draw_split((patients[case] for case in found), task, settings.seed)
+    drawn = draw_split((patients[case] for case in found), task)
     # A case that is missing belongs to where its patient is, or would train; it only has to be counted somewhere.
     where = {case: drawn.get(patients[case], "training") for case in (*found, *missing)}
     split = Split(
-        words=seeded_words(settings.seed),
+        words=seeded_words(task),
         cases={name: tuple(case for case in where if where[case] == name) for name in SPLIT_NAMES},
         patients=patients,
         categories=table.categories if table else {},

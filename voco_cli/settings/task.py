@@ -103,6 +103,9 @@ class Task(Section):
     test_patients: NonNegativeFloat = Field(
         0.0, description="patients who are tested in a seeded split: below 1 a share, else a number"
     )
+    split_seed: NonNegativeInt = Field(
+        0, description="seed of a seeded split; apart from seed, so that runs of several seeds are measured alike"
+    )
     missing: Literal["refuse", "leave_out"] = Field(
         "refuse", description="what cases of the split that are not in the folder are: an error, or left out aloud"
     )
