@@ -61,8 +61,8 @@ class Heard:
 
     lines: list[str] = field(default_factory=list)
 
-    def planned(self, total: int, finished: int) -> None:
-        self.lines.append(f"{finished} of {total}")
+    def planned(self, total: int, finished: int, data: TaskData) -> None:
+        self.lines.append(f"{finished} of {total} on {data.split_words}")
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         self.lines.append(f"{number} of {total}: {run.words}")

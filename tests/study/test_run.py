@@ -203,7 +203,7 @@ def test_the_watcher_hears_of_each_run(tmp_path: Path) -> None:
     heard = Heard()
     run_study(plan(tmp_path, [], (5,), 2), heard, finetune=StandIn(score), find=find())
     assert heard.lines == [
-        "0 of 2",
+        "0 of 2 on a split",
         *("1 of 2: none, 5 labelled cases, seed 0", "done", "2 of 2: none, 5 labelled cases, seed 1", "done"),
     ]
 

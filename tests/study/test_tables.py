@@ -27,7 +27,7 @@ def found(gains: dict[str, float], sizes: tuple[int, ...] = (5,), seeds: int = 3
 def record(**settings: Any) -> StudyRecord:
     run = RunRecord("none", 5, 0, "none/n005-seed0", status="done")
     fixed = {"task.choose": "last", "evaluate.resamples": 200, **settings}
-    return StudyRecord("btcv", fixed, {"none": ArmRecord(None, None)}, {run.folder: run})
+    return StudyRecord("btcv", fixed, {"none": ArmRecord(None, None)}, {run.folder: run}, "public split btcv")
 
 
 def test_a_row_for_each_size_and_arm() -> None:
@@ -53,7 +53,10 @@ def test_what_follows() -> None:
     assert conclusion(nothing, "none") == (
         "5 labelled cases: no difference shown between voco and none (+0.021 [-0.001, +0.022])."
     )
-    assert "no difference shown" in conclusion(replace(higher, p_holm=0.06), "none")
+    assert conclusion(replace(higher, p_holm=0.06), "none") == (
+        "5 labelled cases: no difference shown between voco and none (+0.021 [+0.020, +0.022], "
+        "p (Holm) 0.060 of 20 patients)."
+    )
     (alone,) = found({"voco": 0.02}, (1,), seeds=1).gains
     assert conclusion(alone, "none") == (
         "1 labelled case: voco minus none is +0.020 with one seed, which says nothing of other seeds."
@@ -72,7 +75,11 @@ def test_few_seeds_are_said_to_be_few(seeds: int, share: str | None) -> None:
 
 def test_how_weights_were_chosen_is_said() -> None:
     study = found({"voco": 0.02})
-    assert "labels of validation cases chose nothing" in statements(record(), Outcome(study, "test"))[0]
+    first = statements(record(), Outcome(study, "test"))[0]
+    assert first.startswith(
+        "Measured on the 20 test cases of 20 patients (public split btcv), in each scan's own space"
+    )
+    assert first.endswith("labels of validation cases chose nothing.")
     best = record(**{"task.choose": "best"})
     assert statements(best, Outcome(study, "test"))[0].endswith("whose labels were used beyond those counted.")
     assert statements(best, Outcome(study, "validation"))[0].endswith("too high a figure.")

@@ -13,6 +13,7 @@ from voco_cli.cli.output import done, err, out, print_json
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from voco_cli.downstream.task_data import TaskData
     from voco_cli.evaluation.label_efficiency import LabelEfficiency
     from voco_cli.study.plan import PlannedRun
     from voco_cli.study.record import RunRecord
@@ -81,8 +82,11 @@ def study(
 class StudyProgress:
     """A line before each run, and what it came to after it; the run tells of itself between."""
 
-    def planned(self, total: int, finished: int) -> None:
-        """How much there is to do."""
+    def planned(self, total: int, finished: int, data: TaskData) -> None:
+        """How much there is to do, and on which cases."""
+        _say(f"{data.origin}: {data.split_words}")
+        if data.missing:
+            _say(f"{len(data.missing)} cases of the split are missing and left out: {', '.join(data.missing[:3])}")
         _say(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
@@ -126,7 +130,13 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
         _table(title, structure_headings(found), structure_rows(found), texts=2 if several else 1)
     for gain in found.gains:
         bold = gain.verdict in ("higher", "lower")
-        out.print(conclusion(gain, found.baseline), style="bold" if bold else None, markup=False, highlight=False)
+        out.print(
+            conclusion(gain, found.baseline),
+            style="bold" if bold else None,
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     for line in statements(result.record, result.outcome):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     done(result.wrote, _next(result))
@@ -164,7 +174,8 @@ def _table(title: str, headings: list[str], rows: list[list[str]], texts: int) -
 
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
     for i, heading in enumerate(headings):
-        table.add_column(Text(heading.replace(" [", "\n[")), justify="left" if i < texts else "right", overflow="fold")
+        words = Text(heading.replace(" [", "\n[").replace(" better", "\nbetter").replace(" (", "\n("))
+        table.add_column(words, justify="left" if i < texts else "right", overflow="fold", no_wrap=i >= texts)
     for row in rows:
         table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
     out.print(table)

@@ -81,7 +81,7 @@ def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
         for one, at in zip(scores, x, strict=True):
             _interval(axes, at, one.low, one.high, colour)
             # Beside the mean, so that neither hides the other.
-            left = np.full(len(one.seed_means), at - 0.012 * len(found.sizes))
+            left = np.full(len(one.seed_means), at - 0.018 * len(found.sizes))
             axes.scatter(left, one.seed_means, s=9, color=colour, alpha=0.55, linewidths=0)
         axes.plot(x, [one.mean for one in scores], "-", color=colour, linewidth=1.3, zorder=3)
         axes.plot(x, [one.mean for one in scores], marker, color=colour, ms=5.5, mec="white", mew=0.6, zorder=5)

@@ -71,12 +71,14 @@ class StudyRecord:
         settings: that all runs share, dotted key to value.
         arms: by name, the baseline first.
         runs: by folder, in the order in which they were first asked for.
+        split: how its cases were split, for people.
     """
 
     task: str
     settings: dict[str, Any]
     arms: dict[str, ArmRecord]
     runs: dict[str, RunRecord] = field(default_factory=dict)
+    split: str = ""
 
     def add(self, plan: Plan) -> None:
         """Take up what a plan asks for beyond what is known."""
@@ -141,6 +143,7 @@ def read_record(folder: Path) -> StudyRecord | None:
             settings=held["settings"],
             arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
             runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
+            split=held["split"],
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error!r}.", "give another folder with -o") from error
@@ -164,6 +167,7 @@ def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) 
         "format": FORMAT,
         "version": __version__,
         "task": record.task,
+        "split": record.split,
         "arms": {name: asdict(arm) for name, arm in record.arms.items()},
         "cases": sorted({run.cases for run in record.runs.values()}),
         "seeds": sorted({run.seed for run in record.runs.values()}),

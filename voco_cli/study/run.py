@@ -44,8 +44,8 @@ class Finetuned(Protocol):
 class StudyWatcher(Protocol):
     """Who is told how a study goes."""
 
-    def planned(self, total: int, finished: int) -> None:
-        """So many runs are asked for, and so many of them are finished already."""
+    def planned(self, total: int, finished: int, data: TaskData) -> None:
+        """So many runs are asked for, so many of them are finished already, and all have these cases."""
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """A run begins or goes on."""
@@ -94,12 +94,13 @@ def run_study(
     with RunFolder(plan.folder).lock():
         settings = plan.settings_of(plan.runs()[0]).settings
         record = open_record(plan, settings)
-        fix_cases(plan.folder, settings, plan.sizes[-1], find)
+        data = fix_cases(plan.folder, settings, plan.sizes[-1], find)
+        record.split = data.split_words
         cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
         result = _publish(plan, record)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
         total = len(plan.runs())
-        watcher.planned(total, total - len(waiting))
+        watcher.planned(total, total - len(waiting), data)
         for i, run in enumerate(waiting):
             watcher.run_started(run, total - len(waiting) + i + 1, total)
             _run_one(plan, run, record, lambda run: finetune(plan.settings_of(run, cases, cache)))

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, LabelEfficiency
+from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, LabelEfficiency, Verdict
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import NONE, markdown, p_value, without_nan
 from voco_cli.report.label_efficiency import draw_label_efficiency
@@ -17,6 +17,13 @@ from voco_cli.study.record import StudyRecord, write_record
 from voco_cli.whole_files import write_whole
 
 TABLE, PICTURE = "study.md", "study.png"
+SHOWN: dict[Verdict, str] = {
+    "higher": "higher",
+    "lower": "lower",
+    "no difference shown": "no",
+    "one seed only": "one seed",
+}
+"""What the column of verdicts says."""
 ENOUGH_SEEDS = 6
 """From here on, seeds that all agree are rarer than 5 % where there is no effect: 2 / 2^6 = 0.03."""
 
@@ -59,8 +66,9 @@ def outcome_object(record: StudyRecord, outcome: Outcome) -> dict[str, Any]:
 
 def study_markdown(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
     """Tables ready for a paper, and what they mean."""
+    task = record.settings.get("task.title") or record.settings.get("task.name") or record.task
     parts = [
-        f"# Label efficiency: {record.task}\n",
+        f"# Label efficiency: {task}\n",
         f"![Dice by number of labelled cases]({PICTURE})\n",
         markdown(study_headings(found), study_rows(found)),
     ]
@@ -116,7 +124,7 @@ def structure_rows(found: LabelEfficiency) -> list[list[str]]:
             _number(one.mean),
             _with_interval(one.difference, one.low, one.high, sign=True),
             p_value(one.p_holm),
-            one.verdict,
+            SHOWN[one.verdict],
         ]
         for one in found.by_structure
     ]
@@ -144,7 +152,9 @@ def conclusion(one: Gain, baseline: str) -> str:
     if one.verdict == "one seed only":
         return f"{cases}: {one.arm} minus {baseline} is {figure} with one seed, which says nothing of other seeds."
     if one.verdict == "no difference shown":
-        return f"{cases}: no difference shown between {one.arm} and {baseline} ({figure})."
+        outside = one.low > 0 or one.high < 0
+        why = f", p (Holm) {p_value(one.p_holm)} of {one.patients} patients" if outside else ""
+        return f"{cases}: no difference shown between {one.arm} and {baseline} ({figure}{why})."
     return f"{cases}: {one.arm} is {one.verdict} than {baseline} ({figure})."
 
 
@@ -165,8 +175,8 @@ def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
 
 def _measured_words(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
     words = (
-        f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients, in each scan's own space: "
-        "mean Dice over the classes of a case, averaged over cases. "
+        f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients ({record.split}), in each "
+        "scan's own space: mean Dice over the classes of a case, averaged over cases. "
     )
     if record.settings["task.choose"] == "last":
         return words + "The weights are those of the last step: labels of validation cases chose nothing."
@@ -212,7 +222,7 @@ def _gain_cells(one: Gain) -> list[str]:
         p_value(one.p),
         p_value(one.p_holm),
         NONE if math.isnan(one.effect) else f"{one.effect:+.2f}",
-        one.verdict,
+        SHOWN[one.verdict],
     ]
 
 

@@ -1,0 +1,126 @@
+"""A study of real fine-tuning runs on tiny scans: bright balls with a core."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.cache.made_scans import oriented_affine, write_nifti
+from tests.study.made_study import Heard
+from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.engine.unwatched import Unwatched
+from voco_cli.evaluation.comparison import OVERALL, compare_tables
+from voco_cli.evaluation.result_folder import read_evaluation
+from voco_cli.finetuning.run import finetune
+from voco_cli.settings import Resolved
+from voco_cli.study.plan import make_plan
+from voco_cli.study.run import Finetuned, StudyResult, run_study
+
+PRESET = """
+task:
+  name: balls
+  layouts: [{image: "image/{case}.nii.gz", label: "label/{case}.nii.gz"}]
+  classes: [{name: ball, values: 1}, {name: core, values: 2}]
+  split: seeded
+  test_patients: 3
+  validation_patients: 1
+  patch_size: [8, 8, 8]
+preprocess: {window_hu: [0, 255], foreground_above: null}
+model: {backbone: unet, feature_size: 2, levels: 3}
+train: {steps: 3, batch_size: 1, checkpoint_every: 3, validate_every: 3, log_every: 3}
+run: {device: cpu, threads: 1, keep_memory: false}
+data: {workers: 0}
+cache: {workers: 1}
+"""
+
+
+def train(resolved: Resolved) -> Finetuned:
+    return finetune(resolved, Unwatched())
+
+
+def never(resolved: Resolved) -> Finetuned:
+    raise AssertionError(f"{resolved.settings.run.dir} is finished")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine scans, and the preset beside them."""
+    root = tmp_path_factory.mktemp("study")
+    rng = np.random.default_rng(0)
+    affine = oriented_affine("RAS", (1.0, 1.0, 1.0))
+    for part in ("image", "label"):
+        (root / "data" / part).mkdir(parents=True)
+    for i in range(9):
+        centre = rng.integers(5, 8, 3)
+        distance = np.linalg.norm(np.stack(np.indices((12, 12, 12)), -1) - centre, axis=-1)
+        label = (distance < 4).astype(np.uint8) + (distance < 2)
+        image = rng.normal(60, 10, label.shape) + 70.0 * label
+        write_nifti(root / "data" / "image" / f"case{i}.nii.gz", image.clip(0, 255).astype(np.int16), affine)
+        write_nifti(root / "data" / "label" / f"case{i}.nii.gz", label.astype(np.uint8), affine)
+    (root / "balls.yaml").write_text(PRESET)
+    return root
+
+
+@pytest.fixture(scope="module")
+def result(folder: Path) -> StudyResult:
+    """Weights are those that a first study has left."""
+    first = make_plan(folder / "first", str(folder / "balls.yaml"), [], [3], 1, flags=flags(folder))
+    run_study(first, Heard(), finetune=train)
+    return study(folder, train)
+
+
+def flags(folder: Path) -> dict[str, object]:
+    return {"data.root": folder / "data", "task.choose": "last"}
+
+
+def study(folder: Path, train: object) -> StudyResult:
+    weights = str(folder / "first" / "none" / "n003-seed0")
+    plan = make_plan(folder / "study", str(folder / "balls.yaml"), [weights], [2, 3], 2, flags=flags(folder))
+    return run_study(plan, Heard(), finetune=train)  # type: ignore[arg-type]
+
+
+def training(folder: Path, place: str) -> set[str]:
+    return {entry.name for entry in read_datalist(folder / "study" / place / "data.json").training}
+
+
+def test_every_run_is_done_and_measured_on_the_same_cases(folder: Path, result: StudyResult) -> None:
+    assert [run.status for run in result.record.runs.values()] == ["done"] * 8
+    tested = {entry.name for entry in read_datalist(folder / "study" / "data.json").test}
+    assert len(tested) == 3
+    for run in result.record.runs.values():
+        table = read_evaluation(folder / "study" / str(run.evaluation)).table
+        assert set(table.cases) == tested
+        # Both classes are in every case, so that the mean of the cases' means is the mean of all.
+        assert run.score == pytest.approx(float(np.mean(table.of_metric("dice"))))
+    assert result.outcome.excluded == ()
+
+
+def test_subsets_are_nested_shared_by_the_arms_and_drawn_by_the_seed(folder: Path, result: StudyResult) -> None:
+    (name,) = (arm for arm in result.record.arms if arm != "none")
+    for seed in (0, 1):
+        small, large = (training(folder, f"none/n00{n}-seed{seed}") for n in (2, 3))
+        assert len(small) == 2
+        assert small < large
+        assert [training(folder, f"{name}/n00{n}-seed{seed}") for n in (2, 3)] == [small, large]
+    assert training(folder, "none/n003-seed0") != training(folder, "none/n003-seed1")
+
+
+def test_volumes_are_prepared_once_for_all_runs(folder: Path, result: StudyResult) -> None:
+    assert [path.parent for path in (folder / "study").rglob(".voco-cache")] == [folder / "study"]
+
+
+def test_differences_are_those_of_compare(folder: Path, result: StudyResult) -> None:
+    found = result.outcome.found
+    assert found is not None
+    for gain in found.gains:
+        for seed, difference in zip(gain.seeds, gain.seed_differences, strict=True):
+            places = [folder / "study" / arm / f"n00{gain.labelled}-seed{seed}" for arm in ("none", gain.arm)]
+            tables = [read_evaluation(place / "evaluation" / "test").table for place in places]
+            compared = compare_tables(["none", gain.arm], tables, resamples=100)
+            overall = next(one for one in compared.of_metric("dice") if one.structure == OVERALL)
+            assert difference == pytest.approx(overall.difference)
+
+
+def test_the_same_call_trains_nothing_again(folder: Path, result: StudyResult) -> None:
+    again = study(folder, never)
+    assert again.record.runs == result.record.runs
