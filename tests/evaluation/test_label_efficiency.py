@@ -171,3 +171,18 @@ def test_two_level_means_by_hand() -> None:
     means_BS = np.array([[0.2, 0.8], [0.2, NAN], [NAN, NAN]])
     draws_BS = np.array([[2.0, 0.0], [1.0, 1.0], [1.0, 1.0]])
     assert two_level_means(means_BS, draws_BS) == pytest.approx([0.2, 0.2, NAN], nan_ok=True)
+
+
+@pytest.mark.parametrize(("seeds", "least", "most"), [(3, 0.74, 0.90), (10, 0.88, 0.97)])
+def test_the_guide_says_how_often_the_interval_holds_the_truth(seeds: int, least: float, most: float) -> None:
+    """No effect, seeds that vary by 0.02, cases by 0.015, single values by 0.03: 82 and 92 % in the guide."""
+    rng = np.random.default_rng(5)
+    patients = [f"p{n}" for n in range(40)]
+    held = 0
+    for _ in range(200):
+        change_SN = rng.normal(0, 0.02, (seeds, 1)) + rng.normal(0, 0.015, 40) + rng.normal(0, 0.03, (seeds, 40))
+        runs = [run("none", 5, s, np.zeros((40, 1))) for s in range(seeds)]
+        runs += [run("voco", 5, s, change_SN[s][:, None]) for s in range(seeds)]
+        (gain,) = study(runs, patients, resamples=400).gains
+        held += gain.low <= 0 <= gain.high
+    assert least < held / 200 < most

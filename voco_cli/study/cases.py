@@ -16,10 +16,10 @@ FILE = "data.json"
 
 
 def fix_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Settings], TaskData]) -> TaskData:
-    """Keep the split in the study's folder, so that a run's seed draws its labelled cases and never the split.
+    """Keep the split in the study's folder: found and checked once, and all runs share the cache beside it.
 
     Args:
-        settings: of any run, whose seed a seeded split is drawn by.
+        settings: of any run.
         largest: number of labelled cases that is asked for.
         find: as `find_task_data`.
     Raises:
