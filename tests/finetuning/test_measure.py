@@ -32,7 +32,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_figures_of_the_test_split_in_the_scans_own_space(run: Path) -> None:
-    assert measure_run(run) == ("test", run / "evaluation" / "test")
+    measured = measure_run(run)
+    assert measured is not None
+    assert (measured.split, measured.folder) == ("test", run / "evaluation" / "test")
     found = json.loads((run / "evaluation" / "test" / "summary.json").read_text())
     spleen, liver = found["structures"]
     # 4^3 voxels moved by one share 3 x 4 x 4 of them: Dice 2 * 48 / 128. The label's value 4 is spleen as 3 is.
@@ -114,7 +116,7 @@ def test_validation_is_measured_where_the_test_split_has_no_labels(run: Path) ->
         measured_split(opened, "test")
     measured = measure(opened, split, entries)
     assert "validation split (the cases that the best weights are chosen on)" in measured.provenance.lines()[0]
-    assert measure_run(finetuned_run(run.parent / "third", test=unlabelled)) == (None, None)
+    assert measure_run(finetuned_run(run.parent / "third", test=unlabelled)) is None
 
 
 def test_options_of_the_run_and_others(run: Path) -> None:

@@ -13,9 +13,20 @@ if TYPE_CHECKING:
     from voco_cli.evaluation.classification_folder import ClassificationEvaluation
     from voco_cli.evaluation.folder import Evaluation
     from voco_cli.evaluation.provenance import Provenance
+    from voco_cli.finetuning.measure import Measured
 
 SHOWN_FAULTS = 20
 WIDE_ENOUGH = 100
+
+
+def print_measured(measured: Measured) -> None:
+    """The figures of a run, of whichever kind."""
+    from voco_cli.evaluation.folder import Evaluation
+
+    if isinstance(measured.evaluation, Evaluation):
+        print_evaluation(measured.evaluation, measured.provenance)
+    else:
+        print_classification(measured.evaluation)
 
 
 def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = None) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from voco_cli.cli.evaluation_output import print_measured, report_failures
 from voco_cli.cli.options import (
     ConfigOption,
     DataOption,
@@ -87,31 +89,32 @@ def finetune(
 
 
 def _print_result(result: FinetuneResult, as_json: bool) -> None:
-    import json
-
-    summary = json.loads((result.evaluation / "summary.json").read_text()) if result.evaluation else None
+    measured = result.measured
     if as_json:
-        print_json(
-            {
-                "run": result.folder,
-                "weights": result.weights,
-                "chosen": result.how_chosen,
-                "split": result.evaluated_split,
-                "evaluation": result.evaluation,
-                "summary": summary,
-            }
-        )
-        return
-    wrote: list[str | Path] = [result.weights, result.folder / "metrics.jsonl"]
-    out.print(f"Result: {result.how_chosen}.", markup=False, highlight=False, soft_wrap=True)
-    if result.evaluation is not None:
-        out.print((result.evaluation / "table.md").read_text(), markup=False, highlight=False, soft_wrap=True)
-        if result.evaluated_split == "validation":
-            out.print(
-                "Measured on the validation cases, which the weights may have been chosen on: a test split says more.",
-                style="yellow",
-                highlight=False,
-                soft_wrap=True,
-            )
-        wrote.append(result.evaluation)
-    done(wrote, f"voco predict {result.folder} NEW_SCANS -o predictions")
+        _print_json(result)
+    else:
+        out.print(f"Result: {result.how_chosen}.", markup=False, highlight=False, soft_wrap=True)
+        if measured is not None:
+            print_measured(measured)
+        if result.evaluated_split == "validation" and "the best of" in result.how_chosen:
+            text = "The weights were chosen on the very cases that are measured here; a test split would say more."
+            out.print(text, style="yellow", highlight=False, soft_wrap=True)
+        places = [result.weights, result.folder / "metrics.jsonl", *([measured.folder] if measured else [])]
+        done(places, f"voco predict {result.folder} NEW_SCANS -o predictions")
+    if measured is not None:
+        report_failures(measured.evaluation)
+
+
+def _print_json(result: FinetuneResult) -> None:
+    summary = json.loads((result.evaluation / "summary.json").read_text()) if result.evaluation else None
+    print_json(
+        {
+            "run": result.folder,
+            "weights": result.weights,
+            "step": result.chosen_step,
+            "chosen": result.how_chosen,
+            "split": result.evaluated_split,
+            "evaluation": result.evaluation,
+            "summary": summary,
+        }
+    )

@@ -46,17 +46,17 @@ class Measured:
     written: tuple[Path, ...]
 
 
-def measure_run(path: Path, progress: Progress = no_progress) -> tuple[str | None, Path | None]:
+def measure_run(path: Path, progress: Progress = no_progress) -> Measured | None:
     """Measure the chosen weights at the end of a run, on the test split where it has labels, else on validation.
 
     Returns:
-        the split and the folder of its evaluation; None where no case has a label.
+        None where no case to be measured has a label.
     """
     run = open_run(path)
     if not any(run.labelled(split) for split in MEASURABLE):
-        return None, None
+        return None
     split, entries = measured_split(run)
-    return split, measure(run, split, entries, progress=progress).folder
+    return measure(run, split, entries, progress=progress)
 
 
 def measure(

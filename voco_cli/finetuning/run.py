@@ -31,7 +31,7 @@ from voco_cli.finetuning.chosen import choose_weights
 from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.contamination import Findings, findings_object, look_back, require_clean
 from voco_cli.finetuning.finetuned_run import MEASURABLE
-from voco_cli.finetuning.measure import measure_run
+from voco_cli.finetuning.measure import Measured, measure_run
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.networks.weights import LoadReport
 from voco_cli.networks.weights.start import load_start
@@ -78,8 +78,7 @@ class FinetuneResult:
     Attributes:
         weights: the chosen network.
         chosen_step, how_chosen: of these weights.
-        evaluated_split: the split that the final figures are of: test where it has labels, else validation, else None.
-        evaluation: folder with cases.csv, summary.json and table.md; None where nothing is labelled.
+        measured: what they are worth, on test where it has labels, else on validation; None where nothing is labelled.
         to_be_told: this is the process that tells the user, of several that ran together.
     """
 
@@ -87,9 +86,18 @@ class FinetuneResult:
     weights: Path
     chosen_step: int
     how_chosen: str
-    evaluated_split: str | None
-    evaluation: Path | None
+    measured: Measured | None
     to_be_told: bool
+
+    @property
+    def evaluated_split(self) -> str | None:
+        """The split that was measured."""
+        return self.measured.split if self.measured else None
+
+    @property
+    def evaluation(self) -> Path | None:
+        """Folder with cases.csv, summary.json and table.md."""
+        return self.measured.folder if self.measured else None
 
 
 @dataclass
@@ -232,13 +240,13 @@ def _train(
     )
     Loop(job, settings.train, folder, accelerator, watcher).run()
 
-    def finish() -> tuple[int, str, str | None, Path | None]:
+    def finish() -> tuple[int, str, Measured | None]:
         step, words = choose_weights(
             job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
         )
         write_seen(seen, folder.weights / SEEN_FILE)
-        return step, words, *measure_run(folder.path, watcher.progress)
+        return step, words, measure_run(folder.path, watcher.progress)
 
-    step, words, split, evaluation = on_main(accelerator, finish)
+    step, words, measured = on_main(accelerator, finish)
     weights = folder.weights / "model.safetensors"
-    return FinetuneResult(folder.path, weights, step, words, split, evaluation, bool(accelerator.is_main_process))
+    return FinetuneResult(folder.path, weights, step, words, measured, bool(accelerator.is_main_process))
