@@ -106,3 +106,16 @@ def test_a_typo_ends_with_code_2() -> None:
     with pytest.raises(UsageError, match=r"train\.stpes is not a setting; the nearest is train\.steps") as caught:
         run("show", "--set", "train.stpes=3")
     assert caught.value.exit_code == 2
+
+
+def test_a_file_that_starts_from_a_task_gives_its_settings_back() -> None:
+    run("init", "--task", "mmwhs", "-o", "mine.yaml")
+    assert load_settings(config=Path("mine.yaml")).settings == load_settings(task="mmwhs").settings
+    # Nested values stand there as they can be edited.
+    assert '"values": [420, 421]' in Path("mine.yaml").read_text()
+
+
+def test_show_tells_what_comes_from_a_task() -> None:
+    table = rows(run("show", "--task", "mmwhs"))
+    assert table["preprocess.window_hu"] == ["(0.0, 1700.0)", "task mmwhs"]
+    assert table["run.dir"] == ["runs/finetune", "task mmwhs"]

@@ -58,8 +58,11 @@ def test_a_pretrained_encoder_of_any_depth_fills_the_network(tmp_path: Path, lev
 def test_weights_of_another_architecture_are_refused_in_words(tmp_path: Path) -> None:
     write_encoder(tmp_path, build_encoder(UNET), {"model": UNET.model_dump(mode="json"), "step": 1})
     wider = UNET.model_copy(update={"feature_size": 4, "weights": str(tmp_path / "encoder.safetensors")})
-    with pytest.raises(UsageError, match="filters 2-4-8-16, the network is DynUNet with filters 4-8-16-32"):
+    with pytest.raises(UsageError, match="filters 2-4-8-16, the network is DynUNet with filters 4-8-16-32") as caught:
         load_start(build_segmenter(wider, 1, 3), wider)
+    assert caught.value.hint == (
+        "choose the network of the weights --set model.backbone=unet --set model.feature_size=2 --set model.levels=4"
+    )
     swin = SWIN.model_copy(update={"weights": str(tmp_path / "encoder.safetensors")})
     with pytest.raises(UsageError, match="the network is SwinUNETR v2 of feature_size 12"):
         load_start(build_segmenter(swin, 1, 3), swin)

@@ -12,6 +12,10 @@ from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOpti
 from voco_cli.cli.output import done, out, print_json
 from voco_cli.errors import UsageError
 
+TaskChoice = Annotated[
+    str | None, typer.Option("--task", help="Task that the settings start from, in place of a recipe.")
+]
+
 app = typer.Typer(
     help="Show the settings and where each comes from, their schema, or start a file.", no_args_is_help=True
 )
@@ -20,6 +24,7 @@ app = typer.Typer(
 @app.command()
 def show(
     recipe: RecipeOption = None,
+    task: TaskChoice = None,
     config: ConfigOption = None,
     override: SetOption = None,
     json: JsonOption = False,
@@ -27,14 +32,14 @@ def show(
     """Print every setting with the source it came from."""
     from voco_cli.settings.sources import leaves, load_settings
 
-    resolved = load_settings(recipe, config, override or ())
+    resolved = load_settings(recipe, config, override or (), task=task)
     if json:
         print_json({"settings": resolved.settings.model_dump(mode="json"), "sources": dict(resolved.sources)})
         return
     table = Table("setting", "value", "source", box=None, header_style="bold", pad_edge=False)
     for key, value in leaves(resolved.settings):
         source = resolved.sources[key]
-        table.add_row(key, str(value), source, style=None if source != "default" else "dim")
+        table.add_row(key, str(value) or '""', source, style=None if source != "default" else "dim")
     out.print(table)
 
 
@@ -50,6 +55,7 @@ def schema() -> None:
 def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("voco.yaml"),
     recipe: RecipeOption = None,
+    task: TaskChoice = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented settings file to start from."""
@@ -58,5 +64,6 @@ def init(
 
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    output.write_text(commented_file(load_settings(recipe)))
-    done([output], f"voco pretrain data.json --config {output}")
+    output.write_text(commented_file(load_settings(recipe, task=task)))
+    command = f"voco finetune --task {task}" if task else "voco pretrain data.json"
+    done([output], f"{command} --config {output}")

@@ -15,27 +15,27 @@ from voco_cli.settings.sources import Resolved
 def commented_file(resolved: Resolved) -> str:
     """A settings file with every key, its description and its value commented out, ready to be edited."""
     settings = resolved.settings
+    base = "recipe" if settings.task.preset is None else "task"
     head = [
-        "# Settings of voco. Uncomment what you change; everything else comes from the recipe.",
-        "# Stronger than this file: --set key=value and flags. Weaker: VOCO_SECTION__KEY, the recipe, defaults.",
-        f"recipe: {json.dumps(settings.recipe)}",
+        f"# Settings of voco. Uncomment what you change; everything else comes from the {base}.",
+        f"# Stronger than this file: --set key=value and flags. Weaker: VOCO_SECTION__KEY, the {base}, defaults.",
     ]
+    if base == "recipe":
+        head.append(f"recipe: {json.dumps(settings.recipe)}")
     return "\n".join([*head, *_commented(settings)]) + "\n"
 
 
 def _commented(model: BaseModel, indent: str = "") -> Iterator[str]:
+    plain: dict[str, Any] = model.model_dump(mode="json")
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield f"\n# {info.description}\n{name}:"
             yield from _commented(value, "  ")
         elif name != "recipe":
+            is_base = name == "preset" and value is not None
             yield f"{indent}# {info.description}"
-            yield f"{indent}# {name}: {_plain(value)}"
-
-
-def _plain(value: Any) -> str:
-    return json.dumps(value if not hasattr(value, "__fspath__") else str(value), default=list)
+            yield f"{indent}{'' if is_base else '# '}{name}: {json.dumps(plain[name], ensure_ascii=False)}"
 
 
 def saved_file(resolved: Resolved, versions: Mapping[str, str]) -> str:

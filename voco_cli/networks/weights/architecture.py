@@ -64,6 +64,15 @@ class Architecture:
             return self.use_v2
         return not self.residual and self.filters == tuple(level_widths(self.feature_size, len(self.filters)))
 
+    def settings_words(self) -> str:
+        """The options that choose this network here; empty where none do."""
+        if not self.is_ours:
+            return ""
+        values = {"backbone": self.backbone, "feature_size": self.feature_size}
+        if self.backbone == "unet":
+            values["levels"] = len(self.filters)
+        return " ".join(f"--set model.{name}={value}" for name, value in values.items())
+
     def monai_call(self) -> str:
         """The line of Python that makes the network."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in self._arguments().items())

@@ -133,7 +133,9 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
     hint = "--min-loaded takes less, if that is what you want"
     if theirs is not None and ours is not None and theirs.encoder_words != ours.encoder_words:
         message = f"{weights.origin} is of {theirs.encoder_words}, the network is {ours.encoder_words}"
-        return UsageError(f"{message} ({share}).", "choose the network that the weights are of")
+        return UsageError(
+            f"{message} ({share}).", f"choose the network of the weights {theirs.settings_words()}".strip()
+        )
     if not report.loaded:
         return UsageError(
             f"No tensor of {weights.origin} fits the network.", "`voco weights inspect` shows what it holds"
