@@ -322,6 +322,20 @@ def test_a_table_that_is_drawn_by_patient(tmp_path: Path) -> None:
     assert "lacks 1 of 20 cases" in refusal(own_task(SCANS), root, "task.split=seeded").message
 
 
+@pytest.mark.parametrize("split_seed", range(4))
+def test_a_drawn_classification_has_each_category_in_each_split(split_seed: int, tmp_path: Path) -> None:
+    """Three of twenty are sick; two are tested and two validate."""
+    how = ("task.split=seeded", "task.test_patients=2", "task.validation_patients=2", f"task.split_seed={split_seed}")
+    root = table(tmp_path / "d", "case,label", *(f"c{n:02d},{int(n < 3)}" for n in range(20)))
+    of_table = find(own_task(SCANS), root, *how)
+    items = [{"image": f"{n:02d}.nii.gz", "category": str(int(n < 3))} for n in range(20)]
+    of_list = find(own_task(SCANS), None, *how, **{"data.file": listed(tmp_path / "x.json", training=items)})
+    for data in (of_table, of_list):
+        for split in ("training", "validation", "test"):
+            assert {entry.category for entry in getattr(data.datalist, split)} == {"well", "sick"}
+        assert data.split_words == f"drawn by patient within each category with seed {split_seed}"
+
+
 @pytest.mark.parametrize(
     ("lines", "said"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,65 @@ def test_a_share_takes_at_least_one_and_someone_must_train() -> None:
     assert sorted(few.values()) == ["training", "training", "validation"]
     with pytest.raises(UsageError, match="1 patients to test and 2 to validate leave nobody of 3"):
         draw_split(["a", "b", "c"], Task(validation_patients=2, test_patients=1))
+
+
+def sick_and_well(sick: int, well: int) -> dict[str, str]:
+    return {**{f"s{n:02d}": "sick" for n in range(sick)}, **{f"w{n:02d}": "well" for n in range(well)}}
+
+
+def held_out(category: dict[str, str], task: Task) -> dict[str, list[str]]:
+    """Patients of each split, those of a category in the order of the hash."""
+    drawn = draw_split(category, task, category.items())
+    ordered = sorted(category, key=lambda who: (category[who], position(task.split_seed, who)))
+    return {split: [who for who in ordered if drawn[who] == split] for split in ("test", "validation", "training")}
+
+
+def test_each_category_has_its_share_and_the_first_of_it() -> None:
+    """Of 5 sick and 15 well 4 are tested: one each, then 15/3 > 5/3 and 15/5 > 5/3. Of 4 and 12 left, 4 validate."""
+    category = sick_and_well(5, 15)
+    split = held_out(category, Task(test_patients=4, validation_patients=4, split_seed=2))
+    sick, well = (
+        sorted((w for w in category if category[w] == kind), key=lambda w: position(2, w)) for kind in ("sick", "well")
+    )
+    assert split["test"] == [sick[0], *well[:3]]
+    assert split["validation"] == [sick[1], *well[3:6]]
+    assert split["training"] == [*sick[2:], *well[6:]]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_small_test_set_has_both_categories(seed: int) -> None:
+    category = sick_and_well(3, 30)
+    split = held_out(category, Task(test_patients=2, validation_patients=2, split_seed=seed))
+    for name in ("test", "validation", "training"):
+        assert {category[who] for who in split[name]} == {"sick", "well"}
+    assert [len(split[name]) for name in ("test", "validation")] == [2, 2]
+
+
+def test_the_last_of_a_category_trains_while_others_can_be_held_out() -> None:
+    category = sick_and_well(1, 9)
+    split = held_out(category, Task(test_patients=4, validation_patients=4))
+    assert [category[who] for who in split["training"]] == ["sick", "well"]
+    with_none = draw_split(["a", "b"], Task(test_patients=0, validation_patients=1), [("a", "sick"), ("b", "well")])
+    assert sorted(with_none.values()) == ["training", "validation"]
+
+
+def test_a_patient_of_two_categories_stays_whole() -> None:
+    scans = [("p0", "well"), ("p0", "sick"), ("p1", "well"), ("p2", "well"), ("p3", "sick"), ("p4", "sick")]
+    drawn = draw_split((who for who, _ in scans), Task(test_patients=2, validation_patients=1), scans)
+    assert sorted(Counter(drawn.values()).items()) == [("test", 2), ("training", 2), ("validation", 1)]
+    assert drawn["p0"] == "training"  # the only one of its kind
+    assert draw_split((who for who, _ in scans), Task(test_patients=2, validation_patients=1), scans[::-1]) == drawn
+
+
+def test_growth_of_a_category_moves_few() -> None:
+    for size in range(12, 72):
+        category = sick_and_well(size // 4, size)
+        task = Task(validation_patients=0.2, test_patients=0.2, split_seed=size)
+        before = draw_split(category, task, category.items())
+        for new in ("sick", "well"):
+            grown = {**category, "new": new}
+            after = draw_split(grown, task, grown.items())
+            assert sum(before[who] != after[who] for who in category) <= 4  # two borders of two categories
 
 
 def test_names_are_shortened() -> None:

@@ -68,7 +68,9 @@ def _drawn(whole: Mapping[str, list[Entry]], settings: Settings) -> tuple[dict[s
     task = settings.task
     everyone = [entry for split in SPLIT_NAMES for entry in whole[split]]
     usable = [entry for entry in everyone if _is_labelled(entry, task)]
-    drawn = draw_split((entry.patient for entry in usable), task)
+    of_kind = usable if task.kind == "classification" else ()
+    categories = ((entry.patient, entry.category) for entry in of_kind if entry.category is not None)
+    drawn = draw_split((entry.patient for entry in usable), task, categories)
     split = {name: [entry for entry in usable if drawn[entry.patient] == name] for name in SPLIT_NAMES}
     return split, seeded_words(task) + _left_out(len(everyone) - len(usable), task)
 

@@ -127,33 +127,65 @@ def read_split(name: str, fold: int = 0) -> Split:
     )
 
 
-def draw_split(patients: Iterable[str], task: Task) -> dict[str, str]:
-    """The split of every patient, drawn by the hash of its name.
+def draw_split(patients: Iterable[str], task: Task, categories: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
+    """The split of every patient, drawn by the hash of its name, category by category.
 
     In the order of `position`, the first ``task.test_patients`` are tested, the next ``task.validation_patients``
-    validate and the rest trains; at most the ones at the two borders move where others join.
+    validate and the rest trains. With categories each has its share of these numbers (see `_seats`), and the first of
+    it in the same order. Where others join, those at the borders move: at most two without categories, few with them.
 
+    Args:
+        categories: patient and category of each scan of a classification; who has scans of several counts as another.
     Raises:
         UsageError: nobody is left to train on.
     """
-    ordered = sorted(set(patients), key=lambda who: (position(task.split_seed, who), who))
-    tested = _count(task.test_patients, len(ordered))
-    validating = _count(task.validation_patients, len(ordered) - tested)
-    if tested + validating >= len(ordered):
+    everyone = sorted(set(patients), key=lambda who: (position(task.split_seed, who), who))
+    tested = _count(task.test_patients, len(everyone))
+    validating = _count(task.validation_patients, len(everyone) - tested)
+    if tested + validating >= len(everyone):
         raise UsageError(
-            f"{tested} patients to test and {validating} to validate leave nobody of {len(ordered)} to train on.",
+            f"{tested} patients to test and {validating} to validate leave nobody of {len(everyone)} to train on.",
             "lower task.test_patients or task.validation_patients",
         )
-    bounds = {who: i for i, who in enumerate(ordered)}
-    return {
-        who: "test" if i < tested else "validation" if i < tested + validating else "training"
-        for who, i in bounds.items()
-    }
+    split = dict.fromkeys(everyone, "training")
+    left = _by_category(everyone, categories)
+    for name, wanted in (("test", tested), ("validation", validating)):
+        for category, seats in _seats(wanted, {category: len(group) for category, group in left.items()}).items():
+            taken, left[category] = left[category][:seats], left[category][seats:]
+            split |= dict.fromkeys(taken, name)
+    return split
+
+
+def _by_category(ordered: Iterable[str], categories: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Patients in their order, by category; one group where there are no categories."""
+    of_patient: dict[str, set[str]] = {}
+    for who, category in categories:
+        of_patient.setdefault(who, set()).add(category)
+    groups: dict[str, list[str]] = {}
+    for who in ordered:
+        groups.setdefault("\n".join(sorted(of_patient.get(who, ()))), []).append(who)
+    return groups
+
+
+def _seats(wanted: int, there: Mapping[str, int]) -> dict[str, int]:
+    """How many patients of each category are held out, of ``wanted``.
+
+    In proportion, but every category gets one before any gets two, and keeps one to train on, as far as the numbers
+    allow. The rest goes by Sainte-Laguë's divisors, under which a category that grows never loses a seat.
+    """
+    seats = dict.fromkeys(there, 0)
+    for _ in range(wanted):
+        sparing = [category for category in there if seats[category] < there[category] - 1]
+        open_ones = sparing or [category for category in there if seats[category] < there[category]]
+        # Who has none comes first, then who has most patients for a seat; the name decides between equals.
+        seats[min(open_ones, key=lambda one: (seats[one] > 0, -there[one] / (2 * seats[one] + 1), one))] += 1
+    return seats
 
 
 def seeded_words(task: Task) -> str:
     """What a drawn split is, for people."""
-    return f"drawn by patient with seed {task.split_seed}"
+    within = " within each category" if task.kind == "classification" else ""
+    return f"drawn by patient{within} with seed {task.split_seed}"
 
 
 def named(names: Iterable[str], shown: int = SHOWN) -> str:

@@ -131,7 +131,9 @@ def _drawn(folder: Path, settings: Settings, table: CaseTable | None) -> Stock:
         missing = {case: one for case, one in looked_for.items() if isinstance(one, str)}
     patients = {**patients_of_cases(found.values()), **{case: case for case in missing}}
     patients |= table.patients if table else {}
-    drawn = draw_split((patients[case] for case in found), task)
+    of_cases = table.categories if table and task.kind == "classification" else {}
+    categories = ((patients[case], of_cases[case]) for case in found if case in of_cases)
+    drawn = draw_split((patients[case] for case in found), task, categories)
     # A case that is missing belongs to where its patient is, or would train; it only has to be counted somewhere.
     where = {case: drawn.get(patients[case], "training") for case in (*found, *missing)}
     split = Split(
