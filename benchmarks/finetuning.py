@@ -27,7 +27,7 @@ from voco_cli.downstream.task_data import find_task_data
 from voco_cli.engine.device import build_accelerator, place_of
 from voco_cli.engine.schedule import rate_multiplier
 from voco_cli.finetuning.cases import build_cases, open_cache, stored_cases
-from voco_cli.finetuning.segmentation_job import SegmentationJob, dice_figures, dice_of_case
+from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.settings import Settings, load_settings
 
 TURN_S = 20.0
@@ -97,8 +97,8 @@ class Learner:
     def measure(self, held_out: list[StoredCase]) -> dict[str, float]:
         """Dice on the held-out cases, in their own space."""
         self.job.model.eval()
-        rows = [dice_of_case(case, self.job) for case in held_out]
-        return dice_figures(np.array(rows), [one.name for one in self.job.settings.task.classes])
+        with torch.no_grad():
+            return self.job.figures(np.array([self.job.measure_case(case) for case in held_out]))
 
 
 def settings_of(args: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Settings:

@@ -120,7 +120,8 @@ def test_other_settings_or_cases_are_refused_on_the_same_folder(tmp_path: Path) 
     with pytest.raises(UsageError, match=r"started with other settings:\n  train\.lr: 0\.0003 -> 0\.1"):
         tiny_finetune(data, tmp_path / "run", "train.steps=1", "train.lr=0.1")
     (data / "imagesTr" / "img0001.nii.gz").unlink()
-    with pytest.raises(UsageError, match="started with 3 training cases, and now there are 2 that are not the same"):
+    words = "other scans: 3 training, 2 validation and 1 test, and now 2 training, 2 validation and 1 test"
+    with pytest.raises(UsageError, match=words):
         tiny_finetune(data, tmp_path / "run", "train.steps=1")
 
 

@@ -118,7 +118,7 @@ def test_other_settings_and_other_scans_are_refused(done: Done, tmp_path: Path) 
     fewer = done.data.with_name("fewer.json")
     content = json.loads(done.data.read_text())
     fewer.write_text(json.dumps({**content, "training": content["training"][:5]}))
-    with pytest.raises(UsageError, match="started with other scans: 6 training and 2 validation, and now 5 and 2"):
+    with pytest.raises(UsageError, match="started with other scans: 6 training and 2 validation, and now 5 training"):
         tiny_run(fewer, done.run)
 
 

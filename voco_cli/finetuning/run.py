@@ -11,8 +11,7 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 
-from voco_cli.dataset.datalist import SPLITS, Datalist
-from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.dataset.datalist import Datalist
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
 from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.downstream.subset import subset
@@ -22,6 +21,7 @@ from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
+from voco_cli.engine.run_data import open_run_folder
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
@@ -138,7 +138,7 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
-                _open_folder(folder, resolved, datalist)
+                open_run_folder(folder, resolved, datalist, lambda entry: entry.name)
                 entries = [*datalist.training, *datalist.validation]
                 with watcher.building(len(entries) * len(settings.task.channels)) as on_done:
                     return build_cases(open_cache(settings), entries, on_done)
@@ -152,26 +152,6 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
             return _train(resolved, data, cases, folder, accelerator, watcher, seen, findings)
     finally:
         accelerator.end_training()
-
-
-def _open_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist) -> None:
-    """Start the run folder, or see that it belongs to this very run."""
-    if not folder.is_started():
-        folder.create(resolved)
-        write_datalist(datalist, folder.data_file)
-        return
-    folder.check_same_settings(resolved.settings)
-    if not folder.data_file.is_file():
-        write_datalist(datalist, folder.data_file)  # killed between the two files
-    before = read_datalist(folder.data_file, check_files=False)
-    for split in SPLITS:
-        then, now = ([entry.name for entry in getattr(one, split)] for one in (before, datalist))
-        if then != now:
-            raise UsageError(
-                f"{folder.path} was started with {len(then)} {split} cases, and now there are {len(now)} that are not "
-                f"the same.",
-                "give the same data to resume, or another run.dir to start anew",
-            )
 
 
 def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: Mapping[Path, str]) -> None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import gather_object
 from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -20,22 +18,20 @@ from voco_cli.downstream.patches import PatchBatch, PatchDataset, collate_patche
 from voco_cli.downstream.segment import segment
 from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.downstream.survey import Points
-from voco_cli.engine.job import ParameterGroup, Place, Values
 from voco_cli.engine.loading import load_batches
 from voco_cli.errors import DataError
 from voco_cli.evaluation.summary import nan_mean
-from voco_cli.finetuning.case_batches import case_batches, cases_digest, refuse_other_cases
-from voco_cli.finetuning.parameter_groups import parameter_groups
+from voco_cli.finetuning.case_batches import case_batches
+from voco_cli.finetuning.labelled_job import LabelledJob
 from voco_cli.networks.encoders import ACTIVATION_BYTES, MEMORY_SHARE, free_memory_bytes
 from voco_cli.networks.segmenter import build_segmenter
-from voco_cli.networks.weights import patch_merging_of, set_patch_merging, write_model
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_scan
 from voco_cli.settings import Settings
 
 
-class SegmentationJob:
-    """Network, batches of patches, Dice and cross entropy, and validation on whole scans.
+class SegmentationJob(LabelledJob):
+    """Batches of patches, Dice and cross entropy, and validation on whole scans.
 
     Args:
         settings: the resolved settings.
@@ -44,7 +40,6 @@ class SegmentationJob:
         device: where it will run.
     """
 
-    score_name = "error"
     score_words = "mean Dice"
 
     def __init__(
@@ -55,38 +50,20 @@ class SegmentationJob:
         points: Mapping[str, Points],
         device: torch.device,
     ) -> None:
-        self.settings = settings
-        self.training, self.validation, self.points = training, validation, points
-        self.model: nn.Module = build_network(settings, device)
-        self.groups = parameter_groups(self.model, settings)
-        task = settings.task
-        self.criterion = DiceCELoss(include_background=task.dice_background, to_onehot_y=True, softmax=True)
-        self.history: dict[str, dict[str, float]] = {}
-        self.place: Place | None = None
-
-    def parameter_groups(self) -> list[ParameterGroup]:
-        """By level of the encoder, see :mod:`voco_cli.finetuning.parameter_groups`."""
-        return self.groups
-
-    def start(self, place: Place) -> None:
-        """Remember where we run."""
-        self.place = place
+        super().__init__(settings, training, validation, build_network(settings, device))
+        self.points = points
+        dice_background = settings.task.dice_background
+        self.criterion = DiceCELoss(include_background=dice_background, to_onehot_y=True, softmax=True)
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
         """Batches of this process, from a loader whose processes end when the generator is closed."""
-        assert self.place is not None
         dataset = PatchDataset(self.training, self.points, self.settings)
-        plan = case_batches(self.settings, len(self.training), self.place)
-        yield from load_batches(dataset, plan, (first, last), collate_patches, self.settings.data, self.place)
-
-    def cases(self, batch: PatchBatch) -> Sequence[str]:
-        """Names of the cases of a batch."""
-        return batch.names
+        plan = case_batches(self.settings, len(self.training), self.here)
+        yield from load_batches(dataset, plan, (first, last), collate_patches, self.settings.data, self.here)
 
     def loss(self, model: nn.Module, batch: PatchBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         """Copy stored patches to the device, augment them there, and compute the loss."""
-        assert self.place is not None
-        device = self.place.device
+        device = self.here.device
         images = batch.images_NCXYZ.to(device, non_blocking=True)
         labels = batch.labels_NXYZ.to(device, non_blocking=True)
         images, moved = augment_patches(images, labels, batch.draws)
@@ -95,58 +72,37 @@ class SegmentationJob:
         outputs = logits.float().unbind(1) if self.settings.task.deep_supervision else (logits.float(),)
         return {"loss": supervised_loss(self.criterion, outputs, moved[:, None])}
 
-    def validate(self, step: int) -> Values:
-        """Dice of every class on the scans' own grids; nothing at step 0, where head and decoder are noise."""
-        assert self.place is not None
-        if not self.validation or step == 0:
-            return {}
-        training = self.model.training
-        self.model.eval()
-        mine = [dice_of_case(case, self) for case in self.validation[self.place.process :: self.place.num_processes]]
-        self.model.train(training)
-        rows = gather_object(mine) if self.place.num_processes > 1 else mine
-        figures = dice_figures(np.array(rows), [one.name for one in self.settings.task.classes])
-        self.history[str(step)] = figures
-        return figures
+    def measure_case(self, case: StoredCase) -> list[float]:
+        """Dice of each class against the label map as it lies on disk; NaN where neither map has the class.
 
-    def predict_indices(self, case: StoredCase) -> NDArray[np.generic]:
+        Raises:
+            DataError: the label map cannot be read any more.
+        """
+        assert case.entry.label is not None
+        classes = self.settings.task.classes
+        try:
+            reference = index_table(classes)[whole_labels(read_scan(case.entry.label).array_zyx)]
+        except ValueError as error:
+            raise DataError(f"{case.entry.label} {error}.") from error
+        return class_dice(self.predict_indices(case), reference, len(classes))
+
+    def figures(self, rows: NDArray[np.float64]) -> dict[str, float]:
+        """Dice of every class and their mean, on the scans' own grids."""
+        return dice_figures(rows, [one.name for one in self.settings.task.classes])
+
+    def predict_indices(self, case: StoredCase) -> NDArray[Any]:
         """Class indices_zyx of a case on its scan's own grid."""
-        assert self.place is not None
         channels = np.stack([volume.read((0, 0, 0), case.shape_xyz) for volume in case.volumes])
-        settings, place = self.settings, self.place
+        settings, here = self.settings, self.here
 
         def network(windows: Tensor) -> Tensor:
-            with torch.no_grad(), place.autocast():
+            with here.autocast():
                 logits: Tensor = self.model(windows)
             return logits.float()
 
         record = case.volumes[0].metadata.record
         size = settings.task.patch_size
-        return segment(channels, record, network, patch_size=size, predict=settings.predict, device=place.device)
-
-    def state(self) -> dict[str, Any]:
-        """Validations so far, the slices of the network's patch merging, and a fingerprint of the cases."""
-        return {
-            "history": self.history,
-            "patch_merging": patch_merging_of(self.model),
-            "num_cases": len(self.training),
-            "cases": cases_digest(self.training),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`.
-
-        Raises:
-            UsageError: other cases can be used now, so that the batches would be others.
-        """
-        refuse_other_cases(state, self.training)
-        if state["patch_merging"] is not None:
-            set_patch_merging(self.model, state["patch_merging"])
-        self.history = state["history"]
-
-    def export(self, folder: Path, step: int, **more: Any) -> None:
-        """Write the network as it is now; ``more`` is added to what the file says of itself."""
-        write_model(folder, self.model, {**about_model(self.settings, self.model, step, self.history), **more})
+        return segment(channels, record, network, patch_size=size, predict=settings.predict, device=here.device)
 
 
 def build_network(settings: Settings, device: torch.device) -> nn.Module:
@@ -169,41 +125,11 @@ def build_network(settings: Settings, device: torch.device) -> nn.Module:
     )
 
 
-def about_model(
-    settings: Settings, network: nn.Module, step: int, history: Mapping[str, Mapping[str, float]]
-) -> dict[str, Any]:
-    """What a reader of the weights needs to know."""
-    model = settings.model.model_dump(mode="json")
-    if (merging := patch_merging_of(network)) is not None:
-        model["patch_merging"] = merging
-    return {
-        "step": step,
-        "task": settings.task.name,
-        "model": model,
-        "channels": list(settings.task.channels),
-        "classes": [one.model_dump(mode="json") for one in settings.task.classes],
-        "preprocess": settings.preprocess.model_dump(mode="json"),
-        "seed": settings.seed,
-        "validation": dict(history.get(str(step), {})),
-    }
-
-
 def supervised_loss(criterion: nn.Module, outputs: Sequence[Tensor], labels_N1XYZ: Tensor) -> Tensor:
     """Mean of the losses of all outputs, each with half the weight of the one before."""
     weights = [0.5**level for level in range(len(outputs))]
     losses = [weight * criterion(output, labels_N1XYZ) for weight, output in zip(weights, outputs, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
-
-
-def dice_of_case(case: StoredCase, job: SegmentationJob) -> list[float]:
-    """Dice of each class against the label map as it lies on disk; NaN where neither map has the class."""
-    assert case.entry.label is not None
-    classes = job.settings.task.classes
-    try:
-        reference = index_table(classes)[whole_labels(read_scan(case.entry.label).array_zyx)]
-    except ValueError as error:
-        raise DataError(f"{case.entry.label} {error}.") from error
-    return class_dice(job.predict_indices(case), reference, len(classes))
 
 
 def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: int) -> list[float]:

@@ -13,12 +13,13 @@ from accelerate import Accelerator
 
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.seen import ScanIdentity, identity_of, seen_before, seen_scans
 from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
+from voco_cli.engine.run_data import open_run_folder
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
@@ -100,35 +101,13 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
-                _open_folder(folder, resolved, datalist)
+                open_run_folder(folder, resolved, datalist, lambda entry: entry.image)
                 return _build_cache(settings, datalist, watcher)
 
             failed = on_main(accelerator, open_run)
             return _train(resolved, datalist, folder, accelerator, watcher, failed)
     finally:
         accelerator.end_training()
-
-
-def _open_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist) -> None:
-    """Start the run folder, or see that it belongs to this very run."""
-    if not folder.is_started():
-        folder.create(resolved)
-        write_datalist(datalist, folder.data_file)
-        return
-    folder.check_same_settings(resolved.settings)
-    if not folder.data_file.is_file():
-        write_datalist(datalist, folder.data_file)  # killed between the two files
-    before = read_datalist(folder.data_file, check_files=False)
-    if _listed(before) != _listed(datalist):
-        raise UsageError(
-            f"{folder.path} was started with other scans: {len(before.training)} training and "
-            f"{len(before.validation)} validation, and now {len(datalist.training)} and {len(datalist.validation)}.",
-            f"give {folder.data_file} to resume, or another run.dir to start anew",
-        )
-
-
-def _listed(datalist: Datalist) -> list[tuple[str, Path]]:
-    return [(split, entry.image) for split, entry in datalist.entries()]
 
 
 def _cache(settings: Settings) -> VolumeCache:
