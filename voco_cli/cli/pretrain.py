@@ -91,4 +91,5 @@ def _print_result(result: PretrainResult, json: bool) -> None:
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
     encoder = loads(result.weights.with_suffix(".json").read_text())
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
-    done([weights, result.folder / "metrics.jsonl"], f"voco finetune --task TASK --weights {result.folder} (voco tasks list)")
+    following = f"voco finetune --task TASK --weights {result.folder}   (voco tasks list)"
+    done([weights, result.folder / "metrics.jsonl"], following)
