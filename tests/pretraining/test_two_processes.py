@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import sys
-import traceback
 from pathlib import Path
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from tests.engine.made_job import numbers, state
+from tests.engine.two_processes import run_two
 from tests.pretraining.tiny_run import tiny_run, write_data
 from voco_cli.pretraining.job import PretrainingJob
 
 STEPS = ("train.steps=3", "train.validate_every=3", "train.checkpoint_every=3", "train.warmup_start=0.5")
 
 
-def _free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        port: int = asked.getsockname()[1]
-        return port
-
-
-def _be_one_of_two(process: int, port: int, data: Path, run: Path, seen: Path) -> None:
-    os.environ |= {
-        "RANK": str(process),
-        "LOCAL_RANK": str(process),
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
-        "OMP_NUM_THREADS": "1",
-    }
-    AcceleratorState._reset_state(reset_partial_state=True)
+def _be_one_of_two(process: int, data: Path, run: Path, seen: Path) -> None:
     plain_cases = PretrainingJob.cases
 
     def noted_cases(self, batch):  # type: ignore[no-untyped-def]
@@ -50,22 +30,9 @@ def _be_one_of_two(process: int, port: int, data: Path, run: Path, seen: Path) -
 
 
 def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> None:
-    data, pair, port = write_data(tmp_path / "data"), tmp_path / "pair", _free_port()
+    data, pair = write_data(tmp_path / "data"), tmp_path / "pair"
     tiny_run(data, tmp_path / "alone", "train.batch_size=2", *STEPS)
-    children = []
-    for process in range(2):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                _be_one_of_two(process, port, data, pair, tmp_path / f"seen-{process}")
-                code = 0
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                os._exit(code)
-        children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    run_two(lambda process: _be_one_of_two(process, data, pair, tmp_path / f"seen-{process}"))
 
     seen = [(tmp_path / f"seen-{process}").read_text().split() for process in range(2)]
     assert len(set(seen[0]) | set(seen[1])) == 6  # an epoch: three steps of two different scans
