@@ -16,11 +16,12 @@ from voco_cli.scans.header import Header
 from voco_cli.settings import Settings
 
 FLOAT_BYTES = 4
-ACTIVATION_BYTES = {"unet": (0, 32), "swinunetr": (950, 8)}
-"""Of a forward pass, a voxel of the windows: fixed, and for each channel of the first level. Measured on a CPU in
-float32 as the growth of the resident set, windows of 96^3 and 128^3: 30 for each channel of a unet; for swinunetr
-930 bytes in all at 12 channels and 1090 at 48, since the attention of its first level has three heads whatever its
-width."""
+ACTIVATION_BYTES = {"unet": (0, 30), "swinunetr": (1200, 10)}
+"""Of a forward pass, a voxel of the windows: fixed, and for each channel of the first level. Measured in float32 as the
+growth of the resident set on a CPU, windows of 96^3 and 128^3, 8 to 48 channels; the attention of swinunetr's first
+level has three heads whatever its width."""
+KEPT_ACTIVATION_BYTES = {"unet": (0, 48), "swinunetr": (3000, 10)}
+"""The same where freed memory is kept (run.keep_memory), whose blocks do not always fit what is asked for next."""
 READING = 2
 """Copies of a scan while it is read: readers hand over an array that they still hold themselves."""
 PREPROCESSING = 2
@@ -53,7 +54,8 @@ def needed_memory(header: Header, settings: Settings, device: torch.device) -> N
     stored_bytes = prepared_vox * len(task.channels) * np.dtype(settings.cache.dtype).itemsize
     classes = task.num_outputs
 
-    fixed, per_channel = ACTIVATION_BYTES[settings.model.backbone]
+    kept = device.type == "cpu" and settings.run.keep_memory
+    fixed, per_channel = (KEPT_ACTIVATION_BYTES if kept else ACTIVATION_BYTES)[settings.model.backbone]
     of_network = window_vox * predict.window_batch * (fixed + per_channel * settings.model.feature_size)
     of_logits = window_vox * predict.window_batch * classes * FLOAT_BYTES * (3 if predict.flips else 1)
     swept = swept_axis(shape, task.patch_size)
