@@ -37,7 +37,7 @@ def segmented(stored_xyz: NDArray[Any], made: Preprocessed, network: Callable[[T
 
 
 def small_network(windows: Tensor) -> Tensor:
-    weight = torch.linspace(-1, 1, 4 * 27).mul(40).sin().reshape(4, 1, 3, 3, 3)
+    weight = torch.linspace(-1, 1, 4 * 27).mul(40).sin().reshape(4, 1, 3, 3, 3).to(windows.device)
     return torch.nn.functional.conv3d(windows, weight, padding=1)
 
 
@@ -109,3 +109,22 @@ def test_never_all_classes_of_the_whole_volume() -> None:
     assert found.shape == scan.array_zyx.shape
     whole = 4 * classes * stored.size
     assert largest.nbytes == whole * PATCH[2] / made.record.shape_xyz[2]  # the sums, of one window's thickness
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_finds_the_same() -> None:
+    made = preprocess(made_scan("IPL", turned=True), Preprocess(spacing_mm=(1.0, 1.5, 2.0)))
+    stored = quantise(made.array_xyz, "uint8")
+    found = [
+        segment(
+            stored[None],
+            made.record,
+            small_network,
+            patch_size=PATCH,
+            predict=Predict(window_batch=3, flips=True),
+            device=torch.device(device),
+        )
+        for device in ("cpu", "cuda")
+    ]
+    assert np.mean(found[0] != found[1]) < 1e-3

@@ -16,7 +16,7 @@ from voco_cli.scans.header import Header
 from voco_cli.settings import Settings
 
 FLOAT_BYTES = 4
-ACTIVATION_BYTES = {"unet": (0, 30), "swinunetr": (1200, 10)}
+ACTIVATION_BYTES = {"unet": (0, 45), "swinunetr": (1200, 10)}
 """Of a forward pass, a voxel of the windows: fixed, and for each channel of the first level. Measured in float32 as the
 growth of the resident set on a CPU, windows of 96^3 and 128^3, 8 to 48 channels; the attention of swinunetr's first
 level has three heads whatever its width."""
