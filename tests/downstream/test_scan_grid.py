@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.cache.made_scans import body_hu, oriented_affine, scan_of
 from voco_cli.cache.grid_map import GridMap
 from voco_cli.cache.preprocess import preprocess
-from voco_cli.downstream.scan_grid import labels_on_scan_grid
+from voco_cli.downstream.scan_grid import _Along, _interpolated, _likeliest, labels_on_scan_grid
 from voco_cli.downstream.sliding_window import Slab
 from voco_cli.scans.scan import Scan
 from voco_cli.settings.sections import Preprocess
@@ -118,3 +118,13 @@ def test_equal_logits_give_the_lower_class_and_many_classes_two_bytes() -> None:
     found = labels_on_scan_grid(slabs_of(logits, 2), record, 2)
     assert found.dtype == np.uint16
     assert (found == 270).all()
+
+
+def test_all_classes_at_once_are_as_one_after_another() -> None:
+    """The way of a GPU, on a CPU; whole numbers, so that ties are many."""
+    record = preprocess(made_scan("IPL"), CHAINS["spacing"]).record
+    rows, columns = _Along.axis(record, 0), _Along.axis(record, 2)
+    x, _, z = record.shape_xyz
+    lower, upper = torch.randint(0, 3, (2, 6, x, z), generator=torch.Generator().manual_seed(0)).float()
+    together = _interpolated(lower, upper, 0.25, rows, columns).argmax(0).T
+    assert torch.equal(_likeliest(lower, upper, 0.25, rows, columns).long(), together)
