@@ -200,3 +200,9 @@ def test_every_field_of_every_section_is_described() -> None:
         assert info.description, name
     assert [key for key, description in field_descriptions() if not description] == []
     assert [key for key, _ in field_descriptions()] == [key for key, _ in leaves(Settings())]
+
+
+def test_a_rule_within_a_section_is_told_with_its_place() -> None:
+    path = write("seed: 1\ntask:\n  classes:\n    - {name: a, values: 1}\n    - {name: a, values: 2}\n", "own.yaml")
+    with pytest.raises(UsageError, match=r"^own\.yaml:2: the classes have the name 'a' more than once\.$"):
+        load_settings(task=str(path))

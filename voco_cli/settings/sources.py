@@ -187,10 +187,13 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[s
         if details["type"] == "extra_forbidden":
             yield from _unknown(".".join(path), origin, known)
             continue
+        section = path[0] if path else ""
         while path and ".".join(path) not in known:  # indices and union branches below a field
             path.pop()
         # The only thing that can be missing, as every field has a default, is an item of a tuple.
         message = "too few values" if details["type"] == "missing" else details["msg"].removeprefix("Value error, ")
+        if not path and section:  # a rule within a section
+            message = f"{_place_of_section(section, origin)}{message}"
         messages = wrong.setdefault(".".join(path), [])
         if message not in messages:
             messages.append(message)
@@ -200,6 +203,13 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[s
             continue
         words = " or ".join(message[0].lower() + message[1:] for message in messages)
         yield f"{origin[key].place(key)}: {key}: {words} (got {_short(origin[key].values[key])})."
+
+
+def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
+    """Where a section stands, for a rule between its fields; the strongest source that has a line of it."""
+    layers = (layer for key, layer in origin.items() if key.startswith(f"{section}.") and section in layer.lines)
+    layer = next(layers, None)
+    return f"{layer.place(section)}: " if layer else ""
 
 
 def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[str]:
