@@ -105,7 +105,7 @@ def test_wrong_input_is_one_sentence(tmp_path: Path, arguments: list[str], code:
 
 
 def test_a_case_with_too_few_channels_and_weights_of_another_network(tmp_path: Path, data: Path) -> None:
-    names = [("imagesTr/img%04d.nii.gz" % i, "labelsTr/label%04d.nii.gz" % i) for i in (1, 2, 3)]
+    names = [(f"imagesTr/img{i:04d}.nii.gz", f"labelsTr/label{i:04d}.nii.gz") for i in (1, 2, 3)]
     listed = {"training": [{"image": str(data / image), "label": str(data / label)} for image, label in names]}
     (tmp_path / "data.json").write_text(json.dumps(listed))
     (tmp_path / "two.yaml").write_text(
