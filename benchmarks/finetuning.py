@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from voco_cli.downstream.stored_case import StoredCase
-from voco_cli.downstream.survey import survey_labels
-from voco_cli.downstream.task_data import find_task_data
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.survey import survey_labels
+from voco_cli.downstream.tasks.data import find_task_data
 from voco_cli.engine.device import build_accelerator, place_of
 from voco_cli.engine.schedule import rate_multiplier
 from voco_cli.finetuning.cases import build_cases, open_cache, stored_cases

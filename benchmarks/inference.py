@@ -30,9 +30,9 @@ from benchmarks.made_scan import write_made_scan
 from voco_cli.cache.encoding import quantise
 from voco_cli.cache.grid_map import GridMap
 from voco_cli.cache.preprocess import preprocess
-from voco_cli.downstream.scan_grid import labels_on_scan_grid
-from voco_cli.downstream.segment import segment
-from voco_cli.downstream.sliding_window import Slab, swept_axis
+from voco_cli.downstream.prediction.scan_grid import labels_on_scan_grid
+from voco_cli.downstream.prediction.segment import segment
+from voco_cli.downstream.prediction.sliding_window import Slab, swept_axis
 from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Model, Preprocess

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tests.cache.made_scans import oriented_affine, write_nifti
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.settings.sections import Cache, Preprocess
 
 AS_IT_IS = Preprocess(window_hu=(0.0, 255.0), foreground_above=None)

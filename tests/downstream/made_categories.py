@@ -10,7 +10,7 @@ import numpy as np
 
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.settings import Settings
 
 NAMES = ("normal", "pneumonia", "covid")

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from voco_cli.downstream.trained import Trained, load_trained
+from voco_cli.downstream.prediction.trained import Trained, load_trained
 from voco_cli.engine.run_folder import RunFolder, versions
 from voco_cli.networks.classifier import build_classifier
 from voco_cli.networks.segmenter import build_segmenter

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.downstream.task_split import Split, read_split
+from voco_cli.downstream.tasks.split import Split, read_split
 from voco_cli.phantom.generate import Phantom, generate_phantom
 from voco_cli.scans.scan import Scan
 from voco_cli.scans.write import write_scan

@@ -13,7 +13,7 @@ import torch
 
 from tests.downstream.made_categories import classification_settings, make_entries, store
 from tests.engine.made_job import CPU, Hooks, numbers, weights
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.engine.device import place_of
 from voco_cli.engine.loop import Loop
 from voco_cli.engine.run_folder import RunFolder

@@ -13,7 +13,7 @@ from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.seen import ScanIdentity, Seen, seen_by, seen_scans, write_seen
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import VocoError
 from voco_cli.finetuning.contamination import (
     Findings,

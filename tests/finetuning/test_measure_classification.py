@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.downstream.made_categories import NAMES, SIZE, make_entries
-from voco_cli.downstream import classify
+from voco_cli.downstream.prediction import classify
 from voco_cli.engine.metrics import read_metrics
 from voco_cli.engine.unwatched import Unwatched
 from voco_cli.errors import DataError

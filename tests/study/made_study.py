@@ -10,7 +10,7 @@ import numpy as np
 
 from tests.evaluation.made_results import made_table
 from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.downstream.task_data import TaskData
+from voco_cli.downstream.tasks.data import TaskData
 from voco_cli.evaluation.folder import Evaluation, EvaluationOptions
 from voco_cli.evaluation.result_folder import write_evaluation
 from voco_cli.evaluation.summary import summarise

@@ -12,9 +12,9 @@ from voco_cli.cli.output import done, err, out, print_json, progress
 from voco_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.inputs import Inputs
-    from voco_cli.downstream.predict_batch import Report
-    from voco_cli.downstream.trained import Trained
+    from voco_cli.downstream.prediction.batch import Report
+    from voco_cli.downstream.prediction.inputs import Inputs
+    from voco_cli.downstream.prediction.trained import Trained
 
 SHOWN_FAULTS = 20
 
@@ -41,8 +41,8 @@ def predict(
     as_json: JsonOption = False,
 ) -> None:
     """Predict label maps (or, for a classification, probabilities) of scans; what is finished is not done again."""
-    from voco_cli.downstream.inputs import find_inputs
-    from voco_cli.downstream.trained import load_trained
+    from voco_cli.downstream.prediction.inputs import find_inputs
+    from voco_cli.downstream.prediction.trained import load_trained
 
     trained = load_trained(run, device, override or (), flips=flips, overlap=overlap, suffix=suffix)
     found = find_inputs(inputs, trained.settings.task)
@@ -65,7 +65,7 @@ def predict(
 
 
 def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:
-    from voco_cli.downstream.predict_batch import Report, predict_entries
+    from voco_cli.downstream.prediction.batch import Report, predict_entries
 
     with progress("predicting", len(found.entries)) as advance:
 
@@ -74,7 +74,7 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
 
         if trained.settings.task.kind == "segmentation":
             return predict_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-        from voco_cli.downstream.classify import classify_entries
+        from voco_cli.downstream.prediction.classify import classify_entries
 
         table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
     asked = {entry.name for entry in found.entries}

@@ -13,7 +13,7 @@ from voco_cli.cli.output import done, err, out, print_json
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.task_data import TaskData
+    from voco_cli.downstream.tasks.data import TaskData
     from voco_cli.evaluation.label_efficiency import LabelEfficiency
     from voco_cli.study.plan import PlannedRun
     from voco_cli.study.record import RunRecord

@@ -13,7 +13,7 @@ from voco_cli.cli.output import done, out, print_json, progress
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.task_check import TaskCheck
+    from voco_cli.downstream.tasks.check import TaskCheck
     from voco_cli.settings import Settings
 
 app = typer.Typer(
@@ -73,7 +73,7 @@ def _counted(row: dict[str, Any]) -> str:
 
 
 def _row(settings: Settings) -> dict[str, Any]:
-    from voco_cli.downstream.task_split import SPLIT_NAMES, read_split
+    from voco_cli.downstream.tasks.split import SPLIT_NAMES, read_split
 
     task = settings.task
     assert task.split is not None
@@ -119,7 +119,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _print_layouts(settings: Settings) -> None:
-    from voco_cli.downstream.task_check import layout_name
+    from voco_cli.downstream.tasks.check import layout_name
 
     task, data = settings.task, settings.data
     if data.file is not None:
@@ -175,7 +175,7 @@ def check(
     json: JsonOption = False,
 ) -> None:
     """Say what of a folder matches a task and what is missing; exit code 1 where not all is well."""
-    from voco_cli.downstream.task_check import check_task
+    from voco_cli.downstream.tasks.check import check_task
     from voco_cli.settings import load_settings
 
     place, list_off = data_flags(data)
@@ -230,7 +230,7 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
 
 
 def _first(names: tuple[str, ...]) -> str:
-    from voco_cli.downstream.task_split import named
+    from voco_cli.downstream.tasks.split import named
 
     return named(names, SHOWN_NAMES)
 
@@ -272,7 +272,7 @@ def new(
         raise UsageError(f"{output} does not end like a settings file.", "end it with .yaml")
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    from voco_cli.downstream.task_new import task_from_list, task_from_table
+    from voco_cli.downstream.tasks.new import task_from_list, task_from_table
     from voco_cli.settings import load_settings
     from voco_cli.whole_files import write_whole
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.engine.job import Place
 from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import UsageError

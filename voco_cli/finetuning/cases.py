@@ -7,7 +7,7 @@ from pathlib import Path
 
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Entry
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import DataError
 from voco_cli.settings import Settings
 

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voco_cli.downstream.augment import augment_patches
-from voco_cli.downstream.classification_batches import (
+from voco_cli.downstream.batches.augment import augment_patches
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.volumes import (
     VolumeBatch,
     VolumeDataset,
     category_index,
@@ -21,7 +22,6 @@ from voco_cli.downstream.classification_batches import (
     collate_volumes,
     read_volume,
 )
-from voco_cli.downstream.stored_case import StoredCase
 from voco_cli.engine.job import Place
 from voco_cli.engine.loading import load_batches
 from voco_cli.evaluation.classification import ScoredCases, measure

@@ -11,7 +11,7 @@ from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of, seen_before, seen_scans
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
 

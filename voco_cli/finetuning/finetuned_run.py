@@ -8,7 +8,7 @@ from pathlib import Path
 
 from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.downstream.task_data import find_task_data
+from voco_cli.downstream.tasks.data import find_task_data
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, UsageError
 from voco_cli.settings import Settings, read_saved

@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from numpy.typing import NDArray
 from torch import nn
 
-from voco_cli.downstream.stored_case import StoredCase
+from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.engine.job import ParameterGroup, Place, Values
 from voco_cli.finetuning.case_batches import cases_digest, refuse_other_cases
 from voco_cli.finetuning.parameter_groups import parameter_groups

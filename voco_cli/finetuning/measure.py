@@ -9,9 +9,9 @@ from pathlib import Path
 
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.seen import Seen, seen_by
-from voco_cli.downstream.predict_batch import predict_entries
-from voco_cli.downstream.prediction_folder import RECORD, made_by
-from voco_cli.downstream.trained import Trained, load_trained
+from voco_cli.downstream.prediction.batch import predict_entries
+from voco_cli.downstream.prediction.folder import RECORD, made_by
+from voco_cli.downstream.prediction.trained import Trained, load_trained
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import CasePair
 from voco_cli.evaluation.classification_folder import ClassificationEvaluation, write_classification

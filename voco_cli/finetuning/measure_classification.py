@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from voco_cli.dataset.datalist import Entry
-from voco_cli.downstream.classification_batches import category_index
-from voco_cli.downstream.classify import classify_entries
-from voco_cli.downstream.trained import load_trained
+from voco_cli.downstream.batches.volumes import category_index
+from voco_cli.downstream.prediction.classify import classify_entries
+from voco_cli.downstream.prediction.trained import load_trained
 from voco_cli.errors import DataError
 from voco_cli.evaluation.classification import scored_cases, summarise_classification
 from voco_cli.evaluation.classification_folder import ClassificationEvaluation

@@ -13,10 +13,10 @@ from accelerate import Accelerator
 
 from voco_cli.dataset.datalist import Datalist
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
-from voco_cli.downstream.stored_case import StoredCase
-from voco_cli.downstream.subset import subset
-from voco_cli.downstream.survey import survey_labels
-from voco_cli.downstream.task_data import TaskData, find_task_data
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.survey import survey_labels
+from voco_cli.downstream.tasks.data import TaskData, find_task_data
+from voco_cli.downstream.tasks.subset import subset
 from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher

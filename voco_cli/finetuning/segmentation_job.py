@@ -12,12 +12,12 @@ from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from voco_cli.downstream.augment import augment_patches
-from voco_cli.downstream.label_values import index_table
-from voco_cli.downstream.patches import PatchBatch, PatchDataset, collate_patches
-from voco_cli.downstream.segment import segment
-from voco_cli.downstream.stored_case import StoredCase
-from voco_cli.downstream.survey import Points
+from voco_cli.downstream.batches.augment import augment_patches
+from voco_cli.downstream.batches.label_values import index_table
+from voco_cli.downstream.batches.patches import PatchBatch, PatchDataset, collate_patches
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.survey import Points
+from voco_cli.downstream.prediction.segment import segment
 from voco_cli.engine.loading import load_batches
 from voco_cli.errors import DataError
 from voco_cli.evaluation.summary import nan_mean

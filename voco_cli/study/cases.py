@@ -8,7 +8,7 @@ from pathlib import Path
 from voco_cli.cache.store import cache_folder
 from voco_cli.dataset.datalist import SPLITS, Datalist
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
-from voco_cli.downstream.task_data import TaskData
+from voco_cli.downstream.tasks.data import TaskData
 from voco_cli.errors import UsageError
 from voco_cli.settings import Settings
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from voco_cli.downstream.task_data import TaskData, find_task_data
+from voco_cli.downstream.tasks.data import TaskData, find_task_data
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
 from voco_cli.evaluation.result_folder import read_evaluation

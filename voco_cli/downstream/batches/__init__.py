@@ -1,0 +1,1 @@
+"""From cached labelled scans to what a training step gets."""

@@ -1,0 +1,1 @@
+"""From a trained network and scans to label maps and probabilities."""

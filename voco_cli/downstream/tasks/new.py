@@ -1,0 +1,137 @@
+"""A task file from a list of labelled scans, or from a table of categories and a folder of scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.dataset.parallel import map_files
+from voco_cli.dataset.patient import SUFFIXES, patients_of
+from voco_cli.downstream.tasks.draft import Backbone, CaseFacts, classes_of, draft, guess_modality, look_at
+from voco_cli.downstream.tasks.draft_file import Source, task_file
+from voco_cli.downstream.tasks.split import named
+from voco_cli.downstream.tasks.table import read_rows
+from voco_cli.errors import DataError, UsageError
+
+FEWEST_FOR_PROCESSES = 8
+MOST_SCANS_OF_A_TABLE = 50
+"""Spacing and intensities of more scans would say no more."""
+IMAGE_PATTERNS = (
+    *(f"{{case}}{suffix}" for suffix in SUFFIXES),
+    *(f"{{case}}_0000{suffix}" for suffix in SUFFIXES),
+    "{case}.npy",
+    "{case}",
+)
+
+Progress = Callable[[int], object]
+
+
+def task_from_list(
+    path: Path, output: Path, backbone: Backbone, modality: str | None, advance: Progress, workers: int | None = None
+) -> str:
+    """The text of a task file for the labelled scans of data.json or a Decathlon list.
+
+    Raises:
+        UsageError: there is no labelled scan, or the list's keys are wrong.
+        DataError: the list or a scan cannot be read, or a label map does not fit its scan.
+    """
+    datalist = read_datalist(path)
+    labelled = [entry for split, entry in datalist.entries() if entry.label is not None and split != "test"]
+    if not labelled:
+        raise UsageError(
+            f"{path} names no label map, so there is nothing to learn from.",
+            "give a list with labels, or a CSV of categories with --images",
+        )
+    channels = sorted({len(entry.channels) + 1 for entry in labelled})
+    if channels != [1]:
+        raise UsageError(
+            f"{path} has {named(map(str, channels))} channels a scan, and a draft is made for one.",
+            "start from `voco tasks show brats21`",
+        )
+    facts = _look(labelled, advance, workers)
+    kind = guess_modality(facts, modality or datalist.modality)
+    training = [entry for entry in datalist.training if entry.label is not None]
+    plan = draft(facts, classes_of(facts, datalist.labels), kind, backbone, training=len(training))
+    source = Source(
+        name=_name(output),
+        scans=len(labelled),
+        patients=len({entry.patient for entry in labelled}),
+        own_split=any(entry.label is not None for entry in datalist.validation),
+        data_file=path,
+    )
+    return task_file(plan, source, backbone, output)
+
+
+def task_from_table(
+    path: Path,
+    images: Path,
+    output: Path,
+    backbone: Backbone,
+    modality: str | None,
+    advance: Progress,
+    workers: int | None = None,
+) -> str:
+    """The text of a task file for a CSV with the columns case and label, and scans named by the cases.
+
+    Raises:
+        UsageError: the table is wrong, or the folder does not hold its scans.
+        DataError: a scan cannot be read.
+    """
+    rows = read_rows(path)
+    if not images.is_dir():
+        raise UsageError(f"{images} is not a folder.", "give the folder of the scans with --images")
+    pattern = next((one for one in IMAGE_PATTERNS if any(_scan(images, one, case).exists() for case in rows)), None)
+    if pattern is None:
+        raise UsageError(
+            f"{images} holds no scan of the {len(rows)} cases of {path}.", "a scan is named by its case, as p1.nii.gz"
+        )
+    there = {case: _scan(images, pattern, case) for case in rows if _scan(images, pattern, case).exists()}
+    known = patients_of(there.values())
+    patients = {rows[case].get("patient") or known[scan] for case, scan in there.items()}
+    entries = [Entry(image=scan, patient=case) for case, scan in list(there.items())[:MOST_SCANS_OF_A_TABLE]]
+    facts = _look(entries, advance, workers)
+    labels = sorted({row["label"] for row in rows.values()})
+    kind = guess_modality(facts, modality or "unknown")
+    plan = draft(facts, _categories(labels), kind, backbone, whole_scans=True, training=len(there))
+    source = Source(
+        name=_name(output),
+        scans=len(entries),
+        patients=len(patients),
+        own_split=any("split" in row or "fold" in row for row in rows.values()),
+        table=path,
+        root=images,
+        images=pattern,
+    )
+    return task_file(plan, source, backbone, output)
+
+
+def _look(entries: Sequence[Entry], advance: Progress, workers: int | None) -> list[CaseFacts]:
+    found = map_files(_facts_or_fault, entries, workers, advance, FEWEST_FOR_PROCESSES)
+    faults = [one for one in found if isinstance(one, str)]
+    if faults:
+        raise DataError(f"{len(faults)} of {len(entries)} scans cannot be used: {named(faults, 3)}")
+    return [one for one in found if isinstance(one, CaseFacts)]
+
+
+def _facts_or_fault(entry: Entry) -> CaseFacts | str:
+    try:
+        return look_at(entry)
+    except DataError as error:
+        return error.message
+
+
+def _categories(labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Numbers stand for themselves; names are numbered in their order."""
+    if all(label.isdigit() for label in labels):
+        return {label: (int(label),) for label in labels}
+    return {label: (number,) for number, label in enumerate(labels)}
+
+
+def _scan(folder: Path, pattern: str, case: str) -> Path:
+    return folder / pattern.replace("{case}", case)
+
+
+def _name(output: Path) -> str:
+    return output.name.removesuffix(output.suffix)
