@@ -7,18 +7,24 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.evaluation.made_scores import made_scores
+from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.classification import summarise_classification
 from voco_cli.evaluation.classification_folder import (
     ClassificationEvaluation,
     category_rows,
     overall_rows,
+    parse_cases_csv,
+    read_classification,
     statements,
     write_classification,
 )
 from voco_cli.evaluation.provenance import Provenance
+from voco_cli.evaluation.result_folder import read_evaluation
+from voco_cli.evaluation.stored import read_stored
 
 SCORED = made_scores([0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.25, 0.75], [0.125, 0.875]], ["p", "p", "q", "r"])
 
@@ -86,3 +92,50 @@ def test_which_auc_is_meant(categories: int, words: str) -> None:
     rows = [[1 / categories] * categories] * 4
     scored = made_scores([0, 1, 0, 1], rows)
     assert statements(ClassificationEvaluation(scored, summarise_classification(scored, 100)))[1].startswith(words)
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    provenance = Provenance("runs/a", "test", "weights of step 3", {"sentences": ["None was seen."]})
+    evaluation = ClassificationEvaluation(
+        SCORED, summarise_classification(SCORED, 100), (("c9", "it is empty"),), provenance
+    )
+    write_classification(evaluation, tmp_path)
+    stored = read_classification(tmp_path)
+    assert (stored.folder, stored.failed, stored.split) == (tmp_path, ("c9",), "test")
+    assert stored.contamination == {"sentences": ["None was seen."]}
+    table = stored.table
+    assert (table.cases, table.patients, table.categories) == (SCORED.cases, SCORED.patients, SCORED.categories)
+    np.testing.assert_array_equal(table.truth_N, SCORED.truth_N)
+    np.testing.assert_allclose(table.probabilities_NK, SCORED.probabilities_NK, rtol=1e-9)
+    assert type(read_stored(tmp_path)) is type(stored)
+    with pytest.raises(UsageError, match="is not of the format voco-evaluation/1"):
+        read_evaluation(tmp_path)
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    write_classification(ClassificationEvaluation(SCORED, summarise_classification(SCORED, 100)), tmp_path)
+    with (tmp_path / "cases.csv").open("a") as file:
+        file.write("c7,z,normal,normal,1,0\n")
+    with pytest.raises(DataError, match=r"is not the file that summary\.json was made from"):
+        read_stored(tmp_path)
+    (tmp_path / "cases.csv").unlink()
+    with pytest.raises(DataError, match=r"is no evaluation: cases\.csv cannot be opened"):
+        read_stored(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["case,patient,category,p_a,p_b"], "columns are case, patient"),
+        (["case,patient,category,predicted"], "columns are case, patient"),
+        (["c,p,a,a,0.5,0.5", "c,p,a,a,0.5,0.5"], "stands twice"),
+        (["c,p,x,a,0.5,0.5"], "'x' is no category"),
+        (["c,p,a,a,1.5,0.5"], "not in"),
+        (["c,p,a,a,nan,0.5"], "not in"),
+        (["c,p,a,a,much,0.5"], "could not convert"),
+    ],
+)
+def test_tables_that_make_no_sense(lines: list[str], message: str) -> None:
+    head = [] if lines[0].startswith("case") else ["case,patient,category,predicted,p_a,p_b"]
+    with pytest.raises(ValueError, match=message):
+        parse_cases_csv("\n".join([*head, *lines]) + "\n")

@@ -7,7 +7,9 @@ import pytest
 
 import voco_cli.evaluation
 
-SHELLS = {"case_files", "classes", "classification_folder", "folder", "result_folder", "__init__"}
+SHELLS = {
+    *("case_files", "classes", "classification_folder", "folder", "result_folder", "stored", "vouched", "__init__")
+}
 FOLDER = Path(voco_cli.evaluation.__file__).parent
 OUTSIDE = {"pathlib", "os", "json", "yaml", "logging", "rich", "typer", "torch", "monai", "SimpleITK", "tempfile"}
 

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -6,13 +7,16 @@ from scipy import stats
 
 from voco_cli.evaluation.statistics import (
     bootstrap_means,
+    draw_swaps,
     holm,
+    mcnemar_p,
     mean_interval,
     patient_indices,
     patient_means,
     percentile_interval,
     rank_biserial,
     resample_patients,
+    swap_p,
     wilcoxon_p,
 )
 
@@ -94,3 +98,29 @@ def test_holm_by_hand() -> None:
     # What could not be tested is no test.
     assert holm([0.03, math.nan]) == pytest.approx([0.03, math.nan], nan_ok=True)
     assert holm([]) == []
+
+
+def test_mcnemars_test_is_a_fair_coin() -> None:
+    # At most 1 or at least 7 heads of 8: 2 * (1 + 8) / 256.
+    assert mcnemar_p(1, 7) == mcnemar_p(7, 1) == pytest.approx(18 / 256)
+    assert (mcnemar_p(3, 3), mcnemar_p(0, 0)) == (1, 1)
+
+
+def test_few_patients_change_sides_in_all_ways_and_many_in_some() -> None:
+    every = draw_swaps(3, 8, seed=0)
+    assert every.exact
+    assert sorted(map(tuple, every.swapped_BG.tolist())) == sorted(product((False, True), repeat=3))
+    some = draw_swaps(3, 7, seed=0)
+    assert (some.exact, some.swapped_BG.shape) == (False, (7, 3))
+    many = draw_swaps(400, 2000, seed=1).swapped_BG
+    assert many.mean() == pytest.approx(0.5, abs=0.005)
+    np.testing.assert_array_equal(many, draw_swaps(400, 2000, seed=1).swapped_BG)
+
+
+def test_the_share_of_ways_that_are_as_extreme() -> None:
+    differences = np.array([0.3, -0.3, 0.1, -0.1])
+    assert swap_p(differences, 0.3, exact=True) == 0.5
+    assert swap_p(differences, -0.1, exact=True) == 1
+    assert swap_p(differences, 0.4, exact=False) == 1 / 5
+    assert swap_p(differences, 0.1 + 0.2, exact=False) == 3 / 5  # 0.30000000000000004
+    assert math.isnan(swap_p(differences, math.nan, exact=True))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,8 +112,7 @@ def summarise_classification(scored: ScoredCases, resamples: int = RESAMPLES, se
     draws_BG = resample_patients(num_patients, resamples, seed)
     ones_1N = np.ones((1, num_cases))
     overall, of_category = measure(scored, ones_1N)
-    blocks = np.array_split(draws_BG, math.ceil(draws_BG.shape[0] * num_cases / BLOCK_NUMBERS))
-    drawn = [measure(scored, block[:, patient_N]) for block in blocks]
+    drawn = [measure(scored, block[:, patient_N]) for block in in_blocks(draws_BG, num_cases)]
 
     def estimate(value: float, values_B: Floats) -> Estimate:
         left_out = int(np.isnan(values_B).sum())
@@ -155,21 +155,44 @@ def measure(scored: ScoredCases, weights_BN: Floats) -> tuple[dict[str, Floats],
     Returns:
         ``overall``: values_B by `OVERALL_METRICS`; ``of_category``: values_BK by `CATEGORY_METRICS`.
     """
-    num_categories = len(scored.categories)
-    confusion_BKK = confusion(scored.truth_N, scored.predicted, num_categories, weights_BN)
+    return figures(scored.truth_N, scored.predicted, scored.probabilities_NK, weights_BN)
+
+
+def figures(
+    truth_N: Indices, predicted_N: Indices, scores_NK: Floats, weights_BN: Floats
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """What `measure` returns, of categories that were predicted and scores that order the cases for the AUC."""
+    num_categories = scores_NK.shape[1]
+    confusion_BKK = confusion(truth_N, predicted_N, num_categories, weights_BN)
     of_category = category_rates(confusion_BKK)
-    auc_BK = np.stack(
-        [auc(scored.probabilities_NK[:, k], scored.truth_N == k, weights_BN) for k in range(num_categories)], axis=1
-    )
-    of_category["auc"] = auc_BK
-    there_K = np.isin(np.arange(num_categories), scored.truth_N)
+    of_category["auc"] = areas(truth_N, scores_NK, weights_BN)
+    there_K = np.isin(np.arange(num_categories), truth_N)
     overall = {
-        "auc": auc_BK[:, 1] if num_categories == 2 else auc_BK[:, there_K].mean(axis=1),
+        "auc": mean_area(of_category["auc"], truth_N),
         "accuracy": _ratio(np.trace(confusion_BKK, axis1=1, axis2=2), confusion_BKK.sum(axis=(1, 2))),
         "balanced_accuracy": of_category["sensitivity"][:, there_K].mean(axis=1),
         "f1": of_category["f1"][:, there_K].mean(axis=1),
     }
     return overall, of_category
+
+
+def areas(truth_N: Indices, scores_NK: Floats, weights_BN: Floats) -> Floats:
+    """AUC of each category against all others under each weighting, ``areas_BK``."""
+    columns = [auc(scores_NK[:, k], truth_N == k, weights_BN) for k in range(scores_NK.shape[1])]
+    return np.stack(columns, axis=1)
+
+
+def mean_area(areas_BK: Floats, truth_N: Indices) -> Floats:
+    """The AUC of a whole classification: of the second of two categories, else the mean of those that have cases."""
+    num_categories = areas_BK.shape[1]
+    if num_categories == 2:
+        return np.asarray(areas_BK[:, 1])
+    return np.asarray(areas_BK[:, np.isin(np.arange(num_categories), truth_N)].mean(axis=1))
+
+
+def in_blocks(rows_B: NDArray[Any], num_cases: int) -> list[NDArray[Any]]:
+    """Resamples in parts that are small enough to be worked on together."""
+    return np.array_split(rows_B, max(1, math.ceil(len(rows_B) * num_cases / BLOCK_NUMBERS)))
 
 
 def confusion(truth_N: Indices, predicted_N: Indices, num_categories: int, weights_BN: Floats) -> Floats:

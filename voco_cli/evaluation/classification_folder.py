@@ -1,4 +1,4 @@
-"""The folder that the evaluation of a classification leaves: cases.csv, summary.json, table.md."""
+"""The folder that the evaluation of a classification leaves: cases.csv, summary.json, table.md; and reading it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from voco_cli import __version__
 from voco_cli.evaluation.classification import (
@@ -20,21 +22,13 @@ from voco_cli.evaluation.classification import (
     Estimate,
     ScoredCases,
 )
+from voco_cli.evaluation.classification_tables import TITLES
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.tables import NONE, markdown, without_nan
+from voco_cli.evaluation.vouched import CASES, SUMMARY, TABLE, damaged, read_vouched
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-classification/1"
-CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
-TITLES = {
-    "auc": "AUC",
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "f1": "F1",
-    "sensitivity": "sensitivity",
-    "specificity": "specificity",
-    "precision": "precision",
-}
 OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
 
 
@@ -53,6 +47,25 @@ class ClassificationEvaluation:
     summary: ClassificationSummary
     failed: tuple[tuple[str, str], ...] = ()
     provenance: Provenance | None = None
+
+
+@dataclass(frozen=True)
+class StoredClassification:
+    """The evaluation of a classification as its folder holds it.
+
+    Attributes:
+        folder: where it lies.
+        table: every case.
+        failed: cases that could not be measured.
+        split: of the run whose predictions they are.
+        contamination: what was known of cases that were seen in training; none where nobody looked.
+    """
+
+    folder: Path
+    table: ScoredCases
+    failed: tuple[str, ...]
+    split: str | None = None
+    contamination: Mapping[str, Any] | None = None
 
 
 def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> list[Path]:
@@ -84,6 +97,64 @@ def cases_csv(scored: ScoredCases) -> str:
         row = [case, scored.patients[n], names[scored.truth_N[n]], names[predicted[n]]]
         writer.writerow([*row, *(f"{probability:.10g}" for probability in scored.probabilities_NK[n])])
     return text.getvalue()
+
+
+def parse_cases_csv(text: str) -> ScoredCases:
+    """The cases that `cases_csv` wrote.
+
+    Raises:
+        ValueError: other columns, a case twice, a category that is none, or a probability that is no number in [0, 1].
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    columns = list(reader.fieldnames or ())
+    names = tuple(column.removeprefix("p_") for column in columns[4:])
+    if columns != ["case", "patient", "category", "predicted", *(f"p_{name}" for name in names)] or not names:
+        raise ValueError(f"columns are {', '.join(columns)}")
+    rows = list(reader)
+    cases = tuple(row["case"] for row in rows)
+    if len(set(cases)) < len(cases):
+        raise ValueError("a case stands twice")
+    unknown = [row["category"] for row in rows if row["category"] not in names]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no category")
+    probabilities_NK = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows], np.float64)
+    if not ((probabilities_NK >= 0) & (probabilities_NK <= 1)).all():  # false for NaN
+        raise ValueError("a probability is not in [0, 1]")
+    return ScoredCases(
+        cases=cases,
+        patients=tuple(row["patient"] for row in rows),
+        categories=names,
+        truth_N=np.array([names.index(row["category"]) for row in rows], np.intp),
+        probabilities_NK=probabilities_NK.reshape(len(rows), len(names)),
+    )
+
+
+def read_classification(folder: Path) -> StoredClassification:
+    """Read what `write_classification` wrote.
+
+    Raises:
+        DataError: a file that is missing or damaged, or two files of different evaluations.
+        UsageError: another format.
+    """
+    return stored_classification(folder, *read_vouched(folder, (FORMAT,)))
+
+
+def stored_classification(folder: Path, summary: Mapping[str, Any], cases: str) -> StoredClassification:
+    """The evaluation that summary.json and cases.csv hold.
+
+    Raises:
+        DataError: their content makes no sense.
+    """
+    try:
+        return StoredClassification(
+            folder=folder,
+            table=parse_cases_csv(cases),
+            failed=tuple(one["case"] for one in summary["failed"]),
+            split=summary.get("split"),
+            contamination=summary.get("contamination"),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise damaged(folder, error) from error
 
 
 def classification_object(evaluation: ClassificationEvaluation) -> dict[str, Any]:

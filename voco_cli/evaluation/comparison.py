@@ -118,7 +118,7 @@ def pairing_faults(runs: Sequence[str], tables: Sequence[ResultTable]) -> list[s
         for here, there, name in ((first, table, run), (table, first, runs[0])):
             lacking = sorted(set(here.cases) - set(there.cases))
             if lacking:
-                faults.append(f"{name} has no {_named('case', lacking)}")
+                faults.append(f"{name} has no {named('case', lacking)}")
         ours, theirs = set(first.structures), set(table.structures)
         if ours != theirs:
             faults.append(
@@ -237,14 +237,15 @@ def _reference_faults(first_run: str, first: ResultTable, run: str, table: Resul
     faults = []
     moved = [case for case, a, b in zip(first.cases, first.patients, table.patients, strict=True) if a != b]
     if moved:
-        faults.append(f"{run} gives another patient than {first_run} to {_named('case', moved)}")
+        faults.append(f"{run} gives another patient than {first_run} to {named('case', moved)}")
     same_NC = np.isclose(first.volumes_NC2[:, :, 0], table.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9)
     relabelled = [case for case, same_C in zip(first.cases, same_NC, strict=True) if not same_C.all()]
     if relabelled:
-        faults.append(f"{run} was measured against other labels than {first_run} in {_named('case', relabelled)}")
+        faults.append(f"{run} was measured against other labels than {first_run} in {named('case', relabelled)}")
     return faults
 
 
-def _named(noun: str, names: Sequence[str], most: int = 10) -> str:
+def named(noun: str, names: Sequence[str], most: int = 10) -> str:
+    """``cases a, b``; no more than ``most`` of them by name."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli import __version__
-from voco_cli.errors import DataError, UsageError
+from voco_cli.errors import UsageError
 from voco_cli.evaluation.folder import Evaluation
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.results import ResultTable
@@ -22,10 +22,10 @@ from voco_cli.evaluation.tables import (
     summary_object,
     summary_rows,
 )
+from voco_cli.evaluation.vouched import CASES, SUMMARY, TABLE, damaged, read_vouched
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-evaluation/1"
-CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
 RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
 """How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
 SPACE = "each scan's own grid, nothing resampled"
@@ -132,22 +132,19 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
         DataError: a file that is missing or damaged, or two files of different evaluations.
         UsageError: another format.
     """
-    hint = "Write it with voco evaluate -o FOLDER."
-    try:
-        cases = (folder / CASES).read_bytes()
-        summary = json.loads((folder / SUMMARY).read_bytes())
-    except OSError as error:
-        raise DataError(f"{folder} is no evaluation: {Path(error.filename).name} cannot be opened.", hint) from error
-    except ValueError as error:
-        raise DataError(f"{folder / SUMMARY} is damaged: {error}.", hint) from error
-    if not isinstance(summary, dict) or summary.get("format") != FORMAT:
-        raise UsageError(f"{folder / SUMMARY} is not of the format {FORMAT}.", hint)
-    if summary.get("cases_csv_sha256") != hashlib.sha256(cases).hexdigest():
-        raise DataError(f"{folder / CASES} is not the file that {SUMMARY} was made from.", "Run voco evaluate again.")
+    return stored_evaluation(folder, *read_vouched(folder, (FORMAT,)))
+
+
+def stored_evaluation(folder: Path, summary: Mapping[str, Any], cases: str) -> StoredEvaluation:
+    """The evaluation that summary.json and cases.csv hold.
+
+    Raises:
+        DataError: their content makes no sense.
+    """
     try:
         return StoredEvaluation(
             folder=folder,
-            table=parse_cases_csv(cases.decode()),
+            table=parse_cases_csv(cases),
             tolerance_mm=float(summary["tolerance_mm"]),
             rule=str(summary["empty_rule"]["name"]),
             failed=tuple(one["case"] for one in summary["failed"]),
@@ -155,7 +152,7 @@ def read_evaluation(folder: Path) -> StoredEvaluation:
             contamination=summary.get("contamination"),
         )
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder} is damaged: {error}.", hint) from error
+        raise damaged(folder, error) from error
 
 
 def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[Path]:

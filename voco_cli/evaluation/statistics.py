@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,55 @@ def rank_biserial(differences_G: Floats) -> float:
         return 0.0
     ranks = stats.rankdata(np.abs(rounded))
     return float((ranks * np.sign(rounded)).sum() / ranks.sum())
+
+
+@dataclass(frozen=True)
+class Swaps:
+    """Patients whose results two sets exchange.
+
+    Attributes:
+        swapped_BG: one row for each way to exchange.
+        exact: whether these are all ways that there are.
+    """
+
+    swapped_BG: NDArray[np.bool_]
+    exact: bool
+
+
+def draw_swaps(num_patients: int, most: int, seed: int) -> Swaps:
+    """Ways to exchange the results of patients: all, where these are no more than ``most``, else so many drawn."""
+    if 2**num_patients <= most:
+        ways_B1 = np.arange(2**num_patients)[:, None]
+        return Swaps((ways_B1 >> np.arange(num_patients)) % 2 == 1, exact=True)
+    return Swaps(np.random.default_rng(seed).random((most, num_patients)) < 0.5, exact=False)
+
+
+def swap_p(differences_B: Floats, observed: float, exact: bool) -> float:
+    """Two-sided p of a permutation test: the share of ways that give a difference as large as the observed one.
+
+    Args:
+        differences_B: difference after each exchange.
+        exact: whether the ways are all that there are; of a sample, the observed one is counted in addition.
+    Returns:
+        NaN where the difference is not defined.
+    Source: Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
+    """
+    if math.isnan(observed):
+        return math.nan
+    extreme = int((np.round(np.abs(differences_B), DECIMALS) >= np.round(abs(observed), DECIMALS)).sum())
+    return extreme / len(differences_B) if exact else (extreme + 1) / (len(differences_B) + 1)
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """Two-sided exact p of McNemar's test: of the cases that one of two got right, half are expected to be either's.
+
+    Returns:
+        1 where both are right in the same cases.
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
+        1947; the exact binomial form.
+    """
+    different = only_first + only_second
+    return float(stats.binomtest(only_first, different, 0.5).pvalue) if different else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
