@@ -52,11 +52,16 @@ def test_patients_of_a_datalist(tmp_path: Path) -> None:
     assert found.patients["a_1"] == "a"
 
 
-def test_beside_the_labels(tmp_path: Path) -> None:
+def test_beside_the_labels_else_among_the_predictions(tmp_path: Path) -> None:
     (tmp_path / "labelsTr").mkdir()
-    assert classes_beside(tmp_path / "labelsTr") is None
+    (tmp_path / "predictions").mkdir()
+    assert classes_beside(tmp_path / "labelsTr", tmp_path / "predictions") is None
+    written(tmp_path / "predictions" / "labels.json", {"labels": {"3": "heart"}, "run": "runs/finetune"})
+    predicted = classes_beside(tmp_path / "labelsTr", tmp_path / "predictions")
+    assert predicted is not None
+    assert predicted.structures == (Structure("heart", (3,)),)
     written(tmp_path / "dataset.json", {"labels": {"1": "liver", "2": "spleen"}})
-    found = classes_beside(tmp_path / "labelsTr")
+    found = classes_beside(tmp_path / "labelsTr", tmp_path / "predictions")
     assert found is not None
     assert found.structures == BOTH
 

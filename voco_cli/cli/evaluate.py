@@ -111,7 +111,7 @@ def evaluate(
     assert predictions is not None
     assert labels is not None
     output = output or Path("evaluation")
-    names = _read_names(classes, labels)
+    names = _read_names(classes, labels, predictions)
     evaluation = _evaluate_folders(predictions, labels, names, regions or (), patient_pattern, require_all, options)
     from voco_cli.evaluation.result_folder import evaluation_object, write_evaluation
 
@@ -177,8 +177,8 @@ def _evaluate_folders(
     )
 
 
-def _read_names(classes: str | None, labels: Path) -> ClassNames | None:
-    """Class names as ``--classes`` gives them, or of a dataset.json near the labels.
+def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNames | None:
+    """Class names as ``--classes`` gives them, or of a dataset.json near the labels or labels.json among the predictions.
 
     One that does not help is no error where nobody asked for it.
     """
@@ -187,7 +187,7 @@ def _read_names(classes: str | None, labels: Path) -> ClassNames | None:
     if classes:
         return read_classes(classes)
     try:
-        return classes_beside(labels)
+        return classes_beside(labels, predictions)
     except (DataError, UsageError) as error:
         err.print(f"note: classes are not named: {error.message}", markup=False, highlight=False, soft_wrap=True)
         return None

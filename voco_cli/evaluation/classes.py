@@ -69,9 +69,9 @@ def parse_regions(given: Iterable[str]) -> tuple[Structure, ...]:
     return _checked([Structure(name, labels, is_region=True) for name, labels in items], "--regions")
 
 
-def classes_beside(labels: Path) -> ClassNames | None:
-    """Class names of the dataset.json in or above a folder of label maps; none where there is no such file."""
-    for path in (labels / "dataset.json", labels.parent / "dataset.json"):
+def classes_beside(labels: Path, predictions: Path) -> ClassNames | None:
+    """Class names of the dataset.json in or above a folder of label maps, else of what `voco predict` left; or none."""
+    for path in (labels / "dataset.json", labels.parent / "dataset.json", predictions / "labels.json"):
         if path.is_file():
             return read_classes(str(path))
     return None
