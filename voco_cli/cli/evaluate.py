@@ -178,7 +178,7 @@ def _evaluate_folders(
 
 
 def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNames | None:
-    """Class names as ``--classes`` gives them, or of a dataset.json near the labels or labels.json among the predictions.
+    """Class names as ``--classes`` gives them, or of a dataset.json near the labels, or as predictions have them.
 
     One that does not help is no error where nobody asked for it.
     """
