@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -12,8 +13,12 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.cache.made_scans import write_nifti
+from tests.downstream.made_task import write_task
 from tests.finetuning.tiny_task import killed_finetune, make_data, tiny_finetune
 from tests.pretraining.tiny_run import At, tiny_run, write_data
+from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.downstream.prediction.classify import classify_entries
+from voco_cli.downstream.prediction.trained import load_trained
 from voco_cli.engine.metrics import read_metrics
 from voco_cli.errors import DataError, Interrupted, UsageError
 from voco_cli.evaluation.result_folder import read_evaluation
@@ -161,3 +166,23 @@ def test_measuring_again_changes_nothing(tmp_path: Path) -> None:
     before = (result.evaluation / "cases.csv").read_bytes()
     measure_run(tmp_path / "run")
     assert (result.evaluation / "cases.csv").read_bytes() == before
+
+
+def test_cc_ccii_trains_measures_its_test_split_and_predicts_probabilities(tmp_path: Path) -> None:
+    """Grey volumes laid out as the authors hold them; the test split is what stood in all validation lists."""
+    data = write_task(tmp_path / "data", "cc_ccii", training=6, validation=3, test=3, shape_xyz=(32, 32, 32))
+    steps = ("preprocess.resize_vox=32x32x32", "train.steps=2", "train.validate_every=2", "train.checkpoint_every=2")
+    result = tiny_finetune(data, tmp_path / "run", *steps, task="cc_ccii")
+    assert (result.evaluated_split, result.chosen_step) == ("test", 2)
+    assert result.evaluation is not None
+    summary = json.loads((result.evaluation / "summary.json").read_text())
+    assert (summary["format"], summary["cases"]) == ("voco-classification/1", 3)
+    trained = load_trained(tmp_path / "run")
+    entries = read_datalist(tmp_path / "run" / "data.json").test
+    found = classify_entries(trained, entries, tmp_path / "out")
+    assert not found.failed
+    with (tmp_path / "out" / "probabilities.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["case"] for row in rows] == sorted(entry.name for entry in entries)
+    for row in rows:
+        assert sum(float(row[name]) for name in ("p_Normal", "p_CP", "p_NCP")) == pytest.approx(1, abs=1e-6)
