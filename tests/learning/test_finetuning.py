@@ -1,0 +1,48 @@
+"""Real MR scans, where they are at hand: does the shipped preset learn what it should in a third of its steps?"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from voco_cli.engine.unwatched import Unwatched
+from voco_cli.evaluation.result_folder import read_evaluation
+from voco_cli.evaluation.summary import summarise
+from voco_cli.finetuning.finetuned_run import measured_split, open_run
+from voco_cli.finetuning.measure import measure
+from voco_cli.finetuning.run import finetune
+from voco_cli.settings import load_settings
+
+HIPPOCAMPUS = (
+    Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data" / "hippocampus"
+)
+STEPS = 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="the scans are not here")
+def test_the_hippocampus_preset_reaches_its_dice_on_patients_that_it_has_not_seen(tmp_path: Path) -> None:
+    """Dice of at least 0.865 over both classes on 40 patients, who chose nothing; and validation is reproduced."""
+    overrides = (
+        "task.split=seeded",
+        "task.test_patients=40",
+        "task.validation_patients=10",
+        f"train.steps={STEPS}",
+        "run.device=cpu",
+        "data.workers=1",
+    )
+    flags = {"data.root": HIPPOCAMPUS, "run.dir": tmp_path / "run"}
+    result = finetune(load_settings(None, None, overrides, flags, task="msd_hippocampus"), Unwatched())
+    assert result.evaluated_split == "test"
+    assert result.evaluation is not None
+    table = read_evaluation(result.evaluation).table
+    assert len(set(table.patients)) == 40
+    assert summarise(table).overall["dice"].mean >= 0.865
+
+    run = open_run(tmp_path / "run")
+    again = measure(run, *measured_split(run, "validation"))
+    validated = summarise(read_evaluation(again.folder).table).overall["dice"].mean
+    assert f"({validated:.4f} on 10 validation cases)" in result.how_chosen
