@@ -186,3 +186,17 @@ def test_cc_ccii_trains_measures_its_test_split_and_predicts_probabilities(tmp_p
     assert [row["case"] for row in rows] == sorted(entry.name for entry in entries)
     for row in rows:
         assert sum(float(row[name]) for name in ("p_Normal", "p_CP", "p_NCP")) == pytest.approx(1, abs=1e-6)
+
+
+def test_deep_supervision_trains_coarser_outputs_and_predicts_with_the_finest(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    steps = ("train.steps=2", "train.validate_every=2", "train.checkpoint_every=2")
+    result = tiny_finetune(data, tmp_path / "run", "task.deep_supervision=1", *steps)
+    tensors = load_file(result.weights)
+    assert any(name.startswith("deep_supervision_heads.0.") for name in tensors)
+    validated = [line["dice"] for line in figures(tmp_path / "run") if line["split"] == "validation"]
+    assert result.evaluation is not None
+    overall = summarise(read_evaluation(result.evaluation).table, resamples=100).overall["dice"]
+    assert overall.mean == pytest.approx(validated[-1], abs=1e-9)
+    resumed = tiny_finetune(data, tmp_path / "run", "task.deep_supervision=1", *steps)
+    assert resumed.how_chosen == result.how_chosen
