@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from voco_cli.evaluation.measures import METRICS, Structure
 from voco_cli.evaluation.results import ResultTable
+from voco_cli.evaluation.yardsticks import CaseMeans, Words
 
 
 def made_table(
@@ -27,6 +28,12 @@ def made_table(
         states=tuple(tuple("both" for _ in structures) for _ in values),
         volumes_NC2=np.ones((len(values), len(structures), 2)),
     )
+
+
+def dice(names: Sequence[str]) -> CaseMeans:
+    """A yardstick of runs whose values are given, averaged over all classes."""
+    words = Words("Dice", "class", "classes", "mean Dice", "case by case", "by their mean", "Wilcoxon's test", "")
+    return CaseMeans(words, tuple(names), range(len(names)))
 
 
 def write_labels(

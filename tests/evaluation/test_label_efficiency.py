@@ -6,19 +6,20 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from tests.evaluation.made_results import dice
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency, two_level_means
-from voco_cli.evaluation.statistics import resample_patients
+from voco_cli.evaluation.statistics import Floats, resample_patients
 
 NAN = math.nan
 
 
-def run(arm: str, labelled: int, seed: int, dice: Sequence[Sequence[float]]) -> ScoredRun:
-    return ScoredRun(arm, labelled, seed, np.array(dice, np.float64))
+def run(arm: str, labelled: int, seed: int, values: Sequence[Sequence[float]]) -> ScoredRun[Floats]:
+    return ScoredRun(arm, labelled, seed, np.array(values, np.float64))
 
 
-def study(runs: Sequence[ScoredRun], patients: Sequence[str] = ("p0", "p1"), **options: int) -> LabelEfficiency:
-    classes = runs[0].values_NC.shape[1]
-    return label_efficiency(runs, patients, [f"class {c}" for c in range(classes)], range(classes), **options)
+def study(runs: Sequence[ScoredRun[Floats]], patients: Sequence[str] = ("p0", "p1"), **options: int) -> LabelEfficiency:
+    classes = runs[0].measured.shape[1]
+    return label_efficiency(runs, patients, dice([f"class {c}" for c in range(classes)]), **options)
 
 
 SMALL = [
@@ -53,7 +54,7 @@ def test_differences_by_hand() -> None:
 
 
 def test_each_structure_with_the_most_labels() -> None:
-    more = [run(one.arm, 10, one.seed, one.values_NC + (0.1 if one.arm == "voco" else 0)) for one in SMALL]
+    more = [run(one.arm, 10, one.seed, one.measured + (0.1 if one.arm == "voco" else 0)) for one in SMALL]
     found = study([*SMALL, *more])
     assert [(one.labelled, one.structure) for one in found.by_structure] == [(10, "class 0"), (10, "class 1")]
     # class 0: voco - none is 0.2, 0; 0, 0; class 1: 0, 0.2; 0, -0.4; and 0.1 more everywhere with ten cases

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.evaluation.made_results import dice
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
 from voco_cli.report.label_efficiency import _compose, draw_label_efficiency
 from voco_cli.report.style import figure_style
@@ -17,7 +18,7 @@ def found(arms: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> LabelEff
         for n in sizes
         for a, arm in enumerate(arms)
     ]
-    return label_efficiency(runs, [f"p{n}" for n in range(12)], ["organ"], [0], resamples=200)
+    return label_efficiency(runs, [f"p{n}" for n in range(12)], dice(["organ"]), resamples=200)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_one_seed_and_other_formats() -> None:
 def test_the_marks_stand_where_the_numbers_say() -> None:
     study = found(("none", "voco"), (5, 10, 20), 3)
     with figure_style():
-        scores, gains = _compose(study, "Dice").axes
+        scores, gains = _compose(study).axes
     lines = [line for line in scores.lines if line.get_linestyle() == "-" and len(line.get_xdata()) == 3]
     assert [list(line.get_ydata()) for line in lines] == [
         [one.mean for one in study.scores if one.arm == arm] for arm in ("none", "voco")
@@ -51,5 +52,5 @@ def test_the_marks_stand_where_the_numbers_say() -> None:
 def test_a_difference_that_is_not_shown_is_hollow() -> None:
     study = found(("none", "voco"), (5,), 1)
     with figure_style():
-        _, gains = _compose(study, "Dice").axes
+        _, gains = _compose(study).axes
     assert [line.get_markerfacecolor() for line in gains.lines if line.get_marker() == "s"] == ["white"]

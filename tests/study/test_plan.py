@@ -74,10 +74,14 @@ def test_weights_of_a_task_file_do_not_slip_into_the_baseline(tmp_path: Path) ->
         asked.settings_of(asked.runs()[0])
 
 
-def test_a_classification_is_refused(tmp_path: Path) -> None:
-    asked = plan(tmp_path, [], (5,), 1, "task.kind=classification", "preprocess.resize_vox=[8, 8, 8]")
-    with pytest.raises(UsageError, match="a study compares segmentations only"):
-        asked.settings_of(asked.runs()[0])
+def test_a_fresh_encoder_is_not_frozen_where_others_are(tmp_path: Path) -> None:
+    asked = plan(tmp_path, ["runs/voco"], (5,), 1, "task.freeze_encoder=true")
+    frozen = {run.arm.name: asked.settings_of(run).settings.task.freeze_encoder for run in asked.runs()}
+    assert frozen == {"none": False, "voco": True}
+    assert fixed_settings(asked.shared_settings())["task.freeze_encoder"]
+    alone = plan(tmp_path, [], (5,), 1, "task.freeze_encoder=true")
+    with pytest.raises(UsageError, match=r"task\.freeze_encoder needs model\.weights"):
+        alone.shared_settings()
 
 
 @pytest.mark.parametrize(("sizes", "seeds"), [([], 1), ([0, 5], 1), ([5], 0)])

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
+from voco_cli.evaluation.yardsticks import CaseMeans
+from voco_cli.study.metric import DICE_WORDS
 from voco_cli.study.outcome import Outcome
 from voco_cli.study.record import ArmRecord, RunRecord, StudyRecord
 from voco_cli.study.tables import conclusion, outcome_object, statements, study_headings, study_markdown, study_rows
@@ -21,12 +23,20 @@ def found(gains: dict[str, float], sizes: tuple[int, ...] = (5,), seeds: int = 3
         for n in sizes
         for arm, gain in {"none": 0.0, **gains}.items()
     ]
-    return label_efficiency(runs, [f"p{n}" for n in range(20)], ["liver", "spleen"], [0, 1], resamples=200)
+    return label_efficiency(
+        runs, [f"p{n}" for n in range(20)], CaseMeans(DICE_WORDS, ("liver", "spleen"), [0, 1]), resamples=200
+    )
 
 
 def record(**settings: Any) -> StudyRecord:
     run = RunRecord("none", 5, 0, "none/n005-seed0", status="done")
-    fixed = {"task.choose": "last", "evaluate.resamples": 200, **settings}
+    fixed = {
+        "task.kind": "segmentation",
+        "task.freeze_encoder": False,
+        "task.choose": "last",
+        "evaluate.resamples": 200,
+        **settings,
+    }
     return StudyRecord("btcv", fixed, {"none": ArmRecord(None, None)}, {run.folder: run}, "public split btcv")
 
 
@@ -83,6 +93,17 @@ def test_how_weights_were_chosen_is_said() -> None:
     best = record(**{"task.choose": "best"})
     assert statements(best, Outcome(study, "test"))[0].endswith("whose labels were used beyond those counted.")
     assert statements(best, Outcome(study, "validation"))[0].endswith("too high a figure.")
+
+
+def test_a_frozen_encoder_is_said_to_move_in_the_arm_without_weights() -> None:
+    frozen, study = record(**{"task.freeze_encoder": True}), found({"voco": 0.02, "other": 0.01})
+    said = [line for line in statements(frozen, Outcome(study, "test")) if "freeze_encoder" in line]
+    assert said == [
+        "The encoder of voco, other stays as it is loaded (task.freeze_encoder), and none trains its own, which would "
+        "stay random: the differences are of both, the weights and what moves."
+    ]
+    assert said[0] in study_markdown(frozen, Outcome(study, "test"), study)
+    assert not any("freeze_encoder" in line for line in statements(record(), Outcome(study, "test")))
 
 
 def test_what_is_not_part_of_it_and_what_was_seen_is_said() -> None:

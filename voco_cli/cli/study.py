@@ -67,20 +67,32 @@ def study(
         flags={**place, "train.steps": steps, "task.choose": choose, "run.device": device},
         known=known_arms(output),
     )
-    plan.settings_of(plan.runs()[0])  # wrong settings are told before anything heavy is imported
+    kind = plan.shared_settings().task.kind  # wrong settings are told before anything heavy is imported
 
     from voco_cli.cli.finetune_progress import FinetuneProgress
     from voco_cli.finetuning.run import finetune
+    from voco_cli.study.metric import METRICS
     from voco_cli.study.outcome import require_complete
     from voco_cli.study.run import run_study
 
-    result = run_study(plan, StudyProgress(), finetune=lambda resolved: finetune(resolved, FinetuneProgress()))
+    result = run_study(
+        plan,
+        StudyProgress(METRICS[kind].title),
+        finetune=lambda resolved: finetune(resolved, FinetuneProgress()),
+    )
     _print_result(result, as_json)
     require_complete(result.record, result.outcome)
 
 
 class StudyProgress:
-    """A line before each run, and what it came to after it; the run tells of itself between."""
+    """A line before each run, and what it came to after it; the run tells of itself between.
+
+    Args:
+        metric: title of the score.
+    """
+
+    def __init__(self, metric: str) -> None:
+        self.metric = metric
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         """How much there is to do, and on which cases."""
@@ -95,7 +107,8 @@ class StudyProgress:
 
     def run_ended(self, record: RunRecord, left_s: float) -> None:
         """What came of it."""
-        found = f"Dice {record.score:.4f}" if record.score is not None else f"failed: {record.reason}"
+        score = "not defined" if record.score is None else f"{record.score:.4f}"
+        found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
         _say(f"{record.words}: {found}{left}")
 
@@ -126,7 +139,7 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
     _print_scores(found)
     if found.by_structure:
         several = len({one.arm for one in found.by_structure}) > 1
-        title = "by class, with the most labelled cases"
+        title = f"by {found.words.part}, with the most labelled cases"
         _table(title, structure_headings(found), structure_rows(found), texts=2 if several else 1)
     for gain in found.gains:
         bold = gain.verdict in ("higher", "lower")
@@ -148,10 +161,9 @@ def _print_scores(found: LabelEfficiency) -> None:
 
     headings, rows = study_headings(found), study_rows(found)
     shown = [headings.index(name) for name in headings if name not in ("seeds", "p", "effect", "[these runs]")]
-    short = {"labelled cases": "cases", "Dice ± sd over seeds [95 %]": "Dice ± sd [95 %]"}
     _table(
         "label efficiency",
-        [short.get(headings[i], headings[i]) for i in shown],
+        [headings[i].replace("labelled cases", "cases").replace(" over seeds", "") for i in shown],
         [[row[i] for i in shown] for row in rows],
         texts=2,
     )

@@ -229,16 +229,12 @@ def auc(scores_N: Floats, positive_N: NDArray[np.bool_], weights_BN: Floats) -> 
         values_B; NaN where positives or negatives have no weight.
     Source: Hanley and McNeil, "The meaning and use of the area under a ROC curve", Radiology 143, 1982.
     """
-    order = np.argsort(scores_N, kind="stable")
-    ordered = scores_N[order]
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    weights_BN, positive_N = weights_BN[:, order], positive_N[order]
-    # Weights are added up for each distinct score (D), lowest first.
-    positive_BD = np.add.reduceat(weights_BN * positive_N, starts, axis=1)
-    negative_BD = np.add.reduceat(weights_BN * ~positive_N, starts, axis=1)
-    below_BD = np.cumsum(negative_BD, axis=1) - negative_BD
-    won_B = (positive_BD * (below_BD + negative_BD / 2)).sum(axis=1)
-    return _ratio(won_B, positive_BD.sum(axis=1) * negative_BD.sum(axis=1))
+    # P positive and Q negative cases; sums of halves are exact, in whatever order.
+    high_P1, low_Q = scores_N[positive_N, None], scores_N[~positive_N]
+    won_PQ = (high_P1 > low_Q) + 0.5 * (high_P1 == low_Q)
+    weights_BP, weights_BQ = weights_BN[:, positive_N], weights_BN[:, ~positive_N]
+    won_B = ((weights_BP @ won_PQ) * weights_BQ).sum(axis=1)
+    return _ratio(won_B, weights_BP.sum(axis=1) * weights_BQ.sum(axis=1))
 
 
 def scored_cases(

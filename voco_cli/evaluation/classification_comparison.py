@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
 
 from voco_cli.evaluation.classification import (
     OVERALL_METRICS,
@@ -25,6 +24,7 @@ from voco_cli.evaluation.classification import (
     measure,
 )
 from voco_cli.evaluation.comparison import named
+from voco_cli.evaluation.exchange import sides, stack
 from voco_cli.evaluation.statistics import (
     RESAMPLES,
     draw_swaps,
@@ -228,21 +228,12 @@ def compare_classifications(
 def swapped_differences(
     first: ScoredCases, other: ScoredCases, swapped_BN: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 ) -> Figures:
-    """Differences (other - first) after the two have exchanged their results of some cases.
-
-    The AUC is taken of ranks within each set, so that sets whose probabilities are of another scale can be exchanged.
-
-    Source: Bandos, Rockette and Gur, "A permutation test sensitive to differences in areas for comparing ROC curves
-        from a paired design", Stat. Med. 24, 2005.
-    """
-    # One table of twice the cases: a case counts for a side where its set stands on that side.
-    truth_M = np.concatenate([first.truth_N, other.truth_N])
-    predicted_M = np.concatenate([first.predicted, other.predicted])
-    ranks_MK = np.concatenate([stats.rankdata(one.probabilities_NK, axis=0) for one in (first, other)])
+    """Differences (other - first) after the two have exchanged their results of some cases, see `stack`."""
+    both = stack(first, other)
     parts: list[Figures] = []
-    for block_BN in in_blocks(swapped_BN, 2 * len(truth_M)):
-        left_BM = np.concatenate([~block_BN, block_BN], axis=1).astype(np.float64)
-        before, after = (_by_key(*figures(truth_M, predicted_M, ranks_MK, side)) for side in (left_BM, 1 - left_BM))
+    for block_BN in in_blocks(swapped_BN, 2 * len(both.truth_M)):
+        measured = (figures(both.truth_M, both.predicted_M, both.ranks_MK, side) for side in sides(block_BN))
+        before, after = (_by_key(*one) for one in measured)
         parts.append({key: after[key] - before[key] for key in before})
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

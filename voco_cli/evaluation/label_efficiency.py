@@ -1,9 +1,9 @@
 """Do pre-trained weights help where labels are few: scores by number of labels, and differences from the baseline.
 
 Everything is paired: a run with weights and a run without them share the labelled cases, the seed and the cases that
-they are measured on.
+they are measured on. What a score is, a `Yardstick` says.
 
-Legend: N cases, C structures, S seeds, G patients, B bootstrap resamples. NaN is a value that is left out.
+Legend: N cases, S seeds, G patients, B bootstrap resamples. NaN is a value that is left out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,35 +20,37 @@ from voco_cli.evaluation.statistics import (
     DECIMALS,
     RESAMPLES,
     Floats,
+    draw_swaps,
     holm,
     patient_indices,
     patient_means,
     percentile_interval,
     rank_biserial,
     resample_patients,
-    wilcoxon_p,
 )
 from voco_cli.evaluation.summary import nan_mean
+from voco_cli.evaluation.yardsticks import Words, Yardstick
 
 SIGNIFICANT = 0.05
 Verdict = Literal["higher", "lower", "no difference shown", "one seed only"]
+Run = TypeVar("Run")
 
 
 @dataclass(frozen=True)
-class ScoredRun:
+class ScoredRun(Generic[Run]):
     """One fine-tuned network, measured.
 
     Attributes:
         arm: what it started from.
         labelled: cases that it was trained on.
         seed: of its subset of cases and of all else that is drawn.
-        values_NC: of one metric where higher is better; all runs have the same cases and structures in the same order.
+        measured: what the yardstick takes; all runs have the same cases in the same order.
     """
 
     arm: str
     labelled: int
     seed: int
-    values_NC: Floats
+    measured: Run
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ArmScore:
     """All runs of an arm with one number of labelled cases.
 
     Attributes:
-        seeds, seed_means: each run's seed and its mean over cases, of each case's mean over classes.
+        seeds, seed_means: each run's seed and its score.
         mean: over seeds.
         sd: standard deviation over seeds (n - 1); NaN for one.
         low, high: bootstrap 95 % interval of the mean, patients and seeds resampled; NaN for fewer than two of either.
@@ -77,17 +79,17 @@ class Gain:
     """An arm against the baseline with one number of labelled cases, over the seeds that both have.
 
     Attributes:
-        structure: class or region; None is the mean over classes.
-        seeds, seed_differences: each seed's mean difference over cases.
+        structure: class, region or category; None is the score of whole runs.
+        seeds, seed_differences: each seed's difference.
         cases, patients: that have a difference.
-        baseline_mean, mean: over seeds and cases.
-        difference: mean over seeds and cases of (arm - baseline).
+        baseline_mean, mean: of the scores, over seeds.
+        difference: mean over seeds of (arm - baseline).
         low, high: bootstrap 95 % interval, patients and seeds resampled; NaN for fewer than two of either.
         runs_low, runs_high: the same for these very runs: only patients are resampled.
-        better, worse: cases whose mean difference over seeds is above, and below, zero.
-        p: Wilcoxon signed-rank test over the patients' mean differences over seeds.
+        better, worse: cases whose own mean difference over seeds is above, and below, zero.
+        p: of the yardstick's test, by patient.
         p_holm: corrected over all differences that stand in one table.
-        effect: matched-pairs rank-biserial correlation, in [-1, 1].
+        effect: matched-pairs rank-biserial correlation of the patients' mean differences over seeds, in [-1, 1].
     """
 
     arm: str
@@ -132,13 +134,15 @@ class LabelEfficiency:
 
     Attributes:
         baseline: the arm that the others are compared with.
+        words: what it is measured by.
         cases, patients: that every run was measured on.
         scores: by number of labelled cases, then arm.
-        gains: of the mean over classes, in the same order.
+        gains: of the scores, in the same order.
         by_structure: of each structure with the most labelled cases that the arm and the baseline share.
     """
 
     baseline: str
+    words: Words
     cases: int
     patients: int
     scores: tuple[ArmScore, ...]
@@ -157,10 +161,9 @@ class LabelEfficiency:
 
 
 def label_efficiency(
-    runs: Sequence[ScoredRun],
+    runs: Sequence[ScoredRun[Run]],
     patients: Sequence[str],
-    structures: Sequence[str],
-    averaged: Sequence[int],
+    yardstick: Yardstick[Run],
     *,
     baseline: str = "none",
     resamples: int = RESAMPLES,
@@ -171,12 +174,11 @@ def label_efficiency(
     Args:
         runs: in the order in which arms are to be named.
         patients: whose each case is, N.
-        structures: names, C.
-        averaged: structures that the mean over classes takes.
+        yardstick: what runs are scored and compared by.
     """
     bootstrap = _Bootstrap(patients, resamples, seed)
     groups = _grouped(runs)
-    scores = tuple(_score(arm, labelled, of_seed, averaged, bootstrap) for arm, labelled, of_seed in groups)
+    scores = tuple(_score(arm, labelled, of_seed, yardstick, bootstrap) for arm, labelled, of_seed in groups)
     of_baseline = {labelled: of_seed for arm, labelled, of_seed in groups if arm == baseline}
     pairs = [
         _Pair(arm, labelled, of_baseline[labelled], of_seed)
@@ -184,23 +186,23 @@ def label_efficiency(
         if arm != baseline and of_baseline.get(labelled, {}).keys() & of_seed.keys()
     ]
     largest = {pair.arm: pair for pair in sorted(pairs, key=lambda pair: pair.labelled)}
+    parts = range(len(yardstick.parts))
     return LabelEfficiency(
         baseline=baseline,
+        words=yardstick.words,
         cases=len(patients),
         patients=len(set(patients)),
         scores=scores,
-        gains=_corrected([_gain(pair, None, averaged, bootstrap) for pair in pairs]),
-        by_structure=_corrected(
-            [_gain(pair, name, [c], bootstrap) for pair in largest.values() for c, name in enumerate(structures)]
-        ),
+        gains=_corrected([_gain(pair, None, yardstick, bootstrap) for pair in pairs]),
+        by_structure=_corrected([_gain(pair, c, yardstick, bootstrap) for pair in largest.values() for c in parts]),
     )
 
 
 def two_level_means(means_BS: Floats, draws_BS: Floats) -> Floats:
-    """Mean over the drawn seeds in each resample, of each seed's mean over the drawn patients; NaN where none is.
+    """Mean over the drawn seeds in each resample, of each seed's score over the drawn patients; NaN where none is.
 
     Args:
-        means_BS: mean over the cases of the patients drawn in resample b, of seed s.
+        means_BS: score over the cases of the patients drawn in resample b, of seed s.
         draws_BS: how often each seed is drawn in each resample; ones for these very seeds.
     Source: the pigeonhole bootstrap of crossed factors; Owen, Ann. Appl. Stat. 1(2), 2007. It does not see that few
         seeds vary less than many: with three, the interval is too narrow where seeds, not cases, make the difference.
@@ -212,22 +214,28 @@ def two_level_means(means_BS: Floats, draws_BS: Floats) -> Floats:
 
 
 class _Bootstrap:
-    """One draw of patients for all intervals, and one of seeds for each number of seeds."""
+    """One draw of patients for all intervals, one of seeds for each number of seeds, and one of exchanges for tests."""
 
     def __init__(self, patients: Sequence[str], resamples: int, seed: int) -> None:
         self.patient_N = patient_indices(patients)
-        self.num_patients = len(set(patients))
+        num_patients = len(set(patients))
         self.resamples = resamples
-        of_patients, self.of_seeds = (int(state) for state in np.random.SeedSequence(seed).generate_state(2))
-        self.draws_BG = resample_patients(self.num_patients, resamples, of_patients)
+        states = np.random.SeedSequence(seed).generate_state(3)
+        of_patients, self.of_seeds, of_swaps = (int(state) for state in states)
+        self.weights_BN = resample_patients(num_patients, resamples, of_patients)[:, self.patient_N]
+        self.swaps = draw_swaps(num_patients, resamples, of_swaps)
 
-    def intervals(self, values_SN: Floats) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Of the mean over seeds and cases: patients and seeds resampled; patients alone."""
+    def intervals(self, means_BS: Floats, values_SN: Floats) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Of the mean over seeds: patients and seeds resampled; patients alone.
+
+        Args:
+            means_BS: scores of each seed in each resample of the patients.
+            values_SN: what each case has of them.
+        """
         nothing = (math.nan, math.nan)
         with_value = np.unique(self.patient_N[~np.isnan(values_SN).all(axis=0)])
         if with_value.size < 2:
             return nothing, nothing
-        means_BS = self._means(values_SN)
         num_seeds = len(values_SN)
         by_case = percentile_interval(two_level_means(means_BS, np.ones_like(means_BS)))
         if num_seeds < 2:
@@ -235,53 +243,44 @@ class _Bootstrap:
         draws_BS = resample_patients(num_seeds, self.resamples, self.of_seeds)
         return percentile_interval(two_level_means(means_BS, draws_BS)), by_case
 
-    def _means(self, values_SN: Floats) -> Floats:
-        """Mean over the drawn patients' cases in each resample, of each seed: ``means_BS``."""
-        there_SN = ~np.isnan(values_SN)
-        member_NG = (self.patient_N[:, None] == np.arange(self.num_patients)).astype(np.float64)
-        totals_BS = self.draws_BG @ (np.where(there_SN, values_SN, 0.0) @ member_NG).T
-        sizes_BS = self.draws_BG @ (there_SN @ member_NG).T
-        return np.asarray(np.divide(totals_BS, sizes_BS, out=np.full(totals_BS.shape, np.nan), where=sizes_BS > 0))
-
 
 @dataclass(frozen=True)
-class _Pair:
+class _Pair(Generic[Run]):
     """Runs of the baseline and of an arm with the same number of labelled cases, by seed."""
 
     arm: str
     labelled: int
-    baseline: dict[int, Floats]
-    of_arm: dict[int, Floats]
+    baseline: dict[int, Run]
+    of_arm: dict[int, Run]
 
     @property
     def seeds(self) -> list[int]:
         return sorted(self.baseline.keys() & self.of_arm.keys())
 
-    def case_means(self, columns: Sequence[int]) -> tuple[Floats, Floats]:
-        """Each seed's and case's mean over the structures that both runs have a value for: two of ``values_SN``."""
-        before = np.stack([self.baseline[seed][:, columns] for seed in self.seeds])
-        after = np.stack([self.of_arm[seed][:, columns] for seed in self.seeds])
-        lacking = np.isnan(before) | np.isnan(after)
-        return nan_mean(np.where(lacking, np.nan, before), axis=2), nan_mean(np.where(lacking, np.nan, after), axis=2)
+    @property
+    def runs(self) -> list[tuple[Run, Run]]:
+        return [(self.baseline[seed], self.of_arm[seed]) for seed in self.seeds]
 
 
-def _grouped(runs: Sequence[ScoredRun]) -> list[tuple[str, int, dict[int, Floats]]]:
-    """Arm, number of labelled cases and the values of each seed; by number, then in the order of the arms."""
-    groups: dict[tuple[int, str], dict[int, Floats]] = {}
+def _grouped(runs: Sequence[ScoredRun[Run]]) -> list[tuple[str, int, dict[int, Run]]]:
+    """Arm, number of labelled cases and the run of each seed; by number, then in the order of the arms."""
+    groups: dict[tuple[int, str], dict[int, Run]] = {}
     arms = list(dict.fromkeys(run.arm for run in runs))
     for run in runs:
-        groups.setdefault((run.labelled, run.arm), {})[run.seed] = run.values_NC
+        groups.setdefault((run.labelled, run.arm), {})[run.seed] = run.measured
     ordered = sorted(groups, key=lambda key: (key[0], arms.index(key[1])))
     return [(arm, labelled, dict(sorted(groups[labelled, arm].items()))) for labelled, arm in ordered]
 
 
 def _score(
-    arm: str, labelled: int, of_seed: dict[int, Floats], averaged: Sequence[int], bootstrap: _Bootstrap
+    arm: str, labelled: int, of_seed: dict[int, Run], yardstick: Yardstick[Run], bootstrap: _Bootstrap
 ) -> ArmScore:
-    values_SN = np.stack([nan_mean(values_NC[:, averaged], axis=1) for values_NC in of_seed.values()])
-    means_S = nan_mean(values_SN, axis=1)
+    ones_1N = np.ones((1, len(bootstrap.patient_N)))
+    means_S = np.array([yardstick.scores(run, ones_1N)[0] for run in of_seed.values()])
+    means_BS = np.stack([yardstick.scores(run, bootstrap.weights_BN) for run in of_seed.values()], axis=1)
+    values_SN = np.stack([yardstick.case_values(run, run, None)[0] for run in of_seed.values()])
     there = means_S[~np.isnan(means_S)]
-    low, high = bootstrap.intervals(values_SN)[0]
+    low, high = bootstrap.intervals(means_BS, values_SN)[0]
     return ArmScore(
         arm=arm,
         labelled=labelled,
@@ -294,26 +293,27 @@ def _score(
     )
 
 
-def _gain(pair: _Pair, structure: str | None, columns: Sequence[int], bootstrap: _Bootstrap) -> Gain:
-    before_SN, after_SN = pair.case_means(columns)
-    change_SN = after_SN - before_SN
-    (low, high), (runs_low, runs_high) = bootstrap.intervals(change_SN)
-    of_seeds_S = nan_mean(change_SN, axis=1)
+def _gain(pair: _Pair[Run], part: int | None, yardstick: Yardstick[Run], bootstrap: _Bootstrap) -> Gain:
+    before_S, after_S = _pair_scores(pair, part, yardstick, np.ones((1, len(bootstrap.patient_N))))[:, 0]
+    before_BS, after_BS = _pair_scores(pair, part, yardstick, bootstrap.weights_BN)
+    values = (yardstick.case_values(first, other, part) for first, other in pair.runs)
+    change_SN = np.stack([after_N - before_N for before_N, after_N in values])
+    (low, high), (runs_low, runs_high) = bootstrap.intervals(after_BS - before_BS, change_SN)
     of_cases_N = nan_mean(change_SN, axis=0)
     of_patients_G = patient_means(of_cases_N, bootstrap.patient_N)
     better, worse = _signs(of_cases_N)
-    p = wilcoxon_p(of_patients_G)
+    p = yardstick.p_value(pair.runs, part, bootstrap.patient_N, bootstrap.swaps)
     return Gain(
         arm=pair.arm,
         labelled=pair.labelled,
-        structure=structure,
+        structure=None if part is None else yardstick.parts[part],
         seeds=tuple(pair.seeds),
-        seed_differences=tuple(map(float, of_seeds_S)),
+        seed_differences=tuple(map(float, after_S - before_S)),
         cases=int((~np.isnan(of_cases_N)).sum()),
         patients=of_patients_G.size,
-        baseline_mean=_mean(before_SN),
-        mean=_mean(after_SN),
-        difference=_mean(change_SN),
+        baseline_mean=float(nan_mean(before_S, axis=0)),
+        mean=float(nan_mean(after_S, axis=0)),
+        difference=float(nan_mean(after_S - before_S, axis=0)),
         low=low,
         high=high,
         runs_low=runs_low,
@@ -326,8 +326,10 @@ def _gain(pair: _Pair, structure: str | None, columns: Sequence[int], bootstrap:
     )
 
 
-def _mean(values_SN: Floats) -> float:
-    return float(nan_mean(nan_mean(values_SN, axis=1), axis=0))
+def _pair_scores(pair: _Pair[Run], part: int | None, yardstick: Yardstick[Run], weights_BN: Floats) -> Floats:
+    """Of the baseline and of the arm, under each weighting and of each seed: ``scores_2BS``."""
+    by_seed = [yardstick.pair_scores(first, other, part, weights_BN) for first, other in pair.runs]
+    return np.stack([np.stack(side, axis=1) for side in zip(*by_seed, strict=True)])
 
 
 def _signs(values: NDArray[np.float64]) -> tuple[int, int]:

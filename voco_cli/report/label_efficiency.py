@@ -24,24 +24,24 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 """Shapes too, for those who see no colours and for grey print."""
 
 
-def draw_label_efficiency(found: LabelEfficiency, metric: str = "Dice", file_format: str = "png") -> bytes:
+def draw_label_efficiency(found: LabelEfficiency, file_format: str = "png") -> bytes:
     """Draw a study: on the left every seed, the mean and its interval, on the right the paired differences.
 
     Args:
         found: with one arm at least; without differences the right half says so.
-        metric: its title.
         file_format: png, pdf or svg.
     Returns:
         The file's content.
     """
     with figure_style():
-        figure = _compose(found, metric)
+        figure = _compose(found)
         content = io.BytesIO()
         figure.savefig(content, format=file_format, dpi=DPI, facecolor="white")
     return content.getvalue()
 
 
-def _compose(found: LabelEfficiency, metric: str) -> Figure:
+def _compose(found: LabelEfficiency) -> Figure:
+    metric = found.words.metric
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     figure.text(0.03, 0.965, f"{metric} by number of labelled cases", size=13, weight="bold", va="top")
     figure.text(0.03, 0.895, _about(found), size=7.5, color=FAINT, va="top")

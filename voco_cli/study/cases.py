@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 
 from voco_cli.cache.store import cache_folder
 from voco_cli.dataset.datalist import SPLITS, Datalist
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
 from voco_cli.downstream.tasks.data import TaskData
+from voco_cli.downstream.tasks.subset import subset
 from voco_cli.errors import UsageError
 from voco_cli.settings import Settings
+from voco_cli.settings.task import Task
 
 FILE = "data.json"
 
@@ -32,7 +35,7 @@ def fix_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Se
             f"{data.origin} has {len(datalist.training)} cases to train on, and {largest} are asked for.",
             "lower --cases",
         )
-    if not any(entry.label for entry in (*datalist.test, *datalist.validation)):
+    if not any(entry.label or entry.category for entry in (*datalist.test, *datalist.validation)):
         raise UsageError(
             f"{data.origin} has no labelled case to measure on.", "task.split=seeded with task.test_patients draws some"
         )
@@ -45,6 +48,25 @@ def fix_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Se
         )
     write_datalist(datalist, path)
     return data
+
+
+def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: Sequence[int]) -> None:
+    """See that every subset of a classification has two categories, which its run would refuse to do without.
+
+    Raises:
+        UsageError: one has not.
+    """
+    if task.kind != "classification":
+        return
+    for size, seed in product(sizes, seeds):
+        chosen = subset(data.datalist.training, task.model_copy(update={"cases": size}), seed)
+        categories = {entry.category for entry in chosen}
+        if len(categories) < 2:
+            raise UsageError(
+                f"With {size} labelled case{'s' if size > 1 else ''} and seed {seed} there is only the category "
+                f"{categories.pop()}, and two are needed to learn from.",
+                "raise the numbers of --cases",
+            )
 
 
 def shared_cache(folder: Path, settings: Settings) -> Path:

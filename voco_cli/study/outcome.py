@@ -7,18 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from voco_cli.errors import VocoError
-from voco_cli.evaluation.comparison import pairing_faults
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.evaluation.result_folder import StoredEvaluation, read_evaluation
-from voco_cli.evaluation.results import ResultTable
-from voco_cli.evaluation.summary import nan_mean
+from voco_cli.evaluation.stored import Stored, read_stored
+from voco_cli.study.metric import StudyMetric, metric_of
 from voco_cli.study.plan import BASELINE
 from voco_cli.study.record import RunRecord, StudyRecord
-
-METRIC = "dice"
 
 
 @dataclass(frozen=True)
@@ -28,21 +22,14 @@ class Outcome:
     Attributes:
         found: scores and differences; None while nothing is finished.
         split: that all runs were measured on.
-        structures: names of classes and regions.
         excluded: finished runs that cannot be paired with the others, with the reason.
         seen: arm and sentence, where evaluated cases were seen in its training, or nobody can tell.
     """
 
     found: LabelEfficiency | None
     split: str = ""
-    structures: tuple[str, ...] = ()
     excluded: tuple[tuple[str, str], ...] = ()
     seen: tuple[tuple[str, str], ...] = ()
-
-
-def case_score(table: ResultTable) -> float:
-    """Mean over cases of each case's mean Dice over the classes that it has a value for."""
-    return float(nan_mean(nan_mean(table.of_metric(METRIC)[:, table.averaged], axis=1), axis=0))
 
 
 def gather(folder: Path, record: StudyRecord) -> Outcome:
@@ -51,25 +38,25 @@ def gather(folder: Path, record: StudyRecord) -> Outcome:
     Raises:
         DataError: an evaluation that is missing or damaged.
     """
+    metric = metric_of(record.settings)
     done = [run for run in record.in_order() if run.status == "done" and run.evaluation is not None]
-    stored = {run.folder: read_evaluation(folder / str(run.evaluation)) for run in done}
-    usable, excluded = _pairable(done, stored)
+    stored = {run.folder: read_stored(folder / str(run.evaluation)) for run in done}
+    usable, excluded = _pairable(done, stored, metric)
     if not usable:
         return Outcome(None, excluded=excluded)
     first = stored[usable[0].folder].table
-    names = tuple(one.name for one in first.structures)
     arms = list(record.arms)
     scored = [
-        ScoredRun(run.arm, run.cases, run.seed, _values_like(stored[run.folder].table, first))
+        ScoredRun(run.arm, run.cases, run.seed, metric.values(stored[run.folder].table, first))
         for run in sorted(usable, key=lambda run: arms.index(run.arm))
     ]
     resamples = int(record.settings["evaluate.resamples"])
-    found = label_efficiency(scored, first.patients, names, first.averaged, baseline=BASELINE, resamples=resamples)
-    return Outcome(found, str(usable[0].split), names, excluded, _seen(usable, stored))
+    found = label_efficiency(scored, first.patients, metric.yardstick(first), baseline=BASELINE, resamples=resamples)
+    return Outcome(found, str(usable[0].split), excluded, _seen(usable, stored))
 
 
 def _pairable(
-    done: Sequence[RunRecord], stored: dict[str, StoredEvaluation]
+    done: Sequence[RunRecord], stored: dict[str, Stored], metric: StudyMetric
 ) -> tuple[list[RunRecord], tuple[tuple[str, str], ...]]:
     """Runs that were measured on the same cases as most, and the others with the reason."""
     if not done:
@@ -79,7 +66,7 @@ def _pairable(
     first = next(run for run in done if measured[run.folder] == usual)
     usable, excluded = [], []
     for run in done:
-        faults = pairing_faults((first.words, run.words), [stored[one.folder].table for one in (first, run)])
+        faults = metric.faults((first.words, run.words), [stored[one.folder].table for one in (first, run)])
         if run.split != first.split:
             faults.insert(0, f"it was measured on the {run.split} split, and {first.words} on {first.split}")
         faults += [f"{case} could not be measured" for case in stored[run.folder].failed if faults]
@@ -90,7 +77,7 @@ def _pairable(
     return usable, tuple(excluded)
 
 
-def _seen(usable: Sequence[RunRecord], stored: dict[str, StoredEvaluation]) -> tuple[tuple[str, str], ...]:
+def _seen(usable: Sequence[RunRecord], stored: dict[str, Stored]) -> tuple[tuple[str, str], ...]:
     """What evaluations recorded of cases that were seen in training, once for each arm."""
     told: dict[tuple[str, str], None] = {}
     for run in usable:
@@ -98,13 +85,6 @@ def _seen(usable: Sequence[RunRecord], stored: dict[str, StoredEvaluation]) -> t
         if recorded.get("found") or recorded.get("unknown_weights"):
             told |= {(run.arm, sentence): None for sentence in recorded.get("sentences", ())}
     return tuple(told)
-
-
-def _values_like(table: ResultTable, like: ResultTable) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    """Dice with cases and structures in the order of another table."""
-    rows = [table.cases.index(case) for case in like.cases]
-    columns = [table.structures.index(one) for one in like.structures]
-    return table.of_metric(METRIC)[np.ix_(rows, columns)]
 
 
 def require_complete(record: StudyRecord, outcome: Outcome) -> None:

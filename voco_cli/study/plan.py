@@ -96,6 +96,9 @@ class Plan:
         }
         flags = {**(self.flags or {}), **own}
         overrides = self.overrides
+        if run.arm.weights is None and any(arm.weights for arm in self.arms):
+            # A fresh encoder that is frozen would stay random; the tables say that this arm trains its own.
+            overrides = (*overrides, "task.freeze_encoder=false")
         if cases is not None:
             # Stronger than what the user has set; the list has its own split.
             places = (f"{key}={json.dumps(str(path))}" for key, path in (("data.file", cases), ("cache.dir", cache)))
@@ -109,9 +112,16 @@ class Plan:
                     f"{key} is set to {value} by {resolved.sources[key]}, and a study sets it for each run itself.",
                     "give --weights, --cases and --seeds instead",
                 )
-        if settings.task.kind != "segmentation":
-            raise UsageError(f"{self.task} is a classification, and a study compares segmentations only.")
         return resolved
+
+    def shared_settings(self) -> Settings:
+        """What its runs have in common, as those from weights have it.
+
+        Raises:
+            UsageError: settings of any arm that are wrong, or that belong to the study.
+        """
+        of_arms = [self.settings_of(PlannedRun(arm, self.sizes[0], self.seeds[0])) for arm in self.arms]
+        return of_arms[-1].settings
 
 
 def make_plan(

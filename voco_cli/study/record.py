@@ -29,7 +29,7 @@ class RunRecord:
         arm, cases, seed: which run.
         folder, evaluation: from the study's folder.
         split: that it was measured on.
-        score: mean over cases of each case's mean Dice over classes.
+        score: mean over cases of each case's mean Dice over classes; AUC of a classification; none where undefined.
         chosen_step, how_chosen: whose weights were measured, and why.
         reason: why it failed.
         took_s: seconds of its last call.
@@ -104,7 +104,7 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
     """The record of a plan's folder with all that the plan asks for, or a new one.
 
     Args:
-        settings: of any run of the plan, before its cases are fixed.
+        settings: that its runs share, before the cases are fixed.
     Raises:
         UsageError: the folder holds a study of other settings, or the weights have changed since.
         DataError: weights that do not exist; a damaged study.json.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -12,10 +13,11 @@ from typing import Protocol
 from voco_cli.downstream.tasks.data import TaskData, find_task_data
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
-from voco_cli.evaluation.result_folder import read_evaluation
+from voco_cli.evaluation.stored import read_stored
 from voco_cli.settings import Resolved, Settings
-from voco_cli.study.cases import FILE, fix_cases, shared_cache
-from voco_cli.study.outcome import Outcome, case_score, gather
+from voco_cli.study.cases import FILE, fix_cases, require_categories, shared_cache
+from voco_cli.study.metric import StudyMetric, metric_of
+from voco_cli.study.outcome import Outcome, gather
 from voco_cli.study.plan import Plan, PlannedRun
 from voco_cli.study.record import RunRecord, StudyRecord, open_record
 from voco_cli.study.tables import publish
@@ -92,9 +94,10 @@ def run_study(
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("A study runs in one process.", "start voco study without torchrun or accelerate launch")
     with RunFolder(plan.folder).lock():
-        settings = plan.settings_of(plan.runs()[0]).settings
+        settings = plan.shared_settings()
         record = open_record(plan, settings)
         data = fix_cases(plan.folder, settings, plan.sizes[-1], find)
+        require_categories(data, settings.task, plan.sizes, plan.seeds)
         record.split = data.split_words
         cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
         result = _publish(plan, record)
@@ -119,7 +122,7 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(before)
     try:
         result = finetune(run)
-        record.update(_done(plan.folder, before, result))
+        record.update(_done(plan.folder, before, result, metric_of(record.settings)))
     except DataError as error:
         record.update(replace(before, status="failed", reason=error.message))
     except (VocoError, KeyboardInterrupt) as error:
@@ -131,15 +134,16 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 
 
-def _done(folder: Path, before: RunRecord, result: Finetuned) -> RunRecord:
+def _done(folder: Path, before: RunRecord, result: Finetuned, metric: StudyMetric) -> RunRecord:
     if result.evaluation is None:
         raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
+    score = metric.score(read_stored(result.evaluation).table)
     return replace(
         before,
         status="done",
         evaluation=Path(os.path.relpath(result.evaluation, folder)).as_posix(),
         split=result.evaluated_split,
-        score=case_score(read_evaluation(result.evaluation).table),
+        score=None if math.isnan(score) else score,
         chosen_step=result.chosen_step,
         how_chosen=result.how_chosen,
     )
@@ -150,7 +154,7 @@ def _is_finished(folder: Path, run: RunRecord) -> bool:
     if run.status != "done" or run.evaluation is None:
         return False
     try:
-        read_evaluation(folder / run.evaluation)
+        read_stored(folder / run.evaluation)
     except (DataError, UsageError):
         return False
     return True

@@ -12,7 +12,9 @@ from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, La
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import NONE, markdown, p_value, without_nan
 from voco_cli.report.label_efficiency import draw_label_efficiency
-from voco_cli.study.outcome import METRIC, Outcome
+from voco_cli.study.metric import metric_of
+from voco_cli.study.outcome import Outcome
+from voco_cli.study.plan import BASELINE
 from voco_cli.study.record import StudyRecord, write_record
 from voco_cli.whole_files import write_whole
 
@@ -46,7 +48,7 @@ def outcome_object(record: StudyRecord, outcome: Outcome) -> dict[str, Any]:
     """What the finished runs say, as JSON holds it; NaN becomes null."""
     found = outcome.found
     held: dict[str, Any] = {
-        "metric": METRIC,
+        "metric": metric_of(record.settings).name,
         "measured_on": None,
         "scores": [],
         "differences": [],
@@ -69,13 +71,13 @@ def study_markdown(record: StudyRecord, outcome: Outcome, found: LabelEfficiency
     task = record.settings.get("task.title") or record.settings.get("task.name") or record.task
     parts = [
         f"# Label efficiency: {task}\n",
-        f"![Dice by number of labelled cases]({PICTURE})\n",
+        f"![{found.words.metric} by number of labelled cases]({PICTURE})\n",
         markdown(study_headings(found), study_rows(found)),
     ]
     if found.gains:
         parts += [f"{conclusion(one, found.baseline)}  " for one in found.gains]
         largest = "; ".join(dict.fromkeys(f"{one.arm} with {one.labelled}" for one in found.by_structure))
-        parts += [f"\n## By class, with the most labelled cases ({largest})\n"]
+        parts += [f"\n## By {found.words.part}, with the most labelled cases ({largest})\n"]
         parts += [markdown(structure_headings(found), structure_rows(found))]
     parts += ["## Every seed\n", markdown(seed_headings(found), seed_rows(found))]
     parts += ["## How to read this\n", *(f"- {line}" for line in statements(record, outcome))]
@@ -85,7 +87,7 @@ def study_markdown(record: StudyRecord, outcome: Outcome, found: LabelEfficiency
 def study_headings(found: LabelEfficiency) -> list[str]:
     """Headings of `study_rows`."""
     return [
-        *("labelled cases", "weights", "seeds", "Dice ± sd over seeds [95 %]"),
+        *("labelled cases", "weights", "seeds", f"{found.words.metric} ± sd over seeds [95 %]"),
         f"difference to {found.baseline} [95 %]",
         *("[these runs]", "cases better", "seeds better", "p", "p (Holm)", "effect", "shown"),
     ]
@@ -110,7 +112,7 @@ def structure_headings(found: LabelEfficiency) -> list[str]:
     several = len({one.arm for one in found.by_structure}) > 1
     difference = f"difference to {found.baseline} [95 %]"
     own = "run's" if several else found.by_structure[0].arm
-    return [*(["weights"] if several else []), "structure", found.baseline, own, difference, "p (Holm)", "shown"]
+    return [*(["weights"] if several else []), found.words.part, found.baseline, own, difference, "p (Holm)", "shown"]
 
 
 def structure_rows(found: LabelEfficiency) -> list[list[str]]:
@@ -162,7 +164,7 @@ def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
     """What the tables must say of themselves, one line each."""
     found, lines = outcome.found, []
     if found is not None:
-        lines += [_measured_words(record, outcome, found), *_method_words(record, found)]
+        lines += [_measured_words(record, outcome, found), *_frozen_words(record, found), *_method_words(record, found)]
     failed = [run for run in record.in_order() if run.status == "failed"]
     waiting = sum(run.status in ("waiting", "started", "interrupted") for run in record.runs.values())
     lines += [f"Failed: {run.words}: {run.reason}" for run in failed]
@@ -175,8 +177,8 @@ def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
 
 def _measured_words(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
     words = (
-        f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients ({record.split}), in each "
-        "scan's own space: mean Dice over the classes of a case, averaged over cases. "
+        f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients ({record.split}), "
+        f"{found.words.score}. "
     )
     if record.settings["task.choose"] == "last":
         return words + "The weights are those of the last step: labels of validation cases chose nothing."
@@ -184,15 +186,27 @@ def _measured_words(record: StudyRecord, outcome: Outcome, found: LabelEfficienc
     return chosen + (", and which are measured on: too high a figure." if outcome.split == "validation" else ".")
 
 
+def _frozen_words(record: StudyRecord, found: LabelEfficiency) -> list[str]:
+    """Where arms differ in more than their weights, that is said."""
+    frozen = [arm for arm in found.arms if arm != BASELINE]
+    if not record.settings["task.freeze_encoder"] or not frozen:
+        return []
+    return [
+        f"The encoder of {', '.join(frozen)} stays as it is loaded (task.freeze_encoder), and {BASELINE} trains its "
+        "own, which would stay random: the differences are of both, the weights and what moves."
+    ]
+
+
 def _method_words(record: StudyRecord, found: LabelEfficiency) -> list[str]:
     resamples = record.settings.get("evaluate.resamples", RESAMPLES)
+    words = found.words
     return [
         "A seed draws the labelled cases (the smaller set is part of the larger), the fresh weights and the order; "
-        f"runs of one seed and size are paired. Difference: weights - {found.baseline}, case by case.",
+        f"runs of one seed and size are paired. Difference: weights - {found.baseline}, {words.paired}.",
         f"[95 %]: bootstrap interval, {resamples} resamples of patients and of seeds; [these runs]: of patients alone, "
-        "which says nothing of other seeds. Cases better: by their mean over seeds.",
-        "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over sizes and weights, "
-        "or over classes and weights; effect: matched-pairs rank-biserial correlation.",
+        f"which says nothing of other seeds. Cases better: {words.better}.",
+        f"p: {words.test}; Holm's correction over sizes and weights, or over {words.parts} and weights; effect: "
+        f"matched-pairs rank-biserial correlation{words.effect}.",
         f"A difference is shown where [95 %] leaves out 0 and p (Holm) is below {SIGNIFICANT:g}.{_seed_words(found)}",
         "Equal are the steps of fine-tuning; the time of pre-training comes on top.",
     ]
