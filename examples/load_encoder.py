@@ -14,18 +14,19 @@ from voco_cli.networks.weights import load_into, read_weights
 
 def main(run: str, out_channels: int = 14) -> None:
     weights = read_weights(run)
-    f = weights.architecture.feature_size
+    filters = weights.architecture.filters
     if weights.architecture.backbone == "swinunetr":
-        network = SwinUNETR(in_channels=1, out_channels=out_channels, feature_size=f, use_v2=True)
+        network = SwinUNETR(in_channels=1, out_channels=out_channels, feature_size=filters[0], use_v2=True)
     else:
+        halvings = len(filters) - 1
         network = DynUNet(
             spatial_dims=3,
             in_channels=1,
             out_channels=out_channels,
-            kernel_size=[3] * 5,
-            strides=[1, 2, 2, 2, 2],
-            upsample_kernel_size=[2] * 4,
-            filters=[f, 2 * f, 4 * f, 8 * f, 16 * f],
+            kernel_size=[3] * len(filters),
+            strides=[1] + [2] * halvings,
+            upsample_kernel_size=[2] * halvings,
+            filters=filters,
             norm_name=("INSTANCE", {"affine": True}),
         )
     report = load_into(network, weights)
