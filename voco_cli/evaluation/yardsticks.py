@@ -189,7 +189,7 @@ class AreaUnderCurve:
 
     def _area(self, truth_N: Indices, scores_NK: Floats, part: int | None, weights_BN: Floats) -> Floats:
         columns = self.columns if part is None else (self.columns[part],)
-        return np.mean([auc(scores_NK[:, k], truth_N == k, weights_BN) for k in columns], axis=0)
+        return np.asarray(np.mean([auc(scores_NK[:, k], truth_N == k, weights_BN) for k in columns], axis=0))
 
 
 def placements(truth_N: Indices, scores_NK: Floats) -> Floats:
