@@ -200,3 +200,11 @@ def test_deep_supervision_trains_coarser_outputs_and_predicts_with_the_finest(tm
     assert overall.mean == pytest.approx(validated[-1], abs=1e-9)
     resumed = tiny_finetune(data, tmp_path / "run", "task.deep_supervision=1", *steps)
     assert resumed.how_chosen == result.how_chosen
+
+
+def test_recomputed_activations_give_the_same_weights(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data")
+    for switch in ("on", "off"):
+        tiny_finetune(data, tmp_path / switch, "train.steps=3", f"model.checkpointing={switch}", "task.choose=last")
+    on, off = (load_file(tmp_path / switch / "weights" / "model.safetensors") for switch in ("on", "off"))
+    assert all(np.array_equal(on[name], off[name]) for name in off)

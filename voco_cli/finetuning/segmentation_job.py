@@ -11,6 +11,7 @@ import torch
 from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from voco_cli.downstream.batches.augment import augment_patches
 from voco_cli.downstream.batches.label_values import index_table
@@ -50,8 +51,11 @@ class SegmentationJob(LabelledJob):
         points: Mapping[str, Points],
         device: torch.device,
     ) -> None:
-        super().__init__(settings, training, validation, build_network(settings, device))
+        recompute = needs_recomputing(settings, device)
+        by_patch = device.type == "cpu"
+        super().__init__(settings, training, validation, build_network(settings, recompute and not by_patch))
         self.points = points
+        self.by_patch, self.recompute_patches = by_patch, recompute and by_patch
         dice_background = settings.task.dice_background
         self.criterion = DiceCELoss(include_background=dice_background, to_onehot_y=True, softmax=True)
 
@@ -68,9 +72,22 @@ class SegmentationJob(LabelledJob):
         labels = batch.labels_NXYZ.to(device, non_blocking=True)
         images, moved = augment_patches(images, labels, batch.draws)
         assert moved is not None
-        logits = model(images)
+        logits = self._logits(model, images)
         outputs = logits.float().unbind(1) if self.settings.task.deep_supervision else (logits.float(),)
         return {"loss": supervised_loss(self.criterion, outputs, moved[:, None])}
+
+    def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
+        """The network on all patches; on a CPU one after another, which costs no time and bounds the memory.
+
+        Processes that share gradients count their forward passes, so that each makes one there.
+        """
+        if not self.by_patch or self.here.num_processes > 1:
+            whole: Tensor = model(images)
+            return whole
+        parts = images.split(1)
+        if self.recompute_patches:  # activations of one patch at a time, computed again in the backward pass
+            return torch.cat([checkpoint(model, part, use_reentrant=False) for part in parts])
+        return torch.cat([model(part) for part in parts])
 
     def measure_case(self, case: StoredCase) -> list[float]:
         """Dice of each class against the label map as it lies on disk; NaN where neither map has the class.
@@ -105,19 +122,27 @@ class SegmentationJob(LabelledJob):
         return segment(channels, record, network, patch_size=size, predict=settings.predict, device=here.device)
 
 
-def build_network(settings: Settings, device: torch.device) -> nn.Module:
-    """The network of the settings, with weights from their seed."""
+def needs_recomputing(settings: Settings, device: torch.device) -> bool:
+    """Whether activations are forgotten and computed again: as the settings have it, or as the memory asks."""
     task, model = settings.task, settings.model
-    patches = settings.train.batch_size * task.patches_per_volume
-    voxels = patches * math.prod(task.patch_size)
-    recompute = model.checkpointing == "on"
-    if model.checkpointing == "auto":
-        # A decoder keeps about as much as an encoder.
-        needed = 2 * ACTIVATION_BYTES[model.backbone] * model.feature_size * voxels
-        recompute = needed > MEMORY_SHARE * free_memory_bytes(device)
+    if model.checkpointing != "auto":
+        return model.checkpointing == "on"
+    voxels = settings.train.batch_size * task.patches_per_volume * math.prod(task.patch_size)
+    # A decoder keeps about as much as an encoder.
+    needed = 2 * ACTIVATION_BYTES[model.backbone] * model.feature_size * voxels
+    return needed > MEMORY_SHARE * free_memory_bytes(device)
+
+
+def build_network(settings: Settings, recompute: bool) -> nn.Module:
+    """The network of the settings, with weights from their seed.
+
+    Args:
+        recompute: its transformer forgets its activations.
+    """
+    task = settings.task
     torch.manual_seed(settings.seed)
     return build_segmenter(
-        model,
+        settings.model,
         len(task.channels),
         task.num_outputs,
         deep_supervision=task.deep_supervision,
