@@ -53,7 +53,8 @@ def test_a_run_from_an_environment_ends_with_its_figures_as_json(tmp_path: Path,
     assert (found["run"], found["split"], found["step"]) == ("runs/finetune", "validation", 2)
     assert found["chosen"].startswith("weights of step 2, the best of 1 validations by mean Dice")
     assert found["summary"]["cases"] == 2
-    assert "cases of the split are missing and left out" in shown.stderr
+    assert "25 cases of the split are missing and left out: 0004 (imagesTr/img0004.nii.gz)," in shown.stderr
+    assert " and 22 more\n" in shown.stderr
     again = finetune(*arguments[:-1], cwd=tmp_path, VOCO_DATA=str(data.parent))
     assert again.returncode == 0, again.stderr
     lines = again.stdout.splitlines()
@@ -83,7 +84,11 @@ def test_ctrl_c_ends_with_a_checkpoint_and_75(tmp_path: Path, data: Path) -> Non
         (["--task", "btvc"], 2, "There is no task 'btvc'."),
         (["--task", "btcv", "--data", "gone"], 2, "--data gone does not exist."),
         (["--task", "btcv", "--freeze-encoder"], 2, "task.freeze_encoder needs model.weights"),
-        (["--task", "btcv", "--cases", "2", "--fraction", "0.5"], 2, "two ways to say how much is used"),
+        (
+            ["--task", "btcv", "--cases", "2", "--fraction", "0.5"],
+            2,
+            "error: task.cases and task.fraction both say how",
+        ),
         (["--task", "twice.yaml"], 2, "twice.yaml:1: the classes have the name 'liver' more than once."),
         (["--task", "channels.yaml"], 2, "a layout has 1 images a case, and there are 2 channels"),
         (["--task", "away.yaml"], 2, "leaves the data folder"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from voco_cli import __version__
@@ -33,6 +34,14 @@ def test_every_command_and_option_has_help(path: tuple[str, ...], command: click
     shown = CliRunner().invoke(app, [*path, "--help"])
     assert shown.exit_code == 0
     assert f"Usage: {' '.join(['voco', *path])}" in " ".join(shown.stdout.split())
+
+
+@pytest.mark.parametrize(("path", "command"), ALL, ids=[" ".join(path) or "voco" for path, _ in ALL])
+def test_no_help_loses_what_is_in_square_brackets(path: tuple[str, ...], command: click.Command) -> None:
+    """Rich takes [default: this] for markup and leaves it out."""
+    for text in (command.help, *(getattr(parameter, "help", None) for parameter in command.params)):
+        if text:
+            assert Text.from_markup(text).plain == text, path
 
 
 def test_the_commands_of_the_main_job_are_there() -> None:

@@ -76,10 +76,18 @@ def test_check_ends_with_1_where_something_is_missing(tmp_path: Path) -> None:
     shown = run("check", "d", "--task", "mmwhs")
     assert isinstance(shown.exception, VocoError)
     assert shown.exception.exit_code == 1
-    assert "1 cases of the split are missing" in shown.exception.message
+    assert "does not match: 1 case of the split missing." in shown.exception.message
     assert "missing in training: ct_train_1020 (images/ct_train_1020_image.nii.gz)" in words(shown)
     found = json.loads(run("check", "d", "--task", "mmwhs", "--json").stdout)
     assert found["splits"]["training"]["missing"] == ["ct_train_1020 (images/ct_train_1020_image.nii.gz)"]
+
+
+def test_check_goes_on_to_a_training_with_the_same_settings(tmp_path: Path) -> None:
+    write_task(tmp_path / "d", "mmwhs", 15, 4, shape_xyz=SMALL)
+    shown = run("check", "d", "--task", "mmwhs", "--set", "task.missing=leave_out")
+    assert shown.exit_code == 0
+    assert "left out of training: ct_train_1020 (images/ct_train_1020_image.nii.gz)" in words(shown)
+    assert words(shown).endswith("next: voco finetune --task mmwhs --data d --set task.missing=leave_out")
 
 
 def test_check_without_any_data() -> None:

@@ -15,9 +15,7 @@ from voco_cli.finetuning.measure import measure
 from voco_cli.finetuning.run import finetune
 from voco_cli.settings import load_settings
 
-HIPPOCAMPUS = (
-    Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data" / "hippocampus"
-)
+HIPPOCAMPUS = Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data" / "hippocampus"
 STEPS = 500
 
 

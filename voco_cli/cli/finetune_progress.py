@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from voco_cli.cli.output import err
 from voco_cli.cli.run_progress import RunProgress
+from voco_cli.downstream.tasks.split import named
 from voco_cli.engine.job import Values
 from voco_cli.finetuning.contamination import sentences
 from voco_cli.finetuning.run import Prepared
@@ -23,7 +24,7 @@ class FinetuneProgress(RunProgress):
         data = prepared.data
         self.say(f"{data.origin}: {data.split_words}")
         if data.missing:
-            self.say(f"{len(data.missing)} cases of the split are missing and left out: {', '.join(data.missing[:3])}")
+            self.say(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
         self.left_out(prepared.left_out)
         if prepared.loaded is not None:
             err.print(prepared.loaded.table())

@@ -45,7 +45,7 @@ def predict(
     from voco_cli.downstream.prediction.trained import load_trained
 
     trained = load_trained(run, device, override or (), flips=flips, overlap=overlap, suffix=suffix)
-    found = find_inputs(inputs, trained.settings.task)
+    found = find_inputs(inputs, trained.settings.task, output)
     report = _predict(trained, found, output, overwrite)
     failed = [*found.refused, *report.failed]
     if as_json:
@@ -84,11 +84,10 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
 
 def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path, failures: int) -> None:
     if found.passed_over:
-        first = found.passed_over[0]
-        more = f" and {len(found.passed_over) - 1} more" if len(found.passed_over) > 1 else ""
-        err.print(
-            f"note: passed over {first.path}: {first.reason}{more}", markup=False, highlight=False, soft_wrap=True
-        )
+        first, *others = found.passed_over
+        what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"
+        more = f"; and {len(others)} more, all in --json" if others else ""
+        err.print(f"{what}{more}.", markup=False, highlight=False, soft_wrap=True)
     out.print(
         f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
     )

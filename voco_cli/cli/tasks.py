@@ -165,7 +165,7 @@ def check(
     task: TaskOption,
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Folder with the data, or a data.json [default: VOCO_DATA or ./data]."),
+        typer.Argument(metavar="DIR", help="Folder with the data, or a data.json; VOCO_DATA or ./data by default."),
     ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Decode the label maps too, and compare their values with the classes.")
@@ -190,7 +190,8 @@ def check(
         raise VocoError(_verdict(found), _advice(found))
     if not json:
         where = f" --data {data}" if data is not None else ""
-        done([], f"voco finetune --task {task}{where}")
+        others = "".join(f" --set {one}" for one in override or ())
+        done([], f"voco finetune --task {task}{where}{others}")
 
 
 def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
@@ -223,7 +224,8 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
     out.print(table)
     for one in found.splits:
         if one.missing and one.required:
-            _lines([f"missing in {one.name}: {_first(one.missing)}"])
+            what = "left out of" if found.may_lack else "missing in"
+            _lines([f"{what} {one.name}: {_first(one.missing)}"])
     _lines([f"fault: {fault}" for fault in found.faults[:SHOWN_FAULTS]])
     if len(found.faults) > SHOWN_FAULTS:
         _lines([f"and {len(found.faults) - SHOWN_FAULTS} faults more, all in --json"])
@@ -237,15 +239,15 @@ def _first(names: tuple[str, ...]) -> str:
 
 def _verdict(found: TaskCheck) -> str:
     parts = []
-    if found.missing:
-        parts.append(f"{found.missing} cases of the split are missing")
+    if found.missing and not found.may_lack:
+        parts.append(f"{found.missing} {'case' if found.missing == 1 else 'cases'} of the split missing")
     if found.faults:
-        parts.append(f"{len(found.faults)} faults were found")
+        parts.append(f"{len(found.faults)} {'fault' if len(found.faults) == 1 else 'faults'} found")
     return f"{found.origin} does not match: {' and '.join(parts)}."
 
 
 def _advice(found: TaskCheck) -> str | None:
-    if not found.missing:
+    if not found.missing or found.may_lack:
         return None
     return "task.missing=leave_out trains without them, task.split=seeded splits what is there"
 
@@ -262,7 +264,9 @@ def new(
     backbone: Annotated[DraftBackbone, typer.Option("--backbone", help="Network.")] = DraftBackbone.UNET,
     modality: Annotated[
         DraftModality | None,
-        typer.Option("--modality", help="CT has one window in HU, MR a range of each scan [default: by the data]."),
+        typer.Option(
+            "--modality", help="CT has one window in HU, MR a range of each scan; by default what the data are."
+        ),
     ] = None,
     workers: WorkersOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,

@@ -127,7 +127,7 @@ class Settings(Section):
         if len(task.channels) > 1 and self.preprocess.foreground_above is not None:
             problems.append("preprocess.foreground_above must be none, or the channels would be cut differently")
         if task.cases is not None and task.fraction < 1:
-            problems.append("task.cases and task.fraction are two ways to say how much is used; give one")
+            problems.append("task.cases and task.fraction both say how much is used: give one")
         if self.augment.rotate_prob > 0 and size[0] != size[1]:
             problems.append(
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"

@@ -44,6 +44,29 @@ def test_label_maps_and_other_files_are_passed_over(tmp_path: Path) -> None:
     assert {one.path.name for one in found.passed_over} == {"a.nii.gz", "b_seg.nii.gz", "readme.txt"}
 
 
+def test_predictions_among_the_scans_are_none_of_them(tmp_path: Path) -> None:
+    """Recorded ones anywhere; unrecorded ones, as a killed process leaves them, in the folder that is written to."""
+    scan(tmp_path / "scans" / "a.nii.gz")
+    scan(tmp_path / "scans" / "b.nii.gz")
+    out = tmp_path / "scans" / "out"
+    label(out / "a.nii.gz")
+    label(tmp_path / "scans" / "old" / "b.nii")
+    record = {"format": "voco-prediction/1", "made_by": {"suffix": ".nii"}, "cases": {"b": "", "c": ""}}
+    (tmp_path / "scans" / "old" / "prediction.json").write_text(json.dumps(record))
+    found = find_inputs([tmp_path / "scans"], ONE, out)
+    assert names(found) == ["a", "b"]
+    told = {one.path.relative_to(tmp_path / "scans").as_posix(): one.reason for one in found.passed_over}
+    assert told["out/a.nii.gz"] == told["old/b.nii"] == "prediction of an earlier run."
+    assert names(find_inputs([tmp_path / "scans" / "a.nii.gz"], ONE, tmp_path)) == ["a"]
+    assert names(find_inputs([out], ONE, out)) == ["a"]
+
+
+def test_one_scan_that_cannot_be_read_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "bad.nii.gz").write_bytes(b"not a gzip file")
+    with pytest.raises(DataError, match=r"Nothing can be predicted: .*bad\.nii\.gz: not a gzip file"):
+        find_inputs([tmp_path / "bad.nii.gz"], ONE)
+
+
 def test_damaged_scans_are_refused_and_the_others_stay(tmp_path: Path) -> None:
     scan(tmp_path / "good.nii.gz")
     (tmp_path / "bad.nii.gz").write_bytes(b"not a gzip file")
@@ -131,8 +154,7 @@ def test_nothing_to_predict(tmp_path: Path) -> None:
         find_inputs([tmp_path], ONE)
     assert "label map" in str(caught.value.hint)
     scan(tmp_path / "P2_flair.nii.gz")
-    with pytest.raises(UsageError, match=r"holds no case that can be predicted") as caught:
+    with pytest.raises(DataError, match=r"Nothing can be predicted: P2 .* the network needs 3: t1, t1ce, flair\.$"):
         find_inputs([tmp_path], BRAIN)
-    assert str(caught.value.hint).endswith("the network needs 3: t1, t1ce, flair.")
     with pytest.raises(DataError, match="does not exist"):
         find_inputs([tmp_path / "gone"], ONE)

@@ -100,6 +100,14 @@ def test_channels_on_unlike_grids(tmp_path: Path) -> None:
     assert "BraTS2021_00002 (BraTS2021_00002/BraTS2021_00002_t2.nii.gz)" in look("brats21", root).splits[0].missing
 
 
+def test_cases_that_may_be_missing_are_no_fault(tmp_path: Path) -> None:
+    root = write_task(tmp_path, "btcv", shape_xyz=SMALL)
+    assert not look("btcv", root, decode=False).is_good
+    found = look("btcv", root, "task.missing=leave_out", decode=False)
+    assert found.is_good
+    assert found.missing == 25
+
+
 def test_a_missing_test_set_without_public_labels_is_no_fault(tmp_path: Path) -> None:
     found = look("btcv", write_task(tmp_path, "btcv", 24, 6, 0, shape_xyz=SMALL), decode=False)
     assert found.is_good

@@ -109,6 +109,13 @@ class PredictionFolder:
         self.saved_s = time.monotonic()
 
 
+def predicted_files(record: Path) -> set[Path]:
+    """The label maps that a record beside them says were predicted; none where it is of another program."""
+    content = _read(record) or {}
+    suffix = content.get("made_by", {}).get("suffix", "")
+    return {record.parent / f"{case}{suffix}" for case in content.get("cases", {})}
+
+
 def made_by(trained: Trained) -> dict[str, Any]:
     """Everything that a label map depends on, besides its scan, as JSON has it."""
     settings = trained.settings

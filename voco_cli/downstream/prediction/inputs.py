@@ -15,15 +15,16 @@ from voco_cli.dataset.inspection import inspect_file, is_label_like
 from voco_cli.dataset.pairing import pair_labels
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.patient import stem_of
-from voco_cli.dataset.walk import walk_inputs
+from voco_cli.dataset.walk import FoundFile, walk_inputs
+from voco_cli.downstream.prediction.folder import RECORD, predicted_files
 from voco_cli.downstream.prediction.prepared import channel_fault
 from voco_cli.downstream.tasks.folder import FIELD, case_name
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.settings.task import Task
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 """nnU-Net: case_0000.nii.gz is channel 0 of a case."""
-NO_SCAN = ("not an image", "no image", "reached twice", "label map")
+NO_SCAN = ("not an image", "no image", "reached twice", "label map", "prediction")
 """How the reasons begin of what was met in a folder and is no scan that failed."""
 
 
@@ -51,22 +52,27 @@ class _Place:
     channel: int | None
 
 
-def find_inputs(inputs: Sequence[Path], task: Task) -> Inputs:
+def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None) -> Inputs:
     """Find the cases in files, folders (everything below them) and data.json lists (all their splits).
 
     The channels of a case are told apart by the task's layouts, by the names of the channels at the end of the files'
-    names (``x_flair.nii.gz``), or by nnU-Net's numbers (``x_0000.nii.gz``); label maps are passed over.
+    names (``x_flair.nii.gz``), or by nnU-Net's numbers (``x_0000.nii.gz``); label maps are passed over, and so are
+    predictions that lie among the scans.
 
+    Args:
+        out: where predictions go; what lies there is none of the scans, unless an input is that folder or lies in it.
     Raises:
-        DataError: an input that does not exist, or a list whose scans are missing.
-        UsageError: nothing to predict, or a file that is no list.
+        DataError: an input that does not exist, a list whose scans are missing, or none that can be predicted.
+        UsageError: no scans, or a file that is no list.
     """
     walk = walk_inputs(inputs)
     listed = [entry for path in walk.datalists for _, entry in read_datalist(path).entries()]
-    inspected = map_files(inspect_file, [found.path for found in walk.files], None, lambda count: None)
-    candidates, skipped = find_candidates(inspected, {found.path: found.root for found in walk.files})
-    pairs = pair_labels(candidates, [found.path for found in walk.files], {}, None, is_label_like)
+    made = _predictions(walk.files, out)
+    roots = {found.path: found.root for found in walk.files if found.path not in made}
+    candidates, skipped = find_candidates(map_files(inspect_file, list(roots), None, lambda count: None), roots)
+    pairs = pair_labels(candidates, roots, {}, None, is_label_like)
     labels = {*pairs.label_of.values(), *pairs.unpaired}
+    skipped += [Skipped(path=path, reason="prediction of an earlier run.") for path in made]
     skipped += [Skipped(path=path, reason="label map.") for path in sorted(labels)]
     scans = {path: one for path, one in sorted(candidates.items()) if path not in labels}
     entries, refused = _cases(scans, task)
@@ -76,6 +82,17 @@ def find_inputs(inputs: Sequence[Path], task: Task) -> Inputs:
     if not found.entries:
         raise _nothing(inputs, found)
     return found
+
+
+def _predictions(files: Sequence[FoundFile], out: Path | None) -> list[Path]:
+    """Files that voco predict has written: those of a record among them, and all in a folder for predictions."""
+    recorded = {path for found in files if found.path.name == RECORD for path in predicted_files(found.path)}
+    own = out.resolve() if out is not None else None
+
+    def is_out(found: FoundFile) -> bool:  # a killed process leaves files that no record names yet
+        return own is not None and not found.root.resolve().is_relative_to(own) and own in found.path.resolve().parents
+
+    return [found.path for found in files if found.path in recorded or is_out(found)]
 
 
 def _listed(entries: Sequence[Entry]) -> list[Entry]:
@@ -157,10 +174,11 @@ def _is_channel(folder: Path, case: str, channels: int, present: set[tuple[Path,
     return channels > 1 or alone or any(letter.isdigit() for letter in case)
 
 
-def _nothing(inputs: Sequence[Path], found: Inputs) -> UsageError:
+def _nothing(inputs: Sequence[Path], found: Inputs) -> UsageError | DataError:
     where = ", ".join(str(path) for path in inputs)
     if found.refused:
-        return UsageError(f"{where} holds no case that can be predicted.", found.refused[0][1])
+        more = f" The same goes for {len(found.refused) - 1} more." if len(found.refused) > 1 else ""
+        return DataError(f"Nothing can be predicted: {found.refused[0][1]}{more}", "see docs/guides/predict.md")
     if found.passed_over:
         first = found.passed_over[0]
         return UsageError(f"{where} holds no scan.", f"the first of what is there: {first.path}: {first.reason}")

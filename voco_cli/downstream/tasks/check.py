@@ -75,6 +75,7 @@ class TaskCheck:
         values: label values to the number of label maps that hold them; empty where none was decoded.
         classes: class to the number of label maps, or cases, that have it.
         unlabelled: images that no label map belongs to.
+        may_lack: cases that are missing are left out (task.missing).
     """
 
     origin: str
@@ -85,6 +86,7 @@ class TaskCheck:
     values: Mapping[int, int] = field(default_factory=dict)
     classes: Mapping[str, int] = field(default_factory=dict)
     unlabelled: tuple[str, ...] = ()
+    may_lack: bool = False
 
     @property
     def missing(self) -> int:
@@ -93,8 +95,8 @@ class TaskCheck:
 
     @property
     def is_good(self) -> bool:
-        """Whether a training could start on all of it."""
-        return not self.missing and not self.faults
+        """Whether a training could start, on all of it."""
+        return (self.may_lack or not self.missing) and not self.faults
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for machines."""
@@ -155,6 +157,7 @@ def check_task(
         values=values,
         classes=_classes(everyone, checks, task) if values or task.kind == "classification" else {},
         unlabelled=stock.unlabelled if stock else (),
+        may_lack=task.missing == "leave_out",
     )
 
 
