@@ -259,7 +259,7 @@ def _merging(
         return "current", ["The file does not say its patch merging; the current one is assumed."]
     return "legacy", [
         "The file does not say its patch merging; the legacy slices are used, as the authors trained with MONAI 1.3 "
-        "(for weights of MONAI 1.5 or newer say --patch-merging current)."
+        "(for weights of MONAI 1.5 or newer: --patch-merging current, model.weights_merging=current)."
     ]
 
 
