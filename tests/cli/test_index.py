@@ -29,7 +29,8 @@ def test_tables_and_file(scans: Path, tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "4 scans of 4 patients, 1 with labels (4 CT)" in shown.stdout
     assert "scans/readme[1].txt: not an image" in " ".join(shown.stdout.replace("│", " ").split())
-    assert f"next: voco pretrain {tmp_path / 'data.json'}" in shown.stdout
+    data = tmp_path / "data.json"
+    assert f"next: voco pretrain {data}, or with the labels: voco tasks new {data}\n" in shown.stdout
     raw = json.loads((tmp_path / "data.json").read_text())
     assert raw["format"] == "voco-data/1"
     assert raw["name"] == "scans"

@@ -132,6 +132,9 @@ def test_a_classification_writes_probabilities(scans: Path, tmp_path: Path) -> N
     assert lines[0] == "case,predicted,p_spleen,p_liver"
     assert [line.split(",")[0] for line in lines[1:]] == ["a", "b", "chest"]
     assert all(sum(map(float, line.split(",")[2:])) == pytest.approx(1) for line in lines[1:])
+    assert "3 predicted, 0 kept from before, 0 failed." in shown.stdout
+    again = CliRunner().invoke(app, [str(run), str(scans), "-o", str(tmp_path / "out")])
+    assert "0 predicted, 3 kept from before, 0 failed." in again.stdout
 
 
 def test_installed_command(run: Path, scans: Path, tmp_path: Path) -> None:

@@ -180,10 +180,19 @@ def test_what_is_no_finished_fine_tuning_is_refused(run: Path, tmp_path: Path) -
         open_run(run)
 
 
+def test_an_unfinished_run_says_so_and_needs_no_training_scans(run: Path) -> None:
+    about = run / "weights" / "model.json"
+    about.write_text(json.dumps({**json.loads(about.read_text()), "chosen": None, "step": 4}))
+    for entry in open_run(run).datalist.training:
+        entry.image.unlink()
+    assert open_run(run).chosen == "those of step 4 of a run that is not finished"
+
+
 def test_data_that_moved(run: Path) -> None:
     moved = shutil.move(run.parent / "data", run.parent / "elsewhere")
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match="no such file any more") as caught:
         open_run(run)
+    assert "--data" in str(caught.value.hint)
     listed = {
         "training": [],
         "validation": [{"image": "v.nii.gz", "label": "v_seg.nii.gz"}],

@@ -77,7 +77,8 @@ def index(
     _print_folders(datalist)
     _print_skipped(datalist)
     _print_summary(datalist)
-    done([output], f"voco pretrain {output}")
+    labels = any(entry.label for _, entry in datalist.entries())
+    done([output], f"voco pretrain {output}" + (f", or with the labels: voco tasks new {output}" if labels else ""))
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:

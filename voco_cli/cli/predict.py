@@ -79,7 +79,9 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
         table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
     asked = {entry.name for entry in found.entries}
     failed = tuple((case, reason) for case, reason in table.failed.items() if case in asked)
-    return Report(tuple(sorted(asked & table.rows.keys())), (), failed, (output / "probabilities.csv",))
+    there = asked & table.rows.keys()
+    predicted, kept = sorted(there & table.computed), sorted(there - table.computed)
+    return Report(tuple(predicted), tuple(kept), failed, (output / "probabilities.csv",))
 
 
 def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path, failures: int) -> None:

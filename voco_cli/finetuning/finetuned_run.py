@@ -9,6 +9,7 @@ from pathlib import Path
 from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.downstream.tasks.data import find_task_data
+from voco_cli.downstream.tasks.split import named
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, UsageError
 from voco_cli.settings import Settings, read_saved
@@ -25,7 +26,7 @@ class FinetunedRun:
         path: the folder.
         settings: those of the run.
         datalist: its cases.
-        chosen: how its weights were chosen, one sentence for people; empty where the run does not say.
+        chosen: how its weights were chosen, one sentence for people; empty where that is not known.
     """
 
     path: Path
@@ -67,9 +68,10 @@ def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
     about = folder.weights / "model.json"
     if not about.is_file():
         raise DataError(f"{path} has no trained network yet.", "run voco finetune on it to the end")
-    datalist = read_datalist(folder.data_file, check_files=data is None)
+    datalist = read_datalist(folder.data_file, check_files=False)
     if data is not None:
         datalist = _moved(datalist, settings, data)
+    _require_files(datalist, path)
     return FinetunedRun(path, settings, datalist, _chosen(about))
 
 
@@ -86,9 +88,23 @@ def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, l
     raise UsageError(f"{run.path} has no labelled case {where}.", "see data.json in the run folder")
 
 
+def _require_files(datalist: Datalist, path: Path) -> None:
+    """Scans and labels that can be measured must be there; those that were trained on need not be any more."""
+    entries = [entry for split in MEASURABLE for entry in getattr(datalist, split)]
+    files = [file for entry in entries for file in (entry.image, *entry.files, *entry.channels, entry.label) if file]
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise DataError(
+            f"{named(missing)} of {path}/data.json: no such file any more.",
+            "copy them back, or say where the data lie now with --data",
+        )
+
+
 def _chosen(about: Path) -> str:
     try:
-        chosen = loads(about.read_text()).get("chosen", "")
+        content = loads(about.read_text())
+        step = content.get("step")
+        chosen = content.get("chosen") or (f"those of step {step} of a run that is not finished" if step else "")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{about} is damaged: {error}.", "run voco finetune on the folder again") from error
     return str(chosen)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.batches.volumes import category_index
-from voco_cli.downstream.prediction.classify import classify_entries
+from voco_cli.downstream.prediction.classify import classify_entries, table_made_by
+from voco_cli.downstream.prediction.probabilities import is_made_by
 from voco_cli.downstream.prediction.trained import load_trained
 from voco_cli.errors import DataError
 from voco_cli.evaluation.classification import scored_cases, summarise_classification
@@ -38,7 +39,10 @@ def measure_classification(
     """
     settings, trained = run.settings, load_trained(run.path, device)
     with progress("classifying", len(entries)) as advance:
-        found = classify_entries(trained, entries, run.predictions(split), on_done=lambda *_: advance())
+        folder = run.predictions(split)
+        # Probabilities of a run are those of its weights as they are now; others are made anew.
+        others = not is_made_by(folder, table_made_by(trained))
+        found = classify_entries(trained, entries, folder, overwrite=others, on_done=lambda *_: advance())
     failed = {entry.name: found.failed[entry.name] for entry in entries if entry.name in found.failed}
     usable = [entry for entry in entries if entry.name not in failed]
     if not usable:

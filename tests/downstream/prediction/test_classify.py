@@ -103,12 +103,26 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
     assert (again, len(found.rows)) == (names[2:], 3)
     np.save(entries[0].image, np.load(entries[1].image))
     assert run(entries)[0] == names[:1]
-    assert run(entries, seed=1)[0] == names  # other weights
-    assert run(entries, seed=1, overwrite=True)[0] == names
+    again, found = run(entries)
+    assert (again, found.computed, len(found.rows)) == ([], set(), 3)
+
+
+def test_tables_of_others_are_not_mixed_with_ours(tmp_path: Path) -> None:
+    settings, entries, out = classification_settings(), make_entries(tmp_path, [0, 1, 1]), tmp_path / "out"
+    classify_entries(trained_of(settings), entries, out)
+    before = (out / "probabilities.csv").read_bytes()
+    with pytest.raises(UsageError, match=r"out holds probabilities with other weights \(of run\)"):
+        classify_entries(trained_of(settings, 1), entries[:1], out)
     other = classification_settings(2, preprocess={"window_hu": (0, 200)})
-    assert run(entries, 1, other)[0] == names
-    (tmp_path / "out" / "probabilities.json").write_text("{")
-    assert run(entries, 1, other)[0] == names
+    with pytest.raises(UsageError, match="another voxels"):
+        classify_entries(trained_of(other), entries[:1], out)
+    (out / "probabilities.json").write_text("{")
+    with pytest.raises(UsageError, match="has no record of voco predict") as caught:
+        classify_entries(trained_of(settings), entries, out)
+    assert "--overwrite" in str(caught.value.hint)
+    assert (out / "probabilities.csv").read_bytes() == before
+    found = classify_entries(trained_of(settings, 1), entries[:1], out, overwrite=True)
+    assert list(found.rows) == ["p0-s0"]
 
 
 def test_what_was_classified_is_written_when_a_batch_is_broken_off(tmp_path: Path) -> None:

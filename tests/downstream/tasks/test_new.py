@@ -178,6 +178,9 @@ def test_a_table_and_a_folder(tmp_path: Path) -> None:
     assert (len(data.training), len(data.validation)) == (5, 1)
     with pytest.raises(UsageError, match="holds no scan of the 6 cases"):
         task_from_table(Path("t.csv"), Path("d"), Path("my.yaml"), "unet", None, lambda n: None, 1)
+    Path("t.csv").write_text("case,label\na,1\nb,\nc\n")
+    with pytest.raises(UsageError, match=r"t\.csv has no label for b, c\."):
+        task_from_table(Path("t.csv"), Path("d"), Path("my.yaml"), "unet", None, lambda n: None, 1)
 
 
 def test_real_volumes_give_the_known_sizes() -> None:

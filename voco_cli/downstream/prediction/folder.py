@@ -62,7 +62,7 @@ class PredictionFolder:
             folder.cases = {str(name): str(source) for name, source in record.get("cases", {}).items()}
         elif record is not None and not overwrite:
             raise UsageError(
-                f"{path} holds predictions with {_difference(record, folder.made_by)}.",
+                f"{path} holds predictions with {difference(record, folder.made_by)}.",
                 "choose another folder, or --overwrite",
             )
         write_whole(path / LABELS, _json_bytes(_labels(trained)))
@@ -110,10 +110,12 @@ class PredictionFolder:
 
 
 def predicted_files(record: Path) -> set[Path]:
-    """The label maps that a record beside them says were predicted; none where it is of another program."""
-    content = _read(record) or {}
+    """A record, and what it says was predicted beside it; nothing where it is of another program."""
+    content = _read(record)
+    if not content:
+        return set()
     suffix = content.get("made_by", {}).get("suffix", "")
-    return {record.parent / f"{case}{suffix}" for case in content.get("cases", {})}
+    return {record, record.parent / LABELS, *(record.parent / f"{case}{suffix}" for case in content.get("cases", {}))}
 
 
 def made_by(trained: Trained) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def _read(path: Path) -> Mapping[str, Any] | None:
     return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
 
 
-def _difference(record: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+def difference(record: Mapping[str, Any], made: Mapping[str, Any]) -> str:
+    """What a record was made by that is another now, in a few words."""
     before = record.get("made_by", {})
     differ = [name for name in made if before.get(name) != made[name]]
     if "weights" in differ:

@@ -7,10 +7,12 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from voco_cli.errors import DataError
+from voco_cli.downstream.prediction.folder import difference
+from voco_cli.errors import DataError, UsageError
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-probabilities/1"
@@ -26,12 +28,18 @@ class Probabilities:
         rows: probabilities of each case, by its name.
         fingerprints: of each case's scan, settings and weights, see `classify.case_fingerprint`.
         failed: cases that could not be classified, and why.
+        run: folder of the network.
+        made_by: everything that the probabilities depend on, besides the scans.
+        computed: cases that this process has put in, and not an earlier one.
     """
 
     categories: tuple[str, ...]
     rows: dict[str, tuple[float, ...]] = field(default_factory=dict)
     fingerprints: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    run: str = ""
+    made_by: Mapping[str, Any] = field(default_factory=dict)
+    computed: set[str] = field(default_factory=set)
 
 
 def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
@@ -49,6 +57,8 @@ def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
     record = {
         "format": FORMAT,
         "categories": list(found.categories),
+        "run": found.run,
+        "made_by": found.made_by,
         "fingerprints": dict(sorted(found.fingerprints.items())),
         "failed": dict(sorted(found.failed.items())),
     }
@@ -80,18 +90,37 @@ def read_probabilities(path: Path, categories: Sequence[str]) -> dict[str, tuple
     return rows
 
 
-def read_finished(folder: Path, categories: Sequence[str]) -> Probabilities:
-    """Predictions that lie in a folder, to go on from; nothing where there are none or they cannot be trusted."""
-    nothing = Probabilities(tuple(categories))
+def open_table(new: Probabilities, folder: Path) -> Probabilities:
+    """The table of a folder to go on with, or a new one where there is none.
+
+    Args:
+        new: without rows; its categories and ``made_by`` are asked for.
+    Raises:
+        UsageError: the table is of another network, other settings or another program, or cannot be trusted.
+    """
+    if not (folder / TABLE).exists():
+        return new
+    advice = "choose another folder, or --overwrite"
     try:
         record = json.loads((folder / RECORD).read_bytes())
-        rows = read_probabilities(folder / TABLE, categories)
+        rows = read_probabilities(folder / TABLE, new.categories)
     except (OSError, ValueError, DataError):
-        return nothing
-    if not isinstance(record, Mapping) or record.get("format") != FORMAT or record.get("categories") != [*categories]:
-        return nothing
+        record, rows = None, {}
+    if not isinstance(record, Mapping) or record.get("format") != FORMAT:
+        raise UsageError(f"{folder / TABLE} is there and has no record of voco predict.", advice)
+    if record.get("made_by") != new.made_by:
+        raise UsageError(f"{folder} holds probabilities with {difference(record, new.made_by)}.", advice)
     fingerprints = {case: str(one) for case, one in record.get("fingerprints", {}).items() if case in rows}
-    return Probabilities(tuple(categories), {case: rows[case] for case in fingerprints}, fingerprints)
+    return replace(new, rows={case: rows[case] for case in fingerprints}, fingerprints=fingerprints)
+
+
+def is_made_by(folder: Path, made_by: Mapping[str, Any]) -> bool:
+    """Whether the table of a folder is of this network and these settings."""
+    try:
+        record = json.loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, Mapping) and record.get("made_by") == made_by
 
 
 def _probability(text: str | None, where: str) -> float:

@@ -80,6 +80,8 @@ def task_from_table(
         DataError: a scan cannot be read.
     """
     rows = read_rows(path)
+    if lacking := [case for case, row in rows.items() if not row["label"]]:
+        raise UsageError(f"{path} has no label for {named(lacking)}.", "fill in the column label, or leave the row out")
     if not images.is_dir():
         raise UsageError(f"{images} is not a folder.", "give the folder of the scans with --images")
     pattern = next((one for one in IMAGE_PATTERNS if any(_scan(images, one, case).exists() for case in rows)), None)

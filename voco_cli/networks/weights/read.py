@@ -259,7 +259,8 @@ def _merging(
         return "current", ["The file does not say its patch merging; the current one is assumed."]
     return "legacy", [
         "The file does not say its patch merging; the legacy slices are used, as the authors trained with MONAI 1.3 "
-        "(for weights of MONAI 1.5 or newer: --patch-merging current, model.weights_merging=current)."
+        "(for weights of MONAI 1.5 or newer: --set model.weights_merging=current; of voco weights: --patch-merging "
+        "current)."
     ]
 
 
