@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-import traceback
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +14,7 @@ from torch import distributed as dist
 from torch import nn
 
 from tests.engine.made_job import CPU
+from tests.engine.two_processes import fork_two
 from voco_cli.engine.together import EVERYWHERE, lonely_faults_noted, on_all, on_main
 from voco_cli.errors import DataError, UsageError
 from voco_cli.method.heads import Projector
@@ -25,25 +23,14 @@ ROWS, WIDTH = 6, 5
 
 
 def two_processes(folder: Path, work: Callable[[int], None]) -> list[int]:
-    """Run ``work(process)`` in two processes; returns their exit codes."""
-    children = []
-    for process in range(2):
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                torch.set_num_threads(1)
-                dist.init_process_group(
-                    "gloo", f"file://{folder}/store", timedelta(seconds=60), rank=process, world_size=2
-                )
-                work(process)
-                code = 0
-            except BaseException:
-                traceback.print_exc(file=sys.stderr)
-            finally:
-                os._exit(code)
-        children.append(child)
-    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    """Run ``work(process)`` in two processes that share a group; returns their exit codes."""
+
+    def joined(process: int) -> None:
+        torch.set_num_threads(1)
+        dist.init_process_group("gloo", f"file://{folder}/store", timedelta(seconds=60), rank=process, world_size=2)
+        work(process)
+
+    return fork_two(joined)
 
 
 def _projected(rows: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:

@@ -12,23 +12,32 @@ from accelerate.state import AcceleratorState
 
 
 def run_two(action: Callable[[int], None]) -> None:
-    """Let two processes do something together; both must end well."""
+    """Let two processes do something together through accelerate; both must end well."""
     port = _free_port()
+
+    def work(process: int) -> None:
+        _join(process, port)
+        action(process)
+
+    assert fork_two(work) == [0, 0]
+
+
+def fork_two(work: Callable[[int], None]) -> list[int]:
+    """Run ``work(process)`` in two processes; returns their exit codes."""
     children = []
     for process in range(2):
         child = os.fork()
         if child == 0:
             code = 1
             try:
-                _join(process, port)
-                action(process)
+                work(process)
                 code = 0
             except BaseException:
                 traceback.print_exc(file=sys.stderr)
             finally:
                 os._exit(code)
         children.append(child)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0, 0]
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
 
 
 def _free_port() -> int:
