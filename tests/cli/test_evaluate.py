@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from tests.evaluation.made_results import two_boxes, write_labels
 from tests.finetuning.made_finetuned import finetuned_run, know_the_network, write_case
 from voco_cli.cli.evaluate import evaluate
+from voco_cli.cli.output import out
 from voco_cli.dataset.seen import ScanIdentity, Seen, seen_scans, write_seen
 from voco_cli.errors import DataError, UsageError, VocoError
 
@@ -44,6 +45,20 @@ def test_table_and_files(arguments: list[str], tmp_path: Path) -> None:
     assert f"wrote {tmp_path / 'out' / 'summary.json'}" in shown.stdout
     assert "next: voco compare" in shown.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cases.csv", "summary.json", "table.md"}
+
+
+@pytest.mark.parametrize("width", [80, 100, 110, 160])
+def test_no_word_and_no_figure_of_the_table_is_broken(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    """A column of figures is left out before the name of a structure, or an interval, loses its end."""
+    monkeypatch.setattr(out, "width", width)
+    named = ["--classes", "gastroesophageal junction=1,tail=2"]
+    shown = CliRunner().invoke(app, [*arguments, *named]).stdout.split("3 cases of 3 patients")[0]
+    assert "gastroesophageal" in shown
+    assert "0.917 ± 0.144" in shown
+    assert "[0.750, 1.000]" in shown
+    assert ("IoU" in shown) == (width >= 110)
 
 
 def test_json_is_all_of_stdout(arguments: list[str]) -> None:

@@ -106,6 +106,7 @@ def test_new_then_check(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "wrote my.yaml" in words(shown)
     assert "next: voco tasks check --task my.yaml" in words(shown)
+    assert words(run("show", "my.yaml")).endswith("next: voco tasks check --task my.yaml")
     checked = run("check", "--task", "my.yaml", "--labels")
     assert checked.exit_code == 0, checked.output
     assert "spleen: in 6 of 6" in words(checked)

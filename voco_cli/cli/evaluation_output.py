@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SHOWN_FAULTS = 20
 WIDE_ENOUGH = 100
+FEWER_METRICS = ("dice", "nsd", "hd95_mm")
+"""What a narrow terminal shows; table.md has all."""
 
 
 def print_measured(measured: Measured) -> None:
@@ -38,19 +40,31 @@ def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = Non
     from voco_cli.evaluation.result_folder import statements
     from voco_cli.evaluation.tables import summary_headings, summary_rows
 
-    shown = METRICS if out.width >= WIDE_ENOUGH else ("dice", "nsd", "hd95_mm")
+    for shown in (METRICS, FEWER_METRICS):
+        headings = summary_headings(evaluation.options.tolerance_mm, shown)
+        rows = [[cell.replace(" [", "\n[") for cell in row] for row in summary_rows(evaluation.summary, shown)]
+        widths = _least_widths([headings, *rows])
+        if sum(widths) + len(widths) - 1 <= out.width:
+            break
     table = Table(
         title="predictions against labels", title_justify="left", box=None, pad_edge=False, collapse_padding=True
     )
-    for i, heading in enumerate(summary_headings(evaluation.options.tolerance_mm, shown)):
+    for i, heading in enumerate(headings):
         table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
-    for row in summary_rows(evaluation.summary, shown):
-        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
+    for row in rows:
+        table.add_row(*map(Text, row))
     out.print(table)
     for line in statements(evaluation):
         out.print(line, markup=False, highlight=False, soft_wrap=True)
     if provenance is not None:
         print_provenance(provenance)
+
+
+def _least_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Characters that each column needs so that no word of a name and no line of figures is broken."""
+    names, *figures = zip(*rows, strict=True)
+    longest = [max(len(word) for name in names for word in name.split())]
+    return longest + [max(len(line) for cell in column for line in cell.split("\n")) for column in figures]
 
 
 def print_classification(evaluation: ClassificationEvaluation) -> None:

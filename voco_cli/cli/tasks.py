@@ -110,7 +110,8 @@ def show(
     _print_layouts(settings)
     _print_classes(settings)
     _print_settings(settings)
-    done([], f"voco tasks check DIR --task {name}")
+    folder = " DIR" if settings.data.file is None and settings.data.root is None else ""
+    done([], f"voco tasks check{folder} --task {name}")
 
 
 def _lines(lines: list[str]) -> None:

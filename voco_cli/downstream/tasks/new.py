@@ -42,7 +42,7 @@ def task_from_list(
     if not labelled:
         raise UsageError(
             f"{path} names no label map, so there is nothing to learn from.",
-            "give a list with labels, or a CSV of categories with --images",
+            "voco index --label-pattern says where labels lie; categories come from a CSV with --images",
         )
     channels = sorted({len(entry.channels) + 1 for entry in labelled})
     if channels != [1]:
