@@ -85,8 +85,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; tell any error as one sentence and leave with its exit code."""
-    # Read once, when the tensor library loads. Threads that wait by spinning cost five times the clock where the cores
-    # are shared with others, and gain nothing where they are not.
+    # Read once, when the tensor library loads. Threads that wait by spinning took two to five times the clock of a
+    # training step where the cores were shared with other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
