@@ -35,10 +35,11 @@ LAYERS = (
     "engine",
     "downstream",
     "evaluation",
-    "report",
+    "figures",
     "pretraining",
     "finetuning",
     "study",
+    "report",
     "cli",
     "__main__",
 )

@@ -58,7 +58,7 @@ class ComparedClassifications:
 
     def picture(self) -> bytes:
         """comparison.png."""
-        from voco_cli.report.classification_comparison import draw_classification_comparison
+        from voco_cli.figures.classification_comparison import draw_classification_comparison
 
         return draw_classification_comparison(self.found)
 

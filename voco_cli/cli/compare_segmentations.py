@@ -58,7 +58,7 @@ class ComparedSegmentations:
 
     def picture(self) -> bytes:
         """comparison.png."""
-        from voco_cli.report.comparison import draw_comparison
+        from voco_cli.figures.comparison import draw_comparison
 
         return draw_comparison(self.found, self.metric, self.stored[0].tolerance_mm)
 

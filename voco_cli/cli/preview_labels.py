@@ -13,7 +13,7 @@ from voco_cli.cli.output import done, out, print_json, progress
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.report.label_crops import LabelPreview
+    from voco_cli.figures.labels.crops import LabelPreview
 
 PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
@@ -47,7 +47,7 @@ def preview_labels(
     as_json: JsonOption = False,
 ) -> None:
     """Show how position labels come about on one scan: base grid, random crops, shares of overlap."""
-    from voco_cli.report.label_crops import label_scene, network_crops, preview_record, preview_scan
+    from voco_cli.figures.labels.crops import label_scene, network_crops, preview_record, preview_scan
     from voco_cli.scans.read import read_scan
     from voco_cli.settings import load_settings
 
@@ -67,7 +67,7 @@ def preview_labels(
         preview = preview_scan(volume, settings, centres)
         advance()
         if picture is not None:
-            from voco_cli.report.label_preview import draw_label_preview
+            from voco_cli.figures.labels.preview import draw_label_preview
 
             draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
         advance()
@@ -125,7 +125,7 @@ def _print_table(preview: LabelPreview) -> None:
     """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
-    from voco_cli.report.label_scene import crop_name
+    from voco_cli.figures.labels.scene import crop_name
 
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))

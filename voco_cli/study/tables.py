@@ -11,7 +11,7 @@ from typing import Any
 from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, LabelEfficiency, Verdict
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import NONE, markdown, p_value, without_nan
-from voco_cli.report.label_efficiency import draw_label_efficiency
+from voco_cli.figures.label_efficiency import draw_label_efficiency
 from voco_cli.study.metric import metric_of
 from voco_cli.study.outcome import Outcome
 from voco_cli.study.plan import BASELINE

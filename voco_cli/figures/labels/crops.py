@@ -13,8 +13,8 @@ import numpy as np
 
 from voco_cli.cache.preprocess import Preprocessed, preprocess
 from voco_cli.errors import GeometryError, UsageError
+from voco_cli.figures.labels.scene import AugmentedCrops, LabelScene, crop_name
 from voco_cli.method.draws import AugmentDraws, CropDraws, draw_augmentation, draw_crops
-from voco_cli.report.label_scene import AugmentedCrops, LabelScene, crop_name
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import Settings
 

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from voco_cli.report.label_scene import Cell, LabelScene, Piece, crop_name, pieces, share_text
-from voco_cli.report.style import FAINT, INK, crop_colour, outline
+from voco_cli.figures.labels.scene import Cell, LabelScene, Piece, crop_name, pieces, share_text
+from voco_cli.figures.style import FAINT, INK, crop_colour, outline
 
 GRID_COLOUR = "white"
 AXIAL, CORONAL, SAGITTAL = (0, 1), (0, 2), (1, 2)

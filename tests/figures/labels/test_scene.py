@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voco_cli.report.label_scene import LabelScene, cells, crop_title, layer_slices, pieces, share_text, summary_line
+from voco_cli.figures.labels.scene import LabelScene, cells, crop_title, layer_slices, pieces, share_text, summary_line
 
 
 def scene(grid: tuple[int, int, int] = (2, 2, 1), start: tuple[int, int, int] = (0, 0, 0)) -> LabelScene:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voco_cli.figures.labels.crops import LabelPreview, caption, label_scene, network_crops, preview_scan
 from voco_cli.method.draws import AugmentDraws
-from voco_cli.report.label_crops import LabelPreview, caption, label_scene, network_crops, preview_scan
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import load_settings
 

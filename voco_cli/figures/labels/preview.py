@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from voco_cli.errors import ResourceError
-from voco_cli.report import label_panels as panels
-from voco_cli.report.label_scene import LabelScene, cells, crop_name, crop_title, layer_slices, summary_line, times
-from voco_cli.report.style import FAINT, INK, crop_colour, figure_style, safe_text
+from voco_cli.figures.labels import panels
+from voco_cli.figures.labels.scene import LabelScene, cells, crop_name, crop_title, layer_slices, summary_line, times
+from voco_cli.figures.style import FAINT, INK, crop_colour, figure_style, safe_text
 from voco_cli.whole_files import whole_file
 
 WIDTH_IN = 10.0

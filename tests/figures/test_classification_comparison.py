@@ -5,8 +5,8 @@ import pytest
 
 from tests.evaluation.made_scores import random_scores
 from voco_cli.evaluation.classification_comparison import ClassificationComparison, compare_classifications
-from voco_cli.report.classification_comparison import _compose, draw_classification_comparison
-from voco_cli.report.style import figure_style
+from voco_cli.figures.classification_comparison import _compose, draw_classification_comparison
+from voco_cli.figures.style import figure_style
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
-
 from tests.report.test_label_scene import scene
+
 from voco_cli.errors import ResourceError
-from voco_cli.report import label_preview
-from voco_cli.report.label_panels import AXIAL, SAGITTAL, draw_bars, draw_view
-from voco_cli.report.label_preview import draw_label_preview
-from voco_cli.report.label_scene import AugmentedCrops, LabelScene
-from voco_cli.report.style import figure_style
+from voco_cli.figures import label_preview
+from voco_cli.figures.labels.panels import AXIAL, SAGITTAL, draw_bars, draw_view
+from voco_cli.figures.labels.preview import draw_label_preview
+from voco_cli.figures.labels.scene import AugmentedCrops, LabelScene
+from voco_cli.figures.style import figure_style
 
 
 def _figure(shown: LabelScene):

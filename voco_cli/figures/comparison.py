@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from voco_cli.evaluation.comparison import OVERALL, Comparison
 from voco_cli.evaluation.results import LOWER_IS_BETTER
 from voco_cli.evaluation.tables import metric_title
-from voco_cli.report.paired_runs import (
+from voco_cli.figures.paired_runs import (
     DPI,
     MOST_DOTS,
     SIGNIFICANT,
@@ -22,7 +22,7 @@ from voco_cli.report.paired_runs import (
     note,
     two_panels,
 )
-from voco_cli.report.style import figure_style, safe_text
+from voco_cli.figures.style import figure_style, safe_text
 
 
 def draw_comparison(comparison: Comparison, metric: str, tolerance_mm: float, file_format: str = "png") -> bytes:

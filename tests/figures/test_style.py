@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from voco_cli.report.label_scene import crop_name
-from voco_cli.report.style import CROP_COLOURS, crop_colour, safe_text
+from voco_cli.figures.labels.scene import crop_name
+from voco_cli.figures.style import CROP_COLOURS, crop_colour, safe_text
 
 
 def test_text_from_outside_is_one_drawable_line() -> None:

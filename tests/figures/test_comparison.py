@@ -5,7 +5,7 @@ import pytest
 
 from tests.evaluation.made_results import made_table
 from voco_cli.evaluation.comparison import compare_tables
-from voco_cli.report.comparison import draw_comparison
+from voco_cli.figures.comparison import draw_comparison
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

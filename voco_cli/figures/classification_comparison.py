@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from voco_cli.evaluation.classification_comparison import ClassificationComparison
 from voco_cli.evaluation.classification_tables import figure_title
-from voco_cli.report.paired_runs import (
+from voco_cli.figures.paired_runs import (
     DPI,
     MOST_DOTS,
     SIGNIFICANT,
@@ -21,7 +21,7 @@ from voco_cli.report.paired_runs import (
     note,
     two_panels,
 )
-from voco_cli.report.style import figure_style, safe_text
+from voco_cli.figures.style import figure_style, safe_text
 
 
 def draw_classification_comparison(comparison: ClassificationComparison, file_format: str = "png") -> bytes:

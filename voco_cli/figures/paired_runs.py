@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from voco_cli.evaluation.tables import p_value
-from voco_cli.report.style import FAINT, INK, safe_text
+from voco_cli.figures.style import FAINT, INK, safe_text
 
 DPI = 200
 WIDTH_IN = 9.0

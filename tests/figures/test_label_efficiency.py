@@ -3,8 +3,8 @@ import pytest
 
 from tests.evaluation.made_results import dice
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.report.label_efficiency import _compose, draw_label_efficiency
-from voco_cli.report.style import figure_style
+from voco_cli.figures.label_efficiency import _compose, draw_label_efficiency
+from voco_cli.figures.style import figure_style
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

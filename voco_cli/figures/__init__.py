@@ -1,0 +1,1 @@
+"""Every picture: the method on one scan, comparisons, label efficiency."""

@@ -1,0 +1,1 @@
+"""Position labels of one scan, drawn."""
