@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
-from tests.report.test_label_scene import scene
+from tests.figures.labels.test_scene import scene
 
 from voco_cli.errors import ResourceError
 from voco_cli.figures import label_preview
