@@ -11,7 +11,7 @@ from matplotlib import image
 from tests.figures.labels.test_scene import scene
 
 from voco_cli.errors import ResourceError
-from voco_cli.figures import label_preview
+from voco_cli.figures.labels import preview as label_preview
 from voco_cli.figures.labels.panels import AXIAL, SAGITTAL, draw_bars, draw_view
 from voco_cli.figures.labels.preview import draw_label_preview
 from voco_cli.figures.labels.scene import AugmentedCrops, LabelScene
