@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
-from tests.figures.labels.test_scene import scene
 
+from tests.figures.labels.test_scene import scene
 from voco_cli.errors import ResourceError
 from voco_cli.figures.labels import preview as label_preview
 from voco_cli.figures.labels.panels import AXIAL, SAGITTAL, draw_bars, draw_view
