@@ -1,0 +1,117 @@
+"""An image with its label maps, voxel for voxel, in the axes of the patient: x to the right, y to the front, z up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from voco_cli.cache.orientation import axes_to_ras, ras_affine
+from voco_cli.errors import DataError, GeometryError
+from voco_cli.scans.geometry import Placement, same_grid
+from voco_cli.scans.label_map import whole_labels
+from voco_cli.scans.scan import Scan
+
+Triple = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class PatientCase:
+    """Arrays of one shape; index 0 of x is the patient's left, of y the back, of z the feet.
+
+    The axes of an oblique scan are those of its voxels, each under the name of the patient axis that it is nearest to.
+
+    Attributes:
+        image_xyz: intensities as stored.
+        label_xyz, prediction_xyz: uint8 or uint16; none where there is none.
+        spacing_mm: of the voxels along x, y, z.
+        turned: whether each of x, y, z runs against the axis of the file.
+    """
+
+    image_xyz: NDArray[Any]
+    label_xyz: NDArray[Any] | None
+    prediction_xyz: NDArray[Any] | None
+    spacing_mm: Triple
+    turned: tuple[bool, bool, bool]
+
+    @property
+    def extent_mm(self) -> Triple:
+        """Size of the volume along x, y, z."""
+        x, y, z = (n * step for n, step in zip(self.image_xyz.shape, self.spacing_mm, strict=True))
+        return (x, y, z)
+
+    def file_index(self, axis: int, index: int) -> int:
+        """The index, from 0, that a slice across ``axis`` has in the file."""
+        return self.image_xyz.shape[axis] - 1 - index if self.turned[axis] else index
+
+
+def patient_case(image: Scan, label: Scan | None, prediction: Scan | None) -> PatientCase:
+    """Bring an image and what is drawn on it to the axes of the patient, without resampling the image.
+
+    A label map on another grid is laid on the image's by its header, nearest neighbour.
+
+    Raises:
+        DataError: a label map with values that are not whole numbers from 0 to 65535.
+        GeometryError: a label map none of whose structures lies inside the image.
+    """
+    axes, turned = axes_to_ras(ras_affine(image))
+    return PatientCase(
+        image_xyz=in_patient_axes(image.array_zyx, axes, turned),
+        label_xyz=None if label is None else in_patient_axes(on_grid_of(label, image), axes, turned),
+        prediction_xyz=None if prediction is None else in_patient_axes(on_grid_of(prediction, image), axes, turned),
+        spacing_mm=(image.spacing_xyz_mm[axes[0]], image.spacing_xyz_mm[axes[1]], image.spacing_xyz_mm[axes[2]]),
+        turned=turned,
+    )
+
+
+def in_patient_axes(
+    array_zyx: NDArray[Any], axes: tuple[int, int, int], turned: tuple[bool, bool, bool]
+) -> NDArray[Any]:
+    """A view of an array as `axes_to_ras` says: voxel axis ``axes[r]`` along patient axis r, reversed if turned."""
+    array_xyz = array_zyx.transpose(2, 1, 0).transpose(axes)
+    return array_xyz[tuple(slice(None, None, -1 if against else 1) for against in turned)]
+
+
+def on_grid_of(label: Scan, image: Scan) -> NDArray[Any]:
+    """Values of a label map at the voxels of an image, array order z, y, x; 0 outside the map.
+
+    Raises:
+        DataError, GeometryError: as `patient_case`.
+    """
+    try:
+        values = whole_labels(label.array_zyx)
+    except ValueError as error:
+        raise DataError(f"{label.path} {error}.", "Give a label map: 0 is background.") from error
+    if lies_on_grid_of(label, image):
+        return values
+    # Voxel of the image to voxel of the label, both x, y, z; scipy counts axes in the order of the array.
+    between = np.linalg.inv(ras_affine(label)) @ ras_affine(image)
+    placed = np.asarray(
+        ndimage.affine_transform(
+            values,
+            between[:3, :3][::-1, ::-1],
+            between[:3, 3][::-1],
+            output_shape=image.array_zyx.shape,
+            order=0,
+            mode="grid-constant",
+        )
+    )
+    if values.any() and not placed.any():
+        raise GeometryError(
+            f"No structure of {label.path} lies inside {image.path}, by their headers.",
+            "Give the label map of this image, or correct its origin and direction.",
+        )
+    return placed
+
+
+def lies_on_grid_of(label: Scan, image: Scan) -> bool:
+    """Whether two scans share their voxel grid, but for rounding in their headers."""
+    return label.shape_xyz == image.shape_xyz and same_grid(placement(label), placement(image), image.shape_xyz)
+
+
+def placement(scan: Scan) -> Placement:
+    """Where the grid of a scan lies."""
+    return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)
