@@ -32,41 +32,29 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class LabelClass(Section):
-    """A structure, or a category of scans.
+    """A structure, or a category of scans."""
 
-    Attributes:
-        name: what tables call it.
-        values: what stands for it in label maps (or in the table of a classification); the first is written.
-    """
-
-    name: str = Field(min_length=1)
+    name: str = Field(min_length=1, description="what tables call it")
     values: Annotated[tuple[Annotated[int, Field(ge=0, le=LARGEST_LABEL)], ...], BeforeValidator(_listed)] = Field(
-        min_length=1
+        min_length=1,
+        description="what stands for it in label maps, or in the table of a classification; the first is written",
     )
 
 
 class LabelRegion(Section):
-    """A union of classes that is measured beside them, such as the whole tumour.
+    """A union of classes that is measured beside them, such as the whole tumour."""
 
-    Attributes:
-        name: what tables call it.
-        classes: names of the classes that belong to it.
-    """
-
-    name: str = Field(min_length=1)
-    classes: Names = Field(min_length=1)
+    name: str = Field(min_length=1, description="what tables call it")
+    classes: Names = Field(min_length=1, description="names of the classes that belong to it")
 
 
 class Layout(Section):
-    """Where the files of a case lie, from the data folder.
+    """Where the files of a case lie, from the data folder."""
 
-    Attributes:
-        image: a pattern for each channel, with ``{case}``.
-        label: pattern of the label map; none for classification.
-    """
-
-    image: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = Field(min_length=1)
-    label: Pattern | None = None
+    image: Annotated[tuple[Pattern, ...], BeforeValidator(_listed)] = Field(
+        min_length=1, description="a pattern for each channel, with {case}"
+    )
+    label: Pattern | None = Field(None, description="pattern of the label map; none for a classification")
 
 
 class Task(Section):
