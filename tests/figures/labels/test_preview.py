@@ -20,7 +20,7 @@ from voco_cli.figures.style import figure_style
 
 def _figure(shown: LabelScene):
     with figure_style():
-        return label_preview._compose(shown)
+        return label_preview._compose(shown).figure
 
 
 @pytest.mark.parametrize(

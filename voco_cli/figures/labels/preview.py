@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from voco_cli.errors import ResourceError
 from voco_cli.figures.labels import panels
 from voco_cli.figures.labels.scene import LabelScene, cells, crop_name, crop_title, layer_slices, summary_line, times
+from voco_cli.figures.page import Page
 from voco_cli.figures.style import FAINT, INK, crop_colour, figure_style, safe_text
-from voco_cli.whole_files import whole_file
 
 WIDTH_IN = 10.0
 MARGIN_IN = 0.3
@@ -40,29 +37,7 @@ def draw_label_preview(scene: LabelScene, path: Path) -> None:
         ResourceError: the file cannot be written.
     """
     with figure_style():
-        figure = _compose(scene)
-        _save(figure, path)
-
-
-@dataclass
-class _Page:
-    """A figure filled from top to bottom, measured in inches, so that every panel keeps its true proportions."""
-
-    figure: Figure
-    height: float
-    top: float = MARGIN_IN
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes with their upper left corner at (left, top) from the upper left corner of the page."""
-        bottom = self.height - top - height
-        return self.figure.add_axes(
-            (left / WIDTH_IN, bottom / self.height, width / WIDTH_IN, height / self.height), label=str((left, top))
-        )
-
-    def text(self, left: float, top: float, text: str, size: float, weight: str = "normal", colour: str = INK) -> None:
-        """Text whose upper left corner is at (left, top)."""
-        at = (left / WIDTH_IN, 1 - top / self.height)
-        self.figure.text(*at, text, size=size, weight=weight, color=colour, va="top", wrap=False)
+        _compose(scene).save(path, DPI)
 
 
 @dataclass(frozen=True)
@@ -101,9 +76,9 @@ def _measure(scene: LabelScene) -> _Sizes:
     return _Sizes(axial_scale, upright_scale, 0.75, axial, crop_row, labels, network)
 
 
-def _compose(scene: LabelScene) -> Figure:
+def _compose(scene: LabelScene) -> Page:
     sizes = _measure(scene)
-    page = _Page(Figure(figsize=(WIDTH_IN, sizes.page)), sizes.page)
+    page = Page(WIDTH_IN, sizes.page, MARGIN_IN)
     page.text(MARGIN_IN, page.top, f"Position labels of {safe_text(scene.name, 60)}", 13, "bold")
     page.text(MARGIN_IN, page.top + 0.29, safe_text(summary_line(scene), 165), 7.5, colour=FAINT)
     page.top += sizes.header - 0.15
@@ -114,10 +89,10 @@ def _compose(scene: LabelScene) -> Figure:
     if scene.augmented is not None:
         page.top = MARGIN_IN + sizes.header + sizes.axial + sizes.labels
         _place_network_crops(page, scene)
-    return page.figure
+    return page
 
 
-def _place_layers(page: _Page, scene: LabelScene, sizes: _Sizes) -> None:
+def _place_layers(page: Page, scene: LabelScene, sizes: _Sizes) -> None:
     """For each layer of the grid: the axial view with grid and crops, and beside it the base crops pulled apart."""
     x_mm, y_mm, _ = scene.extent_mm
     width, height = x_mm * sizes.axial_scale, y_mm * sizes.axial_scale
@@ -143,7 +118,7 @@ def _place_layers(page: _Page, scene: LabelScene, sizes: _Sizes) -> None:
 
 
 def _place_thumbnails(
-    page: _Page, scene: LabelScene, layer: int, index: int, box: tuple[float, float, float, float]
+    page: Page, scene: LabelScene, layer: int, index: int, box: tuple[float, float, float, float]
 ) -> None:
     """Base crops of a layer as they lie in the patient, with gaps between them."""
     left, top, width, height = box
@@ -164,7 +139,7 @@ def _place_thumbnails(
         panels.number_cell(ax, scene, cell, 7)
 
 
-def _place_upright_views(page: _Page, scene: LabelScene, sizes: _Sizes) -> None:
+def _place_upright_views(page: Page, scene: LabelScene, sizes: _Sizes) -> None:
     x_mm, y_mm, z_mm = (extent * sizes.upright_scale for extent in scene.extent_mm)
     middle = np.asarray(scene.region_start) + np.asarray(scene.region_size) // 2
     page.text(MARGIN_IN, page.top, "3  The same from front and left", 9, "bold")
@@ -177,7 +152,7 @@ def _place_upright_views(page: _Page, scene: LabelScene, sizes: _Sizes) -> None:
         top += z_mm + 0.12
 
 
-def _place_labels(page: _Page, scene: LabelScene, row: float) -> None:
+def _place_labels(page: Page, scene: LabelScene, row: float) -> None:
     """One row a random crop: the crop cut along the grid, and its label as bars."""
     left = MARGIN_IN + 3.25
     total = len(scene.starts_S3)
@@ -229,7 +204,7 @@ def _network_aspect(scene: LabelScene) -> float:
     return float(y / x)
 
 
-def _place_network_crops(page: _Page, scene: LabelScene) -> None:
+def _place_network_crops(page: Page, scene: LabelScene) -> None:
     assert scene.augmented is not None
     crops = scene.augmented.crops_NXYZ[:MOST_NETWORK]
     captions = scene.augmented.captions[:MOST_NETWORK]
@@ -253,12 +228,3 @@ def _place_network_crops(page: _Page, scene: LabelScene) -> None:
         )
         page.text(left, top + height + 0.03, name, 6.5, "bold")
         page.text(left + 0.17, top + height + 0.03, caption, 6)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    """Write the file whole or not at all."""
-    try:
-        with whole_file(path) as beside:
-            figure.savefig(beside, dpi=DPI, facecolor="white")
-    except ValueError as error:  # a format that matplotlib does not know
-        raise ResourceError(f"{path} cannot be written: {error}.") from error
