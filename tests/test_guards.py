@@ -39,6 +39,7 @@ LAYERS = (
     "pretraining",
     "finetuning",
     "study",
+    "planning",
     "report",
     "cli",
     "__main__",

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.downstream.made_run import make_run
-from voco_cli.downstream.prediction.memory import Needed, Room, _control_groups, _free_in, needed_memory
+from voco_cli.downstream.prediction.memory import Needed, Room, needed_memory
 from voco_cli.errors import ResourceError
 from voco_cli.scans.geometry import Placement
 from voco_cli.scans.header import Header
@@ -58,19 +58,6 @@ def test_a_scan_that_cannot_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     room.require(Needed(int(1.9e9), 0), "a")
     with pytest.raises(ResourceError, match=r"^huge needs about 3\.0 GB of memory, and 2\.0 GB are free\."):
         room.require(Needed(int(3e9), 0), "huge")
-
-
-def test_limits_of_a_container_count(tmp_path: Path) -> None:
-    (tmp_path / "job").mkdir()
-    for folder, limit in ((tmp_path, "max"), (tmp_path / "job", "3000")):
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("1200\n")
-        (folder / "memory.stat").write_text("anon 900\ninactive_file 200\n")
-    (tmp_path / "cgroup").write_text("0::/job\n")
-    folders = _control_groups(tmp_path, tmp_path / "cgroup")
-    assert folders == [tmp_path / "job", tmp_path]
-    assert [_free_in(folder) for folder in folders] == [2000, None]
-    assert _control_groups(tmp_path, tmp_path / "none") == []
 
 
 FULL_SIZE = """

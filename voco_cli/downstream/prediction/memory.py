@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import psutil
@@ -11,6 +10,7 @@ import torch
 
 from voco_cli.cache.space import gigabytes, largest_shape
 from voco_cli.downstream.prediction.sliding_window import swept_axis
+from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError
 from voco_cli.scans.header import Header
 from voco_cli.settings import Settings
@@ -108,31 +108,3 @@ class Room:
                 f"{name} needs about {gigabytes(needed)} of memory{where}, and {gigabytes(free)} are free.",
                 "predict.window_batch=1 needs least; otherwise free some memory, or use a larger machine",
             )
-
-
-def free_host_bytes() -> int:
-    """Memory that this process may still take: of the machine, or of its container or batch job where that is less."""
-    free = [int(psutil.virtual_memory().available)]
-    free += [limit for folder in _control_groups() if (limit := _free_in(folder)) is not None]
-    return max(0, min(free))
-
-
-def _control_groups(root: Path = Path("/sys/fs/cgroup"), of_process: Path = Path("/proc/self/cgroup")) -> list[Path]:
-    """The process's control group (version 2) and those that it is in."""
-    try:
-        lines = of_process.read_text().splitlines()
-    except OSError:
-        return []
-    names = [line.removeprefix("0::/") for line in lines if line.startswith("0::/")]
-    inner = root / names[0] if names else root
-    return [folder for folder in (inner, *inner.parents) if folder.is_relative_to(root)]
-
-
-def _free_in(folder: Path) -> int | None:
-    """What a control group leaves; None where it sets no limit. Pages of files that could be dropped count as free."""
-    try:
-        limit, used = ((folder / name).read_text().strip() for name in ("memory.max", "memory.current"))
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):
-        return None
-    return None if limit == "max" else int(limit) - int(used) + int(stat.get("inactive_file", 0))

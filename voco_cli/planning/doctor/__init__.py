@@ -1,0 +1,1 @@
+"""Whether this machine can pre-train, line by line."""
