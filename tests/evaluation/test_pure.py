@@ -8,7 +8,18 @@ import pytest
 import voco_cli.evaluation
 
 SHELLS = {
-    *("case_files", "classes", "classification_folder", "folder", "result_folder", "stored", "vouched", "__init__")
+    *(
+        "__init__",
+        "case_check",
+        "case_files",
+        "classes",
+        "classification_folder",
+        "folder",
+        "patient_case",
+        "result_folder",
+        "stored",
+        "vouched",
+    )
 }
 FOLDER = Path(voco_cli.evaluation.__file__).parent
 OUTSIDE = {"pathlib", "os", "json", "yaml", "logging", "rich", "typer", "torch", "monai", "SimpleITK", "tempfile"}

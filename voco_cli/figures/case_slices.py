@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from voco_cli.figures.patient_case import PatientCase, patient_case
+from voco_cli.evaluation.patient_case import PatientCase, patient_case
 from voco_cli.figures.style import CROP_COLOURS
 from voco_cli.scans.scan import Scan
 
