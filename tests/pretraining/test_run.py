@@ -52,11 +52,16 @@ def test_run_folder_holds_what_the_design_says(done: Done) -> None:
     assert state(done.run) | {"time": 0} == {"status": "done", "step": 12, "reason": None, "time": 0}
     assert done.result.verdict is not None
     assert done.result.end == {k: v for k, v in numbers(done.run)[-1].items() if k not in ("step", "split")}
+    pictures = sorted(path.name for path in (done.run / "figures" / "location").iterdir())
+    assert pictures == ["step-000000.png", "step-000006.png", "step-000012.png"]
 
 
 def test_encoder_is_written_with_what_it_needs_to_be_used(done: Done) -> None:
     about = json.loads((done.run / "weights" / "encoder.json").read_text())
     assert (about["step"], about["branch"]) == (12, "student")
+    assert (about["start_figures"], about["figures"]) == (done.result.start, done.result.end)
+    assert done.result.verdict is not None
+    assert about["verdict"] == {"status": done.result.verdict.status, "sentence": done.result.verdict.sentence}
     settings = load_settings("debug", None, TINY, {}).settings
     network = build_encoder(settings.model)
     network.load_state_dict(load_file(done.run / "weights" / "encoder.safetensors"))
@@ -187,4 +192,6 @@ def test_other_usable_scans_than_before_are_noticed(done: Done, tmp_path: Path) 
 def test_without_held_out_scans_there_is_no_verdict(tmp_path: Path) -> None:
     result = tiny_run(write_data(tmp_path / "data", 3, 0), tmp_path / "run", "train.steps=2")
     assert result.verdict is None
-    assert result.weights.is_file()
+    about = json.loads(result.weights.with_suffix(".json").read_text())
+    assert (about["start_figures"], about["figures"], about["verdict"]) == ({}, {}, None)
+    assert not (tmp_path / "run" / "figures").exists()

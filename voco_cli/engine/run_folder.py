@@ -57,6 +57,7 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
+        self.location = path / "figures" / "location"
         self.weights_report = path / "weights_report.json"
 
     def is_started(self) -> bool:

@@ -37,6 +37,15 @@ class Page:
             (left / self.width, bottom / self.height, width / self.width, height / self.height), label=str((left, top))
         )
 
+    def canvas(self) -> Axes:
+        """Axes over the whole page, in inches from its upper left corner: a panel in it costs no axes of its own."""
+        ax = self.figure.add_axes((0, 0, 1, 1))
+        ax.set_axis_off()
+        ax.set_xlim(0, self.width)
+        ax.set_ylim(self.height, 0)
+        ax.set_autoscale_on(False)
+        return ax
+
     def text(
         self,
         left: float,

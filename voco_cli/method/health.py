@@ -63,13 +63,18 @@ def health_figures(model: VolumeContrast, student: Embedded, teacher: Embedded, 
     return {name: float(value) for name, value in figures.items()}
 
 
-def mean_rank(cosines_VSK: Tensor, true_VS1: Tensor) -> Tensor:
-    """Mean 0-based rank of the true base crop; equal cosines share the mean of their ranks."""
+def true_ranks(cosines_VSK: Tensor, true_VS1: Tensor) -> Tensor:
+    """0-based rank_VS of the true base crop of each random crop; equal cosines share the mean of their ranks."""
     at_true = cosines_VSK.gather(-1, true_VS1)
     above = (cosines_VSK > at_true).sum(-1)
     equal = (cosines_VSK == at_true).sum(-1) - 1
     ranks: Tensor = above + equal / 2
-    return ranks.mean()
+    return ranks
+
+
+def mean_rank(cosines_VSK: Tensor, true_VS1: Tensor) -> Tensor:
+    """Mean of :func:`true_ranks`."""
+    return true_ranks(cosines_VSK, true_VS1).mean()
 
 
 def correlation(logits: Tensor, labels: Tensor) -> Tensor:

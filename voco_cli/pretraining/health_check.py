@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voco_cli.engine.job import Place
-from voco_cli.method.augment import network_input
 from voco_cli.method.draws import draw_crops
-from voco_cli.method.health import Figures, Verdict, health_figures, verdict
+from voco_cli.method.health import Figures, Verdict, health_figures, true_ranks, verdict
 from voco_cli.method.objective import Embedded, VolumeContrast
 from voco_cli.pretraining.crops import Case, read_crops
+from voco_cli.pretraining.embedded_crops import embed_crops
 from voco_cli.settings import Settings
 
 FIXED_STEP = 2**31
 """The step whose draws the fixed crops are: one that no training reaches."""
+
+
+@dataclass(frozen=True)
+class FixedCrops:
+    """What is looked at every time; as stored, a tensor a scan.
+
+    Attributes:
+        random: random crops, S x X x Y x Z.
+        bases: base crops, K x X x Y x Z.
+        labels_VSK: position labels of the random crops.
+    """
+
+    random: list[Tensor]
+    bases: list[Tensor]
+    labels_VSK: Tensor
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at the held-out scans.
+
+    Attributes:
+        figures: what is measured.
+        logits_VSK: predicted overlaps of the random crops with the base crops, on the CPU.
+        ranks_VS: rank of each random crop's true base crop, on the CPU.
+    """
+
+    figures: Figures
+    logits_VSK: Tensor
+    ranks_VS: Tensor
 
 
 class HealthCheck:
@@ -34,8 +65,8 @@ class HealthCheck:
         self.crops = settings.crops.model_copy(update={"random_per_volume": settings.health.crops_per_case})
 
     @cached_property
-    def _fixed(self) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Random crops, base crops (as stored, a tensor a scan) and labels_VSK."""
+    def fixed(self) -> FixedCrops:
+        """The crops, read once."""
         random, bases, labels = [], [], []
         for case in self.cases:
             draws = draw_crops(0, FIXED_STEP, case.name, case.volume.shape_xyz, self.crops)
@@ -43,46 +74,29 @@ class HealthCheck:
             random.append(torch.from_numpy(random_SXYZ))
             bases.append(torch.from_numpy(bases_KXYZ))
             labels.append(torch.from_numpy(draws.labels_SK))
-        return random, bases, torch.stack(labels)
+        return FixedCrops(random, bases, torch.stack(labels))
 
     @torch.no_grad()
-    def figures(self, model: VolumeContrast, place: Place, own_teacher: bool = False) -> Figures:
-        """Figures of the model, all crops projected together; empty where nothing is held out.
+    def look(self, model: VolumeContrast, place: Place, own_teacher: bool = False) -> Look | None:
+        """Look with the model, all crops projected together; None where nothing is held out.
 
         Args:
             own_teacher: let the student stand in for the teacher, as if it had just been copied.
         """
         if not self.cases:
-            return {}
-        random, bases, labels = self._fixed
-        training = model.training
-        model.eval()
-        stored = [*random, *bases]
-        features = self._embed(model, model.encoder, stored, place)
-        teacher_encoder = None if own_teacher else model.teacher_encoder
-        teacher_features = features if teacher_encoder is None else self._embed(model, teacher_encoder, stored, place)
-        with place.autocast():
-            student_rows = model.projector(features)
-            teacher_rows = student_rows
-            if model.teacher_projector is not None and not own_teacher:
-                teacher_rows = model.teacher_projector(teacher_features)
-        num_scans, num_random = labels.shape[:2]
-        student = Embedded.from_rows(student_rows, num_scans, num_random)
-        teacher = Embedded.from_rows(teacher_rows, num_scans, num_random)
-        model.train(training)
-        return health_figures(model, student, teacher, labels)
+            return None
+        fixed = self.fixed
+        stored = [*fixed.random, *fixed.bases]
+        rows = embed_crops(model, stored, self.crops.network_size_vox, place, own_teacher)
+        num_scans, num_random = fixed.labels_VSK.shape[:2]
+        student = Embedded.from_rows(rows.student_NC, num_scans, num_random)
+        teacher = Embedded.from_rows(rows.teacher_NC, num_scans, num_random)
+        figures = health_figures(model, student, teacher, fixed.labels_VSK)
+        cosines = model.cosines(student, teacher).cpu()
+        logits = model.cosines(student, teacher, after=torch.relu).cpu()
+        return Look(figures, logits, true_ranks(cosines, fixed.labels_VSK.float().argmax(-1, keepdim=True)))
 
     def verdict(self, start: Figures, now: Figures) -> Verdict:
         """What the last figures say against the first."""
         grid = self.crops.grid_xyz
         return verdict(start, now, len(self.cases) * grid[0] * grid[1] * grid[2], self.settings.health)
-
-    def _embed(self, model: VolumeContrast, encoder: nn.Module, stored: Sequence[Tensor], place: Place) -> Tensor:
-        with place.autocast():
-            return torch.cat([model.embed(encoder, rows) for rows in self._inputs(stored, place.device)]).float()
-
-    def _inputs(self, stored: Sequence[Tensor], device: torch.device) -> Iterator[Tensor]:
-        for rows in stored:
-            n = len(rows)
-            still = torch.zeros(n, 3, dtype=torch.bool), torch.zeros(n, dtype=torch.int64), torch.zeros(n)
-            yield network_input(rows.to(device), *still, self.crops.network_size_vox)

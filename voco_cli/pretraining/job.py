@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
+from voco_cli.engine.faults import full_disk_told
 from voco_cli.engine.job import ParameterGroup, Place, Values, one_group
 from voco_cli.engine.loading import load_batches
 from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import UsageError
+from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
@@ -23,6 +26,7 @@ from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
+from voco_cli.pretraining.shown_crops import location_panel
 from voco_cli.settings import Settings
 
 
@@ -54,6 +58,7 @@ class PretrainingJob:
         training, held_out: cases to train on and to look at.
         device: where it will run.
         seen: what the weights will have been trained on; written beside them.
+        pictures: where the main process draws each look at the held-out scans; None draws none.
     """
 
     score_name = "rank"
@@ -65,9 +70,11 @@ class PretrainingJob:
         held_out: Sequence[Case],
         device: torch.device,
         seen: Seen,
+        pictures: Path | None = None,
     ) -> None:
         self.settings = settings
         self.seen = seen
+        self.pictures = pictures
         self.training = training
         self.model: nn.Module = build_model(settings, device)
         self.health = HealthCheck(held_out, settings)
@@ -143,10 +150,15 @@ class PretrainingJob:
     def validate(self, step: int) -> Values:
         """Figures on the held-out scans; at step 0 the student is its own teacher, so that the start is comparable."""
         assert self.place is not None
-        figures = self.health.figures(self.voco, self.place, own_teacher=step == 0)
-        if figures:
-            self.history[str(step)] = dict(figures)
-        return figures
+        look = self.health.look(self.voco, self.place, own_teacher=step == 0)
+        if look is None:
+            return {}
+        self.history[str(step)] = dict(look.figures)
+        if self.pictures is not None and self.place.process == 0:
+            path = self.pictures / f"step-{step:06d}.png"
+            with full_disk_told(self.pictures.parent.parent, f"the picture of step {step} could not be written"):
+                draw_location(location_panel(self.health, look, step), path)
+        return look.figures
 
     def state(self) -> dict[str, Any]:
         """The history of figures, for the verdict after a resume, and a fingerprint of the scans."""
@@ -172,8 +184,10 @@ class PretrainingJob:
         return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
     def export(self, folder: Path, step: int) -> None:
-        """Write the student's encoder, and once what it was trained on."""
+        """Write the student's encoder with the proof of what it learned, and once what it was trained on."""
         settings = self.settings
+        looks = sorted(int(looked) for looked in self.history if int(looked) <= step)
+        start, last = (self.history[str(looked)] for looked in (looks[0], looks[-1])) if looks else ({}, {})
         about = {
             "step": step,
             "branch": "student",
@@ -183,6 +197,8 @@ class PretrainingJob:
             "recipe": settings.recipe,
             "seed": settings.seed,
             "figures": self.history.get(str(step), {}),
+            "start_figures": start,
+            "verdict": asdict(self.health.verdict(start, last)) if looks else None,
         }
         if not (folder / SEEN_FILE).is_file():
             write_seen(self.seen, folder / SEEN_FILE)

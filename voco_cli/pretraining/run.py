@@ -190,7 +190,7 @@ def _train(
 
     on_all(accelerator, find_cases)
     seen = seen_before(settings.model.weights).followed_by(seen_scans("pre-training", datalist.name, trained_on))
-    job = PretrainingJob(settings, training, held_out, accelerator.device, seen)
+    job = PretrainingJob(settings, training, held_out, accelerator.device, seen, folder.location)
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)
     loaded = None if resumed else job.load_start()
     if loaded is not None:

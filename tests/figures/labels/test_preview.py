@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from tests.figures.labels.test_scene import scene
 from voco_cli.errors import ResourceError
@@ -52,7 +53,7 @@ def test_right_of_the_patient_is_on_the_left_and_front_on_top() -> None:
     axial = figure.axes[0]
     assert axial.get_xlim() == (25.0, 0.0)  # x grows to the patient's right, so it runs to the left
     assert axial.get_ylim() == (0.0, 40.0)
-    figure = label_preview.Figure()
+    figure = Figure()
     sagittal = figure.add_subplot()
     draw_view(sagittal, shown, SAGITTAL, 3)
     assert sagittal.get_xlim() == (40.0, 0.0)  # the front at the left
@@ -64,7 +65,7 @@ def test_right_of_the_patient_is_on_the_left_and_front_on_top() -> None:
 def test_voxels_are_drawn_where_they_lie() -> None:
     volume = np.zeros((25, 20, 10), dtype=np.float32)
     volume[24, 19, 5] = 1.0
-    ax = label_preview.Figure().add_subplot()
+    ax = Figure().add_subplot()
     draw_view(ax, replace(scene(), volume_xyz=volume), AXIAL, 5)
     shown = ax.images[0]
     left, right, bottom, top = shown.get_extent()
@@ -74,7 +75,7 @@ def test_voxels_are_drawn_where_they_lie() -> None:
 
 
 def test_bars_are_the_label() -> None:
-    ax = label_preview.Figure().add_subplot()
+    ax = Figure().add_subplot()
     draw_bars(ax, scene(), 0, last=True)
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.4, 0.4, 0.1, 0.1])
     texts = [text.get_text() for text in ax.texts]

@@ -61,13 +61,17 @@ def bare(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int) -> None:
-    """One whole slice with what lies outside the grid dimmed, the grid, the random crops and the patient's sides."""
+def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int, crops: Sequence[int] | None = None) -> None:
+    """One whole slice with what lies outside the grid dimmed, the grid, the random crops and the patient's sides.
+
+    Args:
+        crops: random crops that are shown; none is all.
+    """
     show_plane(ax, scene, plane, index, (0, 0, 0), scene.volume_xyz.shape)
     _dim_outside(ax, scene, plane)
     _draw_grid(ax, scene, plane)
-    for crop, start in enumerate(scene.starts_S3):
-        _draw_crop_box(ax, scene, plane, crop, start)
+    for crop in range(len(scene.starts_S3)) if crops is None else crops:
+        _draw_crop_box(ax, scene, plane, crop, scene.starts_S3[crop])
     _draw_sides(ax, plane)
 
 
