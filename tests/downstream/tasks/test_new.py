@@ -127,6 +127,13 @@ def test_patches_of_small_volumes() -> None:
     assert draft([facts((20, 20, 20), (1, 1, 1))], {"a": (1,)}, "MR", "swinunetr").size == (64, 64, 32)
 
 
+def test_patches_are_no_larger_than_scans_whose_spacing_has_many_digits() -> None:
+    # 360/64, 280/64 and 320/24 mm, as a NIfTI header holds them: 5.625, 4.375, 13.333333
+    spacing = (5.625, float(np.float32(4.4)), float(np.float32(320 / 24)))
+    one = facts((64, 64, 24), spacing)
+    assert draft([one] * 3, {"x": (1,)}, "MR", "unet").size == (64, 64, 24)
+
+
 def test_sides_are_seen_in_names() -> None:
     one = [facts((64, 64, 64), (1, 1, 1))]
     assert draft(one, {"left kidney": (1,)}, "CT", "unet").mixed_sides

@@ -154,7 +154,9 @@ def draft(
     spacings = np.array([one.spacing_ras_mm for one in facts])
     common = _three(np.median(spacings, axis=0))
     equal = bool((spacings.max(axis=0) <= SAME_SPACING * spacings.min(axis=0)).all())
-    extents = np.array([one.shape_ras for one in facts]) * spacings / common
+    shapes = np.array([one.shape_ras for one in facts])
+    # Scans that are not resampled keep their sizes, whatever the digits of a rounded or 32-bit spacing are.
+    extents = shapes if equal else shapes * spacings / common
     shape = np.median(extents, axis=0)
     levels = 5 if shape.min() >= 64 else 4 if shape.min() >= 16 else 3
     size = _size(shape, 32 if backbone == "swinunetr" else 2 ** (levels - 1), whole_scans)
