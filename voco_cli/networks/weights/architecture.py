@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count, takewhile
 from typing import Any
@@ -85,7 +86,7 @@ class Architecture:
 
     def build_shapes(self) -> nn.Module:
         """The network without memory: names and shapes alone."""
-        with torch.device("meta"), _CountsOnCpu():
+        with shapes_only():
             return self.build()
 
     def _arguments(self) -> dict[str, Any]:
@@ -108,6 +109,13 @@ class Architecture:
         return arguments | {
             name: True for name, wanted in (("res_block", self.residual), ("trans_bias", self.up_bias)) if wanted
         }
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Networks that are made inside have names and shapes, and take no memory."""
+    with torch.device("meta"), _CountsOnCpu():
+        yield
 
 
 class _CountsOnCpu(TorchFunctionMode):

@@ -1,0 +1,176 @@
+"""A trial in a process of its own: its memory can be told from ours, and it can be stopped before it hurts."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import FrameType
+from typing import Any, Generic, NoReturn, TypeVar
+
+import psutil
+
+from voco_cli.cache.space import gigabytes
+from voco_cli.engine.host_memory import free_host_bytes
+from voco_cli.errors import ResourceError, VocoError
+
+Request = TypeVar("Request")
+Result = TypeVar("Result")
+
+LEAST_FREE_SHARE = 0.15
+"""A trial is stopped when no more than this share of what was free at its start is left."""
+LOOK_EVERY_S = 0.1
+END_WITHIN_S = 10.0
+STATUS = Path("/proc/self/status")
+
+
+class TooLargeError(ResourceError):
+    """A trial was stopped before it had taken all memory.
+
+    Args:
+        reached_bytes: what it had taken by then.
+    """
+
+    def __init__(self, reached_bytes: int) -> None:
+        super().__init__(f"A trial was stopped when it had taken {gigabytes(reached_bytes)} of memory.")
+        self.reached_bytes = reached_bytes
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[Result]):
+    """What a trial came to.
+
+    Attributes:
+        result: of the work.
+        start_s: time until the work began, which is the interpreter and its libraries.
+    """
+
+    result: Result
+    start_s: float
+
+
+def run_apart(work: Callable[[Request], Result], request: Request) -> Outcome[Result]:
+    """Do some work in a fresh process; it and all that it starts have ended when this returns or raises.
+
+    Args:
+        work: a function at module level; ``request`` and what it returns travel between processes.
+    Raises:
+        TooLargeError: the memory was about to run out.
+        VocoError: the work's own.
+        RuntimeError: any other fault of the work.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe(duplex=False)
+    process = context.Process(target=_begin, args=(there, work, request))
+    began_s = time.monotonic()
+    process.start()
+    there.close()
+    try:
+        start_s = _receive(here, process) - began_s
+        answer = _receive(here, process)
+    finally:
+        _end(process)
+        here.close()
+    if isinstance(answer, Exception):
+        raise answer
+    return Outcome(answer, start_s)
+
+
+def peak_memory_bytes() -> int:
+    """The largest resident set that this process has had; 0 where the system does not say.
+
+    ``getrusage`` would count the process that started this one, too.
+    """
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+@contextmanager
+def tidy_when_terminated() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that temporary folders are removed and processes ended."""
+    if threading.current_thread() is not threading.main_thread():  # where signals are not heard
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _receive(connection: Connection, process: BaseProcess) -> Any:
+    """The next message of the process, which is stopped where memory runs out."""
+    least_bytes = LEAST_FREE_SHARE * free_host_bytes()
+    while not connection.poll(LOOK_EVERY_S):
+        if not process.is_alive() and not connection.poll(0):
+            raise _died(process)
+        if free_host_bytes() < least_bytes:
+            raise TooLargeError(_taken_bytes(process))
+    try:
+        return connection.recv()
+    except EOFError:
+        process.join(END_WITHIN_S)
+        raise _died(process) from None
+
+
+def _died(process: BaseProcess) -> VocoError:
+    code = process.exitcode or 0
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    return ResourceError(f"The trial {how} without a word, most likely for want of memory.", "free some memory")
+
+
+def _taken_bytes(process: BaseProcess) -> int:
+    """Resident memory of a process and of those that it started."""
+    total = 0
+    with suppress(psutil.Error):
+        root = psutil.Process(process.pid)
+        for one in (root, *root.children(recursive=True)):
+            with suppress(psutil.Error):
+                total += one.memory_info().rss
+    return total
+
+
+def _end(process: BaseProcess) -> None:
+    """End the process and its group, whatever they are doing."""
+    if process.pid is not None and process.is_alive():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # it may not have had its own group yet
+    process.join()
+
+
+def _begin(connection: Connection, work: Callable[[Any], Any], request: Any) -> None:
+    """What the process does."""
+    os.setsid()  # Ctrl-C goes to the parent alone, which ends this group
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    connection.send(time.monotonic())
+    answer: Any
+    try:
+        answer = work(request)
+    except VocoError as error:
+        answer = error
+    except Exception as error:  # anything must reach the parent, and not every error can travel
+        answer = RuntimeError(f"{type(error).__name__}: {error}")
+    connection.send(answer)
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os.killpg(0, signal.SIGKILL)

@@ -1,0 +1,84 @@
+"""How long a loader process takes to read what a step needs of a case."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from voco_cli.cache.volume import StoredVolume
+from voco_cli.downstream.batches.patches import PatchDataset, collate_patches
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.volumes import VolumeDataset, collate_volumes
+from voco_cli.errors import VocoError
+from voco_cli.pretraining.crops import Case, CropDataset, collate
+from voco_cli.settings import Settings
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Reading what a step needs of a case: from the disk, and again from memory; and the size of a batch."""
+
+    cold_s: float
+    warm_s: float
+    batch_bytes: int
+
+
+def time_reads(cases: Sequence[StoredCase], settings: Settings) -> Reads:
+    """Read each case once from the disk and once more, before anything else opens the stored volumes.
+
+    Raises:
+        DataError: a stored volume is damaged.
+    """
+    for volume in (volume for case in cases for volume in case.volumes):
+        forget_pages(volume)
+    dataset, join = _dataset(cases, settings)
+    cold, warm = ([_read_s(dataset, index) for index in range(len(cases))] for _ in range(2))
+    items = [_item(dataset, i % len(cases)) for i in range(settings.train.batch_size)]
+    return Reads(fmean(cold), fmean(warm), _nbytes(join(items)))
+
+
+def _dataset(cases: Sequence[StoredCase], settings: Settings) -> tuple[Dataset[Any], Callable[[Any], Any]]:
+    if settings.task.preset is None:
+        return CropDataset([Case(case.name, case.volumes[0]) for case in cases], settings, 1), collate
+    if settings.task.kind == "classification":
+        return VolumeDataset(cases, settings), collate_volumes
+    return PatchDataset(cases, {case.name: {} for case in cases}, settings), collate_patches
+
+
+def _read_s(dataset: Dataset[Any], index: int) -> float:
+    start_s = time.perf_counter()
+    _item(dataset, index)
+    return time.perf_counter() - start_s
+
+
+def _item(dataset: Dataset[Any], index: int) -> Any:
+    item = dataset[(0, index)]
+    if isinstance(item, VocoError):
+        raise item
+    return item
+
+
+def forget_pages(volume: StoredVolume) -> None:
+    """Let the system drop what it keeps of a file in memory, so that the next read comes from the disk."""
+    for path in (volume.path, *([volume.label_path] if volume.label_path else [])):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def _nbytes(value: Any) -> int:
+    """Bytes of all tensors in a batch."""
+    if isinstance(value, Tensor):
+        return int(value.nbytes)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return sum(map(_nbytes, value))
+    return 0

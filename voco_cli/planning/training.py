@@ -1,0 +1,247 @@
+"""From a sample and a trial to the plan of a training: disk, memory, time, and what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import torch
+
+from voco_cli.engine.host_memory import free_host_bytes
+from voco_cli.errors import ResourceError
+from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_advice
+from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
+from voco_cli.planning.disk import bytes_below, disk_needs, free_disk_bytes
+from voco_cli.planning.footprint import FLOAT_BYTES
+from voco_cli.planning.quantities import Amount, Known, Need, Part, Plan
+from voco_cli.planning.samples import SampledRun, Tell
+from voco_cli.planning.schedule import Due, due, resumed_step
+from voco_cli.planning.trial import Steps, Trial, TrialRequest, try_training
+from voco_cli.settings import Settings
+
+MEASURED_STEPS = 5
+LOG_LINE_BYTES = 1200
+"""What a logged step takes in metrics.jsonl and in TensorBoard together."""
+SHARED = Path("/dev/shm")
+IN_MEMORY_SHARE = 0.5
+"""A cache that takes more of the free memory than this is read from the disk again and again."""
+TO_TRAIN, TO_BUILD = "training", "building the cache"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What a kind of training has besides its steps.
+
+    Attributes:
+        disk: further parts in the run folder.
+        times: parts of the time before and after the steps.
+        validated_cases: that each validation looks at.
+        validates_first: there is a validation before the first step.
+        notes: to be shown.
+    """
+
+    disk: tuple[Part, ...] = ()
+    times: tuple[Part, ...] = ()
+    validated_cases: float = 0.0
+    validates_first: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial that was made, or why it was not.
+
+    Attributes:
+        trial: none where it ended before it could say anything.
+        start_s: time until a run has its libraries.
+        reached_bytes: memory that it had taken when it was stopped; 0 where it was not.
+        problem: why it says little.
+        free_bytes: memory of the machine before it.
+    """
+
+    trial: Trial | None
+    start_s: float
+    reached_bytes: int
+    problem: str | None
+    free_bytes: int
+
+
+def try_steps(settings: Settings, run: SampledRun, folder: Path, budget_s: float, tell: Tell) -> Tried:
+    """Run a few steps with the cases of a sample, if there are any to run them with.
+
+    Raises:
+        UsageError, DataError: what the run itself would end with.
+    """
+    free = free_host_bytes()
+    if not run.training:
+        return Tried(None, 0.0, 0, run.problem or "no training scan was preprocessed", free)
+    tell(f"trying {MEASURED_STEPS} steps ...")
+    request = TrialRequest(settings, run.training, run.held_out, folder, MEASURED_STEPS, budget_s)
+    try:
+        outcome: Outcome[Trial] = run_apart(try_training, request)
+    except TooLargeError as error:
+        return Tried(None, 0.0, error.reached_bytes, error.message, free)
+    except ResourceError as error:
+        return Tried(None, 0.0, 0, error.message, free)
+    return Tried(outcome.result, outcome.start_s, 0, _problem(outcome.result), free)
+
+
+def _problem(trial: Trial) -> str | None:
+    if trial.exhausted:
+        return f"the steps did not fit into the memory of {trial.device}"
+    return "no step was tried, as it would have taken most of the free memory" if trial.steps is None else None
+
+
+def training_plan(subject: str, settings: Settings, run: SampledRun, tried: Tried, extra: Extra) -> Plan:
+    """Put together what a training will need."""
+    resumed = resumed_step(settings.run.dir)
+    to_do = due(settings.train, resumed)
+    needs = (*_disk(settings, run, tried, extra, to_do), *_memory(run, tried, settings.data.prefetch))
+    return Plan(
+        subject,
+        needs,
+        tuple(_times(settings, run, tried, extra, to_do, resumed)),
+        (*_notes(run, tried, resumed), *extra.notes),
+        tuple(_advice(settings, run, tried, needs)),
+        _figures(run, tried, to_do),
+    )
+
+
+def _disk(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_do: Due) -> Sequence[Need]:
+    wanted: list[tuple[Path, Part]] = []
+    if run.missing:
+        wanted.append((run.cases.cache.folder, Part("cache", run.cache_bytes)))
+    trial, folder = tried.trial, settings.run.dir
+    if trial is not None and to_do.steps:
+        parameters = trial.footprint.parameters
+        one = parameters.checkpoint_bytes(settings.train.amsgrad)
+        known: Known = "estimated" if trial.steps is None else "measured"
+        one = one if trial.steps is None else trial.steps.checkpoint_bytes
+        # Beside the last few and the best there is the one that is being written.
+        at_once = min(settings.train.keep_checkpoints + 2, to_do.most_checkpoints)
+        there = bytes_below(folder / "checkpoints")
+        wanted.append((folder, Part("checkpoints", Amount.of(max(0, at_once * one - there), known))))
+        wanted.append((folder, Part("weights", Amount.of(FLOAT_BYTES * parameters.exported, known))))
+    lines = to_do.steps // settings.train.log_every + to_do.validations
+    wanted.append((folder, Part("figures of the run", Amount.of(LOG_LINE_BYTES * lines, "estimated"))))
+    wanted += [(folder, part) for part in extra.disk]
+    return disk_needs(wanted)
+
+
+def _memory(run: SampledRun, tried: Tried, prefetch: int) -> Iterator[Need]:
+    free = tried.free_bytes
+    building = run.building_bytes()
+    if run.missing and building is not None:
+        yield Need("memory", TO_BUILD, (Part(f"{run.processes} processes", building),), free)
+    trial = tried.trial
+    if tried.reached_bytes:
+        reached = Part("when it was stopped", Amount.of(tried.reached_bytes, "measured"))
+        yield Need("memory", TO_TRAIN, (reached,), free, at_least=True)
+    if trial is None:
+        return
+    footprint, steps = trial.footprint, trial.steps
+    host = Amount.of(steps.host_bytes, "measured") if steps else Amount.of(footprint.host_bytes, "estimated")
+    yield Need("memory", TO_TRAIN, (Part("training", host),), free)
+    if trial.loaders and trial.reads is not None and SHARED.is_dir():
+        ahead = trial.loaders * prefetch * trial.reads.batch_bytes
+        part = Part("batches ahead", Amount.of(ahead, "measured"))
+        yield Need("shared memory", str(SHARED), (part,), free_disk_bytes(SHARED))
+    if trial.device.startswith("cuda"):
+        device = Amount.of(steps.device_bytes, "measured") if steps else Amount.of(footprint.device_bytes, "estimated")
+        part = Part("training", device)
+        yield Need("GPU memory", trial.device, (part,), trial.free_device_bytes, at_least=trial.exhausted)
+
+
+def _times(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_do: Due, resumed: int) -> Iterator[Part]:
+    trial, build = tried.trial, run.build_s
+    if trial is None or trial.steps is None:
+        return
+    yield Part("start", Amount.of(tried.start_s, "measured"))
+    if build is not None and run.missing:
+        yield Part("cache", build)
+    yield from extra.times
+    step = step_seconds(settings, run, trial, trial.steps, tried.free_bytes)
+    yield Part("steps", step.times(to_do.steps))
+    looks = to_do.validations + (extra.validates_first and not resumed)
+    if extra.validated_cases and looks:
+        case_s = Amount.of(trial.looks.case_s, "measured")
+        yield Part("validations", case_s.times(looks * extra.validated_cases))
+    if trial.steps.checkpoint_s is not None and to_do.checkpoints:
+        one = Amount.of(trial.steps.checkpoint_s, "measured")
+        most = one.value * to_do.most_checkpoints
+        every = one.times(to_do.checkpoints)
+        yield Part("checkpoints", Amount(every.value, "measured", every.low, most))
+
+
+def step_seconds(settings: Settings, run: SampledRun, trial: Trial, steps: Steps, free_bytes: int) -> Amount:
+    """Seconds of an optimizer step: the median of those measured, or what the loaders need where that is more.
+
+    The spread is that of the middle half of the steps. A cache that stays in memory is read from there; a larger one
+    comes from the disk in every step.
+    """
+    times = sorted(steps.step_s)
+    low, _, high = quantiles(times, n=4, method="inclusive") if len(times) > 1 else (times[0],) * 3
+    middle = median(times)
+    if trial.reads is None or run.cache_bytes.value < IN_MEMORY_SHARE * free_bytes:
+        return Amount(middle, "measured", low, high)
+    cases = settings.train.batch_size * settings.train.accumulate
+    if not trial.loaders:
+        more = cases * max(0.0, trial.reads.cold_s - trial.reads.warm_s)
+        return Amount(middle + more, "measured", low + more, high + more)
+    reading = cases * trial.reads.cold_s / trial.loaders
+    return Amount(max(middle, reading), "measured", max(low, reading), max(high, reading))
+
+
+def _notes(run: SampledRun, tried: Tried, resumed: int) -> Iterator[str]:
+    if resumed:
+        yield f"The run folder holds step {resumed}; what is left from there is planned."
+    if not run.missing:
+        yield "The cache holds every scan already."
+    sample = run.sample
+    if sample is not None and sample.failed:
+        tries = len(sample.failed) + len(sample.cases)
+        name, reason = sample.failed[0]
+        yield f"{len(sample.failed)} of {tries} scans that were tried cannot be used, {name} first: {reason}"
+    for problem in dict.fromkeys((run.problem, tried.problem)):
+        if problem is not None:
+            yield f"Not measured: {problem.rstrip('.')}."
+
+
+def _advice(settings: Settings, run: SampledRun, tried: Tried, needs: Sequence[Need]) -> Iterator[str]:
+    for need in needs:
+        if need.fits:
+            continue
+        if need.kind == "disk":
+            yield from disk_advice(need)
+        elif need.kind == "shared memory":
+            yield "--set data.prefetch=1 or data.workers=0 needs less shared memory; a container may be given more."
+        elif need.where == TO_BUILD:
+            one = run.builder_bytes
+            yield cache_memory_advice(run.processes, one.value if one else 0.0, need.free_bytes)
+        elif tried.trial is not None:
+            footprint, device = tried.trial.footprint, torch.device(tried.trial.device)
+            expected = footprint.device_bytes if need.kind == "GPU memory" else footprint.host_bytes
+            yield from training_advice(settings, device, tried.trial.loaders, need, expected)
+        else:
+            yield "Free some memory, or lower train.batch_size, task.patch_size or model.feature_size."
+
+
+def _figures(run: SampledRun, tried: Tried, to_do: Due) -> dict[str, Any]:
+    """Everything that was measured, as JSON has it."""
+    sample = run.sample
+    sampled = [
+        {"image": str(one.entry.image), "build_s": one.build_s, "cache_bytes": one.cache_bytes}
+        for one in (sample.cases if sample else ())
+    ]
+    return {
+        "training_cases": len(run.cases.training),
+        "held_out_cases": len(run.cases.held_out),
+        "missing_in_cache": len(run.missing),
+        "sample": sampled,
+        "sample_failed": [{"case": name, "reason": reason} for name, reason in (sample.failed if sample else ())],
+        "due": asdict(to_do),
+        "trial": asdict(tried.trial) if tried.trial is not None else None,
+    }

@@ -1,0 +1,260 @@
+"""A few real steps of a real job, and what they took; runs in a process of its own, in a folder that is removed."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from voco_cli.dataset.seen import Seen
+from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.downstream.batches.survey import survey_labels
+from voco_cli.engine.checkpoints import save_checkpoint
+from voco_cli.engine.device import build_accelerator
+from voco_cli.engine.faults import machine_faults_told
+from voco_cli.engine.host_memory import free_host_bytes
+from voco_cli.engine.job import Values
+from voco_cli.engine.loading import loader_workers
+from voco_cli.engine.loop import Loop
+from voco_cli.engine.run_folder import RunFolder
+from voco_cli.engine.unwatched import Unwatched
+from voco_cli.errors import ResourceError
+from voco_cli.finetuning.classification_job import ClassificationJob
+from voco_cli.finetuning.segmentation_job import SegmentationJob
+from voco_cli.networks.weights.start import load_start
+from voco_cli.planning.apart import peak_memory_bytes
+from voco_cli.planning.footprint import Footprint, training_footprint
+from voco_cli.planning.looks import AnyJob, Looks, take_looks
+from voco_cli.planning.reads import Reads, time_reads
+from voco_cli.pretraining.crops import Case
+from voco_cli.pretraining.job import PretrainingJob
+from voco_cli.settings import Settings
+
+SAFE_SHARE = 0.6
+"""A trial may be expected to take this share of the free memory of the machine."""
+SLOW_STEP_S = 5.0
+"""Where the first step takes longer, it is the only one that warms up."""
+QUICK_S, MANY = 5.0, 8
+"""Steps that take less than a moment are measured for so long, up to so many times the number that is asked for."""
+CHECKPOINT_SHARE = 0.1
+"""A checkpoint is tried where it takes no more than this share of the free disk."""
+
+
+@dataclass(frozen=True)
+class TrialRequest:
+    """What to try.
+
+    Attributes:
+        settings: of the run.
+        training, held_out: preprocessed cases that stand for all.
+        folder: for the files of the trial; it will be removed.
+        steps: to be measured, after those that warm up.
+        budget_s: time after which no further step is begun, one having been measured.
+    """
+
+    settings: Settings
+    training: tuple[StoredCase, ...]
+    held_out: tuple[StoredCase, ...]
+    folder: Path
+    steps: int
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the steps took.
+
+    Attributes:
+        step_s: each measured step.
+        wait_share: of them, the time spent waiting for data.
+        host_bytes: largest memory of the process and its loaders.
+        device_bytes: largest memory of tensors on the device.
+        checkpoint_bytes: of the model and the optimizer's state as they are.
+        checkpoint_s: of writing one; none where that was not tried.
+    """
+
+    step_s: tuple[float, ...]
+    wait_share: float
+    host_bytes: int
+    device_bytes: int
+    checkpoint_bytes: int
+    checkpoint_s: float | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of it.
+
+    Attributes:
+        device, precision: as the run would have them.
+        footprint: what was expected.
+        free_host_bytes, free_device_bytes: before anything was made; no memory of its own is 0.
+        loaders: loader processes.
+        steps, reads, looks: none where the trial was not run, as it would not have been safe, or ran out of memory.
+        exhausted: the device ran out of memory.
+    """
+
+    device: str
+    precision: str
+    footprint: Footprint
+    free_host_bytes: int
+    free_device_bytes: int
+    loaders: int
+    steps: Steps | None = None
+    reads: Reads | None = None
+    looks: Looks = field(default_factory=Looks)
+    exhausted: bool = False
+
+
+def try_training(request: TrialRequest) -> Trial:
+    """Make the job, run some steps of the loop, and look at held-out cases once.
+
+    Raises:
+        UsageError: settings or weights that the run would refuse, too.
+        DataError: label values that no class has; a loss that is not finite.
+    """
+    settings = request.settings
+    accelerator = build_accelerator(settings.run)
+    device = accelerator.device
+    loaders = loader_workers(settings.data)
+    precision = str(accelerator.mixed_precision).replace("no", "fp32")
+    free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    footprint = training_footprint(settings, device, loaders)
+    seen = Trial(str(device), precision, footprint, free_host_bytes(), free_device, loaders)
+    own_bytes = peak_memory_bytes()  # is no longer free, and will be taken all the same
+    expected = max(0, footprint.host_bytes - own_bytes)
+    if expected > SAFE_SHARE * seen.free_host_bytes or footprint.device_bytes > max(seen.free_device_bytes, 0):
+        return seen
+    reads = time_reads(request.training, settings)
+    job = _make_job(request, device)
+    try:
+        steps, looks = _run(job, request, accelerator)
+    except ResourceError:
+        if device.type != "cuda":
+            raise
+        return Trial(**{**vars(seen), "reads": reads, "exhausted": True})
+    return Trial(**{**vars(seen), "steps": steps, "reads": reads, "looks": looks})
+
+
+class _EnoughSteps(Exception):
+    """Ends the loop before it would write anything of a finished run."""
+
+
+class _Clock(Unwatched):
+    """Takes the time of each step, and ends the loop when it has enough."""
+
+    def __init__(self, wanted: int, budget_s: float) -> None:
+        self.wanted, self.budget_s = wanted, budget_s
+        self.times_s: list[float] = []
+        self.waits: list[float] = []
+        self.loader_bytes = 0
+        self.began_s = self.last_s = time.perf_counter()
+
+    @property
+    def warm_up(self) -> int:
+        """Steps that do not count."""
+        return 1 if self.times_s and self.times_s[0] > SLOW_STEP_S else 2
+
+    @property
+    def measured_s(self) -> list[float]:
+        """Steps that count; of a trial that was cut short, the last."""
+        return self.times_s[self.warm_up :] or self.times_s[-1:]
+
+    def started(self, step: int, steps: int) -> None:
+        self.began_s = self.last_s = time.perf_counter()
+
+    def validated(self, step: int, values: Values) -> None:
+        self.began_s = self.last_s = time.perf_counter()
+
+    def trained(self, step: int, values: Values) -> None:
+        self.waits.append(values["data_wait"])
+
+    def advanced(self, step: int) -> None:
+        now_s = time.perf_counter()
+        self.times_s.append(now_s - self.last_s)
+        counted = len(self.times_s) - self.warm_up
+        over = now_s - self.began_s > self.budget_s
+        enough = counted >= self.wanted and (now_s - self.began_s > QUICK_S or counted >= MANY * self.wanted)
+        if enough or (over and (counted >= 1 or now_s - self.began_s > 2 * self.budget_s)):
+            self.loader_bytes = loader_memory_bytes()
+            raise _EnoughSteps
+        self.last_s = time.perf_counter()
+
+
+def loader_memory_bytes() -> int:
+    """Memory that only the processes started by this one have, each for itself."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += child.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, Looks]:
+    # The trial's own bookkeeping: a value read back each step, and nothing that is due after many.
+    beyond = 10 * (request.steps + 100)
+    own = {"log_every": 1, "validate_every": beyond, "checkpoint_every": beyond}
+    train = request.settings.train
+    train = train.model_copy(update={**own, "steps": max(train.steps, beyond)})
+    clock = _Clock(request.steps, request.budget_s)
+    loop = Loop(job, train, RunFolder(request.folder / "run"), accelerator, clock)
+    with machine_faults_told():
+        with suppress(_EnoughSteps):
+            loop.run()
+        looks = take_looks(job, request.held_out, request.training)
+    on_device = accelerator.device.type == "cuda"
+    bare, optimizer = accelerator.unwrap_model(loop.model), loop.optimizer.optimizer
+    tensors = [*bare.state_dict().values(), *(t for state in optimizer.state.values() for t in state.values())]
+    size = sum({t.data_ptr(): t.nbytes for t in tensors if isinstance(t, Tensor)}.values())
+    wait = fmean(clock.waits[clock.warm_up :] or clock.waits or [0.0])
+    host_bytes = peak_memory_bytes() + clock.loader_bytes
+    device_bytes = torch.cuda.max_memory_allocated(accelerator.device) if on_device else 0
+    return Steps(
+        tuple(clock.measured_s), wait, host_bytes, device_bytes, size, _time_checkpoint(request, bare, optimizer, size)
+    ), looks
+
+
+def _time_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: int) -> float | None:
+    """Seconds of writing a checkpoint; none where it would take much of the disk."""
+    folder = request.folder / "checkpoints"
+    folder.mkdir()
+    disk = os.statvfs(folder)
+    if size > CHECKPOINT_SHARE * disk.f_bavail * disk.f_frsize:
+        return None
+    start_s = time.perf_counter()
+    save_checkpoint(folder, 0, model, optimizer, None, {})
+    return time.perf_counter() - start_s
+
+
+def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
+    settings = request.settings
+    if settings.task.preset is None:
+        held_out = [Case(case.name, case.volumes[0]) for case in request.held_out]
+        job = PretrainingJob(settings, _crop_cases(request), held_out, device, Seen())
+        job.load_start()
+        return job
+    made: SegmentationJob | ClassificationJob
+    if settings.task.kind == "classification":
+        made = ClassificationJob(settings, request.training, (), device)
+    else:
+        points = survey_labels(request.training, settings.task)
+        made = SegmentationJob(settings, request.training, (), points, device)
+    load_start(made.model, settings.model)
+    return made
+
+
+def _crop_cases(request: TrialRequest) -> list[Case]:
+    """As many cases as a step needs; where the sample is smaller, each stands in the list several times."""
+    wanted = max(len(request.training), request.settings.train.batch_size)
+    cases = [request.training[i % len(request.training)] for i in range(wanted)]
+    return [Case(f"{case.name} {i}", case.volumes[0]) for i, case in enumerate(cases)]
