@@ -1,0 +1,183 @@
+"""From the lines of metrics.jsonl to the charts of a report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voco_cli.report.blocks import Chart
+from voco_cli.report.chart import COLOURS, Curve, Point, draw_chart
+
+Levels = Mapping[str, float]
+
+NO_TERMS = frozenset({"lr", "cases_per_s", "data_wait", "grad_norm", "accuracy"})
+"""What a line of training holds besides terms of the loss."""
+MOST_CLASSES = 6
+"""Beyond so many classes a chart shows their mean alone."""
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """What a run wrote down on the way: points by split (train, validation) and name, in order of the steps."""
+
+    by_split: Mapping[str, Mapping[str, tuple[Point, ...]]]
+
+    def names(self, split: str) -> list[str]:
+        """Names of a split, in the order in which they came."""
+        return list(self.by_split.get(split, {}))
+
+    def points(self, split: str, name: str) -> tuple[Point, ...]:
+        """Values of one name; none where it never was."""
+        return self.by_split.get(split, {}).get(name, ())
+
+    def figures(self, step: int) -> dict[str, float]:
+        """Figures of one validation."""
+        found = ((name, dict(points).get(step)) for name, points in self.by_split.get("validation", {}).items())
+        return {name: value for name, value in found if value is not None}
+
+    @property
+    def validated(self) -> list[int]:
+        """Steps of the validations."""
+        return sorted({step for points in self.by_split.get("validation", {}).values() for step, _ in points})
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A chart that a report would like to have.
+
+    Attributes:
+        names: of the values; what a run did not write is left out.
+        levels: value names whose level is drawn, such as the rank of chance.
+    """
+
+    title: str
+    split: str
+    names: tuple[str, ...]
+    zero: bool = False
+    levels: tuple[str, ...] = ()
+
+
+FIGURES = (
+    Wanted("Rank of the true base crop (0 is best)", "validation", ("rank", "cross_rank"), True, ("rank",)),
+    Wanted("Correlation and top-1", "validation", ("correlation", "top1"), True, ("top1",)),
+    Wanted("Effective rank of the base embeddings", "validation", ("effective_rank",), True),
+    Wanted("Base crops alike, labels missed", "validation", ("base_cosine", "label_error", "dead_true"), True),
+    Wanted("Distance of student and teacher", "validation", ("teacher_distance",), True),
+)
+PROGRESS = (
+    Wanted("Learning rate", "train", ("lr",), True),
+    Wanted("Gradient norm", "train", ("grad_norm",), True),
+    Wanted("Throughput (scans a second)", "train", ("cases_per_s",), True),
+    Wanted("Share of time spent waiting for data", "train", ("data_wait",), True),
+)
+COMPARED = (
+    Wanted("Loss", "train", ("loss",), True),
+    *(
+        Wanted(title, "validation", (name,), True, levels)
+        for title, name, levels in (
+            ("Rank of the true base crop (0 is best)", "rank", ("rank",)),
+            ("Correlation of logits and labels", "correlation", ()),
+            ("Top-1", "top1", ("top1",)),
+            ("Effective rank of the base embeddings", "effective_rank", ()),
+            ("Mean cosine of base crops", "base_cosine", ()),
+        )
+    ),
+)
+WORDS = {
+    "cross_rank": "rank in another scan",
+    "top1": "top-1",
+    "base_cosine": "base cosine",
+    "label_error": "label error",
+    "dead_true": "true base without gradient",
+    "effective_rank": "effective rank",
+    "teacher_distance": "1 - cosine",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+    "cases_per_s": "scans a second",
+    "data_wait": "waiting",
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "f1": "macro F1",
+    "dice": "mean Dice",
+}
+
+
+def words_of(name: str) -> str:
+    """What people call a value."""
+    return WORDS.get(name, name)
+
+
+def read_curves(path: Path) -> Metrics:
+    """The values of metrics.jsonl; lines that hold no step are passed over, as is what is no number."""
+    from voco_cli.engine.metrics import read_metrics  # late: it draws in torch
+
+    return gather_values(read_metrics(path))
+
+
+def gather_values(records: Iterable[object]) -> Metrics:
+    """Points of each name from records such as ``{"step": 4, "split": "train", "loss": 0.5}``."""
+    found: dict[str, dict[str, dict[int, float]]] = {}
+    for record in records:
+        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+            continue
+        of_split = found.setdefault(str(record.get("split")), {})
+        for name, value in record.items():
+            if name not in ("step", "split") and isinstance(value, int | float) and math.isfinite(value):
+                of_split.setdefault(str(name), {})[record["step"]] = float(value)
+    return Metrics(
+        {split: {name: tuple(sorted(of.items())) for name, of in names.items()} for split, names in found.items()}
+    )
+
+
+def pretraining_charts(prefix: str, metrics: Metrics, chance: Levels) -> list[Chart]:
+    """Loss terms, figures on held-out scans, and how training went."""
+    return _drawn(prefix, metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
+
+
+def finetuning_charts(prefix: str, metrics: Metrics) -> list[Chart]:
+    """Loss, figures on validation cases, and how training went."""
+    names = metrics.names("validation")
+    classes = tuple(name for name in names if name.startswith("dice/"))
+    shown = ("dice", *(classes if len(classes) <= MOST_CLASSES else ()))
+    figures = (
+        Wanted("Dice of the validation cases", "validation", shown, True),
+        Wanted("Figures of the validation cases", "validation", ("auc", "accuracy", "balanced_accuracy", "f1"), True),
+        Wanted("Loss of the validation cases", "validation", ("loss",), True),
+        Wanted("Accuracy on training batches", "train", ("accuracy",), True),
+    )
+    return _drawn(prefix, metrics, [_loss(metrics), *figures, *PROGRESS], {})
+
+
+def compared_charts(prefix: str, runs: Sequence[tuple[str, Metrics]], chance: Levels) -> list[Chart]:
+    """One chart a value, one line a run."""
+    charts = []
+    for number, one in enumerate(COMPARED):
+        curves = [Curve(name, metrics.points(one.split, one.names[0]), i + 1) for i, (name, metrics) in enumerate(runs)]
+        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
+        charts += [drawn] if drawn is not None else []
+    return charts
+
+
+def _loss(metrics: Metrics) -> Wanted:
+    terms = [name for name in metrics.names("train") if name not in NO_TERMS]
+    return Wanted("Loss and its terms", "train", tuple(terms[:COLOURS]), True)
+
+
+def _drawn(prefix: str, metrics: Metrics, wanted: Sequence[Wanted], chance: Levels) -> list[Chart]:
+    charts = []
+    for number, one in enumerate(wanted):
+        curves = [
+            Curve(words_of(name).removeprefix("dice/"), metrics.points(one.split, name), i + 1)
+            for i, name in enumerate(one.names)
+        ]
+        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
+        charts += [drawn] if drawn is not None else []
+    return charts
+
+
+def _levels(one: Wanted, chance: Levels) -> list[tuple[float, str]]:
+    names = [name for name in one.levels if name in chance]
+    several = len(one.names) > 1
+    return [(chance[name], f"chance, {words_of(name)}" if several and name != "rank" else "chance") for name in names]

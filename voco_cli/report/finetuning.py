@@ -1,0 +1,116 @@
+"""A fine-tuning run as a section of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from voco_cli.errors import VocoError
+from voco_cli.report import classification, segmentation
+from voco_cli.report.blocks import Block, Charts, Facts, Part, Section, Sentence, Tone
+from voco_cli.report.case_pictures import case_pictures
+from voco_cli.report.curves import finetuning_charts
+from voco_cli.report.data_part import data_part
+from voco_cli.report.kinds import SETTINGS
+from voco_cli.report.measured import Evaluations, Measured, Segmented
+from voco_cli.report.run_record import RunRecord, ran_with, read_object, status_of, when_of
+from voco_cli.report.settings_part import settings_part
+from voco_cli.settings import read_saved
+
+NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
+
+
+def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> Section:
+    """Everything about one run; what is missing is said where it would stand."""
+    found = evaluations.measured
+    status, tone, standing = status_of(run)
+    charts = finetuning_charts(f"{anchor}-curves", run.metrics)
+    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
+    parts = [
+        *_evaluations(anchor, run, evaluations),
+        Part(f"{anchor}-curves", "Curves", (curves,)),
+        Part(f"{anchor}-weights", "Weights", (_weights(run), *_chosen(run))),
+        data_part(f"{anchor}-data", run),
+        settings_part(f"{anchor}-settings", run),
+        Part(f"{anchor}-about", "Machine and versions", (standing, ran_with(run))),
+    ]
+    result = overall_words(found[0]) if found else "not evaluated"
+    kind = str(run.settings.get("task.kind", ""))
+    lead = f"{result[0].upper()}{result[1:]}." if found else standing.text
+    lead_tone: Tone = "plain" if found and status == "done" else standing.tone
+    return Section(
+        anchor=anchor,
+        title=run.name,
+        kind=f"fine-tuning, {kind}" if kind else "fine-tuning",
+        parts=tuple(parts),
+        status=status,
+        tone=tone,
+        lead=lead,
+        lead_tone=lead_tone,
+        result=result,
+        place=str(run.path),
+        when=when_of(run),
+    )
+
+
+def overall_words(measured: Measured) -> str:
+    """The figure of an evaluation in a few words."""
+    if isinstance(measured, Segmented):
+        return segmentation.overall_words(measured)
+    return classification.overall_words(measured)
+
+
+def _evaluations(anchor: str, run: RunRecord, evaluations: Evaluations) -> list[Part]:
+    """A part for each split that was measured; cases of the first are shown."""
+    found, faults = evaluations.measured, [Sentence(fault, "bad") for fault in evaluations.faults]
+    if not found:
+        words = faults or [Sentence(f"It was not evaluated yet: voco evaluate {run.path}", "warning")]
+        return [Part(f"{anchor}-evaluation", "Evaluation", tuple(words))]
+    parts = []
+    for number, one in enumerate(found):
+        prefix = f"{anchor}-{one.split}"
+        blocks: list[Block] = list(faults) if not number else []
+        if isinstance(one, Segmented):
+            blocks += segmentation.segmentation_blocks(prefix, one)
+        else:
+            blocks += classification.classification_blocks(prefix, one)
+        parts.append(Part(prefix, f"Evaluation on the {one.split} split", tuple(blocks)))
+        if isinstance(one, Segmented) and not number:
+            parts.append(Part(f"{prefix}-pictures", "Best, median and worst case", tuple(_pictures(prefix, run, one))))
+    return parts
+
+
+def _pictures(prefix: str, run: RunRecord, measured: Segmented) -> list[Block]:
+    try:
+        settings = read_saved(run.path / SETTINGS)
+    except VocoError as error:
+        return [Sentence(f"The cases cannot be shown: {error.message}", "warning")]
+    return case_pictures(f"{prefix}-slices", run, settings, measured)
+
+
+def _weights(run: RunRecord) -> Block:
+    """What the run started from."""
+    report = read_object(run.path / "weights_report.json")
+    weights = run.settings.get("model.weights")
+    if weights is None:
+        return Sentence("It started from fresh weights.")
+    share = report.get("encoder_share")
+    facts = [("started from", str(weights))]
+    if isinstance(share, int | float):
+        facts.append(("loaded of the encoder", f"{share:.1%} of its parameters"))
+    facts += [("note", str(note)) for note in _list(report.get("notes"))]
+    return Facts(tuple(facts))
+
+
+def _chosen(run: RunRecord) -> list[Block]:
+    """Whose weights were kept."""
+    about: Mapping[str, Any] = read_object(run.path / "weights" / "model.json")
+    if about.get("chosen"):
+        return [Sentence(f"Kept are the {about['chosen']}.")]
+    if about.get("step") is not None:
+        return [Sentence(f"The weights are those of step {about['step']} of a run that is not finished.", "warning")]
+    return [Sentence("No weights have been written yet.", "warning")]
+
+
+def _list(held: object) -> list[object]:
+    return held if isinstance(held, list) else []

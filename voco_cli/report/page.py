@@ -1,0 +1,91 @@
+"""From folders to the page: a section for each, in front of them what they have in common, and an overview."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voco_cli import __version__
+from voco_cli.errors import UsageError
+from voco_cli.report.blocks import Cell, Column, Page, Row, Section, Table
+from voco_cli.report.finetuning import finetuning_section
+from voco_cli.report.kinds import Kind, kind_of, run_names
+from voco_cli.report.measured import Evaluations, evaluations_of
+from voco_cli.report.paired import paired_section
+from voco_cli.report.pretraining import pretraining_section, together
+from voco_cli.report.run_record import RunRecord, read_run
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A folder that a report shows."""
+
+    path: Path
+    name: str
+    kind: Kind
+
+
+def find_runs(paths: Sequence[Path]) -> list[Shown]:
+    """Tell what each folder holds.
+
+    Raises:
+        DataError: a folder that is not there, or whose settings are damaged.
+        UsageError: a folder of something else, or one that is given twice.
+    """
+    places = [path.resolve() for path in paths]
+    twice = [str(path) for path, place in zip(paths, places, strict=True) if places.count(place) > 1]
+    if twice:
+        raise UsageError(f"{twice[0]} is given more than once.", "name each folder once")
+    kinds = [kind_of(path) for path in paths]
+    return [Shown(*one) for one in zip(paths, run_names(paths), kinds, strict=True)]
+
+
+def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: None) -> Page:
+    """Everything that the page shows of these folders.
+
+    Args:
+        advance: told when a folder is done.
+    Raises:
+        DataError: the file that a folder is known by is damaged.
+        UsageError: it is of another version.
+    """
+    sections, pretrained, finetuned = [], list[RunRecord](), list[tuple[str, Evaluations]]()
+    for number, one in enumerate(shown):
+        anchor = f"run-{number + 1}"
+        if one.kind == "pre-training":
+            pretrained.append(read_run(one.path, one.name))
+            sections.append(pretraining_section(anchor, pretrained[-1]))
+        elif one.kind == "fine-tuning":
+            found = evaluations_of(one.path)
+            finetuned.append((one.name, found))
+            sections.append(finetuning_section(anchor, read_run(one.path, one.name), found))
+        else:
+            sections.append(_section(anchor, one))
+        advance()
+    in_common = [together("together", pretrained)] if len(pretrained) > 1 else []
+    in_common += [paired_section(finetuned)] if len(finetuned) > 1 else []
+    written = f"Written {time.strftime('%Y-%m-%d %H:%M %Z')} by voco {__version__}."
+    names = [one.name for one in shown]
+    title = names[0] if len(names) == 1 else f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+    overview = _overview(sections) if len(sections) > 1 else None
+    return Page(title, written, (*in_common, *sections), overview)
+
+
+def _section(anchor: str, one: Shown) -> Section:
+    if one.kind == "study":
+        from voco_cli.report.study import study_section  # late: it draws in all that training needs
+
+        return study_section(anchor, one.path, one.name)
+    from voco_cli.report.comparison import comparison_section
+
+    return comparison_section(anchor, one.path, one.name)
+
+
+def _overview(sections: Sequence[Section]) -> Table:
+    columns = tuple(map(Column, ("run", "kind", "status", "result", "last written", "folder")))
+    rows = tuple(
+        Row(tuple(map(Cell, (one.title, one.kind, one.status, one.result, one.when, one.place)))) for one in sections
+    )
+    return Table("overview-table", "What this page shows", columns, rows)

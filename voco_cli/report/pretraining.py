@@ -1,0 +1,63 @@
+"""A pre-training run as a section of a report, and what several of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from voco_cli.report.blocks import Block, Charts, Part, Section, Sentence
+from voco_cli.report.curves import compared_charts, pretraining_charts
+from voco_cli.report.data_part import data_part
+from voco_cli.report.label_picture import label_picture
+from voco_cli.report.learning import chance_of, learning_of, learning_part
+from voco_cli.report.location_frames import location_frames
+from voco_cli.report.run_record import RunRecord, ran_with, status_of, when_of
+from voco_cli.report.settings_part import difference_table, settings_part
+
+NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
+
+
+def pretraining_section(anchor: str, run: RunRecord) -> Section:
+    """Everything about one run; what is missing is said where it would stand."""
+    learning = learning_of(run)
+    status, tone, standing = status_of(run)
+    charts = pretraining_charts(f"{anchor}-curves", run.metrics, learning.chance)
+    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
+    parts = (
+        learning_part(f"{anchor}-learning", learning),
+        Part(f"{anchor}-curves", "Curves", (curves,)),
+        Part(f"{anchor}-location", "Learning to locate", tuple(location_frames(f"{anchor}-location-series", run.path))),
+        Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
+        data_part(f"{anchor}-data", run),
+        settings_part(f"{anchor}-settings", run),
+        Part(f"{anchor}-about", "Machine and versions", (standing, ran_with(run))),
+    )
+    return Section(
+        anchor=anchor,
+        title=run.name,
+        kind="pre-training",
+        parts=parts,
+        status=status,
+        tone=tone,
+        lead=learning.sentence if status == "done" else standing.text,
+        lead_tone=learning.tone if status == "done" else standing.tone,
+        result=learning.result,
+        place=str(run.path),
+        when=when_of(run),
+    )
+
+
+def together(anchor: str, runs: Sequence[RunRecord]) -> Section:
+    """Several runs side by side: their curves in the same drawings, and the settings that differ."""
+    charts = compared_charts(f"{anchor}-curves", [(run.name, run.metrics) for run in runs], _chance(runs))
+    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
+    parts = (
+        Part(f"{anchor}-curves", "Curves together", (curves,)),
+        Part(f"{anchor}-settings", "Settings that differ", (difference_table(f"{anchor}-differences", runs),)),
+    )
+    return Section(anchor, "Pre-training runs together", "side by side", parts)
+
+
+def _chance(runs: Sequence[RunRecord]) -> dict[str, float]:
+    """The level of chance where it is the same for all."""
+    found = [chance_of(run) for run in runs]
+    return found[0] if all(one == found[0] for one in found) else {}

@@ -1,0 +1,55 @@
+"""From a page's values to one HTML file that needs nothing else and can run nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from voco_cli.report import chart
+from voco_cli.report.blocks import Page
+
+TEMPLATES = Path(__file__).parent / "templates"
+DRAWING = {
+    "width": chart.WIDTH,
+    "height": chart.HEIGHT,
+    "left": chart.LEFT,
+    "right": chart.RIGHT,
+    "top": chart.TOP,
+    "bottom": chart.BOTTOM,
+}
+
+
+def render(page: Page) -> str:
+    """The whole HTML file. Texts of the page are escaped; style and script are ours, and known by their hashes."""
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(TEMPLATES),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = (_text(name) for name in ("style.css", "script.js"))
+    return environment.get_template("page.html.j2").render(
+        page=page, style=Markup(style), script=Markup(script), policy=content_policy(style, script), drawing=DRAWING
+    )
+
+
+def content_policy(style: str, script: str) -> str:
+    """What a browser may load and run: pictures inside the page, this style and this script."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
