@@ -92,3 +92,12 @@ def test_shift_is_not_clipped() -> None:
     crops = torch.full((1, 2, 2, 2), 255, dtype=torch.uint8)
     found = network_input(crops, FLIPS_N3[:1], TURNS_N[:1], torch.tensor([0.1]), (2, 2, 2))
     np.testing.assert_allclose(found, 1.1, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float16, torch.float32])
+def test_crop_by_crop_as_on_a_cpu_is_bit_for_bit_all_at_once_as_elsewhere(dtype: torch.dtype) -> None:
+    crops = torch.from_numpy(np.random.default_rng(0).integers(0, 127, (32, 6, 6, 5))).to(dtype)
+    before, shifts = crops.clone(), torch.linspace(-0.1, 0.1, 32)
+    together = resize(to_unit(orient(crops, FLIPS_N3, TURNS_N))[:, None], (8, 8, 4)) + shifts.view(-1, 1, 1, 1, 1)
+    assert torch.equal(network_input(crops, FLIPS_N3, TURNS_N, shifts, (8, 8, 4)), together)
+    assert torch.equal(crops, before)

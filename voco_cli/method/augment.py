@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -61,7 +62,7 @@ def network_input(
     """Crops as the network gets them.
 
     The resize commutes with flips and turns, so those are done on the small stored numbers; after the shift values
-    may leave [0, 1], as released.
+    may leave [0, 1], as released. On a CPU crop after crop, which stays in its cache; elsewhere all at once.
 
     Args:
         crops_NXYZ: stored numbers on the device.
@@ -70,6 +71,16 @@ def network_input(
     Returns:
         crops_N1XYZ, float32.
     """
-    crops = to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None]
-    crops = resize(crops, size_xyz)
+    if crops_NXYZ.device.type == "cpu":
+        drawn = zip(crops_NXYZ, flips_N3.tolist(), turns_N.tolist(), strict=True)
+        crops = torch.cat([resize(_oriented_unit(*one)[None, None], size_xyz) for one in drawn])
+    else:
+        crops = resize(to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None], size_xyz)
     return crops + shifts_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+
+
+def _oriented_unit(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
+    """One crop on a CPU: flips and turns are ways to walk through the memory, all done in the copy to float32."""
+    axes = [axis for axis in range(3) if flips[axis]]
+    turned = np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))
+    return torch.from_numpy(np.array(turned, dtype=np.float32, order="C")).mul_(STORED_SCALE[crop_XYZ.dtype])
