@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from monai.networks.nets import DynUNet, SwinUNETR
+from monai.networks.nets import DynUNet
 from torch import nn
 
+from voco_cli.networks.swin_segmenter import SwinSegmenter
 from voco_cli.networks.unet import level_widths
 from voco_cli.networks.weights.architecture import set_patch_merging
 from voco_cli.settings.sections import Model
@@ -21,12 +22,8 @@ def build_segmenter(
         recompute: SwinUNETR's transformer forgets its activations and computes them again in the backward pass.
     """
     if model.backbone == "swinunetr":
-        swin: nn.Module = SwinUNETR(
-            in_channels=in_channels,
-            out_channels=out_channels,
-            feature_size=model.feature_size,
-            use_checkpoint=recompute,
-            use_v2=True,
+        swin = SwinSegmenter(
+            in_channels=in_channels, out_channels=out_channels, feature_size=model.feature_size, recompute=recompute
         )
         set_patch_merging(swin, model.patch_merging)
         return swin

@@ -10,11 +10,17 @@ X, Y, Z voxels or tokens along the axes; C channels.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import NamedTuple
+
 import torch
 from monai.networks.blocks import UnetrBasicBlock
+from monai.networks.blocks.dynunet_block import UnetResBlock
+from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import BasicLayer, PatchMerging, SwinTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from voco_cli.networks.residual_block import residual_block
 from voco_cli.networks.window_attention import window_attention
@@ -94,22 +100,52 @@ class SwinEncoder(nn.Module):
 
     def channels_last_forward(self, crops_N1XYZ: Tensor) -> Tensor:
         """The same for CPUs."""
-        crops_NXYZ1 = crops_N1XYZ.movedim(1, -1).contiguous()
-        swin = self.swinViT
-        x = embed_patches(crops_NXYZ1, swin.patch_embed.proj)
-        levels = [residual_block(crops_NXYZ1, self.encoder1.layer)]
-        stages = (
-            (self.encoder2, swin.layers1c, swin.layers1),
-            (self.encoder3, swin.layers2c, swin.layers2),
-            (self.encoder4, swin.layers3c, swin.layers3),
-            (None, swin.layers4c, swin.layers4),
-        )
-        for encoder, residuals, layers in stages:
-            if encoder is not None:
-                levels.append(residual_block(_normalised(x), encoder.layer))
-            x = swin_stage(residual_block(x, residuals[0].layer), layers[0])
-        levels.append(residual_block(_normalised(x), self.encoder10.layer))
-        return torch.cat([level.mean((1, 2, 3)) for level in levels], dim=1)
+        levels = encoder_levels(self, crops_N1XYZ.movedim(1, -1).contiguous())
+        return torch.cat([level.mean((1, 2, 3)) for level in (*levels.fine, levels.coarsest)], dim=1)
+
+
+class Levels(NamedTuple):
+    """What the encoder blocks make of an image, channels last.
+
+    Attributes:
+        fine: four levels, from the voxels of the image to an eighth along each axis.
+        plain: the normalised tokens at a sixteenth, which no block follows.
+        coarsest: the last block's, at a thirty-second.
+    """
+
+    fine: list[Tensor]
+    plain: Tensor
+    coarsest: Tensor
+
+
+def encoder_levels(network: SwinUNETR | SwinEncoder, image_NXYZC: Tensor, recompute: bool = False) -> Levels:
+    """All levels of a SwinUNETR v2, for CPUs.
+
+    Args:
+        network: MONAI's, or the encoder of the same names.
+        recompute: forget the activations of a stage and compute them again in the backward pass.
+    """
+    swin = network.swinViT
+    tokens = embed_patches(image_NXYZC, swin.patch_embed.proj)
+    fine = [residual_block(image_NXYZC, network.encoder1.layer)]
+    stages = (
+        (network.encoder2, swin.layers1c, swin.layers1),
+        (network.encoder3, swin.layers2c, swin.layers2),
+        (network.encoder4, swin.layers3c, swin.layers3),
+        (None, swin.layers4c, swin.layers4),
+    )
+    plain = tokens
+    for encoder, (residual,), (layer,) in stages:
+        plain = _normalised(tokens)
+        if encoder is not None:
+            fine.append(residual_block(plain, encoder.layer))
+        stage = partial(_stage, residual=residual.layer, layer=layer)
+        tokens = checkpoint(stage, tokens, use_reentrant=False) if recompute else stage(tokens)
+    return Levels(fine, plain, residual_block(_normalised(tokens), network.encoder10.layer))
+
+
+def _stage(tokens_NXYZC: Tensor, residual: UnetResBlock, layer: BasicLayer) -> Tensor:
+    return swin_stage(residual_block(tokens_NXYZC, residual), layer)
 
 
 def is_covered(crops: Tensor) -> bool:

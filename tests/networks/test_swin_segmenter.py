@@ -1,0 +1,67 @@
+"""The whole SwinUNETR with channels last against MONAI's own forward with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from monai.networks.blocks import UnetrUpBlock
+from torch import Tensor
+
+from voco_cli.networks.segmenter import build_segmenter
+from voco_cli.networks.swin_segmenter import SwinSegmenter, upsampled
+from voco_cli.settings.sections import Model
+
+
+def made_network(*, channels: int = 1, merging: str = "current", recompute: bool = False) -> SwinSegmenter:
+    torch.manual_seed(0)
+    model = Model(backbone="swinunetr", feature_size=12, patch_merging=merging)
+    network = build_segmenter(model, channels, 3, recompute=recompute)
+    assert isinstance(network, SwinSegmenter)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if name.endswith(("bias", "bias_table")):
+                parameter.normal_(std=0.2)  # so that padded tokens matter
+    return network
+
+
+def gradients(network: SwinSegmenter, forward: Callable[[Tensor], Tensor], volumes: Tensor) -> dict[str, Tensor]:
+    logits = forward(volumes)
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    return dict(zip(names, torch.autograd.grad((logits * weights).sum(), parameters), strict=True))
+
+
+def test_logits_are_monai_s_in_single_precision() -> None:
+    network, volumes = made_network(), torch.rand(2, 1, 64, 32, 32)
+    with torch.no_grad():
+        found, expected = network(volumes), network.stock_forward(volumes)
+        exact = network.double().stock_forward(volumes.double())
+    assert found.shape == (2, 3, 64, 32, 32)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_are_monai_s_in_double_precision(recompute: bool) -> None:
+    network = made_network(channels=2, merging="legacy", recompute=recompute).double()
+    volumes = torch.rand(1, 2, 64, 32, 32, dtype=torch.float64)
+    found = gradients(network, network.channels_last_forward, volumes)
+    for name, expected in gradients(network, network.stock_forward, volumes).items():
+        scale = max(1.0, float(expected.abs().max()))
+        torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
+
+
+def test_a_step_up_is_the_transposed_convolution_and_the_skip() -> None:
+    torch.manual_seed(0)
+    block = UnetrUpBlock(3, 4, 2, kernel_size=3, upsample_kernel_size=2, norm_name="instance", res_block=True)
+    coarse_NCXYZ, skip_NCXYZ = torch.rand(2, 4, 2, 3, 5), torch.rand(2, 2, 4, 6, 10)
+    found = upsampled(coarse_NCXYZ.movedim(1, -1), skip_NCXYZ.movedim(1, -1), block)
+    expected = torch.cat([block.transp_conv(coarse_NCXYZ), skip_NCXYZ], dim=1)
+    torch.testing.assert_close(found.movedim(-1, 1), expected)
+
+
+def test_other_edges_are_left_to_monai() -> None:
+    with pytest.raises(ValueError, match="must be divisible by 2"):
+        made_network()(torch.rand(1, 1, 48, 32, 32))

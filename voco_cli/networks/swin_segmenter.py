@@ -1,0 +1,62 @@
+"""MONAI's SwinUNETR v2 as a whole; on a CPU its parameters are computed with channels last, as its encoder's are.
+
+N volumes; X, Y, Z voxels or tokens along the axes; C channels; K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.networks.blocks import UnetrUpBlock
+from monai.networks.nets import SwinUNETR
+from torch import Tensor
+from torch.nn import functional as F
+
+from voco_cli.networks.residual_block import residual_block
+from voco_cli.networks.swin import encoder_levels, is_covered
+
+
+class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
+    """MONAI's network with a second way through it.
+
+    Args:
+        recompute: the transformer forgets its activations and computes them again in the backward pass.
+        arguments: of MONAI's SwinUNETR, without ``use_v2``.
+    """
+
+    def __init__(self, *, recompute: bool = False, **arguments: Any) -> None:
+        super().__init__(use_v2=True, use_checkpoint=recompute, **arguments)
+        self.recompute = recompute
+
+    def forward(self, x_in: Tensor) -> Tensor:
+        """Logits_NKXYZ of volumes_NCXYZ with edges that are multiples of 32 voxels."""
+        return self.channels_last_forward(x_in) if is_covered(x_in) else self.stock_forward(x_in)
+
+    def stock_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
+        """By MONAI's own modules: for accelerators, autocast, compilation, other edges."""
+        logits: Tensor = super().forward(volumes_NCXYZ)
+        return logits
+
+    def channels_last_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
+        """The same for CPUs."""
+        recompute = self.recompute and torch.is_grad_enabled()
+        fine, plain, x = encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute)
+        ups = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)
+        for up, skip in zip(ups, (plain, *reversed(fine)), strict=True):
+            x = residual_block(upsampled(x, skip, up), up.conv_block)
+        out = self.out.conv.conv
+        return F.linear(x, out.weight.flatten(1), out.bias).movedim(-1, 1)
+
+
+def upsampled(coarse_NXYZC: Tensor, skip_NXYZC: Tensor, block: UnetrUpBlock) -> Tensor:
+    """MONAI's transposed convolution with the skipped tokens behind it.
+
+    Its kernel of 2 goes in steps of 2, so that each token makes eight: one matrix product, and one copy that lays the
+    eight in their places beside the skip.
+    """
+    weight_CF222 = block.transp_conv.conv.weight
+    eight = F.linear(coarse_NXYZC, weight_CF222.permute(2, 3, 4, 1, 0).flatten(0, 3))
+    made = eight.unflatten(-1, (2, 2, 2, -1)).permute(0, 1, 4, 2, 5, 3, 6, 7)
+    skipped = skip_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return torch.cat([made, skipped], dim=-1).flatten(5, 6).flatten(3, 4).flatten(1, 2)
