@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from voco_cli.settings import Settings
 
-PACKED = 20
-"""Voxels of a compressed label map in a byte, at least: maps of organs had 60 and more, noisy ones 20."""
+PACKED = 12
+"""Voxels of a compressed label map in a byte, at least: 61 structures at 3 mm had 12, a few organs 37 to 220."""
 MOST_IN_A_BYTE = 255
 
 

@@ -7,8 +7,9 @@ from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import UsageError
 from voco_cli.planning.apart import tidy_when_terminated
+from voco_cli.planning.places import temporary_folder
 from voco_cli.planning.quantities import Plan
-from voco_cli.planning.samples import RunCases, SampledRun, Tell, sample_run, temporary_folder
+from voco_cli.planning.samples import RunCases, SampledRun, Tell, sample_run
 from voco_cli.planning.sampling import seeded_order
 from voco_cli.planning.training import Extra, training_plan, try_steps
 from voco_cli.pretraining.job import batch_plan

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
 
 from voco_cli.cache.space import LEAST_RATIO
 from voco_cli.cache.store import VolumeCache
@@ -15,8 +12,8 @@ from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import DataError, ResourceError
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
-from voco_cli.planning.disk import existing_parent
 from voco_cli.planning.footprint import PROCESS_BYTES
+from voco_cli.planning.places import usable_cores
 from voco_cli.planning.quantities import Amount
 from voco_cli.planning.sampling import (
     Sample,
@@ -33,7 +30,6 @@ HELD_OUT_PLACES = (1, 5)
 """Places in the sample at which a held-out case stands."""
 BUDGET_SHARE = 0.4
 """Of the time for the trial, what may go into preprocessing the sample."""
-TEMPORARY = ".voco-plan-"
 DTYPE_BYTES = {"uint8": 1, "int16": 2, "float16": 2}
 LABEL_BYTES = 1.1
 """A label map beside a volume takes a tenth of what the volume does, where none was measured."""
@@ -225,17 +221,3 @@ def _interleaved(training: Sequence[Entry], held_out: Sequence[Entry]) -> list[E
     for place, entry in zip(HELD_OUT_PLACES, held_out, strict=False):
         queue.insert(place, entry)
     return queue
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def temporary_folder(cache_folder: Path) -> Iterator[Path]:
-    """A folder on the disk of a cache, or else where temporary files go; it is removed whatever happens."""
-    beside = existing_parent(cache_folder)
-    place = beside if os.access(beside, os.W_OK) else Path(gettempdir())
-    with TemporaryDirectory(prefix=TEMPORARY, dir=place, ignore_cleanup_errors=True) as folder:
-        yield Path(folder)

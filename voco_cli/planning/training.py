@@ -14,8 +14,9 @@ from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError
 from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
-from voco_cli.planning.disk import bytes_below, disk_needs, free_disk_bytes
+from voco_cli.planning.disk import disk_needs, free_disk_bytes
 from voco_cli.planning.footprint import FLOAT_BYTES
+from voco_cli.planning.places import bytes_below
 from voco_cli.planning.quantities import Amount, Known, Need, Part, Plan
 from voco_cli.planning.samples import SampledRun, Tell
 from voco_cli.planning.schedule import Due, due, resumed_step

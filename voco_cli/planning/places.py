@@ -1,0 +1,41 @@
+"""Folders and the file systems that they lie on; imports nothing that could be broken."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+
+TEMPORARY = ".voco-plan-"
+
+
+def existing_parent(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+
+
+def mount_point(folder: Path) -> Path:
+    """The top folder of the file system that a folder lies on."""
+    resolved = folder.resolve()
+    return next((one for one in (resolved, *resolved.parents) if os.path.ismount(one)), resolved)
+
+
+def bytes_below(folder: Path) -> int:
+    """Size of all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """A folder on the disk of another one, or where temporary files go if that may not be; removed whatever happens."""
+    existing = existing_parent(beside)
+    place = existing if os.access(existing, os.W_OK) else Path(gettempdir())
+    with TemporaryDirectory(prefix=TEMPORARY, dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
