@@ -41,6 +41,7 @@ LAYERS = (
     "study",
     "planning",
     "report",
+    "demo",
     "cli",
     "__main__",
 )

@@ -1,0 +1,181 @@
+"""The stages of a demo: what each shows, the command that shows it, what it leaves."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from voco_cli.demo.scans import LABELLED, unlabelled_name
+from voco_cli.demo.settings import GRID
+from voco_cli.demo.size import Size
+
+CASES = 4
+"""Labelled cases of the study."""
+HELD_OUT_SHARE = "0.15"
+BASES = GRID[0] * GRID[1]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the demo.
+
+    Attributes:
+        name: in the record and in tables.
+        shows: what there is to see, printed before it.
+        arguments: of `voco`; none where the demo does it itself.
+        wrote: what is there once it is done.
+        look: what to look at, printed after it.
+        once: the command refuses to write a second time, so a script must not ask it to.
+    """
+
+    name: str
+    shows: str
+    arguments: tuple[str, ...]
+    wrote: tuple[Path, ...]
+    look: str
+    once: bool = False
+
+    @property
+    def command(self) -> str:
+        """What a reader may type."""
+        return shlex.join(("voco", *self.arguments))
+
+
+def demo_stages(out: Path, size: Size) -> list[Stage]:
+    """The stages of a demo in ``out``, in their order."""
+    paths = DemoPaths(out)
+    return [_scans(paths, size), *_before_training(paths), _pretrain(paths, size), *_with_labels(paths, size)]
+
+
+class DemoPaths:
+    """Where a demo keeps what: as paths, and as arguments of commands.
+
+    Args:
+        out: the folder, as the user gave it.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.record, self.commands = out / "demo.json", out / "commands.sh"
+        self.scans, self.runs = out / "scans", out / "runs"
+        self.pretraining_settings, self.study_settings = out / "pretrain.yaml", out / "study.yaml"
+        self.pretraining, self.study = out / "runs" / "pretrain", out / "runs" / "study"
+        self.encoder, self.study_record = self.pretraining / "weights" / "encoder.json", self.study / "study.json"
+        self.report = out / "report.html"
+
+    def __call__(self, *parts: str) -> str:
+        """A path below ``out`` as an argument: one that begins with a dash would be taken for an option."""
+        path = str(self.out.joinpath(*parts))
+        return f"./{path}" if path.startswith("-") else path
+
+
+def _scans(at: DemoPaths, size: Size) -> Stage:
+    return Stage(
+        "scans",
+        f"Generated CTs of torsos stand in for your data: {size.unlabelled} without labels, and "
+        f"{sum(LABELLED.values())} labelled ones with a list in the format of the Medical Segmentation Decathlon. Each "
+        "scan is of another patient.",
+        (),
+        (at.scans / "unlabelled", at.scans / "labelled" / "dataset.json"),
+        "They are NIfTI files like any other; open one in your viewer.",
+    )
+
+
+def _before_training(at: DemoPaths) -> list[Stage]:
+    one = at("scans", "unlabelled", unlabelled_name(1))
+    return [
+        Stage(
+            "index",
+            "What is in a folder, and what of it can be used. A share of the patients is held out: what was learned is "
+            "measured on them.",
+            ("index", at("scans", "unlabelled"), "-o", at("data.json"), "--validation", HELD_OUT_SHARE),
+            (at.out / "data.json",),
+            "data.json lists every scan with its split. Nothing was copied.",
+        ),
+        Stage(
+            "preview-labels",
+            "The method on one scan. The plane is cut into a grid of base crops; the label of a random crop is the "
+            "share of it that lies in each of them. No human label is needed.",
+            ("preview-labels", one, "--config", at("pretrain.yaml"), "-o", at("preview.png")),
+            (at.out / "preview.png",),
+            "preview.png is what the network has to answer: where in the body does this crop lie?",
+        ),
+    ]
+
+
+def _pretrain(at: DemoPaths, size: Size) -> Stage:
+    arguments = ("pretrain", at("data.json"), "--config", at("pretrain.yaml"), "--steps", str(size.pretraining_steps))
+    return Stage(
+        "pretrain",
+        "An encoder learns to answer, from unlabelled scans alone. At step 0 and on the way it is asked about patients "
+        f"that it has never seen: rank 0 means that the true one of {BASES} base crops comes first, and guessing gives "
+        f"{(BASES - 1) / 2:g}.",
+        (*arguments, "-o", at("runs", "pretrain")),
+        (at.encoder,),
+        "The table compares the end with step 0 and with chance; the last sentence is the verdict.",
+    )
+
+
+def _with_labels(at: DemoPaths, size: Size) -> list[Stage]:
+    task, study = at("task.yaml"), at("runs", "study")
+    arms = [at("runs", "study", arm, f"n{CASES:03d}-seed0") for arm in ("none", at.pretraining.name)]
+    seeds = "one seed" if size.seeds == 1 else f"{size.seeds} seeds"
+    return [
+        Stage(
+            "tasks new",
+            "A task file for labelled data: classes, intensities and sizes are read off the scans.",
+            ("tasks", "new", at("scans", "labelled", "dataset.json"), "-o", task),
+            (at.out / "task.yaml",),
+            "task.yaml has the reason beside each value, for you to check.",
+            once=True,
+        ),
+        Stage(
+            "study",
+            f"Is the encoder worth anything where labels are few? Networks are trained on {CASES} labelled cases, from "
+            f"scratch (none) and from the encoder (pretrain), with {seeds}, and measured on {LABELLED['test']} "
+            "patients whom neither has seen. Whatever comes out is what you are told.",
+            (
+                *("study", "--task", task, "--config", at("study.yaml"), "--weights", at("runs", "pretrain")),
+                *("--cases", str(CASES), "--seeds", str(size.seeds), "--steps", str(size.study_steps), "-o", study),
+            ),
+            (at.study_record,),
+            "study.png shows both, seed by seed; study.md is ready for a paper.",
+        ),
+        Stage(
+            "compare",
+            "Two of these networks, case by case: paired differences, and the cases that changed most.",
+            ("compare", *arms, "-o", at("comparison")),
+            (at.out / "comparison" / "comparison.json",),
+            "voco compare takes the segmentations of any program, once voco evaluate has measured them.",
+        ),
+        Stage(
+            "report",
+            "Everything on one page: settings, data, curves, pictures, tables.",
+            ("report", at("runs", "pretrain"), study, at("comparison"), "-o", at("report.html")),
+            (at.report,),
+            "The page is one file that needs no network.",
+        ),
+    ]
+
+
+def command_script(stages: Sequence[Stage], folder: Path) -> str:
+    """A shell script of all commands, which runs by itself.
+
+    Args:
+        folder: where the commands were called.
+    """
+    lines = [
+        "#!/bin/sh",
+        "# The commands of `voco demo`, in their order. Run again, they keep what is finished.",
+        "set -eu",
+        f"cd {shlex.quote(str(folder))}",
+        f'voco() {{ {shlex.quote(sys.executable)} -P -m voco_cli "$@"; }}',
+    ]
+    for stage in stages:
+        if stage.arguments:
+            unless = f"test -e {shlex.quote(str(stage.wrote[0]))} || " if stage.once else ""
+            lines += ["", f"# {stage.name}", unless + stage.command]
+    return "\n".join(lines) + "\n"
