@@ -20,10 +20,12 @@ class Cell:
     Attributes:
         text: as it is shown.
         order: number that the column is sorted by; none sorts by the text, or last where the text is empty or a dash.
+        link: anchor in the page that it leads to.
     """
 
     text: str
     order: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -177,16 +179,16 @@ class Slices:
     height_px: int
     slices: tuple[Layered, ...]
     shown: int
-    legend: tuple[LegendEntry, ...]
     has_label: bool
     has_prediction: bool
 
 
 @dataclass(frozen=True)
 class SlicesRow:
-    """Cases side by side."""
+    """Cases side by side, and what the colours mean in all of them."""
 
     kind: ClassVar = "slices_row"
+    legend: tuple[LegendEntry, ...]
     cases: tuple[Slices, ...]
 
 

@@ -38,7 +38,8 @@ def case_pictures(prefix: str, run: RunRecord, settings: Settings, measured: Seg
             faults.append(Sentence(f"{title}, {case} ({note}), cannot be shown. {error.message}", "warning"))
     if not drawn and not faults:
         return [Sentence("No case has a Dice, so there is no best and no worst one to show.")]
-    return [*([SlicesRow(tuple(drawn))] if drawn else []), *faults]
+    legend = tuple(LegendEntry(one.name, one.colour) for one in structures)
+    return [*([SlicesRow(legend, tuple(drawn))] if drawn else []), *faults]
 
 
 def telling_cases(table: ResultTable) -> list[tuple[str, str, float]]:
@@ -98,7 +99,6 @@ def _slices(
             for one in drawn.slices
         ),
         shown=len(drawn.slices) // 2,
-        legend=tuple(LegendEntry(one.name, one.colour) for one in drawn.structures),
         has_label=label is not None,
         has_prediction=prediction is not None,
     )

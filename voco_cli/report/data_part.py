@@ -128,8 +128,8 @@ def _seen(run: RunRecord) -> list[Block]:
         return [Sentence(error.message, "warning")]
     if seen is None:
         return [Sentence("The run has no weights yet that say what they have seen.")]
-    stages = [f"{len(one):,} scans of {one.dataset} in {one.stage}" for one in seen.stages]
-    lines = [f"Its weights have seen {', then '.join(stages)}."] if stages else []
+    stages = [f"{len(one):,} scans in the {one.stage} ({one.dataset})" for one in seen.stages]
+    lines = [f"Its weights have seen {', and '.join(stages)}."] if stages else []
     lines += [f"{name} does not say what it was trained on." for name in seen.unknown]
     return [Sentence(line, "warning" if seen.unknown else "plain") for line in lines]
 

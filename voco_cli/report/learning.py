@@ -55,9 +55,9 @@ class Learning:
         """The same in a few words."""
         if not self.end:
             return "no held-out figures"
-        before = f"{short(self.start['rank'])} to " if "rank" in self.start and self.end_step else ""
-        rank = f"rank {before}{short(self.end['rank'])}" if "rank" in self.end else ""
-        found = f"correlation {short(self.end['correlation'])}" if "correlation" in self.end else ""
+        before = f"{self.start['rank']:.2f} to " if "rank" in self.start and self.end_step else ""
+        rank = f"rank {before}{self.end['rank']:.2f}" if "rank" in self.end else ""
+        found = f"correlation {self.end['correlation']:.2f}" if "correlation" in self.end else ""
         words = ", ".join(part for part in (rank, found) if part)
         return f"{self.status}: {words}" if self.status else words
 
@@ -81,11 +81,11 @@ def learning_of(run: RunRecord) -> Learning:
     return Learning(start, end, end_step, chance_of(run), status, sentence or _without_verdict(run, end, end_step))
 
 
-def learning_part(prefix: str, learning: Learning) -> Part:
-    """The verdict and the table of step 0, the last validation and chance."""
-    blocks: list[Block] = [Sentence(learning.sentence, learning.tone)]
-    if learning.end:
-        blocks.append(_table(f"{prefix}-figures", learning))
+def learning_part(prefix: str, learning: Learning, *, with_verdict: bool) -> Part:
+    """The table of step 0, the last validation and chance, and the verdict where it stands nowhere else."""
+    blocks: list[Block] = [_table(f"{prefix}-figures", learning)] if learning.end else []
+    if with_verdict or not blocks:
+        blocks.insert(0, Sentence(learning.sentence, learning.tone))
     return Part(prefix, "Did it learn?", tuple(blocks))
 
 

@@ -86,6 +86,12 @@ def _section(anchor: str, one: Shown) -> Section:
 def _overview(sections: Sequence[Section]) -> Table:
     columns = tuple(map(Column, ("run", "kind", "status", "result", "last written", "folder")))
     rows = tuple(
-        Row(tuple(map(Cell, (one.title, one.kind, one.status, one.result, one.when, one.place)))) for one in sections
+        Row(
+            (
+                Cell(one.title, link=one.anchor),
+                *map(Cell, (one.kind, one.status, one.result, one.when, one.place)),
+            )
+        )
+        for one in sections
     )
     return Table("overview-table", "What this page shows", columns, rows)

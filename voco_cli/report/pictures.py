@@ -33,7 +33,9 @@ def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = F
     except (UnidentifiedImageError, OSError, ValueError) as error:
         raise DataError(f"{name} is no picture that can be read: {error}.") from error
     if picture.width > widest_px:
-        picture = picture.resize((widest_px, round(picture.height * widest_px / picture.width)), Image.Resampling.BOX)
+        picture = picture.resize(
+            (widest_px, round(picture.height * widest_px / picture.width)), Image.Resampling.LANCZOS
+        )
     stream = io.BytesIO()
     picture.save(stream, "WEBP", lossless=drawing, quality=80 if drawing else WEBP_QUALITY, method=4)
     return Embedded(webp_source(stream.getvalue()), picture.width, picture.height)

@@ -22,8 +22,9 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
     status, tone, standing = status_of(run)
     charts = pretraining_charts(f"{anchor}-curves", run.metrics, learning.chance)
     curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
+    finished = status == "done"
     parts = (
-        learning_part(f"{anchor}-learning", learning),
+        learning_part(f"{anchor}-learning", learning, with_verdict=not finished),
         Part(f"{anchor}-curves", "Curves", (curves,)),
         Part(f"{anchor}-location", "Learning to locate", tuple(location_frames(f"{anchor}-location-series", run.path))),
         Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
@@ -38,8 +39,8 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
         parts=parts,
         status=status,
         tone=tone,
-        lead=learning.sentence if status == "done" else standing.text,
-        lead_tone=learning.tone if status == "done" else standing.tone,
+        lead=learning.sentence if finished else standing.text,
+        lead_tone=learning.tone if finished else standing.tone,
         result=learning.result,
         place=str(run.path),
         when=when_of(run),

@@ -167,6 +167,6 @@
         links.get(entry.target.id)?.setAttribute("aria-current", "true");
       }
     }, { rootMargin: "0px 0px -75% 0px" });
-    for (const heading of all("h2[id], h3[id]")) if (links.has(heading.id)) seen.observe(heading);
+    for (const heading of all("h1[id], h2[id], h3[id]")) if (links.has(heading.id)) seen.observe(heading);
   }
 })();
