@@ -1,4 +1,5 @@
 # make setup       a virtual environment with voco and what its tests need
+# make demo        the whole way on generated scans, in ten minutes: demo/report.html
 # make test        lint, types and tests: what CI runs
 # make test-slow   the tests that take minutes each
 # make check       lint and types alone
@@ -8,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup test test-slow check
+.PHONY: setup demo test test-slow check
 
 setup: $(STAMP)
 
@@ -19,6 +20,9 @@ $(STAMP): pyproject.toml constraints.txt
 	# The network of nnU-Net, which exported weights are tested against; what it asks for beside torch is not used.
 	$(BIN)/python -m pip install --quiet --no-deps dynamic-network-architectures==0.4.4
 	touch $(STAMP)
+
+demo: setup
+	$(BIN)/voco demo --out demo
 
 check: setup
 	$(BIN)/ruff check .
