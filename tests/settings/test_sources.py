@@ -119,7 +119,7 @@ def test_all_errors_of_a_file_are_reported_at_once_with_their_lines() -> None:
         "  my.yaml:6: crops.size: too few values (got '96x96').",
         "  my.yaml:8: modle.backbone is not a setting; the nearest is model.backbone.",
         "  my.yaml:9: health is a section of settings such as health.cases, not a single value.",
-        "  --set: train.batch_size: input should be a valid integer, unable to parse string as an integer (got 'two').",
+        "  --set: train.batch_size: input should be a valid integer (got 'two').",
     }
 
 
@@ -155,7 +155,11 @@ def test_variables_that_are_no_settings_are_left_alone(monkeypatch: pytest.Monke
         ("train:\n  steps: 1\n  lr: 1\n  steps: 2\n", "my.yaml:4: train.steps is given twice, first on line 2."),
         ("seed: 1\nseed: 1\n", "my.yaml:2: seed is given twice, first on line 1."),
         ("- seed\n", "my.yaml holds no settings"),
-        ("seed: [1\n", "my.yaml is not valid YAML"),
+        ("seed: [1\n", "my.yaml:2: this is not valid YAML: expected ',' or ']', but got '<stream end>'."),
+        ("run: {device: gpu}\n", "my.yaml:1: run.device: it is auto, cpu, cuda, cuda:N or mps (got 'gpu')."),
+        ("crops: {grid: '0x0'}\n", "my.yaml:1: crops.grid: input should be greater than 0 (got '0x0')."),
+        ("crops: {grid: axb}\n", "my.yaml:1: crops.grid: input should be a valid integer (got 'axb')."),
+        ("nope: {x: 1}\n", "my.yaml:1: nope.x is not a setting; `voco config show` lists all."),
         ("train:\n  steps: {a: 1}\n", "my.yaml:2: train.steps is a single value, so train.steps.a is not a setting."),
         ("run: {threads: 0}\n", "my.yaml:1: run.threads: input should be greater than 0 or input should be 'auto'"),
     ],
@@ -174,8 +178,14 @@ def test_empty_files_and_sections_change_nothing(text: str) -> None:
     assert load_settings(config=write(text)).settings == load_settings().settings
 
 
-def test_missing_config_file() -> None:
-    assert "gone.yaml cannot be read" in message(config=Path("gone.yaml"))
+def test_files_that_cannot_be_read() -> None:
+    Path("folder.yaml").mkdir()
+    Path("picture.yaml").write_bytes(b"\x89PNG")
+    said = "{} cannot be read as a settings file: {}."
+    assert message(config=Path("gone.yaml")) == said.format("gone.yaml", "No such file or directory")
+    assert message(task="gone.yaml") == said.format("gone.yaml", "No such file or directory")
+    assert message(config=Path("folder.yaml")) == said.format("folder.yaml", "Is a directory")
+    assert message(config=Path("picture.yaml")) == said.format("picture.yaml", "it is not text")
 
 
 def test_saved_settings_come_back_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, settings_words
+from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, VocoError
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from voco_cli.dataset.datalist import Entry
 
 app = typer.Typer(
-    help="Build, check, measure and tidy the store of preprocessed volumes. `voco pretrain` builds what it needs.",
+    help="Build, check and tidy the store of preprocessed scans.\n\n`voco pretrain` builds what it needs by itself.",
     no_args_is_help=True,
 )
 
 DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
 DirOption = Annotated[
-    Path | None, typer.Option("--dir", help="Cache folder; cache.dir or .voco-cache beside DATA by default.")
+    Path | None, typer.Option("--dir", help="Cache folder (by default cache.dir, or else .voco-cache beside DATA).")
 ]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes; one a core by default.")]
-LabelsOption = Annotated[bool, typer.Option("--labels", help="Keep the label maps beside the volumes, too.")]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes (by default one a core).")]
+LabelsOption = Annotated[bool, typer.Option("--labels", help="The label maps too, which are stored beside the scans.")]
 SHOWN_FAULTS = 20
 
 
@@ -42,7 +42,9 @@ def build(
     folder: DirOption = None,
     workers: WorkersOption = None,
     labels: LabelsOption = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only predict the size on disk.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Store nothing; only say how much disk it would take.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Preprocess and store the scans of DATA that are not stored yet."""
@@ -64,7 +66,7 @@ def build(
         out.print(f"{report.built} built, {report.reused} reused, {len(report.failed)} failed.", highlight=False)
         _print_faults(report.failed)
         written = f"{cache.folder} ({report.built} volumes, {gigabytes(report.bytes)})"
-        done([written] if report.built else [], f"voco pretrain {data}")
+        done([written] if report.built else [], _pretrain(data, recipe, config, set_, folder))
     _require_some(report)
 
 
@@ -77,12 +79,22 @@ def verify(
     folder: DirOption = None,
     workers: WorkersOption = None,
     labels: LabelsOption = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Remove what is damaged, to be built again.")] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Remove what is damaged; voco cache build then builds it again.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Decode all that is stored and name what is damaged; name scans of DATA that are not stored."""
+    """Decode all that is stored, and name what is damaged.
+
+    Scans of DATA that are not stored under these settings are named, too. The exit code is 3 where something is
+    damaged, 1 where something is missing.
+    """
     cache = _open(data, recipe, config, set_, folder, workers, labels)
     entries = _entries(data)
+
+    def command(name: str) -> str:
+        return _command(name, data, recipe, config, set_, folder, labels)
+
     with progress("checking", None) as advance:
         report = cache.verify(on_done=advance)
     if repair:
@@ -98,14 +110,12 @@ def verify(
     if report.damaged and not repair:
         raise DataError(
             f"{cache.folder} holds {len(report.damaged)} damaged volumes.",
-            hint=f"voco cache verify {data} --repair, then voco cache build {data}",
+            hint=f"{command('verify')} --repair, then {command('build')}",
         )
     if missing:
-        raise VocoError(
-            f"{len(missing)} of {len(entries)} scans are not in {cache.folder}.", hint=f"voco cache build {data}"
-        )
+        raise VocoError(f"{len(missing)} of {len(entries)} scans are not in {cache.folder}.", hint=command("build"))
     if not as_json:
-        done([], f"voco pretrain {data}")
+        done([], _pretrain(data, recipe, config, set_, folder))
 
 
 @app.command()
@@ -136,8 +146,7 @@ def stats(
     for settings, count in found.settings.items():
         table.add_row(f"{count} volumes with", settings)
     out.print(table)
-    unused = "voco cache verify" if found.unreadable else "voco cache prune"
-    done([], f"{unused} {data}")
+    done([], _command("verify" if found.unreadable else "prune", data, recipe, config, set_, folder))
 
 
 @app.command()
@@ -148,10 +157,13 @@ def prune(
     set_: SetOption = None,
     folder: DirOption = None,
     labels: LabelsOption = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it, and do not only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Remove what no scan of DATA needs under these settings (other settings' volumes included)."""
+    """Remove what no scan of DATA needs under these settings.
+
+    Whatever was stored under other settings goes, too. Without --yes nothing is removed.
+    """
     from voco_cli.cache.space import gigabytes
 
     cache = _open(data, recipe, config, set_, folder, None, labels)
@@ -159,9 +171,35 @@ def prune(
     if as_json:
         print_json({"folder": cache.folder, "removed": report.removed, "bytes": report.bytes, "rehearsal": not yes})
         return
-    did = "removed" if yes else "would be removed (run it with --yes)"
+    did = "removed" if yes else "would be removed"
     out.print(f"{len(report.removed)} files, {gigabytes(report.bytes)}, {did}.", highlight=False)
-    done([], f"voco cache stats {data}")
+    if yes:
+        done([], _command("stats", data, recipe, config, set_, folder))
+    else:
+        done([], f"{_command('prune', data, recipe, config, set_, folder, labels)} --yes")
+
+
+def _command(
+    name: str,
+    data: Path,
+    recipe: str | None,
+    config: Path | None,
+    overrides: Sequence[str] | None,
+    folder: Path | None,
+    labels: bool = False,
+) -> str:
+    """Another command on the same cache."""
+    place = ["--dir", str(folder)] if folder else []
+    place += ["--labels"] if labels else []
+    return shell_words("voco", "cache", name, data, *settings_words(recipe, config, overrides), *place)
+
+
+def _pretrain(
+    data: Path, recipe: str | None, config: Path | None, overrides: Sequence[str] | None, folder: Path | None
+) -> str:
+    """The training that finds this very cache."""
+    place = ["--set", f"cache.dir={folder}"] if folder else []
+    return shell_words("voco", "pretrain", data, *settings_words(recipe, config, overrides), *place)
 
 
 def _open(
@@ -202,9 +240,9 @@ def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json:
 def _print_faults(faults: Sequence[tuple[Path, str]]) -> None:
     for path, reason in faults[:SHOWN_FAULTS]:
         text = reason if reason.startswith(str(path)) else f"{path}: {reason}"
-        err.print(text, markup=False, highlight=False, soft_wrap=True)
+        warn(text)
     if len(faults) > SHOWN_FAULTS:
-        err.print(f"and {len(faults) - SHOWN_FAULTS} more (all of them with --json)", highlight=False)
+        warn(f"and {len(faults) - SHOWN_FAULTS} more (all of them with --json)")
 
 
 def _require_some(report: BuildReport) -> None:

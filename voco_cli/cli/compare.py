@@ -24,31 +24,42 @@ def compare(
     evaluations: Annotated[
         list[Path],
         typer.Argument(
-            metavar="A B...",
+            metavar="EVALUATION",
             help="Folders that voco evaluate wrote, or runs of voco finetune; the first is compared with.",
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for comparison.json, .md and .png.")
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for comparison.json, comparison.md and comparison.png."
+        ),
     ] = Path("comparison"),
     metric: Annotated[
         Literal["dice", "iou", "nsd", "hd95_mm", "asd_mm"] | None,
         typer.Option(
-            help="Metric of the tables and the picture of segmentations (dice by default); comparison.json has all."
+            metavar="METRIC",
+            help="Metric of the tables and the picture of segmentations: dice (by default), iou, nsd (surface Dice), "
+            "hd95_mm or asd_mm; comparison.json has all.",
         ),
     ] = None,
     resamples: Annotated[
-        int, typer.Option(min=100, help="Bootstrap resamples of the patients; permutations of classifications.")
+        int,
+        typer.Option(
+            min=100, help="Bootstrap resamples of the patients, and permutations where categories are compared."
+        ),
     ] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of both.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
     split: Annotated[
         Literal["test", "validation"] | None,
-        typer.Option(help="Evaluation of runs (by default test where all have it, else validation)."),
+        typer.Option(help="Which evaluation of runs (by default test where all have it, or else validation)."),
     ] = None,
     require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare evaluations of the same cases: differences with intervals, paired tests, the cases that changed most."""
+    """Compare evaluations of the same cases, with paired tests.
+
+    Differences with their intervals, tests over patients, the cases that changed most, and one picture.
+    """
     from voco_cli.evaluation.result_folder import evaluation_folders
     from voco_cli.evaluation.stored import read_stored
     from voco_cli.whole_files import write_whole

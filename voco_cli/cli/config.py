@@ -8,17 +8,18 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, complete_tasks
 from voco_cli.cli.output import done, out, print_json
 from voco_cli.errors import UsageError
 
 TaskChoice = Annotated[
-    str | None, typer.Option("--task", help="Task that the settings start from, in place of a recipe.")
+    str | None,
+    typer.Option(
+        "--task", autocompletion=complete_tasks, help="Task that the settings start from, in place of a recipe."
+    ),
 ]
 
-app = typer.Typer(
-    help="Show the settings and where each comes from, their schema, or start a file.", no_args_is_help=True
-)
+app = typer.Typer(help="Show the settings and their sources, or start a file.", no_args_is_help=True)
 
 
 @app.command()
@@ -53,7 +54,7 @@ def schema() -> None:
 
 @app.command()
 def init(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("voco.yaml"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="YAML file to write.")] = Path("voco.yaml"),
     recipe: RecipeOption = None,
     task: TaskChoice = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,

@@ -10,8 +10,8 @@ import typer
 
 from voco_cli.cli.evaluate_run import evaluate_run
 from voco_cli.cli.evaluation_output import print_evaluation, report_failures
-from voco_cli.cli.options import JsonOption, RequireCleanOption
-from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.cli.options import JsonOption, RequireCleanOption, complete_devices
+from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def evaluate(
     ] = None,
     split: Annotated[
         Literal["test", "validation"] | None,
-        typer.Option(help="Cases of RUN (by default test where it has labels, else validation)."),
+        typer.Option(help="Cases of RUN (by default test where these have labels, or else validation)."),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data of RUN lie now: a folder or a data.json.")
@@ -59,7 +59,7 @@ def evaluate(
         ),
     ] = None,
     regions: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=LABELS", help="A union of labels, 'tumour=2,3'; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=LABELS", help="A union of labels, such as tumour=2,3; repeatable.")
     ] = None,
     tolerance_mm: Annotated[
         float | None,
@@ -69,17 +69,19 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="RULE",
-            help="Structures that are absent, missed or phantom: count (missed and phantom 0, absent left out), "
-            "perfect (absent 1), penalty (count, distances the scan's diagonal), brats (both), released (as the "
-            "released code: phantoms left out); by default count, or as RUN has it.",
+            help="Structures that are in neither (absent), in the label only (missed) or in the prediction only "
+            "(phantom): count (missed and phantom 0, absent left out), perfect (as count, but absent 1), penalty (as "
+            "count, distances the scan's diagonal), brats (both), released (as the released code: phantoms left out), "
+            "by default count, or as RUN has it.",
         ),
     ] = None,
     patient_pattern: Annotated[
         str | None,
-        typer.Option(help="Regular expression on a label's path; its first group is the patient. '/(P[0-9]+)_' say."),
+        typer.Option(help="Regular expression on the path of a label map; its first group is the patient."),
     ] = None,
     require_all: Annotated[
-        bool, typer.Option("--require-all", help="Refuse where a label has no prediction; else it is only said.")
+        bool,
+        typer.Option("--require-all", help="Refuse where a label has no prediction, which is otherwise only said."),
     ] = False,
     require_clean: RequireCleanOption = False,
     resamples: Annotated[
@@ -89,11 +91,24 @@ def evaluate(
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the bootstrap (by default 0, or as RUN has it).")
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one a core where it pays.")] = None,
-    device: Annotated[str | None, typer.Option("--device", help="Predict RUN's cases on auto, cpu, cuda, mps.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes (by default one a core, where it pays).")
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            autocompletion=complete_devices,
+            help="Device to predict RUN's cases on: auto, cpu, cuda, cuda:N or mps.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure a run, or a folder of predictions: Dice, IoU, surface Dice, HD95, average surface distance, volumes."""
+    """Measure a run, or predictions of any program.
+
+    Dice, IoU, surface Dice, 95 % Hausdorff distance, average surface distance and volumes, for each case and class, in
+    the scan's own space; sensitivity, specificity and AUC of a classification.
+    """
     _require_one_kind(context.params)
     from voco_cli.evaluation.empty import empty_rule
 
@@ -122,7 +137,7 @@ def evaluate(
         if names is not None:
             out.print(f"Classes of {names.origin}.", markup=False, highlight=False, soft_wrap=True)
         print_evaluation(evaluation)
-        done(written, f"voco compare {output} OTHER_EVALUATION")
+        done(written, shell_words("voco", "compare", output, "OTHER_EVALUATION"))
     report_failures(evaluation)
 
 
@@ -189,5 +204,5 @@ def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNa
     try:
         return classes_beside(labels, predictions)
     except (DataError, UsageError) as error:
-        err.print(f"note: classes are not named: {error.message}", markup=False, highlight=False, soft_wrap=True)
+        warn(f"note: classes are not named: {error.message}")
         return None

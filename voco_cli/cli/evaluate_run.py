@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.cli.evaluation_output import print_classification, print_evaluation, report_failures
-from voco_cli.cli.output import done, print_json, progress
+from voco_cli.cli.output import done, print_json, progress, shell_words
 
 if TYPE_CHECKING:
     from voco_cli.evaluation.classification_folder import ClassificationEvaluation
@@ -58,7 +58,7 @@ def evaluate_run(
         print_json(evaluation_object(evaluation, str(run.predictions(split)), str(path / "data.json"), provenance))
     else:
         print_evaluation(evaluation, provenance)
-        done(measured.written, f"voco compare {path} OTHER_RUN")
+        done(measured.written, shell_words("voco", "compare", path, "OTHER_RUN"))
     report_failures(evaluation)
 
 
@@ -69,5 +69,5 @@ def _tell_categories(evaluation: ClassificationEvaluation, written: Sequence[Pat
         print_json(classification_object(evaluation))
     else:
         print_classification(evaluation)
-        done(written, f"voco predict {path} NEW_SCANS -o predictions")
+        done(written, shell_words("voco", "predict", path, "NEW_SCANS", "-o", "predictions"))
     report_failures(evaluation)

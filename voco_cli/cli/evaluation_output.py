@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from voco_cli.cli.output import err, out
+from voco_cli.cli.output import out, warn
 from voco_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
     if not evaluation.failed:
         return
     for case, reason in evaluation.failed[:SHOWN_FAULTS]:
-        err.print(f"{case}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        warn(f"{case}: {reason}")
     if len(evaluation.failed) > SHOWN_FAULTS:
-        err.print(f"and {len(evaluation.failed) - SHOWN_FAULTS} more, all in summary.json", highlight=False)
+        warn(f"and {len(evaluation.failed) - SHOWN_FAULTS} more, all in summary.json")
     total = len(evaluation.failed) + evaluation.summary.cases
     raise DataError(f"{len(evaluation.failed)} of {total} cases could not be measured.", "The reasons are above.")

@@ -12,13 +12,14 @@ from voco_cli.cli.evaluation_output import print_measured, report_failures
 from voco_cli.cli.options import (
     ConfigOption,
     DataOption,
+    DeviceOption,
     JsonOption,
     RequireCleanOption,
     SetOption,
     TaskOption,
     data_flags,
 )
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.cli.output import done, out, print_json, shell_words
 
 if TYPE_CHECKING:
     from voco_cli.finetuning.run import FinetuneResult
@@ -29,39 +30,69 @@ def finetune(
     data: DataOption = None,
     weights: Annotated[
         str | None,
-        typer.Option("--weights", help="Start from these: a run folder, a file, or hf://owner/repository/file."),
+        typer.Option(
+            "--weights",
+            help="Start from these: a run folder, a file, or hf://OWNER/REPO/FILE (by default fresh weights).",
+        ),
     ] = None,
     run_dir: Annotated[
         Path | None,
-        typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes (runs/finetune by default)."),
+        typer.Option("--run-dir", "-o", help="Run folder (by default runs/finetune)."),
     ] = None,
     config: ConfigOption = None,
     override: SetOption = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps of the whole run.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Optimizer steps of the whole run (by default the task's).")
+    ] = None,
     cases: Annotated[
-        int | None, typer.Option("--cases", min=1, help="Train on that many cases: seeded, nested, by patient.")
+        int | None,
+        typer.Option(
+            "--cases",
+            min=1,
+            help="Train on that many cases only, drawn by patient; a smaller draw is part of a larger one.",
+        ),
     ] = None,
     fraction: Annotated[
-        float | None, typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients.")
+        float | None,
+        typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients only."),
     ] = None,
     split: Annotated[
-        str | None, typer.Option("--split", help="Shipped split, a JSON file of cases, or seeded: drawn by patient.")
+        str | None,
+        typer.Option(
+            "--split",
+            help="Name of a split that comes with the package, a JSON file of cases, or seeded: drawn by patient "
+            "(by default the task's).",
+        ),
     ] = None,
     freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="Leave the encoder as it is loaded: a linear probe.")
+        bool,
+        typer.Option("--freeze-encoder", help="Train the decoder or head only; the encoder stays as it is loaded."),
     ] = False,
     min_loaded: Annotated[
         float | None,
-        typer.Option("--min-loaded", min=0, max=1, help="Least share of the encoder that the weights must fill."),
+        typer.Option(
+            "--min-loaded",
+            min=0,
+            max=1,
+            help="Refuse weights that fill less than this share of the encoder's parameters.",
+        ),
     ] = None,
     trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="DANGEROUS: run the code that a file of weights names.")
+        bool,
+        typer.Option(
+            "--trust-pickle",
+            help="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your rights.",
+        ),
     ] = False,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a network on a labelled task and measure it; the same command resumes a run that was stopped."""
+    """Train a network on a labelled task, and measure it.
+
+    Trains, predicts the cases that were held out, and measures them in their own space. The same command resumes a
+    run that was stopped.
+    """
     from voco_cli.settings import load_settings
 
     place, list_off = data_flags(data)
@@ -100,7 +131,7 @@ def _print_result(result: FinetuneResult, as_json: bool) -> None:
             text = "The weights were chosen on the very cases that are measured here; a test split would say more."
             out.print(text, style="yellow", highlight=False, soft_wrap=True)
         places = [result.weights, result.folder / "metrics.jsonl", *([measured.folder] if measured else [])]
-        done(places, f"voco predict {result.folder} NEW_SCANS -o predictions")
+        done(places, shell_words("voco", "predict", result.folder, "NEW_SCANS", "-o", "predictions"))
     if measured is not None:
         report_failures(measured.evaluation)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voco_cli.cli.output import err
+from voco_cli.cli.output import err, is_quiet
 from voco_cli.cli.run_progress import RunProgress
 from voco_cli.downstream.tasks.split import named
 from voco_cli.engine.job import Values
@@ -24,15 +24,19 @@ class FinetuneProgress(RunProgress):
         data = prepared.data
         self.say(f"{data.origin}: {data.split_words}")
         if data.missing:
-            self.say(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
+            self.warn(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
         self.left_out(prepared.left_out)
         if prepared.loaded is not None:
-            err.print(prepared.loaded.table())
+            if not is_quiet():
+                err.print(prepared.loaded.table())
             self.say(str(prepared.loaded))
             for note in prepared.loaded.notes:
                 self.say(note)
         for line in sentences(prepared.contamination):
-            self.say(line, style="yellow" if prepared.contamination.found or prepared.contamination.unknown else None)
+            if prepared.contamination.found or prepared.contamination.unknown:
+                self.warn(line, style="yellow")
+            else:
+                self.say(line)
         resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
         still = prepared.num_parameters - prepared.num_moving
         frozen = f" ({still / 1e6:.2f} M frozen)" if still else ""

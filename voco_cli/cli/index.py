@@ -24,36 +24,52 @@ SHOWN_PER_KIND = 3
 def index(
     inputs: Annotated[
         list[Path],
-        typer.Argument(help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number."),
+        typer.Argument(
+            metavar="INPUT", help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number."
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The data.json to write.")] = Path("data.json"),
-    name: Annotated[str, typer.Option(help="Name of the dataset; the first input's by default.")] = "",
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the dataset (by default the first input's).")] = "",
     check: Annotated[
         Literal["headers", "full"],
-        typer.Option(help="headers reads no voxels; full decodes them: damage, NaN, constant scans, copies."),
+        typer.Option(
+            help="headers reads no voxels; full decodes all, and finds damage, NaN, constant scans and copies."
+        ),
     ] = "headers",
     label_pattern: Annotated[
         str | None,
         typer.Option(
-            help="Where the label map of a scan is, from its folder, with {stem}, {case}, {name} or {folder}: "
-            "'../masks/{stem}_mask.nii.gz'. Decathlon, nnU-Net and x_seg beside x are found without."
+            help="Where the label map of a scan is, seen from its folder, with {stem}, {case}, {name} or {folder} for "
+            "parts of its own name. Decathlon, nnU-Net and x_seg beside x are found without."
         ),
     ] = None,
     patient_pattern: Annotated[
         str | None,
-        typer.Option(help="Regular expression on a path; its first group is the patient. '/(P[0-9]+)_' for example."),
+        typer.Option(help="Regular expression on the path of a scan; its first group is the patient."),
     ] = None,
     modality: Annotated[
         str | None,
-        typer.Option(help="Keep scans of this modality (CT, MR, PT); those of unknown modality are taken to be of it."),
+        typer.Option(
+            help="Keep scans of this modality (CT, MR, PT) only; where the files say none, it is taken to be this."
+        ),
     ] = None,
-    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share of patients for validation.")] = 0.1,
-    test: Annotated[float, typer.Option(min=0, max=0.9, help="Share of patients for testing.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the split; with the same one nobody moves as folders grow.")] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; one a core by default.")] = None,
+    validation: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of the patients that is held out for validation."),
+    ] = 0.1,
+    test: Annotated[
+        float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of the patients that is held out for testing.")
+    ] = 0.0,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the split; with the same seed nobody changes sides as folders grow.")
+    ] = 0,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes (by default one a core).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a summary for machines.")] = False,
 ) -> None:
-    """List the scans of folders, with label maps, splits by patient, and what was refused and why."""
+    """List the scans of folders, and split them by patient.
+
+    Label maps are found beside the scans. What cannot be used is listed with the reason, and ends nothing.
+    """
     from voco_cli.dataset.datalist import SplitRule
     from voco_cli.dataset.datalist_file import write_datalist
     from voco_cli.dataset.index import IndexOptions, build_index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -9,34 +10,89 @@ import typer
 
 from voco_cli.errors import UsageError
 
+
+def _recipes(incomplete: str) -> list[str]:
+    from voco_cli.settings.layers import recipe_names
+
+    return list(recipe_names())
+
+
+def complete_tasks(incomplete: str) -> list[str]:
+    """Names of the tasks that come with the package, for the shell."""
+    from voco_cli.settings.layers import task_names
+
+    return list(task_names())
+
+
+def complete_devices(incomplete: str) -> list[str]:
+    """Devices, for the shell."""
+    return ["auto", "cpu", "cuda", "cuda:0", "mps"]
+
+
+def _settings(incomplete: str) -> list[tuple[str, str]]:
+    from voco_cli.settings.sources import field_descriptions
+
+    return [(f"{key}=", description) for key, description in field_descriptions()]
+
+
 RecipeOption = Annotated[
     str | None,
-    typer.Option("--recipe", help="Recipe that the settings start from: cvpr, tpami, paper, debug or a YAML file."),
+    typer.Option(
+        "--recipe",
+        autocompletion=_recipes,
+        help="Recipe that the settings start from: cvpr (by default), tpami, paper, debug or a YAML file.",
+    ),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings file; see `voco config init`.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML file of settings, such as `voco config init` writes.")
+]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One setting, such as train.steps=100; repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        autocompletion=_settings,
+        help="One setting, such as train.steps=100; repeatable. `voco config show` lists all.",
+    ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        autocompletion=complete_devices,
+        help="Device to compute on: auto (by default: a GPU if there is one), cpu, cuda, cuda:N or mps.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")]
 TaskOption = Annotated[
     str,
-    typer.Option("--task", help="A name of `voco tasks list`, or a YAML file such as `voco tasks new` writes."),
+    typer.Option(
+        "--task",
+        autocompletion=complete_tasks,
+        help="A name of `voco tasks list`, or a YAML file such as `voco tasks new` writes.",
+    ),
 ]
 DataOption = Annotated[
     Path | None,
     typer.Option(
         "--data",
-        help="Folder with the data, or a data.json; VOCO_DATA, ./data or the task's own by default.",
+        help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data).",
     ),
 ]
 RequireCleanOption = Annotated[
     bool,
     typer.Option(
         "--require-clean",
-        help="Exit with 1 where evaluated cases were seen in training, or where the weights do not say what they saw.",
+        help="Refuse, with exit code 1, where measured cases were seen in training, or where that cannot be known.",
     ),
 ]
+
+
+def settings_words(recipe: str | None, config: Path | None, overrides: Sequence[str] | None) -> list[str]:
+    """``--recipe``, ``--config`` and ``--set`` as they were given, for the command that is to be run next."""
+    words = ["--recipe", recipe] if recipe else []
+    words += ["--config", str(config)] if config else []
+    return words + [word for one in overrides or () for word in ("--set", one)]
 
 
 def data_flags(data: Path | None) -> tuple[dict[str, object], list[str]]:

@@ -1,23 +1,56 @@
-"""How commands talk: results on stdout, progress and errors on stderr, plain lines without a terminal."""
+"""How commands talk: results on stdout; progress, notes, warnings and errors on stderr; plain lines without a terminal.
+
+With ``--quiet``, progress, notes and the ``next:`` line are left out; results, the files that were written, warnings
+and errors stay.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
 from voco_cli.errors import VocoError
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True)
-
+WIDTH_OF_FILES = 200
+"""Columns where a table goes into a file or a pipe: a row stays a line, for grep and for less."""
 PLAIN_LINE_EVERY_S = 10.0
+
+
+def _width(stream: TextIO | None) -> int | None:
+    """Of a stream's tables; none leaves it to the terminal, or to COLUMNS."""
+    on_terminal = stream is not None and stream.isatty()
+    return None if on_terminal or os.environ.get("COLUMNS", "").isdigit() else WIDTH_OF_FILES
+
+
+out = Console(width=_width(sys.stdout))
+err = Console(stderr=True, width=_width(sys.stderr))
+
+_silent = False
+
+
+def be_quiet(wanted: bool) -> None:
+    """Leave out, from now on, what nobody needs to act: ``--quiet``."""
+    global _silent
+    _silent = wanted
+
+
+def is_quiet() -> bool:
+    """Whether only results, warnings and errors are wanted."""
+    return _silent
+
+
+def shell_words(*words: object) -> str:
+    """A command as one may paste it into a shell, whatever blanks and brackets a path has."""
+    return " ".join(shlex.quote(str(word)) for word in words)
 
 
 def print_json(value: Any) -> None:
@@ -34,6 +67,17 @@ def print_error(error: VocoError) -> None:
         err.print(error.hint, markup=False, highlight=False, soft_wrap=True)
 
 
+def note(text: str, style: str | None = None) -> None:
+    """A line on stderr about what happens; --quiet leaves it out."""
+    if not _silent:
+        warn(text, style)
+
+
+def warn(text: str, style: str | None = None) -> None:
+    """A line on stderr that one should know of before using the result; --quiet leaves it in."""
+    err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """A bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.
@@ -41,7 +85,10 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
     Yields:
         ``advance(n=1)``, to be called as items are finished.
     """
-    if not err.is_terminal:
+    if _silent:
+        yield lambda n=1: None
+        return
+    if not shows_bars():
         yield _plain_lines(description, total)
         return
     from rich.progress import (  # late: `voco --help` has no bar
@@ -72,6 +119,11 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
         yield advance
 
 
+def shows_bars() -> bool:
+    """Whether stderr is a terminal that can move its cursor."""
+    return err.is_terminal and not err.is_dumb_terminal
+
+
 def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
     done, last = 0, time.monotonic()
 
@@ -90,5 +142,5 @@ def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
     """The last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
         out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
-    if next_command:
+    if next_command and not _silent:
         out.print(f"next: {next_command}", markup=False, highlight=False, soft_wrap=True)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import JsonOption, SetOption
-from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.cli.options import DeviceOption, JsonOption, SetOption
+from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,16 +23,21 @@ def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")],
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+        typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the predictions.")],
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     flips: Annotated[
-        bool | None, typer.Option("--flips", help="Average over the eight flips of each window: eight times slower.")
+        bool | None,
+        typer.Option("--flips", help="Average over the eight flips of each window, which takes eight times as long."),
     ] = None,
-    overlap: Annotated[float | None, typer.Option(help="Share of a window that the next one covers.")] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of a window that the next one covers (by default the run's)."),
+    ] = None,
     suffix: Annotated[
-        Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None, typer.Option(help="Format of the label maps.")
+        Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None,
+        typer.Option(metavar="SUFFIX", help="Format of the label maps: .nii.gz (by default), .nii, .nrrd or .mha."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what another network or other settings have predicted there.")
@@ -40,7 +45,11 @@ def predict(
     override: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Predict label maps (or, for a classification, probabilities) of scans; what is finished is not done again."""
+    """Predict label maps, or probabilities, of new scans.
+
+    Each label map lies on its scan's own grid; a classification gives a table of probabilities. Cases that are
+    finished are not predicted again.
+    """
     from voco_cli.downstream.prediction.inputs import find_inputs
     from voco_cli.downstream.prediction.trained import load_trained
 
@@ -89,13 +98,13 @@ def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path
         first, *others = found.passed_over
         what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"
         more = f"; and {len(others)} more, all in --json" if others else ""
-        err.print(f"{what}{more}.", markup=False, highlight=False, soft_wrap=True)
+        warn(f"{what}{more}.")
     out.print(
         f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
     )
     if trained.settings.task.kind == "segmentation":
         suffix = trained.settings.predict.suffix
-        labels = f"voco evaluate --predictions {output} --labels LABELS"
+        labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
         done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)
     else:
         done(report.written)
@@ -106,7 +115,7 @@ def _raise_failures(failed: list[tuple[str, str]], total: int) -> None:
         return
     for case, reason in failed[:SHOWN_FAULTS]:
         named = reason if case in reason else f"{case}: {reason}"
-        err.print(named, markup=False, highlight=False, soft_wrap=True)
+        warn(named)
     if len(failed) > SHOWN_FAULTS:
-        err.print(f"and {len(failed) - SHOWN_FAULTS} more; --json lists all", highlight=False)
+        warn(f"and {len(failed) - SHOWN_FAULTS} more; --json lists all")
     raise DataError(f"{len(failed)} of {total} cases could not be predicted.", "The reasons are above.")

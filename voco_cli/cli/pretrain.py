@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
@@ -30,21 +30,28 @@ FIGURES = {
 
 
 def pretrain(
-    data: Annotated[Path | None, typer.Argument(help="data.json as `voco index` writes it.")] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")] = None,
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     override: SetOption = None,
     run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", "-o", help="Run folder; the same command on it resumes.")
+        Path | None, typer.Option("--run-dir", "-o", help="Run folder (by default runs/pretrain).")
     ] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Optimizer steps of the whole run.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", help="Optimizer steps of the whole run (by default the recipe's).")
+    ] = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Go on from this encoder: a run folder, a file, or hf://...")
+        str | None,
+        typer.Option("--weights", help="Start from this encoder: a run folder, a file, or hf://OWNER/REPO/FILE."),
     ] = None,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Pre-train an encoder on unlabelled scans; the same command resumes a run that was stopped."""
+    """Pre-train an encoder on unlabelled scans.
+
+    Builds the cache it needs, trains, and ends with figures on held-out scans against step 0 and chance. The same
+    command resumes a run that was stopped.
+    """
     from voco_cli.settings import load_settings
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
@@ -85,11 +92,16 @@ def _print_result(result: PretrainResult, json: bool) -> None:
         for name, words in FIGURES.items():
             if name in result.end:
                 at_chance = f"{chance[name]:.3g}" if name in chance else ""
-                table.add_row(words, f"{result.start[name]:.3f}", f"{result.end[name]:.3f}", at_chance)
+                table.add_row(words, _figure(result.start[name]), _figure(result.end[name]), at_chance)
         out.print(table)
         style = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}[result.verdict.status]
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
     encoder = loads(result.weights.with_suffix(".json").read_text())
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
-    following = f"voco finetune --task TASK --weights {result.folder}   (voco tasks list)"
+    following = "voco tasks list, then " + shell_words("voco", "finetune", "--task", "TASK", "--weights", result.folder)
     done([weights, result.folder / "metrics.jsonl"], following)
+
+
+def _figure(value: float) -> str:
+    """Three decimals, and no sign before a zero."""
+    return f"{round(value, 3) + 0.0:.3f}"

@@ -20,33 +20,46 @@ PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
 def preview_labels(
     scan: Annotated[
-        Path, typer.Argument(help="Scan: a NIfTI, NRRD or MetaImage file, or a folder with a DICOM series.")
+        Path, typer.Argument(metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with a DICOM series.")
     ],
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     grid: Annotated[
         str | None,
-        typer.Option("--grid", metavar="GXxGY[xGZ]", help="Base crops along x, y and z, such as 4x4 or 4x4x2."),
+        typer.Option(
+            "--grid",
+            metavar="GXxGY[xGZ]",
+            help="Base crops along x, y and z, such as 4x4 or 4x4x2 (by default the recipe's).",
+        ),
     ] = None,
-    crops: Annotated[int | None, typer.Option("--crops", min=1, help="Number of random crops.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random draws.")] = None,
+    crops: Annotated[
+        int | None, typer.Option("--crops", min=1, help="Number of random crops (by default the recipe's).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random draws (by default 0).")] = None,
     at: Annotated[
         list[str] | None,
         typer.Option(
-            "--at", metavar="X,Y[,Z]", help="Centre of a crop, voxels of the preprocessed volume; repeatable."
+            "--at",
+            metavar="X,Y[,Z]",
+            help="Centre of a crop in place of a random one, in voxels of the preprocessed scan; repeatable.",
         ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg; SCAN_labels.png if not given."),
+        typer.Option(
+            "-o", "--output", help="Picture to write: .png, .pdf or .svg (by default SCAN_labels.png in this folder)."
+        ),
     ] = None,
     augmented: Annotated[
-        bool, typer.Option("--augmented", help="Show the crops as the network gets them too.")
+        bool, typer.Option("--augmented", help="Also show the crops as the network gets them, after augmentation.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show how position labels come about on one scan: base grid, random crops, shares of overlap."""
+    """Draw the method on one scan: base crops, random crops, labels.
+
+    The label of a random crop is the share of it that each base crop covers. This is what the encoder learns to tell.
+    """
     from voco_cli.figures.labels.crops import label_scene, network_crops, preview_record, preview_scan
     from voco_cli.scans.read import read_scan
     from voco_cli.settings import load_settings

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from voco_cli.cli.output import err, progress
+from voco_cli.cli.output import err, is_quiet, note, progress, shows_bars, warn
 from voco_cli.engine.job import Values
 
 SHOWN_LEFT_OUT = 5
@@ -49,20 +49,24 @@ class RunProgress:
 
     def say(self, text: str, style: str | None = None) -> None:
         """A line on what is about to run."""
-        err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        note(text, style)
+
+    def warn(self, text: str, style: str | None = None) -> None:
+        """A line that one should know of before using the result."""
+        warn(text, style)
 
     def left_out(self, reasons: Sequence[tuple[str, str]]) -> None:
         """Scans that are left out, the first few by name."""
         for name, reason in reasons[:SHOWN_LEFT_OUT]:
-            self.say(f"left out: {name}: {reason}")
+            self.warn(f"left out: {name}: {reason}")
         if len(reasons) > SHOWN_LEFT_OUT:
-            self.say(f"left out: {len(reasons) - SHOWN_LEFT_OUT} more")
+            self.warn(f"left out: {len(reasons) - SHOWN_LEFT_OUT} more")
 
     def started(self, step: int, steps: int) -> None:
         """Open the bar."""
         self._steps = steps
         self._next_line = step + max(1, steps // PLAIN_LINES)
-        if not err.is_terminal:
+        if is_quiet() or not shows_bars():
             return
         self._bar = Progress(
             TextColumn("step"),
@@ -110,4 +114,6 @@ class RunProgress:
         bar.update(self._task, description=" | ".join(part for part in (self._train, self._held_out) if part))
 
     def _line(self, step: int, text: str) -> None:
+        if is_quiet():
+            return
         print(f"step {step} of {self._steps}: {text}", file=sys.stderr, flush=True)

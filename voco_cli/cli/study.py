@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import ConfigOption, DataOption, JsonOption, SetOption, TaskOption, data_flags
-from voco_cli.cli.output import done, err, out, print_json
+from voco_cli.cli.options import ConfigOption, DataOption, DeviceOption, JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.output import done, note, out, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,32 +26,48 @@ def study(
         list[str],
         typer.Option(
             "--weights",
-            help="Start from these: a run folder, a file, hf://owner/repository/file; repeatable. Fresh weights (none) "
+            help="Start from these: a run folder, a file, hf://OWNER/REPO/FILE; repeatable. Fresh weights (none) "
             "are always compared with.",
         ),
     ],
     data: DataOption = None,
     cases: Annotated[
         str,
-        typer.Option("--cases", metavar="N,N,...", help="Numbers of labelled cases; smaller sets are part of larger."),
+        typer.Option(
+            "--cases",
+            metavar="N,N,...",
+            help="Numbers of labelled cases to train on; a smaller set is part of a larger.",
+        ),
     ] = "5,10,20",
     seeds: Annotated[
-        int, typer.Option("--seeds", min=1, help="Seeds of each: other labelled cases, other fresh weights.")
+        int,
+        typer.Option(
+            "--seeds", min=1, help="Runs of each kind: each seed draws other labelled cases and other fresh weights."
+        ),
     ] = 3,
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", help="Study's folder; the same command on it goes on.")
-    ] = Path("runs/study"),
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of the study.")] = Path(
+        "runs/study"
+    ),
     config: ConfigOption = None,
     override: SetOption = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run.")] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run (by default the task's).")
+    ] = None,
     choose: Annotated[
         Literal["last", "best"],
-        typer.Option(help="Weights that are measured: of the last step, or best on the labels of validation cases."),
+        typer.Option(
+            help="Weights that are measured: those of the last step, or the best on validation cases, "
+            "whose labels are then needed, too."
+        ),
     ] = "last",
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare starting weights with few labels: nested subsets, several seeds, paired tests, one table and picture."""
+    """Tell whether pre-trained weights help where labels are few.
+
+    Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
+    same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
+    """
     from voco_cli.study.plan import make_plan
     from voco_cli.study.record import known_arms
 
@@ -96,21 +112,23 @@ class StudyProgress:
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         """How much there is to do, and on which cases."""
-        _say(f"{data.origin}: {data.split_words}")
+        note(f"{data.origin}: {data.split_words}")
         if data.missing:
-            _say(f"{len(data.missing)} cases of the split are missing and left out: {', '.join(data.missing[:3])}")
-        _say(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
+            from voco_cli.downstream.tasks.split import named
+
+            warn(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
+        note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """Which run begins."""
-        _say(f"run {number} of {total}: {run.words}")
+        note(f"run {number} of {total}: {run.words}")
 
     def run_ended(self, record: RunRecord, left_s: float) -> None:
         """What came of it."""
         score = "not defined" if record.score is None else f"{record.score:.4f}"
         found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
-        _say(f"{record.words}: {found}{left}")
+        note(f"{record.words}: {found}{left}")
 
 
 def _numbers(text: str) -> list[int]:
@@ -177,7 +195,7 @@ def _next(result: StudyResult) -> str | None:
     if first is last:
         return None
     folder = result.wrote[0].parent
-    return f"voco compare {folder / str(first.evaluation)} {folder / str(last.evaluation)}"
+    return shell_words("voco", "compare", folder / str(first.evaluation), folder / str(last.evaluation))
 
 
 def _table(title: str, headings: list[str], rows: list[list[str]], texts: int) -> None:
@@ -195,7 +213,3 @@ def _table(title: str, headings: list[str], rows: list[list[str]], texts: int) -
 
 def _minutes(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds > 5400 else f"{max(1, round(seconds / 60))} min"
-
-
-def _say(text: str) -> None:
-    err.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.options import JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.options import JsonOption, SetOption, TaskOption, complete_tasks, data_flags
 from voco_cli.cli.output import done, out, print_json, progress
 from voco_cli.errors import UsageError, VocoError
 
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from voco_cli.downstream.tasks.check import TaskCheck
     from voco_cli.settings import Settings
 
-app = typer.Typer(
-    help="List and show labelled tasks, check a folder against one, start your own.", no_args_is_help=True
-)
+app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
 
 SHOWN_NAMES = 5
 SHOWN_FAULTS = 20
@@ -39,7 +37,7 @@ class DraftModality(StrEnum):
 
 
 WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes; by default one a core where it pays.")
+    int | None, typer.Option("--workers", min=1, help="Processes (by default one a core, where it pays).")
 ]
 
 
@@ -92,11 +90,16 @@ def _row(settings: Settings) -> dict[str, Any]:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A name of `voco tasks list`, or a YAML file.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", autocompletion=complete_tasks, help="A name of `voco tasks list`, or a YAML file."
+        ),
+    ],
     override: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Print all that a task says: data, classes, preprocessing, network, training."""
+    """Print all of a task: data, classes, preprocessing, training."""
     from voco_cli.settings import load_settings
 
     settings = load_settings(task=name, overrides=override or ()).settings
@@ -166,7 +169,9 @@ def check(
     task: TaskOption,
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="DIR", help="Folder with the data, or a data.json; VOCO_DATA or ./data by default."),
+        typer.Argument(
+            metavar="DIR", help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data)."
+        ),
     ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Decode the label maps too, and compare their values with the classes.")
@@ -175,7 +180,10 @@ def check(
     workers: WorkersOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what of a folder matches a task and what is missing; exit code 1 where not all is well."""
+    """Say what of your data matches a task, and what is missing.
+
+    The exit code is 1 where not all is well.
+    """
     from voco_cli.downstream.tasks.check import check_task
     from voco_cli.settings import load_settings
 
@@ -260,19 +268,26 @@ def new(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Task file to write.")] = Path("my_task.yaml"),
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="For a CSV: the folder of scans named by its cases.")
+        Path | None,
+        typer.Option("--images", metavar="DIR", help="For a CSV: the folder with the scans that its cases name."),
     ] = None,
-    backbone: Annotated[DraftBackbone, typer.Option("--backbone", help="Network.")] = DraftBackbone.UNET,
+    backbone: Annotated[
+        DraftBackbone,
+        typer.Option("--backbone", help="Network to train; pre-trained weights fit the one they were trained with."),
+    ] = DraftBackbone.UNET,
     modality: Annotated[
         DraftModality | None,
         typer.Option(
-            "--modality", help="CT has one window in HU, MR a range of each scan; by default what the data are."
+            "--modality", help="CT has one window in HU, MR a range of each scan (by default what the data are)."
         ),
     ] = None,
     workers: WorkersOption = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
-    """Write a commented task file for your own data: classes, spacing, window and sizes are read off the scans."""
+    """Write a commented task file for your own data.
+
+    Classes, spacing, window and sizes are read off the scans and their labels.
+    """
     if output.suffix not in (".yaml", ".yml"):
         raise UsageError(f"{output} does not end like a settings file.", "end it with .yaml")
     if output.exists() and not force:

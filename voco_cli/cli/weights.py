@@ -16,7 +16,7 @@ from voco_cli.errors import UsageError
 if TYPE_CHECKING:
     from voco_cli.networks.weights import LoadReport, Weights
 
-app = typer.Typer(help="Look into files of weights, and write them for other programs.", no_args_is_help=True)
+app = typer.Typer(help="Look into files of weights, and convert them.", no_args_is_help=True)
 
 
 class Branch(StrEnum):
@@ -52,14 +52,17 @@ class Axes(StrEnum):
 
 SourceArgument = Annotated[
     str,
-    typer.Argument(metavar="FILE", help="Run folder, .safetensors, the authors' files, hf://owner/repository/file."),
+    typer.Argument(metavar="FILE", help="Run folder, .safetensors, the authors' files, hf://OWNER/REPO/FILE."),
 ]
-BranchOption = Annotated[Branch, typer.Option("--branch", help="Which network of a pre-training checkpoint.")]
+BranchOption = Annotated[
+    Branch, typer.Option("--branch", help="Which of the two networks of a pre-training checkpoint.")
+]
 MergingOption = Annotated[
     Merging,
     typer.Option(
         "--patch-merging",
-        help="Slices that a SwinUNETR was trained with; auto is what the file says, and legacy where it says nothing.",
+        help="Slices that the patch merging of a SwinUNETR was trained with: current as in MONAI since 2025, legacy as "
+        "before and in the released code; auto is what the file says, and legacy where it says nothing.",
     ),
 ]
 TrustOption = Annotated[
@@ -78,7 +81,7 @@ def inspect(
     trust_pickle: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Print what a file of weights holds, which network it fits, and what loads into that network."""
+    """Print what a file of weights holds, and which network it fits."""
     from voco_cli.networks.weights import KIND_WORDS, load_into
 
     weights = _read(file, branch, patch_merging, trust_pickle)
@@ -104,7 +107,7 @@ def export(
     run: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="What will read it.")
+        ExportFormat, typer.Option("--format", help="Program that will read it; safetensors for any.")
     ] = ExportFormat.SAFETENSORS,
     branch: BranchOption = Branch.STUDENT,
     patch_merging: MergingOption = Merging.AUTO,
@@ -120,7 +123,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Write weights for MONAI, for the authors' code, for nnU-Net, or as one file of ours."""
+    """Write weights for MONAI, the authors' code or nnU-Net."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
     from voco_cli.dataset.seen import copy_seen

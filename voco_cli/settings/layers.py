@@ -80,14 +80,15 @@ def yaml_layer(path: Path, source: str | None = None) -> Layer:
     """
     source = source or str(path)
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as a settings file: {error}.", "check the path") from error
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"{path} cannot be read as a settings file: {why}.", "check the path") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
+        raise UsageError(_yaml_fault(path, error)) from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no settings: the top level must be keys and values.")
     lines = dict(_lines(root, source)) if root else {}
@@ -96,6 +97,13 @@ def yaml_layer(path: Path, source: str | None = None) -> Layer:
         lines = {key.removeprefix("settings."): line for key, line in lines.items() if key.startswith("settings.")}
     sections = {key: value for key, value in values.items() if value is not None or "." in str(key)}
     return Layer(source, dict(flatten({str(k): v for k, v in sections.items()})), lines)
+
+
+def _yaml_fault(path: Path, error: yaml.YAMLError) -> str:
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    if mark is None or problem is None:
+        return f"{path} is not valid YAML: {' '.join(str(error).split())}."
+    return f"{path}:{mark.line + 1}: this is not valid YAML: {problem}."
 
 
 def _lines(node: yaml.Node, source: str, prefix: str = "") -> Iterator[tuple[str, int]]:

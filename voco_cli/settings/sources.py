@@ -30,6 +30,8 @@ from voco_cli.settings.model import Settings
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
 
 ENV_PREFIX = "VOCO_"
+LIKE_ENOUGH = 1.0
+"""Sum of two likenesses, of whole keys and of their last parts, from which a key is worth suggesting."""
 
 
 @dataclass(frozen=True)
@@ -190,8 +192,7 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[s
         section = path[0] if path else ""
         while path and ".".join(path) not in known:  # indices and union branches below a field
             path.pop()
-        # The only thing that can be missing, as every field has a default, is an item of a tuple.
-        message = "too few values" if details["type"] == "missing" else details["msg"].removeprefix("Value error, ")
+        message = _words(details["type"], details["msg"], known.get(".".join(path), ""))
         if not path and section:  # a rule within a section
             message = f"{_place_of_section(section, origin)}{message}"
         messages = wrong.setdefault(".".join(path), [])
@@ -201,8 +202,19 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[s
         if not key:  # the rules between sections
             yield from (f"{part}." for message in messages for part in message.split("; "))
             continue
-        words = " or ".join(message[0].lower() + message[1:] for message in messages)
+        # Where one form of a value says what is wrong with its parts, another that misses parts adds nothing.
+        telling = [message for message in messages if not message.endswith("after validation, not 0")] or messages
+        words = " or ".join(message[0].lower() + message[1:] for message in telling)
         yield f"{origin[key].place(key)}: {key}: {words} (got {_short(origin[key].values[key])})."
+
+
+def _words(kind: str, message: str, description: str) -> str:
+    """What is wrong with a value, as a person would say it."""
+    if kind == "missing":  # as every field has a default, it can only be an item of a tuple
+        return "too few values"
+    if kind == "string_pattern_mismatch":
+        return f"it is {description}"
+    return message.removeprefix("Value error, ").partition(", unable to parse")[0]
 
 
 def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
@@ -214,17 +226,20 @@ def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
 
 def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[str]:
     for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
-        yield f"{origin[name].place(name)}: {name} is not a setting; the nearest is {_nearest(name, known)}."
+        near = _nearest(name, known)
+        advice = f"the nearest is {near}" if near else "`voco config show` lists all"
+        yield f"{origin[name].place(name)}: {name} is not a setting; {advice}."
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str | None:
     """The known key that looks most like a name, its last part counting for itself: ``lr`` is ``train.lr``."""
 
     def likeness(key: str) -> float:
         pairs = ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2]))
         return sum(difflib.SequenceMatcher(None, a, b).ratio() for a, b in pairs)
 
-    return max(known, key=likeness)
+    nearest = max(known, key=likeness)
+    return nearest if likeness(nearest) >= LIKE_ENOUGH else None
 
 
 def _short(value: Any) -> str:
