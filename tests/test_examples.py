@@ -1,7 +1,8 @@
-"""What lies in examples/ works as it stands there."""
+"""What lies in examples/ works as it stands there, on generated scans and for a step or two."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,18 +10,84 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.pretraining.tiny_run import tiny_run, write_data
+from tests.finetuning.tiny_task import TINY as TINY_TASK
+from tests.pretraining.tiny_run import TINY, tiny_run, write_data
+from voco_cli.engine.unwatched import Unwatched
+from voco_cli.finetuning.run import finetune
+from voco_cli.phantom.write import write_phantoms
+from voco_cli.pretraining.run import pretrain
 from voco_cli.settings import load_settings
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 FILES = sorted(EXAMPLES.glob("*.yaml"))
+TASKS = [path for path in FILES if "task" in yaml.safe_load(path.read_text())]
+PRETRAINING = [path for path in FILES if path not in TASKS]
 
 
-@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def name_of(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_settings_files_are_valid_and_every_value_in_them_counts(path: Path) -> None:
-    is_task = "task" in yaml.safe_load(path.read_text())
-    resolved = load_settings(task=str(path)) if is_task else load_settings(config=path)
+    resolved = load_settings(task=str(path)) if path in TASKS else load_settings(config=path)
     assert str(path) in set(resolved.sources.values())
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("scans"))
+
+
+@pytest.mark.parametrize("path", PRETRAINING, ids=name_of)
+def test_pretraining_runs(path: Path, data: Path, tmp_path: Path) -> None:
+    """At a tiny size; intensities, objective, augmentation and schedule are the example's."""
+    given = set(yaml.safe_load(path.read_text()))
+    tiny = [one for one in TINY if not (one.startswith(("objective.", "augment.")) and one.split(".")[0] in given)]
+    smaller = ("crops.input_size=null", "model.backbone=unet", "train.steps=2", "train.validate_every=2")
+    resolved = load_settings(None, path, (*tiny, *smaller), {"data.file": data, "run.dir": tmp_path / "run"})
+    result = pretrain(resolved, Unwatched())
+    assert result.weights.is_file()
+    assert result.verdict is not None
+
+
+def organs_data(folder: Path) -> Path:
+    write_phantoms(folder, 6, 1, (48, 48, 24), labelled=True)
+    return folder
+
+
+def sarcoma_data(folder: Path) -> Path:
+    """Enough patients for the split of the example."""
+    images = write_phantoms(folder, 30, 1, (36, 36, 16))
+    (folder / "images").mkdir()
+    rows = ["case,patient,label"]
+    for number, path in enumerate(images):
+        path.rename(folder / "images" / f"case{number}.nii.gz")
+        rows.append(f"case{number},P{number},{number % 2}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+MAKERS = {"organs_task.yaml": organs_data, "sarcoma_lungmets.yaml": sarcoma_data}
+
+
+@pytest.mark.parametrize("path", TASKS, ids=name_of)
+def test_finetuning_runs(path: Path, tmp_path: Path) -> None:
+    """With a small network and few steps; layout, classes and split are the example's."""
+    folder = MAKERS[path.name](tmp_path / "data")
+    sizes = (
+        "preprocess.min_size_vox=null",
+        "preprocess.resize_vox=16x16x16",
+        "train.steps=2",
+        "train.validate_every=2",
+    )
+    if path.name == "organs_task.yaml":
+        sizes = (*sizes, "preprocess.resize_vox=null")
+    flags = {"data.root": folder, "run.dir": tmp_path / "run"}
+    overrides = [one for one in (*TINY_TASK, *sizes) if not one.startswith("task.missing")]
+    finetune(load_settings(None, None, overrides, flags, task=str(path)), Unwatched())
+    assert (tmp_path / "run" / "evaluation" / "test" / "summary.json").is_file()
 
 
 def test_every_example_is_told_of() -> None:
@@ -28,8 +95,25 @@ def test_every_example_is_told_of() -> None:
     assert [path.name for path in EXAMPLES.iterdir() if path.is_file() and path.name not in told] == ["README.md"]
 
 
+def run_script(name: str, *arguments: str) -> str:
+    """What an example prints, with the settings of a tiny run in its environment."""
+    tiny = (one.partition("=") for one in (*TINY, "train.validate_every=2"))
+    environment = {f"VOCO_{key.upper().replace('.', '__')}": value for key, _, value in tiny}
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    shown = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **environment}
+    )
+    return shown.stdout
+
+
 def test_an_encoder_is_put_into_monais_network(tmp_path: Path) -> None:
     tiny_run(write_data(tmp_path / "scans"), tmp_path / "run", "train.steps=1")
-    command = [sys.executable, str(EXAMPLES / "load_encoder.py"), str(tmp_path / "run")]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=EXAMPLES.parent)
-    assert "30" in shown.stdout  # five levels of six tensors
+    assert "30" in run_script("load_encoder.py", str(tmp_path / "run"))  # five levels of six tensors
+
+
+def test_the_api_from_a_folder_to_features(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "scans", 6, 1, (48, 48, 24))
+    shown = run_script("api.py", str(tmp_path / "scans"), str(tmp_path / "out"), "2").splitlines()
+    assert shown[0] == "5 scans to train on, 1 held out"
+    assert shown[2] == "DynUNet: 30 tensors loaded, 30 keep their start values"
+    assert shown[3].endswith("_0000.nii.gz: (1, 62)")  # 2 + 4 + 8 + 16 + 32 channels

@@ -85,13 +85,22 @@ def anchors(page: Path) -> set[str]:
 def shell_lines(text: str) -> Iterator[list[str]]:
     """Words of each command of a shell block: continued lines joined, comments and empty lines left out."""
     for line in text.replace("\\\n", " ").splitlines():
-        if words := shlex.split(line, comments=True):
-            yield words
+        words = shlex.split(line, comments=True)
+        ends = [at for at, word in enumerate(words) if word in ("&&", "||", "|", ";")]
+        for start, end in zip([0, *(at + 1 for at in ends)], [*ends, len(words)], strict=True):
+            if start < end:
+                yield words[start:end]
 
 
 def voco_arguments(words: list[str]) -> list[str] | None:
     """What a command gives to voco, however voco is called; None where it does not call it."""
+    before = [word for word in words if "=" in word.split(" ")[0] or word == "exec"]
+    first = next((at for at, word in enumerate(words) if word not in before), len(words))
+    if first < len(words) and Path(words[first]).name == "voco":
+        return words[first + 1 :]
     for at, word in enumerate(words):
-        if Path(word).name == "voco" or (word == "voco_cli" and words[at - 1] == "-m"):
+        if (words[at - 1], word) == ("-m", "voco_cli"):
             return words[at + 1 :]
+        if (words[at - 1], words[0]) == ("-c", "srun"):
+            return voco_arguments(shlex.split(word))
     return None

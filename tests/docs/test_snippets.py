@@ -112,3 +112,20 @@ def test_imports_of_python_blocks_exist(block: Block) -> None:
 def test_what_does_not_exist_is_found(arguments: str) -> None:
     with pytest.raises(UsageError):
         check(arguments.split())
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("voco pretrain data.json  # minutes", [["pretrain", "data.json"]]),
+        (".venv/bin/voco index a \\\n  -o b", [["index", "a", "-o", "b"]]),
+        ("torchrun --nproc-per-node 8 -m voco_cli pretrain data.json", [["pretrain", "data.json"]]),
+        ("srun bash -c 'RANK=$X exec voco pretrain data.json'", [["pretrain", "data.json"]]),
+        ("VOCO_SEED=1 voco config show | grep seed", [["config", "show"]]),
+        ("git clone URL voco && cd voco", []),
+        ("python examples/api.py voco", []),
+    ],
+)
+def test_calls_are_found_however_they_are_written(line: str, found: list[list[str]]) -> None:
+    calls = (voco_arguments(words) for words in shell_lines(line))
+    assert [call for call in calls if call is not None] == found
