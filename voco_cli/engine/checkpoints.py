@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -134,11 +135,30 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     return job_state
 
 
+def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
+    """Put a checkpoint's tensors into a model that is asked and not trained on.
+
+    Raises:
+        DataError: the file is missing, damaged or of another model.
+    """
+    file = checkpoint.path / "model.safetensors"
+    try:
+        put_tensors(model, load_file(file))
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".:")
+        raise DataError(f"{file} cannot be used ({reason}).", "copy it again, or resume the run") from error
+
+
+def best_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
+    """The one with the lowest score; None where none has any."""
+    scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
+    return min(scored, key=lambda checkpoint: checkpoint.score or 0.0, default=None)
+
+
 def rotate(folder: Path, keep_last: int) -> None:
     """Remove all but the last few checkpoints and the one with the lowest score."""
     checkpoints = list_checkpoints(folder)
-    scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
-    best = min(scored, key=lambda checkpoint: checkpoint.score or 0.0, default=None)
+    best = best_of(checkpoints)
     for checkpoint in checkpoints[:-keep_last]:
         if checkpoint != best:
             # Renamed first, so that a kill in between leaves no half checkpoint under a finished name.

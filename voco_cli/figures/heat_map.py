@@ -56,7 +56,14 @@ def value_text(value: float) -> str:
 
 
 def draw_heat_map(
-    ax: Axes, values_K: NDArray[Any], grid: IntTriple, layer: int, box: Box, mark: int, size: float
+    ax: Axes,
+    values_K: NDArray[Any],
+    grid: IntTriple,
+    layer: int,
+    box: Box,
+    mark: int,
+    size: float,
+    mark_colour: str = MARK,
 ) -> None:
     """Draw one layer with its values.
 
@@ -65,6 +72,7 @@ def draw_heat_map(
         box: where.
         mark: the base crop that is framed where it lies in this layer.
         size: of the text, points; 0 prints no values.
+        mark_colour: of the frame.
     """
     shown_RC = as_seen(values_K, grid, layer)
     width, height = box.width / grid[0], box.height / grid[1]
@@ -76,11 +84,11 @@ def draw_heat_map(
     for (row, column), value in np.ndenumerate(shown_RC) if size else ():
         if text := value_text(float(value)):
             at = (box.left + (column + 0.5) * width, box.top + (row + 0.5) * height)
-            ax.text(*at, text, color=_on(value), size=size, ha="center", va="center")
+            ax.text(*at, text, color=text_colour(value), size=size, ha="center", va="center")
     x, y, z = (int(part) for part in np.unravel_index(mark, grid))
     if z == layer:
         corner = (box.left + (grid[0] - 1 - x) * width, box.top + (grid[1] - 1 - y) * height)
-        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=MARK, linewidth=1.8))
+        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=mark_colour, linewidth=1.8))
 
 
 def draw_scale(ax: Axes, box: Box) -> None:
@@ -91,6 +99,6 @@ def draw_scale(ax: Axes, box: Box) -> None:
         ax.text(*at, f"{value:g}", size=6.5, va="center")
 
 
-def _on(value: float) -> str:
-    """Colour of text on a value's colour."""
+def text_colour(value: float) -> str:
+    """Colour of text that is legible on a value's colour."""
     return "white" if value < DARK_BELOW else "black"

@@ -63,6 +63,7 @@ def draw_crops(
     volume_xyz: Sequence[int],
     crops: Crops,
     centres_S3: Sequence[Sequence[int]] | None = None,
+    region_start_3: Sequence[int] | None = None,
 ) -> CropDraws:
     """Draw the region and the random crops of a case, uniformly over all places where they fit.
 
@@ -71,6 +72,7 @@ def draw_crops(
     Args:
         volume_xyz: size of the preprocessed volume, voxels.
         centres_S3: fixed centres in the region instead of drawn ones.
+        region_start_3: a fixed region instead of a drawn one; the crops in it are drawn as before.
     Raises:
         GeometryError: the volume is smaller than the region of the grid, or a given crop reaches outside.
     """
@@ -85,6 +87,8 @@ def draw_crops(
     generator = counter_generator(seed, step, case, "crops")
     region_start = generator.integers(0, room, endpoint=True)
     starts = generator.integers(0, region - size, size=(crops.random_per_volume, 3), endpoint=True)
+    if region_start_3 is not None:
+        region_start = np.asarray(region_start_3, dtype=np.int64)
     if centres_S3 is not None:
         starts = crop_starts(centres_S3, crops.size)
     low, high = label_boxes(starts, crops.size, crops.odd_box)

@@ -19,6 +19,7 @@ from voco_cli.cache.volume import StoredVolume
 from voco_cli.errors import VocoError
 from voco_cli.method.draws import AugmentDraws, CropDraws, counter_generator, draw_augmentation, draw_crops
 from voco_cli.settings import Settings
+from voco_cli.settings.sections import Crops
 
 Stored = NDArray[np.generic]
 
@@ -63,15 +64,22 @@ def read_crops(volume: StoredVolume, draws: CropDraws, settings: Settings) -> tu
     Raises:
         DataError: the cached volume is damaged.
     """
-    crops = settings.crops
-    num_random = len(draws.labels_SK)
-    corner, region = draws.region_start_3, crops.region_vox
+    corner = draws.region_start_3
     # One read of the region decompresses each chunk once; the base crops need all of it anyway.
     start = (int(corner[0]), int(corner[1]), int(corner[2]))
-    voxels = volume.read(start, region)
+    return cut_crops(volume.read(start, settings.crops.region_vox), draws, settings.crops)
+
+
+def cut_crops(region_XYZ: Stored, draws: CropDraws, crops: Crops) -> tuple[Stored, Stored]:
+    """Cut the drawn crops out of the region of the grid.
+
+    Returns:
+        random_SXYZ and bases_KXYZ, of their own memory.
+    """
+    num_random = len(draws.labels_SK)
 
     def cut(starts: NDArray[np.int64], size: Sequence[int]) -> Stored:
-        return np.stack([voxels[x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in starts])
+        return np.stack([region_XYZ[x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in starts])
 
     return cut(draws.starts_N3[:num_random], crops.size), cut(draws.starts_N3[num_random:], crops.base_size_vox)
 

@@ -52,7 +52,7 @@ class _Place:
     channel: int | None
 
 
-def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None) -> Inputs:
+def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, purpose: str = "predicted") -> Inputs:
     """Find the cases in files, folders (everything below them) and data.json lists (all their splits).
 
     The channels of a case are told apart by the task's layouts, by the names of the channels at the end of the files'
@@ -61,6 +61,7 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None) -> 
 
     Args:
         out: where predictions go; what lies there is none of the scans, unless an input is that folder or lies in it.
+        purpose: what is to be done to the scans, for messages.
     Raises:
         DataError: an input that does not exist, a list whose scans are missing, or none that can be predicted.
         UsageError: no scans, or a file that is no list.
@@ -80,7 +81,7 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None) -> 
     passed = [one for one in (*walk.skipped, *skipped) if one.reason.startswith(NO_SCAN)]
     found = Inputs((*_listed(listed), *entries), (*refused, *failed), tuple(passed))
     if not found.entries:
-        raise _nothing(inputs, found)
+        raise _nothing(inputs, found, purpose)
     return found
 
 
@@ -174,11 +175,11 @@ def _is_channel(folder: Path, case: str, channels: int, present: set[tuple[Path,
     return channels > 1 or alone or any(letter.isdigit() for letter in case)
 
 
-def _nothing(inputs: Sequence[Path], found: Inputs) -> UsageError | DataError:
+def _nothing(inputs: Sequence[Path], found: Inputs, purpose: str) -> UsageError | DataError:
     where = ", ".join(str(path) for path in inputs)
     if found.refused:
         more = f" The same goes for {len(found.refused) - 1} more." if len(found.refused) > 1 else ""
-        return DataError(f"Nothing can be predicted: {found.refused[0][1]}{more}", "see docs/guides/predict.md")
+        return DataError(f"Nothing can be {purpose}: {found.refused[0][1]}{more}", "see docs/guides/predict.md")
     if found.passed_over:
         first = found.passed_over[0]
         return UsageError(f"{where} holds no scan.", f"the first of what is there: {first.path}: {first.reason}")

@@ -119,7 +119,7 @@ def label_scene(preview: LabelPreview, augmented: AugmentedCrops | None = None) 
     return LabelScene(
         name=preview.case,
         settings_line=f"recipe {settings.recipe} · seed {settings.seed}",
-        intensity_line=_intensity_line(settings),
+        intensity_line=intensity_line(settings),
         volume_xyz=preview.volume.array_xyz,
         spacing_mm=preview.volume.spacing_mm,
         region_start=(start[0], start[1], start[2]),
@@ -132,7 +132,8 @@ def label_scene(preview: LabelPreview, augmented: AugmentedCrops | None = None) 
     )
 
 
-def _intensity_line(settings: Settings) -> str:
+def intensity_line(settings: Settings) -> str:
+    """Which window or percentiles of a scan are black and white."""
     low, high = settings.preprocess.window_hu
     if settings.preprocess.intensity == "window":
         return f"window {low:g} to {high:g} HU".replace("-", "\N{MINUS SIGN}")

@@ -72,7 +72,7 @@ def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int, crops: Sequ
     _draw_grid(ax, scene, plane)
     for crop in range(len(scene.starts_S3)) if crops is None else crops:
         _draw_crop_box(ax, scene, plane, crop, scene.starts_S3[crop])
-    _draw_sides(ax, plane)
+    draw_sides(ax, plane)
 
 
 def number_cell(ax: Axes, scene: LabelScene, cell: Cell, size: float) -> None:
@@ -86,7 +86,7 @@ def mark_shares(ax: Axes, scene: LabelScene, layer: int, size: float) -> None:
     """In an axial view, each random crop's shares in the base crops of a layer, in the crop's colour."""
     for crop in range(len(scene.starts_S3)):
         for piece in pieces(scene, crop):
-            corner, extent = _box_mm(scene, AXIAL, piece.low, piece.high)
+            corner, extent = box_mm(scene, AXIAL, piece.low, piece.high)
             roomy = extent[0] > 0.3 * scene.base_size[0] * scene.spacing_mm[0] and extent[1] > 0.15 * (
                 scene.base_size[1] * scene.spacing_mm[1]
             )
@@ -160,7 +160,7 @@ def _frame(ax: Axes, colour: str) -> None:
         spine.set_linewidth(2.0)
 
 
-def _box_mm(scene: LabelScene, plane: Plane, low: Sequence[float], high: Sequence[float]) -> tuple[Pair, Pair]:
+def box_mm(scene: LabelScene, plane: Plane, low: Sequence[float], high: Sequence[float]) -> tuple[Pair, Pair]:
     """Lower corner and size of a box in a plane, mm."""
     (left, right), (bottom, top) = (
         (low[axis] * scene.spacing_mm[axis], high[axis] * scene.spacing_mm[axis]) for axis in plane
@@ -193,12 +193,12 @@ def _draw_grid(ax: Axes, scene: LabelScene, plane: Plane) -> None:
             low = list(scene.region_start)
             low[plane[0]] += across * scene.base_size[plane[0]]
             low[plane[1]] += up * scene.base_size[plane[1]]
-            corner, size = _box_mm(scene, plane, low, [a + b for a, b in zip(low, scene.base_size, strict=True)])
+            corner, size = box_mm(scene, plane, low, [a + b for a, b in zip(low, scene.base_size, strict=True)])
             ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=GRID_COLOUR, linewidth=0.7, alpha=0.85))
 
 
 def _draw_crop_box(ax: Axes, scene: LabelScene, plane: Plane, crop: int, start: NDArray[np.int64]) -> None:
-    corner, size = _box_mm(scene, plane, start.tolist(), (start + np.asarray(scene.crop_size)).tolist())
+    corner, size = box_mm(scene, plane, start.tolist(), (start + np.asarray(scene.crop_size)).tolist())
     colour = crop_colour(crop)
     ax.add_patch(
         Rectangle(
@@ -219,7 +219,7 @@ def _draw_crop_box(ax: Axes, scene: LabelScene, plane: Plane, crop: int, start: 
 
 
 def _draw_piece(ax: Axes, scene: LabelScene, piece: Piece, crop: int, size: float) -> None:
-    corner, extent = _box_mm(scene, AXIAL, piece.low, piece.high)
+    corner, extent = box_mm(scene, AXIAL, piece.low, piece.high)
     ax.add_patch(Rectangle(corner, *extent, fill=False, edgecolor=GRID_COLOUR, linewidth=1.0))
     ax.add_patch(Rectangle(corner, *extent, facecolor=crop_colour(crop), alpha=0.2 * piece.share, linewidth=0))
     wide, high = (extent[i] / (scene.crop_size[axis] * scene.spacing_mm[axis]) for i, axis in enumerate(AXIAL))
@@ -234,7 +234,7 @@ def _draw_piece(ax: Axes, scene: LabelScene, piece: Piece, crop: int, size: floa
     ax.text(*middle, text, color="white", size=size, ha="center", va="center", path_effects=outline(), linespacing=1.0)
 
 
-def _draw_sides(ax: Axes, plane: Plane) -> None:
+def draw_sides(ax: Axes, plane: Plane) -> None:
     """Letters of the patient's sides at the edges of a view."""
     left, right, bottom, top = {
         AXIAL: ("R", "L", "P", "A"),
