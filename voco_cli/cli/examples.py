@@ -36,6 +36,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
     ),
+    "plan": ("voco plan data.json --recipe tpami",),
+    "plan pretrain": (
+        "voco plan data.json --recipe tpami",
+        "voco plan data.json --set train.batch_size=8 --seconds 30",
+    ),
+    "plan finetune": ("voco plan finetune --task btcv --data /data/BTCV --weights runs/pretrain",),
+    "plan predict": ("voco plan predict runs/finetune new_scans/ -o predictions",),
+    "doctor": (
+        "voco doctor",
+        "voco doctor --data data.json",
+    ),
     "tasks": ("voco tasks list",),
     "tasks list": ("voco tasks list",),
     "tasks show": ("voco tasks show btcv",),
@@ -64,6 +75,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco compare evaluation_a evaluation_b --metric nsd -o a_or_b",
     ),
     "study": ("voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",),
+    "demo": (
+        "voco demo",
+        "voco demo --minutes 5 --out try",
+    ),
     "config": ("voco config show --recipe tpami",),
     "config show": (
         "voco config show --recipe tpami",

@@ -69,12 +69,13 @@ def _extra(settings: Settings, datalist: Datalist, run: SampledRun, tried: Tried
     looks = tried.trial.looks
     build_s = fmean(one.build_s for one in run.sample.cases) if run.sample and run.sample.cases else 0.0
     ends = _alike(measured, settings, run, tried) * looks.case_s + len(measured) * (build_s + looks.measure_s)
-    times = [Part("predicting and measuring at the end", Amount.of(ends, "measured"))]
+    after = (Part("predicting and measuring at the end", Amount.of(ends, "measured")),)
+    before: tuple[Part, ...] = ()
     if settings.task.kind == "segmentation":
         survey_s = looks.survey_s * (len(run.cases.training) + len(run.cases.held_out))
-        times.insert(0, Part("looking at labels", Amount.of(survey_s, "measured")))
+        before = (Part("looking at labels", Amount.of(survey_s, "measured")),)
     validated = _alike(datalist.validation, settings, run, tried)
-    return Extra(disk=disk, times=tuple(times), validated_cases=validated)
+    return Extra(disk=disk, before=before, after=after, validated_cases=validated)
 
 
 def _measured(datalist: Datalist, settings: Settings) -> list[Entry]:

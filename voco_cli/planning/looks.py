@@ -17,9 +17,13 @@ from voco_cli.evaluation.folder import evaluate_pairs
 from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.measure import options_of, task_classes, task_regions
 from voco_cli.finetuning.segmentation_job import SegmentationJob
+from voco_cli.planning.places import bytes_below
 from voco_cli.planning.sweep import Sweep, try_sweep
 from voco_cli.pretraining.job import PretrainingJob
 from voco_cli.settings import Settings
+
+LONG_S = 20.0
+"""A look that takes longer is not taken twice."""
 
 AnyJob = PretrainingJob | SegmentationJob | ClassificationJob
 
@@ -30,12 +34,15 @@ class Looks:
 
     Attributes:
         case_s: of a validation, for each case.
+        picture_s, picture_bytes: of drawing a validation, and of the file.
         survey_s: of the labels of a case, once before training.
         sweep: of one scan, where the network goes over whole scans.
         measure_s: of one prediction against its label map, once after training.
     """
 
     case_s: float = 0.0
+    picture_s: float = 0.0
+    picture_bytes: int = 0
     survey_s: float = 0.0
     sweep: Sweep | None = None
     measure_s: float = 0.0
@@ -43,17 +50,32 @@ class Looks:
 
 def take_looks(job: AnyJob, held_out: Sequence[StoredCase], training: Sequence[StoredCase]) -> Looks:
     """Look once with a job that has been started; where nothing is held out, at a training case for the time alone."""
-    start_s = time.perf_counter()
     if isinstance(job, PretrainingJob):
-        job.validate(1)
-        return Looks((time.perf_counter() - start_s) / max(1, len(held_out)))
+        return _pretraining_looks(job, len(held_out))
     cases = held_out or training[:1]
     job.model.eval()
+    start_s = time.perf_counter()
     if isinstance(job, ClassificationJob):
         for case in cases:
             job.logits(case)
         return Looks((time.perf_counter() - start_s) / len(cases))
     return _segmentation_looks(job, cases[0])
+
+
+def _pretraining_looks(job: PretrainingJob, held_out: int) -> Looks:
+    """Once without the picture, and where that is quick once more with it."""
+    pictures, job.pictures = job.pictures, None
+    start_s = time.perf_counter()
+    job.validate(1)
+    plain_s = time.perf_counter() - start_s
+    case_s = plain_s / max(1, held_out)
+    if pictures is None or not held_out or plain_s > LONG_S:
+        return Looks(case_s)
+    job.pictures = pictures
+    start_s = time.perf_counter()
+    job.validate(1)
+    drawn_s = time.perf_counter() - start_s
+    return Looks(case_s, max(0.0, drawn_s - plain_s), bytes_below(pictures) // max(1, len(list(pictures.iterdir()))))
 
 
 def _segmentation_looks(job: SegmentationJob, case: StoredCase) -> Looks:
@@ -69,7 +91,7 @@ def _segmentation_looks(job: SegmentationJob, case: StoredCase) -> Looks:
         return logits.float()
 
     sweep = try_sweep(channels, case.volumes[0].metadata.record, network, settings, here.device)
-    return Looks(sweep.total_s, survey_s, sweep, _time_measuring(case, settings))
+    return Looks(sweep.total_s, survey_s=survey_s, sweep=sweep, measure_s=_time_measuring(case, settings))
 
 
 def _time_measuring(case: StoredCase, settings: Settings) -> float:

@@ -69,8 +69,8 @@ def try_sweep(
     size, batch = settings.task.patch_size, settings.predict.window_batch
     corner = channels_CXYZ[:, : size[0], : size[1], : size[2]]
     missing = [(0, 0), *((0, n - have) for n, have in zip(size, corner.shape[1:], strict=True))]
-    stored = np.broadcast_to(np.pad(corner, missing), (batch, len(corner), *size))
-    windows = torch.from_numpy(np.ascontiguousarray(stored)).to(device).float() / FULL_SCALE[stored.dtype.name]
+    stored = np.repeat(np.pad(corner, missing)[None], batch, axis=0)
+    windows = torch.from_numpy(stored).to(device).float() / FULL_SCALE[stored.dtype.name]
     times_s: list[float] = []
     began_s = time.perf_counter()
     while len(times_s) <= WINDOW_TRIES and (not times_s or time.perf_counter() - began_s < BUDGET_S):

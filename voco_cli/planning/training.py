@@ -38,14 +38,15 @@ class Extra:
 
     Attributes:
         disk: further parts in the run folder.
-        times: parts of the time before and after the steps.
+        before, after: parts of the time before the steps, and when they are done.
         validated_cases: that each validation looks at.
         validates_first: there is a validation before the first step.
         notes: to be shown.
     """
 
     disk: tuple[Part, ...] = ()
-    times: tuple[Part, ...] = ()
+    before: tuple[Part, ...] = ()
+    after: tuple[Part, ...] = ()
     validated_cases: float = 0.0
     validates_first: bool = False
     notes: tuple[str, ...] = ()
@@ -127,7 +128,8 @@ def _disk(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_do
         wanted.append((folder, Part("checkpoints", Amount.of(max(0, at_once * one - there), known))))
         wanted.append((folder, Part("weights", Amount.of(FLOAT_BYTES * parameters.exported, known))))
     lines = to_do.steps // settings.train.log_every + to_do.validations
-    wanted.append((folder, Part("figures of the run", Amount.of(LOG_LINE_BYTES * lines, "estimated"))))
+    pictures = (to_do.validations + 1) * trial.looks.picture_bytes if trial is not None else 0
+    wanted.append((folder, Part("figures and pictures", Amount.of(LOG_LINE_BYTES * lines + pictures, "estimated"))))
     wanted += [(folder, part) for part in extra.disk]
     return disk_needs(wanted)
 
@@ -163,18 +165,19 @@ def _times(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_d
     yield Part("start", Amount.of(tried.start_s, "measured"))
     if build is not None and run.missing:
         yield Part("cache", build)
-    yield from extra.times
+    yield from extra.before
     step = step_seconds(settings, run, trial, trial.steps, tried.free_bytes)
     yield Part("steps", step.times(to_do.steps))
     looks = to_do.validations + (extra.validates_first and not resumed)
     if extra.validated_cases and looks:
-        case_s = Amount.of(trial.looks.case_s, "measured")
-        yield Part("validations", case_s.times(looks * extra.validated_cases))
+        one_s = trial.looks.case_s * extra.validated_cases + trial.looks.picture_s
+        yield Part("validations", Amount.of(looks * one_s, "measured"))
     if trial.steps.checkpoint_s is not None and to_do.checkpoints:
         one = Amount.of(trial.steps.checkpoint_s, "measured")
         most = one.value * to_do.most_checkpoints
         every = one.times(to_do.checkpoints)
         yield Part("checkpoints", Amount(every.value, "measured", every.low, most))
+    yield from extra.after
 
 
 def step_seconds(settings: Settings, run: SampledRun, trial: Trial, steps: Steps, free_bytes: int) -> Amount:

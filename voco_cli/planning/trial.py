@@ -38,6 +38,7 @@ from voco_cli.pretraining.crops import Case
 from voco_cli.pretraining.job import PretrainingJob
 from voco_cli.settings import Settings
 
+RUN = "run"
 SAFE_SHARE = 0.6
 """A trial may be expected to take this share of the free memory of the machine."""
 SLOW_STEP_S = 5.0
@@ -207,7 +208,7 @@ def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, L
     train = request.settings.train
     train = train.model_copy(update={**own, "steps": max(train.steps, beyond)})
     clock = _Clock(request.steps, request.budget_s)
-    loop = Loop(job, train, RunFolder(request.folder / "run"), accelerator, clock)
+    loop = Loop(job, train, RunFolder(request.folder / RUN), accelerator, clock)
     with machine_faults_told():
         with suppress(_EnoughSteps):
             loop.run()
@@ -239,8 +240,9 @@ def _time_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: in
 def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
     settings = request.settings
     if settings.task.preset is None:
+        run = RunFolder(request.folder / RUN)
         held_out = [Case(case.name, case.volumes[0]) for case in request.held_out]
-        job = PretrainingJob(settings, _crop_cases(request), held_out, device, Seen())
+        job = PretrainingJob(settings, _crop_cases(request), held_out, device, Seen(), run.location)
         job.load_start()
         return job
     made: SegmentationJob | ClassificationJob

@@ -1,0 +1,57 @@
+"""`voco doctor`: whether this machine can pre-train, line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from voco_cli.cli.options import JsonOption
+from voco_cli.cli.output import done, out, print_json
+from voco_cli.errors import VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.planning.doctor.check import Check
+
+STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
+
+
+def doctor(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="PATH", help="data.json or folder beside which the cache will lie."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at this machine: versions, GPU, memory, disk, cache throughput.
+
+    Each line is ok, a warning or a problem, with what to do. Exit code 1 where pre-training cannot run.
+    """
+    from voco_cli.planning.doctor.examine import examine
+
+    checks = []
+    for check in examine(data):
+        checks.append(check)
+        if not as_json:
+            _print(check)
+    problems = [check for check in checks if check.status == "problem"]
+    if as_json:
+        print_json({"can_pretrain": not problems, "checks": [check.to_json() for check in checks]})
+    if problems:
+        first = problems[0]
+        more = f" {len(problems) - 1} more problems are above." if len(problems) > 1 else ""
+        raise VocoError(f"Pre-training cannot run here: {first.name}: {first.found.rstrip('.')}.{more}", first.advice)
+    if not as_json:
+        out.print("Pre-training can run here.", style="bold green")
+        done([], f"voco plan {data}" if data is not None and data.is_file() else "voco index SCANS")
+
+
+def _print(check: Check) -> None:
+    line = Text(f"{check.status:<8}", style=STYLES[check.status])
+    line.append(f"{check.name}: ", style="bold")
+    line.append(check.found, style="")
+    out.print(line, highlight=False, soft_wrap=True)
+    if check.advice:
+        out.print(f"        {check.advice}", markup=False, highlight=False, soft_wrap=True)
