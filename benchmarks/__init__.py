@@ -1,1 +1,1 @@
-"""Every speed claim as a command: ``python -m benchmarks.<name>``."""
+"""Every speed claim as a command: ``python -m benchmarks [CASE...]``; ``--list`` says what there is."""

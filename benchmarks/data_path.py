@@ -1,16 +1,15 @@
-"""From the cache to the crops of a volume: a torch file of float32 with MONAI's transforms, against the blosc2 store.
-
-``python -m benchmarks.data_path [SCAN] [--rounds N]``; without a scan a generated one is used.
+"""From the cache to the crops of a volume: a pickled file of float32 with MONAI's transforms, against our loader.
 
 The reference does what the released code does for a volume: load the whole cached tensor, cut every crop, flip and
-turn it, resize it (cvpr) or shift it (tpami). Ours reads each crop from the store and turns it in the one copy that
-puts it into the batch; crops stay bytes where the resize is left to the device.
+turn it, resize it (cvpr) or shift it (tpami). Ours is the data set of a training run: it draws the crops and their
+labels (the reference gets them as a gift), reads the region from the store and hands on bytes, which the device turns,
+resizes and shifts. In the rows "to float32" that is done here as well, on the CPU.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,137 +18,165 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from monai import transforms
-from numpy.typing import NDArray
+from torch import Tensor
 
+from benchmarks.allocators import as_glibc_does, warm
 from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Row
 from voco_cli.cache.encoding import quantise
 from voco_cli.cache.preprocess import preprocess
 from voco_cli.cache.store import VolumeCache
-from voco_cli.cache.volume import StoredVolume
 from voco_cli.dataset.datalist import Entry
+from voco_cli.method.augment import network_input
+from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.scans.read import read_scan
-from voco_cli.settings.sections import Cache, Preprocess
+from voco_cli.settings import Settings, load_settings
+from voco_cli.settings.sections import Cache
 
-Start = tuple[int, int, int]
 CODECS: tuple[Literal["zstd", "lz4"], ...] = ("zstd", "lz4")
+BYTES_TARGET = 0.1
+"""Bytes on disk, as a share of the reference's."""
+HALF_STEP = 0.5 / 255 + 1e-4
+"""The stored byte is this near to the value, and resizing is a mean of values; and MONAI's rounding."""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Where the crops of a step lie and how each is turned.
+class Release:
+    """The crops of one release.
 
     Attributes:
-        starts: lower corners, voxels.
-        size: edge of a crop, voxels.
-        flips: for each crop, the axes that are flipped.
-        turns: for each crop, quarter turns in the x-y plane.
+        overrides: settings beyond the recipe's, so that the volume has the shape that was measured.
+        made_vox: a generated scan that gives this shape.
+        targets: least ratios of the loader's share, and to float32.
     """
 
-    starts: list[Start]
-    size: int
-    flips: list[tuple[int, ...]]
-    turns: list[int]
+    recipe: str
+    overrides: tuple[str, ...]
+    made_vox: tuple[int, int, int]
+    targets: tuple[float, float]
 
 
-def make_plan(grid: int, size: int, seed: int = 0) -> Plan:
-    """Base crops of a grid x grid plane from the volume's corner, two random crops, turned with the released odds."""
-    rng = np.random.default_rng(seed)
-    starts: list[Start] = [(i * size, j * size, 0) for i in range(grid) for j in range(grid)]
-    starts += [
-        (int(rng.integers(0, size * (grid - 1) + 1)), int(rng.integers(0, size * (grid - 1) + 1)), 0) for _ in "ab"
-    ]
-    flips = [tuple(axis for axis in range(3) if rng.random() < 0.2) for _ in starts]
-    turns = [int(rng.integers(1, 4)) if rng.random() < 0.2 else 0 for _ in starts]
-    return Plan(starts, size, flips, turns)
+FULL = (
+    Release("cvpr", (), (384, 384, 100), (7.0, 2.0)),
+    Release("tpami", ("preprocess.spacing_mm=1x1x1",), (470, 626, 134), (10.0, 10.0)),
+)
+TINY_CVPR = (
+    "preprocess.resize_vox=128x128x32",
+    "model.backbone=unet",
+    "crops.size=32x32x32",
+    "crops.input_size=20x20x20",
+)
+TINY_TPAMI = ("preprocess.min_size_vox=72x72x24", "model.backbone=unet", "crops.size=24x24x24")
+QUICK = (
+    Release("cvpr", TINY_CVPR, (128, 128, 32), (7.0, 2.0)),
+    Release("tpami", TINY_TPAMI, (128, 128, 32), (10.0, 10.0)),
+)
 
 
-def reference_crops(file: Path, plan: Plan, resize: int | None, shift: float) -> list[Any]:
-    """As the released code: float32 from a torch file, one MONAI transform after the other."""
-    volume = torch.load(file, weights_only=True)[None]
-    resizer = transforms.Resize((resize,) * 3, mode="trilinear", align_corners=True) if resize else None
-    crops = []
-    for (x, y, z), axes, turns in zip(plan.starts, plan.flips, plan.turns, strict=True):
-        size = plan.size
-        crop = transforms.SpatialCrop(roi_start=(x, y, z), roi_end=(x + size, y + size, z + size))(volume)
-        crop = crop if resizer is None else resizer(crop)
-        crop = transforms.Flip(axes)(crop) if axes else crop
-        crop = transforms.Rotate90(turns)(crop) if turns else crop
-        crops.append(transforms.ShiftIntensity(shift)(crop) if shift else crop)
-    return crops
+def rows(options: Options) -> Iterator[Row]:
+    """Both releases, both codecs: the loader's share, all of it, and bytes on disk."""
+    with tempfile.TemporaryDirectory(prefix="voco-benchmarks-") as name:
+        for release in QUICK if options.quick else FULL:
+            folder = Path(name) / release.recipe
+            folder.mkdir()
+            given = options.scans or (write_made_scan(folder / "made.nii.gz", release.made_vox),)
+            for number, scan in enumerate(given):
+                yield from _release_rows(folder / str(number), scan, release, options.rounds_or(9))
 
 
-def stored_crops(volume: StoredVolume, plan: Plan) -> NDArray[Any]:
-    """The same crops from the store, bytes, turned in the copy that fills the batch."""
-    size = plan.size
-    batch = np.empty((len(plan.starts), size, size, size), dtype=volume.dtype)
-    crops = volume.read_crops(plan.starts, (size, size, size))
-    for target, crop, axes, turns in zip(batch, crops, plan.flips, plan.turns, strict=True):
-        np.copyto(target, np.rot90(np.flip(crop, axes) if axes else crop, turns, axes=(0, 1)))
-    return batch
-
-
-def float_crops(volume: StoredVolume, plan: Plan, resize: int | None, shift: float) -> list[torch.Tensor]:
-    """The same as float32 on the CPU, crop by crop so that each stays in the processor's cache."""
-    crops = []
-    unit = torch.empty(1, 1, *(plan.size,) * 3)
-    for crop in torch.from_numpy(stored_crops(volume, plan)):
-        if resize:
-            unit[0, 0].copy_(crop)
-            size = (resize, resize, resize)
-            resized = torch.nn.functional.interpolate(unit, size, mode="trilinear", align_corners=True)
-            crops.append(resized.mul_(1 / volume.full_scale))
-        else:
-            crops.append(crop.float().mul_(1 / volume.full_scale).add_(shift))
-    return crops
-
-
-def main() -> None:
-    """Print times, ratios and bytes on disk for both releases' settings and both codecs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scan", nargs="?", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        scan = args.scan or write_made_scan(folder / "made.nii.gz")
-        cvpr = Preprocess(foreground_above=0.3, resize_vox=(384, 384, 96))
-        tpami = Preprocess(spacing_mm=(1.0, 1.0, 1.0), foreground_above=0.0, min_size_vox=(192, 192, 64))
-        _compare_release(folder / "cvpr", scan, cvpr, (4, 96, 64), args.rounds)
-        _compare_release(folder / "tpami", scan, tpami, (3, 64, None), args.rounds)
-
-
-def _compare_release(
-    folder: Path, path: Path, settings: Preprocess, crops: tuple[int, int, int | None], rounds: int
-) -> None:
-    grid, size, resize = crops
-    shift = 0.0 if resize else 0.05
+def _release_rows(folder: Path, path: Path, release: Release, rounds: int) -> Iterator[Row]:
+    settings = load_settings(release.recipe, None, release.overrides).settings
     scan = read_scan(path)
-    volume = preprocess(scan, settings).array_xyz
+    volume = preprocess(scan, settings.preprocess).array_xyz
     folder.mkdir()
-    file = folder / "authors.pt"
+    file = folder / "reference.pt"
     torch.save(torch.from_numpy(np.ascontiguousarray(volume)), file)
-    plan = make_plan(grid, size)
-    print(f"{folder.name}: volume {volume.shape}, {len(plan.starts)} crops of {size}^3; authors' file ", end="")
-    print(f"{file.stat().st_size / 1e6:.1f} MB", flush=True)
-
-    def reference() -> object:
-        return reference_crops(file, plan, resize, shift)
-
+    words = f"{release.recipe} {'x'.join(map(str, volume.shape))}"
     for codec in CODECS:
         entry = Entry(image=path, patient="one", shape=scan.shape_xyz, spacing_mm=scan.spacing_xyz_mm)
-        cache = VolumeCache(folder / codec, settings, Cache(codec=codec))
+        cache = VolumeCache(folder / codec, settings.preprocess, Cache(codec=codec))
         written = cache.build([entry], workers=1).bytes
         stored = cache.lookup(entry)
         assert stored is not None
         assert np.array_equal(stored.read((0, 0, 0), stored.shape_xyz), quantise(volume, "uint8"))
-        print(f"  {codec}: {written / 1e6:.1f} MB, {written / file.stat().st_size:.3f} of the authors'", flush=True)
-        as_bytes = compare(reference, partial(stored_crops, stored, plan), rounds)
-        print("  " + as_bytes.line(f"{codec}, bytes, turned", 7.0 if resize else 10.0), flush=True)
-        as_floats = compare(reference, partial(float_crops, stored, plan, resize, shift), rounds)
-        print("  " + as_floats.line(f"{codec}, float32 on the CPU", 2.0 if resize else 10.0), flush=True)
+        yield Figure(
+            f"{words}, {codec}: bytes on disk", "MB", [written / 1e6], file.stat().st_size * BYTES_TARGET / 1e6
+        )
+        dataset = CropDataset([Case("one", stored)], settings, 1)
+        plan = Plan.of(dataset)
+        reference = partial(reference_crops, file, plan, settings)
+        error = float((torch.stack(reference())[:, 0] - float_crops(dataset)[:, 0]).abs().max())
+        for does, ours, target in zip(
+            ("the loader's share", "to float32"), (loaded_crops, float_crops), release.targets, strict=True
+        ):
+            yield compare(
+                f"{words}, {len(plan.starts)} crops, {codec}: {does}",
+                reference,
+                partial(ours, dataset),
+                rounds,
+                target=target,
+                error=error,
+                tolerance=HALF_STEP,
+                before_reference=as_glibc_does,
+                before_ours=warm,
+            )
 
 
-if __name__ == "__main__":
-    main()
+@dataclass(frozen=True)
+class Plan:
+    """Where the crops of a step lie in the volume, voxels, and how each is turned and shifted."""
+
+    starts: list[tuple[int, int, int]]
+    flips: list[list[int]]
+    turns: list[int]
+    shifts: list[float]
+
+    @classmethod
+    def of(cls, dataset: CropDataset) -> Plan:
+        """What the data set draws for its case in step 0."""
+        item = dataset[0, 0]
+        assert not isinstance(item, Exception)
+        corner = item.draws.region_start_3
+        return cls(
+            [tuple(start) for start in (item.draws.starts_N3 + corner).tolist()],
+            [[axis for axis in range(3) if flips[axis]] for flips in item.augment.flips_N3],
+            item.augment.turns_N.tolist(),
+            item.augment.shifts_N.tolist(),
+        )
+
+
+def reference_crops(file: Path, plan: Plan, settings: Settings) -> list[Tensor]:
+    """As the released code: float32 from a torch file, one MONAI transform after the other; crops of 1XYZ."""
+    volume = torch.load(file, weights_only=True)[None]
+    size, wanted = settings.crops.size, settings.crops.input_size
+    resizer = transforms.Resize(wanted, mode="trilinear", align_corners=True) if wanted else None
+    crops = []
+    for start, axes, turns, shift in zip(plan.starts, plan.flips, plan.turns, plan.shifts, strict=True):
+        end = [low + edge for low, edge in zip(start, size, strict=True)]
+        crop: Any = transforms.SpatialCrop(roi_start=start, roi_end=end)(volume)
+        crop = crop if resizer is None else resizer(crop)
+        crop = transforms.Flip(axes)(crop) if axes else crop
+        crop = transforms.Rotate90(turns)(crop) if turns else crop
+        crop = transforms.ShiftIntensity(shift)(crop) if shift else crop
+        crops.append(torch.as_tensor(crop))
+    return crops
+
+
+def loaded_crops(dataset: CropDataset) -> CropBatch:
+    """What a loader process of ours does for one volume."""
+    batch = collate([dataset[0, 0]])
+    assert isinstance(batch, CropBatch)
+    return batch
+
+
+def float_crops(dataset: CropDataset) -> Tensor:
+    """That, and what the device does with it: crops_N1XYZ as the network gets them."""
+    batch, split = loaded_crops(dataset), dataset.settings.crops.random_per_volume
+    size = dataset.settings.crops.network_size_vox
+    parts = [
+        network_input(stored, batch.flips_N3[part], batch.turns_N[part], batch.shifts_N[part], size)
+        for stored, part in ((batch.random_RXYZ, slice(split)), (batch.bases_RXYZ, slice(split, None)))
+    ]
+    return torch.cat(parts)

@@ -1,32 +1,46 @@
 """The SwinUNETR encoder on one CPU thread: MONAI's stock modules against ours, same weights, same crops.
 
-``python -m benchmarks.encoder [--feature-size F --batch B --size VOX --rounds N] [--as-released]``
-
-Without arguments: forward at 24 channels (4 crops) and 48 (2), forward and backward at 24 (2) and 48 (1). Both sides
-have the allocator's settings of this project; ``--as-released`` gives the stock modules activation checkpointing, as
-the authors run them.
+Twice for each size. *As released*: stock modules with activation checkpointing and glibc's own allocator settings, as
+the authors run them, against ours with the settings of our runs. *Both warm*: the allocator keeps freed memory for
+both, and nothing is checkpointed, so that the arithmetic alone is compared.
 """
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.allocators import as_glibc_does, warm
 from benchmarks.interleaved import compare
-from voco_cli.engine.allocator import keep_freed_memory
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Note, Ratio, Row
 from voco_cli.networks.swin import SwinEncoder
 
-Case = tuple[bool, int, int]
+CASES = ((False, 24, 4), (False, 48, 2), (True, 24, 2), (True, 48, 1))
 """With the backward pass or without, feature size, crops."""
-CASES: tuple[Case, ...] = ((False, 24, 4), (False, 48, 2), (True, 24, 2), (True, 48, 1))
-TARGETS = {(False, 24): 2.0, (False, 48): 1.6, (True, 24): 2.0, (True, 48): 1.2}
+QUICK = ((False, 12, 1), (True, 12, 1))
 RELEASED_TARGETS = {(False, 24): 3.5, (False, 48): 2.2, (True, 24): 2.5, (True, 48): 1.7}
+EDGE_VOX = 64
+TOLERANCE = 1e-5
+GRADIENT_TOLERANCE = 1e-10
 
 
-def make_encoder(feature_size: int, checkpointing: bool) -> SwinEncoder:
+def rows(options: Options) -> Iterator[Row]:
+    """Forward at 24 channels (4 crops) and 48 (2), forward and backward at 24 (2) and 48 (1)."""
+    if not as_glibc_does():
+        yield Note("allocator", "not glibc's, so that both sides have the same one in every row")
+    for backward, feature_size, batch in QUICK if options.quick else CASES:
+        encoder = make_encoder(feature_size)
+        crops = torch.rand(batch, 1, *(EDGE_VOX,) * 3)
+        for released in (True, False):
+            yield _row(encoder, crops, backward, released, options.rounds_or(5))
+    yield _gradient_row()
+
+
+def make_encoder(feature_size: int) -> SwinEncoder:
     """An encoder whose biases are large enough that padding shows in its output."""
     torch.manual_seed(0)
     encoder = SwinEncoder(1, feature_size, "current")
@@ -34,10 +48,14 @@ def make_encoder(feature_size: int, checkpointing: bool) -> SwinEncoder:
         for name, parameter in encoder.named_parameters():
             if name.endswith(("bias", "bias_table")):
                 parameter.normal_(std=0.2)
+    return encoder
+
+
+def set_checkpointing(encoder: torch.nn.Module, wanted: bool) -> None:
+    """Switch the activation checkpointing of MONAI's transformer."""
     for module in encoder.modules():
         if hasattr(module, "use_checkpoint"):
-            setattr(module, "use_checkpoint", checkpointing)  # noqa: B010 - mypy takes it for a tensor
-    return encoder
+            setattr(module, "use_checkpoint", wanted)  # noqa: B010 - mypy takes it for a tensor
 
 
 def run(encoder: SwinEncoder, crops: Tensor, stock: bool, backward: bool) -> Tensor:
@@ -50,31 +68,32 @@ def run(encoder: SwinEncoder, crops: Tensor, stock: bool, backward: bool) -> Ten
     return embeddings.detach()
 
 
-def main() -> None:
-    """Print times, ratios, spread, and the largest difference of the embeddings."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--feature-size", type=int)
-    parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--size", type=int, default=64, help="edge of a crop, voxels")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--as-released", action="store_true", help="checkpointing in the stock modules")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"freed memory is kept: {keep_freed_memory()}")
-    cases = CASES if args.feature_size is None else [(back, args.feature_size, args.batch) for back in (False, True)]
-    targets = RELEASED_TARGETS if args.as_released else TARGETS
-    for backward, feature_size, batch in cases:
-        encoder = make_encoder(feature_size, args.as_released)
-        crops = torch.rand(batch, 1, *(args.size,) * 3)
-        stock = partial(run, encoder, crops, True, backward)
-        ours = partial(run, encoder, crops, False, backward)
-        difference = float((stock() - ours()).abs().max())
-        comparison = compare(stock, ours, args.rounds)
-        name = f"{'fwd+bwd' if backward else 'forward'} f={feature_size} batch {batch} {args.size}^3"
-        print(
-            comparison.line(name, targets.get((backward, feature_size), 1.0)), f"  within {difference:.1e}", flush=True
-        )
+def _row(encoder: SwinEncoder, crops: Tensor, backward: bool, released: bool, rounds: int) -> Ratio:
+    set_checkpointing(encoder, released)
+    feature_size = encoder.out_features // 24
+    stock, ours = partial(run, encoder, crops, True, backward), partial(run, encoder, crops, False, backward)
+    size = f"f={feature_size}, {len(crops)} x {EDGE_VOX}^3"
+    return compare(
+        f"{'fwd+bwd' if backward else 'forward'} {size}, {'as released' if released else 'both warm'}",
+        stock,
+        ours,
+        rounds,
+        target=RELEASED_TARGETS.get((backward, feature_size)) if released else None,
+        error=float((stock() - ours()).abs().max()),
+        tolerance=TOLERANCE,
+        before_reference=as_glibc_does if released else warm,
+        before_ours=warm,
+    )
 
 
-if __name__ == "__main__":
-    main()
+def _gradient_row() -> Figure:
+    """Gradients in float64, where only another formula could show: largest difference over the largest gradient."""
+    encoder, crops = make_encoder(12).double(), torch.rand(1, 1, *(EDGE_VOX,) * 3, dtype=torch.float64)
+    set_checkpointing(encoder, False)
+    found = []
+    for stock in (True, False):
+        run(encoder, crops, stock, backward=True)
+        found.append({name: p.grad.clone() for name, p in encoder.named_parameters() if p.grad is not None})
+    largest = max(float(gradient.abs().max()) for gradient in found[0].values())
+    error = max(float((found[0][name] - found[1][name]).abs().max()) for name in found[0]) / largest
+    return Figure("float64 gradients f=12, relative difference", "", [error], GRADIENT_TOLERANCE)

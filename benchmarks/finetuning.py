@@ -1,16 +1,14 @@
 """Fine-tuning at equal minutes: a plain DynUNet recipe against the preset's, same data, same held-out cases, one run.
 
-``python -m benchmarks.finetuning DATA [--minutes M --task T --test-patients N]``
-
-DATA is the folder of the task (msd_hippocampus by default). The plain side is the network and the recipe that a MONAI
-tutorial arrives at: DynUNet of 16 to 128 filters, four random patches a step, AdamW at 1e-3, Dice and cross entropy, no
-augmentation, no schedule. Both learn in turns of some seconds in one process until each has had its minutes of the
-clock, and are then measured on the same patients, whom neither has seen, in the scans' own space.
+``python -m benchmarks finetuning --data DIR [--minutes M]``; DIR holds the hippocampus task of the Decathlon. The plain
+side is the network and the recipe that a MONAI tutorial arrives at: DynUNet of 16 to 128 filters, four random patches a
+step, AdamW at 1e-3, Dice and cross entropy, no augmentation, no schedule. Both learn in turns of some seconds in one
+process until each has had its minutes of the clock, and are then measured on the same patients, whom neither has seen,
+in the scans' own space.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Note, Row
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.survey import survey_labels
 from voco_cli.downstream.tasks.data import find_task_data
@@ -31,6 +31,7 @@ from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.settings import Settings, load_settings
 
 TURN_S = 20.0
+TASK, TEST_PATIENTS, SEED = "msd_hippocampus", 40, 0
 PLAIN = (
     "model.feature_size=16",
     "model.levels=4",
@@ -101,46 +102,45 @@ class Learner:
             return self.job.figures(np.array([self.job.measure_case(case) for case in held_out]))
 
 
-def settings_of(args: argparse.Namespace, folder: Path, overrides: tuple[str, ...] = ()) -> Settings:
+def settings_of(data: Path, folder: Path, overrides: tuple[str, ...] = ()) -> Settings:
     """The preset, with a seeded split that keeps some patients out of everything."""
-    common = ("task.split=seeded", f"task.test_patients={args.test_patients}", "task.validation_patients=1")
-    flags = {"data.root": args.data, "cache.dir": folder, "run.device": "cpu", "seed": args.seed}
-    return load_settings(None, None, (*common, *overrides), flags, task=args.task).settings
+    common = ("task.split=seeded", f"task.test_patients={TEST_PATIENTS}", "task.validation_patients=1")
+    flags = {"data.root": data, "cache.dir": folder, "run.device": "cpu", "seed": SEED}
+    return load_settings(None, None, (*common, *overrides), flags, task=TASK).settings
 
 
-def main() -> None:
-    """Print steps and Dice of both sides."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--task", default="msd_hippocampus")
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the clock, for each side")
-    parser.add_argument("--test-patients", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+def rows(options: Options) -> Iterator[Row]:
+    """Steps and Dice of both sides."""
+    if options.data is None:
+        yield Note("skipped", "it needs --data DIR with the hippocampus task")
+        return
     with tempfile.TemporaryDirectory() as folder:
-        ours, plain = settings_of(args, Path(folder)), settings_of(args, Path(folder), PLAIN)
-        accelerator = build_accelerator(ours.run)
-        datalist = find_task_data(ours).datalist
-        everyone = [*datalist.training, *datalist.validation, *datalist.test]
-        cache = open_cache(ours)
-        failed = build_cases(cache, everyone, lambda *_: None)
-        training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, failed)
-        held_out, _ = stored_cases(cache, datalist.test, ours, failed)
-        points = survey_labels(training, ours.task)
-        learners = []
-        for name, settings in (("plain DynUNet", plain), ("preset", ours)):
-            job = SegmentationJob(settings, training, [], points, accelerator.device)
-            job.start(place_of(accelerator))
-            job.model.train()
-            learners.append(Learner(name, job, name == "preset", args.minutes * 60))
-        print(f"{len(training)} cases to train on, {len(held_out)} held out, {args.minutes:g} minutes each", flush=True)
+        learners, held_out = _learners(options.data, Path(folder), options.minutes * 60)
         while any(one.used_s < one.budget_s for one in learners):
             for one in learners:
                 one.turn()
+        yield Note("data", f"{len(learners[0].job.training)} cases to train on, {len(held_out)} held out")
         for one in learners:
-            figures = ", ".join(f"{name} {value:.4f}" for name, value in one.measure(held_out).items())
-            print(f"{one.name:<14} {one.steps:6d} steps in {one.used_s / 60:.1f} min   {figures}", flush=True)
+            yield Note(one.name, f"{one.steps} steps in {one.used_s / 60:.1f} minutes")
+            for name, value in one.measure(held_out).items():
+                yield Figure(f"{one.name}: {name}", "", [value])
 
 
-if __name__ == "__main__":
-    main()
+def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner], list[StoredCase]]:
+    """Both sides at their start, and the cases that neither sees."""
+    ours, plain = settings_of(data, folder), settings_of(data, folder, PLAIN)
+    accelerator = build_accelerator(ours.run)
+    datalist = find_task_data(ours).datalist
+    everyone = [*datalist.training, *datalist.validation, *datalist.test]
+    cache = open_cache(ours)
+    failed = build_cases(cache, everyone, lambda *_: None)
+    training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, failed)
+    held_out, _ = stored_cases(cache, datalist.test, ours, failed)
+    points = survey_labels(training, ours.task)
+    learners = []
+    for name, settings in (("plain DynUNet", plain), ("preset", ours)):
+        job = SegmentationJob(settings, training, [], points, accelerator.device)
+        job.start(place_of(accelerator))
+        job.model.train()
+        learners.append(Learner(name, job, name == "preset", budget_s))
+    return learners, held_out

@@ -1,19 +1,14 @@
 """Prediction of a CT: MONAI's sliding window and all classes interpolated at full resolution, against ours.
 
-``python -m benchmarks.inference [--shape X Y Z] [--classes N] [--feature-size N] [--patch N] [--overlap X]
-[--rounds N]``
-
 The same network, windows and weights on both sides, and the same labels in the end. Times are CPU time of one thread,
-in turns in one process: of the whole way, and of the way from logits to labels alone. The peak of each way is the
-growth of the resident set in a process of its own (Linux). The full size is ``--shape 513 513 133 --patch 96``.
+in turns in one process: of the whole way, of the way from logits to labels alone, and of one window of SwinUNETR. The
+peak of each way is the growth of the resident set in a process of its own (Linux).
 """
 
 from __future__ import annotations
 
-import argparse
-import subprocess
-import sys
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +20,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from benchmarks.allocators import warm
+from benchmarks.alone import peak_bytes, run_alone
 from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Row
 from voco_cli.cache.encoding import quantise
 from voco_cli.cache.grid_map import GridMap
 from voco_cli.cache.preprocess import preprocess
@@ -43,6 +42,62 @@ PREPROCESS = Preprocess(spacing_mm=(1.6, 1.6, 1.5), foreground_above=None)
 torch's own interpolation is exact, which it would not be otherwise."""
 CPU = torch.device("cpu")
 RESET_PEAK = "5"  # proc(5), clear_refs: the peak of the resident set begins anew
+DIFFERENT_LABELS = 1e-5
+"""Share of voxels: where two logits are equal but for rounding."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A scan and a network; a small U-Net, for MONAI's way to be done in minutes."""
+
+    shape: tuple[int, int, int] = (513, 513, 133)
+    classes: int = 14
+    feature_size: int = 2
+    patch: int = 96
+    overlap: float = 0.25
+
+    def network(self) -> nn.Module:
+        """The same weights each time."""
+        torch.manual_seed(0)
+        model = Model(backbone="unet", feature_size=self.feature_size, levels=3)
+        return build_segmenter(model, 1, self.classes).eval()
+
+
+QUICK = Job(shape=(97, 97, 30), classes=3, patch=32)
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """The whole way, from logits to labels, and the two peaks."""
+    job = QUICK if options.quick else Job()
+    warm()
+    with TemporaryDirectory() as folder:
+        volume, record = prepared(job.shape, Path(folder))
+    network, rounds = job.network(), options.rounds_or(3)
+    both = (volume, record, network, job.patch, job.overlap)
+    differ = float(np.mean(stock(*both) != ours(*both)))
+    words = f"{'x'.join(map(str, job.shape))}, {job.classes} classes"
+    yield compare(
+        f"{words}: the whole way",
+        partial(stock, *both),
+        partial(ours, *both),
+        rounds,
+        target=1.0,
+        error=differ,
+        tolerance=DIFFERENT_LABELS,
+    )
+    logits, swept = stock_logits(volume, network, job.patch, job.overlap), swept_axis(volume.shape, (job.patch,) * 3)
+    yield compare(
+        f"{words}: from logits to labels",
+        lambda: stock_labels(logits, record),
+        lambda: labels_on_scan_grid(slabs_of(logits[0], swept, job.patch // 2), record, swept),
+        rounds,
+        target=1.3,
+        error=differ,
+        tolerance=DIFFERENT_LABELS,
+    )
+    peaks = [float(run_alone("benchmarks.inference:growth_mb", side, asdict(job)).result) for side in ("stock", "ours")]
+    yield Figure(f"{words}: peak of MONAI's way", "MB", peaks[:1])
+    yield Figure(f"{words}: peak of ours, at most half", "MB", peaks[1:], peaks[0] / 2)
 
 
 def prepared(shape: tuple[int, int, int], folder: Path) -> tuple[NDArray[Any], GridMap]:
@@ -89,60 +144,16 @@ def slabs_of(logits_KXYZ: Tensor, swept: int, thick: int) -> Iterator[Slab]:
         yield Slab(start, planes[start : start + thick].contiguous())
 
 
-def peak_megabytes(side: str, arguments: list[str]) -> float:
-    """Growth of the resident set of a process that does it once."""
-    command = [sys.executable, "-m", "benchmarks.inference", "--only", side, *arguments]
-    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
-def print_peak(side: str, *arguments: Any) -> None:
+def growth_mb(side: str, wanted: dict[str, Any]) -> float:
     """What a process of its own does: one way, after a first window that sets everything up."""
-    _, _, network, patch, _ = arguments
+    torch.set_num_threads(1)
+    job = Job(**{**wanted, "shape": tuple(wanted["shape"])})
+    with TemporaryDirectory() as folder:
+        volume, record = prepared(job.shape, Path(folder))
+    network = job.network()
     with torch.no_grad():
-        network(torch.zeros(1, 1, *(patch,) * 3))
+        network(torch.zeros(1, 1, *(job.patch,) * 3))
     Path("/proc/self/clear_refs").write_text(RESET_PEAK)
     before = psutil.Process().memory_info().rss
-    {"stock": stock, "ours": ours}[side](*arguments)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print((int(status["VmHWM"].split()[0]) * 1024 - before) / 1e6)
-
-
-def main() -> None:
-    """Print times, ratios, peaks, and how many labels differ."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--shape", type=int, nargs=3, default=(257, 257, 90), help="voxels; odd in the plane")
-    parser.add_argument("--classes", type=int, default=14)
-    parser.add_argument("--feature-size", type=int, default=2)
-    parser.add_argument("--patch", type=int, default=64)
-    parser.add_argument("--overlap", type=float, default=0.25)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--only", choices=["stock", "ours"], help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model = Model(backbone="unet", feature_size=args.feature_size, levels=3)
-    network = build_segmenter(model, 1, args.classes).eval()
-    with TemporaryDirectory() as folder:
-        volume, record = prepared(tuple(args.shape), Path(folder))
-    both = (volume, record, network, args.patch, args.overlap)
-    if args.only:
-        print_peak(args.only, *both)
-        return
-    words = "x".join(map(str, args.shape))
-    differ = np.mean(stock(*both) != ours(*both))
-    print(f"{words} to {'x'.join(map(str, volume.shape))}, {args.classes} classes; {differ:.1e} of the labels differ")
-    print(compare(partial(stock, *both), partial(ours, *both), args.rounds).line("whole way", 1.0), flush=True)
-    logits, swept = stock_logits(volume, network, args.patch, args.overlap), swept_axis(volume.shape, (args.patch,) * 3)
-    comparison = compare(
-        lambda: stock_labels(logits, record),
-        lambda: labels_on_scan_grid(slabs_of(logits[0], swept, args.patch // 2), record, swept),
-        args.rounds,
-    )
-    print(comparison.line("from logits to labels", 1.3), flush=True)
-    peaks = [peak_megabytes(side, sys.argv[1:]) for side in ("stock", "ours")]
-    verdict = "meets" if 2 * peaks[1] <= peaks[0] else "MISSES"
-    print(f"peak memory: stock {peaks[0]:.0f} MB, ours {peaks[1]:.0f} MB   {verdict} half")
-
-
-if __name__ == "__main__":
-    main()
+    {"stock": stock, "ours": ours}[side](volume, record, network, job.patch, job.overlap)
+    return (peak_bytes() - before) / 1e6

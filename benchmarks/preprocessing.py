@@ -1,23 +1,23 @@
 """Preprocessing: MONAI's composition against ours, from the file to the volume.
 
-``python -m benchmarks.preprocessing [SCAN ...] [--rounds N]``; without a scan a generated one is used.
+The targets are for real scans (``--scan FILE``); without one a generated scan is used.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from monai import transforms
 from numpy.typing import NDArray
 
 from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
+from benchmarks.registry import Options
+from benchmarks.rows import Row
 from voco_cli.cache.preprocess import preprocess
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Preprocess
@@ -25,6 +25,40 @@ from voco_cli.settings.sections import Preprocess
 ABDOMEN = Preprocess(spacing_mm=(1.5, 1.5, 1.5), foreground_above=0.0, min_size_vox=(64, 64, 64))
 CVPR = Preprocess(foreground_above=0.3, resize_vox=(384, 384, 96))
 CHAINS = {"spacing 1.5, window, foreground, pad": (ABDOMEN, 4.0), "window, foreground > 0.3, resize": (CVPR, 2.5)}
+TOLERANCE = 1e-4
+QUICK_VOX = (128, 128, 40)
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Each scan through each chain."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "made.nii.gz"
+        scans = options.scans or (write_made_scan(made, QUICK_VOX) if options.quick else write_made_scan(made),)
+        for path in scans:
+            shape = "x".join(map(str, read_scan(path).shape_xyz))
+            for name, (settings, target) in CHAINS.items():
+                reference, ours = _chains(path, settings)
+                yield compare(
+                    f"{shape}: {name}",
+                    reference,
+                    ours,
+                    options.rounds_or(5),
+                    target=target,
+                    error=largest_difference(np.asarray(reference()), ours()),
+                    tolerance=TOLERANCE,
+                )
+
+
+def _chains(path: Path, settings: Preprocess) -> tuple[Callable[[], Any], Callable[[], NDArray[np.float32]]]:
+    chain = monai_chain(settings)
+
+    def reference() -> Any:
+        return chain({"image": path})["image"][0]
+
+    def ours() -> NDArray[np.float32]:
+        return preprocess(read_scan(path), settings).array_xyz
+
+    return reference, ours
 
 
 def monai_chain(settings: Preprocess) -> Callable[[Any], Any]:
@@ -53,34 +87,3 @@ def largest_difference(reference_xyz: NDArray[np.float32], ours_xyz: NDArray[np.
     if reference_xyz.shape != ours_xyz.shape:
         return float("inf")
     return float(np.abs(reference_xyz - ours_xyz).max())
-
-
-def main() -> None:
-    """Print, for each scan and chain, times, ratio, spread and largest difference."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scans", nargs="*", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        for path in args.scans or [write_made_scan(Path(folder) / "made.nii.gz")]:
-            for name, (settings, target) in CHAINS.items():
-                _compare_chain(path, name, settings, target, args.rounds)
-
-
-def _compare_chain(path: Path, name: str, settings: Preprocess, target: float, rounds: int) -> None:
-    chain = monai_chain(settings)
-
-    def reference() -> Any:
-        return chain({"image": path})["image"][0]
-
-    def ours() -> NDArray[np.float32]:
-        return preprocess(read_scan(path), settings).array_xyz
-
-    difference = largest_difference(np.asarray(reference()), ours())
-    print(f"{path.name}: {compare(reference, ours, rounds).line(name, target)}")
-    print(f"{'':<20}shape {ours().shape}, largest difference {difference:.1e}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

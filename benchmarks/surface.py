@@ -1,14 +1,11 @@
 """Surface metrics: MONAI's three calls and DeepMind's code against ours, on organ-like classes.
 
-``python -m benchmarks.surface [--size X Y Z] [--classes N] [--rounds N]``; the full size takes MONAI some 30 s a round,
-``--size 192 192 64`` ends in less than a minute (the targets are for the full size). DeepMind's code is measured where
-``surface-distance`` is installed.
+The full size takes MONAI some 30 s a round. DeepMind's code is measured where ``surface-distance`` is installed.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,10 +15,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmarks.interleaved import compare
+from benchmarks.registry import Options
+from benchmarks.rows import Note, Row
 from voco_cli.evaluation.measures import Measurement, Structure, measure_case
 
 SPACING_ZYX_MM = (2.5, 0.78, 0.78)
 TOLERANCE_MM = 2.0
+FULL, QUICK = (512, 512, 133), (64, 64, 24)
+CLASSES = 13
+MONAI_TOLERANCE_MM, DEEPMIND_TOLERANCE_MM = 5e-6, 1e-9
 Labels = NDArray[np.uint8]
 
 
@@ -81,30 +83,34 @@ def deepmind_calls(prediction: Labels, reference: Labels, classes: int) -> list[
     return rows
 
 
-def largest_difference(prediction: Labels, reference: Labels, classes: int) -> float:
+def deepmind_difference(prediction: Labels, reference: Labels, classes: int) -> float:
     """Largest difference of Dice, surface Dice or 95 % Hausdorff (mm) between DeepMind's code and ours."""
     mine = [(one.dice, one.nsd, one.hd95_mm) for one in ours(prediction, reference, classes)]
     return float(np.abs(np.subtract(mine, deepmind_calls(prediction, reference, classes))).max())
 
 
-def main() -> None:
-    """Print times, ratios, spread, and the largest difference."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", nargs=3, type=int, default=(512, 512, 133), metavar=("X", "Y", "Z"))
-    parser.add_argument("--classes", type=int, default=13)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    x, y, z = args.size
-    maps = made_labels((z, y, x), args.classes)
-    print(f"{args.classes} classes in {x}x{y}x{z}, {SPACING_ZYX_MM[::-1]} mm, CPU seconds of one process")
-    others: list[tuple[str, Callable[..., object], float]] = [("MONAI: dice, HD95, ASD", monai_calls, 25.0)]
+def monai_difference(prediction: Labels, reference: Labels, classes: int) -> float:
+    """Largest difference of Dice between MONAI's calls and ours; distances are defined otherwise there."""
+    mine = [one.dice for one in ours(prediction, reference, classes)]
+    return float(np.abs(np.subtract(mine, monai_calls(prediction, reference, classes)[0][0].numpy())).max())
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """All metrics of all classes of one pair of label maps."""
+    x, y, z = QUICK if options.quick else FULL
+    maps = (*made_labels((z, y, x), CLASSES), CLASSES)
+    yield Note("size", f"{CLASSES} classes in {x}x{y}x{z} of {SPACING_ZYX_MM[::-1]} mm")
+    others: list[tuple[str, Callable[..., object], float, float, float]] = [
+        ("MONAI: dice, HD95, ASD", monai_calls, 25.0, monai_difference(*maps), MONAI_TOLERANCE_MM)
+    ]
     if _has_deepmind():
-        others.append(("DeepMind: dice, surface dice, HD95", deepmind_calls, 2.0))
-        print(f"largest difference from DeepMind's {largest_difference(*maps, args.classes):.1e}")
-    for name, calls, target in others:
-        found = compare(partial(calls, *maps, args.classes), partial(ours, *maps, args.classes), args.rounds)
-        print(found.line(name, target), flush=True)
+        difference = deepmind_difference(*maps)
+        name = "DeepMind: dice, surface dice, HD95"
+        others.append((name, deepmind_calls, 2.0, difference, DEEPMIND_TOLERANCE_MM))
+    for name, calls, target, error, tolerance in others:
+        reference, mine = partial(calls, *maps), partial(ours, *maps)
+        rounds = options.rounds_or(3)
+        yield compare(name, reference, mine, rounds, target=target, error=error, tolerance=tolerance)
 
 
 def _has_deepmind() -> bool:
@@ -113,7 +119,3 @@ def _has_deepmind() -> bool:
     except ImportError:
         return False
     return True
-
-
-if __name__ == "__main__":
-    main()

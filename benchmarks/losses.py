@@ -1,0 +1,119 @@
+"""The terms of the loss, forward and backward: a loop over samples and pairs as released, against ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.interleaved import compare
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Row
+from voco_cli.method.geometry import base_starts, label_boxes, position_labels
+from voco_cli.method.losses import base_regularisation, cosine, cvpr_prediction_loss
+
+# B volumes, S random crops, K base crops, C channels of the embedding.
+RANDOM, GRID, SIZE_VOX, CHANNELS = 2, (4, 4, 1), (96, 96, 96), 2048
+EPS = 1e-6
+TARGET = 12.0
+TOLERANCE = 3e-8
+GRADIENT_TOLERANCE = 1e-10
+REPEATS = 20
+"""Of the terms in a measurement; one takes milliseconds."""
+
+Embeddings = tuple[Tensor, Tensor, Tensor, Tensor]
+Terms = Callable[[Embeddings, Tensor], Tensor]
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """Two volumes, as a step of the released code has them, and eight."""
+    for volumes in (2, 8):
+        embeddings, labels = made_step(volumes, CHANNELS)
+        yield compare(
+            f"{volumes} volumes, fwd+bwd, {REPEATS} times",
+            partial(_repeat, loop_terms, embeddings, labels),
+            partial(_repeat, our_terms, embeddings, labels),
+            options.rounds_or(7),
+            target=TARGET,
+            error=abs(_loss(loop_terms, embeddings, labels) - _loss(our_terms, embeddings, labels)),
+            tolerance=TOLERANCE,
+        )
+        error = _gradient_error(embeddings, labels)
+        yield Figure(f"{volumes} volumes, largest difference of a gradient", "", [error], GRADIENT_TOLERANCE)
+
+
+def made_step(volumes: int, channels: int, dtype: torch.dtype = torch.float32) -> tuple[Embeddings, Tensor]:
+    """Student's and teacher's embeddings of random and base crops, in that order, and labels_BSK."""
+    generator = torch.Generator().manual_seed(0)
+    bases = GRID[0] * GRID[1]
+
+    def drawn(rows: int, learnt: bool) -> Tensor:
+        made = torch.randn(volumes, rows, channels, generator=generator, dtype=dtype)
+        return made.requires_grad_(learnt)
+
+    embeddings = (drawn(RANDOM, True), drawn(bases, True), drawn(RANDOM, False), drawn(bases, False))
+    starts = np.random.default_rng(0).integers(0, [289, 289, 1], size=(volumes, RANDOM, 3))
+    labels = [position_labels(*label_boxes(one, SIZE_VOX, "whole"), SIZE_VOX, GRID, SIZE_VOX) for one in starts]
+    assert len(base_starts(GRID, SIZE_VOX)) == bases
+    return embeddings, torch.from_numpy(np.stack(labels)).to(dtype)
+
+
+def loop_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:
+    """The loss of the CVPR release volume by volume, crop by crop and pair by pair, written from its description."""
+    total = labels_BSK.new_zeros(())
+    for student, bases, teacher, teacher_bases, labels in zip(*embeddings, labels_BSK, strict=True):
+        logits = []
+        for crop, twin in zip(student, teacher, strict=True):
+            forth = torch.stack([F.cosine_similarity(crop, base, dim=0) for base in teacher_bases]).relu()
+            back = torch.stack([F.cosine_similarity(twin, base, dim=0) for base in bases]).relu()
+            logits.append((forth + back) / 2)
+        logits_SK = torch.stack(logits)
+        positive = -(labels * torch.log(1 - (labels - logits_SK).abs() + EPS)).sum() / (labels.sum() + EPS)
+        absent = labels == 0
+        negative = (absent * logits_SK**2).sum() / (absent.sum() + EPS)
+        pairs = [
+            F.cosine_similarity(bases[i], bases[j].detach(), dim=0).relu() ** 2
+            for i in range(len(bases))
+            for j in range(i + 1, len(bases))
+        ]
+        total = total + positive + negative + torch.stack(pairs).mean()
+    return total / len(labels_BSK)
+
+
+def our_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:
+    """The same as our step has it."""
+    student, bases, teacher, teacher_bases = embeddings
+    logits = 0.5 * (cosine(student, teacher_bases).relu() + cosine(teacher, bases).relu())
+    return cvpr_prediction_loss(labels_BSK, logits).mean() + base_regularisation(bases).mean()
+
+
+def _doubled(embeddings: Embeddings) -> Embeddings:
+    """In float64 only another formula shows; in float32 the order of sums would."""
+    student, bases, teacher, teacher_bases = (one.detach().double() for one in embeddings)
+    return student.requires_grad_(), bases.requires_grad_(), teacher, teacher_bases
+
+
+def _loss(terms: Terms, embeddings: Embeddings, labels: Tensor) -> float:
+    return float(terms(_doubled(embeddings), labels.double()).detach())
+
+
+def _gradients(terms: Terms, embeddings: Embeddings, labels: Tensor) -> list[Tensor]:
+    doubled = _doubled(embeddings)
+    terms(doubled, labels.double()).backward()
+    return [one.grad for one in doubled if one.grad is not None]
+
+
+def _gradient_error(embeddings: Embeddings, labels: Tensor) -> float:
+    both = (_gradients(loop_terms, embeddings, labels), _gradients(our_terms, embeddings, labels))
+    return max(float((one - other).abs().max()) for one, other in zip(*both, strict=True))
+
+
+def _repeat(terms: Terms, embeddings: Embeddings, labels: Tensor) -> None:
+    for _ in range(REPEATS):
+        for one in embeddings:
+            one.grad = None
+        terms(embeddings, labels).backward()

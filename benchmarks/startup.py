@@ -1,0 +1,108 @@
+"""How long a user waits: for ``voco --help``, and from ``voco pretrain`` to its first step when the cache is there.
+
+CPU seconds, so that neighbours do not count; the clock of an idle machine shows a little less, for two threads at work.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.alone import Alone, run_alone
+from benchmarks.registry import Options
+from benchmarks.rows import Figure, Row
+
+HELP_LIMIT_S, START_LIMIT_S = 0.5, 15.0
+SCANS = 12
+RECIPES = {"debug": ("train.steps=1", "health.cases=2"), "cvpr": ("train.steps=1", "train.batch_size=1")}
+"""What is run of each recipe: one step, on a CPU."""
+
+
+def rows(options: Options) -> Iterator[Row]:
+    """The help, and the start of a run on twelve generated scans."""
+    rounds = options.rounds_or(5)
+    yield Figure("voco --help", "CPU s", [help_seconds() for _ in range(rounds)], HELP_LIMIT_S)
+    with tempfile.TemporaryDirectory(prefix="voco-benchmarks-") as name:
+        folder = Path(name)
+        data = write_scans(folder, SCANS)
+        for recipe in ("debug",) if options.quick else RECIPES:
+            build_cache(data, recipe)
+            starts = [start(data, recipe, folder / f"{recipe}-{i}") for i in range(min(rounds, 3))]
+            seconds = [one.import_s + one.result for one in starts]
+            yield Figure(f"voco pretrain --recipe {recipe}, to the loop", "CPU s", seconds, START_LIMIT_S)
+            if recipe == "debug":
+                seconds = [one.import_s + one.cpu_s for one in starts]
+                yield Figure("voco pretrain --recipe debug, a run of one step", "CPU s", seconds, START_LIMIT_S)
+
+
+def help_seconds() -> float:
+    """CPU seconds of the command."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    command = [sys.executable, "-m", "voco_cli", "--help"]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def write_scans(folder: Path, count: int) -> Path:
+    """Generated scans and their data.json, which is returned."""
+    from voco_cli.dataset.datalist_file import write_datalist
+    from voco_cli.dataset.index import IndexOptions, build_index
+    from voco_cli.phantom.write import write_phantoms
+
+    write_phantoms(folder / "scans", count, 0)
+    data = folder / "data.json"
+    write_datalist(build_index([folder / "scans"], data, IndexOptions(workers=1)), data)
+    return data
+
+
+def build_cache(data: Path, recipe: str) -> None:
+    """What a run would build first; how long that takes is not asked here."""
+    from voco_cli.cache.store import VolumeCache, cache_folder
+    from voco_cli.dataset.datalist_file import read_datalist
+    from voco_cli.settings import load_settings
+
+    settings = load_settings(recipe, None, (), {"data.file": data}).settings
+    entries = [entry for _, entry in read_datalist(data).entries()]
+    VolumeCache(cache_folder(data, settings.cache), settings.preprocess, settings.cache).build(entries)
+
+
+def start(data: Path, recipe: str, run: Path) -> Alone:
+    """A run in a process of its own; its result is the CPU seconds until the loop began."""
+    return run_alone("benchmarks.startup:pretrain_until", str(data), recipe, str(run), list(RECIPES[recipe]))
+
+
+def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> float:
+    """Pre-train; with the large recipe only until the loop begins, for its first step is computing and no waiting."""
+    import time
+
+    begun = time.process_time()
+    from voco_cli.engine.unwatched import Unwatched
+    from voco_cli.pretraining.run import pretrain
+    from voco_cli.settings import load_settings
+
+    class ReachedError(Exception):
+        """The loop is about to begin."""
+
+    class Clock(Unwatched):
+        """Notes when the loop begins."""
+
+        taken = 0.0
+
+        def started(self, step: int, steps: int) -> None:
+            """Everything is ready."""
+            self.taken = time.process_time() - begun
+            if recipe != "debug":
+                raise ReachedError
+
+    flags = {"data.file": Path(data), "run.dir": Path(run), "run.device": "cpu", "run.threads": 1}
+    clock = Clock()
+    try:
+        pretrain(load_settings(recipe, None, tuple(overrides), flags), clock)
+    except ReachedError:
+        return clock.taken
+    return clock.taken
