@@ -18,7 +18,7 @@ from voco_cli.demo.stages import Stage
 from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError
 
 SPEED = Speed(0.2, 0.1, 5.0)
-STAGES = ["scans", "index", "preview-labels", "pretrain", "tasks new", "study", "compare", "report"]
+STAGES = ["scans", "index", "preview-labels", "pretrain", "locate", "tasks new", "study", "compare", "report"]
 
 
 class Heard:
@@ -69,6 +69,7 @@ class Commands:
                 "runs/pretrain/weights/encoder.json",
                 {"verdict": {"status": "learned", "sentence": "It did."}},
             ),
+            "locate": ("location.png", {}),
             "tasks new": ("task.yaml", {}),
             "study": ("runs/study/study.json", {"conclusions": ["4 labelled cases: no difference shown."]}),
             "compare": ("comparison/comparison.json", {}),
@@ -105,7 +106,7 @@ def test_all_stages_run_once_in_their_order_and_the_words_are_those_of_the_runs(
     assert result.verdict == ("learned", "It did.")
     assert result.conclusions == ("4 labelled cases: no difference shown.",)
     assert [stage.name for stage, took in result.stages if took.done] == STAGES
-    assert (Path("d") / "commands.sh").read_text().count("\nvoco ") == 6  # tasks new stands behind a test
+    assert (Path("d") / "commands.sh").read_text().count("\nvoco ") == 7  # tasks new stands behind a test
 
 
 def test_a_stopped_demo_goes_on_where_it_was_with_the_size_of_before() -> None:
@@ -119,7 +120,7 @@ def test_a_stopped_demo_goes_on_where_it_was_with_the_size_of_before() -> None:
     demo(heard=heard)
     assert heard.measured == 0
     assert heard.sizes == [record.size] != [SIZES[-1]]
-    assert heard.skipped == ["scans", "index", "preview-labels", "pretrain", "tasks new"]
+    assert heard.skipped == ["scans", "index", "preview-labels", "pretrain", "locate", "tasks new"]
     assert heard.started == ["study", "compare", "report"]
 
 

@@ -12,8 +12,8 @@ FAST = Speed(pretraining_step_s=0.2, study_step_s=0.1, start_s=5.0)
 
 def test_the_time_of_a_size_is_the_sum_of_its_parts() -> None:
     size = Size(unlabelled=48, pretraining_steps=100, study_steps=200, seeds=3)
-    # 15 s of small things; 7 + 1 + 6 * 0.7 = 12.2 starts of 5 s; 100 steps of 0.2 s; 6 runs of 200 steps of 0.1 s
-    assert expected_s(size, FAST) == pytest.approx(15 + 61 + 20 + 120)
+    # 15 s of small things; 7 + 2 + 6 = 15 starts of 5 s; 100 steps of 0.2 s; 6 runs of 200 steps of 0.1 s
+    assert expected_s(size, FAST) == pytest.approx(15 + 75 + 20 + 120)
 
 
 def test_sizes_grow_in_time() -> None:
@@ -42,8 +42,8 @@ def test_a_machine_that_is_twice_as_slow_does_less() -> None:
 
 
 def test_too_few_minutes_are_refused_with_the_least() -> None:
-    # The smallest: 15 s + (7 + 1 + 2 * 0.7) * 5 s + 100 * 0.2 s + 2 * 120 * 0.1 s = 106 s, of 45 s in each minute.
-    assert expected_s(SIZES[0], FAST) == pytest.approx(106)
+    # The smallest: 15 s + (7 + 2 + 2) * 5 s + 100 * 0.2 s + 2 * 160 * 0.1 s = 122 s, of 45 s in each minute.
+    assert expected_s(SIZES[0], FAST) == pytest.approx(122)
     with pytest.raises(UsageError) as refusal:
         choose_size(2, FAST)
     assert refusal.value.hint == "voco demo --minutes 3"

@@ -1,4 +1,4 @@
-"""The commands of a demo: those of the README, and a script of them that any name of a folder leaves whole."""
+"""The commands of a demo: those that the pages show, and a script of them that any name of a folder leaves whole."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.pages import PAGES, blocks
 from voco_cli.demo.size import SIZES
 from voco_cli.demo.stages import DemoPaths, command_script, demo_stages
 
-README = Path(__file__).parents[2] / "README.md"
 HOSTILE = [
     "my demo",
     "$(touch broken)",
@@ -27,22 +27,21 @@ HOSTILE = [
 ]
 
 
-def readme_commands() -> set[str]:
-    """Names of the commands in the README's shell blocks: ``index``, ``tasks new``."""
-    blocks = re.findall(r"```bash\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines()]
+def shown_commands() -> set[str]:
+    """Names of the commands in the shell blocks of the README and of the pages behind it: ``index``, ``tasks new``."""
+    lines = [line for page in PAGES for block in blocks(page) for line in block.text.splitlines()]
     found = (re.match(r"(?:\.venv/bin/)?voco ((?:tasks |weights |config |cache )?[a-z-]+)", line) for line in lines)
     return {match[1] for match in found if match}
 
 
-def test_every_stage_is_a_command_of_the_readme_under_its_name() -> None:
+def test_every_stage_is_a_command_that_the_pages_show() -> None:
     stages = [stage for stage in demo_stages(Path("d"), SIZES[0]) if stage.arguments]
     assert [stage.name for stage in stages] == [
-        *("index", "preview-labels", "pretrain", "tasks new", "study", "compare", "report")
+        *("index", "preview-labels", "pretrain", "locate", "tasks new", "study", "compare", "report")
     ]
     for stage in stages:
         assert " ".join(stage.arguments).startswith(stage.name)
-    assert {stage.name for stage in stages} <= readme_commands()
+    assert {stage.name for stage in stages} <= shown_commands()
 
 
 def test_the_numbers_of_the_size_are_in_the_commands() -> None:
@@ -100,7 +99,7 @@ def test_a_task_file_that_is_there_is_not_drafted_again(tmp_path: Path, monkeypa
     script = command_script(demo_stages(Path("d"), SIZES[0]), tmp_path)
     subprocess.run(["sh", "-c", script], check=True)
     heard = (tmp_path / "heard").read_text().split()
-    assert heard == ["index", "preview-labels", "pretrain", "study", "compare", "report"]
+    assert heard == ["index", "preview-labels", "pretrain", "locate", "study", "compare", "report"]
 
 
 def test_paths_that_look_like_options_are_no_options() -> None:

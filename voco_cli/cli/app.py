@@ -11,6 +11,7 @@ import typer
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
 from voco_cli.cli.compare import compare
+from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
 from voco_cli.cli.embed import embed
 from voco_cli.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("compare")(compare)
 app.command("study")(study)
+app.command("demo")(demo)
 app.command("doctor")(doctor)
 
 

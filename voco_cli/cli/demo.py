@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.output import done, err, out, progress
+from voco_cli.cli.output import done, is_quiet, note, out, progress, shell_words
 
 if TYPE_CHECKING:
     from voco_cli.demo.record import DemoRecord, StageTime
     from voco_cli.demo.run import DemoResult
     from voco_cli.demo.stages import Stage
 
-BAR = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+LINE = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
+ARROW = "\N{RIGHTWARDS ARROW}"
 STYLES = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}
 
 
@@ -29,40 +32,46 @@ def demo(
         typer.Option(
             "--minutes",
             min=0.1,
-            help="Minutes that there are, 10 by default: how much is done is chosen by the speed of this machine.",
+            metavar="N",
+            help="Minutes that there are, 10 if not given: how much is done is chosen by the speed of this machine.",
         ),
     ] = None,
 ) -> None:
-    """See what it does, without data: generated CTs, then the commands of the README on them, up to one page."""
+    """See what it does without any data: generated CTs, then the commands of the README on them, up to one page."""
     from voco_cli.demo.run import run_demo
 
-    result = run_demo(output, minutes, DemoProgress())
+    result = run_demo(output, minutes, DemoProgress(), command=_command)
     _print_summary(result)
     paths = result.paths
-    done(
-        [paths.commands, paths.record, paths.report], "voco index YOUR_SCANS -o data.json, and the same commands on it"
-    )
+    done([paths.commands, paths.record, paths.report], "voco index YOUR_SCANS/ -o data.json, and on as above")
+
+
+def _command(stage: str, arguments: Sequence[str]) -> None:
+    from voco_cli.demo.subprocesses import run_command
+
+    run_command(stage, (*arguments, "--quiet") if is_quiet() else arguments)
 
 
 class DemoProgress:
-    """A heading, a sentence and the command before each stage; what to look at after it."""
+    """A heading, what there is to see and the command before each stage; what to look at after it."""
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
         """Say why nothing happens for some seconds."""
-        err.print("Measuring how fast this machine trains ...", highlight=False)
+        note("Measuring how fast this machine trains ...")
         yield
 
     def chosen(self, record: DemoRecord, expected: float, before: bool) -> None:
         """How much will be done."""
-        speed = record.speed
+        speed, size = record.speed, record.size
         if before:
-            _say(f"Going on with the demo in {record.out}: {record.size.words}.")
+            _tell(f"This demo was begun by an earlier call and goes on: {size.words}.")
             return
-        _say(
-            f"{record.minutes:g} minutes at most. Here a step of pre-training takes {speed.pretraining_step_s:.2f} s, "
-            f"one of the study {speed.study_step_s:.2f} s, and the start of a command {speed.start_s:.1f} s. So there "
-            f"will be {record.size.words}: about {expected / 60:.1f} minutes."
+        _tell(
+            "Generated CTs, and the commands of the README on them, each as you may type it for your own scans. Here a "
+            f"step of pre-training takes {speed.pretraining_step_s:.2f} s, one of the study {speed.study_step_s:.2f} s "
+            f"and the start of a command {speed.start_s:.1f} s, so {record.minutes:g} minutes are enough for "
+            f"{size.words}: about {expected / 60:.1f} minutes."
         )
 
     def generating(self, total: int) -> AbstractContextManager[Callable[[], object]]:
@@ -71,48 +80,65 @@ class DemoProgress:
 
     def stage_started(self, stage: Stage, number: int, total: int) -> None:
         """What it shows, and its command."""
-        self._heading(stage, number, total)
-        _say(stage.shows)
+        _heading(f"{number} of {total}: {stage.name}")
+        _tell(f"{stage.shows}\n")
         if stage.arguments:
-            out.print(f"$ {stage.command}", style="bold cyan", markup=False, highlight=False, soft_wrap=True)
+            line = f"$ {_program()} {shell_words(*stage.arguments)}"
+            out.print(line, style="bold cyan", markup=False, highlight=False, soft_wrap=True)
 
     def stage_skipped(self, stage: Stage, number: int, total: int) -> None:
         """That nothing happens."""
-        self._heading(stage, number, total)
-        _say("Done by an earlier call.")
+        _heading(f"{number} of {total}: {stage.name}")
+        _tell("Done by an earlier call.")
 
     def stage_ended(self, stage: Stage, took: StageTime) -> None:
         """What to look at."""
         if not stage.arguments:
             done(list(stage.wrote))
-        _say(f"{stage.look} ({took.seconds:.0f} s)")
+        _tell(f"\n{ARROW} {stage.look} ({took.seconds:.0f} s)")
 
-    def _heading(self, stage: Stage, number: int, total: int) -> None:
-        out.print(f"\n{BAR * 3} {number} of {total}: {stage.name} {BAR * 40}", style="bold", highlight=False)
+
+def _program() -> str:
+    """`voco` where the shell finds the one that runs, else the way to it."""
+    here = Path(sys.executable).with_name("voco")
+    if not here.is_file():
+        return shell_words(sys.executable, "-m", "voco_cli")
+    if shutil.which("voco") == str(here):
+        return "voco"
+    near = here.is_relative_to(Path.cwd())
+    return shell_words(here.relative_to(Path.cwd()) if near else here)
 
 
 def _print_summary(result: DemoResult) -> None:
     from rich.table import Table
 
-    out.print(f"\n{BAR * 3} What came out {BAR * 40}", style="bold", highlight=False)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("stage")
-    table.add_column("seconds", justify="right")
-    table.add_column("of the cores", justify="right")
+    _heading("what came out")
+    table = Table(box=None, header_style="bold", pad_edge=False, show_footer=True)
+    whole_s = sum(took.seconds for _, took in result.stages)
+    cpu_s = sum(took.cpu_s for _, took in result.stages)
+    table.add_column("stage", footer="together")
+    table.add_column("seconds", footer=f"{whole_s:.0f}", justify="right")
+    table.add_column("CPU seconds", footer=f"{cpu_s:.0f}", justify="right")
     for stage, took in result.stages:
         table.add_row(stage.name, f"{took.seconds:.0f}", f"{took.cpu_s:.0f}")
-    whole_s, cpu_s = (sum(getattr(took, name) for _, took in result.stages) for name in ("seconds", "cpu_s"))
-    table.add_row("together", f"{whole_s:.0f}", f"{cpu_s:.0f}", style="bold")
     out.print(table)
-    _say(f"Largest memory of a process: {result.peak_bytes / 1e9:.1f} GB.")
+    out.print(f"The largest process took {result.peak_bytes / 1e9:.1f} GB of memory.", highlight=False)
     status, sentence = result.verdict
-    out.print(f"Pre-training: {sentence}", style=STYLES[status], markup=False, highlight=False, soft_wrap=True)
+    out.print(f"\nPre-training: {sentence}", style=STYLES[status], markup=False, highlight=False, soft_wrap=True)
     for conclusion in result.conclusions:
         out.print(f"Study, {conclusion}", style="bold", markup=False, highlight=False, soft_wrap=True)
-    _say(
-        "This is of generated scans and a training of minutes, and says nothing about yours: voco study measures that."
+    out.print(
+        "Scans are generated and training took minutes: this shows how it is measured, and says nothing of your data.",
+        highlight=False,
     )
 
 
-def _say(text: str) -> None:
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+def _heading(text: str) -> None:
+    if not is_quiet():
+        out.print(f"\n{LINE * 3} {text} {LINE * 3}", style="bold", highlight=False)
+
+
+def _tell(text: str) -> None:
+    """Prose, broken between words."""
+    if not is_quiet():
+        out.print(text, markup=False, highlight=False)

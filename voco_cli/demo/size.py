@@ -13,9 +13,9 @@ ARMS = 2
 """Starting weights of the study: none, and the pre-trained encoder."""
 STARTS = 7
 """Times that a command starts and loads the tensor library, the measurement of the speed among them."""
-RUN_STARTS = 0.7
+RUN_STARTS = 1.0
 """What a run of the study takes beside its steps (cache, prediction, distances, tables), in starts of a command."""
-PRETRAINING_STARTS = 1.0
+PRETRAINING_STARTS = 2.0
 """The same of pre-training: cache, checks on held-out scans, pictures."""
 SCANS_S = 15.0
 """Generating and indexing the scans, the pictures, the report."""
@@ -48,14 +48,14 @@ class Size:
 
 
 SIZES = (
-    Size(unlabelled=40, pretraining_steps=100, study_steps=120, seeds=1),
-    Size(unlabelled=40, pretraining_steps=120, study_steps=160, seeds=1),
-    Size(unlabelled=48, pretraining_steps=120, study_steps=160, seeds=2),
-    Size(unlabelled=48, pretraining_steps=160, study_steps=160, seeds=3),
-    Size(unlabelled=48, pretraining_steps=200, study_steps=200, seeds=3),
-    Size(unlabelled=48, pretraining_steps=240, study_steps=240, seeds=3),
-    Size(unlabelled=64, pretraining_steps=320, study_steps=240, seeds=4),
-    Size(unlabelled=64, pretraining_steps=320, study_steps=240, seeds=6),
+    Size(unlabelled=40, pretraining_steps=100, study_steps=160, seeds=1),
+    Size(unlabelled=40, pretraining_steps=120, study_steps=240, seeds=1),
+    Size(unlabelled=48, pretraining_steps=120, study_steps=240, seeds=2),
+    Size(unlabelled=48, pretraining_steps=160, study_steps=240, seeds=3),
+    Size(unlabelled=48, pretraining_steps=200, study_steps=300, seeds=3),
+    Size(unlabelled=48, pretraining_steps=240, study_steps=400, seeds=3),
+    Size(unlabelled=64, pretraining_steps=320, study_steps=400, seeds=4),
+    Size(unlabelled=64, pretraining_steps=320, study_steps=400, seeds=6),
 )
 """From the least that still learns something to what a demo has no use for more of."""
 

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from voco_cli.dataset.splits import position
 from voco_cli.demo.scans import LABELLED, unlabelled_name
 from voco_cli.demo.settings import GRID
 from voco_cli.demo.size import Size
 
 CASES = 4
 """Labelled cases of the study."""
-HELD_OUT_SHARE = "0.15"
+HELD_OUT_SHARE = 0.15
 BASES = GRID[0] * GRID[1]
 
 
@@ -47,7 +48,13 @@ class Stage:
 def demo_stages(out: Path, size: Size) -> list[Stage]:
     """The stages of a demo in ``out``, in their order."""
     paths = DemoPaths(out)
-    return [_scans(paths, size), *_before_training(paths), _pretrain(paths, size), *_with_labels(paths, size)]
+    return [_scans(paths, size), *_before_training(paths), *_pretraining(paths, size), *_with_labels(paths, size)]
+
+
+def held_out_scan(unlabelled: int) -> str:
+    """File of the first scan that `voco index` holds out, by the same hash of its patient."""
+    names = [unlabelled_name(number) for number in range(1, unlabelled + 1)]
+    return next(name for name in names if position(0, name.removesuffix(".nii.gz")) < HELD_OUT_SHARE)
 
 
 class DemoPaths:
@@ -91,7 +98,7 @@ def _before_training(at: DemoPaths) -> list[Stage]:
             "index",
             "What is in a folder, and what of it can be used. A share of the patients is held out: what was learned is "
             "measured on them.",
-            ("index", at("scans", "unlabelled"), "-o", at("data.json"), "--validation", HELD_OUT_SHARE),
+            ("index", at("scans", "unlabelled"), "-o", at("data.json"), "--validation", str(HELD_OUT_SHARE)),
             (at.out / "data.json",),
             "data.json lists every scan with its split. Nothing was copied.",
         ),
@@ -106,17 +113,27 @@ def _before_training(at: DemoPaths) -> list[Stage]:
     ]
 
 
-def _pretrain(at: DemoPaths, size: Size) -> Stage:
+def _pretraining(at: DemoPaths, size: Size) -> list[Stage]:
     arguments = ("pretrain", at("data.json"), "--config", at("pretrain.yaml"), "--steps", str(size.pretraining_steps))
-    return Stage(
-        "pretrain",
-        "An encoder learns to answer, from unlabelled scans alone. At step 0 and on the way it is asked about patients "
-        f"that it has never seen: rank 0 means that the true one of {BASES} base crops comes first, and guessing gives "
-        f"{(BASES - 1) / 2:g}.",
-        (*arguments, "-o", at("runs", "pretrain")),
-        (at.encoder,),
-        "The table compares the end with step 0 and with chance; the last sentence is the verdict.",
-    )
+    run, scan = at("runs", "pretrain"), at("scans", "unlabelled", held_out_scan(size.unlabelled))
+    return [
+        Stage(
+            "pretrain",
+            "An encoder learns to answer, from unlabelled scans alone. At step 0 and on the way it is asked about "
+            f"patients that it has never seen: rank 0 means that the true one of {BASES} base crops comes first, and "
+            f"guessing gives {(BASES - 1) / 2:g}.",
+            (*arguments, "-o", run),
+            (at.encoder,),
+            "The table compares the end with step 0 and with chance; the last sentence is the verdict.",
+        ),
+        Stage(
+            "locate",
+            "What it has learned, on a scan that was held out: where does it believe four crops to lie?",
+            ("locate", run, scan, "-o", at("location.png")),
+            (at.out / "location.png",),
+            "location.png shows the true place of each crop and what the network makes of it.",
+        ),
+    ]
 
 
 def _with_labels(at: DemoPaths, size: Size) -> list[Stage]:

@@ -1,0 +1,80 @@
+"""The demo as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+VOCO = [sys.executable, "-m", "voco_cli"]
+LEAST_MINUTES = 3.0
+
+
+def voco(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1"}
+    return subprocess.run([*VOCO, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
+    refused = voco("demo", "--out", "mine", cwd=tmp_path)
+    assert refused.returncode == 2
+    assert "mine holds files but no demo (notes.txt)" in refused.stderr
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_what_is_said_around_a_stage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from voco_cli.cli import demo
+    from voco_cli.demo.record import StageTime
+    from voco_cli.demo.size import SIZES
+    from voco_cli.demo.stages import demo_stages
+
+    monkeypatch.setattr(demo, "_program", lambda: ".venv/bin/voco")
+    (index,) = (stage for stage in demo_stages(Path("my [demo]"), SIZES[0]) if stage.name == "index")
+    told = demo.DemoProgress()
+    told.stage_started(index, 2, 9)
+    told.stage_ended(index, StageTime(seconds=2.6, done=True))
+    lines = [line for line in capsys.readouterr().out.splitlines() if line]
+    assert lines[0].strip("\u2501 ") == "2 of 9: index"
+    assert ".venv/bin/voco index 'my [demo]/scans/unlabelled' -o 'my [demo]/data.json' --validation 0.15" in lines[-2]
+    assert lines[-2].startswith("$ ")
+    assert lines[-1].endswith("(3 s)")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_the_whole_demo(tmp_path: Path) -> None:
+    """Whatever the study says: both arms are measured, neither is trivial, and the page is there."""
+    run = voco("demo", "--out", "d", "--minutes", f"{LEAST_MINUTES:g}", cwd=tmp_path)
+    if run.returncode == 2 and (least := re.search(r"voco demo --minutes (\d+)", run.stderr)):
+        run = voco("demo", "--out", "d", "--minutes", str(2 * int(least[1])), cwd=tmp_path)
+    assert run.returncode == 0, run.stdout + run.stderr
+    out = tmp_path / "d"
+    assert (out / "report.html").stat().st_size > 100_000
+    encoder = json.loads((out / "runs" / "pretrain" / "weights" / "encoder.json").read_text())
+    assert encoder["verdict"]["status"] == "learned"
+    assert encoder["verdict"]["sentence"] in run.stdout
+
+    study = json.loads((out / "runs" / "study" / "study.json").read_text())
+    seeds = json.loads((out / "demo.json").read_text())["size"]["seeds"]
+    scores = {name: [one["score"] for one in study["runs"] if one["arm"] == name] for name in ("none", "pretrain")}
+    assert {name: len(found) for name, found in scores.items()} == {"none": seeds, "pretrain": seeds}
+    for found in scores.values():
+        assert all(0.1 < score < 0.95 for score in found)
+    assert study["measured_on"]["patients"] == 12
+    assert any("none of 12 evaluated cases was among" in line for line in study["statements"])
+    assert all(f"Study, {sentence}" in run.stdout for sentence in study["conclusions"])
+    assert "report.html" in run.stdout.splitlines()[-2]
+
+    again = voco("demo", "--out", "d", cwd=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.count("Done by an earlier call.") == 9
+
+    repeated = subprocess.run(["sh", str(out / "commands.sh")], capture_output=True, text=True)
+    assert repeated.returncode == 0, repeated.stdout + repeated.stderr
