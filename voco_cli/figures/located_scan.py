@@ -28,7 +28,9 @@ ANSWER_IN, ANSWER_VIEW_IN = 4.45, (2.6, 2.1)
 """What the answers over the body and the labels together may take of the width, and largest size of an answer."""
 LABEL_SHARE = 0.62
 """Width of a label's map, of that of an answer."""
-SCALE_IN = 0.45
+TILE_GAP_IN = 0.06
+SIDES_IN = 1.2
+"""Views as wide as this have room for the letters of the patient's sides."""
 MOST_CROPS, MOST_LAYERS = 8, 4
 LEAST_TEXT = 4.0
 NUMBERED_IN = 0.35
@@ -133,15 +135,15 @@ class _Sizes:
 
 def _measure(located: LocatedScan) -> _Sizes:
     scene, asked = located.scene, located.asked
-    layers = len(_layers(located))
+    columns, rows = _tiles(located)
     x_mm, y_mm, z_mm = scene.extent_mm
     axial, coronal = _fitted(x_mm, y_mm, *VIEW_IN), _fitted(x_mm, z_mm, *VIEW_IN)
-    gaps = (2 * layers - 1) * 0.06
-    widest = min(ANSWER_VIEW_IN[0], (ANSWER_IN - gaps) / (layers * (1 + LABEL_SHARE)))
+    gaps = (2 * columns - 1) * TILE_GAP_IN
+    widest = min(ANSWER_VIEW_IN[0], (ANSWER_IN - gaps) / (columns * (1 + LABEL_SHARE)))
     answer = _fitted(asked.extent_mm[0], asked.extent_mm[1], widest, ANSWER_VIEW_IN[1])
     region = (edge * step for edge, step in zip(scene.region_size, scene.spacing_mm, strict=True))
     label = _fitted(next(region), next(region), widest * LABEL_SHARE, ANSWER_VIEW_IN[1] * LABEL_SHARE)
-    tallest = max(axial[1], coronal[1], answer[1], label[1])
+    tallest = max(axial[1], coronal[1], rows * (max(answer[1], label[1]) + TILE_GAP_IN) - TILE_GAP_IN)
     return _Sizes(axial, coronal, answer, label, tallest + TITLE_IN + 0.12)
 
 
@@ -155,6 +157,20 @@ def _layers(located: LocatedScan) -> list[int]:
     return list(reversed(range(located.scene.grid[2])))[-MOST_LAYERS:]
 
 
+def _tiles(located: LocatedScan) -> tuple[int, int]:
+    """Columns and rows in which the layers are drawn."""
+    layers = len(_layers(located))
+    return min(layers, 2), -(-layers // 2)
+
+
+def _tile_corners(located: LocatedScan, corner: tuple[float, float], size: tuple[float, float]) -> list[Box]:
+    """Where each layer is drawn."""
+    columns, _ = _tiles(located)
+    step = [edge + TILE_GAP_IN for edge in size]
+    places = (divmod(number, columns) for number in range(len(_layers(located))))
+    return [Box(corner[0] + column * step[0], corner[1] + row * step[1], *size) for row, column in places]
+
+
 def _compose(located: LocatedScan) -> Page:
     sizes, answers = _measure(located), located.answers[:MOST_CROPS]
     page = Page(WIDTH_IN, MARGIN_IN + HEADER_IN + HEADING_IN + len(answers) * sizes.row + 0.25)
@@ -162,8 +178,7 @@ def _compose(located: LocatedScan) -> Page:
     _place_header(page, located, len(answers))
     coronal_left = MARGIN_IN + VIEW_IN[0] + GAP_IN
     answers_left = coronal_left + VIEW_IN[0] + 2 * GAP_IN
-    count = len(_layers(located))
-    labels_left = answers_left + count * (sizes.answer[0] + 0.06) + GAP_IN
+    labels_left = answers_left + _tiles(located)[0] * (sizes.answer[0] + TILE_GAP_IN) + GAP_IN
     top = MARGIN_IN + HEADER_IN
     for left, text in (
         (MARGIN_IN, "1  Where it was cut"),
@@ -223,11 +238,11 @@ def _answer_line(answer: Answer) -> str:
 
 def _place_answer(page: Page, located: LocatedScan, answer: Answer, corner: tuple[float, float], sizes: _Sizes) -> None:
     """The body with the logits over it, a view for each layer of the grid."""
-    asked, (width, height) = located.asked, sizes.answer
+    asked = located.asked
     slices = layer_slices(asked)
-    region_in = width * asked.region_size[0] * asked.spacing_mm[0] / asked.extent_mm[0]
-    for column, layer in enumerate(_layers(located)):
-        view = page.axes(corner[0] + column * (width + 0.06), corner[1], width, height)
+    region_in = sizes.answer[0] * asked.region_size[0] * asked.spacing_mm[0] / asked.extent_mm[0]
+    for layer, box in zip(_layers(located), _tile_corners(located, corner, sizes.answer), strict=True):
+        view = page.axes(box.left, box.top, box.width, box.height)
         panels.show_plane(view, asked, panels.AXIAL, slices[layer], (0, 0, 0), asked.volume_xyz.shape)
         _draw_logits(view, asked, located.logits_SK[answer.crop], layer, _text_size(region_in, asked.grid))
         for cell in (cell for cell in located.cells if cell.place[2] == layer):
@@ -235,7 +250,8 @@ def _place_answer(page: Page, located: LocatedScan, answer: Answer, corner: tupl
                 panels.number_cell(view, asked, cell, 5)
             if cell.number == answer.true + 1:
                 _frame_cell(view, asked, cell, crop_colour(answer.crop))
-        panels.draw_sides(view, panels.AXIAL)
+        if box.width >= SIDES_IN:
+            panels.draw_sides(view, panels.AXIAL)
         panels.name_slice(view, f"axial {slices[layer]}")
 
 
@@ -264,18 +280,10 @@ def _frame_cell(ax: Axes, scene: LabelScene, cell: Cell, colour: str) -> None:
 def _place_label(
     canvas: Axes, located: LocatedScan, answer: Answer, corner: tuple[float, float], sizes: _Sizes
 ) -> None:
-    scene, (width, height) = located.scene, sizes.label
-    for column, layer in enumerate(_layers(located)):
-        draw_heat_map(
-            canvas,
-            scene.labels_SK[answer.crop],
-            scene.grid,
-            layer,
-            Box(corner[0] + column * (width + 0.06), corner[1], width, height),
-            answer.true,
-            _text_size(width, scene.grid),
-            crop_colour(answer.crop),
-        )
+    scene = located.scene
+    size, colour = _text_size(sizes.label[0], scene.grid), crop_colour(answer.crop)
+    for layer, box in zip(_layers(located), _tile_corners(located, corner, sizes.label), strict=True):
+        draw_heat_map(canvas, scene.labels_SK[answer.crop], scene.grid, layer, box, answer.true, size, colour)
 
 
 def _text_size(width_in: float, grid: IntTriple) -> float:
