@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.cli.output import done, err, out, print_json, progress
+from voco_cli.cli.output import done, err, out, print_json, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def embed(
         print_json({**record, "failed": faults, "passed_over": others})
         return
     out.print(f"{scans} scans embedded in {rows} rows of {width} numbers, {len(failed)} failed.", highlight=False)
-    done([output], f"voco locate {run} SCAN")
+    done([output], shell_words("voco", "locate", run, "SCAN"))
 
 
 def _tell_left_out(failed: list[tuple[str, str]], passed_over: Sequence[Skipped]) -> None:

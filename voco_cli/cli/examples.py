@@ -36,6 +36,14 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
     ),
+    "locate": (
+        "voco locate runs/pretrain scans/one.nii.gz",
+        "voco locate runs/pretrain scans/one.nii.gz --at 120,96 --against scans/two.nii.gz",
+    ),
+    "embed": (
+        "voco embed runs/pretrain scans/ -o embeddings.npz",
+        "voco embed runs/pretrain data.json -o embeddings.parquet --crops 32",
+    ),
     "plan": ("voco plan data.json --recipe tpami",),
     "plan pretrain": (
         "voco plan data.json --recipe tpami",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.cli.output import done, out, print_json, progress, shell_words
 from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
 
@@ -78,7 +78,7 @@ def locate(
         print_json({**names, "picture": str(picture) if picture else None, **location_record(located)})
         return
     _print_table(located)
-    done([picture] if picture else [], f"voco embed {run} {scan} -o embeddings.npz")
+    done([picture] if picture else [], shell_words("voco", "embed", run, scan, "-o", "embeddings.npz"))
 
 
 def _print_table(located: LocatedScan) -> None:

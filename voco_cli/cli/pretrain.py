@@ -99,7 +99,8 @@ def _print_result(result: PretrainResult, json: bool) -> None:
     encoder = loads(result.weights.with_suffix(".json").read_text())
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
     following = "voco tasks list, then " + shell_words("voco", "finetune", "--task", "TASK", "--weights", result.folder)
-    done([weights, result.folder / "metrics.jsonl"], following)
+    pictures = [result.folder / "figures" / "location"] if result.verdict else []
+    done([weights, result.folder / "metrics.jsonl", *pictures], following)
 
 
 def _figure(value: float) -> str:

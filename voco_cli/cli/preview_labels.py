@@ -10,12 +10,11 @@ import typer
 
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
 from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.figures.labels.crops import LabelPreview
-
-PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
 
 def preview_labels(
@@ -64,8 +63,8 @@ def preview_labels(
     from voco_cli.scans.read import read_scan
     from voco_cli.settings import load_settings
 
-    picture = _picture_path(scan, output, as_json)
-    centres = [_centre(text) for text in at or ()]
+    picture = picture_path(scan, output, "labels", as_json)
+    centres = [crop_centre(text) for text in at or ()]
     flags: dict[str, object] = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
     try:
         settings = load_settings(recipe, config, set_ or (), flags).settings
@@ -92,16 +91,6 @@ def preview_labels(
     done([picture] if picture else [], "voco index FOLDER -o data.json, then voco pretrain data.json")
 
 
-def _picture_path(scan: Path, output: Path | None, as_json: bool) -> Path | None:
-    """Where the picture goes; none where only JSON is wanted."""
-    if output is None:
-        stem = scan.resolve().name.removesuffix(".gz").rsplit(".", 1)[0]
-        return None if as_json else Path(f"{stem}_labels.png")
-    if output.suffix.lower() not in PICTURE_FORMATS:
-        raise UsageError(f"{output} does not end like a picture.", f"end it with one of {', '.join(PICTURE_FORMATS)}")
-    return output
-
-
 def _size_for(
     grid: str | None, recipe: str | None, config: Path | None, overrides: Sequence[str]
 ) -> tuple[int, ...] | None:
@@ -120,18 +109,6 @@ def _size_for(
     if any(edge % count for edge, count in zip(volume, counts, strict=True)):
         return None
     return tuple(edge // count for edge, count in zip(volume, counts, strict=True))
-
-
-def _centre(text: str) -> list[int]:
-    """``X,Y`` or ``X,Y,Z`` as whole voxels."""
-    try:
-        centre = [int(part) for part in text.split(",")]
-    except ValueError:
-        centre = []
-    if len(centre) not in (2, 3):
-        hint = "give two or three whole numbers of voxels, such as --at 120,96"
-        raise UsageError(f"--at {text} is not the centre of a crop.", hint)
-    return centre
 
 
 def _print_table(preview: LabelPreview) -> None:
