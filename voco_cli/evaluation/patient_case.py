@@ -115,3 +115,11 @@ def lies_on_grid_of(label: Scan, image: Scan) -> bool:
 def placement(scan: Scan) -> Placement:
     """Where the grid of a scan lies."""
     return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)
+
+
+def value_counts(label_xyz: NDArray[Any]) -> NDArray[np.int64]:
+    """Voxels of each value of a label map, from 0 to its highest; slice by slice, as a copy of all is large."""
+    counts = np.zeros(int(label_xyz.max(initial=0)) + 1, np.int64)
+    for index in range(label_xyz.shape[2]):
+        counts += np.bincount(label_xyz[:, :, index].ravel(), minlength=counts.size)
+    return counts
