@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from voco_cli.engine import sampler
 from voco_cli.engine.sampler import BatchNumbers, BatchPlan
 from voco_cli.errors import UsageError
 
@@ -43,3 +44,11 @@ def test_fewer_cases_than_a_step_needs() -> None:
     with pytest.raises(UsageError, match=r"needs 8 different scans .* but only 7 are there"):
         BatchPlan(7, 4, 0, num_processes=2)
     BatchPlan(8, 4, 0, num_processes=2)
+
+
+def test_an_epoch_is_shuffled_once_however_many_batches_it_has() -> None:
+    sampler._shuffled.cache_clear()
+    plan = BatchPlan(num_cases=50, batch_size=2, seed=1)
+    seen = [index for number in range(50) for index in plan.batch(number)]
+    assert sorted(seen) == sorted(2 * list(range(50)))
+    assert sampler._shuffled.cache_info().misses == 2

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voco_cli.errors import UsageError
 
@@ -47,9 +49,15 @@ class BatchPlan:
     def batch(self, number: int) -> list[int]:
         """Indices of the cases of batch ``number`` (from 0, over all epochs) of this process."""
         epoch, position = divmod(number, self.batches_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_cases)
+        order = _shuffled(self.seed, epoch, self.num_cases)
         first = (position * self.num_processes + self.process) * self.batch_size
         return [int(index) for index in order[first : first + self.batch_size]]
+
+
+@lru_cache(maxsize=2)
+def _shuffled(seed: int, epoch: int, num_cases: int) -> NDArray[np.int64]:
+    """The order of an epoch; kept, or an epoch would be shuffled anew for each of its batches."""
+    return np.random.default_rng([seed, epoch]).permutation(num_cases)
 
 
 class BatchNumbers:
