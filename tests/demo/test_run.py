@@ -140,6 +140,13 @@ def test_a_stage_whose_result_is_gone_runs_again() -> None:
     assert heard.started == ["preview-labels"]
 
 
+def test_settings_that_a_reader_has_changed_stay() -> None:
+    demo()
+    Path("d/study.yaml").write_text("train: {lr: 0.01}")
+    demo()
+    assert Path("d/study.yaml").read_text() == "train: {lr: 0.01}"
+
+
 def test_other_minutes_in_the_same_folder_are_refused() -> None:
     demo(minutes=10)
     demo(minutes=10)

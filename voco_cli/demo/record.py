@@ -21,12 +21,10 @@ class StageTime:
     Attributes:
         seconds: by the clock.
         cpu_s: of all its processes.
-        peak_bytes: largest footprint of one of its processes.
     """
 
     seconds: float = 0.0
     cpu_s: float = 0.0
-    peak_bytes: int = 0
     done: bool = False
 
 
@@ -40,6 +38,7 @@ class DemoRecord:
         size: as chosen then; it stays, so that the same command goes on.
         out, folder: the folder as it was given, and where the command was called.
         stages: by name.
+        peak_bytes: largest footprint of a process.
     """
 
     minutes: float
@@ -48,6 +47,7 @@ class DemoRecord:
     out: str
     folder: str
     stages: dict[str, StageTime] = field(default_factory=dict)
+    peak_bytes: int = 0
 
     def of(self, stage: str) -> StageTime:
         """What is known of a stage."""
@@ -81,6 +81,7 @@ def read_record(path: Path) -> DemoRecord | None:
             held["out"],
             held["folder"],
             {name: StageTime(**one) for name, one in held["stages"].items()},
+            held["peak_bytes"],
         )
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -22,9 +22,9 @@ from voco_cli.errors import DataError, ResourceError, UsageError
 from voco_cli.whole_files import write_whole
 
 MINUTES = 10.0
-RUN_BYTES = 120e6
+RUN_BYTES = 60e6
 """What a run of the study leaves on disk: checkpoints, predictions, tables."""
-OTHER_BYTES = 300e6
+OTHER_BYTES = 150e6
 """Scans, cache, pre-training, pages."""
 
 
@@ -98,9 +98,7 @@ def run_demo(
     stages = demo_stages(out, record.size)
     with RunFolder(out).lock():
         write_record(paths.record, record)
-        write_whole(paths.pretraining_settings, PRETRAINING.encode())
-        write_whole(paths.study_settings, STUDY.encode())
-        write_whole(paths.commands, command_script(stages, Path(record.folder)).encode())
+        _write_missing(paths, command_script(stages, Path(record.folder)))
         watcher.chosen(record, expected_s(record.size, record.speed), before)
         for number, stage in enumerate(stages, start=1):
             if _is_done(record, stage):
@@ -125,6 +123,14 @@ def _new_record(out: Path, minutes: float, watcher: DemoWatcher, measure: Callab
     return DemoRecord(minutes, speed, choose_size(minutes, speed), str(out), str(Path.cwd()))
 
 
+def _write_missing(paths: DemoPaths, script: str) -> None:
+    """The settings and the script; what a reader has changed since stays."""
+    texts = {paths.pretraining_settings: PRETRAINING, paths.study_settings: STUDY, paths.commands: script}
+    for path, text in texts.items():
+        if not path.exists():
+            write_whole(path, text.encode())
+
+
 def _generate(paths: DemoPaths, size: Size, watcher: DemoWatcher) -> None:
     with watcher.generating(size.unlabelled + sum(LABELLED.values())) as advance:
         write_scans(paths.scans, size.unlabelled, advance)
@@ -142,7 +148,7 @@ def _timed(record: DemoRecord, stage: Stage, paths: DemoPaths) -> Iterator[None]
         cost = cost_so_far()
         took.seconds = round(took.seconds + time.monotonic() - began_s, 1)
         took.cpu_s = round(took.cpu_s + cost.cpu_s - before.cpu_s, 1)
-        took.peak_bytes = max(took.peak_bytes, cost.peak_bytes)
+        record.peak_bytes = max(record.peak_bytes, cost.peak_bytes)
         write_record(paths.record, record)
 
 
@@ -201,7 +207,7 @@ def _result(paths: DemoPaths, record: DemoRecord, stages: list[Stage]) -> DemoRe
         took,
         (verdict["status"], verdict["sentence"]),
         tuple(_read(paths.study_record)["conclusions"]),
-        max(one.peak_bytes for _, one in took),
+        record.peak_bytes,
     )
 
 
