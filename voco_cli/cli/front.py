@@ -16,10 +16,11 @@ from voco_cli.cli.output import be_quiet
 from voco_cli.errors import VocoError
 
 PANELS = {
+    "First look": ("demo",),
     "Data": ("index", "preview-labels", "preview-case", "cache"),
     "Pre-training": ("plan", "pretrain", "locate", "embed"),
     "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
-    "Machine and settings": ("doctor", "config", "weights", "demo"),
+    "Machine and settings": ("doctor", "config", "weights"),
 }
 """Commands in the order of work."""
 ORDER = [name for names in PANELS.values() for name in names]
