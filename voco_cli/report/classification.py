@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voco_cli.evaluation.classification import ScoredCases
 from voco_cli.evaluation.classification_folder import (
     OVERALL_HEADINGS,
@@ -12,7 +14,7 @@ from voco_cli.evaluation.classification_folder import (
     statements,
 )
 from voco_cli.report.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table
-from voco_cli.report.measured import Classified
+from voco_cli.report.measured import Classified, seen_sentences
 from voco_cli.report.rows import cell, text_table
 
 
@@ -32,7 +34,9 @@ def classification_blocks(prefix: str, measured: Classified) -> list[Block]:
         *(Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in evaluation.failed),
         _case_table(f"{prefix}-cases", evaluation.scored),
     ]
-    return [*blocks, Bullets(tuple(statements(evaluation)))]
+    whose = evaluation.provenance.lines()[:1] if evaluation.provenance is not None else []
+    seen = seen_sentences(measured.stored.contamination)
+    return [*blocks, *seen, Bullets((*statements(replace(evaluation, provenance=None)), *whose))]
 
 
 def overall_words(measured: Classified) -> str:

@@ -16,15 +16,15 @@ from voco_cli.evaluation.classification_comparison import (
     FigureDifference,
 )
 from voco_cli.evaluation.comparison import CaseChange, Comparison, Difference
-from voco_cli.report.blocks import Block, Bullets, Facts, Part, Section, Sentence
+from voco_cli.report.blocks import Block, Facts, Part, Section, Sentence
 from voco_cli.report.held import made
 from voco_cli.report.kinds import COMPARISON
+from voco_cli.report.measured import seen_sentences
 from voco_cli.report.paired import (
     auc_difference,
     classification_blocks,
     comparison_blocks,
     comparison_picture,
-    held_sentences,
     overall_difference,
 )
 from voco_cli.report.run_record import read_object
@@ -55,8 +55,10 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
         places = [str(place) for place in held["evaluations"]]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{path / COMPARISON} is damaged: {error!r}.", "write it again with voco compare -o") from error
-    seen = held_sentences(held.get("contamination"), runs)
-    blocks: list[Block] = [_picture(path, runs), *tables, *([Bullets(tuple(seen))] if seen else [])]
+    recorded = held.get("contamination")
+    pairs = zip(runs, recorded if isinstance(recorded, list) else [], strict=False)
+    seen = [sentence for run, one in pairs for sentence in seen_sentences(one, run)]
+    blocks: list[Block] = [_picture(path, runs), *tables, *seen]
     facts = Facts(
         (("folder", str(path)), *zip(runs, places, strict=False), ("split", ", ".join(dict.fromkeys(splits))))
     )

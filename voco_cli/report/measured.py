@@ -17,6 +17,7 @@ from voco_cli.evaluation.result_folder import RUN_SPLITS, StoredEvaluation
 from voco_cli.evaluation.stored import read_stored
 from voco_cli.evaluation.summary import summarise
 from voco_cli.evaluation.vouched import SUMMARY, damaged
+from voco_cli.report.blocks import Sentence
 from voco_cli.report.run_record import read_object
 
 
@@ -68,6 +69,18 @@ def evaluations_of(run: Path) -> Evaluations:
         except VocoError as error:
             faults.append(error.message)
     return Evaluations(tuple(found), tuple(faults))
+
+
+def seen_sentences(contamination: Mapping[str, Any] | None, whose: str = "") -> list[Sentence]:
+    """What an evaluation recorded of cases that were seen in training; a warning where there is something.
+
+    Args:
+        whose: name of the run, where there are several.
+    """
+    held = contamination if isinstance(contamination, Mapping) else {}
+    spotted = bool(held.get("found") or held.get("unknown_weights"))
+    before = f"{whose}: " if whose else ""
+    return [Sentence(f"{before}{line}", "warning" if spotted else "plain") for line in held.get("sentences", ())]
 
 
 def _measured(split: str, folder: Path) -> Measured:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Sequence
 
 from voco_cli.evaluation import classification_comparison, comparison
 from voco_cli.evaluation.classification_comparison import ClassificationComparison, compare_classifications
@@ -16,11 +17,11 @@ from voco_cli.evaluation.classification_tables import change_rows as category_ro
 from voco_cli.evaluation.comparison import OVERALL, Comparison, compare_tables
 from voco_cli.evaluation.measures import METRICS
 from voco_cli.evaluation.statistics import RESAMPLES
-from voco_cli.evaluation.tables import change_rows, difference_headings, difference_rows, metric_title, number
+from voco_cli.evaluation.tables import change_rows, difference_headings, difference_rows, metric_title, number, p_value
 from voco_cli.figures.classification_comparison import draw_classification_comparison
 from voco_cli.figures.comparison import draw_comparison
 from voco_cli.report.blocks import Block, Bullets, Part, Picture, Section, Sentence
-from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented
+from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
 from voco_cli.report.pictures import embed
 from voco_cli.report.rows import text_table
 
@@ -81,17 +82,17 @@ def _faults(first_name: str, first: Measured, name: str, other: Measured) -> lis
 def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
     names = [name for name, _ in pairs]
     segmented = [one for _, one in pairs if isinstance(one, Segmented)]
-    seen = [f"{name}: {line}" for name, one in pairs for line in (one.stored.contamination or {}).get("sentences", ())]
+    seen = [sentence for name, one in pairs for sentence in seen_sentences(one.stored.contamination, name)]
     if segmented:
         found = compare_tables(names, [one.stored.table for one in segmented])
         first = segmented[0].stored
         drawn = draw_comparison(found, "dice", first.tolerance_mm)
         picture = comparison_picture(drawn, found.runs)
-        return [picture, *comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES), *_bullets(seen)]
+        return [picture, *comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES), *seen]
     classified = [one.stored.table for _, one in pairs if isinstance(one, Classified)]
     told = compare_classifications(names, classified)
     picture = comparison_picture(draw_classification_comparison(told), told.runs)
-    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *_bullets(seen)]
+    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *seen]
 
 
 def comparison_blocks(
@@ -145,18 +146,23 @@ def comparison_picture(content: bytes, runs: Sequence[str]) -> Block:
 
 def overall_difference(found: Comparison) -> str:
     """The mean Dice of each run against the first, in a few words."""
-    words = [
-        f"{one.run}: {number(one.difference, 'dice', sign=True)} mean Dice"
-        for one in found.of_metric("dice")
-        if one.structure == OVERALL
-    ]
-    return "; ".join(words)
+    overall = (one for one in found.of_metric("dice") if one.structure == OVERALL)
+    return "; ".join(
+        f"{one.run}: {_difference(one.difference, one.low, one.high)} mean Dice, p {p_value(one.p)}" for one in overall
+    )
 
 
 def auc_difference(found: ClassificationComparison) -> str:
     """The AUC of each run against the first, in a few words."""
     overall = (one for one in found.differences if one.metric == "auc" and one.category is None)
-    return "; ".join(f"{one.run}: {number(one.difference, 'dice', sign=True)} AUC" for one in overall)
+    return "; ".join(
+        f"{one.run}: {_difference(one.difference, one.low, one.high)} AUC, p {p_value(one.p)}" for one in overall
+    )
+
+
+def _difference(value: float, low: float, high: float) -> str:
+    interval = "" if math.isnan(low) else f" [{number(low, 'dice', sign=True)}, {number(high, 'dice', sign=True)}]"
+    return f"{number(value, 'dice', sign=True)}{interval}"
 
 
 def _statements(found: Comparison, rule: str, resamples: int) -> list[str]:
@@ -168,17 +174,3 @@ def _statements(found: Comparison, rule: str, resamples: int) -> list[str]:
         f"runs. Effect: matched-pairs rank-biserial correlation, +1 where nobody is below {first} and somebody above.",
         f"Rule for classes that are not there: {rule}.",
     ]
-
-
-def _bullets(lines: Sequence[str]) -> list[Block]:
-    return [Bullets(tuple(lines))] if lines else []
-
-
-def held_sentences(contamination: object, names: Sequence[str]) -> list[str]:
-    """What comparison.json recorded of cases that were seen in training, one entry a run."""
-    held = contamination if isinstance(contamination, list) else []
-    found = []
-    for name, one in zip(names, held, strict=False):
-        lines = one.get("sentences", ()) if isinstance(one, Mapping) else ()
-        found += [f"{name}: {line}" for line in lines]
-    return found

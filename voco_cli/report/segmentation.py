@@ -12,7 +12,7 @@ from voco_cli.evaluation.results import LOWER_IS_BETTER, ResultTable
 from voco_cli.evaluation.summary import nan_mean
 from voco_cli.evaluation.tables import NONE, metric_title, number, summary_headings, summary_rows
 from voco_cli.report.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table
-from voco_cli.report.measured import Segmented
+from voco_cli.report.measured import Segmented, seen_sentences
 from voco_cli.report.rows import text_table
 
 MOST_CASES = 500
@@ -32,8 +32,9 @@ def segmentation_blocks(prefix: str, measured: Segmented) -> list[Block]:
     )
     blocks: list[Block] = [by_class, *_failed(measured)]
     blocks += [_case_table(prefix, evaluation.table, metric, tolerance) for metric in METRICS]
-    lines = statements(evaluation, measured.provenance)
-    return [*blocks, Bullets((*lines, *evaluation.notes))]
+    whose = measured.provenance.lines()[:1] if measured.provenance is not None else []
+    seen = seen_sentences(measured.stored.contamination)
+    return [*blocks, *seen, Bullets((*statements(evaluation), *whose, *evaluation.notes))]
 
 
 def overall_words(measured: Segmented) -> str:

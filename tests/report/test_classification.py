@@ -1,0 +1,35 @@
+"""Tables of a classification of four cases: figures by hand."""
+
+from pathlib import Path
+
+from tests.report.made_runs import classification_run
+from voco_cli.report.blocks import Sentence, Table
+from voco_cli.report.classification import classification_blocks, overall_words
+from voco_cli.report.measured import Classified, evaluations_of
+
+
+def measured(run: Path) -> Classified:
+    (found,) = evaluations_of(run).measured
+    assert isinstance(found, Classified)
+    return found
+
+
+def test_figures(tmp_path: Path) -> None:
+    blocks = classification_blocks("c", measured(classification_run(tmp_path / "run")))
+    tables = {one.anchor: one for one in blocks if isinstance(one, Table)}
+    # Pneumonia has 0.7 and 0.9, the others 0.1 and 0.6: all four pairs are in order. One normal is taken for pneumonia.
+    overall = {row.cells[0].text: row.cells[1].order for row in tables["c-overall"].rows}
+    assert overall["AUC"] == 1.0
+    assert overall["accuracy"] == 0.75
+    assert [[cell.text for cell in row.cells] for row in tables["c-confusion"].rows] == [
+        ["normal", "1", "1"],
+        ["pneumonia", "0", "2"],
+    ]
+    cases = tables["c-cases"]
+    assert [cell.text for cell in cases.rows[1].cells] == ["c1", "c1", "normal", "pneumonia", "no", "0.400", "0.600"]
+    assert [row.marked for row in cases.rows] == [False, True, False, False]
+    assert Sentence("Contamination: none.") in blocks
+
+
+def test_the_figure_in_words(tmp_path: Path) -> None:
+    assert overall_words(measured(classification_run(tmp_path / "run"))).startswith("AUC 1.000")

@@ -1,0 +1,74 @@
+"""Fine-tuning runs side by side: paired where they can be, and why not where they cannot."""
+
+from pathlib import Path
+
+from tests.report.made_runs import DICE, classification_run, finetuning_run
+from voco_cli.report.blocks import Bullets, Picture, Section, Sentence, Table
+from voco_cli.report.measured import Evaluations, evaluations_of
+from voco_cli.report.paired import paired_section
+
+BETTER = [[a + 0.1, b + 0.1] for a, b in DICE]
+
+
+def tables(section: Section) -> dict[str, Table]:
+    return {one.anchor: one for part in section.parts for one in part.blocks if isinstance(one, Table)}
+
+
+def sentences(section: Section) -> list[str]:
+    return [one.text for part in section.parts for one in part.blocks if isinstance(one, Sentence)]
+
+
+def test_differences_of_runs_on_the_same_cases(tmp_path: Path) -> None:
+    runs = [
+        (name, evaluations_of(finetuning_run(tmp_path / name, dice=dice)))
+        for name, dice in (("a", DICE), ("b", BETTER))
+    ]
+    section = paired_section(runs)
+    rows = [[cell.text for cell in row.cells] for row in tables(section)["compared-dice"].rows]
+    # All four cases are 0.1 better: p = 2 / 2^4, and twice that for two classes; the mean is one test.
+    assert rows[0] == ["b", "liver", "4", "0.550", "0.650", "+0.100 [+0.100, +0.100]", "0.125", "0.250", "+1.00"]
+    assert rows[2] == [
+        "b",
+        "mean over classes",
+        "4",
+        "0.600",
+        "0.700",
+        "+0.100 [+0.100, +0.100]",
+        "0.125",
+        "-",
+        "+1.00",
+    ]
+    blocks = section.parts[0].blocks
+    assert isinstance(blocks[0], Picture)
+    assert any(isinstance(one, Bullets) and "4 cases of 4 patients, paired" in one.lines[0] for one in blocks)
+    assert "b: Contamination: none." in sentences(section)
+
+
+def test_runs_that_cannot_be_paired_are_named(tmp_path: Path) -> None:
+    first = evaluations_of(finetuning_run(tmp_path / "a"))
+    other_cases = evaluations_of(finetuning_run(tmp_path / "b", cases=["case0", "case1", "case2", "x"]))
+    another_kind = evaluations_of(classification_run(tmp_path / "c"))
+    section = paired_section([("a", first), ("b", other_cases), ("c", another_kind), ("d", Evaluations())])
+    assert sentences(section) == [
+        "b cannot be paired with a: b has no case case3; a has no case x.",
+        "c cannot be paired with a: one is a segmentation and the other a classification.",
+        "d was not evaluated on the test split, on which a was.",
+        "So nothing is compared.",
+    ]
+
+
+def test_nothing_evaluated(tmp_path: Path) -> None:
+    section = paired_section([("a", Evaluations()), ("b", Evaluations())])
+    assert sentences(section) == ["None of these runs was evaluated, so there is nothing to compare."]
+
+
+def test_classifications(tmp_path: Path) -> None:
+    first = evaluations_of(classification_run(tmp_path / "a"))
+    other = evaluations_of(classification_run(tmp_path / "b", second=(0.1, 0.2, 0.7, 0.9)))
+    section = paired_section([("a", first), ("b", other)])
+    rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in tables(section)["compared-figures"].rows}
+    assert rows["accuracy"][2:4] == ["0.750", "1.000"]
+    (change,) = tables(section)["compared-changes"].rows
+    assert [cell.text for cell in change.cells] == [
+        *("b", "c1", "normal", "pneumonia", "normal", "0.400 to 0.800", "now right")
+    ]

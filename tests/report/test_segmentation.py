@@ -1,0 +1,103 @@
+"""Tables of a segmentation: the numbers of four cases, worked out by hand."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tests.evaluation.made_results import made_table
+from tests.report.made_runs import DICE, finetuning_run
+from voco_cli.evaluation.results import ResultTable
+from voco_cli.report.blocks import Bullets, Sentence, Table
+from voco_cli.report.measured import Segmented, evaluations_of
+from voco_cli.report.segmentation import case_means, overall_words, segmentation_blocks
+
+
+def measured(run: Path) -> Segmented:
+    (found,) = evaluations_of(run).measured
+    assert isinstance(found, Segmented)
+    return found
+
+
+def tables(run: Path) -> dict[str, Table]:
+    return {one.anchor: one for one in segmentation_blocks("s", measured(run)) if isinstance(one, Table)}
+
+
+def test_means_by_class(tmp_path: Path) -> None:
+    table = tables(finetuning_run(tmp_path / "run"))["s-classes"]
+    # liver (0.5 + 0.9 + 0.2 + 0.6) / 4, spleen (0.7 + 0.7 + 0.4 + 0.8) / 4; the last row is the mean of both.
+    dice = [column.heading for column in table.columns].index("Dice")
+    assert [row.cells[0].text for row in table.rows] == ["liver", "spleen", "mean over classes"]
+    assert [row.cells[dice].order for row in table.rows] == [0.55, 0.65, 0.6]
+    assert table.rows[0].cells[dice].text.startswith("0.550 ± 0.289 [")
+    assert [row.marked for row in table.rows] == [False, False, True]
+
+
+def test_every_case(tmp_path: Path) -> None:
+    table = tables(finetuning_run(tmp_path / "run"))["s-cases-dice"]
+    assert [[cell.text for cell in row.cells] for row in table.rows] == [
+        ["case0", "p0", "0.600", "0.500", "0.700", "0", "0"],
+        ["case1", "p1", "0.800", "0.900", "0.700", "0", "0"],
+        ["case2", "p2", "0.300", "0.200", "0.400", "0", "0"],
+        ["case3", "p3", "0.700", "0.600", "0.800", "0", "0"],
+    ]
+    assert tables(finetuning_run(tmp_path / "other"))["s-cases-hd95_mm"].folded == "HD95 (mm) of every case"
+
+
+def test_missed_and_phantom_structures_are_counted(tmp_path: Path) -> None:
+    made = made_table(DICE)
+    states = (("missed", "phantom"), ("both", "missed"), ("both", "both"), ("absent", "both"))
+    values = made.values_NCM.copy()
+    values[3, 0] = np.nan
+    table = tables(finetuning_run(tmp_path / "run", table=replace(made, states=states, values_NCM=values)))[
+        "s-cases-dice"
+    ]
+    assert [[cell.text for cell in row.cells[-2:]] for row in table.rows] == [
+        ["1", "1"],
+        ["1", "0"],
+        ["0", "0"],
+        ["0", "0"],
+    ]
+    assert [cell.text for cell in table.rows[3].cells[2:5]] == ["0.800", "-", "0.800"]
+
+
+def test_of_very_many_cases_the_worst_are_shown(tmp_path: Path) -> None:
+    values = np.linspace(0, 1, 620)[::-1, None].repeat(2, axis=1)
+    table = tables(finetuning_run(tmp_path / "run", dice=values.tolist()))["s-cases-dice"]
+    assert len(table.rows) == 500
+    assert table.caption == "Dice of every case, the 500 worst of 620; cases.csv has all"
+    assert {"case0", "case119"}.isdisjoint(row.cells[0].text for row in table.rows)
+    assert "case619" in {row.cells[0].text for row in table.rows}
+
+
+def test_the_figure_in_words(tmp_path: Path) -> None:
+    words = overall_words(measured(finetuning_run(tmp_path / "run")))
+    assert words.startswith("mean Dice 0.600 [")
+    assert words.endswith("] on 4 test cases")
+    one = overall_words(measured(finetuning_run(tmp_path / "one", dice=[[0.5, 0.7]])))
+    assert one == "mean Dice 0.600 on 1 test case"
+
+
+def test_cases_that_were_seen_are_a_warning(tmp_path: Path) -> None:
+    found = {"clean": False, "found": [{}], "unknown_weights": [], "sentences": ["Contamination: 1 of 4."]}
+    blocks = segmentation_blocks("s", measured(finetuning_run(tmp_path / "run", contamination=found)))
+    assert Sentence("Contamination: 1 of 4.", "warning") in blocks
+    (bullets,) = (one for one in blocks if isinstance(one, Bullets))
+    assert "4 cases of 4 patients" in bullets.lines[0]
+    assert not any("Contamination" in line for line in bullets.lines)
+
+
+def test_case_means_leave_out_what_is_not_defined() -> None:
+    made = made_table([[0.5, np.nan], [np.nan, np.nan]])
+    assert isinstance(made, ResultTable)
+    assert case_means(made)[0] == 0.5
+    assert np.isnan(case_means(made)[1])
+
+
+def test_evaluations_that_are_damaged_are_told(tmp_path: Path) -> None:
+    run = finetuning_run(tmp_path / "run")
+    with (run / "evaluation" / "test" / "cases.csv").open("a") as file:
+        file.write("more\n")
+    found = evaluations_of(run)
+    assert found.measured == ()
+    assert "cases.csv is not the file that summary.json was made from" in found.faults[0]

@@ -1,0 +1,83 @@
+"""A study in a report, finished and not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.report.made_runs import study_folder
+from voco_cli.errors import DataError, UsageError
+from voco_cli.report.blocks import Bullets, Picture, Section, Sentence, Table
+from voco_cli.report.study import study_section
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = study_folder(tmp_path_factory.mktemp("study"))
+    return folder, json.loads((folder / "study.json").read_text())
+
+
+def copy(made: tuple[Path, dict[str, Any]], folder: Path, **changed: Any) -> Path:
+    """The same study with other contents; without its picture."""
+    folder.mkdir()
+    (folder / "study.json").write_text(json.dumps({**made[1], **changed}))
+    return folder
+
+
+def tables(section: Section) -> dict[str, Table]:
+    return {one.anchor: one for part in section.parts for one in part.blocks if isinstance(one, Table)}
+
+
+def test_all_of_a_study(made: tuple[Path, dict[str, Any]]) -> None:
+    section = study_section("s", made[0], "study")
+    assert (section.status, section.tone) == ("done", "good")
+    follows = section.parts[0].blocks
+    assert isinstance(follows[0], Bullets)
+    assert list(follows[0].lines) == made[1]["conclusions"]
+    assert section.lead == made[1]["conclusions"][-1]
+    assert isinstance(follows[1], Picture)
+    found = tables(section)
+    rows = [[cell.text for cell in row.cells[:4]] for row in found["s-sizes"].rows]
+    assert [row[:3] for row in rows] == [
+        ["5", "none", "2"],
+        ["5", "voco", "2"],
+        ["10", "none", "2"],
+        ["10", "voco", "2"],
+    ]
+    assert rows[0][3].startswith("0.500 ± 0.000")
+    assert rows[1][3].startswith("0.600 ± 0.000")
+    assert [row.cells[0].text for row in found["s-structures"].rows] == ["liver", "spleen"]
+    assert [cell.text for cell in found["s-seeds"].rows[1].cells] == ["5", "voco", "0.600", "0.600"]
+    assert len(found["s-runs-table"].rows) == 8
+    assert found["s-runs-table"].rows[0].cells[4].order == pytest.approx(0.5)
+    (statements,) = (part.blocks[0] for part in section.parts if part.title == "How to read this")
+    assert isinstance(statements, Bullets)
+    assert list(statements.lines) == made[1]["statements"]
+
+
+def test_runs_that_failed_and_that_wait(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    waiting = [{**run, "status": "waiting"} for run in made[1]["runs"][:2]] + made[1]["runs"][2:]
+    section = study_section("s", copy(made, tmp_path / "a", runs=waiting), "study")
+    assert (section.status, section.tone) == ("2 of 8 runs not finished", "warning")
+    failed = [{**made[1]["runs"][0], "status": "failed", "reason": "The loss became nan."}, *made[1]["runs"][1:]]
+    section = study_section("s", copy(made, tmp_path / "b", runs=failed), "study")
+    assert (section.status, section.tone) == ("1 of 8 runs failed", "bad")
+    assert "The loss became nan." in {cell.text for row in tables(section)["s-runs-table"].rows for cell in row.cells}
+    assert Sentence("study.png is not in the folder any more.", "warning") in section.parts[0].blocks
+
+
+def test_nothing_finished_yet(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    empty = {"scores": [], "differences": [], "differences_by_structure": [], "conclusions": [], "measured_on": None}
+    section = study_section("s", copy(made, tmp_path / "a", **empty), "study")
+    assert section.parts[0].blocks == (Sentence("No run is finished yet.", "warning"),)
+    assert section.lead == "No pair of runs is finished yet, so nothing follows."
+
+
+def test_damage_and_other_formats_are_errors(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not of the format"):
+        study_section("s", copy(made, tmp_path / "a", format="voco-study/9"), "study")
+    with pytest.raises(DataError, match="damaged"):
+        study_section("s", copy(made, tmp_path / "b", scores=[{"arm": "none"}]), "study")
+    with pytest.raises(DataError, match="damaged"):
+        study_section("s", copy(made, tmp_path / "c", metric="speed"), "study")
