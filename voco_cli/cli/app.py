@@ -23,6 +23,7 @@ from voco_cli.cli.locate import locate
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_labels import preview_labels
+from voco_cli.cli.report import report
 from voco_cli.cli.streams import SIGPIPE_CODE, flushed, open_streams
 from voco_cli.cli.study import study
 
@@ -50,6 +51,7 @@ app.command("predict")(predict)
 app.command("evaluate")(evaluate)
 app.command("compare")(compare)
 app.command("study")(study)
+app.command("report")(report)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
 

@@ -83,6 +83,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco compare evaluation_a evaluation_b --metric nsd -o a_or_b",
     ),
     "study": ("voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",),
+    "report": (
+        "voco report runs/pretrain",
+        "voco report runs/scratch runs/finetune runs/study -o all.html",
+    ),
     "demo": (
         "voco demo",
         "voco demo --minutes 5 --out try",
