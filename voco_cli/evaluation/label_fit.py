@@ -174,7 +174,7 @@ def _displacements(rng: np.random.Generator, shape_xyz: tuple[int, ...], spacing
     directions *= rng.uniform(*DISPLACED_MM, (len(directions), 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
     steps = np.rint(directions / np.asarray(spacing_mm)).astype(np.intp)
     usable = steps.any(axis=1) & (np.abs(steps) <= DISPLACED_SHARE * np.asarray(shape_xyz)).all(axis=1)
-    return steps[usable][:DISPLACED]
+    return np.asarray(steps[usable][:DISPLACED])
 
 
 def _values(image_xyz: NDArray[Any], points_N3: Points) -> NDArray[np.float32]:

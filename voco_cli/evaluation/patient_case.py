@@ -118,8 +118,8 @@ def placement(scan: Scan) -> Placement:
 
 
 def value_counts(label_xyz: NDArray[Any]) -> NDArray[np.int64]:
-    """Voxels of each value of a label map, from 0 to its highest; slice by slice, as a copy of all is large."""
-    counts = np.zeros(int(label_xyz.max(initial=0)) + 1, np.int64)
+    """Voxels of each value of a label map, from 0 to its highest, in each slice across z; shape values, slices."""
+    counts_VZ = np.zeros((int(label_xyz.max(initial=0)) + 1, label_xyz.shape[2]), np.int64)
     for index in range(label_xyz.shape[2]):
-        counts += np.bincount(label_xyz[:, :, index].ravel(), minlength=counts.size)
-    return counts
+        counts_VZ[:, index] = np.bincount(label_xyz[:, :, index].ravel(), minlength=len(counts_VZ))
+    return counts_VZ

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from voco_cli.evaluation.patient_case import PatientCase, patient_case
+from voco_cli.evaluation.patient_case import PatientCase, patient_case, value_counts
 from voco_cli.figures.style import CROP_COLOURS
 from voco_cli.scans.scan import Scan
 
@@ -28,8 +28,6 @@ from grey."""
 FILL_ALPHA = 110
 OUTLINE_PX = 2
 WEBP_QUALITY = 70
-MARGIN_SLICES = 1
-"""Slices shown beyond the first and the last that hold a structure."""
 
 ByteImage = NDArray[np.uint8]
 
@@ -112,13 +110,13 @@ def draw_case_slices(
     slices = []
     for index in choose_slices(case, structures, most_slices):
         label_hw, prediction_hw = (
-            None if values is None else _resized_labels(values[:, :, index], width, height)
+            None if values is None else resized_labels(values[:, :, index], width, height)
             for values in (case.label_xyz, case.prediction_xyz)
         )
         slices.append(
             SliceLayers(
                 index=case.file_index(2, index),
-                image=_grey_webp(case.image_xyz[:, :, index], window, width, height),
+                image=_webp(resized_grey(case.image_xyz[:, :, index], window, width, height), lossless=False),
                 label=None if label_hw is None else _webp(filled(label_hw, structures), lossless=True),
                 prediction=None if prediction_hw is None else _webp(outlined(prediction_hw, structures), lossless=True),
             )
@@ -138,8 +136,7 @@ def choose_slices(case: PatientCase, structures: Sequence[ShownStructure], most:
     count = case.image_xyz.shape[2]
     areas_NZ = _areas(case, structures)
     held = np.flatnonzero(areas_NZ.any(axis=0))
-    low, high = (int(held[0]) - MARGIN_SLICES, int(held[-1]) + MARGIN_SLICES) if held.size else (0, count - 1)
-    low, high = max(low, 0), min(high, count - 1)
+    low, high = (int(held[0]), int(held[-1])) if held.size else (0, count - 1)
     spare = min(most, count) - (high - low + 1)
     if spare >= 0:
         low = min(max(low - spare // 2, 0), count - min(most, count))
@@ -157,10 +154,9 @@ def _areas(case: PatientCase, structures: Sequence[ShownStructure]) -> NDArray[n
     areas_NZ = np.zeros((len(structures), case.image_xyz.shape[2]), np.int64)
     for values in (case.label_xyz, case.prediction_xyz):
         if values is not None:
-            for index in np.flatnonzero(values.any(axis=(0, 1))):
-                counts = np.bincount(values[:, :, index].ravel())
-                for number, one in enumerate(structures):
-                    areas_NZ[number, index] += sum(int(counts[v]) for v in one.values if v < counts.size)
+            counts_VZ = value_counts(values)
+            for number, one in enumerate(structures):
+                areas_NZ[number] += counts_VZ[[value for value in one.values if value < len(counts_VZ)]].sum(axis=0)
     return areas_NZ
 
 
@@ -212,7 +208,7 @@ def _palette(structures: Sequence[ShownStructure], alpha: int) -> ByteImage:
     return np.array(colours, np.uint8)
 
 
-def _resized_labels(plane_xy: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+def resized_labels(plane_xy: NDArray[Any], width: int, height: int) -> NDArray[Any]:
     """A slice of a label map at the size of the pictures: the value at each pixel's centre."""
     rows, columns = (
         ((np.arange(size) + 0.5) * count / size).astype(np.intp)
@@ -221,9 +217,10 @@ def _resized_labels(plane_xy: NDArray[Any], width: int, height: int) -> NDArray[
     return upright(plane_xy)[np.ix_(rows, columns)]
 
 
-def _grey_webp(plane_xy: NDArray[Any], window: tuple[float, float], width: int, height: int) -> bytes:
+def resized_grey(plane_xy: NDArray[Any], window: tuple[float, float], width: int, height: int) -> ByteImage:
+    """A slice of an image at the size of the pictures, smooth."""
     grey = Image.fromarray(np.ascontiguousarray(grey_levels(upright(plane_xy), window)))
-    return _webp(np.asarray(grey.resize((width, height), Image.Resampling.BICUBIC)), lossless=False)
+    return np.asarray(grey.resize((width, height), Image.Resampling.BICUBIC))
 
 
 def _webp(pixels: ByteImage, lossless: bool) -> bytes:
