@@ -52,6 +52,23 @@ def test_inspect_as_json(run: Path) -> None:
     assert said["fits"].startswith("monai.networks.nets.DynUNet(")
 
 
+def test_the_verdict_travels_with_the_weights(tmp_path: Path) -> None:
+    model = Model(backbone="unet", feature_size=2)
+    verdict = {"status": "learned", "sentence": "Learned to locate: as [x] says."}
+    about = {"step": 7, "model": model.model_dump(mode="json"), "verdict": verdict}
+    write_encoder(tmp_path / "run" / "weights", build_encoder(model), about)
+    target = tmp_path / "encoder.safetensors"
+    exported = CliRunner().invoke(app, ["export", str(tmp_path / "run"), "-o", str(target)])
+    assert exported.exit_code == 0, exported.output
+    for source in (tmp_path / "run", target):
+        shown = CliRunner().invoke(app, ["inspect", str(source)], env={"COLUMNS": "200"})
+        assert "Learned to locate: as [x] says." in shown.stdout
+        assert (
+            json.loads(CliRunner().invoke(app, ["inspect", str(source), "--json"]).stdout)["verdict"]
+            == verdict["sentence"]
+        )
+
+
 def test_inspect_what_no_network_here_has(tmp_path: Path) -> None:
     torch.save({"blocks.0.weight": torch.zeros(3, 2)}, tmp_path / "other.pt")
     shown = CliRunner().invoke(app, ["inspect", str(tmp_path / "other.pt")])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -157,11 +158,13 @@ def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool)
 def _facts(weights: Weights) -> dict[str, Any]:
     architecture = weights.architecture
     tensors = {**weights.tensors, **weights.heads}
+    verdict = (weights.settings or {}).get("verdict")
     return {
         "file": weights.origin,
         "kind": weights.kind.value,
         "branch": weights.branch,
         "step": weights.step,
+        "verdict": verdict.get("sentence") if isinstance(verdict, Mapping) else None,
         "tensors": len(tensors),
         "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
         "left_aside": len(weights.left_aside) or None,
