@@ -1,0 +1,105 @@
+"""Which files make a case, and what its label values are called: by path, or by a case of a data.json."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.dataset.datalist import Entry
+    from voco_cli.scans.scan import Scan
+
+NamedValues = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """A case to show.
+
+    Attributes:
+        name: of the case.
+        image: as it was read.
+        label: file of the label map, if there is one.
+        modality: as the list says.
+        names: structures and their values, where the list knows them.
+        origin: of these names, for people.
+    """
+
+    name: str
+    image: Scan
+    label: Path | None
+    modality: str = "unknown"
+    names: NamedValues = ()
+    origin: str = ""
+
+
+def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
+    """Read the image that is meant, and find its label.
+
+    Args:
+        image: an image, or a data.json.
+        label: file of the label map; of a case of a data.json only in place of its own.
+        case: name of a case of the data.json.
+    Raises:
+        UsageError: no such case, or a case without a list.
+        DataError, GeometryError: as `read_scan`.
+    """
+    from voco_cli.dataset.datalist import read_entry
+    from voco_cli.dataset.datalist_file import read_datalist
+    from voco_cli.dataset.patient import case_of
+    from voco_cli.scans.read import read_scan
+
+    if image.suffix.lower() != ".json":
+        if case is not None:
+            raise UsageError(f"--case {case} names a case of a data.json, and {image} is none.", "leave --case out")
+        return CaseFiles(case_of(image), read_scan(image), label)
+    datalist = read_datalist(image, check_files=False)
+    entry = _entry([entry for _, entry in datalist.entries()], case, image)
+    names = tuple((name, (int(value),)) for value, name in datalist.labels.items() if value.isdigit() and int(value))
+    return CaseFiles(entry.name, read_entry(entry), label or entry.label, entry.modality, names, str(image))
+
+
+def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
+    known = {entry.name: entry for entry in entries}
+    if case in known:
+        return known[case]
+    labelled = [entry.name for entry in entries if entry.label is not None] or list(known)
+    if case is None:
+        raise UsageError(
+            f"{path} lists {len(known)} cases, and one of them is to be shown.",
+            f"say which with --case, such as --case {labelled[0]}" if labelled else None,
+        )
+    near = difflib.get_close_matches(case, known, 3, 0.5) or labelled[:3]
+    raise UsageError(f"{path} has no case {case!r}.", f"did you mean {', '.join(near)}?" if near else None)
+
+
+def structure_names(
+    files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None
+) -> tuple[NamedValues, str]:
+    """Names of the label values and where they come from: flags, the list, or a dataset.json beside the label maps.
+
+    Raises:
+        UsageError: both flags, or one that names nothing.
+        DataError: a file of names that cannot be read.
+    """
+    from voco_cli.evaluation.classes import classes_beside, read_classes
+    from voco_cli.settings import load_settings
+
+    if task is not None and classes is not None:
+        raise UsageError("--task and --classes both name the label values.", "give one of them")
+    if task is not None:
+        listed = load_settings(task=task).settings.task
+        if listed.kind != "segmentation":
+            raise UsageError(f"--task {task} is a classification, and has no label map.", "give --classes")
+        return tuple((one.name, one.values) for one in listed.classes), f"task {listed.name or task}"
+    if classes is None and files.names:
+        return files.names, files.origin
+    folders = [path.parent for path in (files.label, prediction) if path is not None]
+    known = read_classes(classes) if classes else classes_beside(folders[0], folders[-1]) if folders else None
+    if known is None:
+        return (), ""
+    return tuple((one.name, one.labels) for one in known.structures if not one.is_region), known.origin

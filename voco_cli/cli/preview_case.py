@@ -1,0 +1,275 @@
+"""`voco preview-case`: an image with its label map and a prediction, as one picture, and whether they fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from voco_cli.cli.case_files import NamedValues, case_files, structure_names
+from voco_cli.cli.options import JsonOption, complete_tasks
+from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
+from voco_cli.cli.pictures import picture_path
+from voco_cli.errors import DataError, UsageError, VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.evaluation.case_check import CaseCheck
+    from voco_cli.evaluation.label_fit import LabelFit
+    from voco_cli.evaluation.patient_case import PatientCase
+    from voco_cli.figures.case_scene import CaseScene, StructureVolume
+    from voco_cli.scans.scan import Scan
+
+MOST_UNNAMED, MOST_LISTED = 256, 20
+
+
+def preview_case(
+    image: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGE", help="NIfTI, NRRD or MetaImage file, a folder with a DICOM series, or a data.json."
+        ),
+    ],
+    label: Annotated[
+        Path | None, typer.Argument(metavar="LABEL", help="Label map of the image (by default that of the data.json).")
+    ] = None,
+    prediction: Annotated[
+        Path | None, typer.Option("--prediction", metavar="FILE", help="Predicted label map, drawn as outlines.")
+    ] = None,
+    case: Annotated[str | None, typer.Option("--case", help="Which case of the data.json.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task", autocompletion=complete_tasks, help="Task that names the label values and gives the window."
+        ),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Names of the label values: data.json, dataset.json, a YAML file with labels, or 'liver=1,spleen=2' "
+            "(by default the data.json, or a dataset.json beside the label)."
+        ),
+    ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LOW,HIGH", help="Intensities that become black and white (by default by modality and task)."
+        ),
+    ] = None,
+    slices: Annotated[int, typer.Option("--slices", min=1, max=64, help="Axial slices of the strip.")] = 8,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="Picture to write: .png, .pdf or .svg (by default IMAGE_case.png in this folder)."
+        ),
+    ] = None,
+    require_fit: Annotated[
+        bool, typer.Option("--require-fit", help="Exit with 1 where image and label seem flipped or misplaced.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw an image with its labels, and warn where they seem flipped.
+
+    Three views through the structures, a strip of axial slices, volumes. Whether the label map lies right is judged by
+    the headers, by the edges of the image under its borders, by the air around the patient, and by the names of the
+    structures.
+    """
+    from voco_cli.evaluation.case_check import check_case
+    from voco_cli.evaluation.patient_case import patient_case
+    from voco_cli.figures.case_scene import case_scene
+    from voco_cli.figures.case_slices import shown_structures
+    from voco_cli.scans.read import read_scan
+
+    picture = picture_path(Path(case) if case else image, output, "case", as_json)
+    given_window = None if window is None else _window(window)
+    with progress("preview", 3) as advance:
+        files = case_files(image, label, case)
+        names, origin = structure_names(files, prediction, task, classes)
+        maps = {
+            word: read_scan(path)
+            for word, path in (("label map", files.label), ("prediction", prediction))
+            if path is not None
+        }
+        placed = patient_case(files.image, maps.get("label map"), maps.get("prediction"))
+        names = names or _numbered(placed, files.image)
+        advance()
+        known = dict(names) if origin else {}
+        checks = {word: check_case(files.image, one, known, files.modality, word) for word, one in maps.items()}
+        advance()
+        shown, words = _shown_window(files.image, placed, files.modality, task, given_window)
+        scene = case_scene(
+            files.name,
+            _facts(files.image, maps, words, origin),
+            placed,
+            shown_structures(names),
+            shown,
+            slices,
+            [finding.sentence for check in checks.values() for finding in check.findings],
+        )
+        if picture is not None:
+            from voco_cli.figures.case_preview import draw_case_preview
+
+            draw_case_preview(scene, picture)
+        advance()
+    if as_json:
+        print_json(_record(scene, files.image, maps, checks, picture, origin))
+    else:
+        _print_table(scene, [name for name, _ in names])
+    for sentence in scene.warnings:
+        warn(f"warning: {sentence}", "yellow")
+    if not as_json:
+        done([picture] if picture else [], _next(files.label, prediction, task, image))
+    if require_fit and scene.warnings:
+        raise VocoError("Image and label map do not seem to belong together as they are.", "see the warnings above")
+
+
+def _window(text: str) -> tuple[float, float]:
+    """``LOW,HIGH`` as two numbers."""
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise UsageError(
+            f"--window {text} is no range of intensities.", "give two rising numbers, such as --window -175,250"
+        )
+    return low, high
+
+
+def _shown_window(
+    image: Scan, case: PatientCase, modality: str, task: str | None, given: tuple[float, float] | None
+) -> tuple[tuple[float, float], str]:
+    """The window: as given, as the task has it, or by modality; and the same in words."""
+    if given is not None:
+        return given, f"{given[0]:g} to {given[1]:g}"
+    if task is None:
+        from voco_cli.figures.case_window import default_window
+
+        return default_window(image, case, modality)
+    from voco_cli.cache.intensity import intensity_window
+    from voco_cli.settings import load_settings
+
+    found = intensity_window(image, load_settings(task=task).settings.preprocess)
+    return (found.low, found.high), f"{found.low:.4g} to {found.high:.4g} (as the task has it)"
+
+
+def _numbered(case: PatientCase, image: Scan) -> NamedValues:
+    """Every value that is there under its number."""
+    from voco_cli.figures.case_scene import unlisted_values
+
+    values = sorted(unlisted_values(case, ()))
+    if len(values) > MOST_UNNAMED:
+        raise DataError(
+            f"The label map of {image.path} holds {len(values)} values: is it one?", "name those meant with --classes"
+        )
+    return tuple((f"value {value}", (value,)) for value in values)
+
+
+def _facts(image: Scan, maps: dict[str, Scan], window: str, origin: str) -> list[str]:
+    from voco_cli.scans.geometry import axis_codes
+
+    times = "\N{MULTIPLICATION SIGN}"
+    voxels = times.join(map(str, image.shape_xyz))
+    spacing = times.join(f"{step:.4g}" for step in image.spacing_xyz_mm)
+    named = [f"{word}: {scan.path.name}" for word, scan in maps.items()] + ([f"names: {origin}"] if origin else [])
+    facts = [
+        f"image: {image.path.name} · {voxels} voxels of {spacing} mm · axes {axis_codes(image.direction)} · "
+        f"window {window}"
+    ]
+    return facts + ([" · ".join(named)] if named else [])
+
+
+def _record(
+    scene: CaseScene,
+    image: Scan,
+    maps: dict[str, Scan],
+    checks: dict[str, CaseCheck],
+    picture: Path | None,
+    origin: str,
+) -> dict[str, Any]:
+    from voco_cli.scans.geometry import axis_codes
+
+    return {
+        "case": scene.name,
+        "image": str(image.path),
+        **{word.replace(" map", ""): str(scan.path) for word, scan in maps.items()},
+        "picture": str(picture) if picture else None,
+        "shape": image.shape_xyz,
+        "spacing_mm": image.spacing_xyz_mm,
+        "axes": axis_codes(image.direction),
+        "window": scene.window,
+        "names": origin or None,
+        "structures": [_volume_record(one) for one in scene.volumes],
+        "unlisted": scene.unlisted,
+        "fit": {word: _fit_record(check.fit) for word, check in checks.items()},
+        "warnings": [
+            {"of": word, "kind": finding.kind, "sentence": finding.sentence}
+            for word, check in checks.items()
+            for finding in check.findings
+        ],
+    }
+
+
+def _volume_record(one: StructureVolume) -> dict[str, Any]:
+    return {
+        "name": one.structure.name,
+        "values": one.structure.values,
+        "colour": one.structure.colour,
+        "label_voxels": one.label_voxels,
+        "label_ml": one.label_ml,
+        "prediction_voxels": one.prediction_voxels,
+        "prediction_ml": one.prediction_ml,
+    }
+
+
+def _fit_record(fit: LabelFit | None) -> list[dict[str, Any]] | None:
+    if fit is None:
+        return None
+    return [
+        {"turn": str(one.turn), "jump": one.jump, "displaced": one.displaced, "above_sd": one.above_sd}
+        for one in fit.fits
+    ]
+
+
+def _print_table(scene: CaseScene, names: list[str]) -> None:
+    """Volumes of the structures; what is not there, and what is of none."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from voco_cli.figures.case_preview import ml_text
+
+    for line in (scene.name, *scene.facts):
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
+    maps = [
+        word
+        for word, values in (("label", scene.case.label_xyz), ("prediction", scene.case.prediction_xyz))
+        if values is not None
+    ]
+    if scene.volumes:
+        table = Table("structure", "values", box=None, header_style="bold", pad_edge=False)
+        for heading in (f"{word} {unit}" for word in maps for unit in ("voxels", "ml")):
+            table.add_column(heading, justify="right")
+        for one in scene.volumes:
+            pairs = ((one.label_voxels, one.label_ml), (one.prediction_voxels, one.prediction_ml))
+            told = [(str(n), ml_text(ml).removesuffix(" ml")) for n, ml in pairs if n is not None and ml is not None]
+            cells = [text for pair in told for text in pair]
+            table.add_row(Text(one.structure.name), ",".join(map(str, one.structure.values)), *cells)
+        out.print(table)
+    there = {one.structure.name for one in scene.volumes}
+    absent = [name for name in names if name not in there] if maps else []
+    if absent:
+        out.print(f"not there: {', '.join(absent)}", markup=False, highlight=False, soft_wrap=True)
+    if scene.unlisted:
+        values = ", ".join(f"{value} ({count} voxels)" for value, count in list(scene.unlisted.items())[:MOST_LISTED])
+        more = f" and {len(scene.unlisted) - MOST_LISTED} more" if len(scene.unlisted) > MOST_LISTED else ""
+        out.print(f"values of no class: {values}{more}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _next(label: Path | None, prediction: Path | None, task: str | None, image: Path) -> str:
+    if label is not None and prediction is not None:
+        return shell_words("voco", "evaluate", "--predictions", prediction.parent, "--labels", label.parent)
+    if task is not None:
+        return shell_words("voco", "tasks", "check", "--task", task)
+    if image.suffix.lower() == ".json":
+        return shell_words("voco", "pretrain", image)
+    return "voco index FOLDER -o data.json"
