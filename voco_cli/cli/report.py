@@ -19,7 +19,7 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="Folders of voco pretrain, voco finetune, voco study or voco compare -o; several stand side by side.",
         ),
     ],
