@@ -145,12 +145,14 @@ def _shown_window(
     if task is None:
         from voco_cli.figures.case_window import default_window
 
-        return default_window(image, case, modality)
+        return default_window(case, modality)
     from voco_cli.cache.intensity import intensity_window
     from voco_cli.settings import load_settings
 
-    found = intensity_window(image, load_settings(task=task).settings.preprocess)
-    return (found.low, found.high), f"{found.low:.4g} to {found.high:.4g} (as the task has it)"
+    settings = load_settings(task=task).settings.preprocess
+    found = intensity_window(image, settings)
+    unit = " HU" if settings.intensity == "window" else ""
+    return (found.low, found.high), f"{found.low:.4g} to {found.high:.4g}{unit}, as the task has it"
 
 
 def _numbered(case: PatientCase, image: Scan) -> NamedValues:

@@ -67,7 +67,8 @@ def check_case(
     if not case.label_xyz.any():
         return CaseCheck((Finding("empty", f"The {word} is empty: every voxel is 0."),), None)
     fit = label_fit(case.image_xyz, case.label_xyz, case.spacing_mm)
-    findings = [*_header(image, label, case, fit, word), *_fit(fit, word)]
+    by_voxel = _better_by_voxel(image, label, case, fit)
+    findings = [*_header(image, label, fit, by_voxel, word), *([] if by_voxel else _fit(fit, word))]
     if modality == "CT" or (modality == "unknown" and looks_like_ct(case.image_xyz)):
         findings += _outside(case, case.label_xyz, names, word)
     both = "; it fits the image, so both seem mirrored" if fit and not fit.better and not fit.astray else ""
@@ -78,7 +79,16 @@ def check_case(
     return CaseCheck(tuple(findings), fit)
 
 
-def _header(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None, word: str) -> list[Finding]:
+def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None) -> Fit | None:
+    """The fit of the label as if it had the header of the image, where its own is another and fits clearly worse."""
+    if fit is None or image.shape_xyz != label.shape_xyz or lies_on_grid_of(label, image):
+        return None
+    by_voxel = in_patient_axes(whole_labels(label.array_zyx), *axes_to_ras(ras_affine(image)))
+    other = label_fit(case.image_xyz, by_voxel, case.spacing_mm)
+    return None if other is None else LabelFit((fit.as_is, other.as_is)).better
+
+
+def _header(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str) -> list[Finding]:
     """How the grids differ, in numbers; and whether the label fits better voxel by voxel than by its header."""
     if lies_on_grid_of(label, image):
         return []
@@ -93,20 +103,14 @@ def _header(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None, w
         if ours != theirs
     ]
     sentence = f"The {word} lies on another grid than the image ({'; '.join(said) or 'directions differ'})"
-    if image.shape_xyz != label.shape_xyz:
-        return [Finding("header", f"{sentence}; it is shown where its header puts it.")]
-    apart_mm = grid_shift_mm(placement(label), placement(image), image.shape_xyz)
-    sentence += f": the same voxels are up to {apart_mm:.1f} mm apart; it is shown where its header puts it"
-    by_voxel = label_fit(case.image_xyz, _voxel_by_voxel(image, label), case.spacing_mm)
-    if fit is not None and by_voxel is not None and LabelFit((fit.as_is, by_voxel.as_is)).better is not None:
-        figures = _figures(fit.as_is, by_voxel.as_is, "if laid on the image voxel by voxel")
+    if image.shape_xyz == label.shape_xyz:
+        apart_mm = grid_shift_mm(placement(label), placement(image), image.shape_xyz)
+        sentence += f": the same voxels are up to {apart_mm:.1f} mm apart"
+    sentence += "; it is shown where its header puts it"
+    if fit is not None and by_voxel is not None:
+        figures = _figures(fit.as_is, by_voxel, "if laid on the image voxel by voxel")
         sentence += f", but its header seems wrong: {figures}"
     return [Finding("header", f"{sentence}.")]
-
-
-def _voxel_by_voxel(image: Scan, label: Scan) -> NDArray[Any]:
-    """The label map as if it had the header of the image."""
-    return in_patient_axes(whole_labels(label.array_zyx), *axes_to_ras(ras_affine(image)))
 
 
 def _fit(fit: LabelFit | None, word: str) -> list[Finding]:

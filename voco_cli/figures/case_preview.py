@@ -146,7 +146,7 @@ def _place_views(page: Page, scene: CaseScene, sizes: _Sizes) -> None:
 def _place_strip(page: Page, scene: CaseScene, sizes: _Sizes) -> None:
     x_mm, y_mm, _ = scene.shown_mm
     width, height = x_mm * sizes.strip_scale, y_mm * sizes.strip_scale
-    page.text(MARGIN_IN, page.top, "Axial slices from the feet to the head", 9, "bold")
+    page.text(MARGIN_IN, page.top, "Axial slices from the feet to the head, numbered as in the file, from 0", 9, "bold")
     step = (WIDTH_IN - 2 * MARGIN_IN - width) / max(1, sizes.columns - 1) if sizes.columns > 1 else 0.0
     step = min(step, width + 0.35)
     for number, index in enumerate(scene.strip):

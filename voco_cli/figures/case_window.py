@@ -4,31 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 
-from voco_cli.cache.intensity import intensity_window
 from voco_cli.evaluation.outside import looks_like_ct
 from voco_cli.evaluation.patient_case import PatientCase
-from voco_cli.scans.scan import Scan
 from voco_cli.settings.sections import Preprocess
 
 LUNG_WINDOW_HU = (-1000.0, 400.0)
 LUNG_BELOW_HU = -400.0
 
 
-def default_window(image: Scan, case: PatientCase, modality: str = "unknown") -> tuple[tuple[float, float], str]:
+def default_window(case: PatientCase, modality: str = "unknown") -> tuple[tuple[float, float], str]:
     """The window of preprocessing for CT, a wider one where most of what is labelled is lung, percentiles for others.
 
     Returns:
         the window, and the same in words.
-    Raises:
-        DataError: the percentiles coincide, or a voxel is not a finite number.
     """
     if modality == "CT" or (modality == "unknown" and looks_like_ct(case.image_xyz)):
         window = LUNG_WINDOW_HU if _is_lung(case) else Preprocess().window_hu
         return window, f"{window[0]:g} to {window[1]:g} HU"
-    settings = Preprocess(intensity="percentiles")
-    found = intensity_window(image, settings)
-    low, high = settings.percentiles
-    return (found.low, found.high), f"{found.low:.4g} to {found.high:.4g} (percentiles {low:g} and {high:g})"
+    ends = Preprocess().percentiles
+    finite = case.image_xyz[np.isfinite(case.image_xyz)]
+    low, high = (float(value) for value in np.percentile(finite, ends)) if finite.size else (0.0, 0.0)
+    if not low < high:  # a constant image is grey
+        low, high = low - 1, low + 1
+    return (low, high), f"{low:.4g} to {high:.4g} (percentiles {ends[0]:g} and {ends[1]:g})"
 
 
 def _is_lung(case: PatientCase) -> bool:
