@@ -22,6 +22,7 @@ from voco_cli.cli.index import index
 from voco_cli.cli.locate import locate
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
+from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.report import report
 from voco_cli.cli.streams import SIGPIPE_CODE, flushed, open_streams
@@ -43,6 +44,7 @@ app.add_typer(tasks.app, name="tasks")
 app.add_typer(plan.app, name="plan")
 app.command("index")(index)
 app.command("preview-labels")(preview_labels)
+app.command("preview-case")(preview_case)
 app.command("pretrain")(pretrain)
 app.command("locate")(locate)
 app.command("embed")(embed)
