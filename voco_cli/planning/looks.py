@@ -19,6 +19,8 @@ from voco_cli.finetuning.measure import options_of, task_classes, task_regions
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.planning.places import bytes_below
 from voco_cli.planning.sweep import Sweep, try_sweep
+from voco_cli.pretraining.crops import Case
+from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.job import PretrainingJob
 from voco_cli.settings import Settings
 
@@ -51,7 +53,7 @@ class Looks:
 def take_looks(job: AnyJob, held_out: Sequence[StoredCase], training: Sequence[StoredCase]) -> Looks:
     """Look once with a job that has been started; where nothing is held out, at a training case for the time alone."""
     if isinstance(job, PretrainingJob):
-        return _pretraining_looks(job, len(held_out))
+        return _pretraining_looks(job, held_out[:1])
     cases = held_out or training[:1]
     job.model.eval()
     start_s = time.perf_counter()
@@ -62,20 +64,22 @@ def take_looks(job: AnyJob, held_out: Sequence[StoredCase], training: Sequence[S
     return _segmentation_looks(job, cases[0])
 
 
-def _pretraining_looks(job: PretrainingJob, held_out: int) -> Looks:
-    """Once without the picture, and where that is quick once more with it."""
+def _pretraining_looks(job: PretrainingJob, held_out: Sequence[StoredCase]) -> Looks:
+    """At one case without the picture, and where that is quick once more with it."""
+    if not held_out:
+        return Looks()
     pictures, job.pictures = job.pictures, None
+    job.health = HealthCheck([Case(case.name, case.volumes[0]) for case in held_out], job.settings)
     start_s = time.perf_counter()
     job.validate(1)
-    plain_s = time.perf_counter() - start_s
-    case_s = plain_s / max(1, held_out)
-    if pictures is None or not held_out or plain_s > LONG_S:
+    case_s = (time.perf_counter() - start_s) / len(held_out)
+    if pictures is None or case_s > LONG_S:
         return Looks(case_s)
     job.pictures = pictures
     start_s = time.perf_counter()
     job.validate(1)
     drawn_s = time.perf_counter() - start_s
-    return Looks(case_s, max(0.0, drawn_s - plain_s), bytes_below(pictures) // max(1, len(list(pictures.iterdir()))))
+    return Looks(case_s, max(0.0, drawn_s - case_s * len(held_out)), bytes_below(pictures))
 
 
 def _segmentation_looks(job: SegmentationJob, case: StoredCase) -> Looks:

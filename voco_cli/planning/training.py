@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
 from voco_cli.planning.disk import disk_needs, free_disk_bytes
 from voco_cli.planning.footprint import FLOAT_BYTES
-from voco_cli.planning.places import bytes_below
+from voco_cli.planning.places import bytes_below, usable_cores
 from voco_cli.planning.quantities import Amount, Known, Need, Part, Plan
 from voco_cli.planning.samples import SampledRun, Tell
 from voco_cli.planning.schedule import Due, due, resumed_step
@@ -29,6 +30,8 @@ LOG_LINE_BYTES = 1200
 SHARED = Path("/dev/shm")
 IN_MEMORY_SHARE = 0.5
 """A cache that takes more of the free memory than this is read from the disk again and again."""
+BUSY = 1.75
+"""A load above so many times the cores, our own work included, stretches times."""
 TO_TRAIN, TO_BUILD = "training", "building the cache"
 
 
@@ -209,6 +212,12 @@ def _notes(run: SampledRun, tried: Tried, resumed: int) -> Iterator[str]:
         tries = len(sample.failed) + len(sample.cases)
         name, reason = sample.failed[0]
         yield f"{len(sample.failed)} of {tries} scans that were tried cannot be used, {name} first: {reason}"
+    load = os.getloadavg()[0]
+    if tried.trial is not None and load > BUSY * usable_cores():
+        yield (
+            f"Other programs keep this machine busy (a load of {load:.1f} on {usable_cores()} cores): "
+            "times are those of now, and would be shorter on a quiet machine."
+        )
     for problem in dict.fromkeys((run.problem, tried.problem)):
         if problem is not None:
             yield f"Not measured: {problem.rstrip('.')}."

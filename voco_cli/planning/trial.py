@@ -33,6 +33,7 @@ from voco_cli.networks.weights.start import load_start
 from voco_cli.planning.apart import peak_memory_bytes
 from voco_cli.planning.footprint import Footprint, training_footprint
 from voco_cli.planning.looks import AnyJob, Looks, take_looks
+from voco_cli.planning.places import bytes_below
 from voco_cli.planning.reads import Reads, time_reads
 from voco_cli.pretraining.crops import Case
 from voco_cli.pretraining.job import PretrainingJob
@@ -75,14 +76,16 @@ class Steps:
 
     Attributes:
         step_s: each measured step.
+        step_cpu_s: of the processor, in this process, for a step; no busy machine stretches it.
         wait_share: of them, the time spent waiting for data.
         host_bytes: largest memory of the process and its loaders.
         device_bytes: largest memory of tensors on the device.
-        checkpoint_bytes: of the model and the optimizer's state as they are.
+        checkpoint_bytes: of one, as it was written, or of its tensors.
         checkpoint_s: of writing one; none where that was not tried.
     """
 
     step_s: tuple[float, ...]
+    step_cpu_s: float
     wait_share: float
     host_bytes: int
     device_bytes: int
@@ -155,6 +158,7 @@ class _Clock(Unwatched):
     def __init__(self, wanted: int, budget_s: float) -> None:
         self.wanted, self.budget_s = wanted, budget_s
         self.times_s: list[float] = []
+        self.cpu_s: list[float] = []
         self.waits: list[float] = []
         self.loader_bytes = 0
         self.began_s = self.last_s = time.perf_counter()
@@ -169,6 +173,12 @@ class _Clock(Unwatched):
         """Steps that count; of a trial that was cut short, the last."""
         return self.times_s[self.warm_up :] or self.times_s[-1:]
 
+    @property
+    def step_cpu_s(self) -> float:
+        """Processor time of the measured steps, for one; of a trial that was cut short, all there was."""
+        counted = self.cpu_s[self.warm_up - 1 :]
+        return (counted[-1] - counted[0]) / (len(counted) - 1) if len(counted) > 1 else self.cpu_s[-1]
+
     def started(self, step: int, steps: int) -> None:
         self.began_s = self.last_s = time.perf_counter()
 
@@ -181,6 +191,7 @@ class _Clock(Unwatched):
     def advanced(self, step: int) -> None:
         now_s = time.perf_counter()
         self.times_s.append(now_s - self.last_s)
+        self.cpu_s.append(time.process_time())
         counted = len(self.times_s) - self.warm_up
         over = now_s - self.began_s > self.budget_s
         enough = counted >= self.wanted and (now_s - self.began_s > QUICK_S or counted >= MANY * self.wanted)
@@ -220,29 +231,31 @@ def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, L
     wait = fmean(clock.waits[clock.warm_up :] or clock.waits or [0.0])
     host_bytes = peak_memory_bytes() + clock.loader_bytes
     device_bytes = torch.cuda.max_memory_allocated(accelerator.device) if on_device else 0
-    return Steps(
-        tuple(clock.measured_s), wait, host_bytes, device_bytes, size, _time_checkpoint(request, bare, optimizer, size)
-    ), looks
+    checkpoint_bytes, checkpoint_s = _try_checkpoint(request, bare, optimizer, size)
+    steps = Steps(
+        tuple(clock.measured_s), clock.step_cpu_s, wait, host_bytes, device_bytes, checkpoint_bytes, checkpoint_s
+    )
+    return steps, looks
 
 
-def _time_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: int) -> float | None:
-    """Seconds of writing a checkpoint; none where it would take much of the disk."""
+def _try_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: int) -> tuple[int, float | None]:
+    """Bytes and seconds of a checkpoint; where writing it would take much of the disk, the size of its tensors."""
     folder = request.folder / "checkpoints"
     folder.mkdir()
     disk = os.statvfs(folder)
     if size > CHECKPOINT_SHARE * disk.f_bavail * disk.f_frsize:
-        return None
+        return size, None
     start_s = time.perf_counter()
-    save_checkpoint(folder, 0, model, optimizer, None, {})
-    return time.perf_counter() - start_s
+    checkpoint = save_checkpoint(folder, 0, model, optimizer, None, {})
+    return bytes_below(checkpoint.path), time.perf_counter() - start_s
 
 
 def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
     settings = request.settings
     if settings.task.preset is None:
         run = RunFolder(request.folder / RUN)
-        held_out = [Case(case.name, case.volumes[0]) for case in request.held_out]
-        job = PretrainingJob(settings, _crop_cases(request), held_out, device, Seen(), run.location)
+        # Nothing is held out while steps run: a look before the first one would take as long as some steps.
+        job = PretrainingJob(settings, _crop_cases(request), (), device, Seen(), run.location)
         job.load_start()
         return job
     made: SegmentationJob | ClassificationJob

@@ -1,0 +1,111 @@
+"""Work in a process of its own: its answer, its faults, its memory, and that it ends."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.planning import works
+from voco_cli.errors import ResourceError, UsageError
+from voco_cli.planning import apart
+from voco_cli.planning.apart import TooLargeError, run_apart
+
+
+def test_an_answer_and_the_time_until_it_began() -> None:
+    outcome = run_apart(works.double, 21)
+    assert outcome.result == 42
+    assert 0 < outcome.start_s < 60
+
+
+def test_memory_is_that_of_the_process_alone() -> None:
+    """A test process that has had far more must not be counted."""
+    works.take_memory(500)
+    small, large = (run_apart(works.take_memory, size).result for size in (1, 200))
+    assert small < 400e6
+    assert 180e6 < large - small < 230e6
+
+
+def test_faults_travel() -> None:
+    with pytest.raises(UsageError, match="not like this") as found:
+        run_apart(works.refuse, "not like this")
+    assert found.value.hint == "a hint"
+    with pytest.raises(RuntimeError, match="KeyError: 'x'"):
+        run_apart(works.break_down, "x")
+    with pytest.raises(ResourceError, match="ended by SIGKILL without a word"):
+        run_apart(works.be_killed, works.SIGKILL)
+
+
+def test_it_is_stopped_before_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    note = tmp_path / "note"
+
+    def free_bytes() -> int:
+        return 100 if note.exists() and note.read_text().endswith(" ") else 1000
+
+    monkeypatch.setattr(apart, "free_host_bytes", free_bytes)
+    with pytest.raises(TooLargeError, match="stopped when it had taken") as found:
+        run_apart(works.start_a_child_and_wait, note)
+    assert found.value.reached_bytes > 1e6
+    for process in note.read_text().split():
+        assert not _is_running(int(process))
+
+
+def _is_running(process: int) -> bool:
+    """Whether a process is there and not merely unburied."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return False
+        if state == "Z":
+            return False
+        time.sleep(0.1)
+    return True
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from tests.planning import works
+from voco_cli.planning.apart import run_apart, tidy_when_terminated
+from voco_cli.planning.places import temporary_folder
+if __name__ == "__main__":
+    with tidy_when_terminated(), temporary_folder(Path(sys.argv[1])):
+        run_apart(works.start_a_child_and_wait, Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("signal_name", ["SIGTERM", "SIGINT"])
+def test_when_the_command_is_stopped_nothing_is_left(tmp_path: Path, signal_name: str) -> None:
+    folder, note, script = tmp_path / "data", tmp_path / "note", tmp_path / "killed.py"
+    folder.mkdir()
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(folder), str(note)]
+    root = str(Path(__file__).parents[2])
+    started = subprocess.Popen(command, env={"PYTHONPATH": root}, stderr=subprocess.DEVNULL)
+    while not (note.exists() and note.read_text().endswith(" ")):
+        assert started.poll() is None
+        time.sleep(0.05)
+    assert len(list(folder.iterdir())) == 1
+    started.send_signal(getattr(works.signal, signal_name))
+    assert started.wait(30) != 0
+    assert list(folder.iterdir()) == []
+    for process in note.read_text().split():
+        assert not _is_running(int(process))
+
+
+def test_when_the_command_is_killed_its_trial_ends(tmp_path: Path) -> None:
+    note, script = tmp_path / "note", tmp_path / "killed.py"
+    script.write_text(KILLED)
+    command = [sys.executable, str(script), str(tmp_path), str(note)]
+    started = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[2])}, stderr=subprocess.DEVNULL)
+    while not (note.exists() and note.read_text().endswith(" ")):
+        assert started.poll() is None
+        time.sleep(0.05)
+    started.kill()
+    started.wait()
+    for process in note.read_text().split():
+        assert not _is_running(int(process))

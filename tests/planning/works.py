@@ -1,0 +1,44 @@
+"""Pieces of work for a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from voco_cli.errors import UsageError
+from voco_cli.planning.apart import peak_memory_bytes
+
+
+def double(number: int) -> int:
+    return 2 * number
+
+
+def take_memory(megabytes: int) -> int:
+    block = bytearray(megabytes << 20)
+    block[::4096] = b"x" * len(block[::4096])
+    return peak_memory_bytes()
+
+
+def refuse(text: str) -> None:
+    raise UsageError(text, "a hint")
+
+
+def break_down(text: str) -> None:
+    raise KeyError(text)
+
+
+def be_killed(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def start_a_child_and_wait(note: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+    note.write_text(f"{os.getpid()} {child} ")
+    time.sleep(600)
+
+
+SIGKILL = int(signal.SIGKILL)
