@@ -36,7 +36,8 @@ def leaf(arguments: list[str]) -> tuple[Any, list[str]]:
     """
     context = VOCO.context_class(VOCO, info_name="voco")
     while hasattr(context.command, "commands"):
-        _, rest, _ = context.command.make_parser(context).parse_args(list(arguments))
+        context.command.parse_args(context, list(arguments) or ["--"])
+        rest = [*context._protected_args, *context.args]
         if not rest:
             raise UsageError("Missing command.")
         name, command, arguments = context.command.resolve_command(context, rest)
