@@ -170,8 +170,9 @@ def _with_labels(at: DemoPaths, size: Size) -> list[Stage]:
         ),
         Stage(
             "report",
-            "Everything on one page: settings, data, curves, pictures, tables.",
-            ("report", at("runs", "pretrain"), study, at("comparison"), "-o", at("report.html")),
+            "Everything on one page: what was learned, one of the networks with its best, median and worst case, the "
+            "study, the comparison, all settings and data.",
+            ("report", at("runs", "pretrain"), arms[1], study, at("comparison"), "-o", at("report.html")),
             (at.report,),
             "The page is one file that needs no network.",
         ),
