@@ -222,9 +222,12 @@ def test_the_page_never_scrolls_sideways(browser: Any, width: int) -> None:
     resize(browser, 1400)
 
 
-def test_print_has_no_controls_and_is_light(browser: Any) -> None:
-    browser.execute_script("document.documentElement.dataset.theme = 'dark'")
-    media(browser, "print")
+@pytest.mark.parametrize("chosen", ["dark", ""])
+def test_print_has_no_controls_is_light_and_fits_the_sheet(browser: Any, chosen: str) -> None:
+    browser.execute_script("document.documentElement.dataset.theme = arguments[0]", chosen)
+    media(browser, "print", prefers_color_scheme="dark")
+    resize(browser, 718)  # A4 at 96 pixels an inch, without its margins
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 718
     shown = "return [...document.querySelectorAll(arguments[0])].filter(e => e.getClientRects().length).length"
     for control in ("#theme", ".contents", "[data-slider]", "[data-layer]", "[data-search]", ".skip"):
         assert browser.execute_script(shown, control) == 0, control
@@ -232,6 +235,7 @@ def test_print_has_no_controls_and_is_light(browser: Any) -> None:
     assert browser.execute_script(shown, "#run-3-test-slices-1 .frame") == 1
     assert browser.execute_script(shown, "#run-3-test-cases-dice") == 1
     media(browser)
+    resize(browser, 1400)
     browser.execute_script("delete document.documentElement.dataset.theme")
 
 
