@@ -16,7 +16,7 @@ from voco_cli.downstream.prediction.trained import load_trained
 from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import DataError
 from voco_cli.planning.advice import disk_advice
-from voco_cli.planning.apart import TooLargeError, run_apart, tidy_when_terminated
+from voco_cli.planning.apart import Outcome, TooLargeError, run_apart, tidy_when_terminated
 from voco_cli.planning.disk import disk_needs
 from voco_cli.planning.outputs import label_map_bytes
 from voco_cli.planning.prediction_trial import PredictionRequest, PredictionTrial, header_of, try_prediction
@@ -67,7 +67,7 @@ def plan_prediction(
     trial: PredictionTrial | None = None
     with tidy_when_terminated():
         try:
-            outcome = run_apart(try_prediction, request)
+            outcome: Outcome[PredictionTrial] = run_apart(try_prediction, request)
             trial, start_s = outcome.result, outcome.start_s
         except TooLargeError as error:
             reached = error.reached_bytes
@@ -113,7 +113,7 @@ def _times(
     if trial is None or not trial.scans:
         return
     yield Part("start", Amount.of(start_s, "measured"))
-    sizes = [float(prod(headers[one.entry.name].shape_xyz)) for one in trial.scans]
+    sizes = [float(prod(headers[one.case].shape_xyz)) for one in trial.scans]
     total = float(sum(prod(header.shape_xyz) for header in headers.values()))
     preparing, network = [one.prepare_s for one in trial.scans], [one.network_s for one in trial.scans]
     yield Part("reading and preprocessing", scaled(preparing, sizes, total, len(entries)))

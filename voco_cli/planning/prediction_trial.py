@@ -49,7 +49,7 @@ class PredictionRequest:
 class TriedScan:
     """One scan: reading and preprocessing it, and what the network and the way back took."""
 
-    entry: Entry
+    case: str
     prepare_s: float
     network_s: float
     sweep: Sweep | None
@@ -118,8 +118,8 @@ def _try_scan(trained: Trained, entry: Entry) -> TriedScan:
         prepare(entry, settings)
         prepare_s = time.perf_counter() - start_s
         classify_scan(trained, entry)  # prepares it again
-        return TriedScan(entry, prepare_s, max(0.0, time.perf_counter() - start_s - 2 * prepare_s), None)
+        return TriedScan(entry.name, prepare_s, max(0.0, time.perf_counter() - start_s - 2 * prepare_s), None)
     prepared = prepare(entry, settings)
     prepare_s = time.perf_counter() - start_s
     sweep = try_sweep(prepared.channels_CXYZ, prepared.record, trained, settings, trained.device)
-    return TriedScan(entry, prepare_s, sweep.total_s, sweep)
+    return TriedScan(entry.name, prepare_s, sweep.total_s, sweep)
