@@ -85,7 +85,10 @@ def test_what_is_no_evaluation(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert isinstance(alone.exception, UsageError)
     nothing = CliRunner().invoke(app, [str(pair[0]), str(tmp_path / "none")])
     assert isinstance(nothing.exception, DataError)
-    assert "is no evaluation" in str(nothing.exception)
+    assert "none does not exist" in str(nothing.exception)
+    (tmp_path / "empty").mkdir()
+    empty = CliRunner().invoke(app, [str(pair[0]), str(tmp_path / "empty")])
+    assert "is no evaluation" in str(empty.exception)
 
 
 def test_an_evaluation_against_itself(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -163,3 +166,25 @@ def test_runs_of_other_splits_are_refused(tmp_path: Path) -> None:
         assert isinstance(shown.exception, VocoError), runs
         assert message in shown.exception.message
     assert CliRunner().invoke(app, [str(both), str(validated), *options]).exit_code == 0
+
+
+def test_what_cannot_be_compared_is_named_for_what_it_is(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "pre train").mkdir()
+    (tmp_path / "pre train" / "settings.yaml").write_text("settings: {task: {preset: null}}\n")
+    file = tmp_path / "data.json"
+    file.write_text("{}")
+    for other, said in (
+        (tmp_path / "gone", f"{tmp_path}/gone does not exist."),
+        (file, f"{file} is a file, not the folder of an evaluation."),
+        (tmp_path / "pre train", f"{tmp_path}/pre train is a pre-training run, which predicts nothing to compare."),
+    ):
+        shown = CliRunner().invoke(app, [str(pair[0]), str(other)])
+        assert isinstance(shown.exception, VocoError)
+        assert shown.exception.message == said
+
+
+def test_the_same_evaluation_twice_is_said(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shown = CliRunner().invoke(app, [str(pair[0]), str(pair[0]), "-o", str(tmp_path / "c")])
+    assert "scratch/out (1) and scratch/out (2) are the same evaluation: every difference is 0." in shown.stderr
+    shown = CliRunner().invoke(app, [*map(str, pair), "-o", str(tmp_path / "c")])
+    assert "the same evaluation" not in shown.stderr

@@ -140,7 +140,13 @@ def test_run_without_a_terminal_says_what_it_does_in_twenty_lines(voco, data: Pa
     assert trained == [*range(2, 41, 2), 41]
     assert [int(line.split()[1]) for line in lines if "held-out" in line] == [0, 20, 40, 41]
     assert re.search(r"step 2 of 41: loss \d.*regularisation \d\.\d+ \| \d+\.\d+ scans/s, wait \d+%", answer.err)
-    for words in ("rank of the true base crop", "step 0", "chance", "wrote ", "next: voco finetune --task"):
+    for words in (
+        "rank of the true base crop",
+        "step 0",
+        "chance",
+        "wrote ",
+        "next: voco tasks list, then voco finetune --task TASK",
+    ):
         assert words in answer.out
 
 

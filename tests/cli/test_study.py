@@ -26,6 +26,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Nothing is trained: a run's Dice follows from its settings."""
     known = StandIn(score)
     monkeypatch.setattr("voco_cli.finetuning.run.finetune", lambda resolved, watcher: known(resolved))
+    monkeypatch.setattr("voco_cli.study.fit.require_fitting_weights", lambda plan: None)  # of files that hold nothing
     return known
 
 

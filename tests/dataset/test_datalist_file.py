@@ -160,3 +160,17 @@ def test_160000_scans_open_in_10_s_and_2_gb(tmp_path: Path) -> None:
     assert found == count
     assert seconds < 10
     assert kilobytes < 2e6
+
+
+def test_a_folder_in_place_of_a_list(tmp_path: Path) -> None:
+    (tmp_path / "my scans").mkdir()
+    with pytest.raises(UsageError) as caught:
+        read_datalist(tmp_path / "my scans")
+    assert caught.value.message == f"{tmp_path}/my scans is a folder, and a data.json is needed."
+    assert caught.value.hint == f"voco index '{tmp_path}/my scans' -o data.json"
+
+
+def test_a_split_that_is_no_list(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_text('{"training": 3}')
+    with pytest.raises(UsageError, match=r"training is no list\.$"):
+        read_datalist(tmp_path / "data.json")

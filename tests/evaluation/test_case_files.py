@@ -90,3 +90,13 @@ def test_patients(tmp_path: Path) -> None:
     for pattern, message in (("(", "no regular expression"), ("P", "no group"), ("(Q)", "does not fit")):
         with pytest.raises(UsageError, match=message):
             pair_folders(*pair, patient_pattern=pattern)
+
+
+def test_scans_beside_their_label_maps_are_no_label_maps(tmp_path: Path) -> None:
+    """A prediction has the scan's name; measured against the scan itself its Dice would be about 0."""
+    pair = folders(
+        tmp_path, ["a.nii.gz", "b.nii.gz"], ["a.nii.gz", "a_seg.nii.gz", "b.nii.gz", "b-mask.nii.gz", "c.nii"]
+    )
+    pairing = pair_folders(*pair)
+    assert names(pairing) == [("a.nii.gz", "a_seg.nii.gz"), ("b.nii.gz", "b-mask.nii.gz")]
+    assert pairing.unpredicted == ("c",)

@@ -93,3 +93,12 @@ def test_wrong_flags(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(DataError, match="neither JSON nor YAML"):
         read_classes(str(tmp_path / "bad.json"))
+
+
+def test_a_file_of_classes_that_is_not_there() -> None:
+    with pytest.raises(DataError) as caught:
+        read_classes("gone.json")
+    assert caught.value.message == "gone.json cannot be read for class names: No such file or directory."
+    with pytest.raises(UsageError) as wrong:
+        read_classes("liver")
+    assert wrong.value.message == "--classes liver is neither a file nor a list of names with labels."

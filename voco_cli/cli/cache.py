@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, settings_words
-from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement, settings_words
+from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, VocoError
 
 if TYPE_CHECKING:
@@ -135,8 +136,8 @@ def stats(
     if as_json:
         print_json({"folder": cache.folder, **asdict(found)})
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_row("folder", str(cache.folder))
+    table = Table(*folded("", ""), show_header=False, box=None, pad_edge=False)
+    table.add_row("folder", Text(str(cache.folder)))
     table.add_row("volumes", str(found.volumes))
     table.add_row("label maps", str(found.labels))
     table.add_row("on disk", gigabytes(found.bytes))
@@ -217,6 +218,7 @@ def _open(
     if not data.is_file():
         raise DataError(f"{data} does not exist.", hint="make it with voco index")
     flags = {"cache.dir": folder, "cache.workers": workers}
+    require_agreement({**flags, "recipe": recipe}, overrides or ())
     settings = load_settings(recipe, config, overrides or (), flags).settings
     return VolumeCache(cache_folder(data, settings.cache), settings.preprocess, settings.cache, labels)
 

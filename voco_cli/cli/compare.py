@@ -13,7 +13,7 @@ import typer
 from voco_cli.cli.compare_classifications import ComparedClassifications
 from voco_cli.cli.compare_segmentations import ComparedSegmentations
 from voco_cli.cli.options import JsonOption, RequireCleanOption
-from voco_cli.cli.output import done, print_json
+from voco_cli.cli.output import done, print_json, warn
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def compare(
         raise UsageError("One evaluation cannot be compared.", "Give two or more folders that voco evaluate wrote.")
     stored = [read_stored(folder) for folder in evaluation_folders(evaluations, split)]
     names = _names(evaluations)
+    _tell_doubles(names, stored)
     _require_one_split(names, stored)
     if require_clean:
         _require_clean(names, stored)
@@ -114,6 +115,16 @@ def _names(folders: Sequence[Path]) -> list[str]:
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
     counts = Counter(names)
     return [f"{name} ({i + 1})" if counts[name] > 1 else name for i, name in enumerate(names)]
+
+
+def _tell_doubles(names: Sequence[str], stored: Sequence[Stored]) -> None:
+    """Say which evaluations are one and the same folder."""
+    by_folder: dict[Path, list[str]] = {}
+    for name, one in zip(names, stored, strict=True):
+        by_folder.setdefault(one.folder.resolve(), []).append(name)
+    for same in by_folder.values():
+        if len(same) > 1:
+            warn(f"note: {' and '.join(same)} are the same evaluation: every difference is 0.")
 
 
 def _require_one_split(names: Sequence[str], stored: Sequence[Stored]) -> None:

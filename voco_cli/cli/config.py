@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, complete_tasks
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, complete_tasks, require_agreement
+from voco_cli.cli.output import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
 
+WIDEST_VALUE = 72
+"""Columns; longer values, such as the classes of a task, go on in the next line."""
 TaskChoice = Annotated[
     str | None,
     typer.Option(
@@ -33,14 +36,18 @@ def show(
     """Print every setting with the source it came from."""
     from voco_cli.settings.sources import leaves, load_settings
 
+    _require_one_start(recipe, task)
+    require_agreement({"recipe": recipe, "task.preset": task}, override or ())
     resolved = load_settings(recipe, config, override or (), task=task)
     if json:
         print_json({"settings": resolved.settings.model_dump(mode="json"), "sources": dict(resolved.sources)})
         return
-    table = Table("setting", "value", "source", box=None, header_style="bold", pad_edge=False)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading, widest in (("setting", None), ("value", WIDEST_VALUE), ("source", None)):
+        table.add_column(heading, overflow="fold", max_width=widest)
     for key, value in leaves(resolved.settings):
         source = resolved.sources[key]
-        table.add_row(key, str(value) or '""', source, style=None if source != "default" else "dim")
+        table.add_row(key, Text(str(value) or '""'), Text(source), style=None if source != "default" else "dim")
     out.print(table)
 
 
@@ -62,9 +69,21 @@ def init(
     """Write a commented settings file to start from."""
     from voco_cli.settings import load_settings
     from voco_cli.settings.show import commented_file
+    from voco_cli.whole_files import write_whole
 
+    _require_one_start(recipe, task)
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    output.write_text(commented_file(load_settings(recipe, task=task)))
-    command = f"voco finetune --task {task}" if task else "voco pretrain data.json"
-    done([output], f"{command} --config {output}")
+    write_whole(output, commented_file(load_settings(recipe, task=task)).encode())
+    command = ("finetune", "--task", task) if task else ("pretrain", "data.json")
+    done([output], shell_words("voco", *command, "--config", output))
+
+
+def _require_one_start(recipe: str | None, task: str | None) -> None:
+    """Settings start from a recipe or from a task.
+
+    Raises:
+        UsageError: both are given.
+    """
+    if recipe and task:
+        raise UsageError(f"--recipe {recipe} and --task {task} cannot be given together.", "settings start from one")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import sys
 import traceback
 from typing import Any
@@ -61,4 +62,6 @@ def _misused(error: Any) -> UsageError:
                 f"{command} has no option {option}.", f"did you mean {near}?" if near else f"{command} --help lists all"
             )
     message = " ".join(error.format_message().replace("Value error, ", "").split())
+    if ought := re.fullmatch(r"Invalid value for '(\S+).*?': Input (should be .*?)(, unable to parse.*)?\.?", message):
+        message = f"{ought[1]} {ought[2]}"
     return UsageError(message if message.endswith((".", "?")) else f"{message}.", help_hint)

@@ -18,6 +18,7 @@ from voco_cli.cli.options import (
     SetOption,
     TaskOption,
     data_flags,
+    require_agreement,
 )
 from voco_cli.cli.output import done, out, print_json, shell_words
 
@@ -109,6 +110,7 @@ def finetune(
         "model.trust_pickle": trust_pickle or None,
         "run.device": device,
     }
+    require_agreement({**flags, "task.preset": task}, override or ())
     resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
 
     from voco_cli.cli.finetune_progress import FinetuneProgress

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -113,7 +114,8 @@ def _debug(wanted: bool) -> None:
     if wanted:
         os.environ["VOCO_DEBUG"] = "1"
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
-        faulthandler.enable()
+        if sys.__stderr__ is not None:
+            faulthandler.enable(sys.__stderr__)
 
 
 def _only_options(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.cli.output import done, out, print_json, progress, shell_words
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -75,7 +75,9 @@ def index(
     from voco_cli.dataset.index import IndexOptions, build_index
 
     if validation + test >= 1:
-        raise UsageError(f"--validation {validation:g} and --test {test:g} leave nobody to train on.")
+        raise UsageError(
+            f"--validation {validation:g} and --test {test:g} leave nobody to train on.", "lower one of them"
+        )
     options = IndexOptions(
         name=name,
         full=check == "full",
@@ -94,7 +96,8 @@ def index(
     _print_skipped(datalist)
     _print_summary(datalist)
     labels = any(entry.label for _, entry in datalist.entries())
-    done([output], f"voco pretrain {output}" + (f", or with the labels: voco tasks new {output}" if labels else ""))
+    labelled = f", or with the labels: {shell_words('voco', 'tasks', 'new', output)}" if labels else ""
+    done([output], shell_words("voco", "pretrain", output) + labelled)
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:

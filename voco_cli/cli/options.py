@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,6 +93,23 @@ def settings_words(recipe: str | None, config: Path | None, overrides: Sequence[
     words = ["--recipe", recipe] if recipe else []
     words += ["--config", str(config)] if config else []
     return words + [word for one in overrides or () for word in ("--set", one)]
+
+
+def require_agreement(flags: Mapping[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse a setting that an option of its own and ``--set`` give different values: neither is stronger.
+
+    Args:
+        flags: dotted key to value of the command's own options; None counts as not given.
+    Raises:
+        UsageError: the first that is given twice.
+    """
+    for override in overrides:
+        key, equals, text = (part.strip() for part in override.partition("="))
+        own = flags.get(key)
+        if equals and own is not None and text != str(own):
+            raise UsageError(
+                f"{key} is given twice: {text} by --set, and {own} by an option of its own.", "leave one of them out"
+            )
 
 
 def data_flags(data: Path | None) -> tuple[dict[str, object], list[str]]:

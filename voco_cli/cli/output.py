@@ -14,11 +14,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
 from voco_cli.errors import VocoError
+
+if TYPE_CHECKING:
+    from rich.table import Column
 
 WIDTH_OF_FILES = 200
 """Columns where a table goes into a file or a pipe: a row stays a line, for grep and for less."""
@@ -51,6 +54,13 @@ def is_quiet() -> bool:
 def shell_words(*words: object) -> str:
     """A command as one may paste it into a shell, whatever blanks and brackets a path has."""
     return " ".join(shlex.quote(str(word)) for word in words)
+
+
+def folded(*headings: str) -> list[Column]:
+    """Columns of a table whose long words go on in the next line, and are never cut."""
+    from rich.table import Column
+
+    return [Column(heading, overflow="fold") for heading in headings]
 
 
 def print_json(value: Any) -> None:

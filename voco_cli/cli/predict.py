@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import DeviceOption, JsonOption, SetOption
+from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement
 from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError
 
@@ -53,7 +53,9 @@ def predict(
     from voco_cli.downstream.prediction.inputs import find_inputs
     from voco_cli.downstream.prediction.trained import load_trained
 
-    trained = load_trained(run, device, override or (), flips=flips, overlap=overlap, suffix=suffix)
+    own = {"flips": flips, "overlap": overlap, "suffix": suffix}
+    require_agreement({"run.device": device, **{f"predict.{key}": own[key] for key in own}}, override or ())
+    trained = load_trained(run, device, override or (), **own)
     found = find_inputs(inputs, trained.settings.task, output)
     report = _predict(trained, found, output, overwrite)
     failed = [*found.refused, *report.failed]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, out, print_json, shell_words
+from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption, require_agreement
+from voco_cli.cli.output import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def pretrain(
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
     flags |= {"run.device": device}
+    require_agreement({**flags, "recipe": recipe}, override or ())
     resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.pretrain_progress import PretrainProgress
@@ -88,7 +89,9 @@ def _print_result(result: PretrainResult, json: bool) -> None:
             "No scans are held out, so nothing says whether it learned; `voco index --validation 0.1` holds some."
         )
     else:
-        table = Table("on held-out scans", "step 0", "end", "chance", box=None, header_style="bold", pad_edge=False)
+        table = Table(
+            *folded("on held-out scans", "step 0", "end", "chance"), box=None, header_style="bold", pad_edge=False
+        )
         for name, words in FIGURES.items():
             if name in result.end:
                 at_chance = f"{chance[name]:.3g}" if name in chance else ""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement
+from voco_cli.cli.output import done, folded, out, print_json, progress
 from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
 
@@ -66,6 +66,7 @@ def preview_labels(
     picture = picture_path(scan, output, "labels", as_json)
     centres = [crop_centre(text) for text in at or ()]
     flags: dict[str, object] = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
+    require_agreement({**flags, "recipe": recipe}, set_ or ())
     try:
         settings = load_settings(recipe, config, set_ or (), flags).settings
     except UsageError:
@@ -126,7 +127,7 @@ def _print_table(preview: LabelPreview) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table("crop", "centre, voxels", "share in each base crop (number: share)", "sum")
+    table = Table(*folded("crop", "centre, voxels", "share in each base crop (number: share)", "sum"))
     for number, centre in enumerate((crops.centres_S3 + crops.region_start_3).tolist()):
         shares = crops.labels_SK[number]
         listed = "  ".join(

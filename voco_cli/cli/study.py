@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import ConfigOption, DataOption, DeviceOption, JsonOption, SetOption, TaskOption, data_flags
+from voco_cli.cli.options import (
+    ConfigOption,
+    DataOption,
+    DeviceOption,
+    JsonOption,
+    SetOption,
+    TaskOption,
+    data_flags,
+    require_agreement,
+)
 from voco_cli.cli.output import done, note, out, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 
@@ -54,12 +63,12 @@ def study(
         int | None, typer.Option("--steps", min=1, help="Optimizer steps of each run (by default the task's).")
     ] = None,
     choose: Annotated[
-        Literal["last", "best"],
+        Literal["last", "best"] | None,
         typer.Option(
-            help="Weights that are measured: those of the last step, or the best on validation cases, "
-            "whose labels are then needed, too."
+            help="Weights that are measured: those of the last step (by default), or the best on "
+            "validation cases, whose labels are then needed, too."
         ),
-    ] = "last",
+    ] = None,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -72,6 +81,11 @@ def study(
     from voco_cli.study.record import known_arms
 
     place, list_off = data_flags(data)
+    given = override or ()
+    if choose is None and not any(one.partition("=")[0].strip() == "task.choose" for one in given):
+        choose = "last"
+    flags = {**place, "train.steps": steps, "task.choose": choose, "run.device": device}
+    require_agreement({**flags, "task.preset": task}, given)
     plan = make_plan(
         output,
         task,
@@ -79,18 +93,20 @@ def study(
         _numbers(cases),
         seeds,
         config=config,
-        overrides=[*list_off, *(override or ())],
-        flags={**place, "train.steps": steps, "task.choose": choose, "run.device": device},
+        overrides=[*list_off, *given],
+        flags=flags,
         known=known_arms(output),
     )
     kind = plan.shared_settings().task.kind  # wrong settings are told before anything heavy is imported
 
     from voco_cli.cli.finetune_progress import FinetuneProgress
     from voco_cli.finetuning.run import finetune
+    from voco_cli.study.fit import require_fitting_weights
     from voco_cli.study.metric import METRICS
     from voco_cli.study.outcome import require_complete
     from voco_cli.study.run import run_study
 
+    require_fitting_weights(plan)
     result = run_study(
         plan,
         StudyProgress(METRICS[kind].title),

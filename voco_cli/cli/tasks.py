@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.options import JsonOption, SetOption, TaskOption, complete_tasks, data_flags
-from voco_cli.cli.output import done, out, print_json, progress
+from voco_cli.cli.options import JsonOption, SetOption, TaskOption, complete_tasks, data_flags, settings_words
+from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def list_tasks(json: JsonOption = False) -> None:
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("name", "title", "kind", "cases", "split"):
-        table.add_column(heading, no_wrap=heading != "title")
+        table.add_column(heading, no_wrap=heading not in ("title", "kind"), overflow="fold")
     for row in rows:
         kind = _counted(row)
         cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
@@ -113,8 +113,8 @@ def show(
     _print_layouts(settings)
     _print_classes(settings)
     _print_settings(settings)
-    folder = " DIR" if settings.data.file is None and settings.data.root is None else ""
-    done([], f"voco tasks check{folder} --task {name}")
+    folder = ["DIR"] if settings.data.file is None and settings.data.root is None else []
+    done([], shell_words("voco", "tasks", "check", *folder, "--task", name))
 
 
 def _lines(lines: list[str]) -> None:
@@ -136,16 +136,14 @@ def _print_layouts(settings: Settings) -> None:
 
 def _print_classes(settings: Settings) -> None:
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("output", justify="right")
-    table.add_column("class")
-    table.add_column("values in the files")
+    table = Table(*folded("output", "class", "values in the files"), box=None, header_style="bold", pad_edge=False)
     first = 1 if settings.task.kind == "segmentation" else 0
     for output, one in enumerate(settings.task.classes, start=first):
-        table.add_row(str(output), one.name, ", ".join(map(str, one.values)))
+        table.add_row(str(output), Text(one.name), ", ".join(map(str, one.values)))
     for region in settings.task.regions:
-        table.add_row("", f"{region.name} (region)", " + ".join(region.classes))
+        table.add_row("", Text(f"{region.name} (region)"), Text(" + ".join(region.classes)))
     out.print()
     out.print(table, markup=False, highlight=False)
 
@@ -198,9 +196,9 @@ def check(
     if not found.is_good:
         raise VocoError(_verdict(found), _advice(found))
     if not json:
-        where = f" --data {data}" if data is not None else ""
-        others = "".join(f" --set {one}" for one in override or ())
-        done([], f"voco finetune --task {task}{where}{others}")
+        where = ["--data", data] if data is not None else []
+        same = settings_words(None, None, override)
+        done([], shell_words("voco", "finetune", "--task", task, *where, *same))
 
 
 def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
@@ -307,4 +305,4 @@ def new(
     write_whole(output, text.encode())
     task = load_settings(task=str(output)).settings.task
     _lines([f"{len(task.classes)} classes: {_first(tuple(one.name for one in task.classes))}"])
-    done([output], f"voco tasks check --task {output}")
+    done([output], shell_words("voco", "tasks", "check", "--task", output))

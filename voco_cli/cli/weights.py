@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.cli.output import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -141,8 +141,8 @@ def export(
     out.print(f"{written.tensors} tensors, {written.parameters:,} parameters", highlight=False)
     for note in (*weights.notes, *written.notes):
         out.print(note, markup=False, highlight=False, soft_wrap=True)
-    nnunet = f"nnUNetv2_train DATASET 3d_fullres 0 -pretrained_weights {output}"
-    done(files, nnunet if file_format is ExportFormat.NNUNET else f"voco weights inspect {output}")
+    nnunet = shell_words("nnUNetv2_train", "DATASET", "3d_fullres", "0", "-pretrained_weights", output)
+    done(files, nnunet if file_format is ExportFormat.NNUNET else shell_words("voco", "weights", "inspect", output))
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:
@@ -186,4 +186,4 @@ def _print_report(report: LoadReport | None, weights: Weights) -> None:
     out.print(report.table())
     for note in report.notes:
         out.print(note, markup=False, highlight=False, soft_wrap=True)
-    done([], f"voco weights export {weights.origin} -o encoder.pt --format monai")
+    done([], shell_words("voco", "weights", "export", weights.origin, "-o", "encoder.pt", "--format", "monai"))

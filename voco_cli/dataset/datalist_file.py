@@ -6,6 +6,7 @@ import difflib
 import gc
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +84,9 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
 def _load(path: Path) -> dict[str, Any]:
     try:
         raw = from_json(path.read_bytes())
+    except IsADirectoryError as error:
+        command = f"voco index {shlex.quote(str(path))} -o data.json"
+        raise UsageError(f"{path} is a folder, and a data.json is needed.", command) from error
     except OSError as error:
         raise DataError(f"{path} cannot be opened: {error.strerror or error}.", "Make it with `voco index`.") from error
     except ValueError as error:
@@ -102,6 +106,8 @@ def _check_format(raw: dict[str, Any], path: Path) -> None:
 def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     """Our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
     if not any(isinstance(raw.get(split), list) for split in SPLITS):
+        if wrong := [split for split in SPLITS if split in raw]:
+            raise UsageError(f"{path} is not a datalist: {wrong[0]} is no list.")
         near = [key for split in SPLITS for key in difflib.get_close_matches(split, raw, 1, 0.75)]
         found = (
             f"did you mean training by {near[0]!r}?" if near else f"it has {', '.join(sorted(raw)[:8]) or 'no keys'}."

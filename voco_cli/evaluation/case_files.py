@@ -15,6 +15,7 @@ from voco_cli.errors import DataError, UsageError
 ROLE = r"(?:images?|img|labels?|lbl|seg|segs|segmentations?|masks?|gt|pred|preds|predictions?)"
 LEADING_ROLE = re.compile(rf"^{ROLE}(?:[-_.]+|(?=\d))", re.IGNORECASE)
 TRAILING_ROLE = re.compile(rf"[-_.]+{ROLE}$", re.IGNORECASE)
+TRAILING_LABEL = re.compile(r"[-_.]+(?:labels?|lbl|seg|segs|segmentations?|masks?|gt)$", re.IGNORECASE)
 MOST_NAMED = 20
 
 
@@ -79,7 +80,7 @@ def pair_folders(
     """
     if predictions.resolve() == labels.resolve():
         raise UsageError(f"{predictions} is given as predictions and as labels.", "Every Dice would be 1.")
-    left_predictions, left_labels = label_maps(predictions), label_maps(labels)
+    left_predictions, left_labels = label_maps(predictions), _without_scans(label_maps(labels))
     faults = [*_doubles(left_predictions), *_doubles(left_labels)]
     matched: list[tuple[Path, Path]] = []
     if not faults:
@@ -102,6 +103,12 @@ def pair_folders(
     pairs = [CasePair(stem_of(label), of(label), prediction, label) for prediction, label in matched]
     pairs.sort(key=lambda pair: pair.case)
     return Pairing(tuple(pairs), tuple(stem_of(path) for path in left_labels))
+
+
+def _without_scans(paths: Sequence[Path]) -> list[Path]:
+    """Label maps alone, where ``x_seg`` lies beside its scan ``x``, which a prediction of the same name would meet."""
+    scans = {TRAILING_LABEL.sub("", stem_of(path)) for path in paths if TRAILING_LABEL.search(stem_of(path))}
+    return [path for path in paths if stem_of(path) not in scans]
 
 
 def _doubles(paths: Sequence[Path]) -> list[str]:

@@ -50,6 +50,8 @@ def read_classes(source: str) -> ClassNames:
         items = [_name_and_labels(part) for part in source.split(",")]
         return ClassNames(_checked([Structure(name, labels) for name, labels in items], source), "--classes")
     path = Path(source)
+    if not path.suffix and not path.exists():
+        raise UsageError(f"--classes {source} is neither a file nor a list of names with labels.", FORM)
     raw = _load(path)
     labels = raw.get("labels") if isinstance(raw, dict) else None
     if not isinstance(labels, dict) or not labels:
@@ -90,7 +92,8 @@ def _load(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read for class names: {error}.", FORM) from error
+        why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not text"
+        raise DataError(f"{path} cannot be read for class names: {why}.", FORM) from error
     try:
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from voco_cli import __version__
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.folder import Evaluation
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.results import ResultTable
@@ -163,18 +166,41 @@ def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[
     Raises:
         UsageError: a run that was not evaluated on the split, or runs that were evaluated on different ones.
     """
+    for folder in given:
+        _require_folder(folder)
     runs = [folder for folder in given if not (folder / SUMMARY).is_file() and (folder / RUN_SETTINGS).is_file()]
     there = {run: [name for name in RUN_SPLITS if (run / "evaluation" / name / SUMMARY).is_file()] for run in runs}
     wanted = (split,) if split else RUN_SPLITS
     lacking = [run for run in runs if not set(wanted).intersection(there[run])]
+    for run in lacking:
+        if _is_pretraining(run):
+            raise UsageError(
+                f"{run} is a pre-training run, which predicts nothing to compare.",
+                f"voco finetune --task TASK --weights {shlex.quote(str(run))}",
+            )
     if lacking:
         on = f" on its {split} split" if split else ""
-        raise UsageError(f"{lacking[0]} was not evaluated{on}.", f"voco evaluate {lacking[0]}" + _flag(split))
+        command = f"voco evaluate {shlex.quote(str(lacking[0]))}"
+        raise UsageError(f"{lacking[0]} was not evaluated{on}.", command + _flag(split))
     common = next((name for name in wanted if all(name in names for names in there.values())), None)
     if common is None:
         words = " and ".join(f"{run} on {' and '.join(names)}" for run, names in there.items())
         raise UsageError(f"The runs were evaluated on different splits: {words}.", "voco evaluate RUN --split test")
     return [folder / "evaluation" / common if folder in there else folder for folder in given]
+
+
+def _is_pretraining(run: Path) -> bool:
+    """Whether the saved settings of a run name no task."""
+    saved = yaml.safe_load((run / RUN_SETTINGS).read_text())
+    settings = saved.get("settings") if isinstance(saved, dict) else None
+    return isinstance(settings, dict) and (settings.get("task") or {}).get("preset") is None
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist.", "give folders that voco evaluate wrote, or runs of voco finetune")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not the folder of an evaluation.", "give the folder")
 
 
 def _flag(split: str | None) -> str:

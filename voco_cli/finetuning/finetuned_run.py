@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from json import loads
 from pathlib import Path
@@ -64,7 +65,10 @@ def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
         raise DataError(f"{path} is not a run folder.", "give the folder that voco finetune wrote")
     settings = read_saved(folder.settings_file)
     if settings.task.preset is None:
-        raise UsageError(f"{path} is a pre-training run, which predicts nothing.", "fine-tune it first: voco finetune")
+        raise UsageError(
+            f"{path} is a pre-training run, which predicts nothing.",
+            f"fine-tune it first: voco finetune --task TASK --weights {shlex.quote(str(path))}",
+        )
     about = folder.weights / "model.json"
     if not about.is_file():
         raise DataError(f"{path} has no trained network yet.", "run voco finetune on it to the end")

@@ -216,3 +216,10 @@ def test_the_networks_own_weights_are_used(run: Path, tmp_path: Path) -> None:
         maps.append(read_scan(tmp_path / f"out{number}" / "c0.nii.gz").array_zyx)
     np.testing.assert_array_equal(maps[0], maps[1])
     assert (maps[0] != maps[2]).any()
+
+
+def test_a_file_in_place_of_the_folder(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "out.json"
+    file.write_text("{}")
+    with pytest.raises(UsageError, match=r"out.json is a file, not a folder for predictions"):
+        predict_entries(load_trained(run, "cpu"), [], file)

@@ -50,6 +50,8 @@ class PredictionFolder:
             UsageError: it holds predictions of another network or other settings, or files of the same names.
             ResourceError: it cannot be written to.
         """
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"{path} is a file, not a folder for predictions.", "choose another name with --output")
         folder = cls(path, made_by(trained), str(trained.run))
         record = _read(path / RECORD)
         if record is None and not overwrite:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ def _settings(run: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> 
     if settings.task.preset is None:
         raise UsageError(
             f"{run} is a pre-training run, whose network tells no structures apart.",
-            f"fine-tune it first: voco finetune --task TASK --weights {run}",
+            f"fine-tune it first: voco finetune --task TASK --weights {shlex.quote(str(run))}",
         )
     return settings
 
