@@ -49,6 +49,13 @@ def test_chance_widens_the_axis() -> None:
     assert chart.y_ticks[0].text == "0"
 
 
+def test_rounding_below_zero_does_not_lower_the_axis() -> None:
+    for least, text in ((-2e-9, "0"), (-0.1, "\N{MINUS SIGN}0.25")):
+        chart = draw_chart("c", "distance", [Curve("d", ((0, least), (1, 1.0)))], zero=True)
+        assert chart is not None
+        assert chart.y_ticks[0].text == text
+
+
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_no_chart() -> None:
     nan, inf = float("nan"), float("inf")
     chart = draw_chart("c", "x", [Curve("a", ((0, nan), (1, 3.0), (2, inf))), Curve("b", ((0, nan),))])

@@ -14,6 +14,8 @@ from voco_cli.report.blocks import Cell, Chart, Column, Level, Line, Row, Table,
 WIDTH, HEIGHT = 400, 240
 LEFT, RIGHT, TOP, BOTTOM = 48, 390, 10, 212
 """Edges of the plot in the drawing; what is left holds the axes' numbers. The template has the same numbers."""
+ROUNDING = 1e-6
+"""What lies so little below 0, as a share of the highest value, is 0 but for rounding."""
 MOST_POINTS = 400
 MOST_DOTS = 30
 MOST_VALUES = 60
@@ -59,7 +61,7 @@ def draw_chart(
     Args:
         anchor: of the chart in the page.
         levels: values with a name that are drawn across, such as chance.
-        zero: the axis begins at 0 where no value lies below.
+        zero: the axis begins at 0 where no value lies below, but for rounding.
     Returns:
         None where no curve has a point.
     """
@@ -69,7 +71,9 @@ def draw_chart(
         return None
     values = [value for one in thin for _, value in one.points] + [value for value, _ in levels]
     low, high = min(values), max(values)
-    y_ticks = _ticks(min(low, 0.0) if zero else low, high)
+    if zero and low > -ROUNDING * high:
+        low = 0.0
+    y_ticks = _ticks(low, high)
     steps = sorted({step for one in thin for step, _ in one.points})
     first, last = float(steps[0]), float(steps[-1])
     frame = _Frame(

@@ -25,8 +25,8 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
     finished = status == "done"
     parts = (
         learning_part(f"{anchor}-learning", learning, with_verdict=not finished),
-        Part(f"{anchor}-curves", "Curves", (curves,)),
         Part(f"{anchor}-location", "Learning to locate", tuple(location_frames(f"{anchor}-location-series", run.path))),
+        Part(f"{anchor}-curves", "Curves", (curves,)),
         Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
         data_part(f"{anchor}-data", run),
         settings_part(f"{anchor}-settings", run),
