@@ -70,6 +70,11 @@ def test_commands_of_shell_blocks_parse(block: Block) -> None:
                 pytest.fail(f"{block.place}: voco {shlex.join(arguments)}: {error.format_message()}")
 
 
+def test_every_block_with_a_command_is_marked_as_shell() -> None:
+    others = [block for block in BLOCKS if block.language != "bash"]
+    assert [block.place for block in others if any(line.startswith("voco ") for line in block.text.splitlines())] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_in_the_text_exist(page: Path) -> None:
     """``voco evaluate RUN`` in a sentence need not be complete, but what it names must be there."""
