@@ -3,13 +3,14 @@
 # make test        lint, types and tests: what CI runs
 # make test-slow   the tests that take minutes each
 # make check       lint and types alone
+# make docs        the reference of settings and commands, from the code
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow check
+.PHONY: setup demo test test-slow check docs
 
 setup: $(STAMP)
 
@@ -28,6 +29,10 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: setup
+	$(BIN)/python docs/reference/generate_settings.py
+	$(BIN)/python docs/reference/generate_commands.py
 
 test: check
 	$(BIN)/pytest

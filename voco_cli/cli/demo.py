@@ -37,7 +37,10 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """See what it does without any data: generated CTs, then the commands of the README on them, up to one page."""
+    """See what it does without any data, in ten minutes.
+
+    Generates CTs and runs the commands of the README on them, one by one, up to a page that shows what came of it.
+    """
     from voco_cli.demo.run import run_demo
 
     result = run_demo(output, minutes, DemoProgress(), command=_command)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.options import JsonOption
+from voco_cli.cli.options import DeviceOption, JsonOption
 from voco_cli.cli.output import done, err, out, print_json, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
@@ -38,10 +38,10 @@ def embed(
             help="The projector's output; a scan's crops are projected together, its base crops always among them.",
         ),
     ] = False,
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Embed scans crop by crop: where each crop lies, and the encoder's features of it.
+    """Write the encoder's features of scans, crop by crop.
 
     Features are the means over space of all levels of the encoder, side by side; no crop matters to another's.
     """

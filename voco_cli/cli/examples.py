@@ -38,7 +38,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "locate": (
         "voco locate runs/pretrain scans/one.nii.gz",
-        "voco locate runs/pretrain scans/one.nii.gz --at 120,96 --against scans/two.nii.gz",
+        "voco locate runs/pretrain scans/one.nii.gz --against scans/two.nii.gz",
     ),
     "embed": (
         "voco embed runs/pretrain scans/ -o embeddings.npz",

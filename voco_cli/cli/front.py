@@ -26,11 +26,18 @@ PANELS = {
 """Commands in the order of work."""
 ORDER = [name for names in PANELS.values() for name in names]
 EVERYWHERE = "Anywhere in any command"
+NUMBER = "N"
+"""What help calls a number that has limits."""
 
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 a finding, such as missing scans; 2 wrong usage or input; 3 data damaged or missing; 4 out "
-    "of disk or memory; 75 interrupted, and the same command goes on; 130 interrupted."
-)
+EXIT_CODES = {
+    0: "done",
+    1: "a finding, such as missing scans",
+    2: "wrong usage or input",
+    3: "data damaged or missing",
+    4: "out of disk or memory",
+    75: "interrupted, and the same command goes on",
+    130: "interrupted",
+}
 
 
 class Stopped(VocoError):
@@ -56,7 +63,8 @@ class Commands(TyperGroup):
             paragraphs = (command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
             command.epilog = _examples(path) or command.epilog
-        self.epilog = f"{_examples('')}\n\n{EXIT_CODES}"
+        codes = "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+        self.epilog = f"{_examples('')}\n\nExit codes: {codes}."
 
     def get_params(self, ctx: Any) -> Any:
         """Those of the whole program; Typer adds two of its own after the group is made."""
@@ -89,7 +97,7 @@ def _with_short_types(parameters: Any) -> Any:
             None,
             None,
         ):
-            parameter.metavar = "N"
+            parameter.metavar = NUMBER
     return parameters
 
 

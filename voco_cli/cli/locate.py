@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import JsonOption
+from voco_cli.cli.options import DeviceOption, JsonOption
 from voco_cli.cli.output import done, out, print_json, progress, shell_words
 from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
@@ -41,14 +41,14 @@ def locate(
     checkpoint: Annotated[
         Literal["last", "best"], typer.Option("--checkpoint", help="The last checkpoint, or that with the lowest rank.")
     ] = "last",
-    device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")] = None,
+    device: DeviceOption = None,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg; SCAN_location.png if not given."),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where in the body a pre-trained network believes crops of a scan to lie.
+    """Draw where a network believes crops of a scan to lie.
 
     All crops of a call are projected together, as in training, so that logits depend a little on what else is asked.
     """

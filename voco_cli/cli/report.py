@@ -34,7 +34,10 @@ def report(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Write one HTML page that opens offline: verdict, curves, pictures, tables, settings, data."""
+    """Write one page on a run, or on several side by side.
+
+    Verdict, curves, pictures, tables, settings and data in one HTML file, which opens offline.
+    """
     target = _target(runs, output)
     from voco_cli.report.page import find_runs, gather_page
     from voco_cli.report.render import render
