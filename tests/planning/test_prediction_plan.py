@@ -10,11 +10,14 @@ import torch
 
 from tests.cache.made_scans import body_hu, write_nifti
 from tests.downstream.made_run import make_run
+from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.memory import needed_memory
+from voco_cli.downstream.prediction.prepared import prepare
 from voco_cli.errors import DataError, UsageError
 from voco_cli.planning import prediction_plan, prediction_trial
 from voco_cli.planning.prediction_plan import plan_prediction
 from voco_cli.planning.quantities import Plan
+from voco_cli.planning.sweep import count_windows
 from voco_cli.scans.read import read_header
 from voco_cli.settings import read_saved
 
@@ -58,7 +61,8 @@ def test_memory_disk_and_time(run: Path, scans: Path) -> None:
     assert predictions.amount.value == pytest.approx((20 * 18 * 14 + 40 * 30 * 20) / 12)
     assert [part.name for part in plan.times] == ["start", "reading and preprocessing", "network and the way back"]
     tried = {one["case"]: one for one in plan.figures["trial"]["scans"]}
-    assert tried["large"]["sweep"]["windows"] == 4 * 3 * 2
+    body = prepare(Entry(image=scans / "large.nii.gz", patient="p"), settings).channels_CXYZ
+    assert tried["large"]["sweep"]["windows"] == count_windows(body.shape[1:], settings)
     both = sum(one["prepare_s"] for one in tried.values())
     assert plan.times[1].amount.value == pytest.approx(both)
 

@@ -41,7 +41,8 @@ def doctor(
         print_json({"can_pretrain": not problems, "checks": [check.to_json() for check in checks]})
     if problems:
         first = problems[0]
-        more = f" {len(problems) - 1} more problems are above." if len(problems) > 1 else ""
+        others = len(problems) - 1
+        more = f" {others} more {'problem is' if others == 1 else 'problems are'} above." if others else ""
         raise VocoError(f"Pre-training cannot run here: {first.name}: {first.found.rstrip('.')}.{more}", first.advice)
     if not as_json:
         out.print("Pre-training can run here.", style="bold green")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -114,10 +113,9 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     if seconds < 100:
         return f"{seconds:.0f} s"
-    whole = timedelta(seconds=round(seconds))
-    if whole < timedelta(hours=1):
+    if seconds < 3597:  # above, the minutes would read 60.0
         return f"{seconds / 60:.1f} min"
-    hours, minutes = divmod(whole.seconds // 60, 60)
-    if whole.days:
-        return f"{whole.days} d {hours} h"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    if hours >= 24:
+        return f"{hours // 24} d {hours % 24} h"
     return f"{hours} h {minutes:02d} min"
