@@ -115,3 +115,11 @@ def test_an_empty_label_is_told(image: Scan, label: Scan) -> None:
     check = check_case(image, replace(label, array_zyx=np.zeros_like(label.array_zyx)), NAMES)
     assert [finding.sentence for finding in check.findings] == ["The label map is empty: every voxel is 0."]
     assert check.fit is None
+
+
+def test_a_transposed_label_is_told_with_what_mends_it(image: Scan, label: Scan) -> None:
+    square = [replace(one, array_zyx=one.array_zyx[:, :, 4:60]) for one in (image, label)]
+    transposed = replace(square[1], array_zyx=square[1].array_zyx.transpose(0, 2, 1))
+    sentence = check_case(square[0], transposed, {}).findings[0].sentence
+    assert sentence.startswith("The label map seems transposed in the axial plane: ")
+    assert sentence.endswith(" with x and y exchanged.")

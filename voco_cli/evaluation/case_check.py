@@ -119,7 +119,7 @@ def _fit(fit: LabelFit | None, word: str) -> list[Finding]:
     if fit.better is not None:
         turn = fit.better.turn
         seems = "transposed in the axial plane" if turn.exchanged else str(turn)
-        figures = _figures(fit.as_is, fit.better, f"if {turn}")
+        figures = _figures(fit.as_is, fit.better, f"{'with' if turn.exchanged else 'if'} {turn}")
         return [Finding("fit", f"The {word} seems {seems}: {figures}.")]
     if fit.astray:
         sentence = (
