@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from tests.docs.pages import INLINE_CODE, PAGES, Block, blocks, name_of, prose, shell_lines, voco_arguments
+from tests.docs.pages import INLINE_CODE, PAGES, ROOT, Block, blocks, name_of, prose, shell_lines, voco_arguments
 from voco_cli.cli.app import app
 from voco_cli.settings.layers import flatten
 from voco_cli.settings.sources import field_descriptions
@@ -135,3 +135,24 @@ def test_what_does_not_exist_is_found(arguments: str) -> None:
 def test_calls_are_found_however_they_are_written(line: str, found: list[list[str]]) -> None:
     calls = (voco_arguments(words) for words in shell_lines(line))
     assert [call for call in calls if call is not None] == found
+
+
+def test_names_of_the_python_page_exist() -> None:
+    page = ROOT / "docs" / "reference" / "python.md"
+    for line in (line for _, line in prose(page) if line.startswith("| ")):
+        module: Any = None
+        for name in INLINE_CODE.findall(line):
+            if name.startswith("voco_cli."):
+                path, _, last = name.rpartition(".")
+                parent = importlib.import_module(path)
+                module = parent
+                assert hasattr(parent, last) or importlib.import_module(name), name
+            else:
+                assert hasattr(module, name), name
+
+
+def test_the_example_of_the_python_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (one for one in BLOCKS if one.place.startswith("docs/reference/python.md"))
+    exec(compile(block.text, block.place, "exec"), {})
+    # A shift by one voxel of 3.75 mm along x.
+    assert capsys.readouterr().out.startswith("Dice 0.9")
