@@ -35,8 +35,11 @@ def test_faults_travel() -> None:
     assert found.value.hint == "a hint"
     with pytest.raises(RuntimeError, match="KeyError: 'x'"):
         run_apart(works.break_down, "x")
-    with pytest.raises(ResourceError, match="ended by SIGKILL without a word"):
+    with pytest.raises(TooLargeError):
         run_apart(works.be_killed, works.SIGKILL)
+    with pytest.raises(ResourceError, match="A trial was ended by SIGABRT without a word") as ended:
+        run_apart(works.be_killed, works.SIGABRT)
+    assert not isinstance(ended.value, TooLargeError)
 
 
 def test_it_is_stopped_before_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from tests.pretraining.tiny_run import TINY, tiny_run, write_data
 from voco_cli.cache.space import SPARE_BYTES
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
-from voco_cli.errors import DataError, UsageError
+from voco_cli.errors import DataError, ResourceError, UsageError
 from voco_cli.planning import pretraining_plan, samples, training
 from voco_cli.planning.apart import TooLargeError
 from voco_cli.planning.pretraining_plan import plan_pretraining
@@ -176,8 +176,25 @@ def test_a_trial_that_was_stopped_does_not_fit(data: Path, tmp_path: Path, monke
     plan = make_plan(data, tmp_path / "run")
     memory = need(plan, "memory", "training")
     assert (memory.fits, memory.at_least, memory.needed_bytes) == (False, True, 5e9)
-    assert any("A trial was stopped when it had taken 5.0 GB of memory" in note for note in plan.notes)
+    assert "Not measured: the steps were stopped before they had taken all memory." in plan.notes
     assert plan.advice
+
+
+def test_preprocessing_that_was_stopped_or_failed_does_not_fit(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = iter((TooLargeError(int(5e9)), ResourceError("The disk is full: x.", "free some space")))
+
+    def failing(work: object, request: object) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(samples, "run_apart", failing)
+    plan = make_plan(data, tmp_path / "run")
+    memory = need(plan, "memory", "building")
+    assert (plan.fits, memory.at_least, memory.needed_bytes, plan.times) == (False, True, 5e9, ())
+    assert parts(plan)["cache"] == 20 * 48 * 48 * 24 / 1.9  # cautious, as nothing was compressed
+    plan = make_plan(data, tmp_path / "run")
+    assert (plan.fits, plan.obstacles, plan.advice) == (False, ("The disk is full: x.",), ("free some space",))
 
 
 def test_scans_that_cannot_be_used_are_told(data: Path, tmp_path: Path) -> None:

@@ -41,4 +41,4 @@ def start_a_child_and_wait(note: Path) -> None:
     time.sleep(600)
 
 
-SIGKILL = int(signal.SIGKILL)
+SIGKILL, SIGABRT = int(signal.SIGKILL), int(signal.SIGABRT)

@@ -28,10 +28,11 @@ def show_plan(plan: Plan, as_json: bool, then: str) -> None:
         print_json(plan.to_json())
     else:
         _print(plan)
-    short = [need for need in plan.needs if not need.fits]
-    if short:
-        what = "; ".join(f"{_name(need)} needs {_needed(need)}, {size(need.free_bytes)} free" for need in short)
-        raise VocoError(f"This does not fit here: {what}.", plan.advice[0] if plan.advice else None)
+    if not plan.fits:
+        short = [need for need in plan.needs if not need.fits]
+        what = [f"{_name(need)} needs {_needed(need)}, {size(need.free_bytes)} free" for need in short]
+        what += [obstacle.rstrip(".") for obstacle in plan.obstacles]
+        raise VocoError(f"This does not fit here: {'; '.join(what)}.", plan.advice[0] if plan.advice else None)
     if not as_json:
         out.print("It fits.", style="bold green")
         done([], then)

@@ -28,15 +28,16 @@ Result = TypeVar("Result")
 LEAST_FREE_SHARE = 0.15
 """A trial is stopped when no more than this share of what was free at its start is left."""
 LOOK_EVERY_S = 0.1
+COUNT_EVERY_S = 1.0
 END_WITHIN_S = 10.0
 STATUS = Path("/proc/self/status")
 
 
 class TooLargeError(ResourceError):
-    """A trial was stopped before it had taken all memory.
+    """A trial was stopped before it had taken all memory, or the system ended it for that.
 
     Args:
-        reached_bytes: what it had taken by then.
+        reached_bytes: what it had taken when that was last looked at.
     """
 
     def __init__(self, reached_bytes: int) -> None:
@@ -116,22 +117,27 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
 def _receive(connection: Connection, process: BaseProcess) -> Any:
     """The next message of the process, which is stopped where memory runs out."""
     least_bytes = LEAST_FREE_SHARE * free_host_bytes()
+    taken_bytes, looked_s = 0, time.monotonic()
     while not connection.poll(LOOK_EVERY_S):
         if not process.is_alive() and not connection.poll(0):
-            raise _died(process)
+            raise _died(process, taken_bytes)
         if free_host_bytes() < least_bytes:
             raise TooLargeError(_taken_bytes(process))
+        if time.monotonic() - looked_s > COUNT_EVERY_S:
+            taken_bytes, looked_s = _taken_bytes(process), time.monotonic()
     try:
         return connection.recv()
     except EOFError:
         process.join(END_WITHIN_S)
-        raise _died(process) from None
+        raise _died(process, taken_bytes) from None
 
 
-def _died(process: BaseProcess) -> VocoError:
+def _died(process: BaseProcess, taken_bytes: int) -> VocoError:
     code = process.exitcode or 0
+    if code == -signal.SIGKILL:  # what the system does to the largest process when memory has run out
+        return TooLargeError(taken_bytes)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
-    return ResourceError(f"The trial {how} without a word, most likely for want of memory.", "free some memory")
+    return ResourceError(f"A trial {how} without a word.", "look at what the system's log says of it")
 
 
 def _taken_bytes(process: BaseProcess) -> int:

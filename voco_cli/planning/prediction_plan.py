@@ -79,7 +79,7 @@ def plan_prediction(
         tuple(_times(trial, found.entries, headers, start_s)),
         (*refused, *_notes(trial)),
         tuple(_advice(needs)),
-        {"scans": len(found.entries), "trial": asdict(trial) if trial else None},
+        figures={"scans": len(found.entries), "trial": asdict(trial) if trial else None},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def try_prediction(request: PredictionRequest) -> PredictionTrial:
             scans.append(_try_scan(trained, entry))
         except VocoError as error:
             failed.append((entry.name, error.message))
-    return PredictionTrial(**{**vars(seen), "scans": tuple(scans), "failed": tuple(failed)})
+    return replace(seen, scans=tuple(scans), failed=tuple(failed))
 
 
 def header_of(entry: Entry) -> Header | None:

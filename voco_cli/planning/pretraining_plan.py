@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.downstream.batches.stored_case import StoredCase
@@ -62,4 +64,4 @@ def _usable(run: SampledRun, settings: Settings) -> tuple[SampledRun, tuple[str,
         )
     training, held_out = (tuple(filter(fits, some)) for some in (run.training, run.held_out))
     note = f"{len(small)} of {len(tried)} scans that were tried are too small and would be left out; {what}."
-    return SampledRun(**{**vars(run), "training": training, "held_out": held_out}), (note,)
+    return replace(run, training=training, held_out=held_out), (note,)

@@ -114,6 +114,7 @@ class Plan:
         times: parts of the time, in seconds; empty where no step was tried.
         notes: what a reader should know of it, one sentence each.
         advice: what to change where it does not fit, the most useful first.
+        obstacles: what a trial ended with, that the run would end with, too: one sentence each.
         figures: everything that was measured, for ``--json``.
     """
 
@@ -122,12 +123,13 @@ class Plan:
     times: tuple[Part, ...]
     notes: tuple[str, ...] = ()
     advice: tuple[str, ...] = ()
+    obstacles: tuple[str, ...] = ()
     figures: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def fits(self) -> bool:
-        """Whether there is room for everything."""
-        return all(need.fits for need in self.needs)
+        """Whether there is room for everything, and nothing else is in the way."""
+        return not self.obstacles and all(need.fits for need in self.needs)
 
     @property
     def time_s(self) -> Amount | None:
@@ -145,6 +147,7 @@ class Plan:
             "times": [part.to_json() for part in self.times],
             "notes": list(self.notes),
             "advice": list(self.advice),
+            "obstacles": list(self.obstacles),
             "figures": dict(self.figures),
         }
 

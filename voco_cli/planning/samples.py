@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from voco_cli.cache.space import LEAST_RATIO
@@ -26,6 +26,8 @@ from voco_cli.planning.sampling import (
 )
 
 LEAST_CASES, MOST_CASES = 3, 12
+MANY_CASES = 1000
+"""Looking for so many in the cache takes a while."""
 HELD_OUT_PLACES = (1, 5)
 """Places in the sample at which a held-out case stands."""
 BUDGET_SHARE = 0.4
@@ -78,7 +80,8 @@ class SampledRun:
         sample: what was preprocessed; none where there was no room to.
         training, held_out: stored cases to try steps with.
         start_s: time until a process that preprocesses begins.
-        problem: why nothing was preprocessed.
+        reached_bytes: memory that preprocessing had taken when it was stopped; 0 where it was not.
+        obstacle: the error that preprocessing ended with.
     """
 
     cases: RunCases
@@ -88,7 +91,8 @@ class SampledRun:
     training: tuple[StoredCase, ...] = ()
     held_out: tuple[StoredCase, ...] = ()
     start_s: float = 0.0
-    problem: str | None = None
+    reached_bytes: int = 0
+    obstacle: ResourceError | None = None
 
     @property
     def cache_bytes(self) -> Amount:
@@ -162,7 +166,10 @@ def sample_run(
     Raises:
         DataError: not one of the cases that were tried can be used.
     """
-    missing = cases.missing([*cases.training, *cases.held_out])
+    everyone = [*cases.training, *cases.held_out]
+    if len(everyone) >= MANY_CASES:
+        tell(f"looking which of {len(everyone)} scans are in the cache ...")
+    missing = cases.missing(everyone)
     waiting = {entry.image for entry in missing}
     sizes = tuple(size for entry in missing if (size := case_size(entry, cases.cache.preprocess)) is not None)
     known = SampledRun(cases, tuple(missing), sizes, None)
@@ -187,9 +194,9 @@ def sample_run(
     try:
         outcome = run_apart(take_sample, request)
     except TooLargeError as error:
-        return SampledRun(**{**vars(known), "problem": error.message})
+        return replace(known, reached_bytes=error.reached_bytes)
     except ResourceError as error:
-        return SampledRun(**{**vars(known), "problem": error.message})
+        return replace(known, obstacle=error)
     return _with_sample(known, outcome, request)
 
 

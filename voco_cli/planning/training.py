@@ -62,16 +62,16 @@ class Tried:
     Attributes:
         trial: none where it ended before it could say anything.
         start_s: time until a run has its libraries.
-        reached_bytes: memory that it had taken when it was stopped; 0 where it was not.
-        problem: why it says little.
         free_bytes: memory of the machine before it.
+        reached_bytes: memory that it had taken when it was stopped; 0 where it was not.
+        obstacle: the error that it ended with.
     """
 
     trial: Trial | None
     start_s: float
-    reached_bytes: int
-    problem: str | None
     free_bytes: int
+    reached_bytes: int = 0
+    obstacle: ResourceError | None = None
 
 
 def try_steps(settings: Settings, run: SampledRun, folder: Path, budget_s: float, tell: Tell) -> Tried:
@@ -82,22 +82,16 @@ def try_steps(settings: Settings, run: SampledRun, folder: Path, budget_s: float
     """
     free = free_host_bytes()
     if not run.training:
-        return Tried(None, 0.0, 0, run.problem or "no training scan was preprocessed", free)
+        return Tried(None, 0.0, free)
     tell(f"trying {MEASURED_STEPS} steps ...")
     request = TrialRequest(settings, run.training, run.held_out, folder, MEASURED_STEPS, budget_s)
     try:
         outcome: Outcome[Trial] = run_apart(try_training, request)
     except TooLargeError as error:
-        return Tried(None, 0.0, error.reached_bytes, error.message, free)
+        return Tried(None, 0.0, free, error.reached_bytes)
     except ResourceError as error:
-        return Tried(None, 0.0, 0, error.message, free)
-    return Tried(outcome.result, outcome.start_s, 0, _problem(outcome.result), free)
-
-
-def _problem(trial: Trial) -> str | None:
-    if trial.exhausted:
-        return f"the steps did not fit into the memory of {trial.device}"
-    return "no step was tried, as it would have taken most of the free memory" if trial.steps is None else None
+        return Tried(None, 0.0, free, obstacle=error)
+    return Tried(outcome.result, outcome.start_s, free)
 
 
 def training_plan(subject: str, settings: Settings, run: SampledRun, tried: Tried, extra: Extra) -> Plan:
@@ -105,12 +99,14 @@ def training_plan(subject: str, settings: Settings, run: SampledRun, tried: Trie
     resumed = resumed_step(settings.run.dir)
     to_do = due(settings.train, resumed)
     needs = (*_disk(settings, run, tried, extra, to_do), *_memory(run, tried, settings.data.prefetch))
+    obstacles = [error for error in (run.obstacle, tried.obstacle) if error is not None]
     return Plan(
         subject,
         needs,
         tuple(_times(settings, run, tried, extra, to_do, resumed)),
         (*_notes(run, tried, resumed), *extra.notes),
-        tuple(_advice(settings, run, tried, needs)),
+        (*(error.hint for error in obstacles if error.hint), *_advice(settings, run, tried, needs)),
+        tuple(error.message for error in obstacles),
         _figures(run, tried, to_do),
     )
 
@@ -140,6 +136,9 @@ def _disk(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_do
 def _memory(run: SampledRun, tried: Tried, prefetch: int) -> Iterator[Need]:
     free = tried.free_bytes
     building = run.building_bytes()
+    if run.reached_bytes:
+        reached = Part("when it was stopped", Amount.of(run.reached_bytes, "measured"))
+        yield Need("memory", TO_BUILD, (reached,), free, at_least=True)
     if run.missing and building is not None:
         yield Need("memory", TO_BUILD, (Part(f"{run.processes} processes", building),), free)
     trial = tried.trial
@@ -218,9 +217,18 @@ def _notes(run: SampledRun, tried: Tried, resumed: int) -> Iterator[str]:
             f"Other programs keep this machine busy (a load of {load:.1f} on {usable_cores()} cores): "
             "times are those of now, and would be shorter on a quiet machine."
         )
-    for problem in dict.fromkeys((run.problem, tried.problem)):
-        if problem is not None:
-            yield f"Not measured: {problem.rstrip('.')}."
+    yield from _not_measured(run, tried)
+
+
+def _not_measured(run: SampledRun, tried: Tried) -> Iterator[str]:
+    if run.reached_bytes:
+        yield "Not measured: preprocessing was stopped before it had taken all memory."
+    if tried.reached_bytes:
+        yield "Not measured: the steps were stopped before they had taken all memory."
+    elif tried.trial is not None and tried.trial.exhausted:
+        yield f"Not measured: the steps did not fit into the memory of {tried.trial.device}."
+    elif tried.trial is not None and tried.trial.steps is None:
+        yield "Not measured: no step was tried, as it would have taken most of the free memory."
 
 
 def _advice(settings: Settings, run: SampledRun, tried: Tried, needs: Sequence[Need]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -144,8 +144,8 @@ def try_training(request: TrialRequest) -> Trial:
     except ResourceError:
         if device.type != "cuda":
             raise
-        return Trial(**{**vars(seen), "reads": reads, "exhausted": True})
-    return Trial(**{**vars(seen), "steps": steps, "reads": reads, "looks": looks})
+        return replace(seen, reads=reads, exhausted=True)
+    return replace(seen, steps=steps, reads=reads, looks=looks)
 
 
 class _EnoughSteps(Exception):
