@@ -81,6 +81,6 @@ def network_input(
 
 def _oriented_unit(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
     """One crop on a CPU: flips and turns are ways to walk through the memory, all done in the copy to float32."""
-    axes = [axis for axis in range(3) if flips[axis]]
+    axes = tuple(axis for axis in range(3) if flips[axis])
     turned = np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))
     return torch.from_numpy(np.array(turned, dtype=np.float32, order="C")).mul_(STORED_SCALE[crop_XYZ.dtype])
