@@ -56,6 +56,16 @@ def test_rounding_below_zero_does_not_lower_the_axis() -> None:
         assert chart.y_ticks[0].text == text
 
 
+def test_many_steps_are_written_short_and_drawn_thin() -> None:
+    few = draw_chart("c", "x", [Curve("a", ((0, 0.0), (9000, 1.0)))])
+    many = draw_chart("c", "x", [Curve("a", tuple((1000 * n, 1.0) for n in range(251)))])
+    assert few is not None
+    assert many is not None
+    assert [tick.text for tick in few.x_ticks] == ["0", "2,000", "4,000", "6,000", "8,000"]
+    assert [tick.text for tick in many.x_ticks] == ["0", "50k", "100k", "150k", "200k", "250k"]
+    assert (few.lines[0].dense, many.lines[0].dense) == (False, True)
+
+
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_no_chart() -> None:
     nan, inf = float("nan"), float("inf")
     chart = draw_chart("c", "x", [Curve("a", ((0, nan), (1, 3.0), (2, inf))), Curve("b", ((0, nan),))])

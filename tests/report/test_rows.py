@@ -14,6 +14,7 @@ from voco_cli.report.rows import cell, leading_number, text_table
         ("-0.5", -0.5),
         ("\N{MINUS SIGN}0.5", -0.5),
         ("<0.001", 0.001),
+        ("[+0.003, +0.006]", 0.003),
         ("12,345", 12345.0),
         ("3 of 5", 3.0),
         ("83%", 83.0),

@@ -1,13 +1,11 @@
 """What a report is made of: plain values that a template shows in order. They hold text as it is; templates escape it.
 
-A report has sections, one a run; a section has parts under a heading; a part has blocks. ``kind`` tells the template
-which block it is.
+``kind`` tells the template which block it is. What holds the blocks is in :mod:`voco_cli.report.sections`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 Tone = Literal["plain", "good", "warning", "bad"]
@@ -208,12 +206,14 @@ class Line:
         path: SVG path data.
         dots: places of the points, where they are few enough to be marked.
         number: which colour and dash it has.
+        dense: it has so many points that a thick line, or dashes, would hide them.
     """
 
     name: str
     path: str
     dots: tuple[tuple[float, float], ...]
     number: int
+    dense: bool
 
 
 @dataclass(frozen=True)
@@ -255,58 +255,3 @@ class Charts:
 
 
 Block = Sentence | Bullets | Facts | Table | Picture | Series | SlicesRow | Charts
-
-
-@dataclass(frozen=True)
-class Part:
-    """Blocks under a heading.
-
-    Attributes:
-        anchor: of the heading in the page.
-    """
-
-    anchor: str
-    title: str
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class Section:
-    """One run, or what several have in common.
-
-    Attributes:
-        kind: for people: pre-training, study ...
-        status, tone: how it stands, in a word; empty where that means nothing.
-        lead: the one sentence to read.
-        result: the same for a row of the overview.
-        place: folder.
-        when: last word of it.
-    """
-
-    anchor: str
-    title: str
-    kind: str
-    parts: tuple[Part, ...]
-    status: str = ""
-    tone: Tone = "plain"
-    lead: str = ""
-    lead_tone: Tone = "plain"
-    result: str = ""
-    place: str = ""
-    when: str = ""
-
-
-@dataclass(frozen=True)
-class Page:
-    """All of a report.
-
-    Attributes:
-        overview: table of the sections where there are several.
-        written: when and by which version.
-    """
-
-    title: str
-    written: str
-    sections: Sequence[Section]
-    overview: Table | None = None
-    notes: Sequence[str] = field(default_factory=tuple)

@@ -18,6 +18,7 @@ ROUNDING = 1e-6
 """What lies so little below 0, as a share of the highest value, is 0 but for rounding."""
 MOST_POINTS = 400
 MOST_DOTS = 30
+FEWEST_DENSE = 150
 MOST_VALUES = 60
 COLOURS = 8
 
@@ -85,7 +86,7 @@ def draw_chart(
         title=title,
         description=" ".join(_in_words(one) for one in there if one.points),
         lines=tuple(_line(one, frame) for one in thin),
-        x_ticks=tuple(Tick(frame.x(tick), f"{tick:,.0f}") for tick in x_ticks),
+        x_ticks=tuple(Tick(frame.x(tick), text) for tick, text in zip(x_ticks, _step_texts(x_ticks), strict=True)),
         y_ticks=tuple(Tick(frame.y(tick), short(tick)) for tick in y_ticks),
         levels=tuple(Level(frame.y(value), text) for value, text in levels),
         readings=_readings(thin, steps, frame),
@@ -130,10 +131,18 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
     return [float(tick) for tick in locator.tick_values(low, high)]
 
 
+def _step_texts(ticks: Sequence[float]) -> list[str]:
+    """Steps at an axis; tens of thousands as ``50k``."""
+    if max(ticks, default=0) < 10_000 or any(tick % 1000 for tick in ticks):
+        return [f"{tick:,.0f}" for tick in ticks]
+    return [f"{tick / 1000:,.0f}k" if tick else "0" for tick in ticks]
+
+
 def _line(one: Curve, frame: _Frame) -> Line:
     places = [(frame.x(step), frame.y(value)) for step, value in one.points]
     path = "M" + " L".join(f"{x:g} {y:g}" for x, y in places)
-    return Line(one.name, path, tuple(places) if len(places) <= MOST_DOTS else (), (one.number - 1) % COLOURS + 1)
+    dots = tuple(places) if len(places) <= MOST_DOTS else ()
+    return Line(one.name, path, dots, (one.number - 1) % COLOURS + 1, dense=len(places) > FEWEST_DENSE)
 
 
 def _readings(curves: Sequence[Curve], steps: Sequence[int], frame: _Frame) -> str:

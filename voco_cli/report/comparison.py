@@ -16,7 +16,7 @@ from voco_cli.evaluation.classification_comparison import (
     FigureDifference,
 )
 from voco_cli.evaluation.comparison import CaseChange, Comparison, Difference
-from voco_cli.report.blocks import Block, Facts, Part, Section, Sentence
+from voco_cli.report.blocks import Block, Facts, Sentence
 from voco_cli.report.held import made
 from voco_cli.report.kinds import COMPARISON
 from voco_cli.report.measured import seen_sentences
@@ -28,6 +28,7 @@ from voco_cli.report.paired import (
     overall_difference,
 )
 from voco_cli.report.run_record import read_object
+from voco_cli.report.sections import Part, Section
 
 SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
 

@@ -12,9 +12,10 @@ from voco_cli.dataset.datalist import SPLITS, Datalist, Entry
 from voco_cli.dataset.seen import seen_by
 from voco_cli.dataset.statistics import summarise
 from voco_cli.errors import VocoError
-from voco_cli.report.blocks import Block, Cell, Column, Facts, Part, Row, Sentence, Table
+from voco_cli.report.blocks import Block, Cell, Column, Facts, Row, Sentence, Table
 from voco_cli.report.rows import cell, text_table
 from voco_cli.report.run_record import RunRecord
+from voco_cli.report.sections import Part
 
 Splits = dict[str, Sequence[Entry]]
 

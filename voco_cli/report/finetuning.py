@@ -7,13 +7,14 @@ from typing import Any
 
 from voco_cli.errors import VocoError
 from voco_cli.report import classification, segmentation
-from voco_cli.report.blocks import Block, Charts, Facts, Part, Section, Sentence, Tone
+from voco_cli.report.blocks import Block, Charts, Facts, Sentence, Tone
 from voco_cli.report.case_pictures import case_pictures
 from voco_cli.report.curves import finetuning_charts
 from voco_cli.report.data_part import data_part
 from voco_cli.report.kinds import SETTINGS
 from voco_cli.report.measured import Evaluations, Measured, Segmented
 from voco_cli.report.run_record import RunRecord, ran_with, read_object, status_of, when_of
+from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import settings_part
 from voco_cli.settings import read_saved
 

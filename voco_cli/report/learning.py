@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from voco_cli.report.blocks import Block, Cell, Column, Part, Row, Sentence, Table, Tone
+from voco_cli.report.blocks import Block, Cell, Column, Row, Sentence, Table, Tone
 from voco_cli.report.chart import short
 from voco_cli.report.run_record import RunRecord, read_object
+from voco_cli.report.sections import Part
 
 FIGURES = {
     "rank": ("rank of the true base crop", "lower"),

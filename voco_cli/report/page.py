@@ -9,13 +9,14 @@ from pathlib import Path
 
 from voco_cli import __version__
 from voco_cli.errors import UsageError
-from voco_cli.report.blocks import Cell, Column, Page, Row, Section, Table
+from voco_cli.report.blocks import Cell, Column, Row, Table
 from voco_cli.report.finetuning import finetuning_section
 from voco_cli.report.kinds import Kind, kind_of, run_names
 from voco_cli.report.measured import Evaluations, evaluations_of
 from voco_cli.report.paired import paired_section
 from voco_cli.report.pretraining import pretraining_section, together
 from voco_cli.report.run_record import RunRecord, read_run
+from voco_cli.report.sections import Page, Section
 
 
 @dataclass(frozen=True)

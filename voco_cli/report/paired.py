@@ -20,10 +20,11 @@ from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import change_rows, difference_headings, difference_rows, metric_title, number, p_value
 from voco_cli.figures.classification_comparison import draw_classification_comparison
 from voco_cli.figures.comparison import draw_comparison
-from voco_cli.report.blocks import Block, Bullets, Part, Picture, Section, Sentence
+from voco_cli.report.blocks import Block, Bullets, Picture, Sentence
 from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
 from voco_cli.report.pictures import embed
 from voco_cli.report.rows import text_table
+from voco_cli.report.sections import Part, Section
 
 MOST_CHANGES = 50
 WIDEST_PX = 1400

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from voco_cli.report.blocks import Block, Charts, Part, Section, Sentence
+from voco_cli.report.blocks import Block, Charts, Sentence
 from voco_cli.report.curves import compared_charts, pretraining_charts
 from voco_cli.report.data_part import data_part
 from voco_cli.report.label_picture import label_picture
 from voco_cli.report.learning import chance_of, learning_of, learning_part
 from voco_cli.report.location_frames import location_frames
 from voco_cli.report.run_record import RunRecord, ran_with, status_of, when_of
+from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import difference_table, settings_part
 
 NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."

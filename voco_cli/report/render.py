@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from voco_cli.report import chart
-from voco_cli.report.blocks import Page
+from voco_cli.report.sections import Page
 
 TEMPLATES = Path(__file__).parent / "templates"
 DRAWING = {

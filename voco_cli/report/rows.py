@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from voco_cli.report.blocks import Cell, Column, Row, Table
 
-NUMBER = re.compile(r"[<>]?\s*([+\-\N{MINUS SIGN}]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)(?=$|[\s%\[(±])")
+NUMBER = re.compile(r"[<>\[]?\s*([+\-\N{MINUS SIGN}]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)(?=$|[\s%,\[(±])")
 NOTHING = ("", "-", "\N{EN DASH}")
 
 

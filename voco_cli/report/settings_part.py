@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from voco_cli.report.blocks import Block, Cell, Column, Part, Row, Sentence, Table
+from voco_cli.report.blocks import Block, Cell, Column, Row, Sentence, Table
 from voco_cli.report.run_record import RunRecord
+from voco_cli.report.sections import Part
 from voco_cli.settings import Settings
 from voco_cli.settings.layers import flatten
 from voco_cli.settings.sources import field_descriptions

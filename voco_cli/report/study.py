@@ -11,25 +11,13 @@ from voco_cli.errors import DataError, VocoError
 from voco_cli.evaluation.label_efficiency import ArmScore, Gain, LabelEfficiency
 from voco_cli.evaluation.tables import NONE, number
 from voco_cli.evaluation.yardsticks import Words
-from voco_cli.report.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Column,
-    Facts,
-    Part,
-    Picture,
-    Row,
-    Section,
-    Sentence,
-    Table,
-    Tone,
-)
+from voco_cli.report.blocks import Block, Bullets, Cell, Column, Facts, Picture, Row, Sentence, Table, Tone
 from voco_cli.report.held import made
 from voco_cli.report.kinds import STUDY
 from voco_cli.report.pictures import embed
 from voco_cli.report.rows import cell, text_table
 from voco_cli.report.run_record import read_object
+from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import settings_rows
 from voco_cli.study.plan import BASELINE
 from voco_cli.study.record import StudyRecord, read_record
@@ -137,8 +125,15 @@ def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
     if found is None:
         return []
     metric, part = found.words.metric, found.words.part
+    headings = study_headings(found)
+    # What follows stands beside the difference that it follows from, whatever the width of the screen.
+    order = sorted(range(len(headings)), key=lambda i: 4.5 if headings[i] == "shown" else i)
     of_sizes = text_table(
-        f"{anchor}-sizes", f"{metric} by number of labelled cases", study_headings(found), study_rows(found), names=0
+        f"{anchor}-sizes",
+        f"{metric} by number of labelled cases",
+        [headings[i] for i in order],
+        [[row[i] for i in order] for row in study_rows(found)],
+        names=2,
     )
     parts = [Part(f"{anchor}-table", "By number of labelled cases", (of_sizes,))]
     if found.by_structure:
@@ -147,14 +142,14 @@ def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
         caption = f"By {part}, with the most labelled cases ({largest})"
         of_parts = text_table(f"{anchor}-structures", caption, headings, rows, names=len(headings) - 5)
         parts.append(Part(f"{anchor}-parts", f"By {part}", (of_parts,)))
-    of_seeds = text_table(f"{anchor}-seeds", f"{metric} of every seed", seed_headings(found), seed_rows(found), names=0)
+    of_seeds = text_table(f"{anchor}-seeds", f"{metric} of every seed", seed_headings(found), seed_rows(found), names=2)
     return [*parts, Part(f"{anchor}-every", "Every seed", (of_seeds,))]
 
 
 def _runs(anchor: str, record: StudyRecord) -> Table:
     """One row a run, with what became of it."""
     columns = (
-        Column("labelled cases", True),
+        Column("labelled cases"),
         Column("weights"),
         Column("seed", True),
         Column("status"),
@@ -170,7 +165,7 @@ def _runs(anchor: str, record: StudyRecord) -> Table:
         words = run.reason or run.how_chosen or ""
         first = (cell(run.cases), Cell(run.arm), cell(run.seed), Cell(run.status))
         rows.append(Row((*first, score, minutes, Cell(run.folder), Cell(words)), marked=run.status == "failed"))
-    return Table(anchor, "Runs; each is a folder that voco report shows in full", columns, tuple(rows), names=0)
+    return Table(anchor, "Runs; each is a folder that voco report shows in full", columns, tuple(rows), names=2)
 
 
 def _settings(anchor: str, record: StudyRecord) -> Table:
