@@ -66,22 +66,48 @@ def loop_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:
     """The loss of the CVPR release volume by volume, crop by crop and pair by pair, written from its description."""
     total = labels_BSK.new_zeros(())
     for student, bases, teacher, teacher_bases, labels in zip(*embeddings, labels_BSK, strict=True):
-        logits = []
-        for crop, twin in zip(student, teacher, strict=True):
-            forth = torch.stack([F.cosine_similarity(crop, base, dim=0) for base in teacher_bases]).relu()
-            back = torch.stack([F.cosine_similarity(twin, base, dim=0) for base in bases]).relu()
-            logits.append((forth + back) / 2)
-        logits_SK = torch.stack(logits)
-        positive = -(labels * torch.log(1 - (labels - logits_SK).abs() + EPS)).sum() / (labels.sum() + EPS)
+        logits_SK = (_loop_logits(student, teacher_bases) + _loop_logits(teacher, bases)) / 2
         absent = labels == 0
         negative = (absent * logits_SK**2).sum() / (absent.sum() + EPS)
-        pairs = [
-            F.cosine_similarity(bases[i], bases[j].detach(), dim=0).relu() ** 2
-            for i in range(len(bases))
-            for j in range(i + 1, len(bases))
-        ]
-        total = total + positive + negative + torch.stack(pairs).mean()
+        total = total + _loop_positive(labels, logits_SK) + negative + _loop_pairs(bases)
     return total / len(labels_BSK)
+
+
+def tpami_loop_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:
+    """The same of the TPAMI release: another negative term, one direction, and the next volume's base crops."""
+    total, count = labels_BSK.new_zeros(()), len(labels_BSK)
+    for i, (student, bases, teacher, teacher_bases) in enumerate(zip(*embeddings, strict=True)):
+        after = (i + 1) % count
+        targets = _loop_logits(teacher, embeddings[3][after]).detach()
+        for labels, logits_SK in (
+            (labels_BSK[i], _loop_logits(student, teacher_bases)),
+            (targets, _loop_logits(student, embeddings[1][after])),
+        ):
+            absent = labels == 0
+            negative = -(absent * torch.log(1 - logits_SK + EPS)).sum() / (absent.sum() + EPS)
+            total = total + _loop_positive(labels, logits_SK) + negative
+        total = total + _loop_pairs(bases)
+    return total / count
+
+
+def _loop_logits(feats_SC: Tensor, bases_KC: Tensor) -> Tensor:
+    rows = [torch.stack([F.cosine_similarity(crop, base, dim=0) for base in bases_KC]) for crop in feats_SC]
+    return torch.stack(rows).relu()
+
+
+def _loop_positive(labels_SK: Tensor, logits_SK: Tensor) -> Tensor:
+    return -(labels_SK * torch.log(1 - (labels_SK - logits_SK).abs() + EPS)).sum() / (labels_SK.sum() + EPS)
+
+
+def _loop_pairs(bases_KC: Tensor) -> Tensor:
+    """The later base crop of a pair is held fixed."""
+    return torch.stack(
+        [
+            F.cosine_similarity(bases_KC[i], bases_KC[j].detach(), dim=0).relu() ** 2
+            for i in range(len(bases_KC))
+            for j in range(i + 1, len(bases_KC))
+        ]
+    ).mean()
 
 
 def our_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:

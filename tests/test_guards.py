@@ -40,6 +40,7 @@ LAYERS = (
     "finetuning",
     "study",
     "planning",
+    "machine_speed",
     "report",
     "demo",
     "cli",

@@ -10,6 +10,7 @@ import typer
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
+from voco_cli.cli.bench import bench
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -56,6 +57,7 @@ app.command("study")(study)
 app.command("report")(report)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
+app.command("bench")(bench)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,7 +82,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_streams()
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="voco", standalone_mode=False)
     except SystemExit as leaving:
         code = SIGPIPE_CODE if isinstance(leaving.__context__, BrokenPipeError) else leaving.code
     except BrokenPipeError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import torch
@@ -22,7 +22,7 @@ def load_batches(
     collate: Callable[[Any], Any],
     data: Data,
     place: Place,
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Batches of a dataset whose keys are (batch number, case index).
 
     Args:

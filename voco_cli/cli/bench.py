@@ -1,0 +1,74 @@
+"""`voco bench`: how fast this machine does what a run consists of, and what holds it up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption
+from voco_cli.cli.output import done, note, out, print_json
+from voco_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from voco_cli.machine_speed.bench import Speed
+
+PREDICTED_TASK = "btcv"
+
+
+def bench(
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="data.json as `voco index` writes it; generated scans without one."),
+    ] = None,
+    recipe: RecipeOption = None,
+    config: ConfigOption = None,
+    override: SetOption = None,
+    device: DeviceOption = None,
+    minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="About how long it may take.")] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure disk, preprocessing, loader, steps and prediction on this machine, and say which is the limit.
+
+    Real steps of a recipe (cvpr by default; debug where the memory does not do), on your scans or on generated ones.
+    Nothing is left behind.
+    """
+    if data is not None and not data.is_file():
+        raise DataError(f"{data} does not exist.", "make it with voco index")
+    from voco_cli.settings import load_settings
+
+    flags: dict[str, Any] = {"data.file": data, "run.device": device}
+    settings = load_settings(recipe, config, override or (), flags).settings
+    small = load_settings("debug", None, (), flags).settings
+    task = load_settings(None, None, (), {"run.device": device}, task=PREDICTED_TASK).settings
+
+    from voco_cli.machine_speed.bench import BenchRequest, measure_machine
+
+    speed = measure_machine(BenchRequest(settings, small, task, minutes * 60), note)
+    if as_json:
+        print_json(speed.to_json())
+        return
+    _print(speed)
+    following = f"voco plan {data}" if data is not None else "voco bench --data data.json"
+    done([], following)
+
+
+def _print(speed: Speed) -> None:
+    out.print(
+        f"{speed.recipe} on {speed.device} in {speed.precision}, {speed.scans} scans, disk of {speed.place}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("", "median", "range", "", box=None, header_style="bold", pad_edge=False)
+    for one in speed.measured.values():
+        low, high = one.spread
+        spread = f"{low:.3g} to {high:.3g}" if len(one.values) > 1 else ""
+        table.add_row(Text(one.name), f"{one.middle:.3g}", spread, Text(one.unit))
+    out.print(table)
+    for text in speed.notes:
+        out.print(f"note: {text}", markup=False, highlight=False, soft_wrap=True)
+    out.print(speed.limit, style="bold", markup=False, highlight=False, soft_wrap=True)

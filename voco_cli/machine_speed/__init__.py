@@ -1,0 +1,1 @@
+"""How fast this machine does what a run consists of: `voco bench`."""
