@@ -7,7 +7,7 @@ from typing import Any
 
 from voco_cli.errors import VocoError
 from voco_cli.report import classification, segmentation
-from voco_cli.report.blocks import Block, Charts, Facts, Sentence, Tone
+from voco_cli.report.blocks import Block, Charts, Sentence
 from voco_cli.report.case_pictures import case_pictures
 from voco_cli.report.curves import finetuning_charts
 from voco_cli.report.data_part import data_part
@@ -16,6 +16,7 @@ from voco_cli.report.measured import Evaluations, Measured, Segmented
 from voco_cli.report.run_record import RunRecord, ran_with, read_object, status_of, when_of
 from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import settings_part
+from voco_cli.report.starting_weights import starting_weights
 from voco_cli.settings import read_saved
 
 NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
@@ -30,15 +31,14 @@ def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) ->
     parts = [
         *_evaluations(anchor, run, evaluations),
         Part(f"{anchor}-curves", "Curves", (curves,)),
-        Part(f"{anchor}-weights", "Weights", (_weights(run), *_chosen(run))),
+        Part(f"{anchor}-weights", "Weights", (starting_weights(run), *_chosen(run))),
         data_part(f"{anchor}-data", run),
         settings_part(f"{anchor}-settings", run),
         Part(f"{anchor}-about", "Machine and versions", (standing, ran_with(run))),
     ]
     result = overall_words(found[0]) if found else "not evaluated"
     kind = str(run.settings.get("task.kind", ""))
-    lead = f"{result[0].upper()}{result[1:]}." if found else standing.text
-    lead_tone: Tone = "plain" if found and status == "done" else standing.tone
+    finished = bool(found) and status == "done"
     return Section(
         anchor=anchor,
         title=run.name,
@@ -46,8 +46,8 @@ def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) ->
         parts=tuple(parts),
         status=status,
         tone=tone,
-        lead=lead,
-        lead_tone=lead_tone,
+        lead=f"{result[0].upper()}{result[1:]}." if finished else standing.text,
+        lead_tone="plain" if finished else standing.tone,
         result=result,
         place=str(run.path),
         when=when_of(run),
@@ -89,20 +89,6 @@ def _pictures(prefix: str, run: RunRecord, measured: Segmented) -> list[Block]:
     return case_pictures(f"{prefix}-slices", run, settings, measured)
 
 
-def _weights(run: RunRecord) -> Block:
-    """What the run started from."""
-    report = read_object(run.path / "weights_report.json")
-    weights = run.settings.get("model.weights")
-    if weights is None:
-        return Sentence("It started from fresh weights.")
-    share = report.get("encoder_share")
-    facts = [("started from", str(weights))]
-    if isinstance(share, int | float):
-        facts.append(("loaded of the encoder", f"{share:.1%} of its parameters"))
-    facts += [("note", str(note)) for note in _list(report.get("notes"))]
-    return Facts(tuple(facts))
-
-
 def _chosen(run: RunRecord) -> list[Block]:
     """Whose weights were kept."""
     about: Mapping[str, Any] = read_object(run.path / "weights" / "model.json")
@@ -111,7 +97,3 @@ def _chosen(run: RunRecord) -> list[Block]:
     if about.get("step") is not None:
         return [Sentence(f"The weights are those of step {about['step']} of a run that is not finished.", "warning")]
     return [Sentence("No weights have been written yet.", "warning")]
-
-
-def _list(held: object) -> list[object]:
-    return held if isinstance(held, list) else []

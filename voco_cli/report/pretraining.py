@@ -13,6 +13,7 @@ from voco_cli.report.location_frames import location_frames
 from voco_cli.report.run_record import RunRecord, ran_with, status_of, when_of
 from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import difference_table, settings_part
+from voco_cli.report.starting_weights import starting_weights
 
 NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
 
@@ -31,7 +32,7 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
         Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
         data_part(f"{anchor}-data", run),
         settings_part(f"{anchor}-settings", run),
-        Part(f"{anchor}-about", "Machine and versions", (standing, ran_with(run))),
+        Part(f"{anchor}-about", "Start, machine and versions", (standing, starting_weights(run), ran_with(run))),
     )
     return Section(
         anchor=anchor,
