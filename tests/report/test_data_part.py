@@ -19,7 +19,10 @@ def blocks(run: Path) -> tuple[dict[str, Table], list[str], list[Facts]]:
 
 
 def texts(table: Table) -> list[list[str]]:
-    return [[cell.text.replace("\N{MULTIPLICATION SIGN}", "x") for cell in row.cells] for row in table.rows]
+    return [
+        [cell.text.replace("\N{MULTIPLICATION SIGN}", "x").replace("\N{NO-BREAK SPACE}", " ") for cell in row.cells]
+        for row in table.rows
+    ]
 
 
 def test_counts_and_skipped(tmp_path: Path) -> None:

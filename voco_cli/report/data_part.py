@@ -19,7 +19,7 @@ from voco_cli.report.sections import Part
 
 Splits = dict[str, Sequence[Entry]]
 
-TIMES = "\N{MULTIPLICATION SIGN}"
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
 MOST_SKIPPED = 200
 MOST_LOOKED_FOR = 1000
 MOST_NAMED = 3
@@ -91,10 +91,7 @@ def _sizes(anchor: str, splits: Splits) -> list[Block]:
     rows = [
         [
             title,
-            *(
-                f" {TIMES} ".join(f"{edge:g}" for edge in found[name][which])
-                for which in ("least", "median", "greatest")
-            ),
+            *(TIMES.join(f"{edge:g}" for edge in found[name][which]) for which in ("least", "median", "greatest")),
         ]
         for name, title in SIZES
         if name in found
