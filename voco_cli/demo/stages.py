@@ -67,10 +67,10 @@ class DemoPaths:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.record, self.commands = out / "demo.json", out / "commands.sh"
-        self.scans, self.runs = out / "scans", out / "runs"
+        self.scans, self.pretraining = out / "scans", out / "runs" / "pretrain"
         self.pretraining_settings, self.study_settings = out / "pretrain.yaml", out / "study.yaml"
-        self.pretraining, self.study = out / "runs" / "pretrain", out / "runs" / "study"
-        self.encoder, self.study_record = self.pretraining / "weights" / "encoder.json", self.study / "study.json"
+        self.encoder = self.pretraining / "weights" / "encoder.json"
+        self.study_record = out / "runs" / "study" / "study.json"
         self.report = out / "report.html"
 
     def __call__(self, *parts: str) -> str:
