@@ -162,7 +162,7 @@ def _end(process: BaseProcess) -> None:
 
 def _begin(connection: Connection, work: Callable[[Any], Any], request: Any) -> None:
     """What the process does."""
-    os.setsid()  # Ctrl-C goes to the parent alone, which ends this group
+    os.setpgid(0, 0)  # Ctrl-C goes to the parent alone, which ends this group; the session, and its share of time, stay
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()

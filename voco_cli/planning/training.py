@@ -164,7 +164,7 @@ def _times(settings: Settings, run: SampledRun, tried: Tried, extra: Extra, to_d
     trial, build = tried.trial, run.build_s
     if trial is None or trial.steps is None:
         return
-    yield Part("start", Amount.of(tried.start_s, "measured"))
+    yield Part("start", Amount.of(tried.start_s + trial.steps.setup_s, "measured"))
     if build is not None and run.missing:
         yield Part("cache", build)
     yield from extra.before

@@ -7,7 +7,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 import psutil
@@ -75,6 +75,7 @@ class Steps:
     """What the steps took.
 
     Attributes:
+        setup_s: making the model, its optimizer and loaders, and what the first step took longer than others.
         step_s: each measured step.
         step_cpu_s: of the processor, in this process, for a step; no busy machine stretches it.
         wait_share: of them, the time spent waiting for data.
@@ -84,6 +85,7 @@ class Steps:
         checkpoint_s: of writing one; none where that was not tried.
     """
 
+    setup_s: float
     step_s: tuple[float, ...]
     step_cpu_s: float
     wait_share: float
@@ -125,8 +127,9 @@ def try_training(request: TrialRequest) -> Trial:
         UsageError: settings or weights that the run would refuse, too.
         DataError: label values that no class has; a loss that is not finite.
     """
-    settings = request.settings
+    settings, start_s = request.settings, time.perf_counter()
     accelerator = build_accelerator(settings.run)
+    setup_s = time.perf_counter() - start_s
     device = accelerator.device
     loaders = loader_workers(settings.data)
     precision = str(accelerator.mixed_precision).replace("no", "fp32")
@@ -138,9 +141,11 @@ def try_training(request: TrialRequest) -> Trial:
     if expected > SAFE_SHARE * seen.free_host_bytes or footprint.device_bytes > max(seen.free_device_bytes, 0):
         return seen
     reads = time_reads(request.training, settings)
+    start_s = time.perf_counter()
     job = _make_job(request, device)
+    setup_s += time.perf_counter() - start_s
     try:
-        steps, looks = _run(job, request, accelerator)
+        steps, looks = _run(job, request, accelerator, setup_s)
     except ResourceError:
         if device.type != "cuda":
             raise
@@ -182,9 +187,6 @@ class _Clock(Unwatched):
     def started(self, step: int, steps: int) -> None:
         self.began_s = self.last_s = time.perf_counter()
 
-    def validated(self, step: int, values: Values) -> None:
-        self.began_s = self.last_s = time.perf_counter()
-
     def trained(self, step: int, values: Values) -> None:
         self.waits.append(values["data_wait"])
 
@@ -212,7 +214,7 @@ def loader_memory_bytes() -> int:
     return total
 
 
-def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, Looks]:
+def _run(job: AnyJob, request: TrialRequest, accelerator: Any, setup_s: float) -> tuple[Steps, Looks]:
     # The trial's own bookkeeping: a value read back each step, and nothing that is due after many.
     beyond = 10 * (request.steps + 100)
     own = {"log_every": 1, "validate_every": beyond, "checkpoint_every": beyond}
@@ -220,9 +222,11 @@ def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, L
     train = train.model_copy(update={**own, "steps": max(train.steps, beyond)})
     clock = _Clock(request.steps, request.budget_s)
     loop = Loop(job, train, RunFolder(request.folder / RUN), accelerator, clock)
+    start_s = time.perf_counter()
     with machine_faults_told():
         with suppress(_EnoughSteps):
             loop.run()
+        setup_s += clock.began_s - start_s + max(0.0, clock.times_s[0] - median(clock.measured_s))
         looks = take_looks(job, request.held_out, request.training)
     on_device = accelerator.device.type == "cuda"
     bare, optimizer = accelerator.unwrap_model(loop.model), loop.optimizer.optimizer
@@ -233,7 +237,14 @@ def _run(job: AnyJob, request: TrialRequest, accelerator: Any) -> tuple[Steps, L
     device_bytes = torch.cuda.max_memory_allocated(accelerator.device) if on_device else 0
     checkpoint_bytes, checkpoint_s = _try_checkpoint(request, bare, optimizer, size)
     steps = Steps(
-        tuple(clock.measured_s), clock.step_cpu_s, wait, host_bytes, device_bytes, checkpoint_bytes, checkpoint_s
+        setup_s,
+        tuple(clock.measured_s),
+        clock.step_cpu_s,
+        wait,
+        host_bytes,
+        device_bytes,
+        checkpoint_bytes,
+        checkpoint_s,
     )
     return steps, looks
 
