@@ -48,7 +48,7 @@ def made_plan(free_bytes: int) -> Plan:
     part = Part("training", Amount(3e9, "measured", 2e9, 4e9))
     needs = (Need("memory", "training", (part,), free_bytes),)
     times = (Part("steps", Amount(7200, "measured", 6000, 9000)),)
-    return Plan("pre-training", needs, times, ("a [note]",), ("--set a=1 takes less.", "and more"), {"n": 1})
+    return Plan("pre-training", needs, times, ("a [note]",), ("--set a=1 takes less.", "and more"))
 
 
 @pytest.fixture
