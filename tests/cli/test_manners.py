@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -321,3 +322,37 @@ class TestHelp:
     def test_nothing_is_cut_at_eighty_columns(self, path: str, tmp_path: Path) -> None:
         shown = voco(*path.split(), "--help", cwd=tmp_path, COLUMNS="80")
         assert "…" not in shown.stdout
+
+
+class TestInterrupts:
+    def test_while_the_command_line_loads(self, tmp_path: Path) -> None:
+        code = (
+            "import sys\n"
+            "class Interrupted:\n"
+            "    def find_spec(self, name, *_):\n"
+            "        if name == 'typer':\n"
+            "            raise KeyboardInterrupt\n"
+            "sys.meta_path.insert(0, Interrupted())\n"
+            "from voco_cli.__main__ import main\n"
+            "main()\n"
+        )
+        shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+        assert (shown.returncode, shown.stdout, shown.stderr) == (130, "", "")
+
+    def test_while_workers_start(self, scans: Path, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "voco_cli", "index", str(scans), "--check", "full", "--workers", "2"]
+        begun = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
+        )
+        while len(children(begun.pid)) < 3:  # two workers, and what tracks their resources
+            assert begun.poll() is None
+            time.sleep(0.005)
+        os.killpg(begun.pid, signal.SIGINT)
+        shown, told = begun.communicate(timeout=60)
+        assert (begun.returncode, shown) == (130, "")
+        assert told == "error: Interrupted; nothing half-written was left behind.\n"
+        assert list(tmp_path.iterdir()) == []
+
+
+def children(process: int) -> list[str]:
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()

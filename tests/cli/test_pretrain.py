@@ -209,6 +209,15 @@ def test_reader_that_goes_away_is_no_error() -> None:
     assert done.returncode in (0, 141)
 
 
+@pytest.mark.parametrize("arguments", [["config", "schema"], ["cache"], ["--help"]])
+def test_reader_that_was_never_there(arguments: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*VOCO, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
 def _children(process: int) -> set[int]:
     listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, text=True, check=False)
     return {int(line) for line in listed.stdout.split()}

@@ -61,7 +61,7 @@ def test_weights_of_another_architecture_are_refused_in_words(tmp_path: Path) ->
     with pytest.raises(UsageError, match="filters 2-4-8-16, the network is DynUNet with filters 4-8-16-32") as caught:
         load_start(build_segmenter(wider, 1, 3), wider)
     assert caught.value.hint == (
-        "choose the network of the weights --set model.backbone=unet --set model.feature_size=2 --set model.levels=4"
+        "choose the network of the weights: --set model.backbone=unet --set model.feature_size=2 --set model.levels=4"
     )
     swin = SWIN.model_copy(update={"weights": str(tmp_path / "encoder.safetensors")})
     with pytest.raises(UsageError, match="the network is SwinUNETR v2 of feature_size 12"):

@@ -12,6 +12,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
+from voco_cli.dataset.parallel import leaving_interrupts_to_us
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -72,7 +74,8 @@ def _run_pool(
         while pending or running:
             # No more jobs than workers are handed out, so that what is running is what a killed worker may have held.
             while pending and len(running) < workers and not suspects:
-                running[pool.submit(work, pending[0])] = pending[0]
+                with leaving_interrupts_to_us():
+                    running[pool.submit(work, pending[0])] = pending[0]
                 pending.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 job = running.pop(future)

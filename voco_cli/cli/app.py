@@ -26,7 +26,7 @@ from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.report import report
-from voco_cli.cli.streams import SIGPIPE_CODE, flushed, open_streams
+from voco_cli.cli.streams import SIGPIPE_CODE, flushed, open_streams, reader_has_gone
 from voco_cli.cli.study import study
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def main() -> None:
     try:
         code = app(prog_name="voco", standalone_mode=False)
     except SystemExit as leaving:
-        code = SIGPIPE_CODE if isinstance(leaving.__context__, BrokenPipeError) else leaving.code
+        code = SIGPIPE_CODE if reader_has_gone(leaving) else leaving.code
     except BrokenPipeError:
         code = SIGPIPE_CODE
     except (Exception, KeyboardInterrupt) as error:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement, settings_words
 from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words, warn
-from voco_cli.errors import DataError, VocoError
+from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
     from voco_cli.cache.reports import BuildReport
@@ -147,7 +147,8 @@ def stats(
     for settings, count in found.settings.items():
         table.add_row(f"{count} volumes with", settings)
     out.print(table)
-    done([], _command("verify" if found.unreadable else "prune", data, recipe, config, set_, folder))
+    useful = "verify" if found.unreadable else "prune" if found.volumes else "build"
+    done([], _command(useful, data, recipe, config, set_, folder))
 
 
 @app.command()
@@ -215,12 +216,17 @@ def _open(
     from voco_cli.cache.store import VolumeCache, cache_folder
     from voco_cli.settings import load_settings
 
+    if data.is_dir():
+        raise UsageError(f"{data} is a folder, and a data.json is needed.", shell_words("voco", "index", data))
     if not data.is_file():
         raise DataError(f"{data} does not exist.", hint="make it with voco index")
     flags = {"cache.dir": folder, "cache.workers": workers}
     require_agreement({**flags, "recipe": recipe}, overrides or ())
     settings = load_settings(recipe, config, overrides or (), flags).settings
-    return VolumeCache(cache_folder(data, settings.cache), settings.preprocess, settings.cache, labels)
+    place = cache_folder(data, settings.cache)
+    if place.exists() and not place.is_dir():
+        raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")
+    return VolumeCache(place, settings.preprocess, settings.cache, labels)
 
 
 def _entries(data: Path) -> list[Entry]:

@@ -21,7 +21,7 @@ PANELS = {
     "Data": ("index", "preview-labels", "preview-case", "cache"),
     "Pre-training": ("plan", "pretrain", "locate", "embed"),
     "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
-    "Machine and settings": ("doctor", "config", "weights"),
+    "Machine and settings": ("doctor", "bench", "config", "weights"),
 }
 """Commands in the order of work."""
 ORDER = [name for names in PANELS.values() for name in names]

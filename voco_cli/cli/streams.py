@@ -44,6 +44,15 @@ def flushed(code: int | str | None) -> int | str | None:
     return code
 
 
+def reader_has_gone(error: BaseException | None) -> bool:
+    """Whether a pipe that nobody reads any more is at the bottom of what was raised."""
+    while error is not None:
+        if isinstance(error, BrokenPipeError):
+            return True
+        error = error.__context__
+    return False
+
+
 def _drop() -> None:
     """What is still buffered goes nowhere, or the interpreter would complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TypeVar
 
 from voco_cli.errors import ResourceError
@@ -46,7 +49,8 @@ def map_files(
     context = multiprocessing.get_context("spawn")
     try:
         with ProcessPoolExecutor(count, mp_context=context) as pool:
-            futures = {pool.submit(_chunk, function, chunk): i for i, chunk in enumerate(chunks)}
+            with leaving_interrupts_to_us():
+                futures = {pool.submit(_chunk, function, chunk): i for i, chunk in enumerate(chunks)}
             for future in as_completed(futures):
                 results[futures[future]] = future.result()
                 advance(len(chunks[futures[future]]))
@@ -56,6 +60,22 @@ def map_files(
             "Try again with --workers 1.",
         ) from error
     return [result for i in range(len(chunks)) for result in results[i]]
+
+
+@contextmanager
+def leaving_interrupts_to_us() -> Iterator[None]:
+    """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
+
+    A signal that is ignored stays so in a new process, whatever it imports before it could say so itself.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where handlers cannot be changed
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
 
 
 def _chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -133,7 +133,9 @@ def read_record(folder: Path) -> StudyRecord | None:
         held = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "give another folder with -o") from error
+    except ValueError as error:
         raise DataError(f"{path} is damaged: {error}.", "give another folder with -o") from error
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         raise UsageError(f"{path} is not of the format {FORMAT}.", "give another folder with -o")

@@ -134,7 +134,7 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
     if theirs is not None and ours is not None and theirs.encoder_words != ours.encoder_words:
         message = f"{weights.origin} is of {theirs.encoder_words}, the network is {ours.encoder_words}"
         return UsageError(
-            f"{message} ({share}).", f"choose the network of the weights {theirs.settings_words()}".strip()
+            f"{message} ({share}).", f"choose the network of the weights: {theirs.settings_words()}".strip()
         )
     if not report.loaded:
         return UsageError(

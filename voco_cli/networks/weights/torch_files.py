@@ -116,4 +116,6 @@ def _foreign_names(path: Path, message: str) -> list[str]:
 def _unreadable(path: Path, error: Exception) -> DataError:
     said = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     first_line = (said.strip() or type(error).__name__).splitlines()[0].split(". ")[0].rstrip(".")
-    return DataError(f"{path} is not a checkpoint, or is damaged ({first_line}).")
+    return DataError(
+        f"{path} is not a checkpoint, or is damaged ({first_line}).", "give a run folder, .safetensors or a torch file"
+    )
