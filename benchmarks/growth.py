@@ -31,7 +31,8 @@ STAGES = {
 BEFORE = {"index": "lay_out", "cache look-up": "fill_cache"}
 """What sets the stage for it."""
 MOST_EXPONENT = 1.1
-LEAST_S = 1e-3
+LEAST_S = 1e-2
+SHORT_S = 1.0
 OPEN_LIMIT_S, OPEN_LIMIT_GB = 10.0, 2.0
 
 
@@ -60,9 +61,16 @@ def _measure(size: int) -> dict[str, tuple[float, float]]:
             if stage in BEFORE:
                 more: tuple[Any, ...] = (size,) if stage == "index" else ()
                 run_alone(f"benchmarks.growth_stages:{BEFORE[stage]}", folder, *more)
-            alone = run_alone(f"benchmarks.growth_stages:{function}", folder)
-            found[stage] = (float(alone.result), alone.peak_bytes / 1e9)
+            found[stage] = _least(f"benchmarks.growth_stages:{function}", folder)
     return found
+
+
+def _least(place: str, folder: str) -> tuple[float, float]:
+    """The least of three times where it does not take long: on a busy machine the others say how busy it is."""
+    alone = [run_alone(place, folder)]
+    if float(alone[0].result) < SHORT_S:
+        alone += [run_alone(place, folder) for _ in range(2)]
+    return min(float(one.result) for one in alone), max(one.peak_bytes for one in alone) / 1e9
 
 
 def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
@@ -73,6 +81,6 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
 def steepest(sizes: Sequence[int], values: Sequence[float]) -> float:
     """The largest slope between neighbouring sizes, which a constant start at small sizes does not hide.
 
-    Less than a millisecond counts as one: nobody waits for it, and the clock does not tell it from nothing.
+    Less than a hundredth of a second counts as one: nobody waits for it, and the clock does not tell it from nothing.
     """
     return float(np.max(np.diff(np.log(np.maximum(values, LEAST_S))) / np.diff(np.log(sizes))))

@@ -11,12 +11,10 @@ from rich.text import Text
 
 from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption
 from voco_cli.cli.output import done, note, out, print_json
-from voco_cli.errors import DataError
+from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from voco_cli.machine_speed.bench import Speed
-
-PREDICTED_TASK = "btcv"
 
 
 def bench(
@@ -27,6 +25,10 @@ def bench(
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     override: SetOption = None,
+    task: Annotated[str, typer.Option("--task", help="Task whose network predicts; see `voco tasks list`.")] = "btcv",
+    scan_size: Annotated[
+        str, typer.Option("--scan-size", metavar="XxYxZ", help="Voxels of the scan that is predicted.")
+    ] = "512x512x133",
     device: DeviceOption = None,
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="About how long it may take.")] = 5.0,
     as_json: JsonOption = False,
@@ -38,22 +40,36 @@ def bench(
     """
     if data is not None and not data.is_file():
         raise DataError(f"{data} does not exist.", "make it with voco index")
+    scan_vox = _voxels(scan_size)
     from voco_cli.settings import load_settings
 
     flags: dict[str, Any] = {"data.file": data, "run.device": device}
     settings = load_settings(recipe, config, override or (), flags).settings
     small = load_settings("debug", None, (), flags).settings
-    task = load_settings(None, None, (), {"run.device": device}, task=PREDICTED_TASK).settings
+    predicted = load_settings(None, None, (), {"run.device": device}, task=task).settings
 
     from voco_cli.machine_speed.bench import BenchRequest, measure_machine
 
-    speed = measure_machine(BenchRequest(settings, small, task, minutes * 60), note)
+    speed = measure_machine(BenchRequest(settings, small, predicted, minutes * 60, scan_vox), note)
     if as_json:
         print_json(speed.to_json())
         return
     _print(speed)
     following = f"voco plan {data}" if data is not None else "voco bench --data data.json"
     done([], following)
+
+
+def _voxels(size: str) -> tuple[int, int, int]:
+    """Edges from text such as 512x512x133.
+
+    Raises:
+        UsageError: it is none.
+    """
+    parts = size.split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise UsageError(f"--scan-size {size} is no size.", "give three edges in voxels, such as 512x512x133")
+    x, y, z = map(int, parts)
+    return x, y, z
 
 
 def _print(speed: Speed) -> None:

@@ -101,7 +101,7 @@ def measure_machine(request: BenchRequest, tell: Tell) -> Speed:
         measured |= _of_run(run) | _of_sweep(sweep, request.scan_vox)
         step, loaded = measured["step_volumes"].middle, measured["loader_volumes"].middle
         limit = limit_sentence(step, loaded, run.loading.loaders)
-        trial, place = run.trial, folder.parent
+        trial, place = run.trial, folder.parent.resolve()
         scans = len(run.material.cases)
         return Speed(place, run.recipe, trial.device, trial.precision, scans, measured, limit, run.notes)
 
@@ -155,12 +155,13 @@ def _of_run(run: _Run) -> dict[str, Measured]:
     assert steps is not None
     train = run.settings.train
     volumes = train.batch_size * train.accumulate
+    loader = f"loader, {loading.loaders} process{'' if loading.loaders == 1 else 'es'}"
     rates, crops = loading.volumes_per_s, loading.crops_per_volume
     found = [
         ("build", "from the file to the cache, one process", "s/scan", material.build_s),
         ("cached", "size in the cache", "MB/scan", tuple(size / 1e6 for size in material.stored_bytes)),
-        ("loader_volumes", f"loader, {loading.loaders} processes", "volumes/s", rates),
-        ("loader_crops", f"loader, {loading.loaders} processes", "crops/s", tuple(crops * rate for rate in rates)),
+        ("loader_volumes", loader, "volumes/s", rates),
+        ("loader_crops", loader, "crops/s", tuple(crops * rate for rate in rates)),
         ("step", f"step of {volumes} volumes", "s", steps.step_s),
         ("step_volumes", f"steps of {volumes} volumes", "volumes/s", tuple(volumes / s for s in steps.step_s)),
         ("wait", "share of the steps that waited for data", "%", (100 * steps.wait_share,)),
