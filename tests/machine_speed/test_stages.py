@@ -53,7 +53,7 @@ def test_material_is_of_the_users_scans_and_leaves_their_cache_alone(tmp_path: P
 
 def test_scans_that_the_grid_does_not_fit_are_told(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"None of the 6 scans .* is too small for the grid of crops"):
-        material_of(tmp_path, "preprocess.resize_vox=null", "preprocess.foreground_above=0.2")
+        material_of(tmp_path, "preprocess.resize_vox=null", "preprocess.spacing_mm=20x20x20")
 
 
 def test_the_loader_gives_all_crops_of_a_volume(tmp_path: Path) -> None:

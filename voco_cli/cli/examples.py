@@ -91,6 +91,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco demo",
         "voco demo --minutes 5 --out try",
     ),
+    "bench": (
+        "voco bench",
+        "voco bench --data data.json --recipe tpami --minutes 10",
+    ),
     "config": ("voco config show --recipe tpami",),
     "config show": (
         "voco config show --recipe tpami",
