@@ -130,3 +130,11 @@ def test_augmentation_that_is_certain() -> None:
     assert draws.flips_N3.all()
     assert set(draws.turns_N.tolist()) == {1, 2, 3}
     assert draws.shifts_N.all()
+
+
+def test_names_that_are_no_text_draw_too() -> None:
+    """Linux takes any bytes for a name; Python hands those that are no text on as surrogates."""
+    name = b"caf\xe9.nii.gz".decode(errors="surrogateescape")
+    same = counter_generator(0, 1, name, "crops").random()
+    assert same == counter_generator(0, 1, name, "crops").random()
+    assert same != counter_generator(0, 1, "caf.nii.gz", "crops").random()

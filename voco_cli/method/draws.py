@@ -51,7 +51,7 @@ class AugmentDraws:
 
 def counter_generator(seed: int, step: int, case: str, purpose: str) -> np.random.Generator:
     """A generator that depends on nothing but its arguments; ``purpose`` keeps draws of different kinds apart."""
-    digest = hashlib.blake2b(f"{purpose}\0{case}".encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(f"{purpose}\0{case}".encode(errors="surrogateescape"), digest_size=16).digest()
     words = np.frombuffer(digest, dtype=np.uint32)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, *words.tolist()])))
 
