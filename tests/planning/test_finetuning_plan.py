@@ -70,4 +70,6 @@ def test_label_maps_on_disk_by_hand(data: Path, tmp_path: Path) -> None:
     packed = settings_of(data, tmp_path)
     plain = settings_of(data, tmp_path, "predict.suffix=.nii")
     wide = settings_of(data, tmp_path, "predict.suffix=.nii", "task.classes=[{name: a, values: 300}]")
-    assert [label_map_bytes(1200, one) for one in (packed, plain, wide)] == [100, 1200, 2400]
+    found = [label_map_bytes((1000, 200), one) for one in (packed, plain, wide)]
+    assert [one.value for one in found] == [30, 1200, 2400]
+    assert [one.high for one in found] == [300, 1200, 2400]

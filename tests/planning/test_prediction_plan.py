@@ -58,7 +58,7 @@ def test_memory_disk_and_time(run: Path, scans: Path) -> None:
     assert scan.amount.value == foreseen
     assert own.amount.value > 100e6
     (predictions,) = plan.needs[1].parts
-    assert predictions.amount.value == pytest.approx((20 * 18 * 14 + 40 * 30 * 20) / 12)
+    assert predictions.amount.value == pytest.approx((20 * 18 * 14 + 40 * 30 * 20) / 40)
     assert [part.name for part in plan.times] == ["start", "reading and preprocessing", "network and the way back"]
     tried = {one["case"]: one for one in plan.figures["trial"]["scans"]}
     body = prepare(Entry(image=scans / "large.nii.gz", patient="p"), settings).channels_CXYZ

@@ -62,8 +62,7 @@ def _extra(settings: Settings, datalist: Datalist, run: SampledRun, tried: Tried
     if settings.task.kind == "segmentation":
         sizes = [size.source_vox for entry in measured if (size := case_size(entry, settings.preprocess))]
         channels = len(settings.task.channels)
-        predicted = sum(label_map_bytes(vox // channels, settings) for vox in sizes)
-        disk = (Part("predictions", Amount.of(predicted, "estimated")),)
+        disk = (Part("predictions", label_map_bytes((vox // channels for vox in sizes), settings)),)
     if tried.trial is None or tried.trial.steps is None:
         return Extra(disk=disk)
     looks = tried.trial.looks

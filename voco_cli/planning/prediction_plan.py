@@ -100,10 +100,10 @@ def _memory(trial: PredictionTrial | None, free: int, reached: int) -> Iterator[
 
 def _disk(headers: dict[str, Header], settings: Settings, output: Path) -> tuple[Need, ...]:
     if settings.task.kind == "classification":
-        size = float(TABLE_BYTES * len(headers))
+        size = Amount.of(TABLE_BYTES * len(headers), "estimated")
     else:
-        size = sum(label_map_bytes(prod(header.shape_xyz), settings) for header in headers.values())
-    return disk_needs([(output, Part("predictions", Amount.of(size, "estimated")))])
+        size = label_map_bytes((prod(header.shape_xyz) for header in headers.values()), settings)
+    return disk_needs([(output, Part("predictions", size))])
 
 
 def _times(
