@@ -54,7 +54,17 @@ def test_settings_are_proposed_with_what_they_would_take() -> None:
     advice = list(training_advice(settings, CPU, 0, memory(1.5 * expected, would_be + 1), expected))
     (batch,) = (one for one in advice if "train.batch_size=1 --set train.accumulate=2" in one)
     assert f"would take about {would_be / 1e6:.1f} MB" in batch or f"{would_be / 1e9:.1f} GB" in batch
-    assert any("model.checkpointing=on" in one for one in advice)
+    # Twelve crops of 14 MB go through the network together anyway, so that recomputing them would save nothing.
+    assert not any("model.checkpointing=on" in one for one in advice)
+
+
+def test_recomputing_is_proposed_where_it_saves_something() -> None:
+    """Twelve crops of 113 MB, of which two would be there at a time."""
+    settings = pretraining("model.feature_size=32", "crops.size=64x64x24", "preprocess.resize_vox=128x128x24")
+    expected = training_footprint(settings, CPU, 0).host_bytes
+    advice = list(training_advice(settings, CPU, 0, memory(expected, expected - 5e8), expected))
+    (recompute,) = (one for one in advice if "model.checkpointing=on" in one)
+    assert recompute.endswith("(activations are computed twice: about a third slower).")
 
 
 def test_where_no_single_setting_will_do_the_least_is_named() -> None:
