@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from voco_cli.engine.metrics import MetricsWriter, read_metrics
@@ -40,6 +41,13 @@ def test_starting_again_at_step_0_drops_the_first_validation_too(tmp_path: Path)
     _write(tmp_path, 0, range(3))
     _write(tmp_path, 0, range(2))
     assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [0, 1]
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\x00", b"[" * 100_000, b"[1]", b"3", b"null", b"\x00"])
+def test_lines_that_hold_no_object_are_passed_over(tmp_path: Path, line: bytes) -> None:
+    good = [b'{"step": 1, "split": "train", "loss": 0.5}', b'{"step": 2, "split": "train", "loss": 0.25}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good[0], line, good[1]]))
+    assert [record["step"] for record in read_metrics(tmp_path / "metrics.jsonl")] == [1, 2]
 
 
 def test_no_file_has_no_lines(tmp_path: Path) -> None:

@@ -50,3 +50,16 @@ def test_runs_together_have_a_line_each() -> None:
     charts = {chart.title: chart for chart in compared_charts("t", [("a", first), ("b", other)], {})}
     assert [(line.name, line.number) for line in charts["Loss"].lines] == [("a", 1), ("b", 2)]
     assert [line.name for line in charts["Top-1"].lines] == ["a"]
+
+
+def test_numbers_that_no_chart_can_hold_are_passed_over() -> None:
+    odd = [
+        {"step": 1, "split": "train", "loss": 10**400},
+        {"step": 10**400, "split": "train", "loss": 1.0},
+        {"step": True, "split": "train", "loss": 1.0},
+        {"step": -1, "split": "train", "loss": 1.0},
+        {"step": 2, "split": "train", "loss": True},
+        {"step": 3, "split": "train", "loss": float("nan")},
+        {"step": 4, "split": "train", "loss": 0.5},
+    ]
+    assert gather_values(odd).points("train", "loss") == ((4, 0.5),)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.hostile_files import DEEP
 from tests.report.made_runs import finetuning_run, pretraining_run
 from voco_cli.errors import DataError, UsageError
 from voco_cli.report.kinds import kind_of, read_settings, run_names
@@ -46,3 +47,18 @@ def test_names_are_as_short_as_they_can_be(tmp_path: Path) -> None:
     assert run_names([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
     far = [tmp_path / "1" / "x" / "run", tmp_path / "2" / "x" / "run"]
     assert run_names(far) == ["x/run (1)", "x/run (2)"]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("settings: &a {task: {preset: null}, z: *a}", "aliases"),
+        ("a: &a [1, 2]\nsettings: {x: *a}", "aliases"),
+        (f"settings: {DEEP}", "too deep"),
+        ("settings: !!python/object/apply:os.system ['false']", "could not determine a constructor"),
+    ],
+)
+def test_settings_made_to_do_harm_are_an_error(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(DataError, match=reason):
+        kind_of(tmp_path)

@@ -73,3 +73,24 @@ def test_figures_of_another_kind_are_shown_by_their_own_name(tmp_path: Path) -> 
     (run / "weights" / "encoder.json").write_text(json.dumps({"step": 10, "figures": {"novel": 1, "odd": "x"}}))
     learning = learning_of(read_run(run, "run"))
     assert learning.end == {"novel": 1.0}
+
+
+def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
+    run = pretraining_run(tmp_path / "run", metrics=[])
+    about = json.loads((run / "weights" / "encoder.json").read_text())
+    odd = {"rank": float("nan"), "top1": 10**400, "correlation": True, "base_cosine": 0.125}
+    (run / "weights" / "encoder.json").write_text(json.dumps({**about, "figures": odd}))
+    learning = learning_of(read_run(run, "run"))
+    assert learning.end == {"base_cosine": 0.125}
+    assert learning.result == "learned"
+
+
+def test_rounding_below_zero_is_zero(tmp_path: Path) -> None:
+    metrics = [{"step": 0, "split": "validation", "teacher_distance": -1.825e-9}]
+    (_, table) = learning_part(
+        "l",
+        learning_of(read_run(pretraining_run(tmp_path / "run", metrics=metrics, verdict=None), "run")),
+        with_verdict=True,
+    ).blocks
+    assert isinstance(table, Table)
+    assert [cell.text for cell in table.rows[0].cells][:3] == ["distance of student and teacher", "0", "0"]

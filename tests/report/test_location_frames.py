@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from tests.report.hostile_files import vast_png, write_pipe
 from tests.report.made_runs import small_png
 from voco_cli.report.blocks import Sentence, Series
 from voco_cli.report.location_frames import evenly, location_frames
@@ -42,6 +43,17 @@ def test_a_damaged_panel_is_named(tmp_path: Path) -> None:
     assert isinstance(series, Series)
     assert isinstance(sentence, Sentence)
     assert "step-000100.png is no picture that can be read" in sentence.text
+
+
+def test_panels_made_to_do_harm_are_named(tmp_path: Path) -> None:
+    folder = write_panels(tmp_path, [0])
+    (folder / "step-000100.png").write_bytes(vast_png())
+    write_pipe(folder / "step-000200.png")
+    series, vast = location_frames("l", tmp_path)
+    assert isinstance(series, Series)
+    assert [frame.words for frame in series.frames] == ["step 0"]
+    assert isinstance(vast, Sentence)
+    assert "step-000100.png is no picture that can be read" in vast.text
 
 
 def test_no_panels_are_said(tmp_path: Path) -> None:

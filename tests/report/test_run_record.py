@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report.hostile_files import DEEP, write_pipe
 from tests.report.made_runs import pretraining_run, write_state
 from voco_cli.report.run_record import ran_with, read_object, read_run, status_of, when_of
 
@@ -77,6 +78,8 @@ def test_machine_and_versions(tmp_path: Path) -> None:
 
 
 def test_objects_that_are_none(tmp_path: Path) -> None:
-    for content in ("", "[1]", "{"):
+    for content in ("", "[1]", "{", DEEP):
         (tmp_path / "x.json").write_text(content)
         assert read_object(tmp_path / "x.json") == {}
+    write_pipe(tmp_path / "x.json")
+    assert read_object(tmp_path / "x.json") == {}

@@ -16,15 +16,16 @@ from voco_cli.whole_files import write_whole
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a metrics file; a last line cut short by a kill is passed over."""
+    """Lines of a metrics file; one that holds no object, such as a last one cut short by a kill, is passed over."""
     if not path.is_file():
         return
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
-        yield record
+        if isinstance(record, dict):
+            yield record
 
 
 class MetricsWriter:

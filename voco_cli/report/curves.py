@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from voco_cli.report.blocks import Chart
 from voco_cli.report.chart import COLOURS, Curve, Point, draw_chart
+from voco_cli.report.held import finite
 
 Levels = Mapping[str, float]
 
 NO_TERMS = frozenset({"lr", "cases_per_s", "data_wait", "grad_norm", "accuracy"})
 """What a line of training holds besides terms of the loss."""
+GREATEST_STEP = 10**15
+"""A greater one is damage; up to here steps are exact in a drawing and in a browser."""
 MOST_CLASSES = 6
 """Beyond so many classes a chart shows their mean alone."""
 
@@ -116,16 +119,18 @@ def read_curves(path: Path) -> Metrics:
     return gather_values(read_metrics(path))
 
 
-def gather_values(records: Iterable[object]) -> Metrics:
+def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
     """Points of each name from records such as ``{"step": 4, "split": "train", "loss": 0.5}``."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for record in records:
-        if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+        step = record.get("step")
+        if isinstance(step, bool) or not isinstance(step, int) or not 0 <= step <= GREATEST_STEP:
             continue
         of_split = found.setdefault(str(record.get("split")), {})
-        for name, value in record.items():
-            if name not in ("step", "split") and isinstance(value, int | float) and math.isfinite(value):
-                of_split.setdefault(str(name), {})[record["step"]] = float(value)
+        for name, held in record.items():
+            value = None if name in ("step", "split") else finite(held)
+            if value is not None:
+                of_split.setdefault(name, {})[step] = value
     return Metrics(
         {split: {name: tuple(sorted(of.items())) for name, of in names.items()} for split, names in found.items()}
     )

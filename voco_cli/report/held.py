@@ -1,13 +1,21 @@
-"""Records from what JSON holds of them."""
+"""Numbers and records from what JSON holds of them."""
 
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, TypeVar
 
 Record = TypeVar("Record")
+
+
+def finite(value: object) -> float | None:
+    """A number; none for true, false, what is not finite, greater than a float holds, or no number at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        return None
+    return float(value)
 
 
 def made(kind: type[Record], held: Mapping[str, Any]) -> Record:

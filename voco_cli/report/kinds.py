@@ -17,6 +17,15 @@ STUDY, COMPARISON, SETTINGS, EVALUATION = "study.json", "comparison.json", "sett
 HINT = "give the folder of a voco pretrain, voco finetune, voco study or voco compare -o"
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Values alone: saved settings have no aliases, of which a few lines make a tree without end."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("saved settings have no aliases")
+        return super().compose_node(parent, index)
+
+
 def kind_of(path: Path) -> Kind:
     """Tell what lies in a folder.
 
@@ -48,8 +57,10 @@ def read_settings(path: Path) -> dict[str, Any]:
     """
     file = path / SETTINGS
     try:
-        held = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        held = yaml.load(file.read_text(encoding="utf-8"), _PlainLoader)
+    except RecursionError as error:
+        raise DataError(f"{file} is nested too deep to be read.", HINT) from error
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{file} cannot be read: {error}.", "without it nothing is known of the run") from error
     if not isinstance(held, dict) or not isinstance(held.get("settings"), dict):
         raise DataError(f"{file} holds no settings of a run.", HINT)

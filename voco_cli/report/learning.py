@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from voco_cli.report.blocks import Block, Cell, Column, Row, Sentence, Table, Tone
-from voco_cli.report.chart import short
+from voco_cli.report.chart import ROUNDING, short
+from voco_cli.report.held import finite
 from voco_cli.report.run_record import RunRecord, read_object
 from voco_cli.report.sections import Part
 
@@ -60,7 +61,7 @@ class Learning:
         rank = f"rank {before}{self.end['rank']:.2f}" if "rank" in self.end else ""
         found = f"correlation {self.end['correlation']:.2f}" if "correlation" in self.end else ""
         words = ", ".join(part for part in (rank, found) if part)
-        return f"{self.status}: {words}" if self.status else words
+        return ": ".join(part for part in (self.status, words) if part) or "no rank"
 
 
 def learning_of(run: RunRecord) -> Learning:
@@ -132,11 +133,15 @@ def _table(anchor: str, learning: Learning) -> Table:
 
 
 def _value(value: float | None) -> Cell:
-    return Cell("-") if value is None else Cell(short(value), value)
+    if value is None:
+        return Cell("-")
+    shown = 0.0 if -ROUNDING < value < 0 else value
+    return Cell(short(shown), shown)
 
 
 def _figures(held: Any) -> dict[str, float]:
     """Numbers by name."""
     if not isinstance(held, Mapping):
         return {}
-    return {str(name): float(value) for name, value in held.items() if isinstance(value, int | float)}
+    found = ((str(name), finite(value)) for name, value in held.items())
+    return {name: value for name, value in found if value is not None}

@@ -48,4 +48,4 @@ def evenly(items: Sequence[tuple[int, Path]], most: int) -> list[tuple[int, Path
 
 def _files(run: Path) -> list[Path]:
     folder = run / FOLDER
-    return list(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []

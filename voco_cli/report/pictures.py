@@ -30,7 +30,7 @@ def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = F
     try:
         with Image.open(io.BytesIO(content)) as opened:
             picture = opened.convert("RGBA" if "A" in opened.getbands() else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{name} is no picture that can be read: {error}.") from error
     if picture.width > widest_px:
         picture = picture.resize(

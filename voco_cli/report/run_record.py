@@ -78,9 +78,11 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one where the file is missing, damaged or something else."""
+    if not path.is_file():  # a pipe would be waited for
+        return {}
     try:
         held = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return held if isinstance(held, dict) else {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from voco_cli.report.blocks import Block, Facts, Sentence
+from voco_cli.report.held import finite
 from voco_cli.report.run_record import RunRecord, read_object
 
 
@@ -13,8 +14,8 @@ def starting_weights(run: RunRecord) -> Block:
         return Sentence("It started from fresh weights.")
     report = read_object(run.path / "weights_report.json")
     facts = [("started from", str(weights))]
-    share, notes = report.get("encoder_share"), report.get("notes")
-    if isinstance(share, int | float):
+    share, notes = finite(report.get("encoder_share")), report.get("notes")
+    if share is not None:
         facts.append(("loaded of the encoder", f"{share:.1%} of its parameters"))
     facts += [("note", str(note)) for note in (notes if isinstance(notes, list) else [])]
     return Facts(tuple(facts))
