@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import namedtuple
 from pathlib import Path
 
@@ -57,3 +58,13 @@ def test_a_temporary_folder_lies_beside_and_goes_whatever_happens(tmp_path: Path
     with pytest.raises(RuntimeError):
         spoil()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path) -> None:
+    old, young = tmp_path / ".voco-plan-old", tmp_path / ".voco-plan-young"
+    for folder in (old, young):
+        (folder / "cache").mkdir(parents=True)
+    os.utime(old, (0, 0))
+    with temporary_folder(tmp_path / "cache"):
+        pass
+    assert list(tmp_path.iterdir()) == [young]

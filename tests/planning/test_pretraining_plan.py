@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections import namedtuple
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from tests.pretraining.tiny_run import TINY, tiny_run, write_data
 from voco_cli.cache.space import SPARE_BYTES
@@ -178,6 +180,24 @@ def test_a_trial_that_was_stopped_does_not_fit(data: Path, tmp_path: Path, monke
     assert (memory.fits, memory.at_least, memory.needed_bytes) == (False, True, 5e9)
     assert "Not measured: the steps were stopped before they had taken all memory." in plan.notes
     assert plan.advice
+
+
+def test_a_gpu_that_ran_out_of_memory(made: Made, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """8 GB were free; the host's memory is enough."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(8e9), int(8e9)))
+    settings, (_, run, tried) = settings_of(data, tmp_path / "run", "model.checkpointing=off"), made
+    assert tried.trial is not None
+    footprint = replace(tried.trial.footprint, device_bytes=int(9e9))
+    trial = replace(tried.trial, device="cuda:0", free_device_bytes=int(8e9), footprint=footprint, steps=None)
+    out = replace(tried, trial=replace(trial, exhausted=True))
+    plan = training.training_plan("pre-training", settings, run, out, training.Extra())
+    device = need(plan, "GPU memory", "cuda:0")
+    assert (device.needed_bytes, device.at_least, device.fits, plan.times) == (8e9, True, False, ())
+    assert "Not measured: the steps did not fit into the memory of cuda:0." in plan.notes
+    assert any("train.batch_size=1" in one for one in plan.advice)
+    fitting = replace(tried, trial=replace(trial, steps=replace(tried.trial.steps, device_bytes=int(7e9))))
+    plan = training.training_plan("pre-training", settings, run, fitting, training.Extra())
+    assert (need(plan, "GPU memory").needed_bytes, plan.fits) == (7e9, True)
 
 
 def test_preprocessing_that_was_stopped_or_failed_does_not_fit(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 TEMPORARY = ".voco-plan-"
+STALE_AFTER_S = 24 * 3600.0
+"""A temporary folder this old was left by a process that was killed."""
 
 
 def existing_parent(folder: Path) -> Path:
@@ -32,6 +36,9 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
     """A folder on the disk of another one, or where temporary files go if that may not be; removed whatever happens."""
     existing = existing_parent(beside)
     place = existing if os.access(existing, os.W_OK) else Path(gettempdir())
+    for left in place.glob(f"{TEMPORARY}*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > STALE_AFTER_S:
+            shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -156,6 +156,8 @@ def _memory(run: SampledRun, tried: Tried, prefetch: int) -> Iterator[Need]:
         yield Need("shared memory", str(SHARED), (part,), free_disk_bytes(SHARED))
     if trial.device.startswith("cuda"):
         device = Amount.of(steps.device_bytes, "measured") if steps else Amount.of(footprint.device_bytes, "estimated")
+        if trial.exhausted:
+            device = Amount.of(trial.free_device_bytes, "measured")
         part = Part("training", device)
         yield Need("GPU memory", trial.device, (part,), trial.free_device_bytes, at_least=trial.exhausted)
 
@@ -245,6 +247,9 @@ def _advice(settings: Settings, run: SampledRun, tried: Tried, needs: Sequence[N
         elif tried.trial is not None:
             footprint, device = tried.trial.footprint, torch.device(tried.trial.device)
             expected = footprint.device_bytes if need.kind == "GPU memory" else footprint.host_bytes
+            if need.at_least:  # how much more is not known, unless by the estimate
+                part = Part("training", Amount.of(max(expected, need.needed_bytes), "estimated"))
+                need = replace(need, parts=(part,))
             yield from training_advice(settings, device, tried.trial.loaders, need, expected)
         else:
             yield "Free some memory, or lower train.batch_size, task.patch_size or model.feature_size."

@@ -42,6 +42,9 @@ from voco_cli.settings import Settings
 RUN = "run"
 SAFE_SHARE = 0.6
 """A trial may be expected to take this share of the free memory of the machine."""
+HOPELESS = 2.0
+"""A device refuses what it has no room for, and nothing else suffers: only what is expected to take so many times its
+free memory is not tried."""
 SLOW_STEP_S = 5.0
 """Where the first step takes longer, it is the only one that warms up."""
 QUICK_S, MANY = 5.0, 8
@@ -138,7 +141,7 @@ def try_training(request: TrialRequest) -> Trial:
     seen = Trial(str(device), precision, footprint, free_host_bytes(), free_device, loaders)
     own_bytes = peak_memory_bytes()  # is no longer free, and will be taken all the same
     expected = max(0, footprint.host_bytes - own_bytes)
-    if expected > SAFE_SHARE * seen.free_host_bytes or footprint.device_bytes > max(seen.free_device_bytes, 0):
+    if expected > SAFE_SHARE * seen.free_host_bytes or footprint.device_bytes > HOPELESS * free_device:
         return seen
     reads = time_reads(request.training, settings)
     start_s = time.perf_counter()
@@ -146,8 +149,8 @@ def try_training(request: TrialRequest) -> Trial:
     setup_s += time.perf_counter() - start_s
     try:
         steps, looks = _run(job, request, accelerator, setup_s)
-    except ResourceError:
-        if device.type != "cuda":
+    except ResourceError as error:
+        if not isinstance(error.__cause__, torch.OutOfMemoryError):
             raise
         return replace(seen, reads=reads, exhausted=True)
     return replace(seen, steps=steps, reads=reads, looks=looks)
