@@ -72,15 +72,26 @@ def network_input(
         crops_N1XYZ, float32.
     """
     if crops_NXYZ.device.type == "cpu":
-        drawn = zip(crops_NXYZ, flips_N3.tolist(), turns_N.tolist(), strict=True)
-        crops = torch.cat([resize(_oriented_unit(*one)[None, None], size_xyz) for one in drawn])
-    else:
-        crops = resize(to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None], size_xyz)
+        return _crop_by_crop(crops_NXYZ, flips_N3, turns_N, shifts_N, size_xyz)
+    crops = resize(to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None], size_xyz)
     return crops + shifts_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+
+
+def _crop_by_crop(
+    crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor, shifts_N: Tensor, size_xyz: Sequence[int]
+) -> Tensor:
+    """The same on a CPU: only what is done of a crop leaves its cache, and each crop is copied once to be turned."""
+    batch_N1XYZ = torch.empty(len(crops_NXYZ), 1, *size_xyz)
+    drawn = zip(crops_NXYZ, flips_N3.tolist(), turns_N.tolist(), shifts_N.tolist(), strict=True)
+    for target_1XYZ, (crop, flips, turns, shift) in zip(batch_N1XYZ, drawn, strict=True):
+        unit_XYZ = _oriented_unit(crop, flips, turns)
+        torch.add(resize(unit_XYZ[None, None], size_xyz)[0], shift, out=target_1XYZ)
+    return batch_N1XYZ
 
 
 def _oriented_unit(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
     """One crop on a CPU: flips and turns are ways to walk through the memory, all done in the copy to float32."""
     axes = tuple(axis for axis in range(3) if flips[axis])
     turned = np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))
-    return torch.from_numpy(np.array(turned, dtype=np.float32, order="C")).mul_(STORED_SCALE[crop_XYZ.dtype])
+    unit: Tensor = torch.from_numpy(np.array(turned, dtype=np.float32, order="C")).mul_(STORED_SCALE[crop_XYZ.dtype])
+    return unit
