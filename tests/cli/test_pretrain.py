@@ -145,7 +145,8 @@ def test_run_without_a_terminal_says_what_it_does_in_twenty_lines(voco, data: Pa
         "step 0",
         "chance",
         "wrote ",
-        "next: voco tasks list, then voco finetune --task TASK",
+        "next: voco report ",
+        "voco tasks list, then voco finetune --task TASK",
     ):
         assert words in answer.out
 

@@ -33,7 +33,9 @@ def bench(
     minutes: Annotated[float, typer.Option("--minutes", min=0.1, help="About how long it may take.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure disk, preprocessing, loader, steps and prediction on this machine, and say which is the limit.
+    """Measure how fast this machine trains, and what holds it up.
+
+    Disk, preprocessing, loader, steps and prediction, and which of them is the limit.
 
     Real steps of a recipe (cvpr by default; debug where the memory does not do), on your scans or on generated ones.
     Nothing is left behind.

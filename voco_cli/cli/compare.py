@@ -13,7 +13,7 @@ import typer
 from voco_cli.cli.compare_classifications import ComparedClassifications
 from voco_cli.cli.compare_segmentations import ComparedSegmentations
 from voco_cli.cli.options import JsonOption, RequireCleanOption
-from voco_cli.cli.output import done, print_json, warn
+from voco_cli.cli.output import done, print_json, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def compare(
         print_json(found)
         return
     compared.show()
-    done([output / name for name in contents])
+    done([output / name for name in contents], shell_words("voco", "report", output))
 
 
 def _compared(

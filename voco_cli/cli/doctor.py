@@ -25,7 +25,7 @@ def doctor(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at this machine: versions, GPU, memory, disk, cache throughput.
+    """Look at this machine: versions, GPU, memory, disk, cache.
 
     Each line is ok, a warning or a problem, with what to do. Exit code 1 where pre-training cannot run.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "": (
+        "voco demo",
         "voco index scans/ -o data.json",
         "voco preview-labels scans/one.nii.gz",
         "voco pretrain data.json",
@@ -17,6 +18,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "preview-labels": (
         "voco preview-labels scans/one.nii.gz",
         "voco preview-labels scans/one.nii.gz --grid 3x3 --crops 6 -o grid.pdf",
+    ),
+    "preview-case": (
+        "voco preview-case scan.nii.gz label.nii.gz --classes liver=1,spleen=2",
+        "voco preview-case data.json --case case_7 --require-fit",
     ),
     "cache": ("voco cache build data.json",),
     "cache build": (

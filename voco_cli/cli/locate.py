@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.cli.output import done, out, print_json, progress, shell_words
+from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words
 from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
 
@@ -95,7 +95,9 @@ def _print_table(located: LocatedScan) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table("crop", "centre, voxels", "most likely base", "its logit", "its label", "true base", "rank of it")
+    table = Table(
+        *folded("crop", "centre, voxels", "most likely base", "its logit", "its label", "true base", "rank of it")
+    )
     for answer in located.answers:
         table.add_row(
             crop_name(answer.crop),

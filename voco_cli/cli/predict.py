@@ -109,7 +109,7 @@ def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path
         labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
         done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)
     else:
-        done(report.written)
+        done(report.written, shell_words("voco", "evaluate", trained.run))
 
 
 def _raise_failures(failed: list[tuple[str, str]], total: int) -> None:

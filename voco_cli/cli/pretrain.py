@@ -101,7 +101,8 @@ def _print_result(result: PretrainResult, json: bool) -> None:
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
     encoder = loads(result.weights.with_suffix(".json").read_text())
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
-    following = "voco tasks list, then " + shell_words("voco", "finetune", "--task", "TASK", "--weights", result.folder)
+    tuning = shell_words("voco", "finetune", "--task", "TASK", "--weights", result.folder)
+    following = f"{shell_words('voco', 'report', result.folder)}, or with labels: voco tasks list, then {tuning}"
     pictures = [result.folder / "figures" / "location"] if result.verdict else []
     done([weights, result.folder / "metrics.jsonl", *pictures], following)
 

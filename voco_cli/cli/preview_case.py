@@ -68,7 +68,7 @@ def preview_case(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw an image with its labels, and warn where they seem flipped.
+    """Draw an image with its labels, and warn of flipped ones.
 
     Three views through the structures, a strip of axial slices, volumes. Whether the label map lies right is judged by
     the headers, by the edges of the image under its borders, by the air around the patient, and by the names of the

@@ -55,7 +55,7 @@ def preview_labels(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw the method on one scan: base crops, random crops, labels.
+    """Draw the method on one scan: its crops and their labels.
 
     The label of a random crop is the share of it that each base crop covers. This is what the encoder learns to tell.
     """

@@ -203,14 +203,14 @@ def _print_scores(found: LabelEfficiency) -> None:
     )
 
 
-def _next(result: StudyResult) -> str | None:
+def _next(result: StudyResult) -> str:
     """The baseline against the last arm, case by case, with the most labels."""
     finished = [run for run in result.record.in_order() if run.status == "done"]
     last = finished[-1]
     first = next(run for run in finished if (run.cases, run.seed) == (last.cases, last.seed))
-    if first is last:
-        return None
     folder = result.wrote[0].parent
+    if first is last:
+        return shell_words("voco", "report", folder)
     return shell_words("voco", "compare", folder / str(first.evaluation), folder / str(last.evaluation))
 
 

@@ -153,9 +153,9 @@ class LoadReport:
     def table(self) -> Table:
         """Counts by part, and the loaded share of the network's parameters, for a terminal."""
         table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("part of the network")
+        table.add_column("part of the network", overflow="fold")
         for column in (*(fate.value for fate in Fate), "parameters loaded"):
-            table.add_column(column, justify="right")
+            table.add_column(column, justify="right", overflow="fold")
         for part in self.parts():
             counts = [str(self.count(part, fate)[0] or "-") for fate in Fate]
             share = self.share([part])
