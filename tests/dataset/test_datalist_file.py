@@ -96,6 +96,7 @@ def test_missing_images_are_counted_and_named(tmp_path: Path, datalist: Datalist
         ("{", DataError, "not valid JSON.*line 1"),
         ("[]", UsageError, "holds a list"),
         ('{"format": "voco-data/9"}', UsageError, "format 'voco-data/9'"),
+        ('{"format": "voco-data/1", "training": 3}', UsageError, "training"),
         ('{"trainning": []}', UsageError, "did you mean training by 'trainning'"),
         ('{"training": [{"imgae": "a"}]}', UsageError, r"training\[0\] has no image"),
         ('{"training": [{"image": "a", "label": 1}]}', UsageError, "label that is not a path: 1"),

@@ -34,6 +34,14 @@ def test_counts_and_skipped(tmp_path: Path) -> None:
     assert "Its weights have seen 3 scans in the pre-training (made)." in sentences
 
 
+def test_a_path_that_no_disk_takes_is_a_scan_that_is_gone(tmp_path: Path) -> None:
+    run = pretraining_run(tmp_path / "run")
+    write_datalist(
+        Datalist(name="made", modality="CT", training=scan_entries(tmp_path / ("x" * 300), 1)), run / "data.json"
+    )
+    assert "1 of 1 scans are not any more where the run found them: s0." in blocks(run)[1]
+
+
 def test_sizes_and_the_rule_of_the_split(tmp_path: Path) -> None:
     run = pretraining_run(tmp_path / "run")
     sizes = [((10, 20, 30), (1.0, 1.0, 2.0)), ((20, 20, 40), (2.0, 1.0, 3.0)), ((30, 20, 80), (3.0, 1.0, 4.0))]

@@ -62,7 +62,8 @@ def _parse(path: Path) -> Datalist:
     else:
         raw = _from_decathlon(raw, path)
     for split in (*SPLITS, "skipped"):
-        for item in raw.get(split) or ():
+        listed = raw.get(split)
+        for item in listed if isinstance(listed, list) else ():
             _make_absolute(item, folder)
     try:
         return Datalist.model_validate(raw)

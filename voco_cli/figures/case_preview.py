@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,14 @@ from matplotlib.patches import Rectangle
 from voco_cli.figures.case_scene import CaseScene, StructureVolume
 from voco_cli.figures.case_slices import STRUCTURE_COLOURS, ByteImage, filled, outlined, resized_grey, resized_labels
 from voco_cli.figures.page import Page
-from voco_cli.figures.style import FAINT, INK, figure_style, outline, safe_text
+from voco_cli.figures.style import FAINT, INK, figure_style, fitting, outline, safe_text, wrapped
 
 WIDTH_IN = 10.0
 MARGIN_IN = 0.3
+ROOM_IN = WIDTH_IN - 2 * MARGIN_IN
 GAP_IN = 0.08
 HEADING_IN = 0.24
-LINE_IN = 0.155
+LINE_IN, LINE_SIZE = 0.155, 7.5
 VIEWS_HEIGHT_IN = 4.0
 STRIP_COLUMNS = 8
 STRIP_HEIGHT_IN = 2.6
@@ -72,10 +72,9 @@ class _Sizes:
 
 def _measure(scene: CaseScene) -> _Sizes:
     x_mm, y_mm, z_mm = scene.shown_mm
-    room = WIDTH_IN - 2 * MARGIN_IN
-    view_scale = min((room - 2 * GAP_IN) / (2 * x_mm + y_mm), VIEWS_HEIGHT_IN / max(y_mm, z_mm))
+    view_scale = min((ROOM_IN - 2 * GAP_IN) / (2 * x_mm + y_mm), VIEWS_HEIGHT_IN / max(y_mm, z_mm))
     columns = math.ceil(len(scene.strip) / math.ceil(len(scene.strip) / STRIP_COLUMNS))
-    strip_scale = min(((room + GAP_IN) / columns - GAP_IN) / x_mm, STRIP_HEIGHT_IN / y_mm)
+    strip_scale = min(((ROOM_IN + GAP_IN) / columns - GAP_IN) / x_mm, STRIP_HEIGHT_IN / y_mm)
     rows = math.ceil(len(scene.strip) / columns)
     header = 0.32 + LINE_IN * (len(scene.facts) + len(_warning_lines(scene))) + 0.12
     return _Sizes(
@@ -103,25 +102,19 @@ def _compose(scene: CaseScene) -> Page:
 
 
 def _place_header(page: Page, scene: CaseScene) -> None:
-    page.text(MARGIN_IN, page.top, safe_text(scene.name, 90), 13, "bold")
+    page.text(MARGIN_IN, page.top, fitting(scene.name, ROOM_IN, 13, "bold"), 13, "bold")
     top = page.top + 0.3
     for line in scene.facts:
-        page.text(MARGIN_IN, top, safe_text(line, 170), 7.5, colour=FAINT)
+        page.text(MARGIN_IN, top, fitting(line, ROOM_IN, LINE_SIZE), LINE_SIZE, colour=FAINT)
         top += LINE_IN
     for line in _warning_lines(scene):
-        page.text(MARGIN_IN, top, line, 7.5, "bold", WARNING)
+        page.text(MARGIN_IN, top, line, LINE_SIZE, "bold", WARNING)
         top += LINE_IN
 
 
 def _warning_lines(scene: CaseScene) -> list[str]:
     """Warnings, wrapped to the width of the page."""
-    return [
-        line
-        for one in scene.warnings
-        for line in textwrap.wrap(
-            safe_text(f"Warning: {one}", 1000), 158, subsequent_indent="    ", break_on_hyphens=False
-        )
-    ]
+    return [line for one in scene.warnings for line in wrapped(f"Warning: {one}", ROOM_IN, LINE_SIZE, "bold")]
 
 
 def _place_views(page: Page, scene: CaseScene, sizes: _Sizes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from functools import cache
 
@@ -28,6 +29,38 @@ def safe_text(text: str, most: int = 80) -> str:
     glyphs = _glyphs()
     shown = "".join(letter if letter.isprintable() and ord(letter) in glyphs else "?" for letter in text)
     return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most - most // 2 - 1) :]}"
+
+
+def fitting(text: str, width_in: float, size: float, weight: str = "normal") -> str:
+    """A text from outside as one line that is no wider than told; its middle is cut."""
+    most = len(text)
+    while most > 1 and text_width_in(safe_text(text, most), size, weight) > width_in:
+        most -= 1 + most // 50
+    return safe_text(text, most)
+
+
+def wrapped(text: str, width_in: float, size: float, weight: str = "normal") -> list[str]:
+    """A text from outside as lines that are no wider than told; lines after the first are indented."""
+    shown = safe_text(text, 1000)
+    most = len(shown)
+    while True:
+        lines = textwrap.wrap(shown, most, subsequent_indent="    ", break_on_hyphens=False)
+        if most < 10 or all(text_width_in(line, size, weight) <= width_in for line in lines):
+            return lines
+        most -= 1 + most // 50
+
+
+def text_width_in(text: str, size: float, weight: str = "normal") -> float:
+    """Width of a line in the figure font, inches; ``size`` in points."""
+    font = font_manager.get_font(_font_file(weight))
+    font.set_size(size, 72)
+    font.set_text(text, 0.0)
+    return float(font.get_width_height()[0]) / 64 / 72
+
+
+@cache
+def _font_file(weight: str) -> str:
+    return font_manager.findfont(font_manager.FontProperties(family=FONT, weight=weight))
 
 
 @cache
