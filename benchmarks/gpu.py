@@ -34,12 +34,13 @@ WAYS = (
     Way("fused", channels_last=False),
     Way("fused, channels last"),
     Way("fused, channels last, compiled", compile="default"),
-    Way("plain, channels last, compiled", fused=False, compile="default"),
     Way("fused, channels last, CUDA graphs", compile="reduce-overhead"),
 )
 FEATURE_SIZES = (48, 96, 192)
 TARGET_RATIO, MOST_WAIT = 2.0, 0.05
-SPANS, SPAN_STEPS = 3, 3
+SPANS, SPAN_S = 3, 1.0
+EAGER_S, COMPILED_S = 20.0, 90.0
+"""What a measurement may take: that much time must be left to begin it."""
 LOADERS = 15
 TINY = Recipe("cvpr", 1, (2, 1), 32, (64, 32, 32), (16, 16), True, 0.0)
 TINY_SIZES: dict[str, Any] = {
@@ -87,10 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     bench.tell("missing", f"pip install {' '.join(lacking)}" if lacking else "nothing")
     torch.set_float32_matmul_precision("high")
     rate = _matrix_rate(bench)
-    best = _all_sizes(bench, rate)
-    _checks(bench, best)
+    first, *others = [(TINY, 12)] if args.dry else [(recipe, f) for recipe in (CVPR, TPAMI) for f in FEATURE_SIZES]
+    best = _every_way(bench, rate, *first)
+    _checks(bench, best, *first)
     if not lacking:
-        _loader(bench, best)
+        _loader(bench, best, *first)
+    for recipe, feature_size in others:
+        _against_released(bench, rate, best, recipe, feature_size)
+    if not lacking and not args.dry:
+        _loader(bench, best, TPAMI, FEATURE_SIZES[0])
     out = args.out or Path(os.environ.get("OUT", ".")) / "gpu.json"
     out.write_text(json.dumps(bench.found, indent=1) + "\n")
     print(f"wrote {out}")
@@ -107,26 +113,29 @@ def _matrix_rate(bench: Bench) -> float:
     return rate
 
 
-def _all_sizes(bench: Bench, rate: float) -> Way:
-    """Every way at the first size, then the fastest at all others; returns it."""
-    recipes, sizes = ((TINY,), (12,)) if bench.dry else ((CVPR, TPAMI), FEATURE_SIZES)
-    rates: dict[str, float] = {}
-    first = (recipes[0], sizes[0])
+def _every_way(bench: Bench, rate: float, recipe: Recipe, feature_size: int) -> Way:
+    """The step as released and all others; returns the fastest."""
     ways = [way for way in WAYS if not bench.dry or (way.fused and way.channels_last and not way.compile)]
+    rates: dict[str, float] = {}
     for way in (RELEASED, *ways):
-        if bench.has(90 if way.compile else 15):
-            rates[way.name] = _measure(bench, *first, way, rate)
+        if bench.has(COMPILED_S if way.compile else EAGER_S):
+            rates[way.name] = _measure(bench, recipe, feature_size, way, rate)
     best = max(ways, key=lambda way: rates.get(way.name, 0.0))
     bench.tell("fastest", best.name)
-    _ratio(bench, *first, rates.get(best.name, 0.0), rates.get(RELEASED.name, 0.0))
-    if not bench.dry and bench.has(60):
-        _count_breaks(bench, best, sizes[0])
-    for feature_size in sizes:
-        for recipe in recipes:
-            if (recipe, feature_size) != first and bench.has(100 if best.compile else 30):
-                ours, released = (_measure(bench, recipe, feature_size, way, rate) for way in (best, RELEASED))
-                _ratio(bench, recipe, feature_size, ours, released)
+    _ratio(bench, recipe, feature_size, rates.get(best.name, 0.0), rates.get(RELEASED.name, 0.0))
     return best
+
+
+def _against_released(bench: Bench, rate: float, best: Way, recipe: Recipe, feature_size: int) -> None:
+    """Both ways at another size; where little time is left, ours is not compiled."""
+    if not bench.has(2 * EAGER_S):
+        bench.tell(f"{recipe.name} f={feature_size}", "no time was left")
+        return
+    way = best
+    if best.compile and not bench.has(COMPILED_S + EAGER_S):
+        way = replace(best, name=f"{best.name}, not compiled for want of time", compile=None)
+    ours, released = (_measure(bench, recipe, feature_size, one, rate) for one in (way, RELEASED))
+    _ratio(bench, recipe, feature_size, ours, released)
 
 
 def _ratio(bench: Bench, recipe: Recipe, feature_size: int, ours: float, released: float) -> None:
@@ -164,12 +173,12 @@ def _measure(bench: Bench, recipe: Recipe, feature_size: int, way: Way, rate: fl
 
 def _time_step(bench: Bench, step: GpuStep, recipe: Recipe, way: Way) -> tuple[float, int]:
     """Median seconds of a step over spans of some, and the largest memory."""
-    batch = made_batch(recipe, way.released, bench.device)
-    for _ in range(0 if bench.dry else 3):
-        step.step(batch)
+    batch, warm_s = made_batch(recipe, way.released, bench.device), 1.0
+    for _ in range(0 if bench.dry else 3 if way.compile else 2):
+        warm_s = _per_call(bench, lambda: step.step(batch), 1)
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    count, steps = (1, 1) if bench.dry else (SPANS, SPAN_STEPS)
+    count, steps = (1, 1) if bench.dry else (SPANS, max(1, round(SPAN_S / warm_s)))
     spans = sorted(_per_call(bench, lambda: step.step(batch), steps) for _ in range(count))
     memory = torch.cuda.max_memory_allocated() if bench.device.type == "cuda" else 0
     return spans[count // 2], memory
@@ -205,13 +214,11 @@ def _count_breaks(bench: Bench, way: Way, feature_size: int) -> None:
     _forget(bench)
 
 
-def _checks(bench: Bench, best: Way) -> None:
-    """Whether a step waits for the device, and what copies cost from pinned and from other memory."""
-    recipe, feature_size = (TINY, 12) if bench.dry else (CVPR, 48)
-    if not bench.has(30):
-        bench.tell("synchronisation", "no time was left")
-        return
-    step, batch = GpuStep(recipe, feature_size, replace(best, compile=None), bench.device), None
+def _checks(bench: Bench, best: Way, recipe: Recipe, feature_size: int) -> None:
+    """Whether a step waits for the device, what copies cost from pinned and other memory, and graph breaks."""
+    if not bench.dry and bench.has(EAGER_S):
+        _count_breaks(bench, best, feature_size)
+    step = GpuStep(recipe, feature_size, replace(best, compile=None), bench.device)
     batch = made_batch(recipe, False, bench.device)
     step.step(batch)
     if bench.device.type == "cuda":
@@ -232,28 +239,30 @@ def _checks(bench: Bench, best: Way) -> None:
     _forget(bench)
 
 
-def _loader(bench: Bench, best: Way) -> None:
+def _loader(bench: Bench, best: Way, recipe: Recipe, feature_size: int) -> None:
     """Share of the time that steps wait for real loader processes."""
-    recipes = (TINY,) if bench.dry else (CVPR, TPAMI)
+    if not bench.has(EAGER_S + (COMPILED_S if best.compile else 0)):
+        bench.tell(f"data wait, {recipe.name}", "no time was left")
+        return
     loaders = 0 if bench.dry else min(LOADERS, (os.cpu_count() or 2) - 1)
-    for recipe in recipes:
-        if not bench.has(60 if best.compile is None else 150):
-            bench.tell(f"data wait, {recipe.name}", "no time was left")
-            continue
-        step = GpuStep(recipe, 12 if bench.dry else 48, best, bench.device)
+    step = GpuStep(recipe, feature_size, best, bench.device)
 
-        def take(loaded: Any, step: GpuStep = step) -> None:
-            crops = torch.cat([loaded.random_RXYZ, loaded.bases_RXYZ])
-            draws = (loaded.flips_N3, loaded.turns_N, loaded.shifts_N)
-            step.step(Batch(crops, *draws, loaded.labels_BSK))
+    def take(loaded: Any) -> None:
+        # Each from its own pinned memory; joined on the host they would be in none.
+        crops = torch.cat([one.to(bench.device, non_blocking=True) for one in (loaded.random_RXYZ, loaded.bases_RXYZ)])
+        draws = (loaded.flips_N3, loaded.turns_N, loaded.shifts_N)
+        step.step(Batch(crops, *draws, loaded.labels_BSK))
 
-        sizes = TINY_SIZES if bench.dry else {}
+    sizes = TINY_SIZES if bench.dry else {}
+    try:
         share, rate = gpu_data.wait_share(recipe.name, loaders, take, 0 if bench.dry else 10, bench.device, sizes)
-        verdict = "met" if share <= MOST_WAIT else "MISSED"
-        words = f"{share:.1%} of the time at {rate:.4g} volumes/s with {loaders} processes   {verdict}: {MOST_WAIT:.0%}"
-        bench.tell(f"data wait, {recipe.name}", words, {"share": share, "volumes_per_s": rate})
-        del step
-        _forget(bench)
+    except Exception as error:  # the figures that are there already must be written
+        bench.tell(f"data wait, {recipe.name}", f"failed: {type(error).__name__}: {str(error)[:300]}")
+        return
+    verdict = "met" if share <= MOST_WAIT else "MISSED"
+    words = f"{share:.1%} of the time at {rate:.4g} volumes/s with {loaders} processes   {verdict}: {MOST_WAIT:.0%}"
+    bench.tell(f"data wait, {recipe.name}", words, {"share": share, "volumes_per_s": rate})
+    _forget(bench)
 
 
 if __name__ == "__main__":

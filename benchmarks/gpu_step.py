@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu_encoder import GpuEncoder
 from benchmarks.losses import Embeddings, loop_terms, tpami_loop_terms
@@ -201,10 +202,14 @@ class GpuStep(nn.Module):
         return loss.detach()
 
     def _features(self, embed: Callable[[Tensor], Tensor], crops: Tensor) -> Tensor:
-        groups = crops.split(self.way.group or len(crops))
-        # A graph writes each replay's output into the same memory.
+        if not self.way.group:
+            return embed(crops)
+        keep_none = self.way.recompute and torch.is_grad_enabled()
+        # A graph writes the output of each replay into the same memory.
+        own = Tensor.clone if self.way.compile == "reduce-overhead" else Tensor.contiguous
+        groups = crops.split(self.way.group)
         return torch.cat(
-            [embed(group).clone() if self.way.compile == "reduce-overhead" else embed(group) for group in groups]
+            [own(checkpoint(embed, one, use_reentrant=False) if keep_none else embed(one)) for one in groups]
         )
 
     @torch.no_grad()
