@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from tests.evaluation.made_results import dice
 from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
@@ -26,6 +27,23 @@ def found(arms: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> LabelEff
 )
 def test_any_number_of_arms(arms: tuple[str, ...]) -> None:
     assert draw_label_efficiency(found(arms, (5, 10), 3)).startswith(PNG)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01, 0.001])
+def test_the_names_of_the_axes_are_on_the_picture(scale: float) -> None:
+    case = scale * np.linspace(0, 0.1, 12)[:, None]
+    runs = [
+        ScoredRun(arm, 4, s, scale * (0.4 + 0.05 * a + 0.03 * s) + case)
+        for a, arm in enumerate(("none", "voco"))
+        for s in range(2)
+    ]
+    study = label_efficiency(runs, [f"p{n}" for n in range(12)], dice(["organ"]), resamples=200)
+    with figure_style():
+        figure = _compose(study)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        lefts = [axes.get_tightbbox(renderer).x0 / figure.dpi for axes in figure.axes]
+    assert lefts[0] > 0.1
+    assert lefts[1] > figure.axes[0].get_position().x1 * 9.0 + 0.1
 
 
 def test_one_seed_and_other_formats() -> None:

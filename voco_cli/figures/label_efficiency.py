@@ -45,8 +45,8 @@ def _compose(found: LabelEfficiency) -> Figure:
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     figure.text(0.03, 0.965, f"{metric} by number of labelled cases", size=13, weight="bold", va="top")
     figure.text(0.03, 0.895, _about(found), size=7.5, color=FAINT, va="top")
-    _draw_scores(figure.add_axes((0.07, 0.22, 0.39, 0.57)), found, metric)
-    _draw_gains(figure.add_axes((0.57, 0.22, 0.41, 0.57)), found, metric)
+    _draw_scores(figure.add_axes((0.1, 0.22, 0.36, 0.57)), found, metric)
+    _draw_gains(figure.add_axes((0.58, 0.22, 0.4, 0.57)), found, metric)
     handles = [_handle(found, arm) for arm in found.arms]
     figure.legend(
         handles,
