@@ -37,7 +37,7 @@ This page is made from the settings model by `make docs`; a test fails where it 
 
 Every command reads the same settings. Strongest first:
 
-1. `--set train.steps=100` (repeatable) and the command's own flags, such as `--steps 100`
+1. `--set train.steps=100` (repeatable) and the command's own options, such as `--steps 100`; both must agree
 2. the file that `--config` names
 3. environment variables
 4. the recipe (`--recipe`), or for labelled tasks the task preset (`--task`)

@@ -17,6 +17,7 @@ from voco_cli.cli.options import (
     SetOption,
     TaskOption,
     data_flags,
+    require_agreement,
     settings_words,
 )
 from voco_cli.cli.output import note, shell_words
@@ -71,6 +72,7 @@ def plan_pretrain(
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
     flags |= {"run.device": device}
+    require_agreement({**flags, "recipe": recipe}, override or ())
     settings = load_settings(recipe, config, override or (), flags).settings
 
     from voco_cli.cli.plan_output import show_plan
@@ -122,6 +124,7 @@ def plan_finetune(
         "task.freeze_encoder": freeze_encoder or None,
         "run.device": device,
     }
+    require_agreement({**flags, "task.preset": task}, override or ())
     settings = load_settings(None, config, [*list_off, *(override or ())], flags, task=task).settings
 
     from voco_cli.cli.plan_output import show_plan
