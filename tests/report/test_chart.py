@@ -68,7 +68,7 @@ def test_many_steps_are_written_short_and_drawn_thin() -> None:
 
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_no_chart() -> None:
     nan, inf = float("nan"), float("inf")
-    chart = draw_chart("c", "x", [Curve("a", ((0, nan), (1, 3.0), (2, inf))), Curve("b", ((0, nan),))])
+    chart = draw_chart("c", "x", [Curve("a", ((0, nan), (1, 3.0), (2, inf), (3, -1e305))), Curve("b", ((0, nan),))])
     assert chart is not None
     assert [line.name for line in chart.lines] == ["a"]
     assert chart.description == "a: 3 at step 1."

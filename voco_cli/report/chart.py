@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,6 +15,8 @@ LEFT, RIGHT, TOP, BOTTOM = 48, 390, 10, 212
 """Edges of the plot in the drawing; what is left holds the axes' numbers. The template has the same numbers."""
 ROUNDING = 1e-6
 """What lies so little below 0, as a share of the highest value, is 0 but for rounding."""
+GREATEST = 1e300
+"""Beyond it, axes would overflow."""
 MOST_POINTS = 400
 MOST_DOTS = 30
 FEWEST_DENSE = 150
@@ -119,7 +120,7 @@ def short(value: float) -> str:
 
 
 def _finite(points: Sequence[Point]) -> tuple[Point, ...]:
-    return tuple(one for one in points if math.isfinite(one[1]))
+    return tuple(one for one in points if abs(one[1]) < GREATEST)
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:

@@ -85,12 +85,12 @@ def _section(anchor: str, one: Shown) -> Section:
 
 
 def _overview(sections: Sequence[Section]) -> Table:
-    columns = tuple(map(Column, ("run", "kind", "status", "result", "last written", "folder")))
+    columns = tuple(map(Column, ("run", "result", "status", "kind", "last written", "folder")))
     rows = tuple(
         Row(
             (
                 Cell(one.title, link=one.anchor),
-                *map(Cell, (one.kind, one.status, one.result, one.when, one.place)),
+                *map(Cell, (one.result, one.status, one.kind, one.when, one.place)),
             )
         )
         for one in sections
