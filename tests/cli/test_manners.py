@@ -359,3 +359,10 @@ class TestInterrupts:
 
 def children(process: int) -> list[str]:
     return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+@pytest.mark.parametrize("group", [(), ("cache",), ("plan",)], ids=["voco", "cache", "plan"])
+def test_a_group_without_a_command_shows_its_help_and_no_error(group: tuple[str, ...], tmp_path: Path) -> None:
+    shown = subprocess.run([sys.executable, "-m", "voco_cli", *group], capture_output=True, text=True, cwd=tmp_path)
+    assert (shown.returncode, shown.stderr) == (2, "")
+    assert f"Usage: {' '.join(['voco', *group])}" in shown.stdout

@@ -22,6 +22,8 @@ def tell(error: BaseException) -> int:
     if debugging():
         traceback.print_exception(error)
         print(f"voco {__version__}, Python {platform.python_version()}, {platform.platform()}", file=sys.stderr)
+    if hasattr(error, "format_message") and not error.format_message():
+        return UsageError.exit_code  # a group without a command, whose help has been shown
     told = error if isinstance(error, VocoError) else _unforeseen(error)
     if os.environ.get("RANK", "0") == "0" or told is not error:
         print_error(told)
