@@ -1,11 +1,15 @@
 """Tables of a segmentation: the numbers of four cases, worked out by hand."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from tests.evaluation.made_results import made_table
+from tests.report.hostile_files import DEEP
 from tests.report.made_runs import DICE, finetuning_run
 from voco_cli.evaluation.results import ResultTable
 from voco_cli.report.blocks import Bullets, Sentence, Table
@@ -101,3 +105,18 @@ def test_evaluations_that_are_damaged_are_told(tmp_path: Path) -> None:
     found = evaluations_of(run)
     assert found.measured == ()
     assert "cases.csv is not the file that summary.json was made from" in found.faults[0]
+
+
+@pytest.mark.parametrize("contamination", [None, 3, [], {"found": 3, "sentences": True}, {"sentences": None}])
+def test_what_was_seen_is_left_out_where_it_makes_no_sense(tmp_path: Path, contamination: Any) -> None:
+    run = finetuning_run(tmp_path / "run")
+    file = run / "evaluation" / "test" / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "contamination": contamination}))
+    (bullets,) = (one for one in segmentation_blocks("s", measured(run)) if isinstance(one, Bullets))
+    assert any(line.startswith("Measured on the test split of") for line in bullets.lines)
+
+
+def test_a_summary_too_deep_to_be_read_is_damaged(tmp_path: Path) -> None:
+    run = finetuning_run(tmp_path / "run")
+    (run / "evaluation" / "test" / "summary.json").write_text(DEEP)
+    assert "summary.json is damaged" in evaluations_of(run).faults[0]

@@ -28,7 +28,7 @@ def read_vouched(folder: Path, formats: Sequence[str]) -> tuple[dict[str, Any], 
         summary = json.loads((folder / SUMMARY).read_bytes())
     except OSError as error:
         raise DataError(f"{folder} is no evaluation: {Path(error.filename).name} cannot be opened.", HINT) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{folder / SUMMARY} is damaged: {error}.", HINT) from error
     if not isinstance(summary, dict) or summary.get("format") not in formats:
         raise UsageError(f"{folder / SUMMARY} is not of the format {' or '.join(formats)}.", HINT)

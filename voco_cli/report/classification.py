@@ -34,7 +34,7 @@ def classification_blocks(prefix: str, measured: Classified) -> list[Block]:
         *(Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in evaluation.failed),
         _case_table(f"{prefix}-cases", evaluation.scored),
     ]
-    whose = evaluation.provenance.lines()[:1] if evaluation.provenance is not None else []
+    whose = evaluation.provenance.lines() if evaluation.provenance is not None else []
     seen = seen_sentences(measured.stored.contamination)
     return [*blocks, *seen, Bullets((*statements(replace(evaluation, provenance=None)), *whose))]
 

@@ -79,8 +79,9 @@ def seen_sentences(contamination: Mapping[str, Any] | None, whose: str = "") -> 
     """
     held = contamination if isinstance(contamination, Mapping) else {}
     spotted = bool(held.get("found") or held.get("unknown_weights"))
-    before = f"{whose}: " if whose else ""
-    return [Sentence(f"{before}{line}", "warning" if spotted else "plain") for line in held.get("sentences", ())]
+    before, lines = f"{whose}: " if whose else "", held.get("sentences")
+    shown = lines if isinstance(lines, list) else []
+    return [Sentence(f"{before}{line}", "warning" if spotted else "plain") for line in shown]
 
 
 def _measured(split: str, folder: Path) -> Measured:
@@ -124,4 +125,5 @@ def _failed(held: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _provenance(held: Mapping[str, Any]) -> Provenance | None:
     if "run" not in held:
         return None
-    return Provenance(str(held["run"]), str(held["split"]), str(held["chosen"]), held["contamination"])
+    # What was seen in training is told by seen_sentences, apart.
+    return Provenance(str(held["run"]), str(held["split"]), str(held["chosen"]), {})
