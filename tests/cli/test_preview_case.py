@@ -145,6 +145,17 @@ def test_image_alone(folder: Path) -> None:
     assert Path("out.svg").exists()
 
 
+def test_voxels_that_are_no_numbers_are_counted(folder: Path, tmp_path: Path) -> None:
+    image = generate_phantom(5, SHAPE).scan(folder / "ct.nii.gz")
+    values = image.array_zyx.astype(np.float32)
+    values[3, 4, 5:8] = np.nan
+    values[0, 0, 0] = np.inf
+    path = write(values, image, tmp_path / "odd.nii.gz")
+    assert run_json(path)["not_finite"] == 4
+    assert "4 voxels are no finite numbers: training and prediction refuse such an image" in run(path)
+    assert "finite" not in run(folder / "ct.nii.gz")
+
+
 def test_label_of_other_size_is_shown_and_told(folder: Path) -> None:
     record = run_json(folder / "ct.nii.gz", folder / "short.nii.gz")
     (warning,) = record["warnings"]

@@ -11,6 +11,9 @@ import pytest
 
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.seen import (
+    COLUMNS,
+    FORMAT,
+    SEEN_FILE,
     ScanIdentity,
     Seen,
     copy_seen,
@@ -130,3 +133,13 @@ def test_160_000_scans_take_seconds_and_15_mb(tmp_path: Path) -> None:
     assert digest("p159999") in seen.stages[0].sets["patient"]
     assert time.process_time() - started_s < 5
     assert (tmp_path / "seen.json").stat().st_size < 15_000_000
+
+
+@pytest.mark.parametrize(
+    "content", ["[" * 100_000, '{"format": "FORMAT", "unknown": [], "stages": [{"scans": 1e30, "STAGE": 1}]}']
+)
+def test_a_list_made_to_do_harm_is_refused(tmp_path: Path, content: str) -> None:
+    columns = ", ".join(f'"{name}": null' for name in COLUMNS)
+    (tmp_path / SEEN_FILE).write_text(content.replace("FORMAT", FORMAT).replace('"STAGE": 1', columns))
+    with pytest.raises(DataError, match="cannot be read as a list of scans"):
+        read_seen(tmp_path / SEEN_FILE)

@@ -57,6 +57,15 @@ def test_files_that_are_gone_are_told(tmp_path: Path) -> None:
     assert sentence.text.startswith("Median case, case0 (mean Dice 0.600), cannot be shown.")
 
 
+def test_predictions_may_lie_on_another_disk(tmp_path: Path) -> None:
+    run = finetuning_run(tmp_path / "run", scans=True)
+    (run / "predictions").rename(tmp_path / "elsewhere")
+    (run / "predictions").symlink_to(tmp_path / "elsewhere")
+    (row,) = shown(run)
+    assert isinstance(row, SlicesRow)
+    assert all(one.has_prediction for one in row.cases)
+
+
 def test_a_case_that_leads_elsewhere_is_not_read(tmp_path: Path) -> None:
     run = finetuning_run(tmp_path / "run", cases=["../../../x", "b", "c", "d"])
     assert "leads out of the run folder" in " ".join(one.text for one in shown(run) if isinstance(one, Sentence))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.report.hostile_files import DEEP
 from tests.report.made_runs import study_folder
 from voco_cli.errors import DataError, UsageError
 from voco_cli.report.blocks import Bullets, Picture, Sentence, Table
@@ -82,3 +83,11 @@ def test_damage_and_other_formats_are_errors(made: tuple[Path, dict[str, Any]], 
         study_section("s", copy(made, tmp_path / "b", scores=[{"arm": "none"}]), "study")
     with pytest.raises(DataError, match="damaged"):
         study_section("s", copy(made, tmp_path / "c", metric="speed"), "study")
+    changes: list[dict[str, Any]] = [{"settings": None}, {"settings": "x"}, {"arms": {}}]
+    for number, changed in enumerate(changes):
+        with pytest.raises(DataError, match=r"study\.json is damaged"):
+            study_section("s", copy(made, tmp_path / f"changed{number}", **changed), "study")
+    deep = copy(made, tmp_path / "deep")
+    (deep / "study.json").write_text(DEEP)
+    with pytest.raises(DataError, match=r"study\.json is damaged"):
+        study_section("s", deep, "study")

@@ -178,7 +178,15 @@ def _facts(image: Scan, maps: dict[str, Scan], window: str, origin: str) -> list
         f"image: {image.path.name} · {voxels} voxels of {spacing} mm · axes {axis_codes(image.direction)} · "
         f"window {window}"
     ]
+    if lacking := _not_finite(image):
+        facts.append(f"{lacking} voxels are no finite numbers: training and prediction refuse such an image")
     return facts + ([" · ".join(named)] if named else [])
+
+
+def _not_finite(image: Scan) -> int:
+    import numpy as np
+
+    return int((~np.isfinite(image.array_zyx)).sum())
 
 
 def _record(
@@ -199,6 +207,7 @@ def _record(
         "shape": image.shape_xyz,
         "spacing_mm": image.spacing_xyz_mm,
         "axes": axis_codes(image.direction),
+        "not_finite": _not_finite(image),
         "window": scene.window,
         "names": origin or None,
         "structures": [_volume_record(one) for one in scene.volumes],

@@ -135,7 +135,16 @@ def read_seen(path: Path) -> Seen:
         if found["format"] != FORMAT:
             raise ValueError(f"its format is {found['format']!r}, not {FORMAT!r}")
         return Seen(tuple(map(_stage, found["stages"])), tuple(map(str, found["unknown"])))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
             f"{path} cannot be read as a list of scans that were seen: {words}.",

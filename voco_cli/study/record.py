@@ -135,19 +135,21 @@ def read_record(folder: Path) -> StudyRecord | None:
         return None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.", "give another folder with -o") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path} is damaged: {error}.", "give another folder with -o") from error
     if not isinstance(held, dict) or held.get("format") != FORMAT:
         raise UsageError(f"{path} is not of the format {FORMAT}.", "give another folder with -o")
     try:
-        return StudyRecord(
+        record = StudyRecord(
             task=held["task"],
-            settings=held["settings"],
+            settings=dict(held["settings"]),
             arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
             runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
             split=held["split"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
+        record.in_order()
+        return record
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error!r}.", "give another folder with -o") from error
 
 
