@@ -64,3 +64,11 @@ def test_wrong_folders_and_files_are_refused(tmp_path: Path) -> None:
     (run / "settings.yaml").write_text("settings: [")
     assert refused(run).exit_code == 3
     assert not (run / "report.html").exists()
+
+
+def test_names_that_no_page_and_no_disk_can_hold(tmp_path: Path) -> None:
+    run = pretraining_run(tmp_path / "run")
+    assert "cannot be written: File name too long" in refused(run, "-o", tmp_path / f"{'x' * 300}.html").message
+    odd = pretraining_run(tmp_path / "run\udcff")  # a byte that is no text
+    assert call(odd, "-o", tmp_path / "odd.html").exit_code == 0
+    assert '<h1 id="run-1">run?</h1>' in (tmp_path / "odd.html").read_text()

@@ -46,7 +46,12 @@ def test_names_are_as_short_as_they_can_be(tmp_path: Path) -> None:
     assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
     assert run_names([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
     far = [tmp_path / "1" / "x" / "run", tmp_path / "2" / "x" / "run"]
-    assert run_names(far) == ["x/run (1)", "x/run (2)"]
+    assert run_names(far) == ["1/x/run", "2/x/run"]
+    assert run_names([Path("/")]) == ["/"]
+    assert run_names([tmp_path, tmp_path / tmp_path.name]) == [
+        f"{tmp_path.parent.name}/{tmp_path.name}",
+        f"{tmp_path.name}/{tmp_path.name}",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -46,7 +47,7 @@ def report(
     shown = find_runs(runs)
     with progress("report", len(shown)) as advance:
         page = gather_page(shown, advance)
-    content = render(page).encode()
+    content = render(page).encode(errors="replace")  # a name on disk need not be text
     write_whole(target, content)
     if as_json:
         rows = [
@@ -67,7 +68,7 @@ def _target(runs: Sequence[Path], output: Path | None) -> Path:
     """
     if output is None:
         return runs[0] / NAME if len(runs) == 1 else Path(NAME)
-    if output.is_dir():
+    if os.path.isdir(output):  # noqa: PTH112 (unlike Path.is_dir, it bears a name that no disk takes)
         raise UsageError(f"-o {output} is a folder.", f"name the file: -o {output / NAME}")
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output} does not end like a page.", "end it with .html")

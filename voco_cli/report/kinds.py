@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -68,9 +67,13 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names; with the folder above where two are the same, numbered where even that does not tell."""
-    names = [folder.resolve().name or str(folder.resolve()) for folder in folders]
-    if len(set(names)) < len(names):
-        names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
-    counts = Counter(names)
-    return [f"{name} ({i + 1})" if counts[name] > 1 else name for i, name in enumerate(names)]
+    """The folders' own names, after as many folders above them as it takes to tell them apart.
+
+    Args:
+        folders: each of them another one.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({one[-depth:] for one in parts}) < len(parts):
+        depth += 1
+    return [Path(*one[-depth:]).as_posix() for one in parts]
