@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voco_cli.report.blocks import Chart
+from voco_cli.report.blocks import Chart, Charts, Sentence
 from voco_cli.report.chart import COLOURS, Curve, Point, draw_chart
 from voco_cli.report.held import finite
 
@@ -163,6 +163,13 @@ def compared_charts(prefix: str, runs: Sequence[tuple[str, Metrics]], chance: Le
         drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
         charts += [drawn] if drawn is not None else []
     return charts
+
+
+def shown_charts(charts: Sequence[Chart]) -> Charts | Sentence:
+    """The charts, or the sentence that there are none."""
+    if charts:
+        return Charts(tuple(charts))
+    return Sentence("Nothing was written to metrics.jsonl yet, so there are no curves.", "warning")
 
 
 def _loss(metrics: Metrics) -> Wanted:

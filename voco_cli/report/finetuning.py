@@ -7,9 +7,9 @@ from typing import Any
 
 from voco_cli.errors import VocoError
 from voco_cli.report import classification, segmentation
-from voco_cli.report.blocks import Block, Charts, Sentence
+from voco_cli.report.blocks import Block, Sentence
 from voco_cli.report.case_pictures import case_pictures
-from voco_cli.report.curves import finetuning_charts
+from voco_cli.report.curves import finetuning_charts, shown_charts
 from voco_cli.report.data_part import data_part
 from voco_cli.report.kinds import SETTINGS
 from voco_cli.report.measured import Evaluations, Measured, Segmented
@@ -19,18 +19,15 @@ from voco_cli.report.settings_part import settings_part
 from voco_cli.report.starting_weights import starting_weights
 from voco_cli.settings import read_saved
 
-NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
-
 
 def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> Section:
     """Everything about one run; what is missing is said where it would stand."""
     found = evaluations.measured
     status, tone, standing = status_of(run)
     charts = finetuning_charts(f"{anchor}-curves", run.metrics)
-    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
     parts = [
         *_evaluations(anchor, run, evaluations),
-        Part(f"{anchor}-curves", "Curves", (curves,)),
+        Part(f"{anchor}-curves", "Curves", (shown_charts(charts),)),
         Part(f"{anchor}-weights", "Weights", (starting_weights(run), *_chosen(run))),
         data_part(f"{anchor}-data", run),
         settings_part(f"{anchor}-settings", run),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from voco_cli.report.blocks import Block, Charts, Sentence
-from voco_cli.report.curves import compared_charts, pretraining_charts
+from voco_cli.report.curves import compared_charts, pretraining_charts, shown_charts
 from voco_cli.report.data_part import data_part
 from voco_cli.report.label_picture import label_picture
 from voco_cli.report.learning import chance_of, learning_of, learning_part
@@ -15,20 +14,17 @@ from voco_cli.report.sections import Part, Section
 from voco_cli.report.settings_part import difference_table, settings_part
 from voco_cli.report.starting_weights import starting_weights
 
-NO_CURVES = "Nothing was written to metrics.jsonl yet, so there are no curves."
-
 
 def pretraining_section(anchor: str, run: RunRecord) -> Section:
     """Everything about one run; what is missing is said where it would stand."""
     learning = learning_of(run)
     status, tone, standing = status_of(run)
     charts = pretraining_charts(f"{anchor}-curves", run.metrics, learning.chance)
-    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
     finished = status == "done"
     parts = (
         learning_part(f"{anchor}-learning", learning, with_verdict=not finished),
         Part(f"{anchor}-location", "Learning to locate", tuple(location_frames(f"{anchor}-location-series", run.path))),
-        Part(f"{anchor}-curves", "Curves", (curves,)),
+        Part(f"{anchor}-curves", "Curves", (shown_charts(charts),)),
         Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
         data_part(f"{anchor}-data", run),
         settings_part(f"{anchor}-settings", run),
@@ -52,9 +48,8 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
 def together(anchor: str, runs: Sequence[RunRecord]) -> Section:
     """Several runs side by side: their curves in the same drawings, and the settings that differ."""
     charts = compared_charts(f"{anchor}-curves", [(run.name, run.metrics) for run in runs], _chance(runs))
-    curves: Block = Charts(tuple(charts)) if charts else Sentence(NO_CURVES, "warning")
     parts = (
-        Part(f"{anchor}-curves", "Curves together", (curves,)),
+        Part(f"{anchor}-curves", "Curves together", (shown_charts(charts),)),
         Part(f"{anchor}-settings", "Settings that differ", (difference_table(f"{anchor}-differences", runs),)),
     )
     return Section(anchor, "Pre-training runs together", "side by side", parts)

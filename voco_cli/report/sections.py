@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from voco_cli.report.blocks import Block, Table, Tone
 
@@ -60,4 +60,3 @@ class Page:
     written: str
     sections: Sequence[Section]
     overview: Table | None = None
-    notes: Sequence[str] = field(default_factory=tuple)
