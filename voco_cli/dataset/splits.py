@@ -36,7 +36,7 @@ def assign_splits(
         earlier: splits of an index that was made by the same rule; they win next.
     """
     known = {**(earlier or {}), **(listed or {})}
-    everyone = sorted(set(patients))
+    everyone = list(dict.fromkeys(patients))
     splits = {patient: known.get(patient) or _drawn(position(rule.seed, patient), rule) for patient in everyone}
     if "training" not in splits.values():
         drawn = [who for who in everyone if who not in known]
