@@ -38,7 +38,7 @@ def bench(
     Disk, preprocessing, loader, steps and prediction, and which of them is the limit.
 
     Real steps of a recipe (cvpr by default; debug where the memory does not do), on your scans or on generated ones.
-    Nothing is left behind.
+    On a CPU a step of cvpr takes minutes, whatever --minutes says; --recipe debug is quick. Nothing is left behind.
     """
     if data is not None and not data.is_file():
         raise DataError(f"{data} does not exist.", "make it with voco index")

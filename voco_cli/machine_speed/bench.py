@@ -24,6 +24,8 @@ USUAL_SCAN_VOX = (512, 512, 133)
 SHARES = {"storage": 0.1, "preprocessing": 0.2, "loader": 0.1, "step": 0.4}
 """Of the time, for each stage; predicting has a budget of its own."""
 STEPS = 3
+LEAST_STEP_S = 20.0
+"""Less, and all that a step waits for would be the start of the loader."""
 Tell = Callable[[str], None]
 
 
@@ -137,7 +139,8 @@ def _try_run(settings: Settings, folder: Path, budget_s: float, tell: Tell) -> t
     material = run_apart(prepare_material, MaterialRequest(settings, folder, SHARES["preprocessing"] * budget_s)).result
     tell(f"steps of {settings.recipe} ...")
     (folder / "trial").mkdir()
-    request = TrialRequest(settings, material.cases, (), folder / "trial", STEPS, SHARES["step"] * budget_s)
+    trial_s = max(LEAST_STEP_S, SHARES["step"] * budget_s)
+    request = TrialRequest(settings, material.cases, (), folder / "trial", STEPS, trial_s)
     try:
         trial = run_apart(try_training, request).result
     except ResourceError as error:
