@@ -76,20 +76,16 @@ def preview_case(
     """
     from voco_cli.evaluation.case_check import check_case
     from voco_cli.evaluation.patient_case import patient_case
+    from voco_cli.figures.case_preview import draw_case_preview
     from voco_cli.figures.case_scene import case_scene
     from voco_cli.figures.case_slices import shown_structures
-    from voco_cli.scans.read import read_scan
 
     picture = picture_path(Path(case) if case else image, output, "case", as_json)
     given_window = None if window is None else _window(window)
     with progress("preview", 3) as advance:
         files = case_files(image, label, case)
         names, origin = structure_names(files, prediction, task, classes)
-        maps = {
-            word: read_scan(path)
-            for word, path in (("label map", files.label), ("prediction", prediction))
-            if path is not None
-        }
+        maps = _read_maps(files.label, prediction)
         placed = patient_case(files.image, maps.get("label map"), maps.get("prediction"))
         names = names or _numbered(placed, files.image)
         advance()
@@ -107,8 +103,6 @@ def preview_case(
             [finding.sentence for check in checks.values() for finding in check.findings],
         )
         if picture is not None:
-            from voco_cli.figures.case_preview import draw_case_preview
-
             draw_case_preview(scene, picture)
         advance()
     if as_json:
@@ -121,6 +115,14 @@ def preview_case(
         done([picture] if picture else [], _next(files.label, prediction, task, image))
     if require_fit and scene.warnings:
         raise VocoError("Image and label map do not seem to belong together as they are.", "see the warnings above")
+
+
+def _read_maps(label: Path | None, prediction: Path | None) -> dict[str, Scan]:
+    """The label maps that are there, by what they are called."""
+    from voco_cli.scans.read import read_scan
+
+    places = {"label map": label, "prediction": prediction}
+    return {word: read_scan(path) for word, path in places.items() if path is not None}
 
 
 def _window(text: str) -> tuple[float, float]:

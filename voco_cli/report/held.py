@@ -19,15 +19,24 @@ def finite(value: object) -> float | None:
 
 
 def made(kind: type[Record], held: Mapping[str, Any]) -> Record:
-    """A dataclass from a JSON object: null among its numbers is NaN, lists are tuples, further keys are left out.
+    """A dataclass of texts and numbers from a JSON object: null among its numbers is NaN, further keys are left out.
 
     Raises:
-        KeyError, TypeError: a key is missing, or the object is none.
+        KeyError, TypeError: a key is missing, a value is of another kind, or the object is none.
     """
-    values = {}
-    for one in fields(kind):  # type: ignore[arg-type]  # every kind is a dataclass
-        value, numbers = held[one.name], "float" in str(one.type)
-        if isinstance(value, list):
-            value = tuple(math.nan if item is None and numbers else item for item in value)
-        values[one.name] = math.nan if value is None and numbers else value
-    return kind(**values)
+    return kind(**{one.name: _fitting(held[one.name], str(one.type)) for one in fields(kind)})  # type: ignore[arg-type]
+
+
+def _fitting(value: Any, kind: str) -> Any:
+    if kind.startswith("tuple["):
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no list")
+        each = kind.removeprefix("tuple[").removesuffix(", ...]")
+        return tuple(_fitting(item, each) for item in value)
+    if kind == "float" and (value is None or finite(value) is not None):
+        return math.nan if value is None else float(value)
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if kind.startswith(("str", "Literal[")) and (isinstance(value, str) or (value is None and kind.endswith("None"))):
+        return value
+    raise TypeError(f"{value!r} is no {kind}")
