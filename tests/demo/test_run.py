@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -201,3 +203,9 @@ def test_a_damaged_record_is_one_sentence() -> None:
     Path("d/demo.json").write_text('{"format": "voco-demo/9"}')
     with pytest.raises(DataError, match="has the format 'voco-demo/9'"):
         demo()
+
+
+def test_the_demo_itself_holds_no_tensor_library() -> None:
+    """It waits beside its stages for ten minutes, and that would take 200 MB of their memory."""
+    code = "import sys, voco_cli.cli.demo, voco_cli.demo.run; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-P", "-c", code]).returncode == 0

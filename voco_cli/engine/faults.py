@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 
 from voco_cli.errors import ResourceError, VocoError
@@ -59,6 +58,8 @@ def machine_faults_told() -> Iterator[None]:
 
 
 def _sentence(error: RuntimeError | MemoryError) -> VocoError | None:
+    import torch  # late: a run folder can be locked and written to without it
+
     text = str(error)
     first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
     if isinstance(error, torch.OutOfMemoryError):
