@@ -72,7 +72,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[Any]]:
 @pytest.mark.parametrize("word", [[], ["pretrain"]])
 def test_what_fits_exits_with_0_and_says_what_to_run(voco: Run, planned: Any, data: Path, word: list[str]) -> None:
     asked = planned(made_plan(int(5e9)))
-    options = ["--recipe", "tpami", "--steps", "7", "--seconds", "9", "-o", "runs/a b"]
+    options = ["--recipe", "tpami", "--steps", "7", "--seconds", "9", "-o", "runs/a b", "--device", "cpu"]
     code, out, err = voco("plan", *word, data, *options)
     assert (code, err) == (0, "")
     settings, budget_s = asked
@@ -82,7 +82,7 @@ def test_what_fits_exits_with_0_and_says_what_to_run(voco: Run, planned: Any, da
     assert "steps 2 h 00 min (1 h 40 min to 2 h 30 min) measured" in rows
     assert "note: a [note]" in out
     assert out.splitlines()[-2] == "It fits."
-    assert out.splitlines()[-1] == f"next: voco pretrain {data} --recipe tpami -o 'runs/a b' --steps 7"
+    assert out.splitlines()[-1] == f"next: voco pretrain {data} --recipe tpami -o 'runs/a b' --steps 7 --device cpu"
 
 
 def test_what_does_not_fit_exits_with_1_and_says_what_to_change(voco: Run, planned: Any, data: Path) -> None:
@@ -104,12 +104,12 @@ def test_what_does_not_fit_exits_with_1_and_says_what_to_change(voco: Run, plann
 def test_a_fine_tuning_is_planned_with_its_own_options(voco: Run, planned: Any, data: Path) -> None:
     asked = planned(made_plan(int(5e9)))
     code, out, _ = voco("plan", "finetune", "--task", "btcv", "--data", data.parent, "--cases", "5", "--freeze-encoder",
-                        "--weights", "w.pt")  # fmt: skip
+                        "--weights", "w.pt", "--device", "cpu")  # fmt: skip
     assert code == 0
     task = asked[0].task
     assert (task.preset, task.cases, task.freeze_encoder, asked[0].model.weights) == ("btcv", 5, True, "w.pt")
     assert out.splitlines()[-1] == (
-        f"next: voco finetune --task btcv --data {data.parent} --weights w.pt --cases 5 --freeze-encoder"
+        f"next: voco finetune --task btcv --data {data.parent} --weights w.pt --cases 5 --device cpu --freeze-encoder"
     )
 
 

@@ -27,12 +27,14 @@ def pretraining(*override: str) -> Settings:
 def test_a_disk_that_is_too_small() -> None:
     parts = (Part("cache", Amount(3e9, "measured", 2e9, 4e9)), Part("checkpoints", Amount.of(1e9, "measured")))
     advice = list(disk_advice(Need("disk", "/data", parts, int(2e9))))
-    assert advice[0] == "Free 3.0 GB on the disk of /data, or use another one for a part of it:"
-    assert any("cache.dir=FOLDER" in one for one in advice)
-    assert any("train.keep_checkpoints=1" in one for one in advice)
-    assert any("cache.level=6" in one for one in advice)
+    assert advice[0] == "Free 3.0 GB on the disk of /data, or put a part of it on another one."
+    assert advice[1].startswith("--set cache.dir=FOLDER")
+    assert "train.keep_checkpoints=1" in advice[-1]
     advice = list(disk_advice(Need("disk", "/data", parts[1:], int(0.5e9))))
     assert not any("cache" in one for one in advice)
+    parts = (Part("cache", Amount.of(1e6, "measured")), Part("predictions", Amount.of(3e9, "measured")))
+    advice = list(disk_advice(Need("disk", "/data", parts, int(2e9))))
+    assert [one.split()[0] for one in advice] == ["Free", "-o"]  # a cache of a megabyte is not what is in the way
 
 
 def test_processes_that_fit() -> None:

@@ -112,3 +112,14 @@ def test_when_the_command_is_killed_its_trial_ends(tmp_path: Path) -> None:
     started.wait()
     for process in note.read_text().split():
         assert not _is_running(int(process))
+
+
+def test_what_an_ended_process_held_is_not_spoken_of() -> None:
+    code = (
+        "from tests.planning.works import die_with_a_lock\n"
+        "from voco_cli.planning.apart import TooLargeError, run_apart\n"
+        "if __name__ == '__main__':\n    try:\n        run_apart(die_with_a_lock, 1)\n"
+        "    except TooLargeError:\n        print('ended')\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (said.stdout, said.stderr) == ("ended\n", "")

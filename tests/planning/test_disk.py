@@ -60,6 +60,14 @@ def test_a_temporary_folder_lies_beside_and_goes_whatever_happens(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_on_a_full_disk_a_trial_goes_where_temporary_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr("voco_cli.planning.places.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 0, 199_999_999))
+    with temporary_folder(tmp_path / "cache") as folder:
+        assert folder.parent == tmp_path / "tmp"
+
+
 def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path) -> None:
     old, young = tmp_path / ".voco-plan-old", tmp_path / ".voco-plan-young"
     for folder in (old, young):

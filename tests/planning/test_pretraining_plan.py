@@ -18,9 +18,10 @@ from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, UsageError
 from voco_cli.planning import pretraining_plan, samples, training
-from voco_cli.planning.apart import TooLargeError
+from voco_cli.planning.apart import Outcome, TooLargeError
 from voco_cli.planning.pretraining_plan import plan_pretraining
 from voco_cli.planning.quantities import Need, Plan
+from voco_cli.planning.sampling import Sample
 from voco_cli.settings import Settings, load_settings
 
 Usage = namedtuple("Usage", "total used free")
@@ -138,7 +139,7 @@ def test_a_small_disk_does_not_fit_and_the_plan_says_what_to_change(
     assert (disk.free_bytes, disk.fits, plan.fits) == (50_000, False, False)
     assert plan.advice[0].startswith("Free ")
     assert any("--set cache.dir=FOLDER" in one for one in plan.advice)
-    assert any("--run-dir FOLDER" in one for one in plan.advice)
+    assert any("-o FOLDER" in one for one in plan.advice)
 
 
 def test_what_would_take_most_of_the_memory_is_not_tried(
@@ -215,6 +216,22 @@ def test_preprocessing_that_was_stopped_or_failed_does_not_fit(
     assert parts(plan)["cache"] == 20 * 48 * 48 * 24 / 1.9  # cautious, as nothing was compressed
     plan = make_plan(data, tmp_path / "run")
     assert (plan.fits, plan.obstacles, plan.advice) == (False, ("The disk is full: x.",), ("free some space",))
+
+
+def test_scans_too_large_for_the_memory_do_not_fit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sample = Sample((), (("phantom_001", "MemoryError: Unable to allocate 29.8 GiB"),))
+    monkeypatch.setattr(samples, "run_apart", lambda work, request: Outcome(sample, 1.0))
+    plan = make_plan(data, tmp_path / "run")
+    told = "Preprocessing phantom_001 takes more memory than there is (Unable to allocate 29.8 GiB)."
+    assert (plan.fits, plan.obstacles, plan.times) == (False, (told,), ())
+
+
+def test_days_on_a_processor_are_told(made: Made, data: Path, tmp_path: Path) -> None:
+    _, run, tried = made
+    for steps, told in ((12, False), (100_000_000, True)):
+        settings = settings_of(data, tmp_path / "run", f"train.steps={steps}")
+        plan = training.training_plan("pre-training", settings, run, tried, training.Extra())
+        assert (training.ON_A_PROCESSOR in plan.notes) is told
 
 
 def test_scans_that_cannot_be_used_are_told(data: Path, tmp_path: Path) -> None:

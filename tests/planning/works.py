@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from voco_cli.errors import UsageError
 from voco_cli.planning.apart import peak_memory_bytes
+
+held: list[object] = []
 
 
 def double(number: int) -> int:
@@ -19,6 +22,11 @@ def take_memory(megabytes: int) -> int:
     block = bytearray(megabytes << 20)
     block[::4096] = b"x" * len(block[::4096])
     return peak_memory_bytes()
+
+
+def die_with_a_lock(number: int) -> None:
+    held.append(multiprocessing.get_context("spawn").Lock())
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def refuse(text: str) -> None:

@@ -81,7 +81,7 @@ def plan_pretrain(
     plan = plan_pretraining(settings, seconds, note)
     words = [
         *settings_words(recipe, config, override),
-        *_given({"-o": run_dir, "--steps": steps, "--weights": weights}),
+        *_given({"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}),
     ]
     show_plan(plan, as_json, shell_words("voco", "pretrain", *([data] if data else []), *words))
 
@@ -132,7 +132,7 @@ def plan_finetune(
 
     plan = plan_finetuning(settings, seconds, note)
     given: dict[str, Any] = {"--data": data, "--weights": weights, "-o": run_dir, "--steps": steps, "--cases": cases}
-    given |= {"--fraction": fraction, "--split": split}
+    given |= {"--fraction": fraction, "--split": split, "--device": device}
     words = [*settings_words(None, config, override), *_given(given), *(["--freeze-encoder"] if freeze_encoder else [])]
     show_plan(plan, as_json, shell_words("voco", "finetune", "--task", task, *words))
 
@@ -166,7 +166,11 @@ def plan_predict(
 
     asked = {"flips": flips, "overlap": overlap}
     plan = plan_prediction(run, inputs, output, seconds, note, device=device, overrides=override or (), predict=asked)
-    words = [*settings_words(None, None, override), *_given({"--overlap": overlap}), *(["--flips"] if flips else [])]
+    words = [
+        *settings_words(None, None, override),
+        *_given({"--overlap": overlap, "--device": device}),
+        *(["--flips"] if flips else []),
+    ]
     show_plan(plan, as_json, shell_words("voco", "predict", run, *inputs, "-o", output, *words))
 
 

@@ -16,6 +16,17 @@ from voco_cli.settings import Settings
 
 SMALL_CLIPPED = 32
 """No crop or patch is proposed with an edge below this, voxels."""
+WORTH_MOVING = 0.02
+"""What takes a smaller share of a full disk is left where it is."""
+DISK_ADVICE = {
+    "cache": (
+        "--set cache.dir=FOLDER puts the cache on another disk.",
+        "--set cache.level=6 packs the cache tighter (slower to build, as fast to read).",
+        "voco cache prune DATA --yes removes volumes that no scan needs.",
+    ),
+    "checkpoints": ("-o FOLDER puts the run on another disk; --set train.keep_checkpoints=1 keeps fewer checkpoints.",),
+    "predictions": ("-o FOLDER puts the predictions, or the run that they are of, on another disk.",),
+}
 
 
 @dataclass(frozen=True)
@@ -36,18 +47,12 @@ class Change:
 
 
 def disk_advice(need: Need) -> Iterator[str]:
-    """What to do about a file system that is too small."""
-    names = {part.name for part in need.parts}
+    """What to do about a file system that is too small, beginning with what takes most of it."""
     missing = gigabytes(need.high_bytes - need.free_bytes)
-    yield f"Free {missing} on the disk of {need.where}, or use another one for a part of it:"
-    largest = max(need.parts, key=lambda part: part.amount.high).name
-    if "cache" in names:
-        yield "--set cache.dir=FOLDER puts the cache on another disk."
-        yield "voco cache prune DATA --yes removes volumes that no scan needs."
-    if "checkpoints" in names:
-        yield "--run-dir FOLDER puts the run on another disk; --set train.keep_checkpoints=1 keeps fewer checkpoints."
-    if largest == "cache":
-        yield "--set cache.level=6 packs the cache tighter (slower to build, as fast to read)."
+    yield f"Free {missing} on the disk of {need.where}, or put a part of it on another one."
+    for part in sorted(need.parts, key=lambda part: -part.amount.high):
+        if part.amount.high >= WORTH_MOVING * need.high_bytes:
+            yield from DISK_ADVICE.get(part.name, ())
 
 
 def cache_memory_advice(workers: int, one_bytes: float, free_bytes: int) -> str:

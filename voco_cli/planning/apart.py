@@ -72,11 +72,13 @@ def run_apart(work: Callable[[Request], Result], request: Request) -> Outcome[Re
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_begin, args=(there, work, request))
     began_s = time.monotonic()
-    process.start()
+    with _no_word_of_semaphores():
+        process.start()
     there.close()
     try:
         start_s = _receive(here, process) - began_s
         answer = _receive(here, process)
+        process.join(END_WITHIN_S)
     finally:
         _end(process)
         here.close()
@@ -108,6 +110,20 @@ def tidy_when_terminated() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _no_word_of_semaphores() -> Iterator[None]:
+    """What a process that is ended leaves, Python removes; its warning of that would be one more line after Ctrl-C."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before, "ignore:resource_tracker:UserWarning")))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -11,6 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
 TEMPORARY = ".voco-plan-"
+LEAST_BYTES = 200_000_000
+"""On a disk with less there is no room to try anything: the recipe debug writes 75 MB beside its cache."""
 STALE_AFTER_S = 24 * 3600.0
 """A temporary folder this old was left by a process that was killed."""
 
@@ -33,9 +35,10 @@ def bytes_below(folder: Path) -> int:
 
 @contextmanager
 def temporary_folder(beside: Path) -> Iterator[Path]:
-    """A folder on the disk of another one, or where temporary files go if that may not be; removed whatever happens."""
+    """A folder on the disk of another one, or where temporary files go if that is full; removed whatever happens."""
     existing = existing_parent(beside)
-    place = existing if os.access(existing, os.W_OK) else Path(gettempdir())
+    usable = os.access(existing, os.W_OK) and shutil.disk_usage(existing).free >= LEAST_BYTES
+    place = existing if usable else Path(gettempdir())
     for left in place.glob(f"{TEMPORARY}*"):
         if left.is_dir() and time.time() - left.stat().st_mtime > STALE_AFTER_S:
             shutil.rmtree(left, ignore_errors=True)

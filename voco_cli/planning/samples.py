@@ -204,6 +204,9 @@ def _with_sample(known: SampledRun, outcome: Outcome[Sample], request: SampleReq
     sample, cases = outcome.result, known.cases
     if not sample.cases:
         name, reason = sample.failed[0]
+        if reason.startswith(MemoryError.__name__):
+            what = f"Preprocessing {name} takes more memory than there is ({reason.partition(': ')[2]})."
+            return replace(known, obstacle=ResourceError(what, "choose a coarser or smaller size under preprocess"))
         raise DataError(
             f"None of the {len(sample.failed)} scans that were tried can be used; {name}: {reason}",
             "look at them with `voco index --check full`",

@@ -32,6 +32,8 @@ IN_MEMORY_SHARE = 0.5
 """A cache that takes more of the free memory than this is read from the disk again and again."""
 BUSY = 1.75
 """A load above so many times the cores, our own work included, stretches times."""
+LONG_S = 2 * 24 * 3600.0
+ON_A_PROCESSOR = "Days, as the steps are computed on a processor: a GPU, a smaller network or fewer steps take less."
 TO_TRAIN, TO_BUILD = "training", "building the cache"
 
 
@@ -99,12 +101,14 @@ def training_plan(subject: str, settings: Settings, run: SampledRun, tried: Trie
     resumed = resumed_step(settings.run.dir)
     to_do = due(settings.train, resumed)
     needs = (*_disk(settings, run, tried, extra, to_do), *_memory(run, tried, settings.data.prefetch))
+    times = tuple(_times(settings, run, tried, extra, to_do, resumed))
+    slow = sum(part.amount.value for part in times) > LONG_S and tried.trial and tried.trial.device == "cpu"
     obstacles = [error for error in (run.obstacle, tried.obstacle) if error is not None]
     return Plan(
         subject,
         needs,
-        tuple(_times(settings, run, tried, extra, to_do, resumed)),
-        (*_notes(run, tried, resumed), *extra.notes),
+        times,
+        (*_notes(run, tried, resumed), *extra.notes, *((ON_A_PROCESSOR,) if slow else ())),
         (*(error.hint for error in obstacles if error.hint), *_advice(settings, run, tried, needs)),
         tuple(error.message for error in obstacles),
         _figures(run, tried, to_do),

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 
 from voco_cli.planning.doctor.check import Check
-from voco_cli.planning.places import existing_parent, mount_point, temporary_folder
+from voco_cli.planning.places import LEAST_BYTES, existing_parent, mount_point, temporary_folder
 
-LEAST_BYTES = 200_000_000
-"""The recipe debug writes 75 MB beside its cache."""
 SMALL_BYTES = 20_000_000_000
 """The checkpoints of the recipe cvpr take 5 GB, the cache of a thousand CTs some 8 GB more."""
 VOLUMES = 6
