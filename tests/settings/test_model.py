@@ -27,6 +27,7 @@ def test_defaults_are_valid_and_frozen() -> None:
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (["crops.grid=1x1"], "crops.grid 1x1 has one base crop, and nothing to tell it from."),
         (
             ["crops.grid=5x4"],
             "crops.grid 5x4 of base crops 96x96x96 spans 480x384x96 voxels and does not fit into "

@@ -59,6 +59,8 @@ class Settings(Section):
 
     def _crop_problems(self) -> list[str]:
         crops, problems = self.crops, []
+        if set(crops.grid) == {1}:
+            problems.append(f"crops.grid {_extent(crops.grid)} has one base crop, and nothing to tell it from")
         region, volume = crops.region_vox, self.preprocess.resize_vox
         if any(c > r for c, r in zip(crops.size, region, strict=True)):
             problems.append(f"crops.size {_extent(crops.size)} is larger than the region {_extent(region)} of the grid")
