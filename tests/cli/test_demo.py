@@ -52,7 +52,7 @@ def test_what_is_said_around_a_stage(capsys: pytest.CaptureFixture[str], monkeyp
 def test_the_whole_demo(tmp_path: Path) -> None:
     """Whatever the study says: both arms are measured, neither is trivial, and the page is there."""
     run = voco("demo", "--out", "d", "--minutes", f"{LEAST_MINUTES:g}", cwd=tmp_path)
-    if run.returncode == 2 and (least := re.search(r"voco demo --minutes (\d+)", run.stderr)):
+    if run.returncode == 2 and (least := re.search(r"give --minutes (\d+)", run.stderr)):
         run = voco("demo", "--out", "d", "--minutes", str(1.5 * int(least[1])), cwd=tmp_path)
     assert run.returncode == 0, run.stdout + run.stderr
     out = tmp_path / "d"

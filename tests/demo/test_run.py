@@ -180,7 +180,7 @@ def test_foreign_files_are_left_alone() -> None:
 
 
 def test_too_few_minutes_leave_nothing_behind() -> None:
-    with pytest.raises(UsageError, match=r"0\.5 minutes are too few"):
+    with pytest.raises(UsageError, match=r"--minutes 0\.5 is too little"):
         demo(minutes=0.5)
     assert not Path("d").exists()
 

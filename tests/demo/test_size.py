@@ -28,7 +28,7 @@ def test_the_largest_that_fits_is_chosen(minutes: float, slower: float) -> None:
     speed = Speed(0.2 * slower, 0.1 * slower, 5.0 * slower)
     fitting = [size for size in SIZES if expected_s(size, speed) <= SHARE * 60 * minutes]
     if not fitting:
-        with pytest.raises(UsageError, match=f"{minutes} minutes are too few"):
+        with pytest.raises(UsageError, match=f"--minutes {minutes} is too little"):
             choose_size(minutes, speed)
         return
     assert choose_size(minutes, speed) == fitting[-1]
@@ -46,7 +46,7 @@ def test_too_few_minutes_are_refused_with_the_least() -> None:
     assert expected_s(SIZES[0], FAST) == pytest.approx(122)
     with pytest.raises(UsageError) as refusal:
         choose_size(2, FAST)
-    assert refusal.value.hint == "voco demo --minutes 3"
+    assert refusal.value.hint == "give --minutes 3"
     assert choose_size(3, FAST) in SIZES
 
 

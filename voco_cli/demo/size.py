@@ -93,6 +93,6 @@ def choose_size(minutes: float, speed: Speed) -> Size:
     if not fitting:
         least = math.ceil(expected_s(SIZES[0], speed) / (SHARE * 60))
         raise UsageError(
-            f"{minutes:g} minutes are too few for the smallest demo on this machine.", f"voco demo --minutes {least}"
+            f"--minutes {minutes:g} is too little for the smallest demo on this machine.", f"give --minutes {least}"
         )
     return fitting[-1]
