@@ -9,8 +9,8 @@ import pytest
 from tests.finetuning.tiny_task import TINY, make_data, tiny_finetune
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, UsageError
+from voco_cli.planning.disk import label_map_bytes
 from voco_cli.planning.finetuning_plan import _order, plan_finetuning
-from voco_cli.planning.outputs import label_map_bytes
 from voco_cli.settings import Settings, load_settings
 
 

@@ -17,7 +17,7 @@ from voco_cli.cache.space import SPARE_BYTES
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, UsageError
-from voco_cli.planning import pretraining_plan, samples, training
+from voco_cli.planning import pretraining_plan, sampled_run, training
 from voco_cli.planning.apart import Outcome, TooLargeError
 from voco_cli.planning.pretraining_plan import plan_pretraining
 from voco_cli.planning.quantities import Need, Plan
@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("data"), *CASES)
 
 
-Made = tuple[Plan, samples.SampledRun, training.Tried]
+Made = tuple[Plan, sampled_run.SampledRun, training.Tried]
 
 
 @pytest.fixture(scope="module")
@@ -160,14 +160,14 @@ def test_what_would_take_most_of_the_memory_is_not_tried(
 
 
 def _stored_sample(
-    cases: samples.RunCases, order: Sequence[Entry], seed: int, folder: Path, budget_s: float, tell: Any
-) -> samples.SampledRun:
+    cases: sampled_run.RunCases, order: Sequence[Entry], seed: int, folder: Path, budget_s: float, tell: Any
+) -> sampled_run.SampledRun:
     """A sample of scans as they are, without the preprocessing that would make them huge."""
     cache = VolumeCache(folder / "cache", Settings().preprocess, Settings().cache)
-    plain = samples.RunCases(cases.training, cases.held_out, cache)
+    plain = sampled_run.RunCases(cases.training, cases.held_out, cache)
     cache.build(order[:2], workers=1)
     stored = tuple(one for entry in order[:2] if (one := plain.stored(entry)) is not None)
-    return samples.SampledRun(cases, (), (), None, stored)
+    return sampled_run.SampledRun(cases, (), (), None, stored)
 
 
 @pytest.mark.usefixtures("sampled")
@@ -209,7 +209,7 @@ def test_preprocessing_that_was_stopped_or_failed_does_not_fit(
     def failing(work: object, request: object) -> None:
         raise next(errors)
 
-    monkeypatch.setattr(samples, "run_apart", failing)
+    monkeypatch.setattr(sampled_run, "run_apart", failing)
     plan = make_plan(data, tmp_path / "run")
     memory = need(plan, "memory", "building")
     assert (plan.fits, memory.at_least, memory.needed_bytes, plan.times) == (False, True, 5e9, ())
@@ -220,7 +220,7 @@ def test_preprocessing_that_was_stopped_or_failed_does_not_fit(
 
 def test_scans_too_large_for_the_memory_do_not_fit(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sample((), (("phantom_001", "MemoryError: Unable to allocate 29.8 GiB"),))
-    monkeypatch.setattr(samples, "run_apart", lambda work, request: Outcome(sample, 1.0))
+    monkeypatch.setattr(sampled_run, "run_apart", lambda work, request: Outcome(sample, 1.0))
     plan = make_plan(data, tmp_path / "run")
     told = "Preprocessing phantom_001 takes more memory than there is (Unable to allocate 29.8 GiB)."
     assert (plan.fits, plan.obstacles, plan.times) == (False, (told,), ())

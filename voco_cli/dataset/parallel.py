@@ -39,7 +39,7 @@ def map_files(
     Raises:
         ResourceError: a worker process was killed.
     """
-    count = workers or (min(_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
+    count = workers or (min(usable_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
     if count == 1:
         return [_one(function, item, advance) for item in items]
     size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER)))
@@ -88,5 +88,6 @@ def _one(function: Callable[[Item], Result], item: Item, advance: Callable[[int]
     return result
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """Cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

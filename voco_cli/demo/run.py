@@ -19,6 +19,7 @@ from voco_cli.demo.stages import DemoPaths, Stage, command_script, demo_stages
 from voco_cli.demo.subprocesses import cost_so_far, measure_speed, run_command
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, ResourceError, UsageError
+from voco_cli.planning.places import existing_parent
 from voco_cli.whole_files import write_whole
 
 MINUTES = 10.0
@@ -190,7 +191,7 @@ def require_room(out: Path) -> None:
         ResourceError: too little is free.
     """
     needed = OTHER_BYTES + 2 * SIZES[-1].seeds * RUN_BYTES
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.is_dir())
+    there = existing_parent(out)
     free = shutil.disk_usage(there).free
     if free < needed:
         raise ResourceError(

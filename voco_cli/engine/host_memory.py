@@ -39,20 +39,21 @@ def total_host_bytes() -> int:
 
 def control_groups(root: Path = ROOT, of_process: Path = OF_PROCESS) -> list[GroupMemory]:
     """The limits of the process's control group and of those that it is in, innermost first; of either version."""
-    found = (_memory_of(folder, version) for version, folder in _folders(root, of_process))
+    found = (_memory_of(folder, version) for version, folder in group_folders("memory", root, of_process))
     return [memory for memory in found if memory is not None]
 
 
-def _folders(root: Path, of_process: Path) -> Iterator[tuple[int, Path]]:
+def group_folders(controller: str, root: Path = ROOT, of_process: Path = OF_PROCESS) -> Iterator[tuple[int, Path]]:
+    """Folders of the control groups that the process is in, innermost first, with the version that they are of."""
     try:
         lines = of_process.read_text().splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if controllers and "memory" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        version, top = (2, root) if not controllers else (1, root / "memory")
+        version, top = (2, root) if not controllers else (1, root / controller)
         inner = top / name.lstrip("/")
         # Inside a container the name may be that of the host; the top folder is then the container's own.
         yield from ((version, folder) for folder in (inner, *inner.parents) if folder.is_relative_to(top))

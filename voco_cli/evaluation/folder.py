@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from voco_cli.cache.worker_pool import WorkerKilledError, run_jobs
+from voco_cli.dataset.parallel import usable_cores
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluation.case_files import CasePair, pair_folders
 from voco_cli.evaluation.classes import all_structures
@@ -230,13 +230,13 @@ def _found_structures(measured: Sequence[_Measured], regions: Sequence[Structure
 
 def _worth_workers(pairs: Sequence[CasePair]) -> int:
     """One process for small data, where starting more would take longer than the work."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for pair in pairs:
         try:
             x, y, z = read_header(pair.label).shape_xyz
         except VocoError:  # it will be recorded when it is measured
             continue
-        return min(cores, MOST_WORKERS, len(pairs)) if x * y * z * len(pairs) > FEWEST_VOXELS_FOR_PROCESSES else 1
+        worth = x * y * z * len(pairs) > FEWEST_VOXELS_FOR_PROCESSES
+        return min(usable_cores(), MOST_WORKERS, len(pairs)) if worth else 1
     return 1
 
 

@@ -14,10 +14,10 @@ from voco_cli.errors import UsageError
 from voco_cli.finetuning.cases import open_cache
 from voco_cli.finetuning.finetuned_run import MEASURABLE
 from voco_cli.planning.apart import tidy_when_terminated
-from voco_cli.planning.outputs import label_map_bytes
+from voco_cli.planning.disk import label_map_bytes
 from voco_cli.planning.places import temporary_folder
 from voco_cli.planning.quantities import Amount, Part, Plan
-from voco_cli.planning.samples import RunCases, SampledRun, Tell, sample_run
+from voco_cli.planning.sampled_run import RunCases, SampledRun, Tell, sample_run
 from voco_cli.planning.sampling import case_size, seeded_order
 from voco_cli.planning.training import Extra, Tried, training_plan, try_steps
 from voco_cli.settings import Settings

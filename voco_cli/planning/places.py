@@ -46,6 +46,12 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def forget_pages(path: Path) -> None:
+    """Let the system drop what it keeps of a file in memory, so that the next read comes from the disk."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)

@@ -17,11 +17,10 @@ from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import DataError
 from voco_cli.planning.advice import disk_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart, tidy_when_terminated
-from voco_cli.planning.disk import disk_needs
-from voco_cli.planning.outputs import label_map_bytes
+from voco_cli.planning.disk import disk_needs, label_map_bytes
 from voco_cli.planning.prediction_trial import PredictionRequest, PredictionTrial, header_of, try_prediction
 from voco_cli.planning.quantities import Amount, Need, Part, Plan
-from voco_cli.planning.samples import Tell
+from voco_cli.planning.sampled_run import Tell
 from voco_cli.planning.sampling import scaled, seeded_order
 from voco_cli.scans.header import Header
 from voco_cli.settings import Settings

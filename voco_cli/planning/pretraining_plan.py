@@ -11,7 +11,7 @@ from voco_cli.errors import UsageError
 from voco_cli.planning.apart import tidy_when_terminated
 from voco_cli.planning.places import temporary_folder
 from voco_cli.planning.quantities import Plan
-from voco_cli.planning.samples import RunCases, SampledRun, Tell, sample_run
+from voco_cli.planning.sampled_run import RunCases, SampledRun, Tell, sample_run
 from voco_cli.planning.sampling import seeded_order
 from voco_cli.planning.training import Extra, training_plan, try_steps
 from voco_cli.pretraining.job import batch_plan

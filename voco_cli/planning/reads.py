@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,11 +11,11 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from voco_cli.cache.volume import StoredVolume
 from voco_cli.downstream.batches.patches import PatchDataset, collate_patches
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.volumes import VolumeDataset, collate_volumes
 from voco_cli.errors import VocoError
+from voco_cli.planning.places import forget_pages
 from voco_cli.pretraining.crops import Case, CropDataset, collate
 from voco_cli.settings import Settings
 
@@ -37,7 +36,8 @@ def time_reads(cases: Sequence[StoredCase], settings: Settings) -> Reads:
         DataError: a stored volume is damaged.
     """
     for volume in (volume for case in cases for volume in case.volumes):
-        forget_pages(volume)
+        for path in filter(None, (volume.path, volume.label_path)):
+            forget_pages(path)
     dataset, join = _dataset(cases, settings)
     cold, warm = ([_read_s(dataset, index) for index in range(len(cases))] for _ in range(2))
     items = [_item(dataset, i % len(cases)) for i in range(settings.train.batch_size)]
@@ -63,16 +63,6 @@ def _item(dataset: Dataset[Any], index: int) -> Any:
     if isinstance(item, VocoError):
         raise item
     return item
-
-
-def forget_pages(volume: StoredVolume) -> None:
-    """Let the system drop what it keeps of a file in memory, so that the next read comes from the disk."""
-    for path in (volume.path, *([volume.label_path] if volume.label_path else [])):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        finally:
-            os.close(descriptor)
 
 
 def _nbytes(value: Any) -> int:

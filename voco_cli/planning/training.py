@@ -11,15 +11,16 @@ from typing import Any
 
 import torch
 
+from voco_cli.dataset.parallel import usable_cores
 from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError
 from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
 from voco_cli.planning.disk import disk_needs, free_disk_bytes
 from voco_cli.planning.footprint import FLOAT_BYTES
-from voco_cli.planning.places import bytes_below, usable_cores
+from voco_cli.planning.places import bytes_below
 from voco_cli.planning.quantities import Amount, Known, Need, Part, Plan
-from voco_cli.planning.samples import SampledRun, Tell
+from voco_cli.planning.sampled_run import SampledRun, Tell
 from voco_cli.planning.schedule import Due, due, resumed_step
 from voco_cli.planning.trial import Steps, Trial, TrialRequest, try_training
 from voco_cli.settings import Settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,9 +42,14 @@ class Check:
 
 def looked_at(name: str, look: Callable[[], Check], failing: Status = "warning") -> Check:
     """Do a check; one that cannot even be done is a line of its own, and never the end of the others."""
+    return next(all_looked_at(name, lambda: iter((look(),)), failing))
+
+
+def all_looked_at(name: str, look: Callable[[], Iterator[Check]], failing: Status = "warning") -> Iterator[Check]:
+    """Several lines of one check; if it ends early, those it had, and why."""
     try:
-        return look()
+        yield from look()
     except VocoError as error:
-        return Check(name, failing, error.message, error.hint)
+        yield Check(name, failing, error.message, error.hint)
     except Exception as error:  # whatever a broken installation raises is what is being looked for
-        return Check(name, failing, f"could not be looked at ({type(error).__name__}: {error})")
+        yield Check(name, failing, f"could not be looked at ({type(error).__name__}: {error})")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from voco_cli.errors import VocoError
 from voco_cli.planning.doctor import hardware, software, storage
-from voco_cli.planning.doctor.check import Check, looked_at
+from voco_cli.planning.doctor.check import Check, all_looked_at, looked_at
 from voco_cli.settings import Settings, load_settings
 
 
@@ -18,13 +18,13 @@ def examine(data: Path | None = None) -> Iterator[Check]:
         data: data.json whose cache is meant, or a folder to keep a cache in; none is the current folder.
     """
     yield looked_at("program", software.program)
-    yield from _all("libraries", software.libraries)
-    yield from _all("extras", software.extras)
+    yield from all_looked_at("libraries", software.libraries)
+    yield from all_looked_at("extras", software.extras)
     settings, told = _settings()
     yield from told
     yield looked_at("processor", hardware.cores)
     yield looked_at("memory", hardware.memory)
-    yield from _all("GPU", hardware.gpus)
+    yield from all_looked_at("GPU", hardware.gpus)
     yield looked_at("shared memory", lambda: hardware.shared_memory(settings))
     yield looked_at("open files", hardware.open_files)
     yield looked_at("allocator", lambda: hardware.allocator(settings))
@@ -36,18 +36,6 @@ def examine(data: Path | None = None) -> Iterator[Check]:
     yield from places
     if places[0].status != "problem":
         yield looked_at("cache throughput", lambda: storage.throughput(cache))
-
-
-def _all(name: str, look: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Several lines of one check; if it ends early, those it had, and why."""
-    found = look()
-    while True:
-        line = looked_at(name, lambda: next(found, Check(name, "ok", "")))
-        if not line.found:
-            return
-        yield line
-        if "could not be looked at" in line.found:
-            return
 
 
 def _settings() -> tuple[Settings, list[Check]]:

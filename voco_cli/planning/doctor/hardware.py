@@ -11,8 +11,8 @@ from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
+from voco_cli.dataset.parallel import usable_cores
 from voco_cli.planning.doctor.check import Check
-from voco_cli.planning.places import usable_cores
 from voco_cli.settings import Settings
 
 LEAST_MEMORY_BYTES = 1_000_000_000
@@ -21,7 +21,8 @@ SMALL_MEMORY_BYTES = 4_000_000_000
 LEAST_FILES, FEW_FILES = 128, 1024
 """A loader process keeps up to 64 volumes open, and the libraries some more."""
 SHARED = Path("/dev/shm")
-CGROUP, OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+QUOTA_FILES = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+"""Of each version of control groups."""
 DRIVER, DRIVER_VERSION = Path("/dev/nvidiactl"), Path("/sys/module/nvidia/version")
 GIGA = 1e9
 
@@ -41,28 +42,22 @@ def cores() -> Check:
     return Check("processor", "ok", found, values=values)
 
 
-def core_quota(root: Path = CGROUP, of_process: Path = OF_PROCESS) -> float | None:
-    """Cores that a control group of either version lets the process use at a time; none where it sets no limit."""
-    try:
-        lines = [line.split(":", 2) for line in of_process.read_text().splitlines()]
-    except OSError:
-        return None
+def core_quota(*places: Path) -> float | None:
+    """Cores that a control group of either version lets the process use at a time; none where it sets no limit.
+
+    Args:
+        places: as for `group_folders`, where not the usual ones.
+    """
+    from voco_cli.engine.host_memory import group_folders
+
     quotas = []
-    for _, controllers, name in lines:
-        if controllers and "cpu" not in controllers.split(","):
+    for version, folder in group_folders("cpu", *places):
+        try:
+            quota, period = " ".join((folder / name).read_text().strip() for name in QUOTA_FILES[version]).split()
+        except (OSError, ValueError):
             continue
-        top = root if not controllers else root / "cpu"
-        inner = top / name.lstrip("/")
-        for folder in (one for one in (inner, *inner.parents) if one.is_relative_to(top)):
-            files = (
-                (folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us") if controllers else (folder / "cpu.max",)
-            )
-            try:
-                quota, period = " ".join(file.read_text().strip() for file in files).split()
-            except (OSError, ValueError):
-                continue
-            if quota not in ("max", "-1"):
-                quotas.append(int(quota) / int(period))
+        if quota not in ("max", "-1"):
+            quotas.append(int(quota) / int(period))
     return min(quotas, default=None)
 
 

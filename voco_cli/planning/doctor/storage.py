@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from voco_cli.planning.doctor.check import Check
-from voco_cli.planning.places import LEAST_BYTES, existing_parent, mount_point, temporary_folder
+from voco_cli.planning.places import LEAST_BYTES, existing_parent, forget_pages, mount_point, temporary_folder
 
 SMALL_BYTES = 20_000_000_000
 """The checkpoints of the recipe cvpr take 5 GB, the cache of a thousand CTs some 8 GB more."""
@@ -70,7 +70,7 @@ def throughput(folder: Path) -> Check:
             write_whole(path, content)
         written_s = time.perf_counter() - start_s
         for path in paths:
-            _forget(path)
+            forget_pages(path)
         start_s = time.perf_counter()
         for path in paths:
             StoredVolume(path).read((0, 0, 0), stored.shape)
@@ -93,14 +93,3 @@ def throughput(folder: Path) -> Check:
         advice = "steps on a GPU will wait for data: --set cache.dir=FOLDER on a local disk"
         return Check("cache throughput", "warning", found, advice, values)
     return Check("cache throughput", "ok", found, values=values)
-
-
-def _forget(path: Path) -> None:
-    """Let the system drop what it keeps of a file in memory."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)
