@@ -64,7 +64,7 @@ def require_space(folder: Path, needed_bytes: int, volumes: int) -> None:
     free = shutil.disk_usage(existing).free - SPARE_BYTES
     if needed_bytes > free:
         raise ResourceError(
-            f"{volumes} volumes need about {gigabytes(needed_bytes)} in {folder}, "
+            f"{volumes} volume{'s need' if volumes > 1 else ' needs'} about {gigabytes(needed_bytes)} in {folder}, "
             f"where {gigabytes(max(free, 0))} are free.",
             hint="set cache.dir to a larger disk, or free some space (voco cache prune)",
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ from voco_cli.engine.job import Place
 from voco_cli.engine.loading import load_batches, loader_workers
 from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import VocoError
-from voco_cli.pretraining.crops import Case, CropDataset, collate
+from voco_cli.planning.trial import crop_cases
+from voco_cli.pretraining.crops import CropDataset, collate
 from voco_cli.settings import Settings
 
 SPANS = 5
@@ -55,8 +55,8 @@ def time_loading(request: LoadingRequest) -> Loading:
     """
     settings = request.settings
     loaders, size = loader_workers(settings.data), settings.train.batch_size
-    cases = _as_many(request.cases, size)
-    dataset = CropDataset([Case(f"{one.name} {i}", one.volumes[0]) for i, one in enumerate(cases)], settings, 1)
+    cases = crop_cases(request.cases, size)
+    dataset = CropDataset(cases, settings, 1)
     plan = BatchPlan(len(cases), size, settings.seed)
     ahead = max(1, loaders * settings.data.prefetch)
     rates: list[float] = []
@@ -71,11 +71,6 @@ def time_loading(request: LoadingRequest) -> Loading:
             rates.append(drawn / (time.perf_counter() - start_s))
     grid = settings.crops.grid_xyz
     return Loading(tuple(rates), settings.crops.random_per_volume + grid[0] * grid[1] * grid[2], loaders)
-
-
-def _as_many(cases: Sequence[StoredCase], wanted: int) -> list[StoredCase]:
-    """At least as many cases as a batch needs; where there are fewer, each stands in the list several times."""
-    return [cases[i % len(cases)] for i in range(max(len(cases), wanted))]
 
 
 def _checked(batch: object) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from voco_cli.planning.places import forget_pages
+
 FILE_BYTES = 256 << 20
 BLOCK_BYTES = 16 << 20
 DISK_SHARE = 0.05
@@ -48,8 +50,8 @@ def _write_s(path: Path, noise: bytes, size: int) -> float:
 
 def _read_s(path: Path) -> float:
     buffer = bytearray(BLOCK_BYTES)
+    forget_pages(path)
     with path.open("rb", buffering=0) as file:
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         start_s = time.perf_counter()
         while file.readinto(buffer):
             pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -269,7 +270,8 @@ def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
     if settings.task.preset is None:
         run = RunFolder(request.folder / RUN)
         # Nothing is held out while steps run: a look before the first one would take as long as some steps.
-        job = PretrainingJob(settings, _crop_cases(request), (), device, Seen(), run.location)
+        cases = crop_cases(request.training, settings.train.batch_size)
+        job = PretrainingJob(settings, cases, (), device, Seen(), run.location)
         job.load_start()
         return job
     made: SegmentationJob | ClassificationJob
@@ -282,8 +284,7 @@ def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
     return made
 
 
-def _crop_cases(request: TrialRequest) -> list[Case]:
-    """As many cases as a step needs; where the sample is smaller, each stands in the list several times."""
-    wanted = max(len(request.training), request.settings.train.batch_size)
-    cases = [request.training[i % len(request.training)] for i in range(wanted)]
+def crop_cases(stored: Sequence[StoredCase], wanted: int) -> list[Case]:
+    """At least as many cases as a step needs; where the sample is smaller, each stands in the list several times."""
+    cases = [stored[i % len(stored)] for i in range(max(len(stored), wanted))]
     return [Case(f"{case.name} {i}", case.volumes[0]) for i, case in enumerate(cases)]
