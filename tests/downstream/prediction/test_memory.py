@@ -61,20 +61,21 @@ def test_a_scan_that_cannot_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 FULL_SIZE = """
-import json, resource, sys
+import json, sys
 from pathlib import Path
 import psutil
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.memory import needed_memory
 from voco_cli.downstream.prediction.batch import predict_entries
 from voco_cli.downstream.prediction.trained import load_trained
+from voco_cli.planning.apart import peak_memory_bytes
 from voco_cli.scans.read import read_header
 run, scan, out = map(Path, sys.argv[1:])
 trained = load_trained(run)
 own = psutil.Process().memory_info().rss
 needed = needed_memory(read_header(scan), trained.settings, trained.device)
 report = predict_entries(trained, [Entry(image=scan, patient="p")], out)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+peak = peak_memory_bytes()
 print(json.dumps([report.predicted, own, needed.host_bytes, peak]))
 """
 
