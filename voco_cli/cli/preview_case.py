@@ -175,7 +175,7 @@ def _facts(image: Scan, maps: dict[str, Scan], window: str, origin: str) -> list
     times = "\N{MULTIPLICATION SIGN}"
     voxels = times.join(map(str, image.shape_xyz))
     spacing = times.join(f"{step:.4g}" for step in image.spacing_xyz_mm)
-    named = [f"{word}: {scan.path.name}" for word, scan in maps.items()] + ([f"names: {origin}"] if origin else [])
+    named = [f"{word}: {scan.path.name}" for word, scan in maps.items()] + ([f"names of {origin}"] if origin else [])
     facts = [
         f"image: {image.path.name} · {voxels} voxels of {spacing} mm · axes {axis_codes(image.direction)} · "
         f"window {window}"
