@@ -289,7 +289,9 @@ def test_two_processes_train_together_and_save_once(data: Path, tmp_path: Path) 
     run = tmp_path / "run"
     answer = _torchrun(*tiny(data, run, "train.steps=3", "train.validate_every=3", "train.checkpoint_every=3"))
     assert answer.code == 0, answer.err
-    assert answer.out.count("wrote ") == 2
+    wrote = [line.split()[1].rstrip(":") for line in answer.out.splitlines() if line.startswith("wrote ")]
+    names = ("weights/encoder.safetensors", "metrics.jsonl", "figures/location")
+    assert wrote == [str(run / name) for name in names]
     assert len(re.findall(r"step 3 of 3: loss", answer.err)) == 1
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]
     assert [line["step"] for line in numbers(run)] == [0, 1, 2, 3, 3]
