@@ -237,6 +237,12 @@ def _token(index, ny, nz):
 
 
 @_kernel
+def _before(sizes, x0, y0, z0, nx, ny):
+    """Tokens of a crop's windows that come before one, counting along z first."""
+    return (x0 * sizes[1] + nx * y0) * sizes[2] + nx * ny * z0
+
+
+@_kernel
 def _task(crops, sizes, window, shift, heads, together, ROWS: tl.constexpr):
     """What this program computes.
 
@@ -261,7 +267,8 @@ def _task(crops, sizes, window, shift, heads, together, ROWS: tl.constexpr):
     kx, ky, kz = _kind_of(x, ax, shift[0]), _kind_of(y, ay, shift[1]), _kind_of(z, az, shift[2])
     kind = (kx * (2 + tl.minimum(shift[1], 1)) + ky) * (2 + tl.minimum(shift[2], 1)) + kz
     first = ((crop * sizes[0] + x0) * sizes[1] + y0) * sizes[2] + z0
-    return head, block * ROWS, kind, first, tl.where(x < ax, nx * ny * nz, 0), ny, nz
+    before = crop * sizes[0] * sizes[1] * sizes[2] + _before(sizes, x0, y0, z0, nx, ny)
+    return head, block * ROWS, kind, first, before, tl.where(x < ax, nx * ny * nz, 0), ny, nz
 
 
 @_kernel
@@ -330,7 +337,7 @@ def _forward(
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Outputs of a block of queries and their levels, log2 of the sums of their exponentials."""
-    head, start, kind, first, count, ny, nz = _task(crops, sizes, window, shift, heads, together, ROWS)
+    head, start, kind, first, before, count, ny, nz = _task(crops, sizes, window, shift, heads, together, ROWS)
     if start < count:
         n, C, per_product = window[0] * window[1] * window[2], heads * d, d**-0.5 * 1.4426950408889634
         row, column = start + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
@@ -353,8 +360,8 @@ def _forward(
             mixed = tl.dot(p.to(v.dtype), v, mixed * shrink[:, None], input_precision=PRECISION)
             top = higher
         _store(out, mixed / total[:, None], rows, exist, C, head * d, d, D)
-        tokens = crops * sizes[0] * sizes[1] * sizes[2]
-        tl.store(level + head.to(tl.int64) * tokens + rows, top + tl.log2(total), mask=exist)
+        of_head = head.to(tl.int64) * (crops * sizes[0] * sizes[1] * sizes[2])
+        tl.store(level + of_head + before + row, top + tl.log2(total), mask=exist)
 
 
 @_kernel
@@ -363,7 +370,7 @@ def _queries_backward(
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a block of queries, and sum_j P_ij dP_ij = out_i . grad_i, which the other kernels need too."""
-    head, start, kind, first, count, ny, nz = _task(crops, sizes, window, shift, heads, together, ROWS)
+    head, start, kind, first, before, count, ny, nz = _task(crops, sizes, window, shift, heads, together, ROWS)
     if start < count:
         n, C, per_product = window[0] * window[1] * window[2], heads * d, d**-0.5 * 1.4426950408889634
         row, column = start + tl.arange(0, ROWS), tl.arange(0, COLUMNS)
@@ -373,8 +380,8 @@ def _queries_backward(
         o = _load(out, rows, exist, C, head * d, d, D)
         inner_of_rows = tl.sum(g.to(tl.float32) * o.to(tl.float32), 1)
         of_head = head.to(tl.int64) * (crops * sizes[0] * sizes[1] * sizes[2])
-        tl.store(inner + of_head + rows, inner_of_rows, mask=exist)
-        level_of_rows = tl.load(level + of_head + rows, mask=exist, other=float("inf"))
+        tl.store(inner + of_head + before + row, inner_of_rows, mask=exist)
+        level_of_rows = tl.load(level + of_head + before + row, mask=exist, other=float("inf"))
         bias = biases + ((kind * heads + head) * n + row).to(tl.int64)[:, None] * m + column[None, :]
         grad_q = tl.zeros((ROWS, D), tl.float32)
         for block in range(0, count, COLUMNS):
@@ -395,7 +402,7 @@ def _keys_backward(
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradients of a block of keys and values. Matrices are transposed: a row for each key."""
-    head, start, kind, first, count, ny, nz = _task(crops, sizes, window, shift, heads, together, COLUMNS)
+    head, start, kind, first, before, count, ny, nz = _task(crops, sizes, window, shift, heads, together, COLUMNS)
     if start < count:
         n, C, per_product = window[0] * window[1] * window[2], heads * d, d**-0.5 * 1.4426950408889634
         row, column = tl.arange(0, ROWS), start + tl.arange(0, COLUMNS)
@@ -403,20 +410,20 @@ def _keys_backward(
         k = _load(qkv, columns, exist, 3 * C, C + head * d, d, D)
         v = _load(qkv, columns, exist, 3 * C, 2 * C + head * d, d, D)
         of_head = head.to(tl.int64) * (crops * sizes[0] * sizes[1] * sizes[2])
-        bias = biases + ((kind * heads + head) * n + row).to(tl.int64)[None, :] * m + column[:, None]
+        bias = biases + ((kind * heads + head) * n + row).to(tl.int64)[:, None] * m + column[None, :]
         grad_k, grad_v = tl.zeros((COLUMNS, D), tl.float32), tl.zeros((COLUMNS, D), tl.float32)
         for block in range(0, count, ROWS):
             here, rows = block + row < count, _rows(first, block + row, ny, nz, sizes)
             q = _load(qkv, rows, here, 3 * C, head * d, d, D)
             g = _load(grad, rows, here, C, head * d, d, D)
-            level_of_rows = tl.load(level + of_head + rows, mask=here, other=float("inf"))
-            inner_of_rows = tl.load(inner + of_head + rows, mask=here, other=0.0)
-            start_from = tl.load(bias + block * m, mask=here[None, :], other=0.0).to(tl.float32)
-            score = tl.dot(k, tl.trans(q), start_from, input_precision=PRECISION)
-            p = tl.exp2(score * per_product - level_of_rows[None, :])
-            grad_v = tl.dot(p.to(g.dtype), g, grad_v, input_precision=PRECISION)
-            grad_score = p * (tl.dot(v, tl.trans(g), input_precision=PRECISION) - inner_of_rows[None, :])
-            grad_k = tl.dot(grad_score.to(q.dtype), q, grad_k, input_precision=PRECISION)
+            level_of_rows = tl.load(level + of_head + before + block + row, mask=here, other=float("inf"))
+            inner_of_rows = tl.load(inner + of_head + before + block + row, mask=here, other=0.0)
+            start_from = tl.load(bias + block * m, mask=here[:, None], other=0.0).to(tl.float32)
+            score = tl.dot(q, tl.trans(k), start_from, input_precision=PRECISION)
+            p = tl.exp2(score * per_product - level_of_rows[:, None])
+            grad_v = tl.dot(tl.trans(p.to(g.dtype)), g, grad_v, input_precision=PRECISION)
+            grad_score = p * (tl.dot(g, tl.trans(v), input_precision=PRECISION) - inner_of_rows[:, None])
+            grad_k = tl.dot(tl.trans(grad_score.to(q.dtype)), q, grad_k, input_precision=PRECISION)
         _store(grad_qkv, grad_k * d**-0.5, columns, exist, 3 * C, C + head * d, d, D)
         _store(grad_qkv, grad_v, columns, exist, 3 * C, 2 * C + head * d, d, D)
 
@@ -452,13 +459,15 @@ def _bias_backward(
             i, j, k_ = place // (my * mz), place // mz % my, place % mz
             first = (number % crops * sizes[0] + x0 + i * window[0]) * sizes[1] + y0 + j * window[1]
             first = first * sizes[2] + z0 + k_ * window[2]
+            before = number % crops * (sizes[0] * sizes[1] * sizes[2])
+            before += _before(sizes, x0 + i * window[0], y0 + j * window[1], z0 + k_ * window[2], nx, ny)
             rows, columns = first + rows_from, first + columns_from
             q = _load(qkv, rows, exist, 3 * C, head * d, d, D)
             g = _load(grad, rows, exist, C, head * d, d, D)
             k = _load(qkv, columns, present, 3 * C, C + head * d, d, D)
             v = _load(qkv, columns, present, 3 * C, 2 * C + head * d, d, D)
-            level_of_rows = tl.load(level + of_head + rows, mask=exist, other=float("inf"))
-            inner_of_rows = tl.load(inner + of_head + rows, mask=exist, other=0.0)
+            level_of_rows = tl.load(level + of_head + before + row, mask=exist, other=float("inf"))
+            inner_of_rows = tl.load(inner + of_head + before + row, mask=exist, other=0.0)
             score = tl.dot(q, tl.trans(k), start_from, input_precision=PRECISION)
             p = tl.exp2(score * per_product - level_of_rows[:, None])
             total += p * (tl.dot(g, tl.trans(v), input_precision=PRECISION) - inner_of_rows[:, None])
