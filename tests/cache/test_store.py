@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.cache.made_scans import body_hu, make_entries, oriented_affine, write_nifti
-from voco_cli.cache.encoding import quantise
+from voco_cli.cache.encoding import compress, quantise
 from voco_cli.cache.preprocess import preprocess, preprocess_label
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.cache.volume import StoredVolume
@@ -87,19 +87,34 @@ def test_labels_are_kept_losslessly_beside_the_volume(tmp_path: Path) -> None:
         stored(without, entry).read_label((0, 0, 0), (1, 1, 1))
 
 
-def test_crops_read_together_equal_crops_read_alone(tmp_path: Path) -> None:
+def test_a_region_is_read_into_memory_that_is_given(tmp_path: Path) -> None:
     entry = make_entries(tmp_path, 1)[0]
-    volumes = VolumeCache(tmp_path / "cache", SETTINGS, Cache())
+    volumes = VolumeCache(tmp_path / "cache", SETTINGS, Cache(chunk_vox=(16, 16, 16), block_vox=(8, 8, 8)))
     volumes.build([entry], workers=1)
     volume = stored(volumes, entry)
-    size = (8, 8, 8)
-    overlapping = [(0, 0, 0), (8, 0, 0), (4, 2, 0), (1, 1, 1)]
-    apart = [(0, 0, 0), (20, 20, 20)]
-    for starts in (overlapping, apart):
-        for start, crop in zip(starts, volume.read_crops(starts, size), strict=True):
-            assert np.array_equal(crop, volume.read(start, size))
-    with pytest.raises(GeometryError):
-        volume.read_crops([(0, 0, 0), (30, 0, 0)], size)
+    places = np.full((3, 9, 8, 7), 255, dtype=volume.dtype)
+    assert volume.read((3, 0, 5), (9, 8, 7), places[1]) is not places
+    assert np.array_equal(places[1], volume.read((3, 0, 5), (9, 8, 7)))
+    assert (places[[0, 2]] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "start", "size", "whole"),
+    [
+        ((8, 8, 8), (0, 16, 8), (8, 24, 32), True),
+        ((8, 8, 8), (4, 0, 0), (8, 8, 8), False),
+        ((8, 8, 8), (0, 0, 0), (8, 8, 12), False),
+        ((6, 16, 16), (6, 0, 0), (6, 16, 16), False),  # blocks begin anew with each chunk, at 0, 6, 12, 16, 22
+        ((6, 16, 16), (16, 0, 0), (16, 16, 16), True),
+    ],
+)
+def test_whether_regions_share_a_block(
+    tmp_path: Path, blocks: tuple[int, int, int], start: tuple[int, int, int], size: tuple[int, int, int], whole: bool
+) -> None:
+    cache = Cache(chunk_vox=(16, 16, 16), block_vox=blocks)
+    path = tmp_path / "one.b2nd"
+    path.write_bytes(compress(np.zeros((48, 48, 48), np.uint8), cache).to_cframe())
+    assert StoredVolume(path).is_whole_blocks(start, size) is whole
 
 
 @pytest.mark.parametrize(("start", "size"), [((-1, 0, 0), (4, 4, 4)), ((0, 0, 30), (4, 4, 4))])

@@ -59,31 +59,25 @@ class StoredVolume:
         """Hash of the scan's own voxels: equal for the same scan under another name or in another container."""
         return self.metadata.voxel_hash
 
-    def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
-        """A region of the volume, axes x, y, z, stored number format, C-contiguous and its own memory.
+    def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
+        """A region of the volume, axes x, y, z, stored number format.
 
+        Args:
+            out_xyz: C-contiguous memory that takes it; none is memory of its own.
         Raises:
             GeometryError: the region reaches outside the volume.
             DataError: the file is missing or damaged.
         """
-        return _read(self.path, start_xyz, size_xyz)
+        return _read(self.path, start_xyz, size_xyz, out_xyz)
 
-    def read_crops(self, starts_xyz: Sequence[IntXYZ], size_xyz: IntXYZ) -> list[NDArray[Any]]:
-        """Many regions of one size, each block decoded once where they overlap.
-
-        Where the box around all of them is smaller than all of them together (base crops that tile it, with random
-        crops among them), the box is read once and the regions are views into it; otherwise each is read.
-
-        Raises:
-            GeometryError, DataError: as `read`.
-        """
-        lower = np.min(starts_xyz, axis=0)
-        box = np.max(starts_xyz, axis=0) + size_xyz - lower
-        if np.prod(box) >= len(starts_xyz) * np.prod(size_xyz):
-            return [self.read(start, size_xyz) for start in starts_xyz]
-        region = self.read(_three(lower), _three(box))
-        corners = [start - lower for start in np.asarray(starts_xyz)]
-        return [region[tuple(map(slice, corner, corner + size_xyz))] for corner in corners]
+    def is_whole_blocks(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> bool:
+        """Whether regions of this size, side by side from this corner on, share no block: each is decoded once."""
+        array = _open(self.path)
+        pieces = zip(array.chunks, array.blocks, strict=True)
+        units = (block if chunk % block == 0 else chunk for chunk, block in pieces)  # blocks begin anew with each chunk
+        return all(
+            start % unit == size % unit == 0 for unit, start, size in zip(units, start_xyz, size_xyz, strict=True)
+        )
 
     def read_label(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
         """The same region of the label map.
@@ -110,21 +104,19 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
+def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
     array = _open(path)
+    region = np.empty(size_xyz, array.dtype) if out_xyz is None else out_xyz
+    assert region.shape == size_xyz
+    assert region.dtype == array.dtype
     stop_xyz = tuple(start + size for start, size in zip(start_xyz, size_xyz, strict=True))
     if min(start_xyz) < 0 or any(stop > n for stop, n in zip(stop_xyz, array.shape, strict=True)):
         raise GeometryError(f"The region {start_xyz} to {stop_xyz} reaches outside {path} of {array.shape} voxels.")
     try:
-        region = array[tuple(map(slice, start_xyz, stop_xyz))]
+        array.get_slice_numpy(region, (start_xyz, stop_xyz))
     except RuntimeError as error:
         raise _damaged(path, error) from error
-    return np.asarray(region)
-
-
-def _three(values: NDArray[np.int64]) -> IntXYZ:
-    x, y, z = (int(value) for value in values)
-    return (x, y, z)
+    return region
 
 
 def _open(path: Path) -> blosc2.NDArray:

