@@ -88,17 +88,21 @@ def network_input(
 def _crop_by_crop(
     crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor, shifts_N: Tensor, size_xyz: Sequence[int]
 ) -> Tensor:
-    """The same on a CPU: only what is done of a crop leaves its cache, and each crop is copied once to be turned."""
+    """The same on a CPU: only what is done of a crop leaves its cache."""
     batch_N1XYZ = torch.empty(len(crops_NXYZ), 1, *size_xyz)
     drawn = zip(crops_NXYZ, flips_N3.tolist(), turns_N.tolist(), shifts_N.tolist(), strict=True)
-    for target_1XYZ, (crop, flips, turns, shift) in zip(batch_N1XYZ, drawn, strict=True):
-        unit_XYZ = _oriented_unit(crop, flips, turns)
-        torch.add(resize(unit_XYZ[None, None], size_xyz)[0], shift, out=target_1XYZ)
+    for (target_XYZ,), (crop_XYZ, flips, turns, shift) in zip(batch_N1XYZ, drawn, strict=True):
+        oriented_XYZ = _oriented(crop_XYZ, flips, turns)
+        if oriented_XYZ.shape == target_XYZ.shape:
+            target_XYZ.copy_(oriented_XYZ).mul_(STORED_SCALE[crop_XYZ.dtype])
+        else:
+            target_XYZ.copy_(resize(to_unit(oriented_XYZ)[None, None], size_xyz)[0, 0])
+        if shift:
+            target_XYZ.add_(shift)
     return batch_N1XYZ
 
 
-def _oriented_unit(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
+def _oriented(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
     """One crop on a CPU: flips and turns are ways to walk through the memory, all done in one copy of small numbers."""
     axes = tuple(axis for axis in range(3) if flips[axis])
-    turned = np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))
-    return torch.from_numpy(np.array(turned, order="C")).float().mul_(STORED_SCALE[crop_XYZ.dtype])
+    return torch.from_numpy(np.ascontiguousarray(np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))))
