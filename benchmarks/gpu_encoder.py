@@ -1,8 +1,7 @@
 """SwinUNETR's encoder for the GPU benchmark, on torch alone: MONAI's parameter names, two ways to compute.
 
-With ``fused=False`` and ``channels_last=False`` it does what MONAI's modules do, operation by operation: channels
-first, padding, roll, partition, mask, softmax; a test compares the two bit for bit. Otherwise tokens keep their
-channels last and torch's fused attention takes bias and mask together. The weights are the same, and fit our runs.
+As released it does what MONAI's modules do, operation by operation: channels first, padding, roll, partition, mask,
+softmax; a test compares the two bit for bit. The other way is our package's, which takes any modules of these names.
 
 N crops, W windows, H heads, n tokens of a window, C channels, f = feature size; X, Y, Z voxels or tokens.
 """
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from voco_cli.networks.channels_last import CURRENT_SLICES, encoder_levels, pooled
+
 WINDOW, SHIFT, HEADS = 7, 3, (3, 6, 12, 24)
-SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))
 FORBIDDEN = -100.0
 
 
@@ -28,9 +28,8 @@ class GpuEncoder(nn.Module):
 
     Args:
         size_vox: edges of a crop.
-        fused: torch's attention in one call instead of product, sum, softmax and product.
-        channels_last: no permuting between convolutions and tokens.
-        recompute: activations of the transformer are forgotten and computed again, as the releases have it.
+        released: computed as MONAI does, else as our package does.
+        recompute: activations of the released transformer are forgotten and computed again, as the releases have it.
     """
 
     def __init__(
@@ -38,15 +37,12 @@ class GpuEncoder(nn.Module):
         feature_size: int,
         size_vox: Sequence[int] = (64, 64, 64),
         *,
-        fused: bool = True,
-        channels_last: bool = True,
+        released: bool = False,
         recompute: bool = False,
     ) -> None:
         super().__init__()
         f = feature_size
-        self.out_features, self.recompute = 24 * f, recompute
-        self.attend = _fused_attention if fused else _plain_attention
-        self.layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+        self.out_features, self.released, self.recompute = 24 * f, released, recompute
         self.swinViT = _Transformer(f)
         self.encoder1 = _Block(1, f)
         self.encoder2, self.encoder3, self.encoder4 = _Block(f, f), _Block(2 * f, 2 * f), _Block(4 * f, 4 * f)
@@ -57,8 +53,10 @@ class GpuEncoder(nn.Module):
 
     def forward(self, crops_N1XYZ: Tensor) -> Tensor:
         """Pooled features; edges are multiples of 32 voxels."""
+        if not self.released:
+            return pooled(encoder_levels(self, crops_N1XYZ.movedim(1, -1).contiguous()))
         swin = self.swinViT
-        x = swin.patch_embed.proj(crops_N1XYZ.contiguous(memory_format=self.layout))
+        x = swin.patch_embed.proj(crops_N1XYZ)
         levels = [self.encoder1(crops_N1XYZ)]
         encoders = (self.encoder2, self.encoder3, self.encoder4, None)
         for stage, encoder in enumerate(encoders):
@@ -70,15 +68,15 @@ class GpuEncoder(nn.Module):
         return torch.cat([level.mean((2, 3, 4)) for level in levels], dim=1)
 
     def _stage(self, x_NCXYZ: Tensor, stage: int) -> Tensor:
-        """Two blocks and the merging, on tokens; where channels are last anyway, nothing is moved for it."""
+        """Two blocks and the merging, on tokens."""
         layer = self.swinViT.stages[stage]
         x = x_NCXYZ.permute(0, 2, 3, 4, 1).contiguous()
         for block, shift in zip(layer.blocks, (0, SHIFT), strict=True):
-            x = x + self.attend(block.norm1(x), block.attn, shift, getattr(self, f"mask{stage}"))
+            x = x + _plain_attention(block.norm1(x), block.attn, shift, getattr(self, f"mask{stage}"))
             x = x + block.mlp(block.norm2(x))
-        merged = torch.cat([x[:, i::2, j::2, k::2] for i, j, k in SLICES], dim=-1)
+        merged = torch.cat([x[:, i::2, j::2, k::2] for i, j, k in CURRENT_SLICES], dim=-1)
         reduced: Tensor = layer.downsample.reduction(layer.downsample.norm(merged))
-        return reduced.permute(0, 4, 1, 2, 3).contiguous(memory_format=self.layout)
+        return reduced.permute(0, 4, 1, 2, 3).contiguous()
 
 
 class _Convolution(nn.Module):
@@ -93,13 +91,14 @@ class _Residual(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.conv1, self.conv2 = _Convolution(in_channels, out_channels, 3), _Convolution(out_channels, out_channels, 3)
-        if in_channels != out_channels:
+        self.downsample = in_channels != out_channels
+        if self.downsample:
             self.conv3 = _Convolution(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = F.leaky_relu(F.instance_norm(self.conv1.conv(x)), 0.01)
         hidden = F.instance_norm(self.conv2.conv(hidden))
-        residual = F.instance_norm(self.conv3.conv(x)) if hasattr(self, "conv3") else x
+        residual = F.instance_norm(self.conv3.conv(x)) if self.downsample else x
         return F.leaky_relu(hidden + residual, 0.01)
 
 
@@ -118,7 +117,7 @@ class _Attention(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.num_heads, self.window_size = heads, (WINDOW,) * 3
         self.relative_position_bias_table = nn.Parameter(torch.zeros((2 * WINDOW - 1) ** 3, heads))
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
         self.register_buffer("relative_position_index", position_index(WINDOW))
@@ -141,8 +140,9 @@ class _Perceptron(nn.Module):
 
 
 class _SwinBlock(nn.Module):
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, shift: int) -> None:
         super().__init__()
+        self.shift_size = (shift,) * 3
         self.norm1, self.attn = nn.LayerNorm(channels), _Attention(channels, heads)
         self.norm2, self.mlp = nn.LayerNorm(channels), _Perceptron(channels)
 
@@ -156,7 +156,7 @@ class _Merging(nn.Module):
 class _Stage(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList([_SwinBlock(channels, heads) for _ in range(2)])
+        self.blocks = nn.ModuleList([_SwinBlock(channels, heads, shift) for shift in (0, SHIFT)])
         self.downsample = _Merging(channels)
 
 
@@ -255,24 +255,9 @@ def _whole(mixed_NWnC: Tensor, sizes: list[int], windows: list[int], shifts: lis
 def _plain_attention(x_NXYZC: Tensor, attn: _Attention, shift: int, mask_Wnn: Tensor) -> Tensor:
     tokens, sizes, windows, shifts = _windows_of(x_NXYZC, shift)
     n, channels = tokens.shape[2:]
-    q, k, v = attn.qkv(tokens).unflatten(-1, (3, attn.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-    scores = (q * (channels // attn.heads) ** -0.5) @ k.mT + attn.position_bias(n)
+    q, k, v = attn.qkv(tokens).unflatten(-1, (3, attn.num_heads, -1)).permute(3, 0, 1, 4, 2, 5)
+    scores = (q * (channels // attn.num_heads) ** -0.5) @ k.mT + attn.position_bias(n)
     if any(shifts):
         scores = scores + mask_Wnn[:, None]
     mixed = (scores.softmax(-1).to(v.dtype) @ v).transpose(2, 3).flatten(3)
     return _whole(attn.proj(mixed), sizes, windows, shifts, x_NXYZC)
-
-
-def _fused_attention(x_NXYZC: Tensor, attn: _Attention, shift: int, mask_Wnn: Tensor) -> Tensor:
-    tokens, sizes, windows, shifts = _windows_of(x_NXYZC, shift)
-    crops, count, n, _ = tokens.shape
-    q, k, v = attn.qkv(tokens).unflatten(-1, (3, attn.heads, -1)).permute(3, 0, 1, 4, 2, 5)
-    bias = attn.position_bias(n).to(q.dtype)
-    if any(shifts):
-        bias = (bias[None] + mask_Wnn.to(q.dtype)[:, None]).flatten(0, 1)[None]
-        q, k, v = (one.flatten(1, 2) for one in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias).unflatten(1, (count, attn.heads))
-    else:
-        q, k, v = (one.flatten(0, 1) for one in (q, k, v))
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None]).unflatten(0, (crops, count))
-    return _whole(attn.proj(mixed.transpose(2, 3).flatten(3)), sizes, windows, shifts, x_NXYZC)

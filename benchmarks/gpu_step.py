@@ -84,22 +84,20 @@ class Way:
     """How a step is computed.
 
     Attributes:
-        released: with the loops and the float32 crops of the releases.
-        fused, channels_last, recompute: see `GpuEncoder`.
+        released: as the releases do: MONAI's operations, activation checkpointing, loops, float32 crops.
         compile: mode of `torch.compile` for the encoder, or none.
+        recompute: activations of a group of crops are forgotten and computed again.
         group: crops that go through the encoder together; 0 is all of them.
     """
 
     name: str
     released: bool = False
-    fused: bool = True
-    channels_last: bool = True
-    recompute: bool = False
     compile: str | None = None
+    recompute: bool = False
     group: int = 0
 
 
-RELEASED = Way("as released", released=True, fused=False, channels_last=False, recompute=True)
+RELEASED = Way("as released", released=True)
 
 
 @dataclass(frozen=True)
@@ -148,24 +146,21 @@ class GpuStep(nn.Module):
         torch.manual_seed(0)
         self.recipe, self.way, self.device = recipe, way, device
         self.encoder = GpuEncoder(
-            feature_size,
-            recipe.network_vox,
-            fused=way.fused,
-            channels_last=way.channels_last,
-            recompute=way.recompute,
+            feature_size, recipe.network_vox, released=way.released, recompute=way.released and not way.recompute
         )
         features, width = self.encoder.out_features, recipe.hidden[-1]
         self.projector = Projector(features, recipe.hidden, width)
         self.teacher_projector = Projector(features, recipe.hidden, width).requires_grad_(False)
         self.teacher_encoder = copy.deepcopy(self.encoder).requires_grad_(False) if recipe.own_teacher else None
         self.to(device)
-        if way.channels_last:
-            self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         learnt = [parameter for parameter in self.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.AdamW(learnt, lr=1e-4, weight_decay=0.01, amsgrad=True)
-        self.embed = torch.compile(self.encoder, mode=way.compile) if way.compile else self.encoder
-        teacher = self.teacher_encoder
-        self.embed_teacher = torch.compile(teacher, mode=way.compile) if way.compile and teacher else teacher
+        self.embed: Callable[[Tensor], Tensor] = self.encoder
+        self.embed_teacher: Callable[[Tensor], Tensor] | None = self.teacher_encoder
+        if way.compile:
+            self.embed = torch.compile(self.encoder, mode=way.compile, dynamic=False)
+            if self.teacher_encoder is not None:
+                self.embed_teacher = torch.compile(self.teacher_encoder, mode=way.compile, dynamic=False)
 
     def network_crops(self, batch: Batch) -> Tensor:
         """Crops as the network gets them, on the device."""

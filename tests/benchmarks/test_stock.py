@@ -58,8 +58,8 @@ def test_the_gpu_encoder_is_monais_operation_by_operation() -> None:
     set_checkpointing(stock, False)
     crops = torch.rand(1, 1, *SIZE, dtype=torch.float64)
     expected = run(stock, crops, stock=True, backward=True)
-    for fused, tolerance in ((False, 0.0), (True, 1e-9)):
-        encoder = GpuEncoder(12, SIZE, fused=fused, channels_last=fused).double()
+    for released, tolerance in ((True, 0.0), (False, 1e-9)):
+        encoder = GpuEncoder(12, SIZE, released=released).double()
         encoder.load_state_dict(stock.state_dict(), strict=True)
         assert set(encoder.state_dict()) == set(stock.state_dict())
         found = encoder(crops)
@@ -75,8 +75,8 @@ def test_a_gpu_step_has_the_same_loss_in_every_way() -> None:
     recipe = Recipe("cvpr", 1, (2, 1), 32, SIZE, (16, 16), True, 0.0)
     ways = (
         Way("all", released=False),
-        Way("released", released=True, fused=False, channels_last=False, recompute=True),
-        Way("groups", fused=False, group=2, recompute=True),
+        Way("released", released=True),
+        Way("groups", group=2, recompute=True),
     )
     batch = made_batch(recipe, False, CPU)
     still = Batch(

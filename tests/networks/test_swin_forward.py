@@ -9,9 +9,10 @@ from monai.networks.nets.swin_unetr import PatchMerging
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from voco_cli.networks import swin
+from voco_cli.networks import channels_last
 from voco_cli.networks.residual_block import convolve, project, residual_block
-from voco_cli.networks.swin import CURRENT_SLICES, LEGACY_SLICES, LegacyPatchMerging, SwinEncoder, is_covered
+from voco_cli.networks.channels_last import CURRENT_SLICES, is_covered
+from voco_cli.networks.swin import LEGACY_SLICES, LegacyPatchMerging, SwinEncoder
 
 
 def made_encoder(in_channels: int = 1, feature_size: int = 12, merging: str = "current") -> SwinEncoder:
@@ -125,7 +126,7 @@ def test_merged_patches_are_monai_s(kind: type[PatchMerging]) -> None:
     slices = LEGACY_SLICES if kind is LegacyPatchMerging else CURRENT_SLICES
     x = torch.randn(2, 4, 6, 8, 6)
     expected = merging(x)
-    torch.testing.assert_close(merging.reduction(merging.norm(swin.merge_patches(x, slices))), expected)
+    torch.testing.assert_close(merging.reduction(merging.norm(channels_last.merge_patches(x, slices))), expected)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])

@@ -110,9 +110,11 @@ class VolumeContrast(nn.Module):
     def embed(self, encoder: nn.Module, crops_N1XYZ: Tensor) -> Tensor:
         """Features_NE of crops, group by group: an encoder never mixes crops, and small groups need little memory."""
         groups = crops_N1XYZ.split(self.group_size or len(crops_N1XYZ))
+        # What may have been compiled is the call, for the groups of a training step; looks have groups of any size.
+        run = encoder if self.training else encoder.forward
         if self.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(encoder, group, use_reentrant=False) for group in groups])
-        return torch.cat([encoder(group) for group in groups])
+            return torch.cat([checkpoint(run, group, use_reentrant=False) for group in groups])
+        return torch.cat([run(group) for group in groups])
 
     @torch.no_grad()
     def _teacher_rows(self, crops_N1XYZ: Tensor, features_NE: Tensor, student: Embedded) -> Tensor:

@@ -52,6 +52,14 @@ def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
     return UNetEncoder(in_channels, model.feature_size, model.levels)
 
 
+def compile_encoder(encoder: nn.Module) -> None:
+    """Let torch.compile make one graph of the encoder's forward pass, for batches of one size.
+
+    Calls of the module take it; its ``forward`` stays as it was, for batches of other sizes.
+    """
+    encoder.compile(fullgraph=True, dynamic=False)
+
+
 def plan_grouping(model: Model, num_crops: int, size_vox: Sequence[int], device: torch.device) -> Grouping:
     """Crops at a time, and whether to recompute: as ``model.checkpointing`` has it, or as the memory asks.
 
@@ -66,8 +74,13 @@ def plan_grouping(model: Model, num_crops: int, size_vox: Sequence[int], device:
         recompute = crop_bytes * num_crops > room_bytes
     # On a CPU the free memory decides nothing that changes a rounding: a run may be resumed with less of it.
     at_once_bytes = CPU_GROUP_BYTES if device.type == "cpu" else room_bytes
-    fitting = max(1, int(at_once_bytes // crop_bytes))
-    return Grouping(min(num_crops, fitting) if recompute or device.type == "cpu" else num_crops, recompute)
+    if not recompute and device.type != "cpu":
+        return Grouping(num_crops, recompute)
+    fitting = min(num_crops, max(1, int(at_once_bytes // crop_bytes)))
+    if device.type == "cpu":
+        return Grouping(fitting, recompute)
+    # Groups of one size, of which one compiled graph is enough.
+    return Grouping(-(-num_crops // -(-num_crops // fitting)), recompute)
 
 
 def free_memory_bytes(device: torch.device) -> int:

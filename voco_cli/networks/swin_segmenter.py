@@ -13,8 +13,8 @@ from monai.networks.nets import SwinUNETR
 from torch import Tensor
 from torch.nn import functional as F
 
+from voco_cli.networks.channels_last import encoder_levels, is_covered
 from voco_cli.networks.residual_block import residual_block
-from voco_cli.networks.swin import encoder_levels, is_covered
 
 
 class SwinSegmenter(SwinUNETR):  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""Attention inside windows as MONAI computes it, for CPUs: no padding, no roll, no mask, no matrix out of the cache.
+"""Attention inside windows as MONAI computes it: no padding, no roll, no mask, no matrix out of the cache.
 
 MONAI pads the tokens with zeros up to whole windows, and the pads are keys like any other: with weights W and biases b,
 their key is b_k and their value b_v. Four identities keep the results and leave the pads out:
@@ -22,11 +22,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from monai.networks.nets.swin_unetr import WindowAttention
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from voco_cli.networks import window_kernels
 from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
 
 SCORES_AT_ONCE = 1 << 19
@@ -35,20 +35,30 @@ LOG2_E = 1 / math.log(2)
 CONTIGUOUS = torch.contiguous_format
 
 
-def window_attention(tokens_BXYZC: Tensor, attention: WindowAttention, shift: tuple[int, int, int]) -> Tensor:
+def window_attention(tokens_BXYZC: Tensor, attention: Any, shift: tuple[int, int, int]) -> Tensor:
     """What MONAI's block does between its first norm and its first residual sum.
 
     Args:
         tokens_BXYZC: normalised tokens.
-        attention: MONAI's module with biases and without dropout; its parameters are used, its forward is not.
+        attention: MONAI's WindowAttention, or a module of the same names, with biases and without dropout; its
+            parameters are used, its forward is not.
         shift: of the windows, tokens; zeros in every other block.
     Returns:
         mixed_BXYZC.
     Source: Swin Transformer, arXiv 2103.14030, eq. 4, with the padding of MONAI.
     """
-    sizes = tuple(tokens_BXYZC.shape[1:4])
-    window, shift_of_axes = clamp_window(sizes, attention.window_size, shift)
-    groups = window_groups(sizes, tuple(window), tuple(shift_of_axes))
+    window, shift_of_axes = clamp_window(tokens_BXYZC.shape[1:4], attention.window_size, shift)
+    mix = _mix_by_kernels if tokens_BXYZC.is_cuda else _mix_by_groups
+    q_bias, k_bias, v_bias = attention.qkv.bias.chunk(3)
+    qkv_bias = torch.cat([q_bias, torch.zeros_like(k_bias), torch.zeros_like(v_bias)])
+    qkv = F.linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)
+    mixed = mix(qkv, attention, tuple(window), tuple(shift_of_axes))
+    return F.linear(mixed, attention.proj.weight, attention.proj.weight @ v_bias + attention.proj.bias)
+
+
+def _mix_by_groups(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
+    """For CPUs: windows of equal size and surroundings together, see window_geometry."""
+    groups = window_groups(tuple(qkv.shape[1:4]), window, shift)
     biases = [
         position_bias(
             attention.relative_position_bias_table,
@@ -56,11 +66,15 @@ def window_attention(tokens_BXYZC: Tensor, attention: WindowAttention, shift: tu
         )
         for group in groups
     ]
-    q_bias, k_bias, v_bias = attention.qkv.bias.chunk(3)
-    qkv_bias = torch.cat([q_bias, torch.zeros_like(k_bias), torch.zeros_like(v_bias)])
-    qkv = F.linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)
     mixed: Tensor = _Attention.apply(qkv, attention.num_heads, groups, *biases)  # type: ignore[no-untyped-call]
-    return F.linear(mixed, attention.proj.weight, attention.proj.weight @ v_bias + attention.proj.bias)
+    return mixed
+
+
+def _mix_by_kernels(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
+    """For GPUs: all windows in one launch, see window_kernels; a padded key is a load out of range, a zero."""
+    tokens = math.prod(window)
+    bias_Hnn = _look_up(attention.relative_position_bias_table, attention.relative_position_index[:tokens, :tokens])
+    return window_kernels.attend(qkv, bias_Hnn, window, shift)
 
 
 def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:

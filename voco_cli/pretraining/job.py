@@ -21,13 +21,17 @@ from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks.encoders import build_encoder, plan_grouping
+from voco_cli.networks import window_kernels
+from voco_cli.networks.encoders import build_encoder, compile_encoder, plan_grouping
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.shown_crops import location_panel
 from voco_cli.settings import Settings
+
+COMPILED_STEPS = 1000
+"""Steps from which compiling, a minute or two, is won back on a GPU."""
 
 
 def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
@@ -41,13 +45,26 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
     rows = settings.train.batch_size * (crops.random_per_volume + num_bases)
     grouping = plan_grouping(model, rows, crops.network_size_vox, device)
     torch.manual_seed(settings.seed)
-    return VolumeContrast(
+    contrast = VolumeContrast(
         lambda: build_encoder(model),
         lambda features: Projector(features, model.projector_hidden, model.projector_out),
         settings.objective,
         grouping.size,
         grouping.recompute,
     )
+    if _is_compiled(settings, device):
+        for encoder in (contrast.encoder, contrast.teacher_encoder):
+            if encoder is not None:
+                compile_encoder(encoder)
+    return contrast
+
+
+def _is_compiled(settings: Settings, device: torch.device) -> bool:
+    """Whether the setting asks for it, or a run is long enough to gain from it."""
+    wish = settings.run.compile
+    if wish == "auto":
+        return device.type == "cuda" and window_kernels.is_available() and settings.train.steps >= COMPILED_STEPS
+    return wish == "on"
 
 
 class PretrainingJob:

@@ -30,6 +30,11 @@ class Run(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the networks; auto is bf16 on a GPU that has it, else fp32"
     )
+    compile: Switch = Field(
+        "auto",
+        description="let torch.compile make the encoder's kernels, which takes a minute or two at the first step; "
+        "auto does it for runs of 1,000 steps and more on a GPU",
+    )
     keep_memory: bool = Field(
         True,
         description="keep freed memory in the process (glibc): faster on a CPU, at the price of a higher footprint",

@@ -1,0 +1,122 @@
+"""SwinUNETR v2 computed with channels last from the patch embedding on, with the parameters of MONAI's modules.
+
+The same function, equal to rounding and twice as fast: nothing is permuted between convolutions and tokens, and
+attention leaves the padding out (see residual_block and window_attention, which know the device's way).
+
+N crops or volumes; X, Y, Z voxels or tokens along the axes; C channels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from voco_cli.networks import window_kernels
+from voco_cli.networks.residual_block import residual_block
+from voco_cli.networks.window_attention import window_attention
+
+CURRENT_SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 1), (0, 1, 1), (1, 1, 1))
+"""Offsets (x, y, z) of the tokens that MONAI merges, in the order of the weights."""
+EDGE_VOX = 32
+"""Edges must be multiples: 2 for the patches and 2 for each of four mergings."""
+
+
+def is_covered(images_NCXYZ: Tensor) -> bool:
+    """Whether the network may be computed this way: where nothing else changes the rules and it is the faster one."""
+    edges = images_NCXYZ.shape[2:]
+    # The last level of 32^3 voxels is one voxel, and MONAI's instance norm says why that cannot be.
+    fits = all(edge % EDGE_VOX == 0 for edge in edges) and any(edge > EDGE_VOX for edge in edges)
+    if images_NCXYZ.device.type == "cpu":
+        busy = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
+        return fits and not busy and images_NCXYZ.dtype in (torch.float32, torch.float64)
+    on_gpu = images_NCXYZ.is_cuda and images_NCXYZ.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return fits and on_gpu and window_kernels.is_available()
+
+
+class Levels(NamedTuple):
+    """What the encoder blocks make of an image, channels last.
+
+    Attributes:
+        fine: four levels, from the voxels of the image to an eighth along each axis.
+        plain: the normalised tokens at a sixteenth, which no block follows.
+        coarsest: the last block's, at a thirty-second.
+    """
+
+    fine: list[Tensor]
+    plain: Tensor
+    coarsest: Tensor
+
+
+def pooled(levels: Levels) -> Tensor:
+    """Means over space of the levels that have a block, side by side: embeddings_NE."""
+    return torch.cat([level.mean((1, 2, 3)) for level in (*levels.fine, levels.coarsest)], dim=1)
+
+
+def encoder_levels(network: Any, image_NXYZC: Tensor, recompute: bool = False) -> Levels:
+    """All levels of a SwinUNETR v2.
+
+    Args:
+        network: MONAI's SwinUNETR, or modules of the same names.
+        recompute: forget the activations of a stage and compute them again in the backward pass.
+    """
+    swin = network.swinViT
+    if image_NXYZC.is_cuda and torch.is_autocast_enabled("cuda"):
+        image_NXYZC = image_NXYZC.to(torch.get_autocast_dtype("cuda"))  # once, as all that reads it would
+    tokens = embed_patches(image_NXYZC, swin.patch_embed.proj)
+    fine = [residual_block(image_NXYZC, network.encoder1.layer)]
+    stages = (
+        (network.encoder2, swin.layers1c, swin.layers1),
+        (network.encoder3, swin.layers2c, swin.layers2),
+        (network.encoder4, swin.layers3c, swin.layers3),
+        (None, swin.layers4c, swin.layers4),
+    )
+    plain = tokens
+    for encoder, (residual,), (layer,) in stages:
+        plain = _normalised(tokens)
+        if encoder is not None:
+            fine.append(residual_block(plain, encoder.layer))
+        stage = partial(_stage, residual=residual.layer, layer=layer)
+        tokens = checkpoint(stage, tokens, use_reentrant=False) if recompute else stage(tokens)
+    return Levels(fine, plain, residual_block(_normalised(tokens), network.encoder10.layer))
+
+
+def _stage(tokens_NXYZC: Tensor, residual: Any, layer: Any) -> Tensor:
+    return swin_stage(residual_block(tokens_NXYZC, residual), layer)
+
+
+def swin_stage(tokens_NXYZC: Tensor, layer: Any) -> Tensor:
+    """A stage of MONAI's transformer: its blocks, then its patch merging."""
+    x = tokens_NXYZC
+    for block in layer.blocks:
+        x = x + window_attention(block.norm1(x), block.attn, block.shift_size)
+        x = x + block.mlp(block.norm2(x))
+    merging = layer.downsample
+    merged: Tensor = merging.reduction(merging.norm(merge_patches(x, getattr(merging, "slices", CURRENT_SLICES))))
+    return merged
+
+
+def embed_patches(crops_NXYZC: Tensor, projection: nn.Conv3d) -> Tensor:
+    """MONAI's patch embedding, whose patches do not overlap: one matrix product."""
+    patches = _patches(crops_NXYZC).movedim(-1, -2).flatten(-2)
+    return F.linear(patches, projection.weight.flatten(1), projection.bias)
+
+
+def merge_patches(tokens_NXYZC: Tensor, slices: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """The channels of 2x2x2 tokens in a row, in the order of ``slices``: one copy forward and one back."""
+    eight = _patches(tokens_NXYZC).unbind(-2)
+    return torch.cat([eight[4 * i + 2 * j + k] for i, j, k in slices], dim=-1)
+
+
+def _patches(tokens_NXYZC: Tensor) -> Tensor:
+    """Each 2x2x2 tokens as eight rows: (N, X/2, Y/2, Z/2, 8, C)."""
+    halved: Tensor = tokens_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return halved.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
+
+
+def _normalised(tokens_NXYZC: Tensor) -> Tensor:
+    return F.layer_norm(tokens_NXYZC, tokens_NXYZC.shape[-1:])
