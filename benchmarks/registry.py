@@ -61,6 +61,7 @@ CASES = (
     Case("data_path", "from the cache to crops: pickled float32 and MONAI's crops, our store", "benchmarks.data_path"),
     Case("losses", "the terms of the loss: a loop over samples and pairs, ours", "benchmarks.losses"),
     Case("encoder", "SwinUNETR's encoder on a CPU: MONAI's modules, ours", "benchmarks.encoder"),
+    Case("segmenter", "a window through SwinUNETR on a CPU: MONAI's modules, ours", "benchmarks.segmenter"),
     Case("step", "the whole cvpr step on a CPU: as released, ours", "benchmarks.step"),
     Case("inference", "prediction of a CT: MONAI's sliding window and inversion, ours", "benchmarks.inference"),
     Case("surface", "surface metrics: MONAI's calls, DeepMind's code, ours", "benchmarks.surface"),
