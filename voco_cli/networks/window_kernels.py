@@ -69,7 +69,7 @@ def attend(qkv_BXYZF: Tensor, bias_Hnn: Tensor, window: Sequence[int], shift: Se
         ValueError: windows, shift and tensors do not fit together.
     Source: Swin Transformer, arXiv 2103.14030, eq. 4; computed as FlashAttention does, arXiv 2307.08691.
     """
-    sizes, channels, heads, n = qkv_BXYZF.shape[1:4], qkv_BXYZF.shape[4], len(bias_Hnn), math.prod(window)
+    sizes, channels, heads, n = qkv_BXYZF.shape[1:4], qkv_BXYZF.shape[4], bias_Hnn.shape[0], math.prod(window)
     for size, length, by in zip(sizes, window, shift, strict=True):
         if not (1 <= length <= size and 0 <= by < length and (by == 0 or length < size)):
             raise ValueError(f"windows of {window} tokens shifted by {shift} do not fit {tuple(sizes)} tokens.")
@@ -93,7 +93,7 @@ def _attend(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int]) -> t
 @_attend.register_fake
 def _outputs(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int]) -> tuple[Tensor, Tensor]:
     out = qkv.new_empty(*qkv.shape[:4], qkv.shape[4] // 3)
-    return out, qkv.new_empty(len(bias), *qkv.shape[:4], dtype=torch.float32)
+    return out, qkv.new_empty(bias.shape[0], *qkv.shape[:4], dtype=torch.float32)
 
 
 @torch.library.custom_op("voco::window_attention_backward", mutates_args=())
