@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks.test_swin_segmenter import made_network
-from voco_cli.networks import window_kernels
+from voco_cli.networks import triton_here
 from voco_cli.networks.swin import SwinEncoder
 from voco_cli.networks.swin_segmenter import SwinSegmenter
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-    pytest.mark.skipif(not window_kernels.is_available(), reason="needs triton"),
+    pytest.mark.skipif(not triton_here.is_available(), reason="needs triton"),
     pytest.mark.filterwarnings("ignore"),  # torch.compile tells of its own modules' deprecations
 ]
 GPU = torch.device("cuda")
@@ -49,18 +49,14 @@ def relative(found: Tensor, exact: Tensor) -> float:
     return float((found.double() - exact.double()).norm() / exact.double().norm().clamp_min(1e-9))
 
 
-@pytest.mark.parametrize(
-    ("feature_size", "merging", "size"), [(12, "legacy", (64, 32, 32)), (48, "current", (64,) * 3)]
-)
-def test_embeddings_and_gradients_are_monai_s(feature_size: int, merging: str, size: tuple[int, int, int]) -> None:
-    encoder, crops = made_encoder(feature_size, merging), torch.rand(2, 1, *size, device=GPU)
+@pytest.mark.parametrize(("merging", "size"), [("legacy", (64, 32, 32)), ("current", (64, 64, 64))])
+def test_embeddings_and_gradients_are_monai_s(merging: str, size: tuple[int, int, int]) -> None:
+    encoder, crops = made_encoder(48, merging), torch.rand(2, 1, *size, device=GPU)
     exact, exact_gradients = run(encoder.double(), encoder.stock_forward, crops.double())
-    encoder.float()
-    for forward in (encoder.channels_last_forward, torch.compile(encoder, fullgraph=True, dynamic=False)):
-        found, gradients = run(encoder, forward, crops)
-        assert relative(found, exact) < 1e-5
-        errors = sorted(relative(gradients[name], exact_gradients[name]) for name in gradients)
-        assert errors[len(errors) // 2] < 1e-3
+    found, gradients = run(encoder.float(), encoder.channels_last_forward, crops)
+    assert relative(found, exact) < 1e-5
+    errors = sorted(relative(gradients[name], exact_gradients[name]) for name in gradients)
+    assert errors[len(errors) // 2] < 1e-3
 
 
 def test_half_precision_is_as_exact_as_monai_s() -> None:
@@ -69,9 +65,16 @@ def test_half_precision_is_as_exact_as_monai_s() -> None:
         exact = encoder.stock_forward(crops)
         with torch.autocast("cuda", torch.bfloat16):
             stock, ours = encoder.stock_forward(crops), encoder.channels_last_forward(crops)
-            compiled = torch.compile(encoder, fullgraph=True, dynamic=False)(crops)
-    assert relative(ours, exact) < 1.5 * relative(stock, exact) + 1e-3
-    assert relative(compiled, exact) < 1.5 * relative(stock, exact) + 1e-3
+    assert relative(ours, exact) < 1.5 * relative(stock, exact)
+
+
+def test_compiled_as_one_graph_it_is_the_same() -> None:
+    encoder, crops = made_encoder(24), torch.rand(2, 1, 64, 64, 64, device=GPU)
+    expected, gradients = run(encoder, encoder.channels_last_forward, crops)
+    found, compiled = run(encoder, torch.compile(encoder, fullgraph=True, dynamic=False), crops)
+    assert relative(found, expected) < 1e-5
+    errors = sorted(relative(compiled[name], gradients[name]) for name in gradients)
+    assert errors[len(errors) // 2] < 1e-3
 
 
 def test_logits_are_monai_s() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from voco_cli.networks import channels_last
-from voco_cli.networks.residual_block import convolve, project, residual_block
 from voco_cli.networks.channels_last import CURRENT_SLICES, is_covered
+from voco_cli.networks.residual_block import convolve, project, residual_block
 from voco_cli.networks.swin import LEGACY_SLICES, LegacyPatchMerging, SwinEncoder
 
 
@@ -116,8 +116,8 @@ def test_what_is_not_covered_runs_in_monai_s_modules(monkeypatch: pytest.MonkeyP
         assert encoder(crops) == "stock"
     with monkeypatch.context() as compiling:
         compiling.setattr(torch.compiler, "is_compiling", lambda: True)
-        assert not is_covered(crops)
-    assert is_covered(crops)
+        assert not is_covered(crops, 12)
+    assert is_covered(crops, 12)
 
 
 @pytest.mark.parametrize("kind", [PatchMerging, LegacyPatchMerging])

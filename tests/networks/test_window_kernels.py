@@ -6,42 +6,21 @@ The kernels run on a CUDA device, or on a CPU in Triton's interpreter (TRITON_IN
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tests.networks.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton, on_gpu
 from voco_cli.networks import window_kernels
 from voco_cli.networks.window_kernels import attend
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-DEVICE = "cpu" if INTERPRETED else "cuda"
-pytestmark = pytest.mark.skipif(
-    not window_kernels.is_available() or not (INTERPRETED or torch.cuda.is_available()),
-    reason="needs Triton with its interpreter or a CUDA device",
-)
-on_gpu = pytest.mark.skipif(INTERPRETED or not torch.cuda.is_available(), reason="needs a CUDA device")
+__all__ = ["bounds_of_loops"]
+pytestmark = needs_triton
 Axes = tuple[int, int, int]
 Attention = Callable[[Tensor, Tensor, Axes, Axes], Tensor]
-
-
-@pytest.fixture(autouse=True)
-def _bounds_of_loops(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's interpreter calls int() on arrays of one number, which numpy 2.5 no longer converts."""
-    if not INTERPRETED:
-        return
-    interpreter = pytest.importorskip("triton.runtime.interpreter")
-    patch = interpreter._patch_lang_tensor
-
-    def patch_and_convert(tensor: object, scope: Any) -> None:
-        patch(tensor, scope)
-        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.item()))
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch_and_convert)
 
 
 def cut(x_BXYZC: Tensor, window: Axes) -> Tensor:

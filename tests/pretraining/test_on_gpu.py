@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState, GradientState
 
 from tests.engine.made_job import numbers
 from tests.pretraining.tiny_run import tiny_run, write_data
@@ -22,16 +23,23 @@ SWIN = ("model.backbone=swinunetr", "model.feature_size=12", "crops.input_size=6
 SHORT = ("train.steps=4", "train.validate_every=4", "train.checkpoint_every=4", *SWIN)
 
 
+def forget_devices() -> None:
+    """Accelerate holds a process to the device and the precision of its first run."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
+
+
 def losses(run: Path) -> list[float]:
     return [line["loss"] for line in numbers(run) if line["split"] == "train"]
 
 
-@pytest.mark.parametrize("compiled", ["off", "on"])
+@pytest.mark.parametrize("compiled", ["off", "on"], ids=["plain", "compiled"])
 def test_losses_are_those_of_a_cpu(compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     data = write_data(tmp_path / "data")
     on_gpu = (*SHORT, "run.device=cuda", "run.precision=fp32", f"run.compile={compiled}")
     for name, words in (("cpu", SHORT), ("gpu", on_gpu)):
+        forget_devices()
         tiny_run(data, tmp_path / name, *words)
     first, last = (
         abs(one - other)
@@ -57,5 +65,6 @@ def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(Loop, "_optimize", strict)
     words = (*SHORT, "run.device=cuda", "train.log_every=4", "train.clip_norm=1.0", "objective.inter_weight=1.0")
+    forget_devices()
     tiny_run(write_data(tmp_path / "data"), tmp_path / "run", *words)
     assert strict_steps == [2, 3]

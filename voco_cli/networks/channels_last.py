@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from voco_cli.networks import window_kernels
+from voco_cli.networks import triton_here
+from voco_cli.networks.layer_norm_kernels import layer_norm
 from voco_cli.networks.residual_block import residual_block
 from voco_cli.networks.window_attention import window_attention
 
@@ -24,9 +25,11 @@ CURRENT_SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 1, 0), (1, 0, 
 """Offsets (x, y, z) of the tokens that MONAI merges, in the order of the weights."""
 EDGE_VOX = 32
 """Edges must be multiples: 2 for the patches and 2 for each of four mergings."""
+WIDEST_ON_GPU = 192
+"""Feature size whose heads of a third as many channels the attention kernels still take."""
 
 
-def is_covered(images_NCXYZ: Tensor) -> bool:
+def is_covered(images_NCXYZ: Tensor, feature_size: int) -> bool:
     """Whether the network may be computed this way: where nothing else changes the rules and it is the faster one."""
     edges = images_NCXYZ.shape[2:]
     # The last level of 32^3 voxels is one voxel, and MONAI's instance norm says why that cannot be.
@@ -34,8 +37,12 @@ def is_covered(images_NCXYZ: Tensor) -> bool:
     if images_NCXYZ.device.type == "cpu":
         busy = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
         return fits and not busy and images_NCXYZ.dtype in (torch.float32, torch.float64)
-    on_gpu = images_NCXYZ.is_cuda and images_NCXYZ.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    return fits and on_gpu and window_kernels.is_available()
+    on_gpu = (
+        images_NCXYZ.is_cuda
+        and feature_size <= WIDEST_ON_GPU
+        and images_NCXYZ.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    )
+    return fits and on_gpu and triton_here.is_available()
 
 
 class Levels(NamedTuple):
@@ -93,10 +100,11 @@ def swin_stage(tokens_NXYZC: Tensor, layer: Any) -> Tensor:
     """A stage of MONAI's transformer: its blocks, then its patch merging."""
     x = tokens_NXYZC
     for block in layer.blocks:
-        x = x + window_attention(block.norm1(x), block.attn, block.shift_size)
-        x = x + block.mlp(block.norm2(x))
+        x = x + window_attention(_normalised(x, block.norm1), block.attn, block.shift_size)
+        x = x + block.mlp(_normalised(x, block.norm2))
     merging = layer.downsample
-    merged: Tensor = merging.reduction(merging.norm(merge_patches(x, getattr(merging, "slices", CURRENT_SLICES))))
+    rows = merge_patches(x, getattr(merging, "slices", CURRENT_SLICES))
+    merged: Tensor = merging.reduction(_normalised(rows, merging.norm))
     return merged
 
 
@@ -118,5 +126,9 @@ def _patches(tokens_NXYZC: Tensor) -> Tensor:
     return halved.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
 
 
-def _normalised(tokens_NXYZC: Tensor) -> Tensor:
-    return F.layer_norm(tokens_NXYZC, tokens_NXYZC.shape[-1:])
+def _normalised(tokens_NXYZC: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
+    """Layer norm of the channels, with the parameters of ``norm``."""
+    parameters = (None, None) if norm is None else (norm.weight, norm.bias)
+    if tokens_NXYZC.is_cuda:
+        return layer_norm(tokens_NXYZC, *parameters)
+    return F.layer_norm(tokens_NXYZC, tokens_NXYZC.shape[-1:], *parameters)

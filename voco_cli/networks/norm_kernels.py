@@ -1,4 +1,6 @@
-"""Instance norm, residual sum and leaky ReLU of channels-last tokens on GPUs, in Triton: one pass to measure, one to do.
+"""Instance norm, residual sum and leaky ReLU of channels-last tokens on GPUs, in Triton.
+
+One pass measures, a second does it.
 
 Torch has no instance norm for this layout: it would move the channels first and back, and walk over the tokens again
 for the sum and the ReLU. What is computed: y = leaky ReLU(h + residual), h = scale (x - mean), with the mean over the

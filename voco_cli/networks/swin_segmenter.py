@@ -1,4 +1,4 @@
-"""MONAI's SwinUNETR v2 as a whole; on a CPU its parameters are computed with channels last, as its encoder's are.
+"""MONAI's SwinUNETR v2 as a whole; its parameters are computed with channels last where its encoder's are.
 
 N volumes; X, Y, Z voxels or tokens along the axes; C channels; K classes.
 """
@@ -31,15 +31,17 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
 
     def forward(self, x_in: Tensor) -> Tensor:
         """Logits_NKXYZ of volumes_NCXYZ with edges that are multiples of 32 voxels."""
-        return self.channels_last_forward(x_in) if is_covered(x_in) else self.stock_forward(x_in)
+        return (
+            self.channels_last_forward(x_in) if is_covered(x_in, self.swinViT.embed_dim) else self.stock_forward(x_in)
+        )
 
     def stock_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """By MONAI's own modules: for accelerators, autocast, compilation, other edges."""
+        """By MONAI's own modules: where nothing faster is known."""
         logits: Tensor = super().forward(volumes_NCXYZ)
         return logits
 
     def channels_last_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """The same for CPUs."""
+        """The same, faster."""
         recompute = self.recompute and torch.is_grad_enabled()
         fine, plain, x = encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute)
         ups = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from voco_cli.networks import window_programs as programs
-from voco_cli.networks.window_programs import triton
+from voco_cli.networks.triton_here import triton
 
 
 class Blocks(NamedTuple):
@@ -48,11 +48,6 @@ WINDOWS_OF_A_PART = 256
 """Windows over which a program sums the gradient of the biases before it writes it."""
 MOST_POSITIONS = 1024
 """Of a window: above it the division in ``window_programs`` is not exact."""
-
-
-def is_available() -> bool:
-    """Whether Triton is here, in a version that takes tuples."""
-    return triton is not None and tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 3)
 
 
 def attend(qkv_BXYZF: Tensor, bias_Hnn: Tensor, window: Sequence[int], shift: Sequence[int]) -> Tensor:

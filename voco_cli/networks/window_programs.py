@@ -22,23 +22,13 @@ number for each head and token, token after token of a window. Scores are in uni
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from voco_cli.networks.triton_here import kernel, tl
 
-try:
-    import triton as triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
-    import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]
-
-    program: Callable[[Any], Any] = triton.jit
-except ImportError:  # torch for CPUs comes without
-    triton = None
-
-    def program(function: Any) -> Any:
-        """Nothing is compiled."""
-        return function
+COUNTS = ["crops", "heads", "together", "starts", "places", "kinds"]
+"""A program is not compiled again for numbers that happen to be 1 or multiples of 16."""
 
 
-@program
+@kernel
 def _cut(index, size, window, shift):
     """First token, existing tokens, existing tokens and pads, position of the first, of a window along an axis."""
     base = shift + (index - tl.minimum(shift, 1)) * window
@@ -47,18 +37,18 @@ def _cut(index, size, window, shift):
     return start, tl.minimum(end, size) - start, end - start, start - base
 
 
-@program
+@kernel
 def _count(size, window, shift):
     """Windows along an axis that hold a token."""
     return tl.cdiv(size - shift, window) + tl.minimum(shift, 1)
 
 
-@program
+@kernel
 def _kind_of(index, count, shift):
     return tl.where(index == count - 1, 1, tl.where((index == 0) & (shift > 0), 2, 0))
 
 
-@program
+@kernel
 def _windows_of_kind(kind, size, window, shift):
     """Of the windows along an axis that are of a kind: how many, and the first's place among all."""
     count, first = _count(size, window, shift), tl.minimum(shift, 1)
@@ -66,7 +56,7 @@ def _windows_of_kind(kind, size, window, shift):
     return many, tl.where(kind == 0, first, tl.where(kind == 1, count - 1, 0))
 
 
-@program
+@kernel
 def _kinds(kind, sizes, window, shift):
     """For each axis what ``_windows_of_kind`` says of a kind of windows."""
     kinds_y, kinds_z = 2 + tl.minimum(shift[1], 1), 2 + tl.minimum(shift[2], 1)
@@ -76,7 +66,7 @@ def _kinds(kind, sizes, window, shift):
     return many_x, many_y, many_z, x, y, z
 
 
-@program
+@kernel
 def _token(index, ny, nz):
     """Place of a token among nx * ny * nz. The quotients are exact while index * ny * nz < 2^20, and much faster."""
     line = (index * ((1048576 + nz - 1) // nz)) >> 20
@@ -84,27 +74,27 @@ def _token(index, ny, nz):
     return i, line - i * ny, index - line * nz
 
 
-@program
+@kernel
 def _rows(index, ny, nz, sizes):
     """Numbers of a window's tokens in the crop, counted from its first."""
     x, y, z = _token(index, ny, nz)
     return (x * sizes[1] + y) * sizes[2] + z
 
 
-@program
+@kernel
 def _positions(index, ny, nz, ox, oy, oz, window):
     """Positions of a window's tokens, in MONAI's count."""
     x, y, z = _token(index, ny, nz)
     return ((x + ox) * window[1] + y + oy) * window[2] + z + oz
 
 
-@program
+@kernel
 def _start(sizes, x0, y0, z0, nx, ny):
     """Number of a window's first token in the crop, and how many tokens the windows before it hold."""
     return (x0 * sizes[1] + y0) * sizes[2] + z0, (x0 * sizes[1] + nx * y0) * sizes[2] + nx * ny * z0
 
 
-@program
+@kernel
 def _task(crops, sizes, window, shift, heads, together, ROWS: tl.constexpr):
     """What a program computes whose share is a block of rows of a window and a head.
 
@@ -131,21 +121,21 @@ def _task(crops, sizes, window, shift, heads, together, ROWS: tl.constexpr):
     return rest // blocks % heads, rest % blocks * ROWS, kind, tokens + first, tokens + before, count, ny, nz
 
 
-@program
+@kernel
 def _load(tokens, rows, exist, stride, d: tl.constexpr, D: tl.constexpr):
     """Channels of a head, zeros beyond them and for tokens that do not exist."""
     channel = tl.arange(0, D)[None, :]
     return tl.load(tokens + (rows[:, None] * stride + channel), mask=exist[:, None] & (channel < d), other=0.0)
 
 
-@program
+@kernel
 def _store(tokens, values, rows, exist, stride, d: tl.constexpr, D: tl.constexpr):
     channel = tl.arange(0, D)[None, :]
     target = tokens + (rows[:, None] * stride + channel)
     tl.store(target, values.to(tokens.dtype.element_ty), mask=exist[:, None] & (channel < d))
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def prepare(
     bias, biases, sinks, sizes, window, shift, heads, m, per_product, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
@@ -174,7 +164,7 @@ def prepare(
         tl.store(sinks + (kind * heads + head) * n + row, sink, mask=row < count)
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def forward(
     qkv, biases, sinks, out, levels, crops, sizes, window, shift, heads, m, together,
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
@@ -209,7 +199,7 @@ def forward(
         tl.store(levels + of_head + row, top + tl.log2(total), mask=exist)
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def queries_backward(
     qkv, biases, out, levels, grad, inner_products, grad_qkv, crops, sizes, window, shift, heads, m, together,
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
@@ -243,7 +233,7 @@ def queries_backward(
         _store(grad_qkv + first * 3 * C + head * d, grad_q * d**-0.5, rows, exist, 3 * C, d, D)
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def keys_backward(
     qkv, biases, levels, grad, inner_products, grad_qkv, crops, sizes, window, shift, heads, m, together,
     d: tl.constexpr, D: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, PRECISION: tl.constexpr,
@@ -274,7 +264,7 @@ def keys_backward(
         _store(target + 2 * C, grad_v, columns, present, 3 * C, d, D)
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def bias_backward(
     qkv, biases, sinks, levels, grad, inner_products, parts, sink_parts, crops, sizes, window, shift, heads, m,
     starts, places,
@@ -332,7 +322,7 @@ def bias_backward(
         tl.store(sink_parts + of_part, grad_sink, mask=exist)
 
 
-@program
+@kernel(do_not_specialize=COUNTS)
 def sum_parts(
     parts, sink_parts, sinks, bias, grad_bias, sizes, window, shift, heads, m, kinds, places, COLUMNS: tl.constexpr
 ):

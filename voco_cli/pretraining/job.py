@@ -21,7 +21,7 @@ from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks import window_kernels
+from voco_cli.networks import triton_here
 from voco_cli.networks.encoders import build_encoder, compile_encoder, plan_grouping
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
@@ -63,7 +63,7 @@ def _is_compiled(settings: Settings, device: torch.device) -> bool:
     """Whether the setting asks for it, or a run is long enough to gain from it."""
     wish = settings.run.compile
     if wish == "auto":
-        return device.type == "cuda" and window_kernels.is_available() and settings.train.steps >= COMPILED_STEPS
+        return device.type == "cuda" and triton_here.is_available() and settings.train.steps >= COMPILED_STEPS
     return wish == "on"
 
 
