@@ -47,6 +47,12 @@ def test_gradient_of_a_mean_over_space() -> None:
     torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-5, atol=1e-6)
 
 
+def test_compilers_can_see_through_it() -> None:
+    x, residual = (torch.randn(2, 4, 2, 2, 12, device=DEVICE).requires_grad_() for _ in range(2))
+    for added in (residual, None):
+        torch.library.opcheck(norm_kernels._norm_add_leaky, (x, added, 0.01))
+
+
 def test_half_precision_is_rounded_once() -> None:
     torch.manual_seed(0)
     x, residual = (torch.randn(2, 8, 4, 4, 48, device=DEVICE) for _ in range(2))

@@ -69,6 +69,8 @@ def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextMa
 def _prepare(run: Run) -> None:
     if run.keep_memory:
         keep_freed_memory()
+    # Sizes of crops and windows rarely change: trying each convolution's algorithms once pays.
+    torch.backends.cudnn.benchmark = True
     if run.threads != "auto":
         torch.set_num_threads(run.threads)
     if run.device.startswith("cuda") and not torch.cuda.is_available():

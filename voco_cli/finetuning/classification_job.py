@@ -120,7 +120,7 @@ def build_network(settings: Settings, device: torch.device) -> Classifier:
     """
     task, size = settings.task, settings.preprocess.resize_vox
     assert size is not None  # the settings see to it
-    grouping = plan_grouping(settings.model, settings.train.batch_size, size, device)
+    grouping = plan_grouping(settings.model, settings.train.batch_size, size, device, settings.run.precision)
     torch.manual_seed(settings.seed)
     return build_classifier(
         settings.model,

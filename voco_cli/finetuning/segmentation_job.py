@@ -24,7 +24,7 @@ from voco_cli.errors import DataError
 from voco_cli.evaluation.summary import nan_mean
 from voco_cli.finetuning.case_batches import case_batches
 from voco_cli.finetuning.labelled_job import LabelledJob
-from voco_cli.networks.encoders import ACTIVATION_BYTES, MEMORY_SHARE, free_memory_bytes
+from voco_cli.networks.encoders import kept_bytes, room_bytes
 from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_scan
@@ -129,8 +129,7 @@ def needs_recomputing(settings: Settings, device: torch.device) -> bool:
         return model.checkpointing == "on"
     voxels = settings.train.batch_size * task.patches_per_volume * math.prod(task.patch_size)
     # A decoder keeps about as much as an encoder.
-    needed = 2 * ACTIVATION_BYTES[model.backbone] * model.feature_size * voxels
-    return needed > MEMORY_SHARE * free_memory_bytes(device)
+    return 2 * kept_bytes(model, device, settings.run.precision) * voxels > room_bytes(device)
 
 
 def build_network(settings: Settings, recompute: bool) -> nn.Module:

@@ -6,7 +6,7 @@ reads and writes single precision.
 Letters: R rows, one for each token; C channels.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ voxels of a crop and scale = 1 / sqrt(variance + eps).
 Letters: B crops; V voxels of a crop; C channels; K chunks of equally many voxels: a program sums over one of them.
 """
 
-# mypy: allow-untyped-defs, allow-untyped-calls, disable-error-code="untyped-decorator"
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 

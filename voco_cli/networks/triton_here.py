@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+__all__ = ["is_available", "kernel", "tl", "triton"]
+
 try:
     import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
     import triton.language as tl  # type: ignore[import-untyped, import-not-found, unused-ignore]

@@ -18,7 +18,7 @@ Levels are log2 of the sums of a query's exponentials, inner products sum_j P_ij
 number for each head and token, token after token of a window. Scores are in units of log2, as the hardware knows exp2.
 """
 
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, disable-error-code="untyped-decorator"
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from voco_cli.finetuning.classification_job import build_network as build_classi
 from voco_cli.finetuning.parameter_groups import parameter_groups
 from voco_cli.finetuning.segmentation_job import build_network as build_segmentation
 from voco_cli.finetuning.segmentation_job import needs_recomputing
-from voco_cli.networks.encoders import ACTIVATION_BYTES, plan_grouping
+from voco_cli.networks.encoders import kept_bytes, plan_grouping
 from voco_cli.networks.weights import own_tensors
 from voco_cli.networks.weights.architecture import shapes_only
 from voco_cli.pretraining.job import build_model
@@ -33,8 +33,6 @@ DECODER = 2
 """A decoder keeps about as much as its encoder."""
 TRANSFORMER_RECOMPUTED = 0.6
 """Share of a SwinUNETR's activations that stay where only its transformer computes them again."""
-HALF = 0.6
-"""Activations in bf16, of those in float32: norms and losses stay in float32."""
 VOXEL_COPIES = 3
 """Float copies of the crops or patches of a step, besides the activations: moved, augmented, joined."""
 
@@ -96,9 +94,8 @@ def training_footprint(settings: Settings, device: torch.device, loader_processe
         loader_processes: of this run.
     """
     parameters = count_parameters(settings)
-    halved = HALF if device.type == "cuda" and settings.run.precision != "fp32" else 1.0
     voxels = step_voxels(settings)
-    working = parameters.training_bytes(settings.train.amsgrad) + int(halved * activation_bytes(settings, device))
+    working = parameters.training_bytes(settings.train.amsgrad) + activation_bytes(settings, device)
     working += VOXEL_COPIES * FLOAT_BYTES * voxels
     batch_bytes = voxels  # as stored, a byte a voxel at least
     loading = loader_processes * (LOADER_BYTES + batch_bytes * settings.data.prefetch)
@@ -108,9 +105,9 @@ def training_footprint(settings: Settings, device: torch.device, loader_processe
 
 
 def activation_bytes(settings: Settings, device: torch.device) -> int:
-    """Activations in float32 that a step keeps at one time."""
+    """Activations that a step keeps at one time."""
     task, model, train = settings.task, settings.model, settings.train
-    of_voxel = ACTIVATION_BYTES[model.backbone] * model.feature_size
+    of_voxel = kept_bytes(model, device, settings.run.precision)
     if task.preset is not None and task.kind == "segmentation":
         patches = train.batch_size * task.patches_per_volume
         kept = DECODER * of_voxel * math.prod(task.patch_size)
@@ -118,7 +115,7 @@ def activation_bytes(settings: Settings, device: torch.device) -> int:
             return int(kept * patches)
         return int(kept * (1 if device.type == "cpu" else patches * TRANSFORMER_RECOMPUTED))
     rows, size = _rows(settings)
-    grouping = plan_grouping(model, rows, size, device)
+    grouping = plan_grouping(model, rows, size, device, settings.run.precision)
     return int(of_voxel * math.prod(size) * (grouping.size if grouping.recompute else rows))
 
 

@@ -21,7 +21,6 @@ from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks import triton_here
 from voco_cli.networks.encoders import build_encoder, compile_encoder, plan_grouping
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
@@ -29,9 +28,6 @@ from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.shown_crops import location_panel
 from voco_cli.settings import Settings
-
-COMPILED_STEPS = 1000
-"""Steps from which compiling, a minute or two, is won back on a GPU."""
 
 
 def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
@@ -43,7 +39,7 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
     crops, model = settings.crops, settings.model
     num_bases = crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
     rows = settings.train.batch_size * (crops.random_per_volume + num_bases)
-    grouping = plan_grouping(model, rows, crops.network_size_vox, device)
+    grouping = plan_grouping(model, rows, crops.network_size_vox, device, settings.run.precision)
     torch.manual_seed(settings.seed)
     contrast = VolumeContrast(
         lambda: build_encoder(model),
@@ -52,19 +48,11 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
         grouping.size,
         grouping.recompute,
     )
-    if _is_compiled(settings, device):
+    if settings.run.compile:
         for encoder in (contrast.encoder, contrast.teacher_encoder):
             if encoder is not None:
                 compile_encoder(encoder)
     return contrast
-
-
-def _is_compiled(settings: Settings, device: torch.device) -> bool:
-    """Whether the setting asks for it, or a run is long enough to gain from it."""
-    wish = settings.run.compile
-    if wish == "auto":
-        return device.type == "cuda" and triton_here.is_available() and settings.train.steps >= COMPILED_STEPS
-    return wish == "on"
 
 
 class PretrainingJob:

@@ -30,10 +30,9 @@ class Run(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the networks; auto is bf16 on a GPU that has it, else fp32"
     )
-    compile: Switch = Field(
-        "auto",
-        description="let torch.compile make the encoder's kernels, which takes a minute or two at the first step; "
-        "auto does it for runs of 1,000 steps and more on a GPU",
+    compile: bool = Field(
+        False,
+        description="let torch.compile make one graph of the encoder for training steps: minutes at the first of them",
     )
     keep_memory: bool = Field(
         True,
