@@ -129,6 +129,6 @@ def _patches(tokens_NXYZC: Tensor) -> Tensor:
 def _normalised(tokens_NXYZC: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
     """Layer norm of the channels, with the parameters of ``norm``."""
     parameters = (None, None) if norm is None else (norm.weight, norm.bias)
-    if tokens_NXYZC.is_cuda:
+    if triton_here.on_gpu(tokens_NXYZC):
         return layer_norm(tokens_NXYZC, *parameters)
     return F.layer_norm(tokens_NXYZC, tokens_NXYZC.shape[-1:], *parameters)

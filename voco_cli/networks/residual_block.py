@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from voco_cli.networks import triton_here
 from voco_cli.networks.norm_kernels import NORM_EPS, norm_add_leaky
 
 NORM_AT_ONCE = 1 << 18
@@ -55,7 +56,7 @@ def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
         return _norm_add_leaky(F.linear(tokens_BXYZC, weight), None, 1.0)
     variance, mean = torch.var_mean(tokens_BXYZC, (1, 2, 3), correction=0, keepdim=True)
     gain = weight[:, 0] * (weight[:, 0] ** 2 * variance + NORM_EPS).rsqrt()
-    if tokens_BXYZC.is_cuda:
+    if triton_here.on_gpu(tokens_BXYZC):
         return (tokens_BXYZC - mean).to(tokens_BXYZC.dtype) * gain.to(tokens_BXYZC.dtype)
     # As a matrix product, because its backward pass is one too: no tensor of the output's size between.
     product_BRC = (tokens_BXYZC - mean).flatten(1, 3) @ gain.flatten(1, 3)
@@ -67,7 +68,7 @@ def convolve(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
     if tokens_BXYZC.shape[-1] == 1:
         return _convolve_one_channel(tokens_BXYZC[..., 0], weight)
     x_BCXYZ = tokens_BXYZC.movedim(-1, 1)
-    if not x_BCXYZ.is_cuda and x_BCXYZ[0, 0].numel() < FEW_VOXELS:
+    if not triton_here.on_gpu(tokens_BXYZC) and x_BCXYZ[0, 0].numel() < FEW_VOXELS:
         x_BCXYZ = x_BCXYZ.contiguous()
     return F.conv3d(x_BCXYZ, weight, padding=1).movedim(1, -1).contiguous()
 
@@ -75,7 +76,7 @@ def convolve(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
 def _convolve_one_channel(image_BXYZ: Tensor, weight: Tensor) -> Tensor:
     """As a product of 27 shifted images with the weights: torch's weight gradient takes five times as long."""
     padded, weight_27C = F.pad(image_BXYZ, (1,) * 6), weight.flatten(1).T
-    if image_BXYZ.is_cuda:
+    if triton_here.on_gpu(image_BXYZ):
         windows = padded.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)
         neighbours_27R = windows.permute(4, 5, 6, 0, 1, 2, 3).flatten(3).flatten(0, 2)
         return (neighbours_27R.T @ weight_27C).view(*image_BXYZ.shape, -1)
@@ -87,7 +88,7 @@ def _convolve_one_channel(image_BXYZ: Tensor, weight: Tensor) -> Tensor:
 
 
 def _norm_add_leaky(x: Tensor, residual: Tensor | None, slope: float) -> Tensor:
-    if x.is_cuda:
+    if triton_here.on_gpu(x):
         return norm_add_leaky(x, residual, slope)
     out: Tensor = _NormAddLeaky.apply(x, residual, slope)  # type: ignore[no-untyped-call]
     return out

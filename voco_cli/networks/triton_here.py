@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["is_available", "kernel", "tl", "triton"]
+from torch import Tensor
+
+__all__ = ["is_available", "kernel", "on_gpu", "tl", "triton"]
 
 try:
     import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -19,6 +21,11 @@ except ImportError:
 def is_available() -> bool:
     """Whether Triton is here, in a version that takes tuples."""
     return triton is not None and tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 3)
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether kernels compute with it."""
+    return tensor.is_cuda
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:

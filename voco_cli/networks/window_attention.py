@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from voco_cli.networks import window_kernels
+from voco_cli.networks import triton_here, window_kernels
 from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
 
 SCORES_AT_ONCE = 1 << 19
@@ -48,7 +48,7 @@ def window_attention(tokens_BXYZC: Tensor, attention: Any, shift: tuple[int, int
     Source: Swin Transformer, arXiv 2103.14030, eq. 4, with the padding of MONAI.
     """
     window, shift_of_axes = clamp_window(tokens_BXYZC.shape[1:4], attention.window_size, shift)
-    mix = _mix_by_kernels if tokens_BXYZC.is_cuda else _mix_by_groups
+    mix = _mix_by_kernels if triton_here.on_gpu(tokens_BXYZC) else _mix_by_groups
     q_bias, k_bias, v_bias = attention.qkv.bias.chunk(3)
     qkv_bias = torch.cat([q_bias, torch.zeros_like(k_bias), torch.zeros_like(v_bias)])
     qkv = F.linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)

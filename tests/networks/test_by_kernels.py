@@ -1,0 +1,29 @@
+"""The encoder's way through Triton's kernels is one graph to torch.compile; on a CPU, in Triton's interpreter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.networks.on_triton import INTERPRETED, bounds_of_loops, needs_triton
+from voco_cli.networks import triton_here
+from voco_cli.networks.channels_last import encoder_levels, pooled
+from voco_cli.networks.swin import SwinEncoder
+
+__all__ = ["bounds_of_loops"]
+pytestmark = [needs_triton, pytest.mark.skipif(not INTERPRETED, reason="needs Triton's interpreter")]
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(triton_here, "on_gpu", lambda tensor: True)
+
+
+def test_a_compiler_sees_one_graph() -> None:
+    encoder = SwinEncoder(1, 12, "current")
+
+    def embed(crops: torch.Tensor) -> torch.Tensor:
+        return pooled(encoder_levels(encoder, crops))
+
+    explained = torch._dynamo.explain(embed)(torch.rand(1, 64, 32, 32, 1))
+    assert (explained.graph_count, explained.graph_break_count) == (1, 0), explained.break_reasons
