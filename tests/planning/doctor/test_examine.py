@@ -11,6 +11,7 @@ import pytest
 
 from voco_cli.engine import host_memory
 from voco_cli.errors import UsageError
+from voco_cli.networks import triton_here
 from voco_cli.planning.doctor import hardware, storage
 from voco_cli.planning.doctor.check import Check, looked_at
 from voco_cli.planning.doctor.examine import examine
@@ -198,6 +199,12 @@ def test_gpus_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = hardware.gpus()
     assert first.found.startswith("card 0, 70.0 GB free of 80.0 GB, CUDA 12.8")
     assert (first.status, second.name, second.values["capability"]) == ("warning", "GPU 1", "8.0")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    for kernels, status, end in ((False, "warning", "bf16, no Triton"), (True, "ok", "bf16")):
+        monkeypatch.setattr(triton_here, "is_available", lambda kernels=kernels: kernels)
+        check = next(hardware.gpus())
+        assert (check.status, check.values["kernels"]) == (status, kernels)
+        assert check.found.endswith(end)
 
 
 def test_whatever_a_check_raises_is_a_line() -> None:
