@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.networks.test_swin_segmenter import made_network
-from voco_cli.networks import triton_here
+from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.swin import SwinEncoder
 from voco_cli.networks.swin_segmenter import SwinSegmenter
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from voco_cli.networks import triton_here
-from voco_cli.networks.layer_norm_kernels import layer_norm
+from voco_cli.networks.kernels import triton_here
+from voco_cli.networks.kernels.layer_norm import layer_norm
 from voco_cli.networks.residual_block import residual_block
 from voco_cli.networks.window_attention import window_attention
 

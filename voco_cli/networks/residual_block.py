@@ -3,7 +3,7 @@
 Tokens with their channels last are what torch calls channels_last_3d, in which convolutions of 24 to 48 channels run
 1.1 to 1.4 times as fast forward and 1.4 times backward, and nothing is permuted between them and the attention. Torch's
 instance norm is slow in that layout; here it takes the residual sum and the leaky ReLU along: on a CPU over blocks of
-rows that stay in the cache, on a GPU in kernels (see norm_kernels).
+rows that stay in the cache, on a GPU in kernels (see kernels).
 
 Letters: B crops; X, Y, Z voxels along the axes; C channels; R rows of voxels along the last axis, in a crop or a
 block of it; L = Z * C values of such a row: per-channel factors, repeated, make vector operations long.
@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from voco_cli.networks import triton_here
-from voco_cli.networks.norm_kernels import NORM_EPS, norm_add_leaky
+from voco_cli.networks.kernels import triton_here
+from voco_cli.networks.kernels.instance_norm import NORM_EPS, norm_add_leaky
 
 NORM_AT_ONCE = 1 << 18
 """Values normalised together: 1 MB, which stays in the cache."""

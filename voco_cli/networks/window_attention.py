@@ -10,6 +10,8 @@ their key is b_k and their value b_v. Four identities keep the results and leave
 3. So all pads together are one *sink*: a key and a value of zeros with the score logsumexp over their position biases.
 4. Roll and mask only choose who sees whom: windows are cut where they would (see window_geometry).
 
+On a GPU kernels of its own do the same (see kernels); what follows here is the way of a CPU.
+
 Letters: B crops; X, Y, Z tokens along the axes; C channels; H heads; W windows of a group; d channels of a head;
 n tokens of a window; m = n, or n + 1 with the sink. In a window the channels come before the tokens ("dn"): products
 whose short side is d are up to four times as fast when d is the number of rows.
@@ -26,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from voco_cli.networks import triton_here, window_kernels
+from voco_cli.networks.kernels import triton_here, windows
 from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
 
 SCORES_AT_ONCE = 1 << 19
@@ -71,10 +73,10 @@ def _mix_by_groups(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: 
 
 
 def _mix_by_kernels(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
-    """For GPUs: all windows in one launch, see window_kernels; a padded key is a load out of range, a zero."""
+    """For GPUs: all windows in one launch; the sink is what the softmax starts from (see kernels)."""
     tokens = math.prod(window)
     bias_Hnn = _look_up(attention.relative_position_bias_table, attention.relative_position_index[:tokens, :tokens])
-    return window_kernels.attend(qkv, bias_Hnn, window, shift)
+    return windows.attend(qkv, bias_Hnn, window, shift)
 
 
 def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import pytest
 
 from voco_cli.engine import host_memory
 from voco_cli.errors import UsageError
-from voco_cli.networks import triton_here
+from voco_cli.networks.kernels import triton_here
 from voco_cli.planning.doctor import hardware, storage
 from voco_cli.planning.doctor.check import Check, looked_at
 from voco_cli.planning.doctor.examine import examine

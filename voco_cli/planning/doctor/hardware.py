@@ -98,7 +98,7 @@ def gpus() -> Iterator[Check]:
 def _gpu(index: int, built: str | None) -> Check:
     import torch
 
-    from voco_cli.networks import triton_here
+    from voco_cli.networks.kernels import triton_here
 
     properties = torch.cuda.get_device_properties(index)
     free, total = torch.cuda.mem_get_info(index)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voco_cli.networks.triton_here import kernel, tl, triton
+from voco_cli.networks.kernels.triton_here import kernel, tl, triton
 
 TILE = 4096
 """Values that a program holds at a time; a row is never cut."""

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.networks.on_triton import DEVICE, bounds_of_loops, needs_triton
-from voco_cli.networks.layer_norm_kernels import _layer_norm, layer_norm
+from tests.networks.kernels.on_triton import DEVICE, bounds_of_loops, needs_triton
+from voco_cli.networks.kernels.layer_norm import _layer_norm, layer_norm
 
 __all__ = ["bounds_of_loops"]
 pytestmark = needs_triton
@@ -31,7 +31,7 @@ def test_values_and_gradients(shape: tuple[int, ...], affine: bool) -> None:
 
 
 def test_programs_of_many_steps_sum_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voco_cli.networks.layer_norm_kernels.MOST_PROGRAMS", 2)
+    monkeypatch.setattr("voco_cli.networks.kernels.layer_norm.MOST_PROGRAMS", 2)
     test_values_and_gradients((7, 130, 24), affine=True)
 
 

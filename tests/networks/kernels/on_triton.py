@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from voco_cli.networks import triton_here
+from voco_cli.networks.kernels import triton_here
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cpu" if INTERPRETED else "cuda"

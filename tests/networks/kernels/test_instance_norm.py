@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.networks.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton
-from voco_cli.networks import norm_kernels
+from tests.networks.kernels.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton
+from voco_cli.networks.kernels import instance_norm
 
 __all__ = ["bounds_of_loops"]
 pytestmark = needs_triton
@@ -27,7 +27,7 @@ def test_values_and_gradients(shape: tuple[int, ...], has_residual: bool, slope:
     x, residual, grad = (3 * torch.randn(shape, device=DEVICE) + 5 for _ in range(3))
     found, exact = [], []
     for results, kind, forward in (
-        (found, torch.float32, norm_kernels.norm_add_leaky),
+        (found, torch.float32, instance_norm.norm_add_leaky),
         (exact, torch.float64, plainly),
     ):
         inputs = [one.to(kind).requires_grad_() for one in ((x, residual) if has_residual else (x,))]
@@ -41,7 +41,7 @@ def test_gradient_of_a_mean_over_space() -> None:
     torch.manual_seed(0)
     x, weights = torch.randn(2, 4, 4, 4, 24, device=DEVICE), torch.randn(2, 24, device=DEVICE)
     gradients = []
-    for kind, forward in ((torch.float32, norm_kernels.norm_add_leaky), (torch.float64, plainly)):
+    for kind, forward in ((torch.float32, instance_norm.norm_add_leaky), (torch.float64, plainly)):
         one = x.to(kind).requires_grad_()
         gradients += torch.autograd.grad((forward(one, None, 0.01).mean((1, 2, 3)) * weights).sum(), one)
     torch.testing.assert_close(gradients[0].double(), gradients[1], rtol=1e-5, atol=1e-6)
@@ -50,13 +50,13 @@ def test_gradient_of_a_mean_over_space() -> None:
 def test_compilers_can_see_through_it() -> None:
     x, residual = (torch.randn(2, 4, 2, 2, 12, device=DEVICE).requires_grad_() for _ in range(2))
     for added in (residual, None):
-        torch.library.opcheck(norm_kernels._norm_add_leaky, (x, added, 0.01))
+        torch.library.opcheck(instance_norm._norm_add_leaky, (x, added, 0.01))
 
 
 def test_half_precision_is_rounded_once() -> None:
     torch.manual_seed(0)
     x, residual = (torch.randn(2, 8, 4, 4, 48, device=DEVICE) for _ in range(2))
-    y = norm_kernels.norm_add_leaky(x.bfloat16(), residual, 0.01)
+    y = instance_norm.norm_add_leaky(x.bfloat16(), residual, 0.01)
     assert y.dtype == torch.bfloat16
     exact = plainly(x.bfloat16().double(), residual.double(), 0.01)
     # The interpreter cuts what a device rounds.

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from voco_cli.networks import window_programs as programs
-from voco_cli.networks.triton_here import triton
+from voco_cli.networks.kernels import window_programs as programs
+from voco_cli.networks.kernels.triton_here import triton
 
 
 class Blocks(NamedTuple):

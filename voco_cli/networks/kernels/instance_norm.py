@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voco_cli.networks.triton_here import kernel, tl, triton
+from voco_cli.networks.kernels.triton_here import kernel, tl, triton
 
 NORM_EPS = 1e-5
 """Added to the variance, as torch's instance norm has it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.networks.on_triton import INTERPRETED, bounds_of_loops, needs_triton
-from voco_cli.networks import triton_here
+from tests.networks.kernels.on_triton import INTERPRETED, bounds_of_loops, needs_triton
 from voco_cli.networks.channels_last import encoder_levels, pooled
+from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.swin import SwinEncoder
 
 __all__ = ["bounds_of_loops"]

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.networks.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton, on_gpu
-from voco_cli.networks import window_kernels
-from voco_cli.networks.window_kernels import attend
+from tests.networks.kernels.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton, on_gpu
+from voco_cli.networks.kernels.windows import attend
 
 __all__ = ["bounds_of_loops"]
 pytestmark = needs_triton
@@ -86,8 +85,8 @@ def test_output_and_gradients_are_those_of_the_plain_steps(sizes: Axes, window: 
 
 def test_windows_of_several_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sums over blocks, over parts of the windows and over the tokens of one group of windows after the other."""
-    monkeypatch.setattr(window_kernels, "WINDOWS_AT_ONCE", 2)
-    monkeypatch.setattr(window_kernels, "WINDOWS_OF_A_PART", 2)
+    monkeypatch.setattr(windows, "WINDOWS_AT_ONCE", 2)
+    monkeypatch.setattr(windows, "WINDOWS_OF_A_PART", 2)
     tensors = made(1, (8, 6, 5), (4, 3, 5), 1, 8)
     expected = output_and_gradients(literal, *tensors, (4, 3, 5), (2, 1, 0))
     for theirs, ours in zip(expected, output_and_gradients(attend, *tensors, (4, 3, 5), (2, 1, 0)), strict=True):

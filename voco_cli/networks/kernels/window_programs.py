@@ -1,4 +1,4 @@
-"""The programs in Triton that ``window_kernels`` launches: attention in shifted windows, forward and backward.
+"""The programs in Triton that ``windows`` launches: attention in shifted windows, forward and backward.
 
 Queries, keys and values are read where the linear layer left them: nothing is padded, rolled or cut in memory, and no
 matrix of scores is written. As on a CPU (see window_attention and window_geometry), windows are cut where the roll
@@ -22,7 +22,7 @@ number for each head and token, token after token of a window. Scores are in uni
 
 from __future__ import annotations
 
-from voco_cli.networks.triton_here import kernel, tl
+from voco_cli.networks.kernels.triton_here import kernel, tl
 
 COUNTS = ["crops", "heads", "together", "starts", "places", "kinds"]
 """A program is not compiled again for numbers that happen to be 1 or multiples of 16."""
