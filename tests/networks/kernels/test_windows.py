@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tests.networks.kernels.on_triton import DEVICE, INTERPRETED, bounds_of_loops, needs_triton, on_gpu
+from voco_cli.networks.kernels import windows
 from voco_cli.networks.kernels.windows import attend
 
 __all__ = ["bounds_of_loops"]
