@@ -200,10 +200,13 @@ def test_gpus_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert first.found.startswith("card 0, 70.0 GB free of 80.0 GB, CUDA 12.8")
     assert (first.status, second.name, second.values["capability"]) == ("warning", "GPU 1", "8.0")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
-    for kernels, status, end in ((False, "warning", "bf16, no Triton"), (True, "ok", "bf16")):
-        monkeypatch.setattr(triton_here, "is_available", lambda kernels=kernels: kernels)
+    for missing, status, end in (
+        ("Triton is not installed", "warning", "bf16; Triton is not installed"),
+        (None, "ok", "bf16"),
+    ):
+        monkeypatch.setattr(triton_here, "missing", lambda missing=missing: missing)
         check = next(hardware.gpus())
-        assert (check.status, check.values["kernels"]) == (status, kernels)
+        assert (check.status, check.values["kernels"]) == (status, missing is None)
         assert check.found.endswith(end)
 
 

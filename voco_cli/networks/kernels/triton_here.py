@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import torch
 from torch import Tensor
 
-__all__ = ["is_available", "kernel", "on_gpu", "tl", "triton"]
+__all__ = ["is_available", "kernel", "missing", "on_gpu", "tl", "triton"]
 
 try:
     import triton  # type: ignore[import-untyped, import-not-found, unused-ignore]
@@ -17,15 +19,8 @@ try:
 except ImportError:
     triton, tl, _jit = None, None, None
 
-
-def is_available() -> bool:
-    """Whether Triton is here, in a version that takes tuples."""
-    return triton is not None and tuple(int(part) for part in triton.__version__.split(".")[:2]) >= (3, 3)
-
-
-def on_gpu(tensor: Tensor) -> bool:
-    """Whether kernels compute with it."""
-    return tensor.is_cuda
+OLDEST = (3, 3)
+"""The first version that takes tuples."""
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -33,3 +28,34 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is None:
         return lambda later: kernel(later, **options)
     return function if _jit is None else _jit(function, **options)
+
+
+def on_gpu(tensor: Tensor) -> bool:
+    """Whether kernels compute with it."""
+    return tensor.is_cuda
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def is_available() -> bool:
+    """Whether kernels can be compiled and run here."""
+    return missing() is None
+
+
+@cache
+def missing() -> str | None:
+    """Why kernels cannot run here, in a few words; None where they can. With a GPU, one is tried."""
+    if triton is None:
+        return "Triton is not installed"
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
+        return f"Triton {triton.__version__} is too old"
+    if torch.cuda.is_available():
+        try:
+            _try_out[(1,)](torch.zeros(1, device="cuda"))
+        except Exception as error:  # no C compiler, no headers of Python, an unknown card: MONAI's modules run anywhere
+            return f"Triton fails: {str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error)}"
+    return None
+
+
+@kernel
+def _try_out(place):  # type: ignore[no-untyped-def]
+    tl.store(place, 1.0)

@@ -104,14 +104,14 @@ def _gpu(index: int, built: str | None) -> Check:
     free, total = torch.cuda.mem_get_info(index)
     with torch.cuda.device(index):
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    driver, kernels = _read(DRIVER_VERSION), triton_here.is_available()
+    driver, missing = _read(DRIVER_VERSION), triton_here.missing()
     values: dict[str, Any] = {
         "name": properties.name,
         "total_bytes": total,
         "free_bytes": free,
         "capability": f"{properties.major}.{properties.minor}",
         "bf16": bf16,
-        "kernels": kernels,
+        "kernels": missing is None,
         "cuda": built,
         "driver": driver,
     }
@@ -120,9 +120,9 @@ def _gpu(index: int, built: str | None) -> Check:
     if not bf16:
         advice = "training runs in fp32: slower, and with more memory"
         return Check(f"GPU {index}", "warning", f"{found}, no bf16", advice, values)
-    if not kernels:
-        advice = "pip install triton: without it SwinUNETR takes three to four times as long, and more memory"
-        return Check(f"GPU {index}", "warning", f"{found}, bf16, no Triton", advice, values)
+    if missing is not None:
+        advice = "mend it, or SwinUNETR takes three to four times as long, and more memory; Triton needs a C compiler"
+        return Check(f"GPU {index}", "warning", f"{found}, bf16; {missing}", advice, values)
     return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
 
 
