@@ -15,7 +15,7 @@ def why_not(monkeypatch: pytest.MonkeyPatch, triton: object, cuda: bool) -> str 
         raise RuntimeError("Failed to find C compiler.\nPlease specify one.")
 
     zeros = torch.zeros
-    monkeypatch.setattr(torch, "zeros", lambda size, device: zeros(size))
+    monkeypatch.setattr(torch, "zeros", lambda size, **_: zeros(size))
     monkeypatch.setattr(triton_here, "triton", triton)
     monkeypatch.setattr(triton_here, "_try_out", {(1,): fails})
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
