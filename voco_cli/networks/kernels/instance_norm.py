@@ -1,10 +1,10 @@
 """Instance norm, residual sum and leaky ReLU of channels-last tokens on GPUs, in Triton.
 
-One pass measures, a second does it.
+One pass measures, a second computes. Torch has no instance norm for this layout: it would move the channels first and
+back, and walk over the tokens again for the sum and the ReLU.
 
-Torch has no instance norm for this layout: it would move the channels first and back, and walk over the tokens again
-for the sum and the ReLU. What is computed: y = leaky ReLU(h + residual), h = scale (x - mean), with the mean over the
-voxels of a crop and scale = 1 / sqrt(variance + eps).
+What is computed: y = leaky ReLU(h + residual), h = scale (x - mean), with the mean over the voxels of a crop and
+scale = 1 / sqrt(variance + eps).
 
 Letters: B crops; V voxels of a crop; C channels; K chunks of equally many voxels: a program sums over one of them.
 """
@@ -30,7 +30,15 @@ WIDEST = 128
 
 
 def norm_add_leaky(x_BXYZC: Tensor, residual_BXYZC: Tensor | None, slope: float) -> Tensor:
-    """leaky ReLU(instance norm(x) + residual), in the type of ``x_BXYZC``; with slope 1 the last step does nothing."""
+    """leaky ReLU(instance norm(x) + residual).
+
+    Args:
+        x_BXYZC: float32, bfloat16 or float16.
+        residual_BXYZC: of any of these types; none adds nothing.
+        slope: of the leaky ReLU below 0; 1 leaves it out.
+    Returns:
+        y_BXYZC in the type of ``x_BXYZC``.
+    """
     residual = None if residual_BXYZC is None else residual_BXYZC.contiguous()
     y: Tensor = _norm_add_leaky(x_BXYZC.contiguous(), residual, slope)[0]
     return y
@@ -44,9 +52,8 @@ def _norm_add_leaky(x: Tensor, residual: Tensor | None, slope: float) -> tuple[T
         launch.by_chunk(_moments, x, mean_BKC, variance_BKC)
         mean_BC = mean_BKC.mean(1)
         scale_BC = (variance_BKC.mean(1) + mean_BKC.var(1, correction=0) + NORM_EPS).rsqrt()
-        launch.by_tile(
-            _forward, x, x if residual is None else residual, y, mean_BC, scale_BC, slope, residual is not None
-        )
+        added = x if residual is None else residual
+        launch.by_tile(_forward, x, added, y, mean_BC, scale_BC, slope, residual is not None)
     return y, mean_BC, scale_BC
 
 
@@ -76,20 +83,8 @@ def _differentiate(
         launch.by_chunk(_gradient_means, grad, x, y, mean_BC, scale_BC, g_BKC, along_BKC, slope, *strides)
         means = g_BKC.mean(1), along_BKC.mean(1)
         written = grad_residual if residual_type else grad_x
-        launch.by_tile(
-            _backward,
-            grad,
-            x,
-            y,
-            mean_BC,
-            scale_BC,
-            *means,
-            grad_x,
-            written,
-            slope,
-            *strides,
-            residual_type is not None,
-        )
+        known = (grad, x, y, mean_BC, scale_BC, *means)
+        launch.by_tile(_backward, *known, grad_x, written, slope, *strides, residual_type is not None)
     return grad_x, grad_residual
 
 
