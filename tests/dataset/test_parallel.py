@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
+
+import pytest
 
 from voco_cli.dataset.parallel import leaving_interrupts_to_us, map_files
 
 
-def how_ctrl_c_is_taken(_: int) -> bool:
+def is_deaf_to_ctrl_c(_: int) -> bool:
     """Imported and called in a worker, which has run no line of ours before."""
-    return signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
 def test_workers_leave_ctrl_c_to_the_command() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    assert map_files(how_ctrl_c_is_taken, [1, 2, 3], 2, lambda n: None) == [True, True, True]
-    assert signal.getsignal(signal.SIGINT) is before
+    assert map_files(is_deaf_to_ctrl_c, [1, 2, 3], 2, lambda n: None) == [True, True, True]
+    assert not is_deaf_to_ctrl_c(0)
+
+
+def test_ctrl_c_while_workers_start_waits_and_is_not_lost() -> None:
+    reached = []
+    with pytest.raises(KeyboardInterrupt), leaving_interrupts_to_us():
+        os.kill(os.getpid(), signal.SIGINT)
+        reached.append("the end")
+    assert reached == ["the end"]
 
 
 def test_this_process_hears_again_whatever_happens() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    try:
-        with leaving_interrupts_to_us():
-            assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
-            raise ValueError
-    except ValueError:
-        assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(ValueError, match="wrong"), leaving_interrupts_to_us():
+        raise ValueError("wrong")
+    assert not is_deaf_to_ctrl_c(0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TypeVar
 
 from voco_cli.errors import ResourceError
@@ -66,16 +66,16 @@ def map_files(
 def leaving_interrupts_to_us() -> Iterator[None]:
     """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
 
-    A signal that is ignored stays so in a new process, whatever it imports before it could say so itself.
+    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself; here it
+    waits until the end and is not lost.
     """
-    if threading.current_thread() is not threading.main_thread():  # where handlers cannot be changed
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Started in between, what tracks the processes' resources would unblock it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if before is None else before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
