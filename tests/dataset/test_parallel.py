@@ -22,9 +22,13 @@ def test_workers_leave_ctrl_c_to_the_command() -> None:
 
 def test_ctrl_c_while_workers_start_waits_and_is_not_lost() -> None:
     reached = []
-    with pytest.raises(KeyboardInterrupt), leaving_interrupts_to_us():
+
+    def interrupted() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt), leaving_interrupts_to_us():
+        interrupted()
     assert reached == ["the end"]
 
 
