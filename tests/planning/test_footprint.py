@@ -71,7 +71,7 @@ def test_all_of_a_training_by_hand() -> None:
 
 def test_a_gpu_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (int(8e9), int(8e9)))
-    settings = load_settings("debug", None, (*TINY, "model.checkpointing=off")).settings
+    settings = load_settings("debug", None, (*TINY, "model.checkpointing=off", "run.precision=bf16")).settings
     found = training_footprint(settings, CUDA, 0)
     exact = training_footprint(settings, CPU, 0)
     saved = 0.4 * activation_bytes(settings, CPU)  # bf16 takes 0.6 of float32

@@ -67,7 +67,7 @@ def leaving_interrupts_to_us() -> Iterator[None]:
     """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
 
     A signal that is blocked stays so in a new process, whatever it imports before it could say so itself; here it
-    waits until the end and is not lost.
+    is not lost: it waits until the end, or comes at once where another thread takes it.
     """
     # Started in between, what tracks the processes' resources would unblock it.
     resource_tracker.ensure_running()

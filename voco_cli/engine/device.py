@@ -29,6 +29,7 @@ def build_accelerator(run: Run) -> Accelerator:
         UsageError: a device that this machine does not have.
     """
     _prepare(run)
+    torch.backends.cudnn.benchmark = True  # steps have one size: trying each convolution's algorithms once pays
     if ":" in run.device:
         os.environ["ACCELERATE_TORCH_DEVICE"] = run.device
     # Left to itself, accelerate would not let processes without GPUs know of each other.
@@ -69,14 +70,17 @@ def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextMa
 def _prepare(run: Run) -> None:
     if run.keep_memory:
         keep_freed_memory()
-    # Sizes of crops and windows rarely change: trying each convolution's algorithms once pays.
-    torch.backends.cudnn.benchmark = True
     if run.threads != "auto":
         torch.set_num_threads(run.threads)
     if run.device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
     if run.device == "mps" and not torch.backends.mps.is_available():
         raise UsageError("run.device is mps, but there is none here.", "use run.device=auto or cpu")
+
+
+def in_half(run: Run, device: torch.device) -> bool:
+    """Whether networks on a GPU compute in bf16: as the setting has it, or as the card can."""
+    return device.type == "cuda" and _wants_bf16(run)
 
 
 def _wants_bf16(run: Run) -> bool:

@@ -32,6 +32,8 @@ FREE_TO_CHANGE = (
     "data.prefetch",
     "cache.dir",
     "cache.codec",
+    "cache.block_vox",
+    "cache.chunk_vox",
     "cache.level",
     "cache.workers",
     "train.keep_checkpoints",

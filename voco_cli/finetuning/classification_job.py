@@ -22,14 +22,15 @@ from voco_cli.downstream.batches.volumes import (
     collate_volumes,
     read_volume,
 )
+from voco_cli.engine.device import in_half
 from voco_cli.engine.job import Place
 from voco_cli.engine.loading import load_batches
 from voco_cli.evaluation.classification import ScoredCases, measure
 from voco_cli.finetuning.case_batches import case_batches
 from voco_cli.finetuning.labelled_job import LabelledJob
 from voco_cli.method.augment import to_unit
+from voco_cli.networks.activation_memory import plan_grouping
 from voco_cli.networks.classifier import Classifier, build_classifier
-from voco_cli.networks.encoders import plan_grouping
 from voco_cli.settings import Settings
 
 
@@ -120,7 +121,9 @@ def build_network(settings: Settings, device: torch.device) -> Classifier:
     """
     task, size = settings.task, settings.preprocess.resize_vox
     assert size is not None  # the settings see to it
-    grouping = plan_grouping(settings.model, settings.train.batch_size, size, device, settings.run.precision)
+    grouping = plan_grouping(
+        settings.model, settings.train.batch_size, size, device, half=in_half(settings.run, device)
+    )
     torch.manual_seed(settings.seed)
     return build_classifier(
         settings.model,

@@ -19,12 +19,13 @@ from voco_cli.downstream.batches.patches import PatchBatch, PatchDataset, collat
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.survey import Points
 from voco_cli.downstream.prediction.segment import segment
+from voco_cli.engine.device import in_half
 from voco_cli.engine.loading import load_batches
 from voco_cli.errors import DataError
 from voco_cli.evaluation.summary import nan_mean
 from voco_cli.finetuning.case_batches import case_batches
 from voco_cli.finetuning.labelled_job import LabelledJob
-from voco_cli.networks.encoders import kept_bytes, room_bytes
+from voco_cli.networks.activation_memory import kept_bytes, room_bytes
 from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_scan
@@ -129,7 +130,7 @@ def needs_recomputing(settings: Settings, device: torch.device) -> bool:
         return model.checkpointing == "on"
     voxels = settings.train.batch_size * task.patches_per_volume * math.prod(task.patch_size)
     # A decoder keeps about as much as an encoder.
-    return 2 * kept_bytes(model, device, settings.run.precision) * voxels > room_bytes(device)
+    return 2 * kept_bytes(model, device, half=in_half(settings.run, device)) * voxels > room_bytes(device)
 
 
 def build_network(settings: Settings, recompute: bool) -> nn.Module:

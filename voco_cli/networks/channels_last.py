@@ -1,6 +1,6 @@
 """SwinUNETR v2 computed with channels last from the patch embedding on, with the parameters of MONAI's modules.
 
-The same function, equal to rounding and twice as fast: nothing is permuted between convolutions and tokens, and
+The same function, equal to rounding and faster: nothing is permuted between convolutions and tokens, and
 attention leaves the padding out (see residual_block and window_attention, which know the device's way).
 
 N crops or volumes; X, Y, Z voxels or tokens along the axes; C channels.
@@ -30,19 +30,20 @@ WIDEST_ON_GPU = 192
 
 
 def is_covered(images_NCXYZ: Tensor, feature_size: int) -> bool:
-    """Whether the network may be computed this way: where nothing else changes the rules and it is the faster one."""
+    """Whether the network may be computed this way.
+
+    On a CPU neither autocast nor a compiler may be at work; on a GPU kernels must run. Edges must fit in both.
+    """
     edges = images_NCXYZ.shape[2:]
     # The last level of 32^3 voxels is one voxel, and MONAI's instance norm says why that cannot be.
     fits = all(edge % EDGE_VOX == 0 for edge in edges) and any(edge > EDGE_VOX for edge in edges)
     if images_NCXYZ.device.type == "cpu":
         busy = torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
         return fits and not busy and images_NCXYZ.dtype in (torch.float32, torch.float64)
-    on_gpu = (
-        images_NCXYZ.is_cuda
-        and feature_size <= WIDEST_ON_GPU
-        and images_NCXYZ.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    )
-    return fits and on_gpu and triton_here.is_available()
+    if not (fits and images_NCXYZ.is_cuda and feature_size <= WIDEST_ON_GPU):
+        return False
+    known = images_NCXYZ.dtype in (torch.float32, torch.bfloat16, torch.float16)
+    return known and triton_here.is_available(images_NCXYZ.device.index)
 
 
 class Levels(NamedTuple):

@@ -10,7 +10,7 @@ their key is b_k and their value b_v. Four identities keep the results and leave
 3. So all pads together are one *sink*: a key and a value of zeros with the score logsumexp over their position biases.
 4. Roll and mask only choose who sees whom: windows are cut where they would (see window_geometry).
 
-On a GPU kernels of its own do the same (see kernels); what follows here is the way of a CPU.
+On a GPU the kernels in ``kernels/windows`` do the same; the rest of this file is the way of a CPU.
 
 Letters: B crops; X, Y, Z tokens along the axes; C channels; H heads; W windows of a group; d channels of a head;
 n tokens of a window; m = n, or n + 1 with the sink. In a window the channels come before the tokens ("dn"): products

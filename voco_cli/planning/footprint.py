@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from voco_cli.engine.device import in_half
 from voco_cli.finetuning.classification_job import build_network as build_classification
 from voco_cli.finetuning.parameter_groups import parameter_groups
 from voco_cli.finetuning.segmentation_job import build_network as build_segmentation
 from voco_cli.finetuning.segmentation_job import needs_recomputing
-from voco_cli.networks.encoders import kept_bytes, plan_grouping
+from voco_cli.networks.activation_memory import kept_bytes, plan_grouping
 from voco_cli.networks.weights import own_tensors
 from voco_cli.networks.weights.architecture import shapes_only
 from voco_cli.pretraining.job import build_model
@@ -95,7 +96,8 @@ def training_footprint(settings: Settings, device: torch.device, loader_processe
     """
     parameters = count_parameters(settings)
     voxels = step_voxels(settings)
-    working = parameters.training_bytes(settings.train.amsgrad) + activation_bytes(settings, device)
+    working = parameters.training_bytes(settings.train.amsgrad)
+    working += activation_bytes(settings, device, working)
     working += VOXEL_COPIES * FLOAT_BYTES * voxels
     batch_bytes = voxels  # as stored, a byte a voxel at least
     loading = loader_processes * (LOADER_BYTES + batch_bytes * settings.data.prefetch)
@@ -104,10 +106,11 @@ def training_footprint(settings: Settings, device: torch.device, loader_processe
     return Footprint(PROCESS_BYTES + loading + batch_bytes + working, 0, parameters)
 
 
-def activation_bytes(settings: Settings, device: torch.device) -> int:
+def activation_bytes(settings: Settings, device: torch.device, network_bytes: int = 0) -> int:
     """Activations that a step keeps at one time."""
     task, model, train = settings.task, settings.model, settings.train
-    of_voxel = kept_bytes(model, device, settings.run.precision)
+    half = in_half(settings.run, device)
+    of_voxel = kept_bytes(model, device, half=half)
     if task.preset is not None and task.kind == "segmentation":
         patches = train.batch_size * task.patches_per_volume
         kept = DECODER * of_voxel * math.prod(task.patch_size)
@@ -115,7 +118,7 @@ def activation_bytes(settings: Settings, device: torch.device) -> int:
             return int(kept * patches)
         return int(kept * (1 if device.type == "cpu" else patches * TRANSFORMER_RECOMPUTED))
     rows, size = _rows(settings)
-    grouping = plan_grouping(model, rows, size, device, settings.run.precision)
+    grouping = plan_grouping(model, rows, size, device, half=half, network_bytes=network_bytes)
     return int(of_voxel * math.prod(size) * (grouping.size if grouping.recompute else rows))
 
 

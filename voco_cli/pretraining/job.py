@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
+from voco_cli.engine.device import in_half
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.engine.job import ParameterGroup, Place, Values, one_group
 from voco_cli.engine.loading import load_batches
@@ -21,7 +22,8 @@ from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks.encoders import build_encoder, compile_encoder, plan_grouping
+from voco_cli.networks.activation_memory import plan_grouping
+from voco_cli.networks.encoders import build_encoder, compile_encoder
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
@@ -39,20 +41,27 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
     crops, model = settings.crops, settings.model
     num_bases = crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
     rows = settings.train.batch_size * (crops.random_per_volume + num_bases)
-    grouping = plan_grouping(model, rows, crops.network_size_vox, device, settings.run.precision)
     torch.manual_seed(settings.seed)
     contrast = VolumeContrast(
         lambda: build_encoder(model),
         lambda features: Projector(features, model.projector_hidden, model.projector_out),
         settings.objective,
-        grouping.size,
-        grouping.recompute,
     )
-    if settings.run.compile:
+    taken = training_bytes(contrast, settings.train.amsgrad)
+    half = in_half(settings.run, device)
+    grouping = plan_grouping(model, rows, crops.network_size_vox, device, half=half, network_bytes=taken)
+    contrast.group_size, contrast.recompute = grouping.size, grouping.recompute
+    if settings.run.compile and device.type == "cuda":
         for encoder in (contrast.encoder, contrast.teacher_encoder):
             if encoder is not None:
                 compile_encoder(encoder)
     return contrast
+
+
+def training_bytes(model: nn.Module, amsgrad: bool) -> int:
+    """Float32 parameters, and of those that learn gradients and the optimizer's moments."""
+    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return 4 * (sum(p.numel() for p in model.parameters()) + (4 if amsgrad else 3) * learning)
 
 
 class PretrainingJob:

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.engine.checkpoints import best_of, list_checkpoints, load_model
-from voco_cli.engine.device import device_alone
+from voco_cli.engine.device import device_alone, in_half
 from voco_cli.engine.job import Place
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, UsageError
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks.encoders import build_encoder, plan_grouping
+from voco_cli.networks.activation_memory import plan_grouping
+from voco_cli.networks.encoders import build_encoder
 from voco_cli.networks.weights import load_into, read_weights
 from voco_cli.pretraining.job import build_model
 from voco_cli.settings import Settings, read_saved
@@ -108,8 +109,9 @@ def open_encoder(run: Path, device: str | None = None) -> PretrainedEncoder:
     encoder = build_encoder(settings.model)
     load_into(encoder, weights, min_loaded=1.0)
     crops = settings.crops
+    half = in_half(settings.run, place.device)
     num_bases = crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
-    group_size = plan_grouping(settings.model, num_bases, crops.network_size_vox, place.device).size
+    group_size = plan_grouping(settings.model, num_bases, crops.network_size_vox, place.device, half=half).size
     width = encoder.out_features
     assert isinstance(width, int)
     encoder.to(place.device).eval()

@@ -32,7 +32,7 @@ class Run(Section):
     )
     compile: bool = Field(
         False,
-        description="let torch.compile make one graph of the encoder for training steps: minutes at the first of them",
+        description="pre-training on a GPU: torch.compile makes one graph of the encoder; the first step takes minutes",
     )
     keep_memory: bool = Field(
         True,

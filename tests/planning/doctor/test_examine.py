@@ -204,7 +204,7 @@ def test_gpus_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Triton is not installed", "warning", "bf16; Triton is not installed"),
         (None, "ok", "bf16"),
     ):
-        monkeypatch.setattr(triton_here, "missing", lambda missing=missing: missing)
+        monkeypatch.setattr(triton_here, "missing", lambda index, missing=missing: missing)
         check = next(hardware.gpus())
         assert (check.status, check.values["kernels"]) == (status, missing is None)
         assert check.found.endswith(end)

@@ -101,7 +101,9 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, T
     ctx.set_materialize_grads(False)
 
 
-def _derive(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor | None, None]:
+def _derive(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, None]:
+    if grad is None:
+        return None, None, None
     rows = grad.stride(4) == 1 and grad.stride(2) == grad.shape[3] * grad.stride(3)
     if not (rows and grad.stride(1) == grad.shape[2] * grad.stride(2)):
         grad = grad.contiguous()

@@ -86,7 +86,9 @@ def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, T
     ctx.set_materialize_grads(False)
 
 
-def _derive(ctx: Any, grad: Tensor, *_: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _derive(ctx: Any, grad: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    if grad is None:
+        return None, None, None
     grad_x, grad_weight_C, grad_bias_C = _differentiate(grad.contiguous(), *ctx.saved_tensors)
     weight = ctx.saved_tensors[-1]
     return (grad_x, None, None) if weight is None else (grad_x, grad_weight_C, grad_bias_C)

@@ -21,6 +21,8 @@ except ImportError:
 
 OLDEST = (3, 3)
 """The first version that takes tuples."""
+OLDEST_CARD = (8, 0)
+"""Compute capability of the first cards with bfloat16."""
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
@@ -36,21 +38,29 @@ def on_gpu(tensor: Tensor) -> bool:
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def is_available() -> bool:
-    """Whether kernels can be compiled and run here."""
-    return missing() is None
+def is_available(device: int | None = None) -> bool:
+    """Whether kernels can be compiled and run on the GPU of that number, or on the current one."""
+    return missing(device) is None
 
 
 @cache
-def missing() -> str | None:
-    """Why kernels cannot run here, in a few words; None where they can. With a GPU, one is tried."""
+def missing(device: int | None = None) -> str | None:
+    """Why kernels cannot run on a GPU, in a few words; None where they can. One is tried."""
     if triton is None:
         return "Triton is not installed"
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:
         return f"Triton {triton.__version__} is too old"
+    if torch.version.hip is not None:
+        return "the kernels are written for NVIDIA's cards"
     if torch.cuda.is_available():
+        if torch.cuda.get_device_capability(device) < OLDEST_CARD:
+            return "the card is older than the kernels (compute capability 8.0)"
         try:
-            _try_out[(1,)](torch.zeros(1, device="cuda"))
+            with torch.cuda.device(device):
+                place = torch.zeros(16, 16, device="cuda", dtype=torch.bfloat16)
+                _try_out[(1,)](place)
+        except torch.cuda.OutOfMemoryError:
+            raise
         except Exception as error:  # no C compiler, no headers of Python, an unknown card: MONAI's modules run anywhere
             return f"Triton fails: {str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error)}"
     return None
@@ -58,4 +68,6 @@ def missing() -> str | None:
 
 @kernel
 def _try_out(place):  # type: ignore[no-untyped-def]
-    tl.store(place, 1.0)
+    places = place + tl.arange(0, 16)[:, None] * 16 + tl.arange(0, 16)[None, :]
+    values = tl.load(places)
+    tl.store(places, tl.dot(values, values).to(tl.bfloat16))

@@ -162,7 +162,7 @@ class _Call:
         self._launch(program, count, blocks, *tensors, self.crops, *self.geometry, self.heads, self.m, together)
 
     def bias_gradient(self, qkv: Tensor, levels: Tensor, grad: Tensor, inner: Tensor) -> Tensor:
-        """grad_bias_Hnn: sums over parts of the windows, and then their sum, always in the same order."""
+        """grad_bias_Hnn: sums over parts of the windows, and then their sum, in one order."""
         blocks = self._blocks(BIAS)
         places = triton.cdiv(WINDOWS_OF_A_PART, self.crops)
         starts = [0]

@@ -104,7 +104,7 @@ def _gpu(index: int, built: str | None) -> Check:
     free, total = torch.cuda.mem_get_info(index)
     with torch.cuda.device(index):
         bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    driver, missing = _read(DRIVER_VERSION), triton_here.missing()
+    driver, missing = _read(DRIVER_VERSION), triton_here.missing(index)
     values: dict[str, Any] = {
         "name": properties.name,
         "total_bytes": total,
@@ -121,7 +121,7 @@ def _gpu(index: int, built: str | None) -> Check:
         advice = "training runs in fp32: slower, and with more memory"
         return Check(f"GPU {index}", "warning", f"{found}, no bf16", advice, values)
     if missing is not None:
-        advice = "mend it, or SwinUNETR takes three to four times as long, and more memory; Triton needs a C compiler"
+        advice = "mend it, or SwinUNETR takes three times as long, and more memory; Triton needs a C compiler"
         return Check(f"GPU {index}", "warning", f"{found}, bf16; {missing}", advice, values)
     return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
 
