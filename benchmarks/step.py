@@ -54,7 +54,7 @@ def rows(options: Options) -> Iterator[Row]:
             yield Note(f"f={feature_size}", "18 crops as released do not fit the free memory; 10 do, of a grid of 4x2")
             smaller = ("crops.grid=4x2",)
         overrides = (f"model.feature_size={feature_size}", *smaller)
-        yield _row(overrides, TARGETS[feature_size], options.rounds_or(3))
+        yield _row(overrides, TARGETS[feature_size], options.rounds_or(1))
 
 
 def _row(overrides: tuple[str, ...], target: float | None, rounds: int) -> Row:
