@@ -56,6 +56,11 @@ def kept_bytes(model: Model, device: torch.device, *, half: bool) -> float:
     return of_channel * model.feature_size * (HALF[model.backbone] if half else 1.0)
 
 
+def training_bytes(kept: int, trained: int, *, amsgrad: bool) -> int:
+    """Networks in training, float32: all numbers, and of those that learn gradients and the optimizer's moments."""
+    return 4 * (kept + (4 if amsgrad else 3) * trained)
+
+
 def room_bytes(device: torch.device, network_bytes: float = 0.0) -> float:
     """What activations may take of the free memory.
 

@@ -54,10 +54,11 @@ def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
     weight = weight.flatten(1)
     if weight.shape[1] > 1:
         return _norm_add_leaky(F.linear(tokens_BXYZC, weight), None, 1.0)
-    exact = tokens_BXYZC if tokens_BXYZC.dtype == torch.float64 else tokens_BXYZC.float()
+    on_gpu = triton_here.on_gpu(tokens_BXYZC)
+    exact = tokens_BXYZC.float() if on_gpu else tokens_BXYZC  # of bfloat16 the mean would be one too
     variance, mean = torch.var_mean(exact, (1, 2, 3), correction=0, keepdim=True)
     gain = weight[:, 0] * (weight[:, 0] ** 2 * variance + NORM_EPS).rsqrt()
-    if triton_here.on_gpu(tokens_BXYZC):
+    if on_gpu:
         return (exact - mean).to(tokens_BXYZC.dtype) * gain.to(tokens_BXYZC.dtype)
     # As a matrix product, because its backward pass is one too: no tensor of the output's size between.
     product_BRC = (tokens_BXYZC - mean).flatten(1, 3) @ gain.flatten(1, 3)

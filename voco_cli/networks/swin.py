@@ -71,11 +71,9 @@ class SwinEncoder(nn.Module):
         Returns:
             embeddings_NE with E = 24 * feature_size.
         """
-        return (
-            self.channels_last_forward(crops_N1XYZ)
-            if is_covered(crops_N1XYZ, self.out_features // 24)
-            else self.stock_forward(crops_N1XYZ)
-        )
+        if is_covered(crops_N1XYZ, self.swinViT.embed_dim):
+            return self.channels_last_forward(crops_N1XYZ)
+        return self.stock_forward(crops_N1XYZ)
 
     def stock_forward(self, crops_N1XYZ: Tensor) -> Tensor:
         """Pooled features by MONAI's own modules: where nothing faster is known."""

@@ -31,9 +31,9 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
 
     def forward(self, x_in: Tensor) -> Tensor:
         """Logits_NKXYZ of volumes_NCXYZ with edges that are multiples of 32 voxels."""
-        return (
-            self.channels_last_forward(x_in) if is_covered(x_in, self.swinViT.embed_dim) else self.stock_forward(x_in)
-        )
+        if is_covered(x_in, self.swinViT.embed_dim):
+            return self.channels_last_forward(x_in)
+        return self.stock_forward(x_in)
 
     def stock_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
         """By MONAI's own modules: where nothing faster is known."""

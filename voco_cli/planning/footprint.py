@@ -16,7 +16,7 @@ from voco_cli.finetuning.classification_job import build_network as build_classi
 from voco_cli.finetuning.parameter_groups import parameter_groups
 from voco_cli.finetuning.segmentation_job import build_network as build_segmentation
 from voco_cli.finetuning.segmentation_job import needs_recomputing
-from voco_cli.networks.activation_memory import kept_bytes, plan_grouping
+from voco_cli.networks.activation_memory import kept_bytes, plan_grouping, training_bytes
 from voco_cli.networks.weights import own_tensors
 from voco_cli.networks.weights.architecture import shapes_only
 from voco_cli.pretraining.job import build_model
@@ -62,7 +62,7 @@ class Parameters:
 
     def training_bytes(self, amsgrad: bool) -> int:
         """In memory: the model, gradients and the optimizer's state."""
-        return self.checkpoint_bytes(amsgrad) + FLOAT_BYTES * self.trained
+        return training_bytes(self.kept, self.trained, amsgrad=amsgrad)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from voco_cli.figures.location import draw_location
 from voco_cli.method.augment import network_input
 from voco_cli.method.heads import Projector
 from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks.activation_memory import plan_grouping
+from voco_cli.networks.activation_memory import plan_grouping, training_bytes
 from voco_cli.networks.encoders import build_encoder, compile_encoder
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
@@ -47,7 +47,9 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
         lambda features: Projector(features, model.projector_hidden, model.projector_out),
         settings.objective,
     )
-    taken = training_bytes(contrast, settings.train.amsgrad)
+    learning = sum(p.numel() for p in contrast.parameters() if p.requires_grad)
+    kept = sum(tensor.numel() for tensor in contrast.state_dict().values())
+    taken = training_bytes(kept, learning, amsgrad=settings.train.amsgrad)
     half = in_half(settings.run, device)
     grouping = plan_grouping(model, rows, crops.network_size_vox, device, half=half, network_bytes=taken)
     contrast.group_size, contrast.recompute = grouping.size, grouping.recompute
@@ -56,12 +58,6 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
             if encoder is not None:
                 compile_encoder(encoder)
     return contrast
-
-
-def training_bytes(model: nn.Module, amsgrad: bool) -> int:
-    """Float32 parameters, and of those that learn gradients and the optimizer's moments."""
-    learning = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return 4 * (sum(p.numel() for p in model.parameters()) + (4 if amsgrad else 3) * learning)
 
 
 class PretrainingJob:
