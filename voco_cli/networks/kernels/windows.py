@@ -33,13 +33,14 @@ class Blocks(NamedTuple):
     stages: int
 
 
-FORWARD = {16: Blocks(64, 64, 4, 1), 32: Blocks(64, 64, 4, 1), 64: Blocks(64, 64, 4, 1)}
-"""By D, the channels of a head. One stage: other windows fill the time in which a block is loaded."""
-QUERIES = {16: Blocks(64, 64, 4, 1), 32: Blocks(64, 64, 4, 1), 64: Blocks(64, 64, 4, 1)}
-KEYS = {16: Blocks(64, 64, 4, 1), 32: Blocks(64, 64, 4, 1), 64: Blocks(64, 64, 4, 1)}
-BIAS = {16: Blocks(64, 64, 4, 1), 32: Blocks(64, 64, 4, 1), 64: Blocks(64, 32, 4, 1)}
+HALF_PRECISION = Blocks(64, 64, 4, 1)
+"""One stage: other windows fill the time in which a block is loaded."""
+BIAS_OF_WIDE_HEADS = Blocks(64, 32, 4, 1)
+"""For the gradient of the biases from heads of more than 32 channels, whose blocks fill the registers."""
 SINGLE_PRECISION = Blocks(32, 32, 4, 1)
 """For float32, which the tensor cores do not take as it is."""
+WIDEST_HEAD = 64
+"""Channels of a head that a block still holds."""
 WIDEST_BLOCK = 128
 """The biases of a kind are stored up to a multiple of it, so that every block of keys can be read whole."""
 WINDOWS_AT_ONCE = 512
@@ -70,8 +71,8 @@ def attend(qkv_BXYZF: Tensor, bias_Hnn: Tensor, window: Sequence[int], shift: Se
             raise ValueError(f"windows of {window} tokens shifted by {shift} do not fit {tuple(sizes)} tokens.")
     if n > MOST_POSITIONS or bias_Hnn.shape[1:] != (n, n):
         raise ValueError(f"biases {tuple(bias_Hnn.shape)} are not those of a window of {window}, or it is too large.")
-    if channels % (3 * heads) or channels // (3 * heads) > max(FORWARD):
-        raise ValueError(f"{channels} channels are not q, k and v of {heads} heads of at most {max(FORWARD)} channels.")
+    if channels % (3 * heads) or channels // (3 * heads) > WIDEST_HEAD:
+        raise ValueError(f"{channels} channels are not q, k and v of {heads} heads of at most {WIDEST_HEAD} channels.")
     mixed: Tensor = _attend(qkv_BXYZF.contiguous(), bias_Hnn.float().contiguous(), list(window), list(shift))[0]
     return mixed
 
@@ -81,7 +82,7 @@ def _attend(qkv: Tensor, bias: Tensor, window: list[int], shift: list[int]) -> t
     out, levels = _outputs(qkv, bias, window, shift)
     with torch.cuda.device_of(qkv):
         call = _Call(qkv, bias, window, shift)
-        call.by_window(programs.forward, FORWARD, qkv, call.biases, call.sinks, out, levels)
+        call.by_window(programs.forward, qkv, call.biases, call.sinks, out, levels)
     return out, levels
 
 
@@ -98,8 +99,8 @@ def _differentiate(
     grad_qkv, inner = torch.empty_like(qkv), torch.empty_like(levels)
     with torch.cuda.device_of(qkv):
         call = _Call(qkv, bias, window, shift)
-        call.by_window(programs.queries_backward, QUERIES, qkv, call.biases, out, levels, grad, inner, grad_qkv)
-        call.by_window(programs.keys_backward, KEYS, qkv, call.biases, levels, grad, inner, grad_qkv)
+        call.by_window(programs.queries_backward, qkv, call.biases, out, levels, grad, inner, grad_qkv)
+        call.by_window(programs.keys_backward, qkv, call.biases, levels, grad, inner, grad_qkv)
         return grad_qkv, call.bias_gradient(qkv, levels, grad, inner)
 
 
@@ -152,9 +153,9 @@ class _Call:
             *(rows, triton.next_power_of_2(self.m)),
         )
 
-    def by_window(self, program: Any, blocks_by_D: dict[int, Blocks], *tensors: Tensor) -> None:
+    def by_window(self, program: Any, *tensors: Tensor) -> None:
         """A program for each window, head and block of queries or, in ``keys_backward``, of keys."""
-        blocks = self._blocks(blocks_by_D)
+        blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
         windows = self.crops * math.prod(sum(of_axis) for of_axis in self._kinds_of_axes())
         together = min(WINDOWS_AT_ONCE, windows)
         length = blocks.columns if program is programs.keys_backward else blocks.rows
@@ -163,7 +164,9 @@ class _Call:
 
     def bias_gradient(self, qkv: Tensor, levels: Tensor, grad: Tensor, inner: Tensor) -> Tensor:
         """grad_bias_Hnn: sums over parts of the windows, and then their sum, in one order."""
-        blocks = self._blocks(BIAS)
+        blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
+        if self.half and self.D > 32:
+            blocks = BIAS_OF_WIDE_HEADS
         places = triton.cdiv(WINDOWS_OF_A_PART, self.crops)
         starts = [0]
         for i, j, k in product(*self._kinds_of_axes()):
@@ -189,9 +192,6 @@ class _Call:
             whole = triton.cdiv(size - shift, window) - 1
             kinds.append((whole, 1, 1) if shift else (whole, 1))
         return kinds
-
-    def _blocks(self, blocks_by_D: dict[int, Blocks]) -> Blocks:
-        return blocks_by_D[self.D] if self.half else SINGLE_PRECISION
 
     def _launch(self, program: Any, count: int, blocks: Blocks, *arguments: Any) -> None:
         constants = self.d, self.D, blocks.rows, blocks.columns, "tf32" if self.half else "ieee"
