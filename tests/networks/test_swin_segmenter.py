@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from monai.networks.blocks import UnetrUpBlock
 from torch import Tensor
 
 from voco_cli.networks.segmenter import build_segmenter
-from voco_cli.networks.swin_segmenter import SwinSegmenter, upsampled
+from voco_cli.networks.swin_segmenter import SwinSegmenter
 from voco_cli.settings.sections import Model
 
 
@@ -51,15 +50,6 @@ def test_gradients_are_monai_s_in_double_precision(recompute: bool) -> None:
     for name, expected in gradients(network, network.stock_forward, volumes).items():
         scale = max(1.0, float(expected.abs().max()))
         torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
-
-
-def test_a_step_up_is_the_transposed_convolution_and_the_skip() -> None:
-    torch.manual_seed(0)
-    block = UnetrUpBlock(3, 4, 2, kernel_size=3, upsample_kernel_size=2, norm_name="instance", res_block=True)
-    coarse_NCXYZ, skip_NCXYZ = torch.rand(2, 4, 2, 3, 5), torch.rand(2, 2, 4, 6, 10)
-    found = upsampled(coarse_NCXYZ.movedim(1, -1), skip_NCXYZ.movedim(1, -1), block)
-    expected = torch.cat([block.transp_conv(coarse_NCXYZ), skip_NCXYZ], dim=1)
-    torch.testing.assert_close(found.movedim(-1, 1), expected)
 
 
 def test_other_edges_are_left_to_monai() -> None:

@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.kernels.layer_norm import layer_norm
+from voco_cli.networks.onednn import linear
 from voco_cli.networks.residual_block import residual_block
 from voco_cli.networks.window_attention import window_attention
 
@@ -102,17 +103,18 @@ def swin_stage(tokens_NXYZC: Tensor, layer: Any) -> Tensor:
     x = tokens_NXYZC
     for block in layer.blocks:
         x = x + window_attention(_normalised(x, block.norm1), block.attn, block.shift_size)
-        x = x + block.mlp(_normalised(x, block.norm2))
+        first, second = block.mlp.linear1, block.mlp.linear2
+        hidden = F.gelu(linear(_normalised(x, block.norm2), first.weight, first.bias))
+        x = x + linear(hidden, second.weight, second.bias)
     merging = layer.downsample
     rows = merge_patches(x, getattr(merging, "slices", CURRENT_SLICES))
-    merged: Tensor = merging.reduction(_normalised(rows, merging.norm))
-    return merged
+    return linear(_normalised(rows, merging.norm), merging.reduction.weight)
 
 
 def embed_patches(crops_NXYZC: Tensor, projection: nn.Conv3d) -> Tensor:
     """MONAI's patch embedding, whose patches do not overlap: one matrix product."""
     patches = _patches(crops_NXYZC).movedim(-1, -2).flatten(-2)
-    return F.linear(patches, projection.weight.flatten(1), projection.bias)
+    return linear(patches, projection.weight.flatten(1), projection.bias)
 
 
 def merge_patches(tokens_NXYZC: Tensor, slices: tuple[tuple[int, int, int], ...]) -> Tensor:

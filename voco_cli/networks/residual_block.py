@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from voco_cli.networks import onednn
 from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.kernels.instance_norm import NORM_EPS, norm_add_leaky
 
@@ -41,9 +42,20 @@ def residual_block(tokens_BXYZC: Tensor, block: Any) -> Tensor:
     Returns:
         the output in the same layout.
     """
-    hidden = _norm_add_leaky(convolve(tokens_BXYZC, block.conv1.conv.weight), None, SLOPE)
+    first = convolve(tokens_BXYZC, block.conv1.conv.weight)
     residual = project(tokens_BXYZC, block.conv3.conv.weight) if block.downsample else tokens_BXYZC
-    return _norm_add_leaky(convolve(hidden, block.conv2.conv.weight), residual, SLOPE)
+    return finish_block(first, residual, block)
+
+
+def finish_block(first_BXYZC: Tensor, residual_BXYZC: Tensor, block: Any) -> Tensor:
+    """The rest of a block from its first convolution and its normalised residual."""
+    hidden = _norm_add_leaky(first_BXYZC, None, SLOPE)
+    return _norm_add_leaky(convolve(hidden, block.conv2.conv.weight), residual_BXYZC, SLOPE)
+
+
+def instance_norm(tokens_BXYZC: Tensor) -> Tensor:
+    """Each channel of each crop with mean 0 and variance 1."""
+    return _norm_add_leaky(tokens_BXYZC, None, 1.0)
 
 
 def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
@@ -53,7 +65,7 @@ def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
     """
     weight = weight.flatten(1)
     if weight.shape[1] > 1:
-        return _norm_add_leaky(F.linear(tokens_BXYZC, weight), None, 1.0)
+        return instance_norm(onednn.linear(tokens_BXYZC, weight))
     on_gpu = triton_here.on_gpu(tokens_BXYZC)
     exact = tokens_BXYZC.float() if on_gpu else tokens_BXYZC  # of bfloat16 the mean would be one too
     variance, mean = torch.var_mean(exact, (1, 2, 3), correction=0, keepdim=True)
@@ -72,7 +84,7 @@ def convolve(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
     x_BCXYZ = tokens_BXYZC.movedim(-1, 1)
     if not triton_here.on_gpu(tokens_BXYZC) and x_BCXYZ[0, 0].numel() < FEW_VOXELS:
         x_BCXYZ = x_BCXYZ.contiguous()
-    return F.conv3d(x_BCXYZ, weight, padding=1).movedim(1, -1).contiguous()
+    return onednn.convolve(x_BCXYZ, weight, padding=1).movedim(1, -1).contiguous()
 
 
 def _convolve_one_channel(image_BXYZ: Tensor, weight: Tensor) -> Tensor:

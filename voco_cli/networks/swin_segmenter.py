@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from monai.networks.blocks import UnetrUpBlock
 from monai.networks.nets import SwinUNETR
 from torch import Tensor
-from torch.nn import functional as F
 
 from voco_cli.networks.channels_last import encoder_levels, is_covered
-from voco_cli.networks.residual_block import residual_block
+from voco_cli.networks.decoder import decoder_block
+from voco_cli.networks.onednn import linear
 
 
 class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
@@ -46,19 +45,6 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
         fine, plain, x = encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute)
         ups = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)
         for up, skip in zip(ups, (plain, *reversed(fine)), strict=True):
-            x = residual_block(upsampled(x, skip, up), up.conv_block)
+            x = decoder_block(x, skip, up)
         out = self.out.conv.conv
-        return F.linear(x, out.weight.flatten(1), out.bias).movedim(-1, 1)
-
-
-def upsampled(coarse_NXYZC: Tensor, skip_NXYZC: Tensor, block: UnetrUpBlock) -> Tensor:
-    """MONAI's transposed convolution with the skipped tokens behind it.
-
-    Its kernel of 2 goes in steps of 2, so that each token makes eight: one matrix product, and one copy that lays the
-    eight in their places beside the skip.
-    """
-    weight_CF222 = block.transp_conv.conv.weight
-    eight = F.linear(coarse_NXYZC, weight_CF222.permute(2, 3, 4, 1, 0).flatten(0, 3))
-    made = eight.unflatten(-1, (2, 2, 2, -1)).permute(0, 1, 4, 2, 5, 3, 6, 7)
-    skipped = skip_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
-    return torch.cat([made, skipped], dim=-1).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+        return linear(x, out.weight.flatten(1), out.bias).movedim(-1, 1)

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from voco_cli.networks.kernels import triton_here, windows
+from voco_cli.networks.onednn import linear
 from voco_cli.networks.window_geometry import Group, clamp_window, cut_windows, position_indices, window_groups
 
 SCORES_AT_ONCE = 1 << 19
@@ -53,9 +53,9 @@ def window_attention(tokens_BXYZC: Tensor, attention: Any, shift: tuple[int, int
     mix = _mix_by_kernels if triton_here.on_gpu(tokens_BXYZC) else _mix_by_groups
     q_bias, k_bias, v_bias = attention.qkv.bias.chunk(3)
     qkv_bias = torch.cat([q_bias, torch.zeros_like(k_bias), torch.zeros_like(v_bias)])
-    qkv = F.linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)
+    qkv = linear(tokens_BXYZC, attention.qkv.weight, qkv_bias)
     mixed = mix(qkv, attention, tuple(window), tuple(shift_of_axes))
-    return F.linear(mixed, attention.proj.weight, attention.proj.weight @ v_bias + attention.proj.bias)
+    return linear(mixed, attention.proj.weight, attention.proj.weight @ v_bias + attention.proj.bias)
 
 
 def _mix_by_groups(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
