@@ -104,12 +104,14 @@ def test_what_does_not_fit_exits_with_1_and_says_what_to_change(voco: Run, plann
 def test_a_fine_tuning_is_planned_with_its_own_options(voco: Run, planned: Any, data: Path) -> None:
     asked = planned(made_plan(int(5e9)))
     code, out, _ = voco("plan", "finetune", "--task", "btcv", "--data", data.parent, "--cases", "5", "--freeze-encoder",
-                        "--weights", "w.pt", "--device", "cpu")  # fmt: skip
+                        "--weights", "w.pt", "--min-loaded", "0.5", "--trust-pickle")  # fmt: skip
     assert code == 0
-    task = asked[0].task
-    assert (task.preset, task.cases, task.freeze_encoder, asked[0].model.weights) == ("btcv", 5, True, "w.pt")
+    task, model = asked[0].task, asked[0].model
+    assert (task.preset, task.cases, task.freeze_encoder) == ("btcv", 5, True)
+    assert (model.weights, model.min_loaded, model.trust_pickle) == ("w.pt", 0.5, True)
     assert out.splitlines()[-1] == (
-        f"next: voco finetune --task btcv --data {data.parent} --weights w.pt --cases 5 --device cpu --freeze-encoder"
+        f"next: voco finetune --task btcv --data {data.parent} --weights w.pt --cases 5 --min-loaded 0.5 "
+        "--freeze-encoder --trust-pickle"
     )
 
 

@@ -10,13 +10,21 @@ import typer
 
 from voco_cli.cli.evaluation_output import print_measured, report_failures
 from voco_cli.cli.options import (
+    CasesOption,
     ConfigOption,
     DataOption,
     DeviceOption,
+    FractionOption,
+    FreezeEncoderOption,
     JsonOption,
+    MinLoadedOption,
     RequireCleanOption,
     SetOption,
+    SplitOption,
+    StepsOption,
     TaskOption,
+    TrustPickleOption,
+    WeightsOption,
     data_flags,
     require_agreement,
 )
@@ -29,62 +37,20 @@ if TYPE_CHECKING:
 def finetune(
     task: TaskOption,
     data: DataOption = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            "--weights",
-            help="Start from these: a run folder, a file, or hf://OWNER/REPO/FILE (by default fresh weights).",
-        ),
-    ] = None,
+    weights: WeightsOption = None,
     run_dir: Annotated[
         Path | None,
         typer.Option("--run-dir", "-o", help="Run folder (by default runs/finetune)."),
     ] = None,
     config: ConfigOption = None,
     override: SetOption = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Optimizer steps of the whole run (by default the task's).")
-    ] = None,
-    cases: Annotated[
-        int | None,
-        typer.Option(
-            "--cases",
-            min=1,
-            help="Train on that many cases only, drawn by patient; a smaller draw is part of a larger one.",
-        ),
-    ] = None,
-    fraction: Annotated[
-        float | None,
-        typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients only."),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            "--split",
-            help="Name of a split that comes with the package, a JSON file of cases, or seeded: drawn by patient "
-            "(by default the task's).",
-        ),
-    ] = None,
-    freeze_encoder: Annotated[
-        bool,
-        typer.Option("--freeze-encoder", help="Train the decoder or head only; the encoder stays as it is loaded."),
-    ] = False,
-    min_loaded: Annotated[
-        float | None,
-        typer.Option(
-            "--min-loaded",
-            min=0,
-            max=1,
-            help="Refuse weights that fill less than this share of the encoder's parameters.",
-        ),
-    ] = None,
-    trust_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--trust-pickle",
-            help="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your rights.",
-        ),
-    ] = False,
+    steps: StepsOption = None,
+    cases: CasesOption = None,
+    fraction: FractionOption = None,
+    split: SplitOption = None,
+    freeze_encoder: FreezeEncoderOption = False,
+    min_loaded: MinLoadedOption = None,
+    trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,

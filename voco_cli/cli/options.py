@@ -79,6 +79,55 @@ DataOption = Annotated[
         help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data).",
     ),
 ]
+WeightsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", help="Start from these: a run folder, a file, or hf://OWNER/REPO/FILE (by default fresh weights)."
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Optimizer steps of the whole run (by default the recipe's or the task's)."),
+]
+CasesOption = Annotated[
+    int | None,
+    typer.Option(
+        "--cases",
+        min=1,
+        help="Train on that many cases only, drawn by patient; a smaller draw is part of a larger one.",
+    ),
+]
+FractionOption = Annotated[
+    float | None,
+    typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients only."),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="Name of a split that comes with the package, a JSON file of cases, or seeded: drawn by patient "
+        "(by default the task's).",
+    ),
+]
+FreezeEncoderOption = Annotated[
+    bool, typer.Option("--freeze-encoder", help="Train the decoder or head only; the encoder stays as it is loaded.")
+]
+MinLoadedOption = Annotated[
+    float | None,
+    typer.Option(
+        "--min-loaded",
+        min=0,
+        max=1,
+        help="Refuse weights that fill less than this share of the encoder's parameters.",
+    ),
+]
+TrustPickleOption = Annotated[
+    bool,
+    typer.Option(
+        "--trust-pickle",
+        help="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your rights.",
+    ),
+]
 RequireCleanOption = Annotated[
     bool,
     typer.Option(

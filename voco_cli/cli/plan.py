@@ -9,13 +9,21 @@ import typer
 from typer.core import TyperGroup
 
 from voco_cli.cli.options import (
+    CasesOption,
     ConfigOption,
     DataOption,
     DeviceOption,
+    FractionOption,
+    FreezeEncoderOption,
     JsonOption,
+    MinLoadedOption,
     RecipeOption,
     SetOption,
+    SplitOption,
+    StepsOption,
     TaskOption,
+    TrustPickleOption,
+    WeightsOption,
     data_flags,
     require_agreement,
     settings_words,
@@ -45,13 +53,9 @@ app = typer.Typer(
 SecondsOption = Annotated[
     float, typer.Option("--seconds", metavar="N", min=1, help="About how long the trial may take.")
 ]
-WeightsOption = Annotated[
-    str | None, typer.Option("--weights", help="Weights to start from: a run folder, a file, or hf://OWNER/REPO/FILE.")
-]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", "-o", help="Run folder of the run; nothing is written there.")
 ]
-StepsOption = Annotated[int | None, typer.Option("--steps", min=1, help="Optimizer steps of the whole run.")]
 
 
 @app.command("pretrain")
@@ -95,16 +99,12 @@ def plan_finetune(
     config: ConfigOption = None,
     override: SetOption = None,
     steps: StepsOption = None,
-    cases: Annotated[int | None, typer.Option("--cases", min=1, help="Train on that many cases.")] = None,
-    fraction: Annotated[
-        float | None, typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option("--split", help="Shipped split, a JSON file of cases, or seeded: drawn by patient.")
-    ] = None,
-    freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="Leave the encoder as it is loaded: a linear probe.")
-    ] = False,
+    cases: CasesOption = None,
+    fraction: FractionOption = None,
+    split: SplitOption = None,
+    freeze_encoder: FreezeEncoderOption = False,
+    min_loaded: MinLoadedOption = None,
+    trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     seconds: SecondsOption = 60.0,
     as_json: JsonOption = False,
@@ -122,6 +122,8 @@ def plan_finetune(
         "task.fraction": fraction,
         "task.split": split,
         "task.freeze_encoder": freeze_encoder or None,
+        "model.min_loaded": min_loaded,
+        "model.trust_pickle": trust_pickle or None,
         "run.device": device,
     }
     require_agreement({**flags, "task.preset": task}, override or ())
@@ -132,8 +134,9 @@ def plan_finetune(
 
     plan = plan_finetuning(settings, seconds, note)
     given: dict[str, Any] = {"--data": data, "--weights": weights, "-o": run_dir, "--steps": steps, "--cases": cases}
-    given |= {"--fraction": fraction, "--split": split, "--device": device}
-    words = [*settings_words(None, config, override), *_given(given), *(["--freeze-encoder"] if freeze_encoder else [])]
+    given |= {"--fraction": fraction, "--split": split, "--min-loaded": min_loaded, "--device": device}
+    switches = {"--freeze-encoder": freeze_encoder, "--trust-pickle": trust_pickle}
+    words = [*settings_words(None, config, override), *_given(given), *(name for name, on in switches.items() if on)]
     show_plan(plan, as_json, shell_words("voco", "finetune", "--task", task, *words))
 
 

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption, require_agreement
+from voco_cli.cli.options import (
+    ConfigOption,
+    DeviceOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    StepsOption,
+    WeightsOption,
+    require_agreement,
+)
 from voco_cli.cli.output import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
@@ -37,13 +46,8 @@ def pretrain(
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", "-o", help="Run folder (by default runs/pretrain).")
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Optimizer steps of the whole run (by default the recipe's).")
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option("--weights", help="Start from this encoder: a run folder, a file, or hf://OWNER/REPO/FILE."),
-    ] = None,
+    steps: StepsOption = None,
+    weights: WeightsOption = None,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:

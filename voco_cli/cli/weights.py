@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.table import Table
 
-from voco_cli.cli.options import JsonOption
+from voco_cli.cli.options import JsonOption, TrustPickleOption
 from voco_cli.cli.output import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
 
@@ -66,12 +66,6 @@ MergingOption = Annotated[
         "before and in the released code; auto is what the file says, and legacy where it says nothing.",
     ),
 ]
-TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-pickle", help="DANGEROUS: read a pickle that names foreign code, and run that code with your rights."
-    ),
-]
 
 
 @app.command()
@@ -79,7 +73,7 @@ def inspect(
     file: SourceArgument,
     branch: BranchOption = Branch.STUDENT,
     patch_merging: MergingOption = Merging.AUTO,
-    trust_pickle: TrustOption = False,
+    trust_pickle: TrustPickleOption = False,
     json: JsonOption = False,
 ) -> None:
     """Print what a file of weights holds, and which network it fits."""
@@ -120,7 +114,7 @@ def export(
             "nnU-Net's order of axes, so that equal scans do.",
         ),
     ] = Axes.XYZ,
-    trust_pickle: TrustOption = False,
+    trust_pickle: TrustPickleOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     json: JsonOption = False,
 ) -> None:
