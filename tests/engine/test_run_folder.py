@@ -41,6 +41,18 @@ def test_other_settings_are_shown_and_refused(tmp_path: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_run_of_another_kind_is_named_instead_of_all_differences(tmp_path: Path) -> None:
+    pretraining = _started(tmp_path / "a")
+    task = load_settings(None, None, (), {}, task="btcv")
+    with pytest.raises(UsageError) as caught:
+        pretraining.check_same_settings(task.settings)
+    assert caught.value.message == f"{tmp_path}/a holds a pre-training."
+    finetuning = RunFolder(tmp_path / "b")
+    finetuning.create(task)
+    with pytest.raises(UsageError, match="b holds a fine-tuning for the task btcv"):
+        finetuning.check_same_settings(_resolved().settings)
+
+
 def test_what_leaves_the_weights_alone_may_change(tmp_path: Path) -> None:
     folder = _started(tmp_path)
     folder.check_same_settings(

@@ -33,7 +33,8 @@ def convolve(x_BCXYZ: Tensor, weight: Tensor, padding: int) -> Tensor:
 
 
 def _computes(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    known = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return known and not torch.compiler.is_compiling()  # compilers do not know this call
 
 
 class _Linear(torch.autograd.Function):
