@@ -21,17 +21,30 @@ def last(tokens_NCXYZ: Tensor) -> Tensor:
     return tokens_NCXYZ.movedim(1, -1).contiguous()
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-11), (torch.float32, 1e-4)])
 @pytest.mark.parametrize("fold_from", [0, 10**9])
-def test_block_and_its_gradients_are_monai_s(fold_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_and_its_gradients_are_monai_s(
+    fold_from: int, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(decoder, "FOLD_VOXELS", fold_from)
-    block = made_block(4, 3).double()
-    coarse, skip = torch.rand(2, 4, 2, 3, 5).double(), torch.rand(2, 3, 4, 6, 10).double()
+    block = made_block(4, 3).to(dtype)
+    coarse, skip = torch.rand(2, 4, 2, 3, 5, dtype=dtype), torch.rand(2, 3, 4, 6, 10, dtype=dtype)
     inputs = coarse.requires_grad_(), skip.requires_grad_(), *block.parameters()
     outputs = decoder_block(last(coarse), last(skip), block).movedim(-1, 1), block(coarse, skip)
-    torch.testing.assert_close(*outputs, rtol=0, atol=1e-12)
-    weights = torch.linspace(-1, 1, outputs[0].numel()).double().view_as(outputs[0])
+    torch.testing.assert_close(*outputs, rtol=0, atol=tolerance)
+    weights = torch.linspace(-1, 1, outputs[0].numel(), dtype=dtype).view_as(outputs[0])
     for found, expected in zip(*(torch.autograd.grad((out * weights).sum(), inputs) for out in outputs), strict=True):
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+        torch.testing.assert_close(found, expected, rtol=0, atol=tolerance * max(1.0, float(expected.abs().max())))
+
+
+@pytest.mark.parametrize("fold_from", [0, 10**9])
+def test_a_frozen_block_hands_gradients_down(fold_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "FOLD_VOXELS", fold_from)
+    block = made_block(4, 3).requires_grad_(False)
+    coarse, skip = torch.rand(1, 4, 2, 3, 5, requires_grad=True), torch.rand(1, 3, 4, 6, 10)
+    found, expected = decoder_block(last(coarse), last(skip), block).movedim(-1, 1), block(coarse, skip)
+    gradients = (torch.autograd.grad((out**3).sum(), coarse)[0] for out in (found, expected))
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-3)
 
 
 def test_single_precision_is_no_worse_than_monai_s() -> None:

@@ -32,6 +32,14 @@ def test_tokens_that_need_no_gradient_get_none() -> None:
     torch.testing.assert_close(weight.grad, tokens.sum(0).expand(4, -1))
 
 
+def test_what_is_done_to_the_tokens_in_place_is_differentiated() -> None:
+    tokens, weight = torch.rand(3, 2), torch.rand(4, 2, requires_grad=True)
+    made = onednn.linear(tokens, weight)
+    made[1:].mul_(2.0)
+    (gradient,) = torch.autograd.grad(made.sum(), weight)
+    torch.testing.assert_close(gradient, (tokens * torch.tensor([[1.0], [2.0], [2.0]])).sum(0).expand(4, -1))
+
+
 @pytest.mark.parametrize(("size", "padding"), [(3, 1), (2, 1), (1, 0)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
 def test_convolution_of_one_small_volume(size: int, padding: int, layout: torch.memory_format) -> None:

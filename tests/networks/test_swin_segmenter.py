@@ -52,6 +52,23 @@ def test_gradients_are_monai_s_in_double_precision(recompute: bool) -> None:
         torch.testing.assert_close(found[name], expected, rtol=0, atol=1e-10 * scale, msg=name)
 
 
+def test_gradients_in_single_precision_are_as_near_as_monai_s() -> None:
+    network, volumes = made_network(), torch.rand(1, 1, 64, 32, 32)
+    found, stock = (gradients(network, way, volumes) for way in (network, network.stock_forward))
+    network, volumes = network.double(), volumes.double()
+    exact = gradients(network, network.stock_forward, volumes)
+    errors = {
+        who: max(float((given[name] - exact[name]).norm() / (exact[name].norm() + 1e-3)) for name in exact)
+        for who, given in (("ours", found), ("MONAI's", stock))
+    }
+    assert errors["ours"] < 2 * errors["MONAI's"] + 1e-4
+
+
+def test_dropout_is_refused() -> None:
+    with pytest.raises(ValueError, match="drop_rate"):
+        SwinSegmenter(in_channels=1, out_channels=2, feature_size=12, drop_rate=0.1)
+
+
 def test_other_edges_are_left_to_monai() -> None:
     with pytest.raises(ValueError, match="must be divisible by 2"):
         made_network()(torch.rand(1, 1, 48, 32, 32))

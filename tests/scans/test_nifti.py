@@ -81,6 +81,16 @@ def test_a_flipped_bit_fails_the_checksum(tmp_path: Path) -> None:
         read_nifti(path)
 
 
+def test_an_endless_name_inside_a_gzip_file_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    write_nifti(path)
+    raw = path.read_bytes()
+    body = gzip.compress(gzip.decompress(raw), mtime=0)
+    path.write_bytes(body[:3] + bytes([8]) + body[4:10] + b"n" * 1_000_000 + b"\0" + body[10:])
+    with pytest.raises(DataError, match="is damaged"):
+        read_nifti(path)
+
+
 def test_several_gzip_members_are_one_file(tmp_path: Path) -> None:
     plain = write_nifti(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "b.nii.gz"

@@ -90,12 +90,12 @@ class RunFolder:
         """Refuse to go on with other settings than the run began with.
 
         Raises:
-            UsageError: it is a run of another kind or task; else with the differences, one a line.
+            UsageError: it is a run of another kind; else with the differences, one a line.
         """
         before, now = dict(leaves(read_saved(self.settings_file))), dict(leaves(settings))
-        if before.get("task.preset") != now["task.preset"]:
-            task = before.get("task.preset")
-            held = f"a fine-tuning for the task {task}" if task else "a pre-training"
+        task = before.get("task.preset")
+        if (task is None) != (now["task.preset"] is None):
+            held = "a pre-training" if task is None else f"a fine-tuning for the task {task}"
             raise UsageError(f"{self.path} holds {held}.", "choose another run.dir for this run")
         changed = [key for key in now if key not in FREE_TO_CHANGE and before.get(key) != now[key]]
         # The recipe is only a name for other settings, which are compared one by one.

@@ -1,12 +1,13 @@
 """A decoder block of MONAI's SwinUNETR, channels last: a step up, the skip beside it, and a residual block.
 
-Both of the block's convolutions of these are linear in the step up, which is linear in the coarse level. On a CPU and
-on large levels they are *folded*: the transposed convolution goes into their weights, they are computed from the coarse
-voxels at once and added to those of the skip. A fine voxel sees two coarse ones along each axis where it saw three fine
-ones, 8 products instead of 27, and the two halves are never written side by side.
+What stands side by side goes through two convolutions, of 3x3x3 and of one voxel; both are sums of a part that sees the
+step up and one that sees the skip, and the step up is itself linear in the coarse level. On a CPU and on large levels
+it is therefore *folded*: the weights of the transposed convolution go into those of the first part, which is computed
+from the coarse voxels and added to the second. A fine voxel sees two coarse ones along each axis where it saw three
+fine ones, 8 products instead of 27, and nothing is written side by side.
 
-N volumes; X, Y, Z fine and x, y, z coarse voxels along the axes; C channels: I of the coarse level, M of the step up, O
-of the block; E = 8 O: those of the eight fine voxels of a coarse one, in the order of their places.
+N volumes; X, Y, Z fine and x, y, z coarse voxels along the axes; channels: I of the coarse level, M of the step up, C
+of the skip, O of the block; E = 8 O: those of the eight fine voxels of a coarse one, in the order of their places.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.residual_block import convolve, finish_block, instance_norm, residual_block
 
 FOLD_VOXELS = 4096
-"""Coarse voxels from which folding pays: weights are folded anew in each forward pass. On a GPU: not measured."""
+"""Coarse voxels from which folding pays on a CPU; weights are folded anew in each forward pass."""
 
 
 def decoder_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, block: Any) -> Tensor:
@@ -33,6 +34,7 @@ def decoder_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, block: Any) -> Tenso
         block: MONAI's UnetrUpBlock with a residual block, or modules of the same names.
     """
     up_weight = block.transp_conv.conv.weight
+    # Whether it pays on a GPU has not been measured.
     if triton_here.on_gpu(coarse_NxyzI) or coarse_NxyzI[0, ..., 0].numel() < FOLD_VOXELS:
         return residual_block(upsampled(coarse_NxyzI, skip_NXYZC, up_weight), block.conv_block)
     return folded_block(coarse_NxyzI, skip_NXYZC, up_weight, block.conv_block)
@@ -50,12 +52,14 @@ def upsampled(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor) -> Te
 
 def folded_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor, block: Any) -> Tensor:
     """The same residual block of the step up and the skip, without either's being written for the other."""
-    made = up_weight.shape[1]
-    weight, weight_OC = block.conv1.conv.weight, block.conv3.conv.weight.flatten(1)
-    seen = onednn.convolve(coarse_NxyzI.movedim(-1, 1), fold(weight[:, :made], up_weight), padding=1).movedim(1, -1)
-    first: Tensor = _AddSeen.apply(convolve(skip_NXYZC, weight[:, made:]), seen)  # type: ignore[no-untyped-call]
-    of_coarse = torch.einsum("om,impqr->pqroi", weight_OC[:, :made], up_weight).flatten(0, 3)
-    residual = onednn.linear(skip_NXYZC, weight_OC[:, made:])
+    width = up_weight.shape[1]
+    weight_3x3x3, weight_OC = block.conv1.conv.weight, block.conv3.conv.weight.flatten(1)
+    folded = fold(weight_3x3x3[:, :width], up_weight)
+    seen = onednn.convolve(coarse_NxyzI.movedim(-1, 1), folded, padding=1).movedim(1, -1)
+    of_skip = convolve(skip_NXYZC, weight_3x3x3[:, width:])
+    first: Tensor = _AddSeen.apply(of_skip, seen)  # type: ignore[no-untyped-call]
+    of_coarse = torch.einsum("om,impqr->pqroi", weight_OC[:, :width], up_weight).flatten(0, 3)
+    residual = onednn.linear(skip_NXYZC, weight_OC[:, width:])
     _by_place(residual).add_(_eight(onednn.linear(coarse_NxyzI, of_coarse)))
     return finish_block(first, instance_norm(residual), block)
 

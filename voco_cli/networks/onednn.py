@@ -4,7 +4,8 @@ torch multiplies float32 matrices by MKL, which is half as fast on some processo
 volume by a plain loop, which takes up to four times as long. Where oneDNN does not compute (float64, GPUs, builds
 without it), torch's usual ways stay.
 
-R rows of tokens; B crops; C, O channels in and out; X, Y, Z voxels along the axes.
+R tokens in a row, the image of height 1 that a linear layer is here; B crops; C, O channels in and out; X, Y, Z voxels
+along the axes.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch.nn import functional as F
 
 
 def linear(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """torch's ``linear`` of tokens with their channels last."""
+    """torch's ``linear`` of one or more tokens with their channels last."""
     if not _computes(tokens):
         return F.linear(tokens, weight_OC, bias_O)
-    found: Tensor = _Linear.apply(tokens, weight_OC, bias_O)  # type: ignore[no-untyped-call]
-    return found
+    image: Tensor = _Linear.apply(tokens, weight_OC, bias_O)  # type: ignore[no-untyped-call]
+    return _as_tokens(image, tokens)
 
 
 def convolve(x_BCXYZ: Tensor, weight: Tensor, padding: int) -> Tensor:
@@ -33,30 +34,37 @@ def convolve(x_BCXYZ: Tensor, weight: Tensor, padding: int) -> Tensor:
 
 
 def _computes(x: Tensor) -> bool:
-    known = x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
-    return known and not torch.compiler.is_compiling()  # compilers do not know this call
+    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+    # Compilers do not know the call.
+    return usable and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
 
 
 class _Linear(torch.autograd.Function):
-    """As a convolution of one row of pixels, whose gradients torch would compute by something slower again."""
+    """As a 1x1 convolution of an image of one row, whose gradients torch would compute by something slower again.
+
+    It returns the image and no view of it, so that what is done to the tokens in place can be differentiated.
+    """
 
     @staticmethod
     def forward(ctx: Any, tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None) -> Tensor:
         ctx.save_for_backward(tokens, weight_OC)
-        ctx.has_bias = bias_O is not None
-        return _multiplied(tokens, weight_OC, bias_O)
+        return _convolve_row(tokens, weight_OC, bias_O)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_1O1R: Tensor) -> tuple[Tensor | None, ...]:
         tokens, weight_OC = ctx.saved_tensors
-        grad_RO = grad.reshape(-1, len(weight_OC))
-        grad_tokens = _multiplied(grad, weight_OC.T) if ctx.needs_input_grad[0] else None
-        grad_weight = grad_RO.T @ tokens.reshape(-1, tokens.shape[-1])
-        return grad_tokens, grad_weight, grad_RO.sum(0) if ctx.has_bias else None
+        wanted, grad_RO = ctx.needs_input_grad, grad_1O1R[0, :, 0].T
+        grad_tokens = _as_tokens(_convolve_row(grad_RO, weight_OC.T), tokens) if wanted[0] else None
+        grad_weight = grad_RO.T @ tokens.reshape(-1, tokens.shape[-1]) if wanted[1] else None
+        return grad_tokens, grad_weight, grad_RO.sum(0) if wanted[2] else None
 
 
-def _multiplied(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
+def _convolve_row(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
     row_1C1R = tokens.reshape(1, 1, -1, tokens.shape[-1]).movedim(-1, 1)
-    found = torch.mkldnn_convolution(row_1C1R, weight_OC[:, :, None, None], bias_O, (0, 0), (1, 1), (1, 1), 1)
-    return found.movedim(1, -1).reshape(*tokens.shape[:-1], -1)
+    return torch.mkldnn_convolution(row_1C1R, weight_OC[:, :, None, None], bias_O, (0, 0), (1, 1), (1, 1), 1)
+
+
+def _as_tokens(image_1O1R: Tensor, tokens: Tensor) -> Tensor:
+    """The pixels in the places of ``tokens``."""
+    return image_1O1R.movedim(1, -1).reshape(*tokens.shape[:-1], -1)

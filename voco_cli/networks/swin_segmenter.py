@@ -15,6 +15,8 @@ from voco_cli.networks.channels_last import encoder_levels, is_covered
 from voco_cli.networks.decoder import decoder_block
 from voco_cli.networks.onednn import linear
 
+DROPOUT = ("drop_rate", "attn_drop_rate", "dropout_path_rate")
+
 
 class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
     """MONAI's network with a second way through it.
@@ -22,9 +24,13 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
     Args:
         recompute: the transformer forgets its activations and computes them again in the backward pass.
         arguments: of MONAI's SwinUNETR, without ``use_v2``.
+    Raises:
+        ValueError: a rate of dropout is not 0; the second way knows none.
     """
 
     def __init__(self, *, recompute: bool = False, **arguments: Any) -> None:
+        if any(arguments.get(rate) for rate in DROPOUT):
+            raise ValueError(f"{', '.join(DROPOUT)} must be 0.")
         super().__init__(use_v2=True, use_checkpoint=recompute, **arguments)
         self.recompute = recompute
 

@@ -34,7 +34,8 @@ CHUNK_BYTES = 1 << 22
 MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
 GZIP_MAGIC = b"\x1f\x8b"
 ISAL_ERROR = cast("type[Exception]", igzip_lib.IsalError)  # its stub says that this is an instance
-UNREADABLE = (OSError, EOFError, zlib.error, ISAL_ERROR)
+UNREADABLE = (OSError, EOFError, OverflowError, zlib.error, ISAL_ERROR)
+"""What decompression raises; OverflowError is isal's for a gzip header of more than half a megabyte."""
 
 
 def read_nifti_header(path: Path) -> Header:

@@ -35,8 +35,8 @@ class Blocks(NamedTuple):
 
 HALF_PRECISION = Blocks(64, 64, 4, 1)
 """One stage: other windows fill the time in which a block is loaded."""
-BIAS_OF_WIDE_HEADS = Blocks(64, 32, 4, 1)
-"""For the gradient of the biases from heads of more than 32 channels, whose blocks fill the registers."""
+WIDE_HEAD, BIAS_OF_WIDE_HEADS = 32, Blocks(64, 32, 4, 1)
+"""For the gradient of the biases from heads of more channels than that, whose blocks fill the registers."""
 SINGLE_PRECISION = Blocks(32, 32, 4, 1)
 """For float32, which the tensor cores do not take as it is."""
 WIDEST_HEAD = 64
@@ -165,7 +165,7 @@ class _Call:
     def bias_gradient(self, qkv: Tensor, levels: Tensor, grad: Tensor, inner: Tensor) -> Tensor:
         """grad_bias_Hnn: sums over parts of the windows, and then their sum, in one order."""
         blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
-        if self.half and self.D > 32:
+        if self.half and self.D > WIDE_HEAD:
             blocks = BIAS_OF_WIDE_HEADS
         places = triton.cdiv(WINDOWS_OF_A_PART, self.crops)
         starts = [0]
