@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from voco_cli.networks import decoder
 from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.networks.swin_segmenter import SwinSegmenter
 from voco_cli.settings.sections import Model
@@ -30,6 +31,12 @@ def gradients(network: SwinSegmenter, forward: Callable[[Tensor], Tensor], volum
     weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
     names, parameters = zip(*network.named_parameters(), strict=True)
     return dict(zip(names, torch.autograd.grad((logits * weights).sum(), parameters), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def folded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finest decoder block is folded at these sizes too."""
+    monkeypatch.setattr(decoder, "FOLD_VOXELS", 1 << 13)
 
 
 def test_logits_are_monai_s_in_single_precision() -> None:

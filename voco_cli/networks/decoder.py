@@ -23,7 +23,7 @@ from voco_cli.networks import onednn
 from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.residual_block import convolve, finish_block, instance_norm, residual_block
 
-FOLD_VOXELS = 4096
+FOLD_VOXELS = 24**3
 """Coarse voxels from which folding pays on a CPU; weights are folded anew in each forward pass."""
 
 
