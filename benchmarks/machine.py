@@ -11,7 +11,18 @@ from typing import Any
 
 import psutil
 
-PACKAGES = ("torch", "monai", "numpy", "scipy", "SimpleITK", "blosc2", "accelerate", "nibabel", "surface-distance")
+PACKAGES = (
+    "torch",
+    "monai",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "blosc2",
+    "isal",
+    "accelerate",
+    "nibabel",
+    "surface-distance",
+)
 
 
 def cpu_model() -> str:
