@@ -32,6 +32,15 @@ def test_tokens_that_need_no_gradient_get_none() -> None:
     torch.testing.assert_close(weight.grad, tokens.sum(0).expand(4, -1))
 
 
+def test_a_compiler_sees_torchs_own_ways_and_no_break() -> None:
+    tokens, weight = torch.rand(3, 2), torch.rand(4, 2)
+    found = torch.compile(onednn.linear, backend="eager", fullgraph=True)(tokens, weight)
+    torch.testing.assert_close(found, F.linear(tokens, weight))
+    image, kernel = torch.rand(1, 2, 3, 3, 3), torch.rand(2, 2, 1, 1, 1)
+    found = torch.compile(onednn.convolve, backend="eager", fullgraph=True)(image, kernel, 0)
+    torch.testing.assert_close(found, F.conv3d(image, kernel))
+
+
 def test_what_is_done_to_the_tokens_in_place_is_differentiated() -> None:
     tokens, weight = torch.rand(3, 2), torch.rand(4, 2, requires_grad=True)
     made = onednn.linear(tokens, weight)

@@ -34,9 +34,10 @@ def convolve(x_BCXYZ: Tensor, weight: Tensor, padding: int) -> Tensor:
 
 
 def _computes(x: Tensor) -> bool:
-    usable = torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
-    # Compilers do not know the call.
-    return usable and x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_compiling()
+    # A compiler knows none of the calls below, not even the questions.
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.dtype != torch.float32:
+        return False
+    return torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 class _Linear(torch.autograd.Function):
