@@ -280,7 +280,7 @@ class TestNextCommands:
         (tmp_path / "my data").mkdir()
         shown = voco("index", scans, "-o", "my data/data.json", cwd=tmp_path).stdout
         command = shown.rpartition("next: voco ")[2].partition(", or ")[0].strip()
-        again = voco(*shlex.split(command), "--steps", "0", cwd=tmp_path)
+        again = voco(*shlex.split(command), "--set", "train.steps=0", cwd=tmp_path)
         assert "train.steps" in again.stderr  # the file was found, and the steps alone are wrong
 
 
