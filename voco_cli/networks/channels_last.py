@@ -123,10 +123,15 @@ def merge_patches(tokens_NXYZC: Tensor, slices: tuple[tuple[int, int, int], ...]
     return torch.cat([eight[4 * i + 2 * j + k] for i, j, k in slices], dim=-1)
 
 
+def by_place(tokens_NXYZC: Tensor) -> Tensor:
+    """View of tokens by their places in cubes of 2x2x2: (N, X/2, 2, Y/2, 2, Z/2, 2, C)."""
+    view: Tensor = tokens_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
+    return view
+
+
 def _patches(tokens_NXYZC: Tensor) -> Tensor:
     """Each 2x2x2 tokens as eight rows: (N, X/2, Y/2, Z/2, 8, C)."""
-    halved: Tensor = tokens_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
-    return halved.permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
+    return by_place(tokens_NXYZC).permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
 
 
 def _normalised(tokens_NXYZC: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:

@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from voco_cli.networks import onednn
+from voco_cli.networks.channels_last import by_place
 from voco_cli.networks.kernels import triton_here
 from voco_cli.networks.residual_block import convolve, finish_block, instance_norm, residual_block
 
@@ -47,7 +48,7 @@ def upsampled(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor) -> Te
     eight in their places beside the skip.
     """
     made = _eight(onednn.linear(coarse_NxyzI, up_weight.permute(2, 3, 4, 1, 0).flatten(0, 3)))
-    return torch.cat([made, _by_place(skip_NXYZC)], dim=-1).flatten(5, 6).flatten(3, 4).flatten(1, 2)
+    return torch.cat([made, by_place(skip_NXYZC)], dim=-1).flatten(5, 6).flatten(3, 4).flatten(1, 2)
 
 
 def folded_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor, block: Any) -> Tensor:
@@ -60,7 +61,7 @@ def folded_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor, bl
     first: Tensor = _AddSeen.apply(of_skip, seen)  # type: ignore[no-untyped-call]
     of_coarse = torch.einsum("om,impqr->pqroi", weight_OC[:, :width], up_weight).flatten(0, 3)
     residual = onednn.linear(skip_NXYZC, weight_OC[:, width:])
-    _by_place(residual).add_(_eight(onednn.linear(coarse_NxyzI, of_coarse)))
+    by_place(residual).add_(_eight(onednn.linear(coarse_NxyzI, of_coarse)))
     return finish_block(first, instance_norm(residual), block)
 
 
@@ -89,19 +90,19 @@ class _AddSeen(torch.autograd.Function):
     def forward(ctx: Any, fine_NXYZO: Tensor, seen_NxyzE: Tensor) -> Tensor:
         ctx.shape = seen_NxyzE.shape
         ctx.mark_dirty(fine_NXYZO)
-        _by_place(fine_NXYZO).add_(_placed(seen_NxyzE.contiguous()))
+        by_place(fine_NXYZO).add_(_placed(seen_NxyzE.contiguous()))
         return fine_NXYZO
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         grad_seen = grad.new_zeros(ctx.shape)
-        _placed(grad_seen).copy_(_by_place(grad))
+        _placed(grad_seen).copy_(by_place(grad))
         return grad, grad_seen
 
 
 def _placed(seen_NxyzE: Tensor) -> Tensor:
-    """View of what fine voxels take, as ``_by_place`` has them."""
+    """View of what fine voxels take, as ``by_place`` has them."""
     n, x, y, z, channels = seen_NxyzE.shape
     of_n, of_x, of_y, of_z, _ = seen_NxyzE.stride()
     part = channels // 8
@@ -112,12 +113,6 @@ def _placed(seen_NxyzE: Tensor) -> Tensor:
 
 
 def _eight(tokens_NxyzE: Tensor) -> Tensor:
-    """Coarse tokens whose channels are those of eight fine ones, as ``_by_place`` has them."""
+    """Coarse tokens whose channels are those of eight fine ones, as ``by_place`` has them."""
     eight: Tensor = tokens_NxyzE.unflatten(-1, (2, 2, 2, -1))
     return eight.permute(0, 1, 4, 2, 5, 3, 6, 7)
-
-
-def _by_place(fine_NXYZC: Tensor) -> Tensor:
-    """View of fine tokens by their place in the coarse ones: (N, x, 2, y, 2, z, 2, C)."""
-    view: Tensor = fine_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
-    return view

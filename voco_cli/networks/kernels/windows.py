@@ -137,6 +137,7 @@ class _Call:
 
     def __init__(self, qkv: Tensor, bias: Tensor, window: list[int], shift: list[int]) -> None:
         self.bias, self.half, self.crops = bias, qkv.dtype != torch.float32, len(qkv)
+        self.blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
         self.sizes, self.window, self.shift = tuple(qkv.shape[1:4]), tuple(window), tuple(shift)
         self.geometry = self.sizes, self.window, self.shift
         self.heads, self.positions = bias.shape[:2]
@@ -155,18 +156,15 @@ class _Call:
 
     def by_window(self, program: Any, *tensors: Tensor) -> None:
         """A program for each window, head and block of queries or, in ``keys_backward``, of keys."""
-        blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
         windows = self.crops * math.prod(sum(of_axis) for of_axis in self._kinds_of_axes())
         together = min(WINDOWS_AT_ONCE, windows)
-        length = blocks.columns if program is programs.keys_backward else blocks.rows
+        length = self.blocks.columns if program is programs.keys_backward else self.blocks.rows
         count = triton.cdiv(windows, together) * together * self.heads * triton.cdiv(self.positions, length)
-        self._launch(program, count, blocks, *tensors, self.crops, *self.geometry, self.heads, self.m, together)
+        self._launch(program, count, self.blocks, *tensors, self.crops, *self.geometry, self.heads, self.m, together)
 
     def bias_gradient(self, qkv: Tensor, levels: Tensor, grad: Tensor, inner: Tensor) -> Tensor:
         """grad_bias_Hnn: sums over parts of the windows, and then their sum, in one order."""
-        blocks = HALF_PRECISION if self.half else SINGLE_PRECISION
-        if self.half and self.D > WIDE_HEAD:
-            blocks = BIAS_OF_WIDE_HEADS
+        blocks = BIAS_OF_WIDE_HEADS if self.half and self.D > WIDE_HEAD else self.blocks
         places = triton.cdiv(WINDOWS_OF_A_PART, self.crops)
         starts = [0]
         for i, j, k in product(*self._kinds_of_axes()):
