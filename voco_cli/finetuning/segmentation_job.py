@@ -31,6 +31,10 @@ from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_scan
 from voco_cli.settings import Settings
 
+TOGETHER_VOX = 64**3
+"""Voxels of patches that go through the network at once on a CPU. More cost memory and save no time; small patches one
+by one take up to twice as long, as torch computes convolutions of few voxels by a plain loop."""
+
 
 class SegmentationJob(LabelledJob):
     """Batches of patches, Dice and cross entropy, and validation on whole scans.
@@ -78,14 +82,14 @@ class SegmentationJob(LabelledJob):
         return {"loss": supervised_loss(self.criterion, outputs, moved[:, None])}
 
     def _logits(self, model: nn.Module, images: Tensor) -> Tensor:
-        """The network on all patches; on a CPU one after another, which costs no time and bounds the memory.
+        """Return the network's outputs for all patches; on a CPU a few at a time, which bounds the memory.
 
         Processes that share gradients count their forward passes, so that each makes one there.
         """
         if not self.by_patch or self.here.num_processes > 1:
             whole: Tensor = model(images)
             return whole
-        parts = images.split(1)
+        parts = images.split(max(1, TOGETHER_VOX // images[0, 0].numel()))
         if self.recompute_patches:  # activations of one patch at a time, computed again in the backward pass
             return torch.cat([checkpoint(model, part, use_reentrant=False) for part in parts])
         return torch.cat([model(part) for part in parts])
