@@ -1,5 +1,5 @@
 # make setup       a virtual environment with voco and what its tests need
-# make demo        the whole way on generated scans, in ten minutes: demo/report.html
+# make demo        the whole way on generated scans, in minutes: demo/report.html
 # make test        lint, types and tests: what CI runs
 # make test-slow   the tests that take minutes each
 # make check       lint and types alone

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import PAGES, blocks
-from voco_cli.demo.size import SIZES
-from voco_cli.demo.stages import DemoPaths, command_script, demo_stages
+from voco_cli.demo.stages import PRETRAINING_STEPS, SEEDS, STUDY_STEPS, DemoPaths, command_script, demo_stages
 
 HOSTILE = [
     "my demo",
@@ -35,7 +34,7 @@ def shown_commands() -> set[str]:
 
 
 def test_every_stage_is_a_command_that_the_pages_show() -> None:
-    stages = [stage for stage in demo_stages(Path("d"), SIZES[0]) if stage.arguments]
+    stages = [stage for stage in demo_stages(Path("d")) if stage.arguments]
     assert [stage.name for stage in stages] == [
         *("index", "preview-labels", "pretrain", "locate", "tasks new", "study", "compare", "report")
     ]
@@ -44,15 +43,14 @@ def test_every_stage_is_a_command_that_the_pages_show() -> None:
     assert {stage.name for stage in stages} <= shown_commands()
 
 
-def test_the_numbers_of_the_size_are_in_the_commands() -> None:
-    size = SIZES[3]
-    commands = {stage.name: stage.command for stage in demo_stages(Path("d"), size)}
+def test_the_numbers_of_steps_and_seeds_are_in_the_commands() -> None:
+    commands = {stage.name: stage.command for stage in demo_stages(Path("d"))}
     assert commands["pretrain"] == (
-        f"voco pretrain d/data.json --config d/pretrain.yaml --steps {size.pretraining_steps} -o d/runs/pretrain"
+        f"voco pretrain d/data.json --config d/pretrain.yaml --steps {PRETRAINING_STEPS} -o d/runs/pretrain"
     )
     assert commands["study"] == (
         "voco study --task d/task.yaml --config d/study.yaml --weights d/runs/pretrain --cases 4 "
-        f"--seeds {size.seeds} --steps {size.study_steps} -o d/runs/study"
+        f"--seeds {SEEDS} --steps {STUDY_STEPS} -o d/runs/study"
     )
     assert commands["compare"] == (
         "voco compare d/runs/study/none/n004-seed0 d/runs/study/pretrain/n004-seed0 -o d/comparison"
@@ -60,7 +58,7 @@ def test_the_numbers_of_the_size_are_in_the_commands() -> None:
 
 
 def test_every_stage_leaves_something_below_the_folder() -> None:
-    for stage in demo_stages(Path("d"), SIZES[0]):
+    for stage in demo_stages(Path("d")):
         assert stage.wrote
         assert all(path.parts[0] == "d" for path in stage.wrote)
         assert "should help" not in stage.shows + stage.look
@@ -78,7 +76,7 @@ def test_the_script_calls_each_command_with_its_very_arguments(
     stub.write_text('#!/bin/sh\nprintf "%s\\0" "$@" end >> heard\n')
     stub.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(stub))
-    stages = demo_stages(Path(name), SIZES[0])
+    stages = demo_stages(Path(name))
     script = tmp_path / "commands.sh"
     script.write_text(command_script(stages, there))
     subprocess.run(["sh", "-n", str(script)], check=True)
@@ -96,7 +94,7 @@ def test_a_task_file_that_is_there_is_not_drafted_again(tmp_path: Path, monkeypa
     monkeypatch.setattr(sys, "executable", str(stub))
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "task.yaml").touch()
-    script = command_script(demo_stages(Path("d"), SIZES[0]), tmp_path)
+    script = command_script(demo_stages(Path("d")), tmp_path)
     subprocess.run(["sh", "-c", script], check=True)
     heard = (tmp_path / "heard").read_text().split()
     assert heard == ["index", "preview-labels", "pretrain", "locate", "study", "compare", "report"]
@@ -105,5 +103,5 @@ def test_a_task_file_that_is_there_is_not_drafted_again(tmp_path: Path, monkeypa
 def test_paths_that_look_like_options_are_no_options() -> None:
     assert DemoPaths(Path("-o"))("data.json") == "./-o/data.json"
     assert DemoPaths(Path("d"))("data.json") == "d/data.json"
-    for stage in demo_stages(Path("-o"), SIZES[0]):
+    for stage in demo_stages(Path("-o")):
         assert not any(word.startswith("-o/") for word in stage.arguments)

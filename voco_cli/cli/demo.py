@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.output import done, is_quiet, note, out, progress, shell_words
+from voco_cli.cli.faults import tell
+from voco_cli.cli.output import be_quiet, done, is_quiet, out, progress, shell_words
 
 if TYPE_CHECKING:
-    from voco_cli.demo.record import DemoRecord, StageTime
-    from voco_cli.demo.run import DemoResult
+    from voco_cli.demo.run import DemoResult, StageTime
     from voco_cli.demo.stages import Stage
 
 LINE = "\N{BOX DRAWINGS HEAVY HORIZONTAL}"
 ARROW = "\N{RIGHTWARDS ARROW}"
+IDLE_S, WANTED_CORES = 180, 2
+"""What all stages took together on two idle cores of a server, and the cores that they keep busy."""
 STYLES = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}
 
 
@@ -27,55 +29,58 @@ def demo(
     output: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the demo; the same command on it goes on.")
     ] = Path("voco-demo"),
-    minutes: Annotated[
-        float | None,
-        typer.Option(
-            "--minutes",
-            min=0.1,
-            metavar="N",
-            help="Minutes that there are, 10 if not given: how much is done is chosen by the speed of this machine.",
-        ),
-    ] = None,
 ) -> None:
-    """See what it does without any data, in ten minutes.
+    """See what it does without any data, in about five minutes.
 
     Generates CTs and runs the commands of the README on them, one by one, up to a page that shows what came of it.
     """
     from voco_cli.demo.run import run_demo
 
-    result = run_demo(output, minutes, DemoProgress(), command=_command)
+    _tell(
+        "Generated CTs, and the commands of the README on them, each as you may type it for your own scans. "
+        + _expectation(*_machine())
+    )
+    result = run_demo(output, DemoProgress(), _command)
     _print_summary(result)
     paths = result.paths
     done([paths.commands, paths.record, paths.report], "voco index YOUR_SCANS/ -o data.json, and on as above")
 
 
-def _command(stage: str, arguments: Sequence[str]) -> None:
-    from voco_cli.demo.subprocesses import run_command
+def _machine() -> tuple[int, float]:
+    """Return the cores of this machine, and how many of them other processes keep busy, from a look of a second."""
+    import psutil
 
-    run_command(stage, (*arguments, "--quiet") if is_quiet() else arguments)
+    from voco_cli.dataset.parallel import usable_cores
+
+    return usable_cores(), psutil.cpu_percent(interval=1.0) / 100 * (psutil.cpu_count() or 1)
+
+
+def _expectation(cores: int, busy: float) -> str:
+    """Say how long it will take, and why."""
+    slower = max(1.0, (WANTED_CORES + busy) / cores)
+    minutes = max(1, round(IDLE_S * slower / 60))
+    words = f"Takes about {IDLE_S / 60:.0f} minutes on two free cores"
+    if slower < 1.2:
+        return f"{words}."
+    why = f"other processes keep {busy:.1f} of {cores} cores busy" if busy >= 0.3 else f"there is {cores} core here"
+    return f"{words}; {why}, so expect about {minutes}."
+
+
+def _command(arguments: Sequence[str]) -> int:
+    """Run a command in this process, which has the libraries loaded; what it raises is told as the command tells it."""
+    from voco_cli.cli.app import app
+
+    quiet = is_quiet()
+    try:
+        return app([*arguments, *(["--quiet"] if quiet else [])], prog_name="voco", standalone_mode=False) or 0
+    except Exception as error:
+        return tell(error)
+    finally:
+        be_quiet(quiet)
 
 
 class DemoProgress:
     """A heading, what there is to see and the command before each stage; what to look at after it."""
-
-    @contextmanager
-    def measuring(self) -> Iterator[None]:
-        """Say why nothing happens for some seconds."""
-        note("Measuring how fast this machine trains ...")
-        yield
-
-    def chosen(self, record: DemoRecord, expected: float, before: bool) -> None:
-        """How much will be done."""
-        speed, size = record.speed, record.size
-        if before:
-            _tell(f"This demo was begun by an earlier call and goes on: {size.words}.")
-            return
-        _tell(
-            "Generated CTs, and the commands of the README on them, each as you may type it for your own scans. Here a "
-            f"step of pre-training takes {speed.pretraining_step_s:.2f} s, one of the study {speed.study_step_s:.2f} s "
-            f"and the start of a command {speed.start_s:.1f} s, so {record.minutes:g} minutes are enough for "
-            f"{size.words}: about {expected / 60:.1f} minutes."
-        )
 
     def generating(self, total: int) -> AbstractContextManager[Callable[[], object]]:
         """A bar."""
@@ -125,7 +130,8 @@ def _print_summary(result: DemoResult) -> None:
     for stage, took in result.stages:
         table.add_row(stage.name, f"{took.seconds:.0f}", f"{took.cpu_s:.0f}")
     out.print(table)
-    out.print(f"The largest process took {result.peak_bytes / 1e9:.1f} GB of memory.", highlight=False)
+    peak_bytes = max(took.peak_bytes for _, took in result.stages)
+    out.print(f"At most {peak_bytes / 1e9:.1f} GB of memory were taken.", highlight=False)
     status, sentence = result.verdict
     out.print(f"\nPre-training: {sentence}", style=STYLES[status], markup=False, highlight=False, soft_wrap=True)
     for conclusion in result.conclusions:

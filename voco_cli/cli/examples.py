@@ -94,7 +94,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "demo": (
         "voco demo",
-        "voco demo --minutes 5 --out try",
+        "voco demo --out try",
     ),
     "bench": (
         "voco bench",

@@ -3,40 +3,48 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from voco_cli.demo.record import DemoRecord, StageTime, read_record, write_record
 from voco_cli.demo.scans import LABELLED, write_scans
 from voco_cli.demo.settings import PRETRAINING, STUDY
-from voco_cli.demo.size import SIZES, Size, Speed, choose_size, expected_s
-from voco_cli.demo.stages import DemoPaths, Stage, command_script, demo_stages
-from voco_cli.demo.subprocesses import cost_so_far, measure_speed, run_command
+from voco_cli.demo.stages import UNLABELLED, DemoPaths, Stage, command_script, demo_stages
 from voco_cli.engine.run_folder import RunFolder
-from voco_cli.errors import DataError, ResourceError, UsageError
+from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.planning.places import existing_parent
 from voco_cli.whole_files import write_whole
 
-MINUTES = 10.0
-RUN_BYTES = 60e6
-"""What a run of the study leaves on disk: checkpoints, predictions, tables."""
-OTHER_BYTES = 150e6
-"""Scans, cache, pre-training, pages."""
+FORMAT = "voco-demo/2"
+NEEDED_BYTES = 600e6
+"""What a demo leaves on disk, with room to spare."""
+KILOBYTE = 1024
+"""Unit of the kernel's memory figures."""
+
+
+@dataclass
+class StageTime:
+    """What a stage took, over all calls.
+
+    Attributes:
+        seconds: by the clock.
+        cpu_s: of all its processes.
+        peak_bytes: largest footprint of a process up to its end.
+    """
+
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    peak_bytes: int = 0
+    done: bool = False
 
 
 class DemoWatcher(Protocol):
     """Who is told how a demo goes."""
-
-    def measuring(self) -> AbstractContextManager[object]:
-        """The speed of the machine is measured."""
-
-    def chosen(self, record: DemoRecord, expected: float, before: bool) -> None:
-        """So much is done, which takes so many seconds; ``before``: an earlier call has chosen it."""
 
     def generating(self, total: int) -> AbstractContextManager[Callable[[], object]]:
         """Scans are generated; the callable is called after each."""
@@ -59,106 +67,136 @@ class DemoResult:
         stages: with what each took.
         verdict: on pre-training, its status and its sentence.
         conclusions: of the study, in its own words.
-        peak_bytes: largest footprint of a process.
     """
 
     paths: DemoPaths
     stages: tuple[tuple[Stage, StageTime], ...]
     verdict: tuple[str, str]
     conclusions: tuple[str, ...]
-    peak_bytes: int
 
 
-def run_demo(
-    out: Path,
-    minutes: float | None,
-    watcher: DemoWatcher,
-    *,
-    measure: Callable[[], Speed] = measure_speed,
-    command: Callable[[str, Sequence[str]], None] = run_command,
-) -> DemoResult:
+def run_demo(out: Path, watcher: DemoWatcher, command: Callable[[Sequence[str]], int]) -> DemoResult:
     """Do what is not done yet of a demo.
 
     Args:
         out: its folder; made where missing.
-        minutes: that there are; none is ten, or what an earlier call was given.
-        measure: how the speed of the machine is measured.
-        command: runs the arguments of `voco` for a stage.
+        command: runs `voco` with these arguments, and returns its exit code.
     Raises:
-        UsageError: the folder holds something else, or a demo that was started otherwise; too few minutes.
+        UsageError: the folder holds something else.
         ResourceError: disk or memory.
         Interrupted: a signal; the same call goes on.
         VocoError: a stage failed.
     """
     paths = DemoPaths(out)
-    record = read_record(paths.record)
-    if before := record is not None:
-        _require_same(record, out, minutes)
-    else:
-        record = _new_record(out, MINUTES if minutes is None else minutes, watcher, measure)
-    stages = demo_stages(out, record.size)
+    stages = demo_stages(out)
+    took = _read_times(paths.record)
+    if took is None:
+        require_empty(out)
+        require_room(out)
+        took = {}
+    times = {stage.name: took.get(stage.name, StageTime()) for stage in stages}
     with RunFolder(out).lock():
-        write_record(paths.record, record)
-        _write_missing(paths, command_script(stages, Path(record.folder)))
-        watcher.chosen(record, expected_s(record.size, record.speed), before)
+        _write_times(paths.record, times)
+        _write_missing(paths, command_script(stages, Path.cwd()))
         for number, stage in enumerate(stages, start=1):
-            if _is_done(record, stage):
+            one = times[stage.name]
+            if one.done and all(path.exists() for path in stage.wrote):
                 watcher.stage_skipped(stage, number, len(stages))
                 continue
-            _require_same_place(record, out)
             watcher.stage_started(stage, number, len(stages))
-            with _timed(record, stage, paths):
-                if stage.arguments:
-                    command(stage.name, stage.arguments)
-                else:
-                    _generate(paths, record.size, watcher)
-            watcher.stage_ended(stage, record.of(stage.name))
-    return _result(paths, record, stages)
+            try:
+                with _timed(one):
+                    _run_stage(stage, paths, watcher, command)
+            finally:
+                _write_times(paths.record, times)
+            watcher.stage_ended(stage, one)
+    verdict = _read(paths.encoder)["verdict"]
+    conclusions = tuple(_read(paths.study_record)["conclusions"])
+    return DemoResult(
+        paths,
+        tuple((stage, times[stage.name]) for stage in stages),
+        (verdict["status"], verdict["sentence"]),
+        conclusions,
+    )
 
 
-def _new_record(out: Path, minutes: float, watcher: DemoWatcher, measure: Callable[[], Speed]) -> DemoRecord:
-    _require_empty(out)
-    require_room(out)
-    with watcher.measuring():
-        speed = measure()
-    return DemoRecord(minutes, speed, choose_size(minutes, speed), str(out), str(Path.cwd()))
+def _run_stage(stage: Stage, paths: DemoPaths, watcher: DemoWatcher, command: Callable[[Sequence[str]], int]) -> None:
+    try:
+        if not stage.arguments:
+            with watcher.generating(UNLABELLED + sum(LABELLED.values())) as advance:
+                write_scans(paths.scans, UNLABELLED, advance)
+            return
+        code = command(stage.arguments)
+    except KeyboardInterrupt:
+        code = Interrupted.exit_code
+    if code in (Interrupted.exit_code, 128 + 2):
+        raise Interrupted(f"The demo was stopped in its stage {stage.name}.", "the same command goes on")
+    if code:
+        error = VocoError(
+            f"The stage {stage.name} ended with exit code {code}; why is said above.",
+            "once that is mended, the same command goes on",
+        )
+        error.exit_code = code
+        raise error
 
 
 def _write_missing(paths: DemoPaths, script: str) -> None:
-    """The settings and the script; what a reader has changed since stays."""
+    """Write the settings and the script; what a reader has changed since stays."""
     texts = {paths.pretraining_settings: PRETRAINING, paths.study_settings: STUDY, paths.commands: script}
     for path, text in texts.items():
         if not path.exists():
             write_whole(path, text.encode())
 
 
-def _generate(paths: DemoPaths, size: Size, watcher: DemoWatcher) -> None:
-    with watcher.generating(size.unlabelled + sum(LABELLED.values())) as advance:
-        write_scans(paths.scans, size.unlabelled, advance)
-
-
 @contextmanager
-def _timed(record: DemoRecord, stage: Stage, paths: DemoPaths) -> Iterator[None]:
-    """Add what a stage takes to the record, also where it is stopped."""
-    began_s, before = time.monotonic(), cost_so_far()
-    took = record.of(stage.name)
+def _timed(took: StageTime) -> Iterator[None]:
+    """Add what a stage takes, also where it is stopped."""
+    began_s, (before_s, _) = time.monotonic(), _cost_so_far()
     try:
         yield
         took.done = True
     finally:
-        cost = cost_so_far()
+        cpu_s, took.peak_bytes = _cost_so_far()
         took.seconds = round(took.seconds + time.monotonic() - began_s, 1)
-        took.cpu_s = round(took.cpu_s + cost.cpu_s - before.cpu_s, 1)
-        record.peak_bytes = max(record.peak_bytes, cost.peak_bytes)
-        write_record(paths.record, record)
+        took.cpu_s = round(took.cpu_s + cpu_s - before_s, 1)
 
 
-def _is_done(record: DemoRecord, stage: Stage) -> bool:
-    """An earlier call has finished it, and what it left is still there."""
-    return record.of(stage.name).done and all(path.exists() for path in stage.wrote)
+def _cost_so_far() -> tuple[float, int]:
+    """CPU seconds of this process and of those that it started and that have ended, and the largest footprint."""
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+    return cpu_s, max(own.ru_maxrss, others.ru_maxrss) * KILOBYTE
 
 
-def _require_empty(out: Path) -> None:
+def _write_times(path: Path, times: dict[str, StageTime]) -> None:
+    """Write demo.json, by which the same command goes on."""
+    held = {"format": FORMAT, "stages": {name: asdict(took) for name, took in times.items()}}
+    write_whole(path, (json.dumps(held, indent=1) + "\n").encode())
+
+
+def _read_times(path: Path) -> dict[str, StageTime] | None:
+    """Return what demo.json says of each stage; None where there is no such file.
+
+    Raises:
+        DataError: the file is damaged, or of another version.
+    """
+    try:
+        held = json.loads(path.read_bytes())
+        if held["format"] != FORMAT:
+            raise DataError(f"{path} has the format {held['format']!r}, not {FORMAT!r}.", "choose another --out")
+        return {name: StageTime(**one) for name, one in held["stages"].items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}.", "choose another --out, or remove the folder") from error
+
+
+def require_empty(out: Path) -> None:
+    """Raise where a folder holds something that is no demo.
+
+    Raises:
+        UsageError: it does, or it is no folder.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is not a folder.", "choose another --out")
     others = sorted(path.name for path in out.iterdir() if path.name != ".lock") if out.is_dir() else []
@@ -168,48 +206,19 @@ def _require_empty(out: Path) -> None:
         )
 
 
-def _require_same(record: DemoRecord, out: Path, minutes: float | None) -> None:
-    if minutes is not None and minutes != record.minutes:
-        raise UsageError(
-            f"{out} holds a demo of {record.minutes:g} minutes.",
-            f"leave out --minutes to go on with it, or choose another --out for one of {minutes:g}",
-        )
-
-
-def _require_same_place(record: DemoRecord, out: Path) -> None:
-    """The commands name weights and runs by these paths; by others they would be taken for others."""
-    if (str(out), str(Path.cwd())) != (record.out, record.folder):
-        raise UsageError(
-            f"The demo in {out} was started in {record.folder} with --out {record.out}.", "go on with it from there"
-        )
-
-
 def require_room(out: Path) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Raise where the disk cannot hold a demo.
 
     Raises:
         ResourceError: too little is free.
     """
-    needed = OTHER_BYTES + 2 * SIZES[-1].seeds * RUN_BYTES
     there = existing_parent(out)
     free = shutil.disk_usage(there).free
-    if free < needed:
+    if free < NEEDED_BYTES:
         raise ResourceError(
-            f"The demo may need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {there}.",
+            f"The demo may need {NEEDED_BYTES / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {there}.",
             "free some space, or choose another --out",
         )
-
-
-def _result(paths: DemoPaths, record: DemoRecord, stages: list[Stage]) -> DemoResult:
-    verdict = _read(paths.encoder)["verdict"]
-    took = tuple((stage, record.of(stage.name)) for stage in stages)
-    return DemoResult(
-        paths,
-        took,
-        (verdict["status"], verdict["sentence"]),
-        tuple(_read(paths.study_record)["conclusions"]),
-        record.peak_bytes,
-    )
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from voco_cli.phantom.write import patient_seed
 from voco_cli.scans.write import write_scan
 from voco_cli.whole_files import write_whole
 
-SHAPE_XYZ = (64, 64, 24)
-SPACING_MM = (5.6, 4.4, 13.0)
+SHAPE_XYZ = (48, 48, 16)
+SPACING_MM = (7.5, 5.8, 20.0)
 """The field of view of the generated patients over their shape, to two digits."""
 UNLABELLED_SEED, LABELLED_SEED = 0, 1
 """Groups of generated patients; two groups share nobody."""

@@ -28,6 +28,8 @@ model:  # the network of task.yaml, so that the encoder fits into it
   backbone: unet
   feature_size: {FEATURE_SIZE}
   levels: {LEVELS}
+cache:
+  workers: 1  # so few scans are read before other processes have started
 """
 
 STUDY = """\
@@ -36,9 +38,10 @@ preprocess:
   window_hu: [-175, 250]  # the same intensities as in pre-training
 task:
   patches_per_volume: 1  # a patch is a whole scan here
+cache:
+  workers: 1
 train:
-  batch_size: 1
-  lr: 3.0e-3
-  checkpoint_every: 100
-  validate_every: 60  # a curve to look at; it chooses nothing, as the study measures the last weights
+  batch_size: 2
+  lr: 1.0e-2
+  validate_every: 50  # a curve to look at; it chooses nothing, as the study measures the last weights
 """

@@ -11,11 +11,13 @@ from pathlib import Path
 from voco_cli.dataset.splits import position
 from voco_cli.demo.scans import LABELLED, unlabelled_name
 from voco_cli.demo.settings import GRID
-from voco_cli.demo.size import Size
 
-CASES = 4
-"""Labelled cases of the study."""
+UNLABELLED = 40
+"""Scans that are pre-trained on, those held out among them."""
 HELD_OUT_SHARE = 0.15
+PRETRAINING_STEPS = 160
+CASES, SEEDS, STUDY_STEPS = 4, 3, 150
+"""Of the study: labelled cases, seeds, and optimizer steps of each of its runs."""
 BASES = GRID[0] * GRID[1]
 
 
@@ -24,7 +26,7 @@ class Stage:
     """A part of the demo.
 
     Attributes:
-        name: in the record and in tables.
+        name: in demo.json and in tables.
         shows: what there is to see, printed before it.
         arguments: of `voco`; none where the demo does it itself.
         wrote: what is there once it is done.
@@ -45,15 +47,15 @@ class Stage:
         return shlex.join(("voco", *self.arguments))
 
 
-def demo_stages(out: Path, size: Size) -> list[Stage]:
+def demo_stages(out: Path) -> list[Stage]:
     """The stages of a demo in ``out``, in their order."""
     paths = DemoPaths(out)
-    return [_scans(paths, size), *_before_training(paths), *_pretraining(paths, size), *_with_labels(paths, size)]
+    return [_scans(paths), *_before_training(paths), *_pretraining(paths), *_with_labels(paths)]
 
 
-def held_out_scan(unlabelled: int) -> str:
-    """File of the first scan that `voco index` holds out, by the same hash of its patient."""
-    names = [unlabelled_name(number) for number in range(1, unlabelled + 1)]
+def held_out_scan() -> str:
+    """Return the file of the first scan that `voco index` holds out, by the same hash of its patient."""
+    names = [unlabelled_name(number) for number in range(1, UNLABELLED + 1)]
     return next(name for name in names if position(0, name.removesuffix(".nii.gz")) < HELD_OUT_SHARE)
 
 
@@ -79,10 +81,10 @@ class DemoPaths:
         return f"./{path}" if path.startswith("-") else path
 
 
-def _scans(at: DemoPaths, size: Size) -> Stage:
+def _scans(at: DemoPaths) -> Stage:
     return Stage(
         "scans",
-        f"Generated CTs of torsos stand in for your data: {size.unlabelled} without labels, and "
+        f"Generated CTs of torsos stand in for your data: {UNLABELLED} without labels, and "
         f"{sum(LABELLED.values())} labelled ones with a list in the format of the Medical Segmentation Decathlon. Each "
         "scan is of another patient.",
         (),
@@ -113,9 +115,9 @@ def _before_training(at: DemoPaths) -> list[Stage]:
     ]
 
 
-def _pretraining(at: DemoPaths, size: Size) -> list[Stage]:
-    arguments = ("pretrain", at("data.json"), "--config", at("pretrain.yaml"), "--steps", str(size.pretraining_steps))
-    run, scan = at("runs", "pretrain"), at("scans", "unlabelled", held_out_scan(size.unlabelled))
+def _pretraining(at: DemoPaths) -> list[Stage]:
+    arguments = ("pretrain", at("data.json"), "--config", at("pretrain.yaml"), "--steps", str(PRETRAINING_STEPS))
+    run, scan = at("runs", "pretrain"), at("scans", "unlabelled", held_out_scan())
     return [
         Stage(
             "pretrain",
@@ -136,10 +138,9 @@ def _pretraining(at: DemoPaths, size: Size) -> list[Stage]:
     ]
 
 
-def _with_labels(at: DemoPaths, size: Size) -> list[Stage]:
+def _with_labels(at: DemoPaths) -> list[Stage]:
     task, study = at("task.yaml"), at("runs", "study")
     arms = [at("runs", "study", arm, f"n{CASES:03d}-seed0") for arm in ("none", at.pretraining.name)]
-    seeds = "one seed" if size.seeds == 1 else f"{size.seeds} seeds"
     return [
         Stage(
             "tasks new",
@@ -152,11 +153,11 @@ def _with_labels(at: DemoPaths, size: Size) -> list[Stage]:
         Stage(
             "study",
             f"Is the encoder worth anything where labels are few? Networks are trained on {CASES} labelled cases, from "
-            f"scratch (none) and from the encoder (pretrain), with {seeds}, and measured on {LABELLED['test']} "
+            f"scratch (none) and from the encoder (pretrain), with {SEEDS} seeds, and measured on {LABELLED['test']} "
             "patients whom neither has seen. Whatever comes out is what you are told.",
             (
                 *("study", "--task", task, "--config", at("study.yaml"), "--weights", at("runs", "pretrain")),
-                *("--cases", str(CASES), "--seeds", str(size.seeds), "--steps", str(size.study_steps), "-o", study),
+                *("--cases", str(CASES), "--seeds", str(SEEDS), "--steps", str(STUDY_STEPS), "-o", study),
             ),
             (at.study_record,),
             "study.png shows both, seed by seed; study.md is ready for a paper.",
