@@ -32,7 +32,7 @@ def test_random_damage_never_raises(tmp_path: Path, name: str) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             seen = inspect_file(path)
-            assert sum(part is not None for part in (seen.header, seen.one, seen.fault)) == 1
+            assert sum(part is not None for part in (seen.header, seen.slices, seen.fault)) == 1
             if seen.header is not None and np.prod(seen.header.shape_xyz) < 10**6:
                 check_voxels(VoxelJob(path))
 

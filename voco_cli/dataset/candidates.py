@@ -59,10 +59,11 @@ def find_candidates(
         if seen.header is not None:
             modality = modality_of(seen.path, roots[seen.path])
             candidates[seen.path] = Candidate(seen.header, patients[seen.path], modality)
-        elif seen.one is not None and seen.one.is_image:
-            slices.append(seen.one)
-        elif seen.one is not None:
-            skipped.append(Skipped(path=seen.path, reason=f"no image: a DICOM object of modality {seen.one.modality}."))
+        elif seen.slices is not None and seen.slices[0].is_image:
+            slices += seen.slices
+        elif seen.slices is not None:
+            modality = seen.slices[0].modality
+            skipped.append(Skipped(path=seen.path, reason=f"no image: a DICOM object of modality {modality}."))
         else:
             skipped.append(Skipped(path=seen.path, reason=seen.fault or "not read."))
     series = group_slices(slices)
@@ -87,12 +88,12 @@ def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candida
         modality=DICOM_MODALITIES.get(first.modality, first.modality),
         files=files,
         study_uid=first.study_uid or None,
-        series_uid=first.series_uid,
+        series_uid=first.series_uid or None,
     )
 
 
 def _names(series: Sequence[Series], roots: Mapping[Path, Path]) -> list[tuple[Path, tuple[Path, ...]]]:
-    """What to call each series: the folder that holds nothing else, else its first file.
+    """What to call each series: its only file, the folder that holds nothing else, else its first file.
 
     A series over several folders that hold others too is named by its first file and lists all its files.
     """
@@ -105,8 +106,10 @@ def _names(series: Sequence[Series], roots: Mapping[Path, Path]) -> list[tuple[P
     for index, one in enumerate(series):
         folder = Path(os.path.commonpath(one.folders))
         root = roots[one.first.path]
-        files = tuple(each.path for each in one.slices)
-        if holding[folder] == {index} and folder.is_relative_to(root):
+        files = one.files
+        if len(files) == 1:
+            names.append((files[0], ()))
+        elif holding[folder] == {index} and folder.is_relative_to(root):
             names.append((folder, ()))
         elif len(one.folders) > 1:
             names.append((files[0], files))

@@ -124,7 +124,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
     header, path = candidate.header, candidate.path
     listed = sources.listed.get(path.resolve()) if sources.listed else None
     patient, modality = candidate.patient, candidate.modality
-    if candidate.series_uid is None:
+    if header.format != "dicom":
         said = listed.modality if listed else sources.modality_at(path)
         modality = modality if said in ("unknown", "mixed") else said
         patient = listed.patient if listed else patient

@@ -9,7 +9,7 @@ import numpy as np
 
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
-from voco_cli.scans.dicom_slices import Slice, read_slice
+from voco_cli.scans.dicom_slices import Slice, read_slices
 from voco_cli.scans.header import Header, require_file
 from voco_cli.scans.read import file_format, read_header, read_scan
 
@@ -18,11 +18,11 @@ MAX_LABEL_VALUE = 4096
 
 @dataclass(frozen=True)
 class Inspected:
-    """Exactly one of header (a volume), one (a DICOM object) and fault is given."""
+    """Exactly one of header (a volume), slices (a DICOM object, image or not) and fault is given."""
 
     path: Path
     header: Header | None = None
-    one: Slice | None = None
+    slices: tuple[Slice, ...] | None = None
     fault: str | None = None
 
 
@@ -61,7 +61,9 @@ def inspect_file(path: Path) -> Inspected:
         kind = file_format(path)
         if kind is None:
             return Inspected(path, fault="not an image (NIfTI, NRRD, MetaImage and DICOM are read).")
-        return Inspected(path, one=read_slice(path)) if kind == "dicom" else Inspected(path, header=read_header(path))
+        if kind == "dicom":
+            return Inspected(path, slices=read_slices(path))
+        return Inspected(path, header=read_header(path))
     except Exception as error:
         return Inspected(path, fault=fault_of(error, path))
 

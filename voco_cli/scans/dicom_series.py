@@ -1,35 +1,35 @@
-"""DICOM slices sorted into volumes, with the checks that a reader must not skip.
+"""DICOM slices sorted into volumes, placed by the position of every slice and scaled by the numbers of every slice.
 
-SimpleITK reads a tilted or gapped series as a plain one with a warning, so the geometry is worked out here from the
-position of every slice, and SimpleITK only decodes the pixels.
+SimpleITK reads a tilted or gapped series as a plain one with a warning, and rescales all slices by the first, so place
+and values are worked out here, and it only decodes compressed pixels.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+import filecmp
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from voco_cli.errors import DataError, GeometryError
+from voco_cli.errors import DataError
+from voco_cli.scans.dicom_checks import check_acquisitions, check_alike, check_pixels, check_stack, stack_axes
+from voco_cli.scans.dicom_pixels import stored_frames, stored_range
 from voco_cli.scans.dicom_slices import Slice
-from voco_cli.scans.geometry import MAX_REPAIR_DEG, place
+from voco_cli.scans.geometry import place
 from voco_cli.scans.header import Header, volume_shape
 
-# Slice positions are written with two or three decimals; a missing slice doubles a gap.
-GAP_SHARE, GAP_MM = 0.02, 0.05
-SIDEWAYS_PIXELS = 0.25
 SAME_ORIENTATION = 0.01
+SAME_SPACING_SHARE = 1e-3
+HOUNSFIELD = {"", "HU", "US"}
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices of one volume: one series UID, one slice size, one orientation.
+    """The slices of one volume: one series UID, one slice size, one orientation; or the frames of one object.
 
     Attributes:
         name: what messages call it: file or folder, modality and description.
@@ -43,24 +43,33 @@ class Series:
         return self.slices[0]
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files, sorted, each once."""
+        return tuple(sorted({one.path for one in self.slices}, key=str))
+
+    @property
     def folders(self) -> tuple[Path, ...]:
         """Folders that hold its files, sorted."""
         return tuple(sorted({one.path.parent for one in self.slices}))
 
     @property
     def name(self) -> str:
-        """Folder, modality and description, for messages."""
+        """File or folder, modality and description, for messages."""
         kind = " ".join(text for text in (self.first.modality, self.first.description) if text)
-        return f"{self.folders[0]} ({kind} series of {len(self.slices)})"
+        where = self.files[0] if len(self.files) == 1 else self.folders[0]
+        return f"{where} ({kind} series of {len(self.slices)})"
 
 
 def group_slices(slices: Iterable[Slice]) -> list[Series]:
-    """Sort slices into series by UID, size and orientation, so that a scout does not spoil the scan it came with."""
-    by_series: dict[tuple[str, int, int], list[list[Slice]]] = {}
-    for one in sorted(slices, key=lambda one: str(one.path)):
-        groups = by_series.setdefault((one.series_uid, one.rows, one.columns), [])
+    """Sort slices into series by UID, patient, size and orientation, so that a scout does not spoil its scan.
+
+    Slices whose UIDs were blanked go by what a series shares: folder, frame of reference, number and spacing.
+    """
+    by_series: dict[tuple[Any, ...], list[list[Slice]]] = {}
+    for one in sorted(slices, key=lambda one: (str(one.path), one.frame)):
+        groups = by_series.setdefault(_identity(one), [])
         for group in groups:
-            if _alike(group[0], one):
+            if _belong_together(group[0], one):
                 group.append(one)
                 break
         else:
@@ -68,134 +77,151 @@ def group_slices(slices: Iterable[Slice]) -> list[Series]:
     return [Series(tuple(group)) for groups in by_series.values() for group in groups]
 
 
-def series_header(series: Series, path: Path) -> tuple[Header, tuple[Path, ...]]:
-    """Geometry of a series from the positions of its slices, and its files from the first to the last slice.
+def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]]:
+    """Geometry of a series from the positions of its slices, and its slices from the first to the last.
 
     Raises:
-        DataError: no pixels, colour, several frames in a file, or a truncated file.
+        DataError: no pixels, colour, numbers of several units, several acquisitions, or a slice that cannot be decoded.
         GeometryError: no position, a gantry tilt, uneven gaps (named), slices twice or shifted, a single slice.
     """
     slices = _distinct(series)
-    _check_images(series, slices)
-    first = slices[0]
-    assert first.orientation is not None  # _check_images saw to it
-    assert first.pixel_mm is not None
-    row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
-    normal = np.cross(row, column)
+    check_pixels(series.name, slices)
+    check_alike(series.name, slices)
+    row_mm, column_mm = stack_axes(series.name, slices)
+    normal = np.cross(row_mm, column_mm)
+    normal /= np.linalg.norm(normal)
     positions = np.array([one.position_mm for one in slices], dtype=np.float64)
     order = np.argsort(positions @ normal, kind="stable")
-    positions = positions[order]
-    _check_stack(series, positions, normal, first.pixel_mm)
+    positions, slices = positions[order], [slices[i] for i in order]
+    check_stack(series.name, positions, normal, min(np.linalg.norm(row_mm), np.linalg.norm(column_mm)))
     step = (positions[-1] - positions[0]) / (len(slices) - 1)
-    axes = np.stack([row * first.pixel_mm[1], column * first.pixel_mm[0], step], axis=1)
-    placement = place(axes, positions[0], path)
+    check_acquisitions(series.name, slices, float(np.linalg.norm(step)))
+    placement = place(np.stack([row_mm, column_mm, step], axis=1), positions[0], path)
+    first = slices[0]
     header = Header(
         path=path,
         shape_xyz=volume_shape((first.columns, first.rows, len(slices)), path),
         dtype=_dtype(slices),
         placement=placement,
         format="dicom",
-        notes=placement.notes,
+        notes=(*placement.notes, *_notes(slices)),
         description=first.description,
     )
-    return header, tuple(slices[i].path for i in order)
+    return header, tuple(slices)
 
 
-def read_series(files: tuple[Path, ...], header: Header) -> NDArray[Any]:
-    """Decode sorted slices (array_zyx; whole numbers stay whole, fractions become float32).
+def read_series(series: Series, path: Path) -> tuple[Header, NDArray[Any]]:
+    """Decode a series: stored number x slope + intercept of each slice.
 
+    Returns:
+        Its header, and array_zyx: whole numbers where all slopes and intercepts are whole, float32 elsewhere.
     Raises:
-        DataError: a slice that cannot be decoded.
+        DataError, GeometryError: as `series_header`; a slice that cannot be decoded (named).
     """
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(file) for file in files])
-    # ITK would warn of spacing here; that was checked on the positions.
-    reader.SetGlobalWarningDisplay(False)
-    try:
-        array: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        text = [line.strip() for line in str(error).splitlines() if line.strip()][-1]
-        raise DataError(f"{header.path} has a DICOM slice that cannot be decoded: {text.rstrip('.')}.") from error
-    if array.shape != header.shape_xyz[::-1]:
-        raise DataError(f"{header.path} decodes to shape {array.shape[::-1]}, and {header.shape_xyz} was announced.")
-    return array.astype(np.float32) if array.dtype == np.float64 else array
+    header, slices = series_header(series, path)
+    array_zyx = np.empty(header.shape_xyz[::-1], header.dtype)
+    rows: dict[Path, list[int]] = {}
+    for z, one in enumerate(slices):
+        rows.setdefault(one.path, []).append(z)
+    for file, places in rows.items():
+        frames = stored_frames(file)
+        for z in places:
+            array_zyx[z] = _rescaled(frames[slices[z].frame], slices[z], array_zyx.dtype)
+    _check_copies(series, slices)
+    return header, array_zyx
 
 
-def _alike(first: Slice, second: Slice) -> bool:
+def _identity(one: Slice) -> tuple[Any, ...]:
+    """What the slices of a series have in common; one UID for two patients is a fault of making them anonymous."""
+    patient = one.patient if one.patient != one.study_uid else ""
+    look = (patient, one.modality, one.rows, one.columns, one.colour, one.scout)
+    if one.frames > 1:  # an enhanced object is a volume of its own, also where a series holds several
+        return ("object", one.concatenation or one.sop_uid or one.path, *look)
+    if one.series_uid:
+        return ("series", one.series_uid, *look)
+    shared = (one.path.parent, one.study_uid, one.frame_of_reference, one.series_number, one.description)
+    return ("blanked", *shared, *look)
+
+
+def _belong_together(first: Slice, second: Slice) -> bool:
+    if first.frames > 1:  # what is not of one orientation in one file is refused, since a file is one scan
+        return True
     if first.orientation is None or second.orientation is None:
         return first.orientation is second.orientation
-    return bool(np.abs(np.subtract(first.orientation, second.orientation)).max() < SAME_ORIENTATION)
+    if np.abs(np.subtract(first.orientation, second.orientation)).max() >= SAME_ORIENTATION:
+        return False
+    if first.series_uid or first.pixel_mm is None or second.pixel_mm is None:
+        return True
+    return bool(np.allclose(first.pixel_mm, second.pixel_mm, rtol=SAME_SPACING_SHARE))
 
 
 def _distinct(series: Series) -> list[Slice]:
-    """The slices without second copies of the same object."""
-    kept = {one.sop_uid or str(one.path): one for one in reversed(series.slices)}
-    return sorted(kept.values(), key=lambda one: str(one.path))
+    """The slices without second copies of the same object: one UID, place and scale."""
+    kept = {_copy_of(one): one for one in reversed(series.slices)}
+    return sorted(kept.values(), key=lambda one: (str(one.path), one.frame))
 
 
-def _check_images(series: Series, slices: list[Slice]) -> None:
-    first = slices[0]
-    if not first.is_image:
-        raise DataError(f"{series.name} holds no image.")
-    if any(one.frames > 1 for one in slices):
-        raise DataError(
-            f"{series.name} has several frames in one file (enhanced DICOM), which is not read.",
-            "Convert it first, for example with dcm2niix.",
-        )
-    if first.samples != 1:
-        raise DataError(f"{series.name} is a colour picture, and a scan holds one number a voxel.")
+def _copy_of(one: Slice) -> tuple[Any, ...]:
+    uid = one.sop_uid or str(one.path)
+    return (uid, one.frame, one.position_mm, one.orientation, one.slope, one.intercept, one.sweeps)
+
+
+def _check_copies(series: Series, slices: Sequence[Slice]) -> None:
+    """Compare the pixels of second copies with those of the slices that were taken.
+
+    Raises:
+        DataError: another picture under the same UID at the same place.
+    """
+    kept = {_copy_of(one): one.path for one in slices}
+    pairs = sorted({(kept[_copy_of(one)], one.path) for one in series.slices if kept[_copy_of(one)] != one.path})
+    for first, copy in pairs:
+        if not filecmp.cmp(first, copy, shallow=False) and not np.array_equal(
+            stored_frames(first), stored_frames(copy)
+        ):
+            raise DataError(
+                f"{series.name} has one SOPInstanceUID on two pictures of the same place: {first.name}, {copy.name}.",
+                "Remove the one that does not belong to the series.",
+            )
+
+
+def _rescaled(stored: NDArray[Any], one: Slice, dtype: np.dtype[Any]) -> NDArray[Any]:
+    if one.slope is None or (one.slope, one.intercept) == (1.0, 0.0):
+        return stored.astype(dtype, copy=False)
+    if dtype.kind in "iu":
+        return (stored.astype(np.int64) * int(one.slope) + int(one.intercept)).astype(dtype)
+    return (stored.astype(np.float64) * one.slope + one.intercept).astype(dtype)
+
+
+def _dtype(slices: Sequence[Slice]) -> str:
+    """The smallest whole numbers that hold what the bits and the scale of every slice can give, else float32."""
+    ends = []
     for one in slices:
-        if one.missing_bytes:
-            raise DataError(f"{one.path} is truncated: {one.missing_bytes} bytes of pixels or more are missing.")
-    placeless = sum(None in (one.position_mm, one.orientation, one.pixel_mm) for one in slices)
-    if placeless:
-        raise GeometryError(
-            f"{series.name} has no geometry: {placeless} of {len(slices)} slices lack ImagePositionPatient, "
-            "ImageOrientationPatient or PixelSpacing."
+        slope = 1.0 if one.slope is None else one.slope
+        if slope != int(slope) or one.intercept != int(one.intercept):
+            return "float32"
+        ends += [int(end * slope + one.intercept) for end in stored_range(one.bits, one.signed)]
+    for name in ("uint8", "int8", "uint16", "int16", "int32", "uint32"):
+        limits = np.iinfo(name)
+        if limits.min <= min(ends) and max(ends) <= limits.max:
+            return name
+    return "float32"
+
+
+def _notes(slices: Sequence[Slice]) -> tuple[str, ...]:
+    """What was chosen on reading, one sentence each."""
+    first, notes = slices[0], []
+    if not first.series_uid:
+        notes.append(
+            "its slices name no series (SeriesInstanceUID); those of one folder with the same size, orientation, "
+            "spacing and frame of reference were taken to be one"
         )
-    if len(slices) == 1:
-        raise GeometryError(f"{series.name} is 2-D (a single slice), and a scan is 3-D.")
-
-
-def _check_stack(
-    series: Series, positions: NDArray[np.float64], normal: NDArray[np.float64], pixel_mm: tuple[float, float]
-) -> None:
-    faults = []
-    gaps_mm = np.diff(positions @ normal)
-    usual_mm = float(np.median(gaps_mm))
-    if gaps_mm.min() < 1e-3:
-        raise GeometryError(
-            f"{series.name} has {int((gaps_mm < 1e-3).sum())} slices at the same position as another.",
-            "It may hold several phases or echoes; split them into series of their own.",
-        )
-    travel = positions[-1] - positions[0]
-    tilt_deg = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(travel, normal)), travel @ normal)))
-    if tilt_deg > 2 * MAX_REPAIR_DEG:
-        faults.append(f"a gantry tilt of {tilt_deg:.1f} degrees")
-    if np.abs(gaps_mm - usual_mm).max() > max(GAP_SHARE * usual_mm, GAP_MM):
-        faults.append(f"uneven slice gaps ({_gaps(gaps_mm)})")
-    else:
-        even = positions[0] + np.linspace(0, 1, len(positions))[:, None] * travel
-        aside_mm = float(np.linalg.norm(np.cross(positions - even, normal), axis=1).max())
-        if aside_mm > SIDEWAYS_PIXELS * min(pixel_mm):
-            faults.append(f"slices shifted sideways by up to {aside_mm:.2f} mm")
-    if faults:
-        raise GeometryError(
-            f"{series.name} has {' and '.join(faults)}.",
-            "Find the missing slices, or resample to an even grid first (dcm2niix does so for gantry tilt).",
-        )
-
-
-def _gaps(gaps_mm: NDArray[np.float64]) -> str:
-    counts = Counter(round(float(gap), 2) for gap in gaps_mm).most_common()
-    shown = ", ".join(f"{count} x {gap:g} mm" for gap, count in counts[:6])
-    return shown + (f" and {len(counts) - 6} other sizes" if len(counts) > 6 else "")
-
-
-def _dtype(slices: list[Slice]) -> str:
-    if any(value != int(value) for one in slices for value in (one.slope, one.intercept)):
-        return "float32"
-    rescaled = any((one.slope, one.intercept) != (1.0, 0.0) for one in slices)
-    if rescaled:
-        return "int16" if slices[0].bits <= 16 else "int32"
-    return f"{'' if slices[0].signed else 'u'}int{slices[0].bits}"
+    uids = {(one.sop_uid, one.frame) for one in slices if one.sop_uid}
+    if doubled := sum(bool(one.sop_uid) for one in slices) - len(uids):
+        notes.append(f"{doubled} slices at places of their own have the SOPInstanceUID of another, and were kept")
+    if first.modality == "CT" and first.units.upper() not in HOUNSFIELD:
+        notes.append(f"its numbers are {first.units} (RescaleType), not Hounsfield units")
+    notes += [
+        f"{sum(one.note == note for one in slices)} slices: {note}"
+        for note in dict.fromkeys(one.note for one in slices if one.note)
+    ]
+    return tuple(notes)

@@ -1,79 +1,131 @@
-"""The headers of single DICOM files: what is needed to sort them into series."""
+"""The headers of single DICOM objects: what is needed to sort their slices into series, to place and to scale them.
+
+A file of one slice and a frame of an enhanced (multi-frame) file give the same record, so all checks hold for both.
+"""
 
 from __future__ import annotations
 
+import math
+import struct
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from voco_cli.errors import DataError
+from voco_cli.scans.dicom_frames import FRAME_TAGS, PHILIPS_SCALE, frame_values
+from voco_cli.scans.dicom_pixels import UNCOMPRESSED, decoding_fault, lossy_note
 
-TAGS = [
+TAGS: list[str | int] = [
     "SOPClassUID",
     "Modality",
+    "ImageType",
     "PatientID",
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "SOPInstanceUID",
+    "ConcatenationUID",
+    "FrameOfReferenceUID",
+    "SeriesNumber",
     "SeriesDescription",
+    "InstanceNumber",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "EchoNumbers",
+    "TemporalPositionIdentifier",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "PixelSpacing",
+    "SliceThickness",
     "Rows",
     "Columns",
     "BitsAllocated",
+    "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "SamplesPerPixel",
+    "PhotometricInterpretation",
     "NumberOfFrames",
+    "LossyImageCompression",
     "RescaleSlope",
     "RescaleIntercept",
+    "RescaleType",
+    "Units",
+    "ModalityLUTSequence",
+    "RealWorldValueMappingSequence",
+    PHILIPS_SCALE,
+    *FRAME_TAGS,
 ]
-UNCOMPRESSED = {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"}
 # What sites write where a patient's identity was: no identity at all.
 NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "patient", "0"}
+# Pixels that are no scan: labels, which are not read from DICOM, and doses, which have a scale of their own.
+NO_SCANS = {"SEG", "RTDOSE"}
+MONOCHROME = {"", "MONOCHROME1", "MONOCHROME2"}
+PIXEL_DATA = 0x7FE00010
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Slice:
-    """One DICOM object, image or not.
+    """One slice of a DICOM object, or an object that holds no image.
 
     Attributes:
+        frame: its number in the file, from 0; frames: how many the file holds.
+        series_uid: empty where it was blanked; study_uid, sop_uid and frame_of_reference likewise.
+        concatenation: what the parts of a multi-frame object over several files share.
+        colour: not one grey value a pixel.
+        bits: stored bits of a pixel, of which the highest is the sign where signed.
+        slope: of the rescaling of stored values; none where the file has neither slope nor intercept.
+        units: what the rescaled values are of, as the file calls it.
+        philips_scale: Philips' private scale of stored values; none elsewhere.
+        sweeps: numbers that count up while a volume is acquired or stored, by their name.
         position_mm: centre of its first pixel, LPS; none where the object has no place.
         orientation: directions of its rows and columns, LPS; none where the object has no place.
         pixel_mm: distance of rows, then of columns.
-        rescaled: whether a slope or intercept applies, and to fractions.
-        missing_bytes: pixels that the file is too short for.
+        fault: why its pixels cannot be used, with a hint.
+        note: what is odd about its pixels.
     """
 
     path: Path
+    frame: int
+    frames: int
     series_uid: str
     study_uid: str
     sop_uid: str
+    concatenation: str
+    frame_of_reference: str
     patient: str
     modality: str
     description: str
+    series_number: str
+    stack: str
+    scout: bool
     rows: int
     columns: int
-    frames: int
-    samples: int
+    colour: bool
     bits: int
     signed: bool
-    slope: float
+    slope: float | None
     intercept: float
+    units: str
+    philips_scale: float | None
+    real_world: tuple[float, ...]
+    sweeps: tuple[tuple[str, float], ...]
     position_mm: tuple[float, float, float] | None
     orientation: tuple[float, ...] | None
     pixel_mm: tuple[float, float] | None
-    missing_bytes: int
+    thickness_mm: float | None
+    fault: tuple[str, str | None] | None
+    note: str | None
 
     @property
     def is_image(self) -> bool:
-        """Whether the object holds pixels at all (an RTSTRUCT or a report does not)."""
-        return self.rows > 0 and self.columns > 0
+        """Whether the object holds the pixels of a scan at all (an RTSTRUCT, a SEG or a report does not)."""
+        return self.rows > 0 and self.columns > 0 and self.modality not in NO_SCANS
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -82,59 +134,185 @@ def looks_like_dicom(path: Path) -> bool:
         start = file.read(132)
     if start[128:132] == b"DICM":
         return True
-    # Groups 0002 or 0008 in little endian with a low element, as files without preamble begin.
-    return len(start) >= 8 and start[:2] in (b"\x02\x00", b"\x08\x00") and start[3] == 0 and start[2] <= 0x18
+    # Groups 0002 or 0008 with a low element, in either byte order, as files without preamble begin.
+    little = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\0" and start[2:3] <= b"\x18"
+    big = start[:2] == b"\x00\x08" and start[2:3] == b"\0" and start[3:4] <= b"\x18" and start[4:6].isalpha()
+    return len(start) >= 8 and (little or big)
 
 
-def read_slice(path: Path) -> Slice:
-    """Header of one DICOM object.
+def read_slices(path: Path) -> tuple[Slice, ...]:
+    """Headers of all slices of one DICOM file: one, or one for each frame of an enhanced file.
 
     Raises:
         DataError: not DICOM, or damaged before its pixels.
     """
     try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation(), path.open("rb") as file:
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
-            return _to_slice(dataset, path)
-    except (InvalidDicomError, OSError, EOFError, ValueError, AttributeError, KeyError, TypeError) as error:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS), force=True)
+            if not any(dataset.get(tag) for tag in ("SOPClassUID", "SeriesInstanceUID", "Rows")):
+                raise ValueError("it names neither its class nor its series, and has no pixels")
+            found = frame_values(dataset)
+            fault = _pixel_fault(dataset, file, path) or found.fault
+            return tuple(_to_slice(values, path, k, fault) for k, values in enumerate(found.values))
+    except (
+        *(InvalidDicomError, OSError, EOFError, ValueError, AttributeError, KeyError, TypeError),
+        *(OverflowError, IndexError, NotImplementedError, struct.error, RecursionError),
+    ) as error:
         raise DataError(f"{path} has a damaged DICOM header: {error}.") from error
 
 
-def _to_slice(dataset: Any, path: Path) -> Slice:
-    rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
-    frames, samples = int(dataset.get("NumberOfFrames") or 1), int(dataset.get("SamplesPerPixel") or 1)
-    bits = int(dataset.get("BitsAllocated") or 16)
-    study = str(dataset.get("StudyInstanceUID") or "")
-    syntax = str(getattr(dataset.file_meta, "TransferSyntaxUID", "")) if hasattr(dataset, "file_meta") else ""
-    needed = rows * columns * frames * samples * bits // 8 if syntax in UNCOMPRESSED else 0
-    patient = str(dataset.get("PatientID") or "").strip()
-    if not (dataset.get("SOPClassUID") or dataset.get("SeriesInstanceUID")):
-        raise ValueError("it names neither its class nor its series")
+def _to_slice(values: Mapping[str, Any], path: Path, frame: int, fault: tuple[str, str | None] | None) -> Slice:
+    study, patient = _text(values, "StudyInstanceUID"), _text(values, "PatientID")
+    image_type = values.get("ImageType") or ()
+    slope, intercept = _number(values, "RescaleSlope"), _number(values, "RescaleIntercept")
+    rescaled = slope is not None or intercept is not None
+    modality = _text(values, "Modality") or "unknown"
+    colour = _whole(values, "SamplesPerPixel", 1) != 1
     return Slice(
         path=path,
-        series_uid=str(dataset.get("SeriesInstanceUID") or f"none-{path.parent}"),
+        frame=frame,
+        frames=_whole(values, "NumberOfFrames", 1),
+        series_uid=_uid(values, "SeriesInstanceUID"),
         study_uid=study,
-        sop_uid=str(dataset.get("SOPInstanceUID") or ""),
+        sop_uid=_uid(values, "SOPInstanceUID"),
+        concatenation=_uid(values, "ConcatenationUID"),
+        frame_of_reference=_uid(values, "FrameOfReferenceUID"),
         patient=study if patient.lower() in NAMELESS else patient,
-        modality=str(dataset.get("Modality") or "unknown"),
-        description=str(dataset.get("SeriesDescription") or ""),
-        rows=rows,
-        columns=columns,
-        frames=frames,
-        samples=samples,
-        bits=bits,
-        signed=bool(dataset.get("PixelRepresentation") or 0),
-        slope=float(1 if dataset.get("RescaleSlope") is None else dataset.RescaleSlope),
-        intercept=float(dataset.get("RescaleIntercept") or 0),
-        position_mm=_numbers(dataset.get("ImagePositionPatient"), 3),
-        orientation=_numbers(dataset.get("ImageOrientationPatient"), 6),
-        pixel_mm=_numbers(dataset.get("PixelSpacing"), 2),
-        missing_bytes=max(needed - path.stat().st_size, 0),
+        modality=modality,
+        description=_text(values, "SeriesDescription"),
+        series_number=_text(values, "SeriesNumber"),
+        stack=_text(values, "StackID"),
+        scout=modality == "CT" and "LOCALIZER" in image_type,
+        rows=_whole(values, "Rows", 0),
+        columns=_whole(values, "Columns", 0),
+        colour=colour or _text(values, "PhotometricInterpretation") not in MONOCHROME,
+        bits=_whole(values, "BitsStored", _whole(values, "BitsAllocated", 16)),
+        signed=bool(values.get("PixelRepresentation") or 0),
+        slope=(1.0 if slope is None else slope) if rescaled else None,
+        intercept=intercept or 0.0,
+        units=_text(values, "Units") or _text(values, "RescaleType"),
+        philips_scale=_private_number(values.get("PhilipsScale")),
+        real_world=_real_world(values),
+        sweeps=_sweeps(values, modality),
+        position_mm=_numbers(values.get("ImagePositionPatient"), 3),
+        orientation=_numbers(values.get("ImageOrientationPatient"), 6),
+        pixel_mm=_numbers(values.get("PixelSpacing"), 2),
+        thickness_mm=_loose_number(values.get("SliceThickness")),
+        fault=fault or _value_fault(values, slope, intercept),
+        note=lossy_note(_text(values, "TransferSyntaxUID"), _text(values, "LossyImageCompression")),
     )
 
 
-def _numbers(value: Sequence[Any] | None, count: int) -> Any:
-    if value is None or isinstance(value, str) or len(value) != count:
+def _pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | None] | None:
+    """Why the pixels cannot be decoded, as far as the header and the length of the file tell; none of no image."""
+    values = {
+        tag: dataset.get(tag) for tag in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
+    }
+    rows, columns, frames, samples, bits = (
+        int(value or usual) for value, usual in zip(values.values(), (0, 0, 1, 1, 16), strict=True)
+    )
+    if rows <= 0 or columns <= 0 or samples != 1:
         return None
-    return tuple(float(number) for number in value)
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "") if hasattr(dataset, "file_meta") else ""
+    if syntax == DeflatedExplicitVRLittleEndian:  # the whole file is compressed, and its length tells nothing
+        return None
+    implicit, little = dataset.original_encoding
+    order, start = "<" if little else ">", file.read(12)
+    if len(start) < 8:
+        return "holds no pixels.", "Copy or export it again."
+    group, element = struct.unpack(f"{order}HH", start[:4])
+    if (group << 16 | element) != PIXEL_DATA:
+        return "holds no whole numbers (it is a map of calculated values).", "Convert it to NIfTI first."
+    long_form = not implicit and start[4:6] in (b"OB", b"OW", b"UN")
+    header = 12 if long_form else 8
+    (length,) = struct.unpack(f"{order}I", start[8:12] if long_form else start[4:8])
+    if bits not in (8, 16, 32):
+        return f"has {bits} BitsAllocated, and 8, 16 or 32 are read.", "Convert it to NIfTI first."
+    stored, high = int(dataset.get("BitsStored") or bits), dataset.get("HighBit")
+    if not 1 <= stored <= bits or (high is not None and int(high) != stored - 1):
+        return f"has {stored} BitsStored of {bits} with HighBit {high}, which is not read.", "Correct the header."
+    if length == 0xFFFFFFFF:
+        return decoding_fault(syntax)
+    if syntax and syntax not in UNCOMPRESSED:
+        return "says that its pixels are compressed, and they are not.", "Copy or export it again."
+    needed = (rows * columns * frames * bits + 7) // 8
+    found = min(length, path.stat().st_size - file.tell() + len(start) - header)
+    if found < needed:
+        return f"is truncated: {needed - found} bytes of pixels are missing.", "Copy or export it again."
+    return None
+
+
+def _value_fault(
+    values: Mapping[str, Any], slope: float | None, intercept: float | None
+) -> tuple[str, str | None] | None:
+    if values.get("ModalityLUTSequence"):
+        return "has a table in place of a rescale slope (ModalityLUTSequence), which is not read.", None
+    if slope == 0 or not math.isfinite(1 if slope is None else slope) or not math.isfinite(intercept or 0):
+        return f"has RescaleSlope {slope} and RescaleIntercept {intercept or 0:g}.", "Correct the header."
+    return None
+
+
+def _sweeps(values: Mapping[str, Any], modality: str) -> tuple[tuple[str, float], ...]:
+    """The numbers that tell one acquisition of a place from another.
+
+    Slices of MR are excited in turns, and those of PET come bed by bed: their times tell nothing.
+    """
+    names = ["InstanceNumber", "AcquisitionNumber", "EchoNumbers", "TemporalPositionIdentifier"]
+    if "InStackPositionNumber" in values or "TemporalPositionIndex" in values:
+        names = ["InStackPositionNumber", "TemporalPositionIndex", "FrameAcquisitionNumber", "EffectiveEchoTime"]
+    elif modality == "CT":
+        names.append("AcquisitionTime")
+    found = ((name, _loose_number(values.get(name))) for name in names)
+    return tuple((name, number) for name, number in found if number is not None)
+
+
+def _real_world(values: Mapping[str, Any]) -> tuple[float, ...]:
+    """Slope and intercept of every mapping to real-world values."""
+    return tuple(
+        float(item.get(tag) or 0)
+        for item in values.get("RealWorldValueMappingSequence") or ()
+        for tag in ("RealWorldValueSlope", "RealWorldValueIntercept")
+    )
+
+
+def _text(values: Mapping[str, Any], tag: str) -> str:
+    value = values.get(tag)
+    return "" if value is None else str(value).strip().strip("\0")
+
+
+def _uid(values: Mapping[str, Any], tag: str) -> str:
+    """A UID; empty where something else stands in its place (``0``, ``anonymous``), as a blanked one is none."""
+    text = _text(values, tag)
+    return text if "." in text else ""
+
+
+def _whole(values: Mapping[str, Any], tag: str, usual: int) -> int:
+    value = values.get(tag)
+    return usual if value is None or value == "" else int(value)
+
+
+def _number(values: Mapping[str, Any], tag: str) -> float | None:
+    value = values.get(tag)
+    return None if value is None or value == "" else float(value)
+
+
+def _loose_number(value: Any) -> float | None:
+    """A number of a field that nothing depends on; none where it holds something else."""
+    try:
+        return None if value is None or value == "" else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _private_number(value: Any) -> float | None:
+    if isinstance(value, bytes):  # an implicit file does not say what a private field holds: here a float
+        return float(struct.unpack("<f", value)[0]) if len(value) == 4 else None
+    return _loose_number(value)
+
+
+def _numbers(value: Sequence[Any] | None, count: int) -> Any:
+    if value is None or isinstance(value, str | bytes) or len(value) != count:
+        return None
+    numbers = tuple(float(number) for number in value)
+    return numbers if all(map(math.isfinite, numbers)) else None

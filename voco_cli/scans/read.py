@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from voco_cli.errors import DataError
 from voco_cli.scans.dicom_series import Series, group_slices, read_series, series_header
-from voco_cli.scans.dicom_slices import looks_like_dicom, read_slice
+from voco_cli.scans.dicom_slices import Slice, looks_like_dicom, read_slices
 from voco_cli.scans.header import Header, require_file
 from voco_cli.scans.itk_files import FORMATS, read_itk, read_itk_header
 from voco_cli.scans.nifti import read_nifti, read_nifti_header
@@ -47,12 +47,12 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
     """Read a scan with its voxels and its place in the patient.
 
     Args:
-        path: a NIfTI, NRRD or MetaImage file; a folder that holds one DICOM series (sub-folders count); or one file of
-            a series, whose other files lie in the same folder; a ``.npy`` array of slice, row, column; or a folder of
-            PNG or JPEG slices without DICOM files.
+        path: a NIfTI, NRRD or MetaImage file; a folder that holds one DICOM series (sub-folders count); one file of a
+            series, whose other files lie in the same folder; an enhanced (multi-frame) DICOM file; a ``.npy`` array of
+            slice, row, column; or a folder of PNG or JPEG slices without DICOM files.
         files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
     Returns:
-        The scan; voxels in the stored number format, rescaled where the header says so.
+        The scan; voxels in the stored number format, rescaled where the header says so (DICOM: slice by slice).
     Raises:
         DataError: missing, empty, truncated, damaged, or not an image.
         GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
@@ -100,7 +100,7 @@ def series_files(path: Path) -> tuple[Path, ...]:
     Raises:
         DataError: not DICOM, or damaged.
     """
-    return tuple(one.path for one in _series_of(path).slices)
+    return _series_of(path).files
 
 
 def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
@@ -115,8 +115,7 @@ def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
 
 
 def _read_dicom(series: Series, path: Path) -> Scan:
-    header, ordered = series_header(series, path)
-    return _to_scan(header, read_series(ordered, header))
+    return _to_scan(*read_series(series, path))
 
 
 def _pictures_of(path: Path) -> list[Path]:
@@ -136,7 +135,7 @@ def _one_series(path: Path, files: Sequence[Path]) -> Series:
     candidates = files or _dicom_below(path)
     for file in files:
         require_file(file)
-    found = [one for one in group_slices(map(read_slice, candidates)) if one.first.is_image]
+    found = [one for one in group_slices(_slices_of(candidates)) if one.first.is_image]
     volumes = [one for one in found if len(one.slices) > 1] or found
     if not volumes:
         raise DataError(
@@ -152,11 +151,16 @@ def _one_series(path: Path, files: Sequence[Path]) -> Series:
 
 def _series_of(path: Path) -> Series:
     """The series that a file belongs to, from the files beside it."""
+    own = read_slices(path)
     beside = [
         file
         for file in sorted(path.parent.iterdir())
-        if file.is_file() and file.stat().st_size and looks_like_dicom(file)
+        if file != path and file.is_file() and file.stat().st_size and looks_like_dicom(file)
     ]
-    uid = read_slice(path).series_uid
-    same = [one for one in map(read_slice, beside) if one.series_uid == uid]
-    return next(one for one in group_slices(same) if any(each.path == path for each in one.slices))
+    same = [one for one in _slices_of(beside) if one.series_uid == own[0].series_uid]
+    return next(one for one in group_slices([*own, *same]) if path in one.files)
+
+
+def _slices_of(files: Iterable[Path]) -> Iterator[Slice]:
+    for file in files:
+        yield from read_slices(file)

@@ -1,0 +1,180 @@
+"""The stored numbers of DICOM pixels, as the scanner wrote them: nothing rescaled, nothing inverted, nothing guessed.
+
+SimpleITK would rescale a whole series by its first slice, and turn MONOCHROME1 round, which says how to show a picture
+and not what its numbers are. So uncompressed pixels are taken from the file as they lie, and of compressed ones
+SimpleITK gets a copy without any of these fields to decode.
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import (
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    RLELossless,
+    generate_uid,
+)
+
+from voco_cli.errors import DataError
+
+UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+DECODED_BY_ITK = {
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    JPEG2000Lossless,
+    JPEG2000,
+    RLELossless,
+}
+ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
+NEEDS_EXTRA = "Install a decoder with `pip install 'voco-cli[dicom]'`, or convert the files to NIfTI first."
+
+
+def decoding_fault(syntax: str) -> tuple[str, str | None] | None:
+    """Why compressed pixels cannot be decoded here, with a hint; none where they can."""
+    if not syntax:
+        return "does not say how its pixels are compressed.", "Copy or export it again."
+    if syntax in DECODED_BY_ITK or _has_plugin(UID(syntax)):
+        return None
+    return f"is compressed as {UID(syntax).name}, which no installed decoder reads.", NEEDS_EXTRA
+
+
+def lossy_note(syntax: str, lossy: str) -> str | None:
+    """A note on pixels that were compressed with loss, by the format or by what the file says of itself."""
+    if syntax in ALWAYS_LOSSY:
+        return f"was compressed with loss ({UID(syntax).name})"
+    return "was compressed with loss at some time (LossyImageCompression)" if lossy == "01" else None
+
+
+def stored_frames(path: Path) -> NDArray[Any]:
+    """Decode all frames of a DICOM file.
+
+    Returns:
+        frames, rows, columns; the stored whole numbers.
+    Raises:
+        DataError: pixels that are missing, damaged, cut, or compressed in a way that is not decoded here.
+    """
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            dataset = pydicom.dcmread(path, force=True)
+            return _within_bits(_decode(dataset), dataset, path)
+    except DataError:
+        raise
+    except Exception as error:  # each decoder has errors of its own
+        text = next((line.strip() for line in reversed(str(error).splitlines()) if line.strip()), type(error).__name__)
+        raise DataError(f"{path} cannot be decoded: {text.rstrip('.')}.", "Copy or export it again.") from error
+
+
+def _decode(dataset: Any) -> NDArray[Any]:
+    syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+    if syntax is None or syntax in UNCOMPRESSED:
+        return _as_they_lie(dataset)
+    if syntax in DECODED_BY_ITK:
+        return _by_itk(dataset, syntax)
+    array: NDArray[Any] = get_decoder(syntax).as_array(dataset, raw=True)[0]
+    return array.reshape(_shape(dataset))
+
+
+def _as_they_lie(dataset: Any) -> NDArray[Any]:
+    """Uncompressed pixels; in a big-endian file words may hold two pixels of 8 bits, which pydicom does not see."""
+    little = dataset.original_encoding[1] is not False
+    bits = int(dataset.BitsAllocated)
+    raw = dataset.PixelData
+    if bits == 8 and not little and dataset["PixelData"].VR == "OW":
+        raw = np.frombuffer(raw, ">u2").astype("<u2").tobytes()
+    kind = np.dtype(f"{'i' if dataset.get('PixelRepresentation') else 'u'}{bits // 8}")
+    shape = _shape(dataset)
+    voxels = int(np.prod(shape, dtype=object))
+    array = np.frombuffer(raw, kind.newbyteorder("<" if little else ">"), count=voxels)
+    return array.reshape(shape).astype(kind, copy=False)
+
+
+def _by_itk(dataset: Any, syntax: UID) -> NDArray[Any]:
+    """Decode a copy that holds pixels and their format only, so that nothing is rescaled or turned round."""
+    plain = Dataset()
+    plain.SOPClassUID, plain.SOPInstanceUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid()
+    plain.Rows, plain.Columns, plain.BitsAllocated = dataset.Rows, dataset.Columns, dataset.BitsAllocated
+    plain.BitsStored = int(dataset.get("BitsStored") or dataset.BitsAllocated)
+    plain.HighBit, plain.PixelRepresentation = plain.BitsStored - 1, int(dataset.get("PixelRepresentation") or 0)
+    plain.SamplesPerPixel, plain.PhotometricInterpretation = 1, "MONOCHROME2"
+    plain.NumberOfFrames = _shape(dataset)[0]
+    plain["PixelData"] = dataset["PixelData"]
+    plain["PixelData"].is_undefined_length = True
+    plain.file_meta = FileMetaDataset()
+    plain.file_meta.TransferSyntaxUID = syntax
+    plain.file_meta.MediaStorageSOPClassUID = plain.SOPClassUID
+    plain.file_meta.MediaStorageSOPInstanceUID = plain.SOPInstanceUID
+    content = io.BytesIO()
+    plain.save_as(content, enforce_file_format=True)
+    with tempfile.NamedTemporaryFile(suffix=".dcm") as copy:
+        copy.write(content.getvalue())
+        copy.flush()
+        reader = sitk.ImageFileReader()
+        reader.SetImageIO("GDCMImageIO")
+        reader.SetFileName(copy.name)
+        array: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+    return array.reshape(_shape(dataset))
+
+
+def _within_bits(array: NDArray[Any], dataset: Any, path: Path) -> NDArray[Any]:
+    """The numbers of the stored bits; other bits of a pixel are not its own where an overlay lies in them.
+
+    Raises:
+        DataError: numbers beyond their bits without an overlay, since readers do not agree on what these are.
+    """
+    bits, signed = int(dataset.get("BitsStored") or dataset.BitsAllocated), bool(dataset.get("PixelRepresentation"))
+    lowest, highest = stored_range(bits, signed)
+    if lowest <= array.min() and array.max() <= highest:
+        return array
+    overlaid = any(dataset.get((group, 0x0102)) and dataset[group, 0x0102].value for group in range(0x6000, 0x6020, 2))
+    unextended = signed and array.min() >= 0 and array.max() < 1 << bits  # the sign is the highest stored bit
+    if not overlaid and not unextended:
+        raise DataError(
+            f"{path} holds numbers from {array.min()} to {array.max()}, which are more than its {bits} BitsStored.",
+            "Correct BitsStored and HighBit, or export it again.",
+        )
+    own = array.astype(np.int64) & ((1 << bits) - 1)
+    return (own - ((own > highest) * (1 << bits))).astype(array.dtype)
+
+
+def stored_range(bits: int, signed: bool) -> tuple[int, int]:
+    """Lowest and highest number of so many bits."""
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def _shape(dataset: Any) -> tuple[int, int, int]:
+    return int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
+
+
+def _has_plugin(syntax: UID) -> bool:
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
