@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 RTSTRUCT_STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 
@@ -53,10 +53,11 @@ def write_dicom(
     place: bool = True,
     name: str = "slice",
     shape: tuple[int, int] = (5, 6),
+    edit: Callable[[FileDataset, int], None] = lambda data, k: None,
 ) -> list[Path]:
     """A series of axial slices without file endings; slice k holds the numbers 100 * k and up.
 
-    ``tilt_mm`` moves each slice by so much along y for each mm of depth.
+    ``tilt_mm`` moves each slice by so much along y for each mm of depth; ``edit`` changes the k-th before it is saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     series, study, paths = series or generate_uid(), generate_uid(), []
@@ -73,9 +74,48 @@ def write_dicom(
             data.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
             data.ImagePositionPatient = [10.0, 20.0 + tilt_mm * depth, float(depth)]
         data.PixelData = (np.arange(shape[0] * shape[1]) + 100 * k).astype("<i2").tobytes()
+        edit(data, k)
         data.save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
+
+
+def write_enhanced(
+    path: Path,
+    depths_mm: Sequence[float] = (0, 3, 6, 9),
+    *,
+    slopes: Sequence[float] = (),
+    shape: tuple[int, int] = (5, 6),
+    series: str | None = None,
+    edit: Callable[[FileDataset], None] = lambda data: None,
+) -> Path:
+    """An enhanced CT of one file; frame k holds the numbers 100 * k and up, and lies at ``depths_mm[k]``.
+
+    Spacing, orientation and intercept (-10) are shared by all frames; the slope is shared too unless ``slopes`` has one
+    for each.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = _dataset(path, EnhancedCTImageStorage, "CT", "P1", generate_uid(), series or generate_uid())
+    data.Rows, data.Columns = shape
+    data.NumberOfFrames = len(depths_mm)
+    data.BitsAllocated = data.BitsStored = 16
+    data.HighBit, data.PixelRepresentation, data.SamplesPerPixel = 15, 1, 1
+    data.PhotometricInterpretation = "MONOCHROME2"
+    size = _group("PixelMeasuresSequence", PixelSpacing=[2.0, 1.5], SliceThickness=3)
+    axes = _group("PlaneOrientationSequence", ImageOrientationPatient=[1, 0, 0, 0, 1, 0])
+    shared, frames = _merged(size, axes), []
+    for k, depth in enumerate(depths_mm):
+        frame = _group("PlanePositionSequence", ImagePositionPatient=[10.0, 20.0, float(depth)])
+        if slopes:
+            frame = _merged(frame, _scale(slopes[k]))
+        frames.append(frame)
+    data.SharedFunctionalGroupsSequence = [shared if slopes else _merged(shared, _scale(1))]
+    data.PerFrameFunctionalGroupsSequence = frames
+    stored = np.arange(shape[0] * shape[1]) + 100 * np.arange(len(depths_mm))[:, None]
+    data.PixelData = stored.astype("<i2").tobytes()
+    edit(data)
+    data.save_as(path, enforce_file_format=True)
+    return path
 
 
 def write_rtstruct(path: Path, patient: str = "P1") -> Path:
@@ -84,6 +124,26 @@ def write_rtstruct(path: Path, patient: str = "P1") -> Path:
     data = _dataset(path, RTSTRUCT_STORAGE, "RTSTRUCT", patient, generate_uid(), generate_uid())
     data.save_as(path, enforce_file_format=True)
     return path
+
+
+def _group(name: str, **fields: object) -> Dataset:
+    """A data set with one functional group."""
+    group, item = Dataset(), Dataset()
+    for field, value in fields.items():
+        setattr(item, field, value)
+    setattr(group, name, [item])
+    return group
+
+
+def _scale(slope: float) -> Dataset:
+    return _group("PixelValueTransformationSequence", RescaleSlope=slope, RescaleIntercept=-10, RescaleType="HU")
+
+
+def _merged(*groups: Dataset) -> Dataset:
+    merged = Dataset()
+    for group in groups:
+        merged.update(group)
+    return merged
 
 
 def _dataset(path: Path, kind: str, modality: str, patient: str, study: str, series: str) -> FileDataset:

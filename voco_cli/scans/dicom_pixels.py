@@ -34,7 +34,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     JPEGLSNearLossless,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
-    RLELossless,
     generate_uid,
 )
 
@@ -50,7 +49,6 @@ DECODED_BY_ITK = {
     JPEGLSNearLossless,
     JPEG2000Lossless,
     JPEG2000,
-    RLELossless,
 }
 ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
 NEEDS_EXTRA = "Install a decoder with `pip install 'voco-cli[dicom]'`, or convert the files to NIfTI first."
@@ -66,10 +64,10 @@ def decoding_fault(syntax: str) -> tuple[str, str | None] | None:
 
 
 def lossy_note(syntax: str, lossy: str) -> str | None:
-    """A note on pixels that were compressed with loss, by the format or by what the file says of itself."""
+    """What pixels were that lost something, by the format or by what the file says of itself; none of others."""
     if syntax in ALWAYS_LOSSY:
-        return f"was compressed with loss ({UID(syntax).name})"
-    return "was compressed with loss at some time (LossyImageCompression)" if lossy == "01" else None
+        return f"compressed with loss ({UID(syntax).name})"
+    return "compressed with loss at some time (LossyImageCompression)" if lossy == "01" else None
 
 
 def stored_frames(path: Path) -> NDArray[Any]:

@@ -7,6 +7,7 @@ and values are worked out here, and it only decodes compressed pixels.
 from __future__ import annotations
 
 import filecmp
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +136,7 @@ def _identity(one: Slice) -> tuple[Any, ...]:
     """What the slices of a series have in common; one UID for two patients is a fault of making them anonymous."""
     patient = one.patient if one.patient != one.study_uid else ""
     look = (patient, one.modality, one.rows, one.columns, one.colour, one.scout)
-    if one.frames > 1:  # an enhanced object is a volume of its own, also where a series holds several
+    if one.frames > 1 or one.concatenation:  # an enhanced object is a volume of its own, also in one series
         return ("object", one.concatenation or one.sop_uid or one.path, *look)
     if one.series_uid:
         return ("series", one.series_uid, *look)
@@ -220,8 +221,6 @@ def _notes(slices: Sequence[Slice]) -> tuple[str, ...]:
         notes.append(f"{doubled} slices at places of their own have the SOPInstanceUID of another, and were kept")
     if first.modality == "CT" and first.units.upper() not in HOUNSFIELD:
         notes.append(f"its numbers are {first.units} (RescaleType), not Hounsfield units")
-    notes += [
-        f"{sum(one.note == note for one in slices)} slices: {note}"
-        for note in dict.fromkeys(one.note for one in slices if one.note)
-    ]
+    losses = Counter(one.note for one in slices if one.note)
+    notes += [f"{count} of {len(slices)} slices were {note}" for note, count in losses.items()]
     return tuple(notes)
