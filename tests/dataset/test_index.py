@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom.dataset import FileDataset
 
-from tests.scans.make_files import numbers, write_dicom, write_nifti, write_rtstruct
-from voco_cli.dataset.datalist import Datalist, SplitRule
-from voco_cli.dataset.datalist_file import write_datalist
+from tests.scans.make_files import numbers, write_dicom, write_enhanced, write_nifti, write_rtstruct
+from tests.scans.test_dicom_series import per_slice
+from voco_cli.cache.key import volume_key
+from voco_cli.dataset.datalist import Datalist, SplitRule, read_entry
+from voco_cli.dataset.datalist_file import read_datalist, write_datalist
 from voco_cli.dataset.index import IndexOptions, build_index
 from voco_cli.errors import DataError, UsageError
 
@@ -300,3 +303,51 @@ def test_a_set_behind_a_link_is_no_second_way_to_its_files(tmp_path: Path) -> No
     datalist = index(tmp_path / "link")
     assert [entry.image.name for _, entry in datalist.entries()] == ["p1.nii.gz"]
     assert not [one for one in datalist.skipped if "reached twice" in one.reason]
+
+
+def test_an_enhanced_file_is_named_itself_and_read_as_it_was_listed(tmp_path: Path) -> None:
+    root, output = tmp_path / "dicom", tmp_path / "data.json"
+    write_enhanced(root / "alone" / "ct.dcm", slopes=[1, 0.5, 2, 4])
+    for k in range(2):
+        write_enhanced(root / "two" / f"{k}.dcm", (0, 3, 6)[: 2 + k], series="1.2.3")
+    write_enhanced(root / "phases.dcm", (0, 0, 3, 3))
+    datalist = index(root, output=output, options=replace(OPTIONS, full=True))
+    assert listed(datalist, root) == ["alone/ct.dcm", "two/0.dcm", "two/1.dcm"]
+    assert reasons(datalist)["phases.dcm"].startswith("2 slices at the same position")
+    write_datalist(datalist, output)
+    entries = {entry.image.name: entry for _, entry in read_datalist(output).entries()}
+    assert all(entry.files == () and entry.content for entry in entries.values())
+    scan = read_entry(entries["ct.dcm"])
+    np.testing.assert_array_equal(scan.array_zyx[:, 0, 1], [-9, 40.5, 392, 1194])
+    keys = {volume_key(entry.image, entry.files, "", full_hash=True) for entry in entries.values()}
+    assert len(keys) == 3
+
+
+def test_what_differs_by_slice_is_refused_from_headers_alone(tmp_path: Path) -> None:
+    root = tmp_path / "dicom"
+    write_dicom(root / "good")
+    spacings, scales = [[2, 1.5]] * 2 + [[2.2, 1.5]] * 2, [1, 1, None, 1]
+    write_dicom(root / "spacings", edit=per_slice(PixelSpacing=spacings))
+    write_dicom(root / "scales", edit=per_slice(RescaleSlope=scales, RescaleIntercept=scales))
+    write_dicom(root / "acquisitions", range(8), edit=per_slice(AcquisitionNumber=[1, 2] * 4))
+    datalist = index(root)
+    assert listed(datalist, root) == ["good"]
+    found = reasons(datalist)
+    assert found["spacings"].startswith("2 pixel spacings in one series")
+    assert found["scales"].startswith("no RescaleSlope and RescaleIntercept on 1 of 4 slices")
+    assert found["acquisitions"].startswith("holds several acquisitions whose slices interleave")
+
+
+def test_series_without_uids_are_listed_by_folder_with_a_note(tmp_path: Path) -> None:
+    def blank(data: FileDataset, k: int) -> None:
+        del data.SeriesInstanceUID, data.SOPClassUID, data.SOPInstanceUID, data.StudyInstanceUID, data.PatientID
+
+    root = tmp_path / "dicom"
+    write_dicom(root / "p1", edit=blank)
+    write_dicom(root / "p2", (0, 4, 8), edit=blank)
+    datalist = index(root)
+    entries = {entry.image.name: entry for _, entry in datalist.entries()}
+    assert sorted(entries) == ["p1", "p2"]
+    assert {entry.patient for entry in entries.values()} == {"p1", "p2"}
+    assert all(entry.series_uid is entry.study_uid is None for entry in entries.values())
+    assert all("name no series" in entry.notes[0] for entry in entries.values())

@@ -7,18 +7,20 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from tests.scans.make_files import numbers, write_dicom, write_nifti
+from tests.scans.make_files import numbers, write_dicom, write_enhanced, write_nifti
 from voco_cli.dataset.inspection import VoxelJob, check_voxels, inspect_file, is_label_like
 from voco_cli.dataset.reasons import count_kinds, kind_of
 
 FLIPS = 150
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd", "slice"])
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.mha", "a.nrrd", "slice", "frames"])
 def test_random_damage_never_raises(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     if name == "slice":
         path = write_dicom(tmp_path)[0]
+    elif name == "frames":
+        write_enhanced(path, slopes=[1, 2, 3, 4])
     elif name.startswith("a.nii"):
         write_nifti(path)
     else:
@@ -26,7 +28,7 @@ def test_random_damage_never_raises(tmp_path: Path, name: str) -> None:
     good, random = path.read_bytes(), np.random.default_rng(0)
     for _ in range(FLIPS):
         raw = bytearray(good)
-        for place in random.integers(0, min(len(good), 400), 4):
+        for place in random.integers(0, min(len(good), 2000 if name == "frames" else 400), 4):
             raw[place] = random.integers(256)
         path.write_bytes(raw)
         with warnings.catch_warnings():
@@ -58,4 +60,6 @@ def test_kinds() -> None:
     assert kind_of("a gantry tilt of 18.5 degrees and uneven slice gaps (1 x 2 mm).") == "gantry tilt"
     assert kind_of("axes that are not at right angles (..), as a gantry tilt or a shear makes them") == "sheared axes"
     assert kind_of("cannot be read: KeyError: 3.") == "damaged or not readable"
+    assert kind_of("/a/b is compressed as JPIP, which is not decoded.") == "compression that is not decoded"
+    assert kind_of("/a/b is truncated: its pixels are 2 bytes too short.") == "truncated"
     assert count_kinds([]) == {}

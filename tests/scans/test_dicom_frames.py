@@ -73,6 +73,17 @@ def test_enhanced_files_of_one_frame_each_are_a_series(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_scan(tmp_path).array_zyx[:, 0, 1], [-9, -8, -7])
 
 
+def test_a_damaged_frame_is_a_short_sentence(tmp_path: Path) -> None:
+    path = write_enhanced(tmp_path / "ct.dcm")
+    raw = bytearray(path.read_bytes())
+    rows = raw.index(b"\x28\0\x10\0US") + 6
+    raw[rows] = 115  # the length of Rows, which swallows what follows
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match=r"ct.dcm has a damaged DICOM header") as caught:
+        read_scan(path)
+    assert len(caught.value.message) < 200 + len(str(path))
+
+
 ORIENTATIONS = [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]] * 2
 
 

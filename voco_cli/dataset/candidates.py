@@ -13,6 +13,7 @@ from voco_cli.dataset.inspection import Inspected, fault_of
 from voco_cli.dataset.patient import modality_of, patients_of
 from voco_cli.errors import VocoError
 from voco_cli.scans.dicom_series import Series, group_slices, series_header
+from voco_cli.scans.dicom_slices import Slice
 from voco_cli.scans.header import Header
 
 DICOM_MODALITIES = {"PET": "PT", "MRI": "MR"}
@@ -52,7 +53,8 @@ def find_candidates(
         roots: the input folder of each file.
     """
     candidates: dict[Path, Candidate] = {}
-    skipped, slices = [], []
+    skipped: list[Skipped] = []
+    slices: list[Slice] = []
     inspected = list(inspected)
     patients = patients_of(seen.path for seen in inspected if seen.header is not None)
     for seen in inspected:

@@ -20,11 +20,14 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -51,16 +54,27 @@ DECODED_BY_ITK = {
     JPEG2000,
 }
 ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
-NEEDS_EXTRA = "Install a decoder with `pip install 'voco-cli[dicom]'`, or convert the files to NIfTI first."
+DECODED_BY_EXTRA = {HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K}
+CONVERT = "Convert the files to NIfTI first, for example with dcm2niix."
 
 
 def decoding_fault(syntax: str) -> tuple[str, str | None] | None:
     """Why compressed pixels cannot be decoded here, with a hint; none where they can."""
     if not syntax:
         return "does not say how its pixels are compressed.", "Copy or export it again."
-    if syntax in DECODED_BY_ITK or _has_plugin(UID(syntax)):
+    if syntax in DECODED_BY_ITK or has_decoder(UID(syntax)):
         return None
-    return f"is compressed as {UID(syntax).name}, which no installed decoder reads.", NEEDS_EXTRA
+    # In the sentence, since a list of refused files shows no hints.
+    how = "needs a decoder: pip install 'voco-cli[dicom]'" if syntax in DECODED_BY_EXTRA else "is not decoded"
+    return f"is compressed as {UID(syntax).name}, which {how}.", CONVERT
+
+
+def has_decoder(syntax: UID) -> bool:
+    """Whether pydicom decodes a transfer syntax with what is installed."""
+    try:
+        return bool(get_decoder(syntax).is_available)
+    except NotImplementedError:
+        return False
 
 
 def lossy_note(syntax: str, lossy: str) -> str | None:
@@ -137,7 +151,10 @@ def _by_itk(dataset: Any, syntax: UID) -> NDArray[Any]:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(copy.name)
-        array: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+        try:
+            array: NDArray[Any] = sitk.GetArrayFromImage(reader.Execute())
+        except RuntimeError as error:  # its text tells of SimpleITK's insides
+            raise ValueError(f"its pixels are no {syntax.name}") from error
     return array.reshape(_shape(dataset))
 
 
@@ -169,10 +186,3 @@ def stored_range(bits: int, signed: bool) -> tuple[int, int]:
 
 def _shape(dataset: Any) -> tuple[int, int, int]:
     return int(dataset.get("NumberOfFrames") or 1), int(dataset.Rows), int(dataset.Columns)
-
-
-def _has_plugin(syntax: UID) -> bool:
-    try:
-        return bool(get_decoder(syntax).is_available)
-    except NotImplementedError:
-        return False

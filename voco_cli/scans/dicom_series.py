@@ -94,7 +94,7 @@ def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]
     positions = np.array([one.position_mm for one in slices], dtype=np.float64)
     order = np.argsort(positions @ normal, kind="stable")
     positions, slices = positions[order], [slices[i] for i in order]
-    check_stack(series.name, positions, normal, min(np.linalg.norm(row_mm), np.linalg.norm(column_mm)))
+    check_stack(series.name, positions, normal, float(min(np.linalg.norm(row_mm), np.linalg.norm(column_mm))))
     step = (positions[-1] - positions[0]) / (len(slices) - 1)
     check_acquisitions(series.name, slices, float(np.linalg.norm(step)))
     placement = place(np.stack([row_mm, column_mm, step], axis=1), positions[0], path)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pydicom
-from pydicom.errors import InvalidDicomError
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from voco_cli.errors import DataError
@@ -67,6 +66,8 @@ NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "non
 NO_SCANS = {"SEG", "RTDOSE"}
 MONOCHROME = {"", "MONOCHROME1", "MONOCHROME2"}
 PIXEL_DATA = 0x7FE00010
+# Characters of a decoder's error; some quote all the bytes that they choked on.
+MOST_SAID = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,9 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
             found = frame_values(dataset)
             fault = _pixel_fault(dataset, file, path) or found.fault
             return tuple(_to_slice(values, path, k, fault) for k, values in enumerate(found.values))
-    except (
-        *(InvalidDicomError, OSError, EOFError, ValueError, AttributeError, KeyError, TypeError),
-        *(OverflowError, IndexError, NotImplementedError, struct.error, RecursionError),
-    ) as error:
-        raise DataError(f"{path} has a damaged DICOM header: {error}.") from error
+    except Exception as error:  # pydicom meets damage with errors of many kinds
+        text = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} has a damaged DICOM header: {text[:MOST_SAID].rstrip('.')}.") from error
 
 
 def _to_slice(values: Mapping[str, Any], path: Path, frame: int, fault: tuple[str, str | None] | None) -> Slice:
@@ -239,7 +238,7 @@ def _pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | 
     needed = (rows * columns * frames * bits + 7) // 8
     found = min(length, path.stat().st_size - file.tell() + len(start) - header)
     if found < needed:
-        return f"is truncated: {needed - found} bytes of pixels are missing.", "Copy or export it again."
+        return f"is truncated: its pixels are {needed - found} bytes too short.", "Copy or export it again."
     return None
 
 
