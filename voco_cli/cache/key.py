@@ -12,7 +12,7 @@ from typing import Any
 from voco_cli.errors import DataError
 from voco_cli.settings.sections import Cache, Preprocess
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised whenever the same scan and settings would give other voxels, or the file another layout."""
 
 KEY_BYTES = 16
