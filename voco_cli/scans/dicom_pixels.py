@@ -8,10 +8,11 @@ SimpleITK gets a copy without any of these fields to decode.
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pydicom
@@ -53,9 +54,56 @@ DECODED_BY_ITK = {
     JPEG2000Lossless,
     JPEG2000,
 }
+PIXEL_DATA = 0x7FE00010
 ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
 DECODED_BY_EXTRA = {HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K}
 CONVERT = "Convert the files to NIfTI first, for example with dcm2niix."
+
+
+def pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | None] | None:
+    """Say why the pixels cannot be decoded, with a hint, as far as the header and the length of the file tell.
+
+    Args:
+        dataset: the fields before the pixels.
+        file: where they were read from, which stands before the pixels.
+    Returns:
+        None where nothing is wrong, or the object holds no grey image.
+    """
+    values = {
+        tag: dataset.get(tag) for tag in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
+    }
+    rows, columns, frames, samples, bits = (
+        int(value or usual) for value, usual in zip(values.values(), (0, 0, 1, 1, 16), strict=True)
+    )
+    if rows <= 0 or columns <= 0 or samples != 1:
+        return None
+    syntax = dataset.file_meta.get("TransferSyntaxUID", "") if hasattr(dataset, "file_meta") else ""
+    if syntax == DeflatedExplicitVRLittleEndian:  # the whole file is compressed, and its length tells nothing
+        return None
+    implicit, little = dataset.original_encoding
+    order, start = "<" if little else ">", file.read(12)
+    if len(start) < 8:
+        return "holds no pixels.", "Copy or export it again."
+    group, element = struct.unpack(f"{order}HH", start[:4])
+    if (group << 16 | element) != PIXEL_DATA:
+        return "holds no whole numbers (it is a map of calculated values).", "Convert it to NIfTI first."
+    long_form = not implicit and start[4:6] in (b"OB", b"OW", b"UN")
+    header = 12 if long_form else 8
+    (length,) = struct.unpack(f"{order}I", start[8:12] if long_form else start[4:8])
+    if bits not in (8, 16, 32):
+        return f"has {bits} BitsAllocated, and 8, 16 or 32 are read.", "Convert it to NIfTI first."
+    stored, high = int(dataset.get("BitsStored") or bits), dataset.get("HighBit")
+    if not 1 <= stored <= bits or (high is not None and int(high) != stored - 1):
+        return f"has {stored} BitsStored of {bits} with HighBit {high}, which is not read.", "Correct the header."
+    if length == 0xFFFFFFFF:
+        return decoding_fault(syntax)
+    if syntax and syntax not in UNCOMPRESSED:
+        return "says that its pixels are compressed, and they are not.", "Copy or export it again."
+    needed = (rows * columns * frames * bits + 7) // 8
+    found = min(length, path.stat().st_size - file.tell() + len(start) - header)
+    if found < needed:
+        return f"is truncated: its pixels are {needed - found} bytes too short.", "Copy or export it again."
+    return None
 
 
 def decoding_fault(syntax: str) -> tuple[str, str | None] | None:

@@ -11,14 +11,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pydicom
-from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from voco_cli.errors import DataError
 from voco_cli.scans.dicom_frames import FRAME_TAGS, PHILIPS_SCALE, frame_values
-from voco_cli.scans.dicom_pixels import UNCOMPRESSED, decoding_fault, lossy_note
+from voco_cli.scans.dicom_pixels import lossy_note, pixel_fault
 
 TAGS: list[str | int] = [
     "SOPClassUID",
@@ -65,7 +64,6 @@ NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "non
 # Pixels that are no scan: labels, which are not read from DICOM, and doses, which have a scale of their own.
 NO_SCANS = {"SEG", "RTDOSE"}
 MONOCHROME = {"", "MONOCHROME1", "MONOCHROME2"}
-PIXEL_DATA = 0x7FE00010
 # Characters of a decoder's error; some quote all the bytes that they choked on.
 MOST_SAID = 160
 
@@ -154,7 +152,7 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
             if not any(dataset.get(tag) for tag in ("SOPClassUID", "SeriesInstanceUID", "Rows")):
                 raise ValueError("it names neither its class nor its series, and has no pixels")
             found = frame_values(dataset)
-            fault = _pixel_fault(dataset, file, path) or found.fault
+            fault = pixel_fault(dataset, file, path) or found.fault
             return tuple(_to_slice(values, path, k, fault) for k, values in enumerate(found.values))
     except Exception as error:  # pydicom meets damage with errors of many kinds
         text = " ".join(str(error).split()) or type(error).__name__
@@ -201,45 +199,6 @@ def _to_slice(values: Mapping[str, Any], path: Path, frame: int, fault: tuple[st
         fault=fault or _value_fault(values, slope, intercept),
         note=lossy_note(_text(values, "TransferSyntaxUID"), _text(values, "LossyImageCompression")),
     )
-
-
-def _pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | None] | None:
-    """Why the pixels cannot be decoded, as far as the header and the length of the file tell; none of no image."""
-    values = {
-        tag: dataset.get(tag) for tag in ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated")
-    }
-    rows, columns, frames, samples, bits = (
-        int(value or usual) for value, usual in zip(values.values(), (0, 0, 1, 1, 16), strict=True)
-    )
-    if rows <= 0 or columns <= 0 or samples != 1:
-        return None
-    syntax = dataset.file_meta.get("TransferSyntaxUID", "") if hasattr(dataset, "file_meta") else ""
-    if syntax == DeflatedExplicitVRLittleEndian:  # the whole file is compressed, and its length tells nothing
-        return None
-    implicit, little = dataset.original_encoding
-    order, start = "<" if little else ">", file.read(12)
-    if len(start) < 8:
-        return "holds no pixels.", "Copy or export it again."
-    group, element = struct.unpack(f"{order}HH", start[:4])
-    if (group << 16 | element) != PIXEL_DATA:
-        return "holds no whole numbers (it is a map of calculated values).", "Convert it to NIfTI first."
-    long_form = not implicit and start[4:6] in (b"OB", b"OW", b"UN")
-    header = 12 if long_form else 8
-    (length,) = struct.unpack(f"{order}I", start[8:12] if long_form else start[4:8])
-    if bits not in (8, 16, 32):
-        return f"has {bits} BitsAllocated, and 8, 16 or 32 are read.", "Convert it to NIfTI first."
-    stored, high = int(dataset.get("BitsStored") or bits), dataset.get("HighBit")
-    if not 1 <= stored <= bits or (high is not None and int(high) != stored - 1):
-        return f"has {stored} BitsStored of {bits} with HighBit {high}, which is not read.", "Correct the header."
-    if length == 0xFFFFFFFF:
-        return decoding_fault(syntax)
-    if syntax and syntax not in UNCOMPRESSED:
-        return "says that its pixels are compressed, and they are not.", "Copy or export it again."
-    needed = (rows * columns * frames * bits + 7) // 8
-    found = min(length, path.stat().st_size - file.tell() + len(start) - header)
-    if found < needed:
-        return f"is truncated: its pixels are {needed - found} bytes too short.", "Copy or export it again."
-    return None
 
 
 def _value_fault(
