@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +96,9 @@ def test_this_machine(tmp_path: Path) -> None:
 def test_with_a_broken_torch_it_still_answers(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch.so: undefined symbol')\n")
     command = [sys.executable, "-m", "voco_cli", "doctor", "--json"]
-    shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    found_first = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": found_first}
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
     told = {check["name"]: check for check in json.loads(shown.stdout)["checks"]}
     assert shown.returncode == 1
     assert told["torch"]["status"] == "problem"

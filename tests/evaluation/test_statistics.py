@@ -11,6 +11,7 @@ from voco_cli.evaluation.statistics import (
     holm,
     mcnemar_p,
     mean_interval,
+    mean_ranks,
     patient_indices,
     patient_means,
     percentile_interval,
@@ -104,6 +105,18 @@ def test_mcnemars_test_is_a_fair_coin() -> None:
     # At most 1 or at least 7 heads of 8: 2 * (1 + 8) / 256.
     assert mcnemar_p(1, 7) == mcnemar_p(7, 1) == pytest.approx(18 / 256)
     assert (mcnemar_p(3, 3), mcnemar_p(0, 0)) == (1, 1)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 3), (5, 2), (40, 61), (4000, 4200)])
+def test_mcnemars_test_as_scipy_has_it(first: int, second: int) -> None:
+    expected = stats.binomtest(first, first + second, 0.5).pvalue
+    assert mcnemar_p(first, second) == pytest.approx(expected, rel=1e-11)
+
+
+def test_equal_values_share_their_ranks() -> None:
+    assert mean_ranks(np.array([0.5, 0.1, 0.5, 0.9, 0.5])).tolist() == [3, 1, 3, 5, 3]
+    values = np.random.default_rng(0).integers(0, 9, 50) / 4
+    assert mean_ranks(values).tolist() == stats.rankdata(values).tolist()
 
 
 def test_few_patients_change_sides_in_all_ways_and_many_in_some() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from voco_cli.cli.output import err, is_quiet
 from voco_cli.cli.run_progress import RunProgress
 from voco_cli.downstream.tasks.split import named
-from voco_cli.engine.job import Values
 from voco_cli.finetuning.contamination import sentences
-from voco_cli.finetuning.run import Prepared
+
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Values
+    from voco_cli.finetuning.run import Prepared
 
 
 class FinetuneProgress(RunProgress):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from voco_cli.cli.run_progress import RunProgress
-from voco_cli.engine.job import Values
-from voco_cli.pretraining.run import Prepared
+
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Values
+    from voco_cli.pretraining.run import Prepared
 
 
 class PretrainProgress(RunProgress):

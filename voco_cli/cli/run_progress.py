@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from voco_cli.cli.output import err, is_quiet, note, progress, shows_bars, warn
-from voco_cli.engine.job import Values
+
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Values
 
 SHOWN_LEFT_OUT = 5
 PLAIN_LINES = 20

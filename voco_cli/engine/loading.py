@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.utils.data import DataLoader, Dataset
-
-from voco_cli.engine.job import Place
 from voco_cli.engine.sampler import BatchNumbers, BatchPlan
 from voco_cli.settings.sections import Data
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    from voco_cli.engine.job import Place
 
 
 def load_batches(
@@ -32,6 +33,9 @@ def load_batches(
         data: processes, and how far they work ahead.
         place: where the batches go.
     """
+    import torch  # late: how many processes there will be can be told without it
+    from torch.utils.data import DataLoader
+
     workers = loader_workers(data)
     yield from DataLoader(
         dataset,
@@ -54,6 +58,8 @@ def loader_workers(data: Data) -> int:
 
 def _quiet_worker(index: int) -> None:
     """A loader process computes on one thread and leaves signals, which often go to all, to the main process."""
+    import torch
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     torch.set_num_threads(1)

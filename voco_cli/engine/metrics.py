@@ -7,12 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from voco_cli.engine.event_file import EventFile
 from voco_cli.engine.faults import full_disk_told
-from voco_cli.engine.job import Values
 from voco_cli.whole_files import write_whole
+
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Values
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from voco_cli.engine.job import Values
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Values
 
 
 class Unwatched:

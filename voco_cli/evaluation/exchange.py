@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from voco_cli.evaluation.classification import Floats, Indices, ScoredCases
+from voco_cli.evaluation.statistics import mean_ranks
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def stack(first: ScoredCases, other: ScoredCases) -> Stacked:
     return Stacked(
         np.concatenate([first.truth_N, other.truth_N]),
         np.concatenate([first.predicted, other.predicted]),
-        np.concatenate([stats.rankdata(one.probabilities_NK, axis=0) for one in (first, other)]),
+        np.concatenate([np.apply_along_axis(mean_ranks, 0, one.probabilities_NK) for one in (first, other)]),
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
@@ -81,6 +80,8 @@ def wilcoxon_p(differences_G: Floats) -> float:
         return math.nan
     if not rounded.any():
         return 1.0
+    from scipy import stats  # late: no other part of scipy takes so long to load
+
     return float(stats.wilcoxon(rounded[rounded != 0]).pvalue)
 
 
@@ -97,8 +98,15 @@ def rank_biserial(differences_G: Floats) -> float:
     rounded = rounded[rounded != 0]
     if not rounded.size:
         return 0.0
-    ranks = stats.rankdata(np.abs(rounded))
+    ranks = mean_ranks(np.abs(rounded))
     return float((ranks * np.sign(rounded)).sum() / ranks.sum())
+
+
+def mean_ranks(values_N: Floats) -> Floats:
+    """Rank of each value from 1; equal values share the mean of their ranks."""
+    _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    return np.asarray((last - (counts - 1) / 2)[place_N])
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,11 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
         1947; the exact binomial form.
     """
     different = only_first + only_second
-    return float(stats.binomtest(only_first, different, 0.5).pvalue) if different else 1.0
+    ways = tail = 1  # to be right where the other is wrong in none of the cases, in one, ...
+    for count in range(min(only_first, only_second)):
+        ways = ways * (different - count) // (count + 1)
+        tail += ways
+    return float(min(1.0, 2 * tail / 2**different))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

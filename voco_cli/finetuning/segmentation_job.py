@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.losses import DiceCELoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -62,6 +61,8 @@ class SegmentationJob(LabelledJob):
         self.points = points
         self.by_patch, self.recompute_patches = by_patch, recompute and by_patch
         dice_background = settings.task.dice_background
+        from monai.losses import DiceCELoss  # late: MONAI loads all of itself, and is here with the network
+
         self.criterion = DiceCELoss(include_background=dice_background, to_onehot_y=True, softmax=True)
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:

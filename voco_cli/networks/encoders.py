@@ -6,8 +6,6 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from voco_cli.networks.swin import SwinEncoder
-from voco_cli.networks.unet import UNetEncoder
 from voco_cli.settings.sections import Model
 
 
@@ -22,8 +20,13 @@ class Encoder(Protocol):
 
 def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
     """The encoder that the settings ask for, with fresh weights from torch's global generator."""
+    # Late: whoever only names an encoder need not wait until MONAI has loaded all of itself.
     if model.backbone == "swinunetr":
+        from voco_cli.networks.swin import SwinEncoder
+
         return SwinEncoder(in_channels, model.feature_size, model.patch_merging)
+    from voco_cli.networks.unet import UNetEncoder
+
     return UNetEncoder(in_channels, model.feature_size, model.levels)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from monai.networks.nets import DynUNet
 from torch import nn
 
-from voco_cli.networks.swin_segmenter import SwinSegmenter
-from voco_cli.networks.unet import level_widths
+from voco_cli.networks.tensor_shapes import level_widths
 from voco_cli.networks.weights.architecture import set_patch_merging
 from voco_cli.settings.sections import Model
 
@@ -21,12 +19,17 @@ def build_segmenter(
         deep_supervision: coarser outputs of the unet; in training it then returns logits_NDKXYZ, the finest first.
         recompute: SwinUNETR's transformer forgets its activations and computes them again in the backward pass.
     """
+    # Late: whoever only names a network need not wait until MONAI has loaded all of itself.
     if model.backbone == "swinunetr":
+        from voco_cli.networks.swin_segmenter import SwinSegmenter
+
         swin = SwinSegmenter(
             in_channels=in_channels, out_channels=out_channels, feature_size=model.feature_size, recompute=recompute
         )
         set_patch_merging(swin, model.patch_merging)
         return swin
+    from monai.networks.nets import DynUNet
+
     supervised = {"deep_supervision": True, "deep_supr_num": deep_supervision} if deep_supervision else {}
     unet: nn.Module = DynUNet(
         spatial_dims=3,

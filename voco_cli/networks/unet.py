@@ -12,10 +12,7 @@ from monai.networks.blocks.dynunet_block import UnetBasicBlock
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-
-def level_widths(feature_size: int, levels: int) -> list[int]:
-    """Channels of each level."""
-    return [feature_size * 2**level for level in range(levels)]
+from voco_cli.networks.tensor_shapes import level_widths
 
 
 class UNetEncoder(nn.Module):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voco_cli.engine.metrics import read_metrics
 from voco_cli.report.blocks import Chart, Charts, Sentence
 from voco_cli.report.chart import COLOURS, Curve, Point, draw_chart
 from voco_cli.report.held import finite
@@ -114,8 +115,6 @@ def words_of(name: str) -> str:
 
 def read_curves(path: Path) -> Metrics:
     """The values of metrics.jsonl; lines that hold no step are passed over, as is what is no number."""
-    from voco_cli.engine.metrics import read_metrics  # late: it draws in torch
-
     return gather_values(read_metrics(path))
 
 

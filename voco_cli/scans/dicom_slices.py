@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
-
 from voco_cli.errors import DataError
 from voco_cli.scans.dicom_frames import FRAME_TAGS, PHILIPS_SCALE, frame_values
 from voco_cli.scans.dicom_pixels import lossy_note, pixel_fault
@@ -145,6 +143,9 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
     Raises:
         DataError: not DICOM, or damaged before its pixels.
     """
+    import pydicom  # late: most people have NIfTI
+    from pydicom.errors import InvalidDicomError
+
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation(), path.open("rb") as file:
             warnings.simplefilter("ignore")

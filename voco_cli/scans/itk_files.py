@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from voco_cli.errors import DataError
@@ -25,6 +24,8 @@ def read_itk_header(path: Path) -> Header:
         DataError: missing, empty, not such an image, several numbers a voxel, or shorter than its header says.
         GeometryError: not 3-D, or sheared.
     """
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     require_file(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -44,6 +45,8 @@ def read_itk(path: Path) -> tuple[Header, NDArray[Any]]:
     Raises:
         DataError, GeometryError: as `read_itk_header`.
     """
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     header = read_itk_header(path)
     try:
         array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
@@ -53,6 +56,8 @@ def read_itk(path: Path) -> tuple[Header, NDArray[Any]]:
 
 
 def _to_header(reader: Any, path: Path) -> Header:
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     size = reader.GetSize()
     shape = volume_shape(tuple(size), path)
     if reader.GetNumberOfComponents() != 1:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from voco_cli.errors import DataError, GeometryError
@@ -132,6 +131,8 @@ def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
 
 def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
     """Columns and rows of a grey picture, and its number format."""
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     require_file(picture)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(picture))
@@ -147,6 +148,8 @@ def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
 
 
 def _read_picture(picture: Path) -> NDArray[Any]:
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     try:
         array = sitk.GetArrayFromImage(sitk.ReadImage(str(picture)))
     except RuntimeError as error:

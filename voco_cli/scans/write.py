@@ -7,7 +7,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from voco_cli.errors import ResourceError, UsageError
@@ -61,6 +60,8 @@ def _write_nifti(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
 
 
 def _write_itk(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
+    import SimpleITK as sitk  # late: most people have NIfTI
+
     image = sitk.GetImageFromArray(array_zyx)
     image.SetSpacing(like.spacing_xyz_mm)
     image.SetOrigin(like.origin_xyz_mm)

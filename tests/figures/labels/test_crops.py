@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from voco_cli.figures.labels.crops import LabelPreview, caption, label_scene, network_crops, preview_scan
+from voco_cli.method.augment import network_input
 from voco_cli.method.draws import AugmentDraws
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import load_settings
@@ -32,10 +34,14 @@ def volume_xyz() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def preview(volume_xyz: np.ndarray) -> LabelPreview:
+    return preview_of(volume_xyz)
+
+
+def preview_of(volume_xyz: np.ndarray, *overrides: str) -> LabelPreview:
     # Stored in RAS order: LPS directions -x, -y, z.
     ras = np.diag([-1.0, -1.0, 1.0])
     scan = Scan(volume_xyz.transpose(2, 1, 0), (1.0, 1.0, 2.0), (0.0, 0.0, 0.0), ras, Path("case.nii.gz"))
-    return preview_scan(scan, load_settings("debug", None, SETTINGS).settings)
+    return preview_scan(scan, load_settings("debug", None, (*SETTINGS, *overrides)).settings)
 
 
 def test_network_crops_are_cut_flipped_turned_and_shifted(preview: LabelPreview, volume_xyz: np.ndarray) -> None:
@@ -51,6 +57,22 @@ def test_network_crops_are_cut_flipped_turned_and_shifted(preview: LabelPreview,
         expected = np.flip(expected, np.flatnonzero(changes.flips_N3[number]))
         expected = np.rot90(expected, changes.turns_N[number]) + changes.shifts_N[number]
         np.testing.assert_allclose(network.crops_NXYZ[number], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("input_size", ["18x18x20", "17x17x19", "24x24x20"])
+def test_network_crops_are_those_of_a_training(volume_xyz: np.ndarray, input_size: str) -> None:
+    """Bit by bit, where nothing is resized."""
+    preview = preview_of(volume_xyz, f"crops.input_size={input_size}")
+    changes, size = preview.changes, preview.settings.crops.network_size_vox
+    starts_N3 = preview.crops.starts_N3 + preview.crops.region_start_3
+    stored = np.stack([volume_xyz[x : x + 18, y : y + 18, z : z + 20].astype(np.uint8) for x, y, z in starts_N3])
+    draws = map(torch.from_numpy, (changes.flips_N3, changes.turns_N, changes.shifts_N))
+    trained = network_input(torch.from_numpy(stored), *draws, size)[:, 0].numpy()
+    shown = network_crops(preview).crops_NXYZ
+    assert shown.dtype == np.float32
+    if size == (18, 18, 20):
+        assert np.array_equal(shown, trained)
+    np.testing.assert_allclose(shown, trained, atol=1e-6)
 
 
 def test_scene_counts_in_voxels_of_the_volume(preview: LabelPreview) -> None:

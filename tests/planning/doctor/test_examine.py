@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import namedtuple
 from pathlib import Path
@@ -15,13 +16,15 @@ from voco_cli.networks.kernels import triton_here
 from voco_cli.planning.doctor import hardware, storage
 from voco_cli.planning.doctor.check import Check, looked_at
 from voco_cli.planning.doctor.examine import examine
+from voco_cli.planning.doctor.loaded import load_apart, load_here
 from voco_cli.settings import Settings
 
 Usage = namedtuple("Usage", "total used free")
 
 
 def found(data: Path | None = None) -> dict[str, Check]:
-    return {check.name: check for check in examine(data)}
+    """In this process, where a test can break things."""
+    return {check.name: check for check in examine(data, load_here)}
 
 
 def statuses(checks: dict[str, Check]) -> set[str]:
@@ -70,6 +73,23 @@ def test_a_library_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.delitem(sys.modules, "huggingface_hub", raising=False)
     check = found()["huggingface_hub"]
     assert (check.status, check.found) == ("warning", "cannot be imported (OSError: libx.so: cannot open)")
+
+
+def test_libraries_are_loaded_in_a_process_of_their_own() -> None:
+    apart, here = load_apart(), load_here()
+    assert list(apart) == list(here) == ["libraries", "extras", "processor", "GPU"]
+    assert apart["libraries"] == here["libraries"]
+    assert [check.name for check in apart["GPU"]] == [check.name for check in here["GPU"]]
+
+
+def test_a_library_that_ends_the_process_ends_no_doctor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "torch.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGILL)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH")))))
+    checks = {check.name: check for check in examine()}
+    assert checks["libraries"].status == "problem"
+    assert "SIGILL" in checks["libraries"].found
+    assert "memory" in checks
+    assert "GPU" not in checks
 
 
 @pytest.mark.parametrize(("free", "status"), [(0.9e9, "problem"), (3e9, "warning"), (5e9, "ok")])

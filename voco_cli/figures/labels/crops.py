@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voco_cli.cache.preprocess import Preprocessed, preprocess
+from voco_cli.cache.resampling import taps_at
 from voco_cli.errors import GeometryError, UsageError
 from voco_cli.figures.labels.scene import AugmentedCrops, LabelScene, crop_name
 from voco_cli.method.draws import AugmentDraws, CropDraws, draw_augmentation, draw_crops
@@ -84,24 +86,31 @@ def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Set
 
 
 def network_crops(preview: LabelPreview) -> AugmentedCrops:
-    """All crops after everything that training does to them, the 256 steps of the cache included."""
-    import torch  # not needed for the labels, and slow to import
+    """All crops after everything that training does to them, the 256 steps of the cache included.
 
-    from voco_cli.method.augment import network_input
-
+    Training does the same with tensors (`voco_cli.method.augment.network_input`), whose library is slow to load.
+    """
     changes, crops, settings = preview.changes, preview.crops, preview.settings.crops
     num_random, shown = len(crops.centres_S3), []
     for number, start in enumerate(crops.starts_N3 + crops.region_start_3):
         size = settings.size if number < num_random else settings.base_size_vox
         box = tuple(slice(low, low + edge) for low, edge in zip(start.tolist(), size, strict=True))
-        stored = torch.from_numpy(np.rint(preview.volume.array_xyz[box] * 255).astype(np.uint8))
-        flips, turns, shifts = (
-            torch.from_numpy(draws[number : number + 1])
-            for draws in (changes.flips_N3, changes.turns_N, changes.shifts_N)
-        )
-        shown.append(network_input(stored[None], flips, turns, shifts, settings.network_size_vox)[0, 0].numpy())
+        stored = np.rint(preview.volume.array_xyz[box] * 255).astype(np.uint8)
+        turned = np.rot90(np.flip(stored, tuple(np.flatnonzero(changes.flips_N3[number]))), changes.turns_N[number])
+        crop = resized(turned * np.float32(1 / 255), settings.network_size_vox)
+        shown.append(crop + changes.shifts_N[number])
     captions = tuple(caption(changes, number) for number in range(len(shown)))
     return AugmentedCrops(np.stack(shown), captions)
+
+
+def resized(crop_XYZ: NDArray[np.float32], size_xyz: Sequence[int]) -> NDArray[np.float32]:
+    """Linear interpolation axis by axis, corners on corners, as the crops of a training are resized."""
+    for axis, edge in enumerate(size_xyz):
+        taps = taps_at(np.linspace(0, crop_XYZ.shape[axis] - 1, edge), crop_XYZ.shape[axis])
+        weight = np.expand_dims(taps.weight, [other for other in range(3) if other != axis])
+        lower, upper = crop_XYZ.take(taps.lower, axis), crop_XYZ.take(taps.upper, axis)
+        crop_XYZ = (1 - weight) * lower + weight * upper
+    return crop_XYZ
 
 
 def caption(changes: AugmentDraws, number: int) -> str:

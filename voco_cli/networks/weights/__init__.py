@@ -1,16 +1,25 @@
-"""Weights: ours and other people's in, the right network and a report out, and export to other programs."""
+"""Weights: ours and other people's in, the right network and a report out, and export to other programs.
 
-from voco_cli.networks.weights.architecture import (
-    Architecture,
-    infer_architecture,
-    patch_merging_of,
-    set_patch_merging,
-)
-from voco_cli.networks.weights.export import Export, Format, export_weights
-from voco_cli.networks.weights.load import MIN_LOADED, load_into
-from voco_cli.networks.weights.read import KIND_WORDS, Kind, Weights, read_weights
-from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
-from voco_cli.networks.weights.write import own_tensors, put_tensors, write_encoder, write_model
+Each name is loaded when it is asked for, so that finding a file of weights needs no tensors.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voco_cli.networks.weights.architecture import (
+        Architecture,
+        infer_architecture,
+        patch_merging_of,
+        set_patch_merging,
+    )
+    from voco_cli.networks.weights.export import Export, Format, export_weights
+    from voco_cli.networks.weights.load import MIN_LOADED, load_into
+    from voco_cli.networks.weights.read import KIND_WORDS, Kind, Weights, read_weights
+    from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
+    from voco_cli.networks.weights.write import own_tensors, put_tensors, write_encoder, write_model
 
 __all__ = [
     "KIND_WORDS",
@@ -34,3 +43,19 @@ __all__ = [
     "write_encoder",
     "write_model",
 ]
+
+_HOMES = {
+    "architecture": ("Architecture", "infer_architecture", "patch_merging_of", "set_patch_merging"),
+    "export": ("Export", "Format", "export_weights"),
+    "load": ("MIN_LOADED", "load_into"),
+    "read": ("KIND_WORDS", "Kind", "Weights", "read_weights"),
+    "report": ("Fate", "LoadReport", "TensorFate"),
+    "write": ("own_tensors", "put_tensors", "write_encoder", "write_model"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

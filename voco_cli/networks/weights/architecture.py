@@ -9,13 +9,10 @@ from itertools import count, takewhile
 from typing import Any
 
 import torch
-from monai.networks.nets import DynUNet, SwinUNETR
-from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from voco_cli.networks.swin import LegacyPatchMerging
-from voco_cli.networks.unet import level_widths
+from voco_cli.networks.tensor_shapes import dyn_unet_shapes, level_widths, swin_unetr_shapes
 
 PLACEHOLDER_CLASSES = 14
 """Classes of a network that is made for weights without an output layer; BTCV's, as MONAI's examples have it."""
@@ -81,6 +78,8 @@ class Architecture:
 
     def build(self) -> nn.Module:
         """The network as MONAI makes it, with fresh weights."""
+        from monai.networks.nets import DynUNet, SwinUNETR  # late: MONAI loads all of itself
+
         network: nn.Module = (SwinUNETR if self.backbone == "swinunetr" else DynUNet)(**self._arguments())
         return network
 
@@ -88,6 +87,20 @@ class Architecture:
         """The network without memory: names and shapes alone."""
         with shapes_only():
             return self.build()
+
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Names and shapes of the network's tensors, in the order of its state dict, without loading MONAI."""
+        classes = self.out_channels or PLACEHOLDER_CLASSES
+        if self.backbone == "swinunetr":
+            return swin_unetr_shapes(self.in_channels, classes, self.feature_size, self.use_v2)
+        return dyn_unet_shapes(
+            self.in_channels,
+            classes,
+            self.filters,
+            residual=self.residual,
+            up_bias=self.up_bias,
+            supervised=self.supervised,
+        )
 
     def _arguments(self) -> dict[str, Any]:
         classes = self.out_channels or PLACEHOLDER_CLASSES
@@ -157,6 +170,10 @@ def infer_architecture(tensors: Mapping[str, Tensor]) -> Architecture | None:
 
 def patch_merging_of(network: nn.Module) -> str | None:
     """``current`` or ``legacy`` slices, ``v2`` for MONAI's other order, None for a network without patch merging."""
+    from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2
+
+    from voco_cli.networks.swin import LegacyPatchMerging
+
     for module in network.modules():
         if isinstance(module, PatchMergingV2):
             if isinstance(module, LegacyPatchMerging):
@@ -173,6 +190,10 @@ def set_patch_merging(network: nn.Module, patch_merging: str) -> bool:
     """
     if patch_merging_of(network) in (None, patch_merging):
         return False
+    from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2
+
+    from voco_cli.networks.swin import LegacyPatchMerging
+
     wanted = LegacyPatchMerging if patch_merging == "legacy" else PatchMerging
     for parent in list(network.modules()):
         for name, module in list(parent.named_children()):

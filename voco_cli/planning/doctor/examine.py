@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from voco_cli.errors import VocoError
 from voco_cli.planning.doctor import hardware, software, storage
-from voco_cli.planning.doctor.check import Check, all_looked_at, looked_at
+from voco_cli.planning.doctor.check import Check, looked_at
+from voco_cli.planning.doctor.loaded import Loaded, load_apart
 from voco_cli.settings import Settings, load_settings
 
 
-def examine(data: Path | None = None) -> Iterator[Check]:
+def examine(data: Path | None = None, load: Callable[[], Loaded] = load_apart) -> Iterator[Check]:
     """Look at everything; what cannot be looked at is told, and the rest goes on.
 
     Args:
         data: data.json whose cache is meant, or a folder to keep a cache in; none is the current folder.
+        load: how libraries and devices are looked at.
     """
     yield looked_at("program", software.program)
-    yield from all_looked_at("libraries", software.libraries)
-    yield from all_looked_at("extras", software.extras)
+    loaded = load()
+    yield from (*loaded["libraries"], *loaded.get("extras", ()))
     settings, told = _settings()
     yield from told
-    yield looked_at("processor", hardware.cores)
+    yield from loaded.get("processor", ())
     yield looked_at("memory", hardware.memory)
-    yield from all_looked_at("GPU", hardware.gpus)
+    yield from loaded.get("GPU", ())
     yield looked_at("shared memory", lambda: hardware.shared_memory(settings))
     yield looked_at("open files", hardware.open_files)
     yield looked_at("allocator", lambda: hardware.allocator(settings))
