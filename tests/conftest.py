@@ -4,5 +4,11 @@ from __future__ import annotations
 
 import signal
 
+from hypothesis import HealthCheck, settings
+
 # A shell makes its background jobs deaf to Ctrl-C, and all that they start: tests that send it would wait for nothing.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# By default an example of more than 200 ms fails a test, as do examples slow to draw: a busy machine has such.
+settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("no clock")

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.finetuning.tiny_task import TINY, make_data
+from tests.waiting import wait_until
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -67,12 +67,9 @@ def test_ctrl_c_ends_with_a_checkpoint_and_75(tmp_path: Path, data: Path) -> Non
     arguments = command("--task", "btcv", "--data", data, *tiny("train.steps=100000"))
     with subprocess.Popen(arguments, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as running:
         metrics = tmp_path / "runs" / "finetune" / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while not (metrics.is_file() and metrics.read_text()):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        wait_until(lambda: metrics.is_file() and metrics.read_text(), running)
         running.send_signal(signal.SIGINT)
-        assert running.wait(60) == 75
+        assert running.wait() == 75
         assert running.stderr is not None
         assert "a checkpoint was written" in running.stderr.read()
     assert list((tmp_path / "runs" / "finetune" / "checkpoints").glob("step-*"))

@@ -8,8 +8,8 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.waiting import wait_until
 from voco_cli.cli.app import app
 from voco_cli.cli.examples import EXAMPLES
 from voco_cli.cli.front import PANELS
@@ -196,12 +197,10 @@ def on_terminal(arguments: list[str], cwd: Path, environment: dict[str, str]) ->
         os.execvpe(
             sys.executable, [sys.executable, "-m", "voco_cli", *arguments], {**kept, "COLUMNS": "100", **environment}
         )
-    shown, deadline = b"", time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
+    shown = b""
+    with suppress(OSError):  # the other end is closed
+        while True:
             shown += os.read(terminal, 65536)
-        except OSError:  # the other end is closed
-            break
     os.waitpid(pid, 0)
     return shown.decode()
 
@@ -347,11 +346,10 @@ class TestInterrupts:
         begun = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path, start_new_session=True
         )
-        while len(children(begun.pid)) < 3:  # two workers, and what tracks their resources
-            assert begun.poll() is None
-            time.sleep(0.005)
+        # Two workers, and what tracks their resources.
+        wait_until(lambda: len(children(begun.pid)) >= 3, begun)
         os.killpg(begun.pid, signal.SIGINT)
-        shown, told = begun.communicate(timeout=60)
+        shown, told = begun.communicate()
         assert (begun.returncode, shown) == (130, "")
         assert told == "error: Interrupted; nothing half-written was left behind.\n"
         assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.pretraining.tiny_run import TINY, write_data
+from tests.waiting import wait_until
 from voco_cli.cli import app
 from voco_cli.cli.plan_output import bytes_words, duration, seconds_words, size
 from voco_cli.planning.quantities import Amount, Need, Part, Plan
@@ -172,11 +172,9 @@ def test_ctrl_c_leaves_nothing_behind(data: Path) -> None:
     before = sorted(path.name for path in data.parent.iterdir())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    while not list(data.parent.glob(".voco-plan-*/cache")):
-        assert started.poll() is None
-        time.sleep(0.02)
+    wait_until(lambda: list(data.parent.glob(".voco-plan-*/cache")), started)
     started.send_signal(signal.SIGINT)
-    _, said = started.communicate(timeout=60)
+    _, said = started.communicate()
     assert started.returncode == 130
     assert "Interrupted" in said
     assert "Traceback" not in said

@@ -6,11 +6,9 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 from tests.engine.made_job import numbers, state, weights
 from tests.pretraining.tiny_run import TINY, write_data
+from tests.waiting import wait_until
 from voco_cli.cli import app
 
 VOCO = [sys.executable, "-m", "voco_cli"]
@@ -231,13 +230,12 @@ def test_ctrl_c_in_a_terminal_and_on_again(data: Path, tmp_path: Path) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(command[0], command, {**QUIET, "TERM": "xterm", "COLUMNS": "160"})
-    screen, helpers, deadline, asked = b"", set(), time.monotonic() + 120, False
-    while time.monotonic() < deadline:
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                screen += os.read(terminal, 65536)
-            except OSError:  # the other end is closed
-                break
+    screen, helpers, asked = b"", set(), False
+    while True:
+        try:
+            screen += os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
         if not asked and re.search(rb"scans/s", screen):
             helpers = _children(pid)
             os.write(terminal, b"\x03")
@@ -262,8 +260,7 @@ def test_sigkill_of_the_command_and_on_again(data: Path, tmp_path: Path) -> None
 
     assert start(tmp_path / "unbroken").wait() == 0
     broken = start(tmp_path / "broken")
-    while not (tmp_path / "broken" / "checkpoints" / "step-000020").is_dir():
-        time.sleep(0.02)
+    wait_until((tmp_path / "broken" / "checkpoints" / "step-000020").is_dir, broken)
     broken.send_signal(signal.SIGKILL)
     broken.wait()
     assert state(tmp_path / "broken")["status"] == "running"
@@ -279,7 +276,6 @@ def _torchrun(*arguments: str) -> Answer:
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -125,13 +124,11 @@ def test_a_damaged_list_is_refused(old: str, new: str, message: str, tmp_path: P
     assert message in refused.value.message
 
 
-def test_160_000_scans_take_seconds_and_15_mb(tmp_path: Path) -> None:
+def test_160_000_scans_take_15_mb(tmp_path: Path) -> None:
     scans = [ScanIdentity(str(i), f"p{i}", f"{i:032x}", f"1.2.840.{i}", f"1.2.{i}") for i in range(160_000)]
-    started_s = time.process_time()
     write_seen(Seen().followed_by(seen_scans("pre-training", "all", scans)), tmp_path / "seen.json")
     seen = read_seen(tmp_path / "seen.json")
     assert digest("p159999") in seen.stages[0].sets["patient"]
-    assert time.process_time() - started_s < 5
     assert (tmp_path / "seen.json").stat().st_size < 15_000_000
 
 

@@ -39,7 +39,7 @@ def labels_of(seed: int, *shape: int) -> Tensor:
 
 @pytest.mark.parametrize("name", PREDICTION_LOSSES)
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_prediction_loss_is_the_formula(name: str, seed: int) -> None:
     feats, bases, labels = features(seed, 2, 4, 5), features(seed + 1, 2, 6, 5), labels_of(seed, 2, 4, 6)
     found = PREDICTION_LOSSES[name](labels, position_logits(feats, bases))
@@ -182,7 +182,7 @@ def test_half_precision_embeddings_are_compared_in_single_precision() -> None:
 
 
 @given(seed=st.integers(0, 10**6), scale=st.floats(1e-3, 1e3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_terms_do_not_depend_on_the_length_of_embeddings(seed: int, scale: float) -> None:
     feats, bases, labels = features(seed, 3, 5), features(seed + 1, 4, 5), labels_of(seed, 3, 4)
     for name in ("cvpr", "tpami", "paper", "regularisation"):

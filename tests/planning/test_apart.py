@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.planning import works
+from tests.waiting import is_alive, wait_until
 from voco_cli.errors import ResourceError, UsageError
 from voco_cli.planning import apart
 from voco_cli.planning.apart import TooLargeError, run_apart
@@ -18,7 +19,7 @@ from voco_cli.planning.apart import TooLargeError, run_apart
 def test_an_answer_and_the_time_until_it_began() -> None:
     outcome = run_apart(works.double, 21)
     assert outcome.result == 42
-    assert 0 < outcome.start_s < 60
+    assert outcome.start_s > 0
 
 
 def test_memory_is_that_of_the_process_alone() -> None:
@@ -53,20 +54,11 @@ def test_it_is_stopped_before_memory_runs_out(tmp_path: Path, monkeypatch: pytes
         run_apart(works.start_a_child_and_wait, note)
     assert found.value.reached_bytes > 1e6
     for process in note.read_text().split():
-        assert not _is_running(int(process))
+        wait_until(partial(has_ended, int(process)))
 
 
-def _is_running(process: int) -> bool:
-    """Whether a process is there and not merely unburied."""
-    for _ in range(50):
-        try:
-            state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        except OSError:
-            return False
-        if state == "Z":
-            return False
-        time.sleep(0.1)
-    return True
+def has_ended(process: int) -> bool:
+    return not is_alive(process)
 
 
 KILLED = """
@@ -89,15 +81,13 @@ def test_when_the_command_is_stopped_nothing_is_left(tmp_path: Path, signal_name
     command = [sys.executable, str(script), str(folder), str(note)]
     root = str(Path(__file__).parents[2])
     started = subprocess.Popen(command, env={"PYTHONPATH": root}, stderr=subprocess.DEVNULL)
-    while not (note.exists() and note.read_text().endswith(" ")):
-        assert started.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: note.exists() and note.read_text().endswith(" "), started)
     assert len(list(folder.iterdir())) == 1
     started.send_signal(getattr(works.signal, signal_name))
-    assert started.wait(30) != 0
+    assert started.wait() != 0
     assert list(folder.iterdir()) == []
     for process in note.read_text().split():
-        assert not _is_running(int(process))
+        wait_until(partial(has_ended, int(process)))
 
 
 def test_when_the_command_is_killed_its_trial_ends(tmp_path: Path) -> None:
@@ -105,13 +95,11 @@ def test_when_the_command_is_killed_its_trial_ends(tmp_path: Path) -> None:
     script.write_text(KILLED)
     command = [sys.executable, str(script), str(tmp_path), str(note)]
     started = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parents[2])}, stderr=subprocess.DEVNULL)
-    while not (note.exists() and note.read_text().endswith(" ")):
-        assert started.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: note.exists() and note.read_text().endswith(" "), started)
     started.kill()
     started.wait()
     for process in note.read_text().split():
-        assert not _is_running(int(process))
+        wait_until(partial(has_ended, int(process)))
 
 
 def test_what_an_ended_process_held_is_not_spoken_of() -> None:

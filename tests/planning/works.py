@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import time
 from pathlib import Path
 
 from voco_cli.errors import UsageError
@@ -44,9 +43,9 @@ def be_killed(number: int) -> None:
 def start_a_child_and_wait(note: Path) -> None:
     child = os.fork()
     if child == 0:
-        time.sleep(600)
+        signal.pause()
     note.write_text(f"{os.getpid()} {child} ")
-    time.sleep(600)
+    signal.pause()
 
 
 SIGKILL, SIGABRT = int(signal.SIGKILL), int(signal.SIGABRT)
