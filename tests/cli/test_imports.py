@@ -13,6 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from tests.report.made_runs import finetuning_run, pretraining_run
 from voco_cli.dataset.datalist import Datalist, Entry
@@ -61,6 +62,8 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "pretrain --help": (set(), 500),
     "config show --recipe debug": (set(), 550),
     "config init --recipe debug -o settings.yaml": (set(), 550),
+    "weights inspect encoder": ({"torch"}, 1900),
+    "weights inspect encoder.pt": ({"torch"}, 1900),
     "tasks list": (READING, 850),
     "tasks show btcv": (READING, 850),
     "tasks new listed.json -o new.yaml": (READING, 850),
@@ -100,6 +103,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build_encoder(Model(backbone="unet")),
         {"model": Model(backbone="unet").model_dump(mode="json")},
     )
+    torch.save(build_encoder(Model(feature_size=12)).state_dict(), folder / "encoder.pt")
     entries = [
         Entry(
             image=folder / "scans" / f"{case}.nii.gz",

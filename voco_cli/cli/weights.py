@@ -81,7 +81,7 @@ def inspect(
 
     weights = _read(file, branch, patch_merging, trust_pickle)
     architecture = weights.architecture
-    report = None if architecture is None else load_into(architecture.build_shapes(), weights, min_loaded=0.0)
+    report = None if architecture is None else load_into(architecture.meta_tensors(), weights, min_loaded=0.0)
     facts = _facts(weights)
     if json:
         print_json({**facts, "settings": weights.settings, "report": report.to_json() if report else None})

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from voco_cli.networks.tensor_shapes import dyn_unet_shapes, level_widths, swin_unetr_shapes
+from voco_cli.networks.tensor_shapes import INDEX, dyn_unet_shapes, level_widths, swin_unetr_shapes
 
 PLACEHOLDER_CLASSES = 14
 """Classes of a network that is made for weights without an output layer; BTCV's, as MONAI's examples have it."""
@@ -101,6 +101,13 @@ class Architecture:
             up_bias=self.up_bias,
             supervised=self.supervised,
         )
+
+    def meta_tensors(self) -> dict[str, Tensor]:
+        """The network's tensors by name, without numbers: what weights can be held against."""
+        return {
+            name: torch.empty(shape, dtype=torch.int64 if name.endswith(INDEX) else torch.float32, device="meta")
+            for name, shape in self.shapes()
+        }
 
     def _arguments(self) -> dict[str, Any]:
         classes = self.out_channels or PLACEHOLDER_CLASSES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -21,7 +22,7 @@ MIN_LOADED = dict.fromkeys(Kind, 1.0) | {Kind.OTHER: 0.5}
 
 
 def load_into(
-    network: nn.Module,
+    network: nn.Module | Mapping[str, Tensor],
     weights: Weights,
     *,
     min_loaded: float | None = None,
@@ -33,7 +34,8 @@ def load_into(
 
     Args:
         network: MONAI's SwinUNETR or DynUNet, our encoders, or a module that holds one of these; with fresh weights,
-            which tensors that do not load keep.
+            which tensors that do not load keep. Or the tensors of such a network, as `Architecture.meta_tensors` gives
+            them: then the report is all that comes of it.
         weights: from :func:`voco_cli.networks.weights.read.read_weights`.
         min_loaded: share of the encoder's parameters that must load, 0 to 1; none is what the kind of source
             should give.
@@ -45,7 +47,7 @@ def load_into(
         UsageError: the weights are of another architecture, or less than ``min_loaded`` fits.
         DataError: a tensor holds values that are not finite.
     """
-    own = _under_monai_names(own_tensors(network))
+    own = _under_monai_names(own_tensors(network)) if isinstance(network, nn.Module) else dict(network)
     needed = MIN_LOADED[weights.kind] if min_loaded is None else min_loaded
     pairs = {
         name: _fitted(name, tensor, own[name], input_channels)
@@ -53,7 +55,8 @@ def load_into(
         if name in own
     }
     fates = _fates(weights, own, pairs)
-    merging = weights.patch_merging if patch_merging_of(network) is not None else None
+    merges = not isinstance(network, nn.Module) or patch_merging_of(network) is not None
+    merging = weights.patch_merging if merges else None
     report = LoadReport(
         weights.origin, weights.kind.value, weights.branch, fates, merging, needed, (*weights.notes, *_notes(fates))
     )
@@ -68,7 +71,7 @@ def load_into(
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
-    if merging is not None:
+    if merging is not None and isinstance(network, nn.Module):
         set_patch_merging(network, merging)
     return report
 
