@@ -1,31 +1,30 @@
-"""How long a user waits: for ``voco --help``, and from ``voco pretrain`` to its first step when the cache is there.
+"""How long a user waits: for each command that builds no network, and from ``voco pretrain`` to its first step.
+
+The cache of the latter is there.
 
 CPU seconds, so that neighbours do not count; the clock of an idle machine shows a little less, for two threads at work.
 """
 
 from __future__ import annotations
 
-import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.alone import Alone, run_alone
+from benchmarks.commands import command_rows
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Row
 
-HELP_LIMIT_S, START_LIMIT_S = 0.5, 15.0
+START_LIMIT_S = 15.0
 SCANS = 12
 RECIPES = {"debug": ("train.steps=1", "health.cases=2"), "cvpr": ("train.steps=1", "train.batch_size=1")}
 """What is run of each recipe: one step, on a CPU."""
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """The help, and the start of a run on twelve generated scans."""
+    """The start of a run on twelve generated scans, then the commands around it."""
     rounds = options.rounds_or(5)
-    yield Figure("voco --help", "CPU s", [help_seconds() for _ in range(rounds)], HELP_LIMIT_S)
     with tempfile.TemporaryDirectory(prefix="voco-benchmarks-") as name:
         folder = Path(name)
         data = write_scans(folder, SCANS)
@@ -37,15 +36,7 @@ def rows(options: Options) -> Iterator[Row]:
             if recipe == "debug":
                 seconds = [one.import_s + one.cpu_s for one in starts]
                 yield Figure("voco pretrain --recipe debug, a run of one step", "CPU s", seconds, START_LIMIT_S)
-
-
-def help_seconds() -> float:
-    """CPU seconds of the command."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    command = [sys.executable, "-m", "voco_cli", "--help"]
-    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+                yield from command_rows(folder, next((folder / "scans").rglob("*.nii.gz")), folder / "debug-0", rounds)
 
 
 def write_scans(folder: Path, count: int) -> Path:

@@ -76,6 +76,7 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "compare compared/first compared/second": (MEASURING | {"matplotlib", "scipy.stats"}, 1550),
     "report pretrained -o pretrained.html": (PAGE, 1450),
     "report finetuned -o finetuned.html": (PAGE, 1450),
+    "plan scan.json --recipe debug --seconds 1": (READING | {"blosc2", "psutil"}, 1100),
     "doctor": (READING | {"blosc2", "psutil", "scipy.ndimage"}, 1500),
 }
 """Command to what it may load of these, and the most modules that it may load in all."""
@@ -112,6 +113,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         for case in ("a", "b")
     ]
+    scan = Entry(image=folder / "scan.nii.gz", patient="p")
+    write_datalist(Datalist(name="made", training=(scan, scan)), folder / "scan.json")
     listed = Datalist(name="made", labels={"1": "organ"}, training=tuple(entries[:1]), validation=tuple(entries[1:]))
     write_datalist(listed, folder / "listed.json")
     task = task_from_list(folder / "listed.json", folder / "organs.yaml", "unet", "CT", lambda count: None, 1)
@@ -121,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "compared").mkdir(exist_ok=True)
         (made / "evaluation" / "test").rename(folder / "compared" / name)
     finetuning_run(folder / "finetuned", scans=True)
-    pretraining_run(folder / "pretrained", training=[Entry(image=folder / "scan.nii.gz", patient="p")])
+    pretraining_run(folder / "pretrained", training=[scan])
     return folder
 
 

@@ -20,6 +20,7 @@ def test_an_answer_and_the_time_until_it_began() -> None:
     outcome = run_apart(works.double, 21)
     assert outcome.result == 42
     assert outcome.start_s > 0
+    assert run_apart("tests.planning.works:double", 21).result == 42
 
 
 def test_memory_is_that_of_the_process_alone() -> None:

@@ -11,13 +11,12 @@ from voco_cli.networks.weights import own_tensors
 from voco_cli.planning import footprint
 from voco_cli.planning.footprint import (
     LOADER_BYTES,
-    PROCESS_BYTES,
     VOXEL_COPIES,
-    Parameters,
     activation_bytes,
     count_parameters,
     training_footprint,
 )
+from voco_cli.planning.tried import PROCESS_BYTES, Parameters
 from voco_cli.pretraining.job import build_model
 from voco_cli.settings import load_settings
 

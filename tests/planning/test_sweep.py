@@ -14,7 +14,8 @@ from tests.downstream.made_run import known_network, make_run
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.prepared import prepare
 from voco_cli.downstream.prediction.segment import segment
-from voco_cli.planning.sweep import WINDOW_TRIES, Sweep, count_windows, try_sweep
+from voco_cli.planning.sweep import WINDOW_TRIES, count_windows, try_sweep
+from voco_cli.planning.tried import Sweep
 
 
 class Counting(nn.Module):

@@ -16,8 +16,7 @@ from voco_cli.machine_speed.predicting import PredictingRequest, time_prediction
 from voco_cli.machine_speed.storage import FILE_BYTES, time_disk
 from voco_cli.planning.apart import run_apart, tidy_when_terminated
 from voco_cli.planning.places import temporary_folder
-from voco_cli.planning.sweep import Sweep
-from voco_cli.planning.trial import Trial, TrialRequest, try_training
+from voco_cli.planning.tried import TRY_TRAINING, Sweep, Trial, TrialRequest
 from voco_cli.settings import Settings
 
 USUAL_SCAN_VOX = (512, 512, 133)
@@ -142,7 +141,7 @@ def _try_run(settings: Settings, folder: Path, budget_s: float, tell: Tell) -> t
     trial_s = max(LEAST_STEP_S, SHARES["step"] * budget_s)
     request = TrialRequest(settings, material.cases, (), folder / "trial", STEPS, trial_s)
     try:
-        trial = run_apart(try_training, request).result
+        trial: Trial = run_apart(TRY_TRAINING, request).result
     except ResourceError as error:
         return None, error.message.rstrip(".")
     if trial.steps is None:

@@ -13,7 +13,8 @@ from voco_cli.cache.encoding import quantise
 from voco_cli.cache.preprocess import preprocess
 from voco_cli.engine.device import device_alone
 from voco_cli.networks.segmenter import build_segmenter
-from voco_cli.planning.sweep import Sweep, try_sweep
+from voco_cli.planning.sweep import try_sweep
+from voco_cli.planning.tried import Sweep
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import Settings
 

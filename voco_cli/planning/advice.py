@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
 
 from voco_cli.cache.space import gigabytes
-from voco_cli.planning.footprint import training_footprint
 from voco_cli.planning.quantities import Need
 from voco_cli.settings import Settings
+
+if TYPE_CHECKING:
+    import torch
 
 SMALL_CLIPPED = 32
 """No crop or patch is proposed with an edge below this, voxels."""
@@ -73,6 +74,8 @@ def training_advice(
         need: the memory that is short.
         expected: what the settings were expected to take of it; what was found over it is taken to hold for others.
     """
+    from voco_cli.planning.footprint import training_footprint  # late: it makes networks, if only their shapes
+
     factor = need.high_bytes / expected if expected else 1.0
     found: list[tuple[float, Change]] = []
     for change in _changes(settings, need):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -58,11 +59,12 @@ class Outcome(Generic[Result]):
     start_s: float
 
 
-def run_apart(work: Callable[[Request], Result], request: Request) -> Outcome[Result]:
+def run_apart(work: Callable[[Request], Result] | str, request: Request) -> Outcome[Result]:
     """Do some work in a fresh process; it and all that it starts have ended when this returns or raises.
 
     Args:
-        work: a function at module level; ``request`` and what it returns travel between processes.
+        work: a function at module level, or its place as ``module:function``, whose libraries then the other process
+            alone loads; ``request`` and what it returns travel between processes.
     Raises:
         TooLargeError: the memory was about to run out.
         VocoError: the work's own.
@@ -176,12 +178,16 @@ def _end(process: BaseProcess) -> None:
     process.join()
 
 
-def _begin(connection: Connection, work: Callable[[Any], Any], request: Any) -> None:
+def _begin(connection: Connection, work: Callable[[Any], Any] | str, request: Any) -> None:
     """What the process does."""
     os.setpgid(0, 0)  # Ctrl-C goes to the parent alone, which ends this group; the session, and its share of time, stay
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if isinstance(work, str):
+        module, function = work.split(":")
+        work = getattr(import_module(module), function)
+    assert callable(work)
     connection.send(time.monotonic())
     answer: Any
     try:

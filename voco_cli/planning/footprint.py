@@ -6,7 +6,6 @@ It decides whether a trial is safe, and which other settings might fit; a trial 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -16,16 +15,14 @@ from voco_cli.finetuning.classification_job import build_network as build_classi
 from voco_cli.finetuning.parameter_groups import parameter_groups
 from voco_cli.finetuning.segmentation_job import build_network as build_segmentation
 from voco_cli.finetuning.segmentation_job import needs_recomputing
-from voco_cli.networks.activation_memory import kept_bytes, plan_grouping, training_bytes
+from voco_cli.networks.activation_memory import kept_bytes, plan_grouping
 from voco_cli.networks.weights import own_tensors
 from voco_cli.networks.weights.architecture import shapes_only
+from voco_cli.planning.tried import FLOAT_BYTES, PROCESS_BYTES, Footprint, Parameters
 from voco_cli.pretraining.job import build_model
 from voco_cli.settings import Settings
 
-FLOAT_BYTES = 4
 CPU = torch.device("cpu")
-PROCESS_BYTES = int(0.6e9)
-"""A process with its libraries before it does anything; measured with torch on a CPU, and rounded up."""
 CUDA_HOST_BYTES = int(2.5e9)
 """The same with a CUDA context."""
 LOADER_BYTES = int(0.15e9)
@@ -36,42 +33,6 @@ TRANSFORMER_RECOMPUTED = 0.6
 """Share of a SwinUNETR's activations that stay where only its transformer computes them again."""
 VOXEL_COPIES = 3
 """Float copies of the crops or patches of a step, besides the activations: moved, augmented, joined."""
-
-
-@dataclass(frozen=True)
-class Parameters:
-    """Numbers in a model.
-
-    Attributes:
-        kept: parameters and buffers, a teacher's among them: what a checkpoint holds of the model.
-        trained: parameters that the optimizer moves.
-        exported: what the weights hold that are written beside the checkpoints.
-    """
-
-    kept: int
-    trained: int
-    exported: int
-
-    def optimizer_bytes(self, amsgrad: bool) -> int:
-        """First and second moments, and with AMSGrad the largest second moments."""
-        return FLOAT_BYTES * self.trained * (3 if amsgrad else 2)
-
-    def checkpoint_bytes(self, amsgrad: bool) -> int:
-        """A checkpoint on disk: the model and the optimizer's state; headers and random states are small."""
-        return FLOAT_BYTES * self.kept + self.optimizer_bytes(amsgrad)
-
-    def training_bytes(self, amsgrad: bool) -> int:
-        """In memory: the model, gradients and the optimizer's state."""
-        return training_bytes(self.kept, self.trained, amsgrad=amsgrad)
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """Bytes that a training takes: of the machine, and of the device where it has its own memory."""
-
-    host_bytes: int
-    device_bytes: int
-    parameters: Parameters
 
 
 def count_parameters(settings: Settings) -> Parameters:

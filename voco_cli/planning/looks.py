@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,7 +17,8 @@ from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.measure import options_of, task_classes, task_regions
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.planning.places import bytes_below
-from voco_cli.planning.sweep import Sweep, try_sweep
+from voco_cli.planning.sweep import try_sweep
+from voco_cli.planning.tried import Looks
 from voco_cli.pretraining.crops import Case
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.job import PretrainingJob
@@ -28,26 +28,6 @@ LONG_S = 20.0
 """A look that takes longer is not taken twice."""
 
 AnyJob = PretrainingJob | SegmentationJob | ClassificationJob
-
-
-@dataclass(frozen=True)
-class Looks:
-    """Looks at held-out cases.
-
-    Attributes:
-        case_s: of a validation, for each case.
-        picture_s, picture_bytes: of drawing a validation, and of the file.
-        survey_s: of the labels of a case, once before training.
-        sweep: of one scan, where the network goes over whole scans.
-        measure_s: of one prediction against its label map, once after training.
-    """
-
-    case_s: float = 0.0
-    picture_s: float = 0.0
-    picture_bytes: int = 0
-    survey_s: float = 0.0
-    sweep: Sweep | None = None
-    measure_s: float = 0.0
 
 
 def take_looks(job: AnyJob, held_out: Sequence[StoredCase], training: Sequence[StoredCase]) -> Looks:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.downstream.batches.stored_case import StoredCase
+from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import UsageError
 from voco_cli.planning.apart import tidy_when_terminated
 from voco_cli.planning.places import temporary_folder
@@ -14,7 +15,6 @@ from voco_cli.planning.quantities import Plan
 from voco_cli.planning.sampled_run import RunCases, SampledRun, Tell, sample_run
 from voco_cli.planning.sampling import seeded_order
 from voco_cli.planning.training import Extra, training_plan, try_steps
-from voco_cli.pretraining.job import batch_plan
 from voco_cli.settings import Settings
 
 
@@ -31,7 +31,7 @@ def plan_pretraining(settings: Settings, budget_s: float, tell: Tell) -> Plan:
     if settings.data.file is None:
         raise UsageError("No data file was given.", "voco plan data.json; `voco index FOLDER` writes one")
     datalist = read_datalist(settings.data.file)
-    batch_plan(settings, len(datalist.training), 0, 1)
+    BatchPlan(len(datalist.training), settings.train.batch_size, settings.seed)  # refuses too few, as the run does
     cache = VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
     cases = RunCases(datalist.training, datalist.validation, cache)
     with tidy_when_terminated(), temporary_folder(cache.folder) as folder:

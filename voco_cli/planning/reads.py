@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -16,17 +15,9 @@ from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.volumes import VolumeDataset, collate_volumes
 from voco_cli.errors import VocoError
 from voco_cli.planning.places import forget_pages
+from voco_cli.planning.tried import Reads
 from voco_cli.pretraining.crops import Case, CropDataset, collate
 from voco_cli.settings import Settings
-
-
-@dataclass(frozen=True)
-class Reads:
-    """Reading what a step needs of a case: from the disk, and again from memory; and the size of a batch."""
-
-    cold_s: float
-    warm_s: float
-    batch_bytes: int
 
 
 def time_reads(cases: Sequence[StoredCase], settings: Settings) -> Reads:

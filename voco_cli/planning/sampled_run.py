@@ -13,7 +13,6 @@ from voco_cli.dataset.parallel import usable_cores
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import DataError, ResourceError
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
-from voco_cli.planning.footprint import PROCESS_BYTES
 from voco_cli.planning.quantities import Amount
 from voco_cli.planning.sampling import (
     Sample,
@@ -24,6 +23,7 @@ from voco_cli.planning.sampling import (
     seeded_order,
     take_sample,
 )
+from voco_cli.planning.tried import PROCESS_BYTES
 
 LEAST_CASES, MOST_CASES = 3, 12
 MANY_CASES = 1000

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -18,32 +17,11 @@ from voco_cli.cache.encoding import FULL_SCALE
 from voco_cli.cache.grid_map import GridMap
 from voco_cli.downstream.prediction.segment import segment
 from voco_cli.downstream.prediction.sliding_window import FLIPS, window_starts
+from voco_cli.planning.tried import Sweep
 from voco_cli.settings import Settings
 
 WINDOW_TRIES = 3
 BUDGET_S = 30.0
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """A scan, as the sliding window goes over it.
-
-    Attributes:
-        windows: that the scan needs.
-        window_s: of the network for one of them, flips included.
-        rest_s: of everything else: sums, and the way back to the scan's grid.
-        source_vox: voxels of the scan.
-    """
-
-    windows: int
-    window_s: float
-    rest_s: float
-    source_vox: int
-
-    @property
-    def total_s(self) -> float:
-        """Of the whole scan."""
-        return self.windows * self.window_s + self.rest_s
 
 
 def count_windows(shape_xyz: tuple[int, int, int], settings: Settings) -> int:

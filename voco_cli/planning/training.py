@@ -9,20 +9,17 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-import torch
-
 from voco_cli.dataset.parallel import usable_cores
 from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError
 from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
 from voco_cli.planning.disk import disk_needs, free_disk_bytes
-from voco_cli.planning.footprint import FLOAT_BYTES
 from voco_cli.planning.places import bytes_below
 from voco_cli.planning.quantities import Amount, Known, Need, Part, Plan
 from voco_cli.planning.sampled_run import SampledRun, Tell
 from voco_cli.planning.schedule import Due, due, resumed_step
-from voco_cli.planning.trial import Steps, Trial, TrialRequest, try_training
+from voco_cli.planning.tried import FLOAT_BYTES, TRY_TRAINING, Steps, Trial, TrialRequest
 from voco_cli.settings import Settings
 
 MEASURED_STEPS = 5
@@ -89,7 +86,7 @@ def try_steps(settings: Settings, run: SampledRun, folder: Path, budget_s: float
     tell(f"trying {MEASURED_STEPS} steps ...")
     request = TrialRequest(settings, run.training, run.held_out, folder, MEASURED_STEPS, budget_s)
     try:
-        outcome: Outcome[Trial] = run_apart(try_training, request)
+        outcome: Outcome[Trial] = run_apart(TRY_TRAINING, request)
     except TooLargeError as error:
         return Tried(None, 0.0, free, error.reached_bytes)
     except ResourceError as error:
@@ -250,6 +247,8 @@ def _advice(settings: Settings, run: SampledRun, tried: Tried, needs: Sequence[N
             one = run.builder_bytes
             yield cache_memory_advice(run.processes, one.value if one else 0.0, need.free_bytes)
         elif tried.trial is not None:
+            import torch  # late: other settings are only looked for where these do not fit
+
             footprint, device = tried.trial.footprint, torch.device(tried.trial.device)
             expected = footprint.device_bytes if need.kind == "GPU memory" else footprint.host_bytes
             if need.at_least:  # how much more is not known, unless by the estimate

@@ -6,8 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from statistics import fmean, median
 from typing import Any
 
@@ -32,13 +31,13 @@ from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.networks.weights.start import load_start
 from voco_cli.planning.apart import peak_memory_bytes
-from voco_cli.planning.footprint import Footprint, training_footprint
-from voco_cli.planning.looks import AnyJob, Looks, take_looks
+from voco_cli.planning.footprint import training_footprint
+from voco_cli.planning.looks import AnyJob, take_looks
 from voco_cli.planning.places import bytes_below
-from voco_cli.planning.reads import Reads, time_reads
+from voco_cli.planning.reads import time_reads
+from voco_cli.planning.tried import Looks, Steps, Trial, TrialRequest
 from voco_cli.pretraining.crops import Case
 from voco_cli.pretraining.job import PretrainingJob
-from voco_cli.settings import Settings
 
 RUN = "run"
 SAFE_SHARE = 0.6
@@ -52,76 +51,6 @@ QUICK_S, MANY = 5.0, 8
 """Steps that take less than a moment are measured for so long, up to so many times the number that is asked for."""
 CHECKPOINT_SHARE = 0.1
 """A checkpoint is tried where it takes no more than this share of the free disk."""
-
-
-@dataclass(frozen=True)
-class TrialRequest:
-    """What to try.
-
-    Attributes:
-        settings: of the run.
-        training, held_out: preprocessed cases that stand for all.
-        folder: for the files of the trial; it will be removed.
-        steps: to be measured, after those that warm up.
-        budget_s: time after which no further step is begun, one having been measured.
-    """
-
-    settings: Settings
-    training: tuple[StoredCase, ...]
-    held_out: tuple[StoredCase, ...]
-    folder: Path
-    steps: int
-    budget_s: float
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What the steps took.
-
-    Attributes:
-        setup_s: making the model, its optimizer and loaders, and what the first step took longer than others.
-        step_s: each measured step.
-        step_cpu_s: of the processor, in this process, for a step; no busy machine stretches it.
-        wait_share: of them, the time spent waiting for data.
-        host_bytes: largest memory of the process and its loaders.
-        device_bytes: largest memory of tensors on the device.
-        checkpoint_bytes: of one, as it was written, or of its tensors.
-        checkpoint_s: of writing one; none where that was not tried.
-    """
-
-    setup_s: float
-    step_s: tuple[float, ...]
-    step_cpu_s: float
-    wait_share: float
-    host_bytes: int
-    device_bytes: int
-    checkpoint_bytes: int
-    checkpoint_s: float | None
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What came of it.
-
-    Attributes:
-        device, precision: as the run would have them.
-        footprint: what was expected.
-        free_host_bytes, free_device_bytes: before anything was made; no memory of its own is 0.
-        loaders: loader processes.
-        steps, reads, looks: none where the trial was not run, as it would not have been safe, or ran out of memory.
-        exhausted: the device ran out of memory.
-    """
-
-    device: str
-    precision: str
-    footprint: Footprint
-    free_host_bytes: int
-    free_device_bytes: int
-    loaders: int
-    steps: Steps | None = None
-    reads: Reads | None = None
-    looks: Looks = field(default_factory=Looks)
-    exhausted: bool = False
 
 
 def try_training(request: TrialRequest) -> Trial:
