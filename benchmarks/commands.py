@@ -78,7 +78,6 @@ def _write_cases(folder: Path, scan: Path) -> None:
 
     like = read_scan(scan)
     label = np.zeros(like.array_zyx.shape, np.uint8)
-    z, y, x = (edge // 4 for edge in label.shape)
-    label[z : 3 * z, y : 3 * y, x : 3 * x] = 1
+    label[tuple(slice(edge // 4, 3 * edge // 4) for edge in like.array_zyx.shape)] = 1
     for name, moved in (("labels", 0), ("first", 1), ("second", 2)):
         write_scan(np.roll(label, moved, axis=2), like, folder / name / "case.nii.gz")
