@@ -16,7 +16,6 @@ from typing import IO, Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import get_decoder
@@ -178,6 +177,8 @@ def _as_they_lie(dataset: Any) -> NDArray[Any]:
 
 def _by_itk(dataset: Any, syntax: UID) -> NDArray[Any]:
     """Decode a copy that holds pixels and their format only, so that nothing is rescaled or turned round."""
+    import SimpleITK as sitk  # late: headers alone need no decoder
+
     plain = Dataset()
     plain.SOPClassUID, plain.SOPInstanceUID = MultiFrameGrayscaleWordSecondaryCaptureImageStorage, generate_uid()
     plain.Rows, plain.Columns, plain.BitsAllocated = dataset.Rows, dataset.Columns, dataset.BitsAllocated

@@ -144,7 +144,6 @@ def read_slices(path: Path) -> tuple[Slice, ...]:
         DataError: not DICOM, or damaged before its pixels.
     """
     import pydicom  # late: most people have NIfTI
-    from pydicom.errors import InvalidDicomError
 
     try:
         with warnings.catch_warnings(), pydicom.config.disable_value_validation(), path.open("rb") as file:
