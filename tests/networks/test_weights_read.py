@@ -320,4 +320,4 @@ def test_hub_addresses_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UsageError, match="needs the package huggingface_hub") as raised:
         read_weights("hf://someone/weights/head.pt")
-    assert raised.value.hint == 'pip install "voco[hub]"'
+    assert raised.value.hint == 'pip install "voco-cli[hub]"'

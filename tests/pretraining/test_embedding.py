@@ -203,7 +203,7 @@ def test_other_formats_are_refused_before_anything_is_computed(tmp_path: Path, m
     check_embedding_path(tmp_path / "e.npz")
     with pytest.raises(UsageError, match="needs the package pyarrow, which is not installed") as caught:
         check_embedding_path(tmp_path / "e.parquet")
-    assert 'pip install "voco[parquet]"' in (caught.value.hint or "")
+    assert 'pip install "voco-cli[parquet]"' in (caught.value.hint or "")
 
 
 def test_the_file_says_what_its_rows_are(made: MadeRun) -> None:

@@ -134,6 +134,6 @@ def _parquet(path: Path) -> tuple[Any, Any]:
     except ImportError as error:
         raise UsageError(
             f"{path} needs the package pyarrow, which is not installed.",
-            'pip install "voco[parquet]", or end it with .npz',
+            'pip install "voco-cli[parquet]", or end it with .npz',
         ) from error
     return pyarrow, parquet

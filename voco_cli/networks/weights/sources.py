@@ -49,7 +49,7 @@ def _download(address: str) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
     except ImportError as error:
         raise UsageError(
-            f"{address} needs the package huggingface_hub, which is not installed.", 'pip install "voco[hub]"'
+            f"{address} needs the package huggingface_hub, which is not installed.", 'pip install "voco-cli[hub]"'
         ) from error
     try:
         return Path(hf_hub_download(f"{owner}/{repository}", name, revision=revision or None))

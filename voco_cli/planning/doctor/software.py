@@ -66,7 +66,7 @@ def extras() -> Iterator[Check]:
         try:
             version = _version(importlib.import_module(module), module)
         except ModuleNotFoundError:
-            yield Check(module, "ok", f"not installed; needed for {purpose} alone (pip install 'voco[{extra}]')")
+            yield Check(module, "ok", f"not installed; needed for {purpose} alone (pip install 'voco-cli[{extra}]')")
         except Exception as error:  # installed, and broken
             what = f"cannot be imported ({type(error).__name__}: {_first_line(error)})"
             yield Check(module, "warning", what, f"pip install --force-reinstall {module}; it is for {purpose}")
