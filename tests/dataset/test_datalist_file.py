@@ -173,3 +173,74 @@ def test_a_split_that_is_no_list(tmp_path: Path) -> None:
     (tmp_path / "data.json").write_text('{"training": 3}')
     with pytest.raises(UsageError, match=r"training is no list\.$"):
         read_datalist(tmp_path / "data.json")
+
+
+PAIR = {"image": "./imagesTr/p_1.nii.gz", "label": "./labelsTr/p_1.nii.gz"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("slash", ["/", "\\"])
+def test_lists_written_on_windows(tmp_path: Path, encoding: str, newline: str, slash: str) -> None:
+    for name in PAIR.values():
+        write_nifti(tmp_path / name)
+    pair = {key: name.replace("/", slash) for key, name in PAIR.items()}
+    text = json.dumps({"name": "Größe", "training": [pair]}, ensure_ascii=False, indent=1)
+    (tmp_path / "list.json").write_bytes(text.replace("\n", newline).encode(encoding))
+    datalist = read_datalist(tmp_path / "list.json")
+    assert datalist.name == "Größe"
+    assert datalist.training[0].image == tmp_path / "imagesTr" / "p_1.nii.gz"
+    assert datalist.training[0].label == tmp_path / "labelsTr" / "p_1.nii.gz"
+
+
+def test_a_backslash_that_is_part_of_a_name_stays(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "odd\\name.nii.gz")
+    (tmp_path / "list.json").write_text(json.dumps({"training": ["odd\\name.nii.gz"]}))
+    assert read_datalist(tmp_path / "list.json").training[0].image == tmp_path / "odd\\name.nii.gz"
+
+
+def test_text_that_is_none_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "list.json").write_bytes(b'{"name": "\xff\xfe"}')
+    with pytest.raises(DataError, match=r"list\.json is not valid JSON: it is not text in UTF-8\."):
+        read_datalist(tmp_path / "list.json")
+
+
+@pytest.mark.parametrize(
+    ("items", "what"),
+    [
+        ([7], r"training\[0\] has no image"),
+        (["a.nii", None], r"training\[1\] has no image"),
+        ([[]], r"training\[0\] has no image"),
+        ([{"image": ""}], r"training\[0\] has no image"),
+        ([{"image": []}], r"training\[0\] has no image"),
+        ([{"image": ["a.nii", None]}], r"training\[0\] has no image"),
+        ([{"image": "a.nii", "label": ["b" * 999]}], r"label that is not a path: \['b{58}\.\.\.\.$"),
+        ([{"image": "a.nii", "label": ""}], r"label that is not a path: ''"),
+        ([{"image": "a\0b.nii"}], r"training\[0\].image is wrong: .*is not a path"),
+        ([{"image": "a.nii", "case": "x\0y"}], r"training\[0\].case is wrong: .*cannot be the name of a file"),
+        ([{"image": "a.nii", "case": "../x"}], r"training\[0\].case is wrong: .*cannot be the name of a file"),
+        ([{"image": "a.nii", "case": "x" * 999}], r"cannot be the name of a file"),
+        ([{"image": "a.nii", "patient": ["A"]}], r"training\[0\].patient is wrong"),
+    ],
+)
+def test_odd_entries_are_one_short_sentence(tmp_path: Path, items: list[Any], what: str) -> None:
+    (tmp_path / "list.json").write_text(json.dumps({"training": items}))
+    with pytest.raises(UsageError, match=what) as caught:
+        read_datalist(tmp_path / "list.json", check_files=False)
+    assert "\n" not in caught.value.message
+    assert len(caught.value.message) < len(str(tmp_path)) + 400
+
+
+def test_entries_of_others_that_are_unusual_and_clear(tmp_path: Path) -> None:
+    """Several images are channels; a path may be absolute or lead upwards; numbers are names; null is nothing."""
+    items = [
+        {"image": ["../a/x_0000.nii", "/b/x_0001.nii"], "label": None, "patient": 7, "fold": [1], "shape": "512x512"},
+        "deep/../y.nii",
+    ]
+    (tmp_path / "list.json").write_text(json.dumps({"training": items, "validation": None, "modality": {"0": "CT"}}))
+    first, second = read_datalist(tmp_path / "list.json", check_files=False).training
+    assert first.image == tmp_path.parent / "a" / "x_0000.nii"
+    assert first.channels == (Path("/b/x_0001.nii"),)
+    assert (first.label, first.patient, first.modality) == (None, "7", "CT")
+    assert second.image == tmp_path / "y.nii"
+    assert second.patient == "y"

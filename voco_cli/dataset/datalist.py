@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt
 
 from voco_cli.dataset.patient import case_of
 from voco_cli.errors import DataError
@@ -14,6 +14,8 @@ from voco_cli.scans.read import read_scan
 from voco_cli.scans.scan import Scan
 
 FORMAT = "voco-data/1"
+LONGEST_NAME = 200
+"""Bytes of a case's name: file systems take 255, and endings come behind it."""
 SPLITS: tuple[Literal["training", "validation", "test"], ...] = ("training", "validation", "test")
 Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
@@ -22,9 +24,21 @@ Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 def _to_path(value: object) -> Path:
     if isinstance(value, Path):
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and "\0" not in value:
         return Path(value)
     raise ValueError(f"{value!r} is not a path")
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a case may be called so, and its prediction be a file of that name: no path, no control characters."""
+    letters = all(letter >= " " and letter not in "/\x7f" for letter in name)
+    return letters and name not in ("", ".", "..") and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
+
+
+def _case_name(value: str | None) -> str | None:
+    if value is not None and not is_file_name(value):
+        raise ValueError(f"{value[:LONGEST_NAME]!r} cannot be the name of a file")
+    return value
 
 
 # pydantic's own validator of paths takes most of the time of opening a list of 160,000 scans.
@@ -48,7 +62,9 @@ class Entry(BaseModel):
     files: tuple[FilePath, ...] = Field((), description="files of a DICOM series that no folder tells apart")
     study_uid: str | None = Field(None, description="DICOM StudyInstanceUID")
     series_uid: str | None = Field(None, description="DICOM SeriesInstanceUID")
-    case: str | None = Field(None, description="name of the case; none is the image's, without a channel number")
+    case: Annotated[str | None, AfterValidator(_case_name)] = Field(
+        None, description="name of the case; none is the image's, without a channel number"
+    )
     channels: tuple[FilePath, ...] = Field((), description="further input channels, on the grid of the image")
     category: str | None = Field(None, description="category of the whole scan, for classification")
     content: str | None = Field(None, description="hash of the decoded voxels, from a full check")

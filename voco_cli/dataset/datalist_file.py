@@ -17,10 +17,14 @@ from pydantic_core import from_json
 
 from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
 from voco_cli.dataset.patient import modality_of_word, patients_of
+from voco_cli.dataset.text_file import decode_text
 from voco_cli.errors import DataError, UsageError
 from voco_cli.whole_files import whole_file
 
 MAX_NAMED = 10
+MOST_SHOWN = 60
+FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
+"""What an entry of another program's list is asked for; keys that only an index writes are its own business there."""
 PATH_KEYS = ("image", "label", "path")
 PATH_LISTS = ("files", "channels")
 
@@ -84,7 +88,7 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
 
 def _load(path: Path) -> dict[str, Any]:
     try:
-        raw = from_json(path.read_bytes())
+        raw = from_json(decode_text(path.read_bytes()))
     except IsADirectoryError as error:
         command = f"voco index {shlex.quote(str(path))} -o data.json"
         raise UsageError(f"{path} is a folder, and a data.json is needed.", command) from error
@@ -122,8 +126,8 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     items = [item for items in listed.values() for item in items]
     patients = patients_of(Path(item["image"]) for item in items)
     for item in items:
-        item.setdefault("modality", one)
-        item.setdefault("patient", patients[Path(item["image"])])
+        item["modality"] = item.get("modality") or one
+        item["patient"] = item.get("patient") or patients[Path(item["image"])]
     labels = raw.get("labels")
     return {
         **{str(split): items for split, items in listed.items()},
@@ -134,13 +138,26 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
-    """A list may hold file names (the Decathlon's test lists do) or keys and values."""
-    known = {"image": item} if isinstance(item, str) else item
-    if not isinstance(known, dict) or not isinstance(known.get("image"), str):
-        raise UsageError(f"{path}: {split}[{index}] has no image that is one path.", 'An item is {"image": path, ...}.')
-    if not isinstance(known.get("label"), str | None):
-        raise UsageError(f"{path}: {split}[{index}] has a label that is not a path: {known['label']!r}.")
-    return {key: value for key, value in known.items() if key in Entry.model_fields}
+    """A list may hold file names (the Decathlon's test lists do) or keys and values; several images are channels."""
+    known = dict(item) if isinstance(item, dict) else {"image": item}
+    images = known.get("image") if isinstance(known.get("image"), list) else [known.get("image")]
+    if not images or not all(isinstance(image, str) and image for image in images):
+        raise UsageError(
+            f"{path}: {split}[{index}] has no image that is a path, or a list of paths.",
+            'An item is {"image": path, "label": path}.',
+        )
+    known["image"], *channels = images
+    if not isinstance(known.get("label"), str | None) or known.get("label") == "":
+        raise UsageError(f"{path}: {split}[{index}] has a label that is not a path: {_short(known['label'])}.")
+    taken = {key: known[key] for key in FOREIGN_KEYS if known.get(key) is not None}
+    # Numbers are as good names as any.
+    taken |= {key: str(taken[key]) for key in ("patient", "case", "category") if isinstance(taken.get(key), int)}
+    return {**taken, "channels": channels} if channels else taken
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def only_modality(modality: Any) -> str:
@@ -169,6 +186,8 @@ def _make_absolute(item: Any, folder: Path) -> None:
 
 
 def _absolute(name: str, folder: Path) -> str:
+    if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
+        name = name.replace("\\", "/")  # written on Windows
     return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from voco_cli.dataset.datalist import Datalist, Entry, Skipped
 from voco_cli.dataset.datalist_file import label_names, only_modality, read_datalist
 from voco_cli.dataset.splits import stricter
+from voco_cli.dataset.text_file import read_text
 from voco_cli.errors import VocoError
 
 
@@ -90,7 +91,7 @@ def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -
 def _take_dataset_file(sources: Sources, path: Path) -> None:
     """Decathlon files list pairs; nnU-Net's name labels and channels only. Their splits are not taken from a folder."""
     try:
-        raw: Any = json.loads(path.read_text(encoding="utf-8"))
+        raw: Any = json.loads(read_text(path))
     except (OSError, ValueError) as error:
         sources.skipped.append(Skipped(path=path, reason=f"not valid JSON: {error}."))
         return

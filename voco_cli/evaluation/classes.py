@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from voco_cli.dataset.patient import case_of, stem_of
+from voco_cli.dataset.text_file import read_text
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.measures import Structure
 from voco_cli.scans.label_map import LARGEST_LABEL
@@ -90,8 +91,8 @@ def all_structures(classes: Sequence[Structure], regions: Sequence[Structure]) -
 
 def _load(path: Path) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_text(path)
+    except (OSError, ValueError) as error:
         why = (error.strerror or str(error)) if isinstance(error, OSError) else "it is not text"
         raise DataError(f"{path} cannot be read for class names: {why}.", FORM) from error
     try:

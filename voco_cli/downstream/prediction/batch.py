@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.datalist import Entry, is_file_name
 from voco_cli.downstream.batches.label_values import to_label_values
 from voco_cli.downstream.prediction.folder import PredictionFolder
 from voco_cli.downstream.prediction.memory import Room, needed_memory
@@ -143,7 +143,7 @@ def _refuse_names(entries: Sequence[Entry]) -> None:
     """Two cases of one name would overwrite one another; a name with a folder in it would lie elsewhere."""
     first: dict[str, Entry] = {}
     for entry in entries:
-        if Path(entry.name).name != entry.name:
+        if not is_file_name(entry.name):
             raise UsageError(f"The case {entry.name!r} of {entry.image} cannot be the name of a file.")
         other = first.setdefault(entry.name, entry)
         if other is not entry:

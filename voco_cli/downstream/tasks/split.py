@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from voco_cli.dataset.datalist import SPLITS
+from voco_cli.dataset.datalist import SPLITS, is_file_name
 from voco_cli.dataset.splits import position
+from voco_cli.dataset.text_file import read_text
 from voco_cli.errors import UsageError
 from voco_cli.settings.task import Task
 
@@ -26,7 +27,7 @@ SHOWN = 5
 
 def _case(name: str) -> str:
     """A case that names a file or folder and nothing above or below it."""
-    if not name or name.startswith(".") or set(name) & set("/\\\0"):
+    if not is_file_name(name) or name.startswith(".") or "\\" in name:
         raise ValueError(f"{name!r} is no name of a case")
     return name
 
@@ -204,8 +205,8 @@ def _count(wanted: float, there: int) -> int:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"The split {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from voco_cli.dataset.datalist import is_file_name
+from voco_cli.dataset.text_file import read_text
 from voco_cli.downstream.tasks.split import SPLIT_NAMES, Split, named
 from voco_cli.errors import UsageError
 from voco_cli.settings.task import Task
@@ -88,8 +90,8 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
         UsageError: not to be read, a column is missing, a case stands twice or is no name.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise UsageError(f"The table {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
     head = lines[0] if lines else ""
     reader = csv.reader(lines, delimiter=max(",;\t", key=head.count))
@@ -106,7 +108,7 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
             continue
         row = dict(zip(columns, (value.strip() for value in values), strict=False))
         case = row.get("case", "")
-        if not case or case.startswith(".") or set(case) & set("/\\"):
+        if not is_file_name(case) or case.startswith(".") or "\\" in case:
             raise UsageError(f"{path}:{number}: {case!r} is no name of a case.")
         if case in rows:
             raise UsageError(f"{path}:{number}: the case {case} stands twice.")
