@@ -15,6 +15,7 @@ from voco_cli.cache.key import volume_key
 from voco_cli.dataset.datalist import Datalist, SplitRule, read_entry
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
 from voco_cli.dataset.index import IndexOptions, build_index
+from voco_cli.dataset.walk import add_listed, walk_inputs
 from voco_cli.errors import DataError, UsageError
 
 OPTIONS = IndexOptions(workers=1)
@@ -351,3 +352,155 @@ def test_series_without_uids_are_listed_by_folder_with_a_note(tmp_path: Path) ->
     assert {entry.patient for entry in entries.values()} == {"p1", "p2"}
     assert all(entry.series_uid is entry.study_uid is None for entry in entries.values())
     assert all("name no series" in entry.notes[0] for entry in entries.values())
+
+
+def labelled_list(folder: Path, names: list[str]) -> Path:
+    for number, name in enumerate(names):
+        write_nifti(folder / "imagesTr" / f"{name}.nii.gz", numbers(start=number))
+        write_nifti(folder / "labelsTr" / f"{name}.nii.gz", LABEL)
+    pairs = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names]
+    raw = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "blob"}, "training": pairs}
+    (folder / "dataset.json").write_text(json.dumps(raw))
+    return folder / "dataset.json"
+
+
+@pytest.mark.parametrize("from_list", [False, True])
+@pytest.mark.parametrize("damage", ["truncated", "4-D", "missing"])
+def test_the_label_map_of_a_refused_image_is_no_scan(tmp_path: Path, damage: str, from_list: bool) -> None:
+    root = tmp_path / "set"
+    path = labelled_list(root, ["case_0", "case_1", "case_2"])
+    image = root / "imagesTr" / "case_1.nii.gz"
+    if damage == "truncated":
+        image.write_bytes(image.read_bytes()[:300])
+    elif damage == "4-D":
+        write_nifti(image, np.zeros((7, 6, 5, 2), np.int16))
+    else:
+        image.unlink()
+    datalist = index(path if from_list else root)
+    assert listed(datalist, root) == ["imagesTr/case_0.nii.gz", "imagesTr/case_2.nii.gz"]
+    assert all(entry.label for _, entry in datalist.entries())
+    told = {one.path.relative_to(root).as_posix(): one.reason for one in datalist.skipped}
+    assert set(told) == {"imagesTr/case_1.nii.gz", "labelsTr/case_1.nii.gz"}
+    assert told["imagesTr/case_1.nii.gz"].startswith(damage)
+    assert told["labelsTr/case_1.nii.gz"] == "label map without a scan."
+
+
+def test_a_list_that_names_label_maps_as_images_makes_no_scans_of_them(tmp_path: Path) -> None:
+    """And a list's word for an image counts more than the name of its folder, as long as its voxels agree."""
+    root = tmp_path / "set"
+    labelled_list(root, ["a", "b"])
+    write_nifti(root / "masks" / "really_ct.nii.gz", numbers(start=-1000))
+    listed_images = ["labelsTr/a.nii.gz", "imagesTr/a.nii.gz", "masks/really_ct.nii.gz"]
+    (root / "mine.json").write_text(json.dumps({"training": listed_images}))
+    datalist = index(root / "mine.json")
+    assert listed(datalist, root) == ["imagesTr/a.nii.gz", "masks/really_ct.nii.gz"]
+    assert {entry.image.name: entry.label and entry.label.name for _, entry in datalist.entries()} == {
+        "a.nii.gz": "a.nii.gz",
+        "really_ct.nii.gz": None,
+    }
+
+
+def test_bids_segmentations_are_no_scans(tmp_path: Path) -> None:
+    root = tmp_path / "bids"
+    for subject in ("sub-01", "sub-02"):
+        write_nifti(root / subject / "anat" / f"{subject}_T1w.nii.gz", numbers(start=0))
+        below = root / "derivatives" / "manual" / subject / "anat"
+        write_nifti(below / f"{subject}_dseg.nii.gz", LABEL)
+        write_nifti(below / f"{subject}_label-GM_probseg.nii.gz", LABEL.astype(np.float32) * 0.5)
+        write_nifti(below / f"{subject}_desc-lesion_mask.nii.gz", LABEL)
+    datalist = index(root)
+    assert listed(datalist, root) == [f"{one}/anat/{one}_T1w.nii.gz" for one in ("sub-01", "sub-02")]
+    assert {entry.label.name for _, entry in datalist.entries() if entry.label} == {
+        "sub-01_dseg.nii.gz",
+        "sub-02_dseg.nii.gz",
+    }
+    assert sorted(reasons(datalist)) == [
+        f"{one}_{kind}.nii.gz" for one in ("sub-01", "sub-02") for kind in ("desc-lesion_mask", "label-GM_probseg")
+    ]
+
+
+def test_eight_bit_masks_without_a_name_are_no_scans(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    write_nifti(root / "P1" / "ct.nii.gz")
+    write_nifti(root / "P1" / "left_lung.nii.gz", LABEL)
+    write_nifti(
+        root / "P2" / "ultrasound.nii.gz", np.random.default_rng(0).integers(0, 256, (7, 6, 5)).astype(np.uint8)
+    )
+    datalist = index(root)
+    assert listed(datalist, root) == ["P1/ct.nii.gz", "P2/ultrasound.nii.gz"]
+    labels = {entry.image.name: entry.label and entry.label.name for _, entry in datalist.entries()}
+    assert labels == {"ct.nii.gz": "left_lung.nii.gz", "ultrasound.nii.gz": None}
+
+
+def test_a_full_check_tells_label_maps_in_any_number_format(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    write_nifti(root / "a.nii.gz")
+    write_nifti(root / "b.nii.gz", LABEL.astype(np.float32))
+    assert listed(index(root), root) == ["a.nii.gz", "b.nii.gz"]
+    full = index(root, options=replace(OPTIONS, full=True))
+    assert listed(full, root) == ["a.nii.gz"]
+    assert reasons(full)["b.nii.gz"].startswith("label map without a scan")
+
+
+def test_a_guess_from_the_name_drops_no_scan(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    for name in ("P0_t0", "P0_t1", "pt_07", "head_flair"):
+        write_nifti(root / f"{name}.nii.gz")
+    plain = {entry.image.name: entry.modality for _, entry in index(root).entries()}
+    assert plain == {
+        "P0_t0.nii.gz": "unknown",
+        "P0_t1.nii.gz": "unknown",
+        "pt_07.nii.gz": "unknown",
+        "head_flair.nii.gz": "MR",
+    }
+    asked = index(root, options=replace(OPTIONS, modality="CT"))
+    assert {entry.modality for _, entry in asked.entries()} == {"CT"}
+    notes = {entry.image.name: entry.notes for _, entry in asked.entries()}
+    assert notes["pt_07.nii.gz"] == ("modality is not known and was taken to be CT",)
+    assert notes["head_flair.nii.gz"] == ("modality is MR by the name alone and was taken to be CT",)
+    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": {"background": 0}}))
+    with pytest.raises(UsageError, match="4 other modality"):
+        index(root, options=replace(OPTIONS, modality="CT"))
+
+
+def test_a_pair_of_header_and_voxels_is_one_scan(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    root.mkdir()
+    for name in ("a.hdr", "a.img", "B.HDR", "B.IMG", "c.hdr.gz", "c.img.gz", "lone.img"):
+        (root / name).write_bytes(b"hello")
+    found = [one.path.name for one in walk_inputs([root]).files]
+    assert found == ["B.HDR", "a.hdr", "c.hdr.gz", "lone.img"]
+    assert [one.path.name for one in walk_inputs([root / "a.img"]).files] == ["a.hdr"]
+    walk = walk_inputs([root])
+    add_listed(walk, [(root / "a.img", ()), (root / "lone.img", ())])
+    assert [one.path.name for one in walk.files] == found
+    assert walk.skipped == []
+
+
+def test_the_sequences_of_a_case_are_one_patient(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    for case in range(6):
+        for kind in ("t1", "t1ce", "t2", "flair"):
+            name = f"BraTS2021_{case:05d}"
+            write_nifti(root / name / f"{name}_{kind}.nii.gz", numbers(start=case))
+        write_nifti(root / name / f"{name}_seg.nii.gz", LABEL)
+    datalist = index(root)
+    assert datalist.statistics["scans"] == datalist.statistics["labelled"] == 24
+    assert datalist.statistics["patients"] == 6
+    split_of = {(entry.image.parent, split) for split, entry in datalist.entries()}
+    assert len(split_of) == 6  # no folder on both sides
+    assert {split for _, split in split_of} == {"training", "validation"}
+
+
+def test_several_images_of_an_entry_are_all_scans_with_its_label(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    for name in ("x_0000", "x_0001"):
+        write_nifti(root / f"{name}.nii.gz")
+    write_nifti(root / "truth.nii.gz", LABEL)
+    item = {"image": ["x_0000.nii.gz", "x_0001.nii.gz"], "label": "truth.nii.gz", "patient": 7}
+    (root / "list.json").write_text(json.dumps({"training": [item]}))
+    entries = [entry for _, entry in index(root / "list.json").entries()]
+    assert [(one.image.name, one.label and one.label.name, one.patient) for one in entries] == [
+        ("x_0000.nii.gz", "truth.nii.gz", "7"),
+        ("x_0001.nii.gz", "truth.nii.gz", "7"),
+    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voco_cli.dataset.datalist import Skipped
 from voco_cli.dataset.inspection import Inspected, fault_of
-from voco_cli.dataset.patient import modality_of, patients_of
+from voco_cli.dataset.patient import modality_of, patients_of, places_of
 from voco_cli.errors import VocoError
 from voco_cli.scans.dicom_series import Series, group_slices, series_header
 from voco_cli.scans.dicom_slices import Slice
@@ -56,10 +56,11 @@ def find_candidates(
     skipped: list[Skipped] = []
     slices: list[Slice] = []
     inspected = list(inspected)
-    patients = patients_of(seen.path for seen in inspected if seen.header is not None)
+    volumes = [seen.path for seen in inspected if seen.header is not None]
+    patients, places = patients_of(volumes), places_of(volumes)
     for seen in inspected:
         if seen.header is not None:
-            modality = modality_of(seen.path, roots[seen.path])
+            modality = modality_of(seen.path, roots[seen.path], places)
             candidates[seen.path] = Candidate(seen.header, patients[seen.path], modality)
         elif seen.slices is not None and seen.slices[0].is_image:
             slices += seen.slices

@@ -6,13 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from voco_cli.dataset.candidates import Candidate, find_candidates
 from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule
 from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.dataset.inspection import VoxelCheck, VoxelJob, check_voxels, inspect_file, is_label_like
+from voco_cli.dataset.inspection import VoxelCheck, VoxelJob, check_voxels, inspect_file, is_label_map
 from voco_cli.dataset.pairing import grid_fault, pair_labels
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.reasons import count_kinds
@@ -24,6 +25,7 @@ from voco_cli.errors import UsageError, VocoError
 
 # Decoding a scan takes long enough for a process to pay from a few scans on.
 FEWEST_TO_DECODE = 8
+NOT_SAID = ("unknown", "mixed")
 Watch = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
 
@@ -67,6 +69,7 @@ def build_index(
     walk = walk_inputs(inputs, exclude=[output])
     sources = read_sources(walk.datalists, walk.dataset_files)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
+    add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
     candidates, skipped = _inspect(walk, options, watch)
     entries, refused = _list_scans(walk, sources, candidates, skipped, options, watch)
     skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
@@ -94,15 +97,17 @@ def _list_scans(
     watch: Watch,
 ) -> tuple[list[Entry], list[Skipped]]:
     listed = {walk.standing_for(image): walk.standing_for(label) for image, label in sources.label_of.items()}
+    images = {walk.standing_for(image) for image in sources.listed}
     files = [found.path for found in walk.files]
-    pairs = pair_labels(candidates, files, listed, options.label_pattern, is_label_like)
+    headers = {path: candidate.header for path, candidate in candidates.items()}
+    pairs = pair_labels(headers, files, listed, options.label_pattern, partial(_are_labels, options, watch), images)
     faulty = {one.path for one in skipped}
     elsewhere = sorted({label for label in pairs.label_of.values() if label not in candidates and label not in faulty})
     more, refused = find_candidates(map(inspect_file, elsewhere), {path: path.parent for path in elsewhere})
     known, labels = {**candidates, **more}, set(pairs.label_of.values())
-    refused += [Skipped(path=path, reason="label map without a scan.") for path in pairs.unpaired]
+    refused += [Skipped(path=path, reason=reason) for path, reason in pairs.unpaired.items()]
     entries = []
-    for path in sorted(set(candidates) - labels - set(pairs.unpaired)):
+    for path in sorted(set(candidates) - labels - pairs.unpaired.keys()):
         entry = _to_entry(candidates[path], sources, options)
         label = pairs.label_of.get(path)
         if options.modality and entry.modality != options.modality:
@@ -120,19 +125,28 @@ def _list_scans(
     return entries, refused
 
 
+def _are_labels(options: IndexOptions, watch: Watch, paths: Sequence[Path], named: bool) -> list[bool]:
+    """Decode what may be a label map, with a bar where that takes a while."""
+    with watch("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
+        return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
+
+
 def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> Entry:
     header, path = candidate.header, candidate.path
     listed = sources.listed.get(path.resolve()) if sources.listed else None
     patient, modality = candidate.patient, candidate.modality
+    is_stated = header.format == "dicom" and modality not in NOT_SAID
     if header.format != "dicom":
-        said = listed.modality if listed else sources.modality_at(path)
-        modality = modality if said in ("unknown", "mixed") else said
+        said = listed.modality if listed and listed.modality not in NOT_SAID else sources.modality_at(path)
+        is_stated = said not in NOT_SAID
+        modality = said if is_stated else modality
         patient = listed.patient if listed else patient
     if options.patient_pattern and (match := re.search(options.patient_pattern, path.as_posix())):
         patient = match[1]
     notes = header.notes
-    if options.modality and modality == "unknown":
-        modality, notes = options.modality, (*notes, f"modality is not known and was taken to be {options.modality}")
+    if options.modality and modality != options.modality and not is_stated:
+        guess = "not known" if modality == "unknown" else f"{modality} by the name alone"
+        modality, notes = options.modality, (*notes, f"modality is {guess} and was taken to be {options.modality}")
     return Entry(
         image=path,
         patient=patient,

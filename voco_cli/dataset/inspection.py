@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
@@ -13,7 +15,15 @@ from voco_cli.scans.dicom_slices import Slice, read_slices
 from voco_cli.scans.header import Header, require_file
 from voco_cli.scans.read import file_format, read_header, read_scan
 
-MAX_LABEL_VALUE = 4096
+FEW_VALUES = 64
+"""A scan has more values than this; a label map with more is told by its flat regions."""
+MOSTLY = 0.5
+NEARLY_ALL = 0.9
+BINARY = 3
+LARGEST_UNNAMED = 255
+LARGEST_COUNTED = 65_535
+LEAST_NAMED = -2
+"""Such as -1 for what nobody looked at. Air in a CT lies far below."""
 
 
 @dataclass(frozen=True)
@@ -68,15 +78,43 @@ def inspect_file(path: Path) -> Inspected:
         return Inspected(path, fault=fault_of(error, path))
 
 
-def is_label_like(path: Path) -> bool:
-    """Whether the voxels of a file are small whole numbers from 0, as those of a label map are."""
+def is_label_map(path: Path, named: bool) -> bool:
+    """Whether a file's voxels are those of a label map: whole numbers, few of them or in flat regions.
+
+    Args:
+        named: its name says so; the voxels then only have to agree. Without, they have to be small and leave no doubt.
+    """
     try:
-        array = read_scan(path).array_zyx
-        if array.min() < 0 or array.max() > MAX_LABEL_VALUE or not np.isfinite(array).all():
-            return False
-        return array.dtype.kind in "iub" or bool((array == np.rint(array)).all())
+        return holds_labels(read_scan(path).array_zyx, named)
     except VocoError:
-        return True  # it cannot be listed either way, and its name says label
+        return named  # it cannot be listed either way
+    except Exception:  # a library's own on a damaged file
+        return named
+
+
+def holds_labels(array: NDArray[Any], named: bool) -> bool:
+    """Whether voxels are those of a label map (see `is_label_map`); NaN counts as no label."""
+    lowest, highest = array.min(), array.max()
+    if np.isnan(lowest):
+        array = np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf)
+        lowest, highest = array.min(), array.max()
+    if highest > (LARGEST_COUNTED if named else LARGEST_UNNAMED) or lowest < (LEAST_NAMED if named else 0):
+        return False
+    if array.dtype.kind == "f" and (array != np.rint(array)).any():
+        return False
+    there = np.zeros(int(highest - lowest) + 1, bool)
+    for plane in array:  # one at a time: indices take eight times the memory of the voxels
+        there[plane.astype(np.intp) - int(lowest)] = True
+    different = int(np.count_nonzero(there))
+    return different <= (FEW_VALUES if named else BINARY) or _flat_share(array) >= (MOSTLY if named else NEARLY_ALL)
+
+
+def _flat_share(array: NDArray[Any]) -> float:
+    """Share of neighbours along x, one of which is not 0, that are equal."""
+    left, right = array[..., :-1], array[..., 1:]
+    within = (left != 0) | (right != 0)
+    count = int(np.count_nonzero(within))
+    return int(np.count_nonzero(within & (left == right))) / count if count else 1.0
 
 
 def check_voxels(job: VoxelJob) -> VoxelCheck:
@@ -90,6 +128,8 @@ def check_voxels(job: VoxelJob) -> VoxelCheck:
         lowest, highest = array.min(), array.max()
         if lowest == highest:
             return VoxelCheck(fault=f"constant: every voxel is {lowest:g}.")
+        if holds_labels(array, named=False):
+            return VoxelCheck(fault="label map without a scan: its voxels are small whole numbers in flat regions.")
         content = voxel_hash(scan)
     except Exception as error:
         return VoxelCheck(fault=fault_of(error, job.path))

@@ -1,14 +1,16 @@
-"""Which file is the label map of which scan, by the conventions that datasets go by."""
+"""Which files are label maps, and of which scans, by the conventions that datasets go by."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from voco_cli.dataset.alike import pair_alike
+from voco_cli.dataset.identity import is_label_by_standard, is_label_folder
+from voco_cli.dataset.name_words import says_label
 from voco_cli.dataset.patient import case_of, stem_of
 from voco_cli.errors import UsageError
 from voco_cli.scans.geometry import grid_shift_mm, same_grid
@@ -19,11 +21,9 @@ LABEL_ENDINGS = tuple(
     for word in ("seg", "label", "labels", "mask", "gt", "segmentation", "labelmap", "roi")
     for joint in ("_", "-", ".")
 )
-LABEL_WORDS = {"seg", "segs", "label", "labels", "mask", "masks", "gt", "segmentation", "segmentations", "labelmap"}
-LABEL_FOLDER = re.compile(
-    r"(labels?(tr|ts|va|val|test)?|segs?|segmentations?|masks?|annotations?|labelmaps?|ground[-_]?truth)", re.IGNORECASE
-)
 IMAGE_FOLDER = re.compile(r"(images?)", re.IGNORECASE)
+EIGHT_BITS = {"uint8", "int8", "bool"}
+AreLabels = Callable[[Sequence[Path], bool], Sequence[bool]]
 
 
 @dataclass
@@ -32,55 +32,56 @@ class Pairs:
 
     Attributes:
         label_of: scan to label map.
-        unpaired: label maps that belong to no scan here.
+        unpaired: label maps that belong to no scan here, or not to one alone, and why.
     """
 
     label_of: dict[Path, Path] = field(default_factory=dict)
-    unpaired: list[Path] = field(default_factory=list)
+    unpaired: dict[Path, str] = field(default_factory=dict)
 
 
 def pair_labels(
-    scans: Iterable[Path],
+    scans: Mapping[Path, Header],
     files: Iterable[Path],
     listed: Mapping[Path, Path],
     pattern: str | None,
-    is_label_like: Callable[[Path], bool],
+    are_labels: AreLabels,
+    images: Collection[Path] = (),
 ) -> Pairs:
-    """Find the label map of each scan.
+    """Find the label maps among readable volumes, and the scan of each.
 
-    In this order: what a datalist says; ``pattern``; Decathlon and nnU-Net (``imagesTr/x[_0000]`` with ``labelsTr/x``);
-    ``x_seg`` beside ``x``; ``labels`` beside the only scan of a folder.
+    Scans get a label map in this order: what a datalist says; ``pattern``; Decathlon and nnU-Net (``imagesTr/x[_0000]``
+    with ``labelsTr/x``) and ``x_seg`` beside ``x``; then names that are alike (see `pair_alike`). Whatever a name says,
+    voxels decide in the end: a CT called ``mask_off`` is a scan.
 
     Args:
-        scans: readable volumes, label maps still among them.
+        scans: headers of readable volumes, label maps still among them.
         files: every image file that was found, readable or not.
-        listed: image to label, from datalists.
+        listed: image to label, from datalists; these are label maps, whatever becomes of their images.
         pattern: path of a label from its scan's folder, with ``{stem}``, ``{case}``, ``{name}`` or ``{folder}``.
-        is_label_like: decodes a file whose name says label and tells whether it is one.
+        are_labels: decodes files and tells which are label maps; the second argument says whether their names say so.
+        images: volumes that a datalist names as images.
     Raises:
         UsageError: a pattern with another field.
     """
-    volumes, known = sorted(scans), _by_stem(files)
-    by_folder: dict[Path, list[Path]] = defaultdict(list)
-    for path in volumes:
-        by_folder[path.parent].append(path)
-    pairs, labels = Pairs(), set(listed.values())
-    for path in volumes:
-        if path in labels or LABEL_FOLDER.fullmatch(path.parent.name):
+    stated, said = set(listed.values()), {}
+    known = _by_stem(files)
+    guessed: dict[Path, Path] = {}
+    for path in sorted(scans):
+        if path in stated or (is_label_folder(path.parent) and path not in images):
             continue
-        label = listed.get(path) or _by_pattern(path, pattern) or _by_convention(path, known)
-        if label is not None and label != path:
-            pairs.label_of[path] = label
-    labels |= set(pairs.label_of.values())
-    for path in volumes:
-        if path in labels:
-            pairs.label_of.pop(path, None)
-        elif LABEL_FOLDER.fullmatch(path.parent.name) or (_says_label(path) and is_label_like(path)):
-            scan = _only_scan(path, by_folder, labels)
-            if scan is not None and scan not in pairs.label_of:
-                pairs.label_of[scan] = path
-            else:
-                pairs.unpaired.append(path)
+        if (label := listed.get(path) or _by_pattern(path, pattern)) not in (None, path):
+            said[path] = label
+        elif (label := _by_convention(path, known)) not in (None, path):
+            guessed[path] = label
+    labels = stated | set(said.values())
+    labels |= _found_labels(scans, labels, said.keys(), guessed, are_labels, images)
+    chosen = {**said, **guessed}
+    pairs = Pairs({scan: label for scan, label in chosen.items() if scan not in labels and label in labels})
+    taken = set(pairs.label_of.values())
+    free = {path: header for path, header in scans.items() if path not in labels and path not in pairs.label_of}
+    lone = {path: scans[path] for path in sorted(labels - taken) if path in scans}
+    alike, pairs.unpaired = pair_alike(free, lone, grid_fault)
+    pairs.label_of |= alike
     return pairs
 
 
@@ -93,6 +94,34 @@ def grid_fault(label: Header, scan: Header) -> str | None:
         shift_mm = grid_shift_mm(label.placement, scan.placement, scan.shape_xyz)
         return f"label on another grid than {scan.path}: voxels lie up to {shift_mm:.2f} mm apart."
     return None
+
+
+def _found_labels(
+    scans: Mapping[Path, Header],
+    labels: Collection[Path],
+    with_label: Collection[Path],
+    guessed: Mapping[Path, Path],
+    are_labels: AreLabels,
+    images: Collection[Path],
+) -> set[Path]:
+    """Label maps that nobody stated; voxels are decoded only where neither place nor number format settles it."""
+    of: dict[Path, Path] = {label: scan for scan, label in guessed.items()}
+    found, named, nameless = set(of.keys() - scans.keys()), [], []  # what cannot be read is no scan either
+    for path, header in sorted(scans.items()):
+        if path in labels:
+            continue
+        small, in_folder = header.dtype in EIGHT_BITS, is_label_folder(path.parent)
+        says = in_folder or path in of or is_label_by_standard(path) or says_label(stem_of(path))
+        fits = path in of and (small or in_folder or grid_fault(header, scans[of[path]]) is None)
+        if path not in images and (fits or is_label_by_standard(path) or (in_folder and small)):
+            found.add(path)
+        elif says:
+            named.append(path)
+        elif small and path not in images and path not in with_label and path not in guessed:
+            nameless.append(path)
+    for asked, by_name in ((named, True), (nameless, False)):
+        found.update(path for path, is_label in zip(asked, are_labels(asked, by_name), strict=True) if is_label)
+    return found
 
 
 def _by_pattern(path: Path, pattern: str | None) -> Path | None:
@@ -128,15 +157,3 @@ def _candidates(path: Path) -> Iterator[tuple[str, str]]:
             yield from ((os.path.join(above, twin), stem) for stem in stems)  # noqa: PTH118
     for stem in stems:
         yield from ((str(folder), stem + ending) for ending in LABEL_ENDINGS)
-
-
-def _says_label(path: Path) -> bool:
-    return bool(set(re.split(r"[^a-z]+", stem_of(path).lower())) & LABEL_WORDS)
-
-
-def _only_scan(label: Path, by_folder: Mapping[Path, list[Path]], labels: set[Path]) -> Path | None:
-    """The scan of a folder for each case: ``ct.nii.gz`` beside ``labels.nii.gz``."""
-    if stem_of(label).lower() not in LABEL_WORDS:
-        return None
-    others = [path for path in by_folder[label.parent] if path not in labels and not _says_label(path)]
-    return others[0] if len(others) == 1 else None

@@ -3,32 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
-SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+from voco_cli.dataset.name_words import (
+    EVERY_MODALITY_WORD,
+    IMAGE_WORDS,
+    MODALITY_WORDS,
+    VISIT_NAME,
+    modality_of_words,
+    without_examination,
+    words_of,
+)
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr")
+VOXEL_SUFFIXES = (".img", ".img.gz", ".hdr.gz")
+"""Of the files that a pair of header and voxels consists of; a list may name either."""
 ARRAY_SUFFIX = ".npy"  # of scans that a task names; a label map or an indexed scan has a place
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net: case_0000.nii.gz is channel 0 of a case
 BIDS_SUBJECT = re.compile(r"(?:^|[/_])sub-([A-Za-z0-9]+)")
 # Names that say what a file is and not whose; the folder then tells the patient.
-IMPERSONAL = re.compile(
-    r"(ct|cta|cbct|mr|mri|pt|pet|t1|t1w|t2|t2w|flair|image|img|imaging|scan|volume|vol|data|series|input|original)"
-    r"(?P<number>[-_]?\d+)?",
-    re.IGNORECASE,
-)
+NAMELESS = "|".join(sorted(EVERY_MODALITY_WORD | IMAGE_WORDS | {"data", "series", "input", "nifti", "nii", "dicom"}))
+IMPERSONAL = re.compile(rf"({NAMELESS})(?P<number>(?<!pt)(?<!pd)[-_]?\d+)?", re.IGNORECASE)
 MOST_SCANS_OF_A_PATIENT = 10
 """More numbered files than this in one folder (``volume-0`` to ``volume-27``) are cases, not visits of one patient."""
-MODALITY_WORDS = {
-    "CT": {"ct", "cta", "cect", "ncct", "cbct", "ldct"},
-    "MR": {"mr", "mri", "t1", "t1w", "t2", "t2w", "t1ce", "flair", "dwi", "adc", "pd"},
-    "PT": {"pt", "pet"},
-}
+TIME_POINTS = {"t1", "t2"}  # or MR sequences
+OTHER_TIME_POINTS = tuple(f"{letter}{number}" for letter in "tT" for number in (0, 3, 4, 5, 6))
 
 
 def stem_of(path: Path) -> str:
     """File name without its image ending (``.nii.gz`` counts as one)."""
     lower = path.name.lower()
-    for suffix in (*SUFFIXES, ARRAY_SUFFIX):
+    for suffix in (*SUFFIXES, *VOXEL_SUFFIXES, ARRAY_SUFFIX):
         if lower.endswith(suffix):
             return path.name[: -len(suffix)]
     return path.stem if path.suffix.lower() == ".dcm" else path.name
@@ -42,9 +48,10 @@ def case_of(path: Path) -> str:
 def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
     """Patient of each file: a BIDS subject, else the case, else the folder of a file such as ``ct.nii.gz``.
 
-    A name alone does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a
-    case) from ``pat7/ct-2`` (a visit), so the files of a folder are looked at together. Where it stays open, scans are
-    put together rather than apart: that cannot leak a patient from one split into another.
+    What says which sequence or visit a scan is does not count (``P7_t1``, ``P7_t2``, ``P7/baseline/ct``). A name alone
+    does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a case) from
+    ``pat7/ct-2`` (a visit), so the files of a folder are looked at together. Where it stays open, scans are put
+    together rather than apart: that cannot leak a patient from one split into another.
 
     Two scans of one patient under unlike names are two patients here; `--patient-pattern` tells them.
     """
@@ -57,17 +64,33 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 def _patients_in(folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
     stems = {path: stem_of(path) for path in files}
     present = set(stems.values())
-    impersonal = {path: IMPERSONAL.fullmatch(_without_channel(stem, present)) for path, stem in stems.items()}
+    names = {path: _without_channel(stem, present) for path, stem in stems.items()}
+    impersonal = {path: IMPERSONAL.fullmatch(name) for path, name in names.items()}
     numbered = sum(1 for match in impersonal.values() if match and match["number"])
     of_one_patient = numbered <= MOST_SCANS_OF_A_PATIENT and any(letter.isdigit() for letter in folder.name)
-    for path, stem in stems.items():
+    for path, name in names.items():
         subject, match = BIDS_SUBJECT.search(path.as_posix()), impersonal[path]
         if subject:
             yield path, f"sub-{subject[1]}"
         elif match and folder.name and (match["number"] is None or of_one_patient):
-            yield path, folder.name
+            yield path, _of_folder(folder)
         else:
-            yield path, _without_channel(stem, present)
+            yield path, without_examination(folder.name if _begins_with(name, folder.name) else name)
+
+
+def _of_folder(folder: Path) -> str:
+    """The nearest folder whose name says whose, and not what or when (``P7/baseline/ct.nii.gz``)."""
+    for one in (folder, *folder.parents):
+        if one.name and not IMPERSONAL.fullmatch(one.name) and not VISIT_NAME.fullmatch(one.name):
+            return without_examination(one.name)
+    return folder.name
+
+
+def _begins_with(name: str, folder: str) -> bool:
+    """Whether a file is named by its folder (``P7/P7_left.nii.gz``) and what is added is no number of another case."""
+    added = name.removeprefix(folder)
+    is_numbered = any(letter.isdigit() for letter in folder)
+    return is_numbered and added != name and added[:1] in set("-_. ") and not re.search(r"\d{2}", added)
 
 
 def _without_channel(stem: str, present: Set[str]) -> str:
@@ -82,16 +105,43 @@ def modality_of_word(word: str) -> str:
     return next((name for name, words in MODALITY_WORDS.items() if word.lower() in words), word or "unknown")
 
 
-def modality_of(path: Path, root: Path) -> str:
-    """CT, MR or PT where the file's name, or else a folder's name below and including ``root``, holds such a word."""
-    parts = [stem_of(path)]
-    for folder in path.parents:
-        parts.append(folder.name)
-        if folder == root:
+def modality_of(path: Path, root: Path, known: Collection[Path] = ()) -> str:
+    """CT, MR or PT where the file's name, or else a folder's name below and including ``root``, holds such a word.
+
+    Args:
+        known: what `places_of` says of all files: among ``P7_t0`` and ``P7_t1`` the second is a time point, not an MR
+            sequence.
+    """
+    place = path.with_name(stem_of(path))
+    for part in (place, *path.parents):
+        words = words_of(part.name)
+        time_points = time_points_of(part, known) if known else ()
+        found = modality_of_words([word for word in words if word not in time_points])
+        if found != "unknown":
+            return found
+        if part == root:
             break
-    for part in parts:
-        words = set(re.split(r"[^a-z0-9]+", part.lower()))
-        for modality, names in MODALITY_WORDS.items():
-            if words & names:
-                return modality
     return "unknown"
+
+
+def places_of(paths: Iterable[Path]) -> set[Path]:
+    """Every file without its ending, and every folder above one."""
+    places: set[Path] = set()
+    for path in paths:
+        places.add(path.with_name(stem_of(path)))
+        for folder in path.parents:
+            if folder in places:
+                break
+            places.add(folder)
+    return places
+
+
+def time_points_of(path: Path, known: Collection[Path]) -> set[str]:
+    """Which of t1 and t2 count time in a name: the same name exists with a number that no MR sequence has."""
+    place = path.with_name(stem_of(path)) if path.name else path
+    found = set()
+    for word in TIME_POINTS & set(words_of(place.name)):
+        alike = re.compile(rf"(?<![A-Za-z0-9]){word}(?![A-Za-z0-9])", re.IGNORECASE)
+        if any(place.with_name(alike.sub(other, place.name)) in known for other in OTHER_TIME_POINTS):
+            found.add(word)
+    return found

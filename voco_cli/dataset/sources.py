@@ -12,6 +12,7 @@ from voco_cli.dataset.datalist import Datalist, Entry, Skipped
 from voco_cli.dataset.datalist_file import label_names, only_modality, read_datalist
 from voco_cli.dataset.splits import stricter
 from voco_cli.dataset.text_file import read_text
+from voco_cli.dataset.walk import header_file
 from voco_cli.errors import VocoError
 
 
@@ -74,18 +75,21 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 
 def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
     for split, entry in datalist.entries():
-        if not entry.image.exists():
-            sources.skipped.append(Skipped(path=entry.image, reason=f"missing: {path} lists it."))
-            continue
-        image = entry.image.resolve()
-        sources.listed.setdefault(image, entry)
-        sources.names_of.setdefault(image, datalist.labels)
-        if with_splits:
-            sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
-        if entry.label is not None and not entry.label.exists():
+        label = entry.label if entry.label is not None and entry.label.exists() else None
+        if entry.label is not None and label is None:
             sources.skipped.append(Skipped(path=entry.label, reason=f"missing: {path} lists it as a label."))
-        elif entry.label is not None:
-            sources.label_of.setdefault(image, entry.label)
+        for one in entry.channel_entries():
+            image = header_file(one.image).resolve()
+            # Also of an image that is missing or refused: a label map is never a scan.
+            if label is not None:
+                sources.label_of.setdefault(image, header_file(label))
+            if not one.image.exists():
+                sources.skipped.append(Skipped(path=one.image, reason=f"missing: {path} lists it."))
+                continue
+            sources.listed.setdefault(image, one)
+            sources.names_of.setdefault(image, datalist.labels)
+            if with_splits:
+                sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
 
 
 def _take_dataset_file(sources: Sources, path: Path) -> None:

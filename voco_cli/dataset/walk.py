@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +14,9 @@ from voco_cli.scans.header import require_file
 from voco_cli.scans.read import file_format, series_files
 
 DATASET_FILE = "dataset.json"
-# Voxels that a text header beside them points to (.mhd, .nhdr).
-DETACHED_DATA = (".raw", ".zraw", ".raw.gz", ".img")
+# Voxels of a header beside them (.mhd, .nhdr, and .hdr of Analyze and NIfTI pairs): one scan, not two.
+DETACHED_DATA = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
+HEADERS = (".mhd", ".nhdr", ".hdr", ".hdr.gz")
 IGNORED = {"DICOMDIR", "Thumbs.db", "__MACOSX"}
 
 
@@ -66,7 +67,7 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
     excluded = {path.resolve() for path in exclude}
     folders_of_files = Counter(Path(os.path.abspath(given)).parent for given in inputs if given.is_file())  # noqa: PTH100
     for given in inputs:
-        root = Path(os.path.abspath(given))  # noqa: PTH100 (links stay as they were named)
+        root = header_file(Path(os.path.abspath(given)))  # noqa: PTH100 (links stay as they were named)
         if root.is_file() and root.suffix.lower() == ".json":
             walk.datalists.append(root)
             continue
@@ -86,7 +87,8 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
 
     A list that names a file of an input folder says more of it and is no second way to it.
     """
-    for image, files in images:
+    for named, files in images:
+        image = header_file(named)
         if files:
             found = [FoundFile(path, path.parent) for path in files if path.exists()]
         elif image.is_dir():
@@ -145,7 +147,7 @@ def _files_below(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
     for folder_name, folders, names in os.walk(root, followlinks=True, onerror=note):
         folder = Path(folder_name)
         folders[:] = sorted(name for name in folders if _is_entered(folder / name))
-        present = set(names)
+        present = {name.lower() for name in names}
         for name in sorted(names):
             if not name.startswith(".") and name not in IGNORED and not _is_detached(name, present):
                 yield folder / name
@@ -161,10 +163,24 @@ def _is_entered(folder: Path) -> bool:
     return folder.resolve() not in (holder, *holder.parents)
 
 
-def _is_detached(name: str, present: set[str]) -> bool:
+def _is_detached(name: str, present: Set[str]) -> bool:
+    """Whether a file holds the voxels of a header beside it.
+
+    Args:
+        present: names of the folder's files, in small letters.
+    """
     lower = name.lower()
-    for suffix in DETACHED_DATA:
-        if lower.endswith(suffix):
-            stem = name[: -len(suffix)]
-            return f"{stem}.mhd" in present or f"{stem}.nhdr" in present
-    return False
+    stems = (lower.removesuffix(suffix) for suffix in DETACHED_DATA if lower.endswith(suffix))
+    return any(f"{stem}{header}" in present for stem in stems for header in HEADERS)
+
+
+def header_file(path: Path) -> Path:
+    """The header of a pair that is named by its voxels (``x.img``), as some lists do; any other path as it is."""
+    lower = path.name.lower()
+    for voxels, header in ((".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")):
+        if lower.endswith(voxels):
+            stem = path.name[: -len(voxels)]
+            for ending in (header, header.upper()):
+                if (other := path.with_name(stem + ending)).is_file():
+                    return other
+    return path

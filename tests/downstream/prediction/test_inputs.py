@@ -49,7 +49,7 @@ def test_predictions_among_the_scans_are_none_of_them(tmp_path: Path) -> None:
     scan(tmp_path / "scans" / "a.nii.gz")
     scan(tmp_path / "scans" / "b.nii.gz")
     out = tmp_path / "scans" / "out"
-    label(out / "a.nii.gz")
+    scan(out / "a.nii.gz")
     label(tmp_path / "scans" / "old" / "b.nii")
     record = {"format": "voco-prediction/1", "made_by": {"suffix": ".nii"}, "cases": {"b": "", "c": ""}}
     (tmp_path / "scans" / "old" / "prediction.json").write_text(json.dumps(record))

@@ -6,12 +6,13 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from voco_cli.dataset.candidates import Candidate, find_candidates
 from voco_cli.dataset.datalist import Entry, Skipped
 from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.dataset.inspection import inspect_file, is_label_like
+from voco_cli.dataset.inspection import inspect_file, is_label_map
 from voco_cli.dataset.pairing import pair_labels
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.patient import stem_of
@@ -71,7 +72,8 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, pur
     made = _predictions(walk.files, out)
     roots = {found.path: found.root for found in walk.files if found.path not in made}
     candidates, skipped = find_candidates(map_files(inspect_file, list(roots), None, lambda count: None), roots)
-    pairs = pair_labels(candidates, roots, {}, None, is_label_like)
+    headers = {path: candidate.header for path, candidate in candidates.items()}
+    pairs = pair_labels(headers, roots, {}, None, _are_labels, images={path.absolute() for path in inputs})
     labels = {*pairs.label_of.values(), *pairs.unpaired}
     skipped += [Skipped(path=path, reason="prediction of an earlier run.") for path in made]
     skipped += [Skipped(path=path, reason="label map.") for path in sorted(labels)]
@@ -83,6 +85,10 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, pur
     if not found.entries:
         raise _nothing(inputs, found, purpose)
     return found
+
+
+def _are_labels(paths: Sequence[Path], named: bool) -> list[bool]:
+    return map_files(partial(is_label_map, named=named), paths, None, lambda count: None)
 
 
 def _predictions(files: Sequence[FoundFile], out: Path | None) -> list[Path]:
