@@ -86,6 +86,7 @@ def structure_names(
         UsageError: both flags, or one that names nothing.
         DataError: a file of names that cannot be read.
     """
+    from voco_cli.dataset.sources import names_beside, names_file
     from voco_cli.evaluation.classes import classes_beside, read_classes
     from voco_cli.settings import load_settings
 
@@ -99,6 +100,9 @@ def structure_names(
     if classes is None and files.names:
         return files.names, files.origin
     folders = [path.parent for path in (files.label, prediction) if path is not None]
+    own = names_file(files.label) if files.label is not None and names_beside(files.label) else None
+    if classes is None and own is not None:
+        classes = str(own)
     known = read_classes(classes) if classes else classes_beside(folders[0], folders[-1]) if folders else None
     if known is None:
         return (), ""

@@ -73,6 +73,7 @@ def index(
     from voco_cli.dataset.datalist import SplitRule
     from voco_cli.dataset.datalist_file import write_datalist
     from voco_cli.dataset.index import IndexOptions, build_index
+    from voco_cli.dataset.patient import modality_of_word
 
     if validation + test >= 1:
         raise UsageError(
@@ -83,7 +84,7 @@ def index(
         full=check == "full",
         label_pattern=label_pattern,
         patient_pattern=patient_pattern,
-        modality=modality.upper() if modality else None,
+        modality=modality_of_word(modality).upper() if modality else None,
         rule=SplitRule(seed=seed, validation=validation, test=test),
         workers=workers,
     )

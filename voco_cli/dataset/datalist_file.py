@@ -6,6 +6,7 @@ import difflib
 import gc
 import json
 import os
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +16,17 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
+from voco_cli.dataset.case_names import distinct_names
 from voco_cli.dataset.datalist import FORMAT, SPLITS, Datalist, Entry
-from voco_cli.dataset.patient import modality_of_word, patients_of
+from voco_cli.dataset.name_words import modality_of_words, words_of
+from voco_cli.dataset.patient import case_of, patients_of
 from voco_cli.dataset.text_file import decode_text
 from voco_cli.errors import DataError, UsageError
 from voco_cli.whole_files import whole_file
 
 MAX_NAMED = 10
 MOST_SHOWN = 60
+DICOM_CODE = re.compile(r"[A-Z]{2}")
 FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
 """What an entry of another program's list is asked for; keys that only an index writes are its own business there."""
 PATH_KEYS = ("image", "label", "path")
@@ -124,10 +128,19 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     modality = raw.get("modality", "unknown")
     one = only_modality(modality)
     items = [item for items in listed.values() for item in items]
-    patients = patients_of(Path(item["image"]) for item in items)
+    folder = path.resolve().parent
     for item in items:
-        item["modality"] = item.get("modality") or one
-        item["patient"] = item.get("patient") or patients[Path(item["image"])]
+        _make_absolute(item, folder)
+    images = [Path(item["image"]) for item in items]
+    patients = patients_of(images)
+    names = distinct_names(
+        {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
+    )
+    for item, image in zip(items, images, strict=True):
+        item["modality"] = only_modality(item["modality"]) if item.get("modality") else one
+        item["patient"] = item.get("patient") or patients[image]
+        if names.get(image, case_of(image)) != case_of(image):
+            item["case"] = names[image]
     labels = raw.get("labels")
     return {
         **{str(split): items for split, items in listed.items()},
@@ -163,8 +176,14 @@ def _short(value: Any) -> str:
 def only_modality(modality: Any) -> str:
     """CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
     values = modality.values() if isinstance(modality, dict) else [modality]
-    found = {modality_of_word(str(value)) for value in values}
+    found = {_modality(str(value)) for value in values}
     return found.pop() if len(found) == 1 else "mixed"
+
+
+def _modality(said: str) -> str:
+    """CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for any other text."""
+    known = modality_of_words(words_of(said))
+    return said if known == "unknown" and DICOM_CODE.fullmatch(said) else known
 
 
 def label_names(labels: dict[str, Any]) -> dict[str, str]:

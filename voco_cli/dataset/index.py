@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.dataset.candidates import Candidate, find_candidates
+from voco_cli.dataset.case_names import with_distinct_names
 from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.inspection import VoxelCheck, VoxelJob, check_voxels, inspect_file, is_label_map
@@ -158,6 +159,8 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
         study_uid=candidate.study_uid,
         series_uid=candidate.series_uid,
         notes=notes,
+        case=listed.case if listed else None,
+        category=listed.category if listed else None,
     )
 
 
@@ -202,20 +205,31 @@ def _assemble(
             listed[entry.patient] = stricter(listed.get(entry.patient, split), split)
     split_of = assign_splits((entry.patient for entry in entries), options.rule, listed, earlier)
     splits: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
-    for entry in entries:
+    for entry in with_distinct_names(entries):
         splits[split_of[entry.patient]].append(entry)
+    named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
+    splits = {split: [_noted(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
     first = inputs[0].resolve()
     return Datalist(
         name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
         modality=modalities.pop() if len(modalities) == 1 else "mixed",
-        labels=sources.label_names(entry.image for entry in entries if entry.label is not None),
+        labels=named.names,
         split=options.rule,
-        skipped=tuple(sorted(skipped, key=lambda one: (str(one.path), one.reason))),
+        skipped=tuple(
+            sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))
+        ),
         statistics=summarise(splits),
         **parts,
     )
+
+
+def _noted(entry: Entry, contradicting: Collection[Path]) -> Entry:
+    if entry.image not in contradicting:
+        return entry
+    note = "its label map gives other names to the same values than others do, so no names were taken"
+    return entry.model_copy(update={"notes": (*entry.notes, note)})
 
 
 def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:

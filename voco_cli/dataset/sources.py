@@ -10,6 +10,7 @@ from typing import Any
 
 from voco_cli.dataset.datalist import Datalist, Entry, Skipped
 from voco_cli.dataset.datalist_file import label_names, only_modality, read_datalist
+from voco_cli.dataset.patient import CHANNEL, stem_of
 from voco_cli.dataset.splits import stricter
 from voco_cli.dataset.text_file import read_text
 from voco_cli.dataset.walk import header_file
@@ -24,7 +25,8 @@ class Sources:
         listed: image to the entry of the list that named it first.
         label_of: image to label map.
         split_of: image to the split that a list with held-out scans prescribes.
-        modality_below: folder to the modality that its ``dataset.json`` states.
+        modality_below: folder to the modality that its ``dataset.json`` states; mixed where channels differ.
+        channels_below: folder to the modality of each channel number, where they differ.
         names_of: image to the label names of the list that names it first.
         names_below: folder to the label names of its ``dataset.json``.
         skipped: unreadable ``dataset.json`` files, missing files.
@@ -34,25 +36,75 @@ class Sources:
     label_of: dict[Path, Path] = field(default_factory=dict)
     split_of: dict[Path, str] = field(default_factory=dict)
     modality_below: dict[Path, str] = field(default_factory=dict)
+    channels_below: dict[Path, dict[int, str]] = field(default_factory=dict)
     names_of: dict[Path, dict[str, str]] = field(default_factory=dict)
     names_below: dict[Path, dict[str, str]] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
     def modality_at(self, path: Path) -> str:
         """What the nearest ``dataset.json`` above a file says."""
-        return next((self.modality_below[above] for above in path.parents if above in self.modality_below), "unknown")
+        above = next((above for above in path.parents if above in self.modality_below), None)
+        if above is None:
+            return "unknown"
+        if above in self.channels_below and (number := CHANNEL.search(stem_of(path))):
+            return self.channels_below[above].get(int(number[0][1:]), "unknown")
+        return self.modality_below[above]
 
-    def label_names(self, labelled: Iterable[Path]) -> dict[str, str]:
-        """Label value to name, where one set of names holds for every one of these images; empty otherwise."""
-        names: dict[str, str] | None = None
-        for path in labelled:
-            found = self.names_of.get(path.resolve()) or next(
-                (self.names_below[above] for above in path.parents if above in self.names_below), {}
-            )
-            if names is not None and found != names:
-                return {}
-            names = found
-        return names or {}
+    def label_names(self, labelled: Iterable[tuple[Path, Path]]) -> LabelNames:
+        """What the values of label maps are called, where that is the same for all.
+
+        Names stand in the list of an image, beside its label map, or in a ``dataset.json`` above the image.
+
+        Args:
+            labelled: images with their label maps.
+        """
+        names: dict[str, str] = {}
+        files: list[Path] = []
+        unnamed = False
+        odd: list[Path] = []
+        for image, label in labelled:
+            beside = names_beside(label)
+            found = self.names_of.get(image.resolve()) or beside
+            found = found or next((self.names_below[one] for one in image.parents if one in self.names_below), {})
+            files += [names_file(label)] if beside else []
+            if any(names.get(value, name) != name for value, name in found.items()):
+                odd.append(image)
+            names = {**found, **names}
+            unnamed = unnamed or not found
+        return LabelNames({} if odd or unnamed else names, tuple(files), tuple(odd))
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """Names of label values.
+
+    Attributes:
+        names: value to name; empty where they do not hold for all label maps.
+        files: files beside label maps that they stand in.
+        contradicting: images whose label map calls a value by another name than those before.
+    """
+
+    names: dict[str, str]
+    files: tuple[Path, ...] = ()
+    contradicting: tuple[Path, ...] = ()
+
+
+def names_file(label: Path) -> Path:
+    """Where TotalSegmentator and others write the names of a label map's values: ``x_seg.json`` beside its file."""
+    return label.with_name(f"{stem_of(label)}.json")
+
+
+def names_beside(label: Path) -> dict[str, str]:
+    """Value to name from the file beside a label map, ``{"1": "spleen"}`` or the same under labels; or empty."""
+    try:
+        raw: Any = json.loads(read_text(names_file(label)))
+    except (OSError, ValueError):
+        return {}
+    found = raw.get("labels", raw) if isinstance(raw, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str | int) for value in found.values()):
+        return {}
+    named = label_names(found)
+    return named if len(named) == len(found) else {}
 
 
 def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
@@ -101,9 +153,12 @@ def _take_dataset_file(sources: Sources, path: Path) -> None:
         return
     if not isinstance(raw, dict):
         return
-    modality = only_modality(raw.get("modality", raw.get("channel_names", "unknown")))
-    if modality != "mixed":
-        sources.modality_below[path.parent] = modality
+    stated = raw.get("modality", raw.get("channel_names", "unknown"))
+    sources.modality_below[path.parent] = modality = only_modality(stated)
+    if modality == "mixed":
+        sources.channels_below[path.parent] = {
+            int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
+        }
     if isinstance(raw.get("training"), list):
         _take(sources, read_datalist(path, check_files=False), path, with_splits=False)
     elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):

@@ -54,7 +54,7 @@ def read_classes(source: str) -> ClassNames:
     if not path.suffix and not path.exists():
         raise UsageError(f"--classes {source} is neither a file nor a list of names with labels.", FORM)
     raw = _load(path)
-    labels = raw.get("labels") if isinstance(raw, dict) else None
+    labels = raw.get("labels", _plain_names(raw)) if isinstance(raw, dict) else None
     if not isinstance(labels, dict) or not labels:
         raise UsageError(f"{path} has no labels.", 'It should hold "labels": {"1": "liver", ...}, or use ' + FORM[6:])
     structures = [one for key, value in labels.items() if (one := _structure(str(key), value, path)) is not None]
@@ -99,6 +99,11 @@ def _load(path: Path) -> Any:
         return json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path} is neither JSON nor YAML: {error}.", FORM) from error
+
+
+def _plain_names(raw: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
+    """Label to name and nothing else, as TotalSegmentator writes ``x_seg.json`` beside ``x_seg.nii.gz``."""
+    return raw if all(_is_label(key) and isinstance(name, str) for key, name in raw.items()) else None
 
 
 def _structure(key: str, value: Any, path: Path) -> Structure | None:

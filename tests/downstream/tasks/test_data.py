@@ -273,7 +273,8 @@ def test_lists_that_no_training_could_use(tmp_path: Path) -> None:
     assert said() == f"{path} has no label map, so nothing can be learned."
     listed(path, training=[item("a", patient="p")], validation=[item("b", patient="p")])
     assert said() == f"{path} has 1 patients in more than one split: p."
-    listed(path, training=[item("a")], validation=[{**item("a"), "image": "other/a.nii.gz", "patient": "q"}])
+    twice = {**item("a"), "image": "other/a.nii.gz", "patient": "q", "case": "a"}
+    listed(path, training=[{**item("a"), "case": "a"}], validation=[twice])
     assert said() == f"{path} has 1 names of cases more than once: a."
     listed(path, training=[item("a", channels=["i/a2.nii.gz"])], validation=[item("b")])
     assert said() == f"{path} has 2 channels for a, and the task has 1 (image)."

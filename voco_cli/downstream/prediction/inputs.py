@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from voco_cli.dataset.candidates import Candidate, find_candidates
+from voco_cli.dataset.case_names import with_distinct_names
 from voco_cli.dataset.datalist import Entry, Skipped
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.inspection import inspect_file, is_label_map
@@ -19,12 +19,10 @@ from voco_cli.dataset.patient import stem_of
 from voco_cli.dataset.walk import FoundFile, walk_inputs
 from voco_cli.downstream.prediction.folder import RECORD, predicted_files
 from voco_cli.downstream.prediction.prepared import channel_fault
-from voco_cli.downstream.tasks.folder import FIELD, case_name
+from voco_cli.downstream.tasks.channels import merge_channels, place_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.settings.task import Task
 
-NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
-"""nnU-Net: case_0000.nii.gz is channel 0 of a case."""
 NO_SCAN = ("not an image", "no image", "reached twice", "label map", "prediction")
 """How the reasons begin of what was met in a folder and is no scan that failed."""
 
@@ -44,15 +42,6 @@ class Inputs:
     passed_over: tuple[Skipped, ...]
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a file belongs: which channel of which case; the channel is none where its name does not say."""
-
-    folder: Path
-    case: str
-    channel: int | None
-
-
 def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, purpose: str = "predicted") -> Inputs:
     """Find the cases in files, folders (everything below them) and data.json lists (all their splits).
 
@@ -69,6 +58,7 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, pur
     """
     walk = walk_inputs(inputs)
     listed = [entry for path in walk.datalists for _, entry in read_datalist(path).entries()]
+    listed = list({entry.image.resolve(): entry for entry in reversed(listed)}.values())[::-1]
     made = _predictions(walk.files, out)
     roots = {found.path: found.root for found in walk.files if found.path not in made}
     candidates, skipped = find_candidates(map_files(inspect_file, list(roots), None, lambda count: None), roots)
@@ -81,7 +71,11 @@ def find_inputs(inputs: Sequence[Path], task: Task, out: Path | None = None, pur
     entries, refused = _cases(scans, task)
     failed = [(str(one.path), f"{one.path}: {one.reason}") for one in skipped if not one.reason.startswith(NO_SCAN)]
     passed = [one for one in (*walk.skipped, *skipped) if one.reason.startswith(NO_SCAN)]
-    found = Inputs((*_listed(listed), *entries), (*refused, *failed), tuple(passed))
+    known = {entry.image.resolve() for entry in listed}
+    entries = [entry for entry in entries if entry.image.resolve() not in known]
+    found = Inputs(
+        tuple(with_distinct_names([*merge_channels(listed, task), *entries])), (*refused, *failed), tuple(passed)
+    )
     if not found.entries:
         raise _nothing(inputs, found, purpose)
     return found
@@ -102,21 +96,12 @@ def _predictions(files: Sequence[FoundFile], out: Path | None) -> list[Path]:
     return [found.path for found in files if found.path in recorded or is_out(found)]
 
 
-def _listed(entries: Sequence[Entry]) -> list[Entry]:
-    """Cases of lists; where numbered files (``volume_0001``) would all get one name, they keep their numbers."""
-    names = Counter(entry.name for entry in entries)
-    return [
-        entry.model_copy(update={"case": stem_of(entry.image)}) if names[entry.name] > 1 and not entry.case else entry
-        for entry in entries
-    ]
-
-
 def _cases(scans: Mapping[Path, Candidate], task: Task) -> tuple[list[Entry], list[tuple[str, str]]]:
     names = task.channels
     groups: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
     present = {(path.parent, stem_of(path)) for path in scans}
     for path in scans:
-        place = _place(path, task, present)
+        place = place_of(path, task, present)
         groups[place.folder, place.case].append((place.channel, path))
     entries, refused = [], []
     for (_, case), members in groups.items():
@@ -138,47 +123,6 @@ def _cases(scans: Mapping[Path, Candidate], task: Task) -> tuple[list[Entry], li
             )
         )
     return entries, refused
-
-
-def _place(path: Path, task: Task, present: set[tuple[Path, str]]) -> _Place:
-    stem, channels = stem_of(path), task.channels
-    match = NUMBERED.fullmatch(stem)
-    numbered = match and _is_channel(path.parent, match["case"], len(channels), present)
-    if len(channels) == 1 and not numbered:
-        return _by_layout(path, task) or _Place(path.parent, stem, 0)
-    if len(channels) > 1:
-        if (place := _by_layout(path, task)) is not None:
-            return place
-        for channel, name in enumerate(channels):
-            if named := re.fullmatch(rf"(.+)[-_. ]{re.escape(name)}", stem, re.IGNORECASE):
-                return _Place(path.parent, named[1], channel)
-    return (
-        _Place(path.parent, match["case"], int(match["number"]))
-        if match and numbered
-        else _Place(path.parent, stem, None)
-    )
-
-
-def _by_layout(path: Path, task: Task) -> _Place | None:
-    """The place that a layout of the task gives to a file, wherever its folder lies."""
-    for layout in task.layouts:
-        for channel, pattern in enumerate(layout.image):
-            first, *others = pattern.split(FIELD)
-            wanted = re.escape(first) + "(?P<case>[^/]+)" + "(?P=case)".join(map(re.escape, others))
-            if match := re.search(rf"(?:^|/){wanted}$", path.as_posix()):
-                return _Place(path.parents[pattern.count("/")], case_name(layout, match["case"]), channel)
-    return None
-
-
-def _is_channel(folder: Path, case: str, channels: int, present: set[tuple[Path, str]]) -> bool:
-    """Whether the number after a case counts its channels, or is what tells it from other cases (``volume_0012``).
-
-    Channels begin at 0. A case without a number of its own, of a network with one channel, is numbered by it.
-    """
-    if (folder, f"{case}_0000") not in present:
-        return False
-    alone = (folder, f"{case}_0001") not in present
-    return channels > 1 or alone or any(letter.isdigit() for letter in case)
 
 
 def _nothing(inputs: Sequence[Path], found: Inputs, purpose: str) -> UsageError | DataError:

@@ -83,7 +83,10 @@ def check_entries(entries: Mapping[str, Sequence[Entry]], task: Task, origin: st
     everyone = [entry for split in SPLIT_NAMES for entry in entries[split]]
     twice = [name for name, count in Counter(entry.name for entry in everyone).items() if count > 1]
     if twice:
-        raise UsageError(f"{origin} has {len(twice)} names of cases more than once: {named(twice)}.")
+        raise UsageError(
+            f"{origin} has {len(twice)} names of cases more than once: {named(twice)}.",
+            "voco index tells them apart by their folders; in a list of your own give each entry a case",
+        )
     _check_patients(entries, origin)
     _check_targets([*entries["training"], *entries["validation"]], task, origin)
     odd = [entry for entry in everyone if len(entry.channels) + 1 != len(task.channels)]

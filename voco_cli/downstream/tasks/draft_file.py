@@ -22,6 +22,7 @@ class Source:
         scans: how many were looked at.
         patients: how many patients there are to draw from.
         own_split: whether list or table say who validates.
+        channels: names of the input channels.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Source:
     table: Path | None = None
     root: Path | None = None
     images: str | None = None
+    channels: tuple[str, ...] = ("image",)
 
 
 ENOUGH_TO_TEST = 20
@@ -75,6 +77,8 @@ def _task(draft: Draft, source: Source) -> list[str]:
     values = "values in the column label" if whole else "label values in the files; values of one class may be many"
     lines = ["task:", f"  name: {json.dumps(source.name)}", f"  kind: {kind}", f"  classes:  # {values}"]
     lines += [f"    - {{name: {json.dumps(name)}, values: {list(numbers)}}}" for name, numbers in draft.classes.items()]
+    if len(source.channels) > 1:
+        lines.append(f"  channels: {json.dumps(source.channels)}  # in this order, also for voco predict")
     if not whole:
         lines += [
             f"  # The scans have about {_extent(draft.common_shape)} voxels at the spacing below.",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist
+from voco_cli.downstream.tasks.channels import merge_channels
 from voco_cli.downstream.tasks.split import SEEDED, SPLIT_NAMES, draw_split, named, read_split, seeded_words
 from voco_cli.errors import UsageError
 from voco_cli.settings import Settings
@@ -26,7 +27,10 @@ def listed_data(path: Path, settings: Settings) -> tuple[dict[str, list[Entry]],
     """
     task = settings.task
     datalist = read_datalist(path)
-    whole = {split: [_with_category(entry, task) for entry in getattr(datalist, split)] for split in SPLIT_NAMES}
+    whole = {
+        split: [_with_category(entry, task) for entry in merge_channels(getattr(datalist, split), task)]
+        for split in SPLIT_NAMES
+    }
     if not any(_is_labelled(entry, task) for listed in whole.values() for entry in listed):
         raise UsageError(f"{path} has no {_target(task)}, so nothing can be learned.")
     if task.split == SEEDED:

@@ -9,11 +9,13 @@ from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.patient import SUFFIXES, patients_of
+from voco_cli.downstream.tasks.channels import channels_of, merge_channels
 from voco_cli.downstream.tasks.draft import Backbone, CaseFacts, classes_of, draft, guess_modality, look_at
 from voco_cli.downstream.tasks.draft_file import Source, task_file
 from voco_cli.downstream.tasks.split import named
 from voco_cli.downstream.tasks.table import read_rows
 from voco_cli.errors import DataError, UsageError
+from voco_cli.settings.task import Task
 
 FEWEST_FOR_PROCESSES = 8
 MOST_SCANS_OF_A_TABLE = 50
@@ -44,15 +46,14 @@ def task_from_list(
             f"{path} names no label map, so there is nothing to learn from.",
             "voco index --label-pattern says where labels lie; categories come from a CSV with --images",
         )
-    channels = sorted({len(entry.channels) + 1 for entry in labelled})
-    if channels != [1]:
-        raise UsageError(
-            f"{path} has {named(map(str, channels))} channels a scan, and a draft is made for one.",
-            "start from `voco tasks show brats21`",
-        )
+    modalities = {entry.modality for entry in labelled}
+    channels, labelled = _with_channels(labelled, path)
     facts = _look(labelled, advance, workers)
-    kind = guess_modality(facts, modality or datalist.modality)
-    training = [entry for entry in datalist.training if entry.label is not None]
+    # A window is one of HU, which all channels have to have.
+    shared = datalist.modality if len(channels) == 1 else "CT" if modalities == {"CT"} else "MR"
+    kind = guess_modality(facts, modality or shared)
+    trained = {entry.image for entry in datalist.training}
+    training = [entry for entry in labelled if entry.image in trained]
     plan = draft(facts, classes_of(facts, datalist.labels), kind, backbone, training=len(training))
     source = Source(
         name=_name(output),
@@ -60,8 +61,29 @@ def task_from_list(
         patients=len({entry.patient for entry in labelled}),
         own_split=any(entry.label is not None for entry in datalist.validation),
         data_file=path,
+        channels=channels,
     )
     return task_file(plan, source, backbone, output)
+
+
+def _with_channels(labelled: Sequence[Entry], path: Path) -> tuple[tuple[str, ...], list[Entry]]:
+    """Names of the channels, and the cases with all of them: given in the list, or scans that share a label map.
+
+    Raises:
+        UsageError: cases differ in their channels.
+    """
+    given = {len(entry.channels) + 1 for entry in labelled}
+    names = channels_of(labelled) if given == {1} else None
+    if len(given) == 1 and given != {1}:
+        return tuple(f"channel_{number}" for number in range(given.pop())), list(labelled)
+    cases = merge_channels(labelled, Task(channels=names)) if names else []
+    if names is None or len(cases) != len({entry.label for entry in labelled}):
+        raise UsageError(
+            f"{path} has label maps of several scans, and not of the same channels in every case.",
+            "voco index FOLDER with the scans of one kind alone, or a list whose entries name their channels in order: "
+            '{"image": [path, path], "label": path}',
+        )
+    return names, cases
 
 
 def task_from_table(
