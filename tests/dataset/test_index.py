@@ -504,3 +504,47 @@ def test_several_images_of_an_entry_are_all_scans_with_its_label(tmp_path: Path)
         ("x_0000.nii.gz", "truth.nii.gz", "7"),
         ("x_0001.nii.gz", "truth.nii.gz", "7"),
     ]
+
+
+def test_cases_of_one_file_name_are_called_by_their_folders(tmp_path: Path) -> None:
+    root = tmp_path / "kits"
+    for case in ("case_00000", "case_00001"):
+        write_nifti(root / case / "imaging.nii.gz")
+        write_nifti(root / case / "segmentation.nii.gz", LABEL)
+    for patient in ("P1", "P2"):
+        write_dicom(root / patient / "CT", patient=patient)
+    datalist = index(root)
+    assert sorted(entry.name for _, entry in datalist.entries()) == ["P1", "P2", "case_00000", "case_00001"]
+    write_datalist(datalist, tmp_path / "data.json")
+    again = index(tmp_path / "data.json")
+    assert {entry.image: entry.name for _, entry in again.entries()} == {
+        entry.image: entry.name for _, entry in datalist.entries()
+    }
+
+
+def test_names_of_labels_beside_their_maps(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    for name, names in (("a", {"0": "background", "1": "spleen"}), ("b", {"0": "background", "2": "liver"})):
+        write_nifti(root / f"{name}.nii.gz")
+        write_nifti(root / f"{name}_seg.nii.gz", LABEL)
+        (root / f"{name}_seg.json").write_text(json.dumps(names), encoding="utf-8-sig")
+    datalist = index(root)
+    assert datalist.labels == {"0": "background", "1": "spleen", "2": "liver"}
+    assert datalist.skipped == ()
+    (root / "b_seg.json").write_text(json.dumps({"labels": {"heart": 1}}))
+    datalist = index(root)
+    assert datalist.labels == {}
+    notes = {entry.image.name: entry.notes for _, entry in datalist.entries()}
+    assert notes["a.nii.gz"] == ()
+    assert notes["b.nii.gz"][0].startswith("its label map gives other names to the same values")
+
+
+def test_channels_of_unlike_modality_are_told_by_their_numbers(tmp_path: Path) -> None:
+    root = tmp_path / "s"
+    for name in ("p1_0000", "p1_0001"):
+        write_nifti(root / "imagesTr" / f"{name}.nii.gz")
+    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT", "1": "PET"}, "labels": {"x": 1}}))
+    assert {entry.image.name: entry.modality for _, entry in index(root).entries()} == {
+        "p1_0000.nii.gz": "CT",
+        "p1_0001.nii.gz": "PT",
+    }

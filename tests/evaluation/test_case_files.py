@@ -1,7 +1,9 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tests.scans.make_files import write_nifti
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.case_files import Pairing, pair_folders
 
@@ -100,3 +102,42 @@ def test_scans_beside_their_label_maps_are_no_label_maps(tmp_path: Path) -> None
     pairing = pair_folders(*pair)
     assert names(pairing) == [("a.nii.gz", "a_seg.nii.gz"), ("b.nii.gz", "b-mask.nii.gz")]
     assert pairing.unpredicted == ("c",)
+
+
+def test_scans_of_any_name_beside_their_label_maps(tmp_path: Path) -> None:
+    """A scan that has no label map here is told by its voxels."""
+    pair = folders(tmp_path, ["x.nii.gz", "img0001.nii.gz", "alone.nii.gz"], [])
+    for name in ("x_0000", "img0001", "alone"):
+        write_nifti(tmp_path / "true" / f"{name}.nii.gz")
+    for name in ("x_seg", "label0001"):
+        write_nifti(tmp_path / "true" / f"{name}.nii.gz", np.zeros((7, 6, 5), np.uint8))
+    with pytest.raises(UsageError, match=r"alone\.nii\.gz has no label map\."):
+        pair_folders(*pair)
+    (tmp_path / "pred" / "alone.nii.gz").unlink()
+    assert names(pair_folders(*pair)) == [("img0001.nii.gz", "label0001.nii.gz"), ("x.nii.gz", "x_seg.nii.gz")]
+
+
+def test_label_maps_in_folders_of_cases(tmp_path: Path) -> None:
+    predictions, labels = folders(tmp_path, ["case_1.nii.gz", "case_2.nii.gz"], [])
+    for case in ("case_1", "case_2", "case_3"):
+        (labels / case).mkdir()
+        for name in ("imaging.nii.gz", "segmentation.nii.gz", "._segmentation.nii.gz"):
+            (labels / case / name).write_bytes(b"x")
+    pairing = pair_folders(predictions, labels)
+    assert [(one.case, one.label.relative_to(labels).as_posix()) for one in pairing.pairs] == [
+        ("case_1", "case_1/segmentation.nii.gz"),
+        ("case_2", "case_2/segmentation.nii.gz"),
+    ]
+    assert pairing.unpredicted == ("case_3",)
+    assert [one.patient for one in pairing.pairs] == ["case_1", "case_2"]
+    (labels / "case_2" / "lesion_mask.nii.gz").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"lesion_mask\.nii\.gz and segmentation\.nii\.gz are the same case"):
+        pair_folders(predictions, labels)
+
+
+def test_label_maps_named_by_their_case_in_folders(tmp_path: Path) -> None:
+    predictions, labels = folders(tmp_path, ["B21_3.nii.gz"], [])
+    (labels / "B21_3").mkdir()
+    for kind in ("t1", "flair", "seg"):
+        (labels / "B21_3" / f"B21_3_{kind}.nii.gz").write_bytes(b"x")
+    assert names(pair_folders(predictions, labels)) == [("B21_3.nii.gz", "B21_3_seg.nii.gz")]

@@ -6,8 +6,12 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from voco_cli.dataset.identity import identity_of, is_label_folder
+from voco_cli.dataset.inspection import is_label_map
+from voco_cli.dataset.name_words import ROLE_WORDS, says_label, words_of
 from voco_cli.dataset.patient import BIDS_SUBJECT, SUFFIXES, case_of, stem_of
 from voco_cli.errors import DataError, UsageError
 
@@ -15,7 +19,6 @@ from voco_cli.errors import DataError, UsageError
 ROLE = r"(?:images?|img|labels?|lbl|seg|segs|segmentations?|masks?|gt|pred|preds|predictions?)"
 LEADING_ROLE = re.compile(rf"^{ROLE}(?:[-_.]+|(?=\d))", re.IGNORECASE)
 TRAILING_ROLE = re.compile(rf"[-_.]+{ROLE}$", re.IGNORECASE)
-TRAILING_LABEL = re.compile(r"[-_.]+(?:labels?|lbl|seg|segs|segmentations?|masks?|gt)$", re.IGNORECASE)
 MOST_NAMED = 20
 
 
@@ -69,6 +72,9 @@ def pair_folders(
 ) -> Pairing:
     """Pair two folders by name: equal stems; nnU-Net's ``x_0000`` with ``x``; ``img0035`` with ``label0035``.
 
+    Where ``labels`` has a folder for each case (``case_1/segmentation.nii.gz``), the label maps below it are taken,
+    under the names of the folders. Scans that lie among the label maps are left aside.
+
     Args:
         patients: case to patient, as a data.json knows them; others are told by ``patient_pattern``, by a BIDS subject
             in the name, or else are patients of their own.
@@ -80,11 +86,14 @@ def pair_folders(
     """
     if predictions.resolve() == labels.resolve():
         raise UsageError(f"{predictions} is given as predictions and as labels.", "Every Dice would be 1.")
-    left_predictions, left_labels = label_maps(predictions), _without_scans(label_maps(labels))
-    faults = [*_doubles(left_predictions), *_doubles(left_labels)]
+    below = _label_maps_below(labels, predictions)
+    case_name: Callable[[Path], str] = below.__getitem__ if below else stem_of
+    left_predictions, left_labels = label_maps(predictions), list(below) or _without_scans(label_maps(labels))
+    faults = [*_doubles(left_predictions, stem_of), *_doubles(left_labels, case_name)]
     matched: list[tuple[Path, Path]] = []
     if not faults:
-        for keys in (_by_stem, _by_channel, _by_role):
+        by_name: Keys = partial(_match, key_of_prediction=stem_of, key_of_label=case_name)
+        for keys in (by_name,) if below else (by_name, _by_channel, _by_role):
             found, ambiguous = keys(left_predictions, left_labels)
             matched += found
             faults += ambiguous
@@ -99,30 +108,53 @@ def pair_folders(
             f"{predictions} cannot be paired with {labels}: {'; '.join(faults[:MOST_NAMED])}{more}.",
             "Names must be equal but for an ending such as _0000; one file for each case.",
         )
-    of = _patients(patients or {}, patient_pattern)
-    pairs = [CasePair(stem_of(label), of(label), prediction, label) for prediction, label in matched]
+    of = _patients(patients or {}, patient_pattern, case_name)
+    pairs = [CasePair(case_name(label), of(label), prediction, label) for prediction, label in matched]
     pairs.sort(key=lambda pair: pair.case)
-    return Pairing(tuple(pairs), tuple(stem_of(path) for path in left_labels))
+    return Pairing(tuple(pairs), tuple(case_name(path) for path in left_labels))
 
 
 def _without_scans(paths: Sequence[Path]) -> list[Path]:
-    """Label maps alone, where ``x_seg`` lies beside its scan ``x``, which a prediction of the same name would meet."""
-    scans = {TRAILING_LABEL.sub("", stem_of(path)) for path in paths if TRAILING_LABEL.search(stem_of(path))}
-    return [path for path in paths if stem_of(path) not in scans]
+    """Label maps alone, where scans lie beside them, which a prediction of the same name would meet.
+
+    Where some names say label, the others are scans of these, or are asked for their voxels.
+    """
+    named = [path for path in paths if says_label(stem_of(path))]
+    if not named:
+        return list(paths)
+    labelled = {identity_of(path) for path in named}
+
+    def is_scan(path: Path) -> bool:
+        own = {identity_of(path), identity_of(path, with_number=False)}
+        return not own.isdisjoint(labelled) or not is_label_map(path, named=True)
+
+    return [path for path in paths if path in named or not is_scan(path)]
 
 
-def _doubles(paths: Sequence[Path]) -> list[str]:
+def _label_maps_below(folder: Path, predictions: Path) -> dict[Path, str]:
+    """Label maps in folders of cases, with the names of the cases; empty where the folder itself holds images."""
+    if not folder.is_dir() or any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir() if path.is_file()):
+        return {}
+    inside = [path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(SUFFIXES) and path.is_file()]
+    own = predictions.resolve()
+    return {
+        path: path.parent.name if ROLE_WORDS.issuperset(words_of(stem_of(path))) else _without_role(path)
+        for path in inside
+        if (says_label(stem_of(path)) or is_label_folder(path.parent))
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and own not in path.resolve().parents
+    }
+
+
+def _doubles(paths: Sequence[Path], name_of: Callable[[Path], str]) -> list[str]:
     by_stem: dict[str, list[str]] = defaultdict(list)
     for path in paths:
-        by_stem[stem_of(path)].append(path.name)
+        by_stem[name_of(path)].append(path.name)
     return [f"{' and '.join(names)} are the same case" for names in by_stem.values() if len(names) > 1]
 
 
 Found = tuple[list[tuple[Path, Path]], list[str]]
-
-
-def _by_stem(predictions: Sequence[Path], labels: Sequence[Path]) -> Found:
-    return _match(predictions, labels, stem_of, stem_of)
+Keys = Callable[[Sequence[Path], Sequence[Path]], Found]
 
 
 def _by_channel(predictions: Sequence[Path], labels: Sequence[Path]) -> Found:
@@ -169,7 +201,9 @@ def _match(
     return pairs, faults
 
 
-def _patients(patients: Mapping[str, str], pattern: str | None) -> Callable[[Path], str]:
+def _patients(
+    patients: Mapping[str, str], pattern: str | None, case_name: Callable[[Path], str]
+) -> Callable[[Path], str]:
     try:
         compiled = re.compile(pattern) if pattern else None
     except re.error as error:
@@ -178,7 +212,7 @@ def _patients(patients: Mapping[str, str], pattern: str | None) -> Callable[[Pat
         raise UsageError(f"--patient-pattern {pattern!r} has no group.", "Put the patient in brackets: '(P[0-9]+)_'.")
 
     def of(label: Path) -> str:
-        stem = stem_of(label)
+        stem = case_name(label)
         if compiled is not None:
             found = compiled.search(label.as_posix())
             if found is None:

@@ -149,6 +149,31 @@ def test_lists_and_files_together(tmp_path: Path) -> None:
     assert names(find_inputs([tmp_path / "data.json", more], ONE)) == ["more", "v_0000", "v_0001"]
 
 
+@pytest.mark.parametrize("given", ["folder", "list"])
+def test_one_file_name_in_each_case_is_told_apart_by_folders(tmp_path: Path, given: str) -> None:
+    for case in ("case_1", "case_2"):
+        scan(tmp_path / "s" / case / "imaging.nii.gz")
+        label(tmp_path / "s" / case / "segmentation.nii.gz")
+    items = [f"s/{case}/imaging.nii.gz" for case in ("case_1", "case_2")]
+    (tmp_path / "list.json").write_text(json.dumps({"training": items}))
+    found = find_inputs([tmp_path / ("s" if given == "folder" else "list.json")], ONE)
+    assert {entry.name: entry.image.parent.name for entry in found.entries} == {"case_1": "case_1", "case_2": "case_2"}
+
+
+@pytest.mark.parametrize("given", ["folder", "list", "both"])
+@pytest.mark.parametrize(
+    "files", [("p1_0000", "p1_0001", "p1_0002"), ("p1_t1", "p1_t1ce", "p1_flair"), ("p1/t1", "p1/t1ce", "p1/flair")]
+)
+def test_channels_of_a_list_and_of_its_folder_are_the_same_case(
+    tmp_path: Path, files: tuple[str, ...], given: str
+) -> None:
+    paths = [scan(tmp_path / "s" / f"{name}.nii.gz") for name in files]
+    (tmp_path / "list.json").write_text(json.dumps({"training": [f"s/{name}.nii.gz" for name in reversed(files)]}))
+    inputs = {"folder": ["s"], "list": ["list.json"], "both": ["s", "list.json"]}[given]
+    (entry,) = find_inputs([tmp_path / name for name in inputs], BRAIN).entries
+    assert (entry.name, [entry.image, *entry.channels]) == ("p1", paths)
+
+
 def test_nothing_to_predict(tmp_path: Path) -> None:
     label(tmp_path / "labels" / "a.nii.gz")
     with pytest.raises(UsageError, match=r"holds no scan") as caught:

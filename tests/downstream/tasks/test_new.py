@@ -200,3 +200,39 @@ def test_real_volumes_give_the_known_sizes() -> None:
     assert settings.task.patch_size == (40, 56, 40)
     data = find_task_data(settings).datalist
     assert (len(data.training), len(data.validation), len(data.test)) == (85, 21, 26)
+
+
+def two_channels(folder: Path, cases: int = 4) -> Path:
+    """A list as voco index writes it of nnU-Net's raw data: each channel a scan with the label map of its case."""
+    write_phantoms(folder, 2 * cases, seed=1, shape_xyz=(48, 40, 16), labelled=True)
+    images = sorted((folder / "imagesTr").iterdir())
+    items = []
+    for number, image in enumerate(images):
+        moved = image.rename(folder / "imagesTr" / f"pros_{number // 2:02d}_{number % 2:04d}.nii.gz")
+        label = folder / "labelsTr" / f"pros_{number // 2:02d}.nii.gz"
+        (folder / "labelsTr" / image.name.replace("_0000.", ".")).rename(label)
+        items.append({"image": str(moved), "label": str(label), "patient": f"pros_{number // 2:02d}"})
+    (folder / "dataset.json").write_text(json.dumps({"channel_names": {"0": "T2", "1": "ADC"}, "labels": {}}))
+    (folder / "list.json").write_text(json.dumps({"modality": "MRI", "training": items[:-2], "validation": items[-2:]}))
+    return folder / "list.json"
+
+
+def test_channels_of_a_case_make_a_task_of_as_many(tmp_path: Path) -> None:
+    settings = written(two_channels(tmp_path / "d"))
+    assert settings.task.channels == ("T2", "ADC")
+    assert settings.preprocess.intensity == "percentiles"
+    found = find_task_data(settings).datalist
+    assert [(one.name, one.image.name, [path.name for path in one.channels]) for one in found.training] == [
+        (f"pros_{n:02d}", f"pros_{n:02d}_0000.nii.gz", [f"pros_{n:02d}_0001.nii.gz"]) for n in range(3)
+    ]
+    assert [one.name for one in found.validation] == ["pros_03"]
+    assert "read off 4 scans" in Path("my.yaml").read_text()
+
+
+def test_cases_of_unlike_channels_are_refused(tmp_path: Path) -> None:
+    path = two_channels(tmp_path / "d")
+    raw = json.loads(path.read_text())
+    raw["training"].pop()
+    path.write_text(json.dumps(raw))
+    with pytest.raises(UsageError, match="not of the same channels in every case"):
+        written(path)
