@@ -53,6 +53,7 @@ def pairs(*names: str, pattern: str | None = None, like_label: bool = True) -> t
         ("Images/A 1.NII.GZ", "Labels/a 1.nii.gz"),
         ("CT-001.nii.gz", "seg-001.nii.gz"),
         ("P7/CT.nii.gz", "P7/GTV-lung.nii.gz"),
+        ("P7/CT.nii.gz", "P7/GTV-1.nii.gz"),
         ("P7.nii.gz", "P7_liver_seg.nii.gz"),
         ("Grün/P7.nii.gz", "Grün/P7 Läsion mask.nii.gz"),
         ("scans/P7.nii.gz", "lesions/../masks/P7_lesion.nii.gz"),

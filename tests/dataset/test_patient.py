@@ -70,6 +70,12 @@ def test_many_numbered_volumes_in_one_folder_are_cases_and_few_are_visits() -> N
     assert together("pat_7/ct_1.nii.gz", "pat_7/ct_2.nii.gz", "pat_8/ct_1.nii.gz") == ["pat_7", "pat_7", "pat_8"]
 
 
+def test_one_name_in_each_folder_tells_nobody() -> None:
+    assert together("P1/abdomen.nii.gz", "P2/abdomen.nii.gz", "P2/chest.nii.gz") == ["P1", "P2", "chest"]
+    assert together("t0/anna.nii.gz", "t1/anna.nii.gz", "t0/bob.nii.gz") == ["anna", "bob", "anna"]
+    assert together("a/p1.nii.gz", "b/p1.nii.gz") == ["p1", "p1"]
+
+
 def test_stem_and_case() -> None:
     assert stem_of(Path("a.b_0001.nii.gz")) == "a.b_0001"
     assert case_of(Path("a.b_0001.nii.gz")) == "a.b"

@@ -63,7 +63,7 @@ class _Index:
             one = identity_of(path)
             self.same[one.place, one.words].append((path, one))
             for count in range(len(one.words)):
-                if not any(word.isdigit() for word in one.words[count:]):
+                if not count or not any(word.isdigit() for word in one.words[count:]):
                     self.longer[one.place, one.words[:count]].append((path, one))
 
     def choices(self, scan: Path, header: Header, grid_fault: Fault) -> list[Path]:

@@ -121,7 +121,10 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
         found = (
             f"did you mean training by {near[0]!r}?" if near else f"it has {', '.join(sorted(raw)[:8]) or 'no keys'}."
         )
-        raise UsageError(f"{path} is not a datalist: it has no list named training, validation or test; {found}")
+        raise UsageError(
+            f"{path} is not a datalist: it has no list named training, validation or test; {found}",
+            f"voco index {shlex.quote(str(path.parent))} -o data.json lists the scans below its folder",
+        )
     listed = {
         split: [_from_item(item, split, i, path) for i, item in enumerate(raw.get(split) or ())] for split in SPLITS
     }

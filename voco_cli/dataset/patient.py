@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence, Set
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 from voco_cli.dataset.name_words import (
@@ -58,10 +59,22 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
     folders: dict[Path, list[Path]] = {}
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
-    return {path: patient for folder, files in folders.items() for path, patient in _patients_in(folder, files)}
+    repeated = _repeated(folders)
+    return {
+        path: patient for folder, files in folders.items() for path, patient in _patients_in(folder, files, repeated)
+    }
 
 
-def _patients_in(folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+def _repeated(folders: Mapping[Path, Sequence[Path]]) -> set[str]:
+    """Names without a number that files of several folders have: those tell what a file is (``P1/abdomen.nii.gz``)."""
+    told = [
+        folder for folder in folders if not IMPERSONAL.fullmatch(folder.name) and not VISIT_NAME.fullmatch(folder.name)
+    ]
+    counts = Counter(stem for folder in told for stem in {stem_of(path) for path in folders[folder]})
+    return {stem for stem, count in counts.items() if count > 1 and not any(letter.isdigit() for letter in stem)}
+
+
+def _patients_in(folder: Path, files: Sequence[Path], repeated: Set[str]) -> Iterator[tuple[Path, str]]:
     stems = {path: stem_of(path) for path in files}
     present = set(stems.values())
     names = {path: _without_channel(stem, present) for path, stem in stems.items()}
@@ -72,7 +85,7 @@ def _patients_in(folder: Path, files: Sequence[Path]) -> Iterator[tuple[Path, st
         subject, match = BIDS_SUBJECT.search(path.as_posix()), impersonal[path]
         if subject:
             yield path, f"sub-{subject[1]}"
-        elif match and folder.name and (match["number"] is None or of_one_patient):
+        elif folder.name and (name in repeated or (match and (match["number"] is None or of_one_patient))):
             yield path, _of_folder(folder)
         else:
             yield path, without_examination(folder.name if _begins_with(name, folder.name) else name)

@@ -155,7 +155,7 @@ def _take_dataset_file(sources: Sources, path: Path) -> None:
         return
     stated = raw.get("modality", raw.get("channel_names", "unknown"))
     sources.modality_below[path.parent] = modality = only_modality(stated)
-    if modality == "mixed":
+    if modality == "mixed" and isinstance(stated, dict):
         sources.channels_below[path.parent] = {
             int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
         }
