@@ -548,3 +548,12 @@ def test_channels_of_unlike_modality_are_told_by_their_numbers(tmp_path: Path) -
         "p1_0000.nii.gz": "CT",
         "p1_0001.nii.gz": "PT",
     }
+
+
+def test_an_image_that_a_list_calls_its_own_label_stays_a_scan(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz")
+    item = {"image": "a.nii.gz", "label": "./a.nii.gz"}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [item]}))
+    datalist = index(tmp_path / "list.json")
+    assert [(entry.image.name, entry.label) for _, entry in datalist.entries()] == [("a.nii.gz", None)]
+    assert reasons(datalist)["a.nii.gz"].startswith("label that is its own image")

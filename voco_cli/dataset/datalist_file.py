@@ -232,7 +232,8 @@ def _fault(fault: Any) -> str:
         return "is not a key" + (f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(valid)})")
     if fault["type"] == "missing":
         return "is missing"
-    return f"is wrong: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"is wrong: {said[0].lower()}{said[1:]}"
 
 
 def _fields(loc: tuple[int | str, ...]) -> list[str]:

@@ -25,6 +25,7 @@ KINDS = (
     ("-D (", "4-D or more"),
     ("label on another grid", "label on another grid"),
     ("label map without a scan", "label map without a scan"),
+    ("its own image", "label that is its own image"),
     ("label map beside others", "one of several label maps of a scan"),
     ("label map that could belong", "label map of one of several scans"),
     ("not whole numbers", "label with fractions"),

@@ -130,6 +130,9 @@ def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:
             sources.skipped.append(Skipped(path=entry.label, reason=f"missing: {path} lists it as a label."))
+        if label is not None and header_file(label).resolve() == header_file(entry.image).resolve():
+            sources.skipped.append(Skipped(path=label, reason=f"label that is its own image, as {path} lists it."))
+            label = None
         for one in entry.channel_entries():
             image = header_file(one.image).resolve()
             # Also of an image that is missing or refused: a label map is never a scan.
