@@ -34,6 +34,14 @@ from voco_cli.report.run_record import ran_with, read_object, read_run, status_o
             "warning",
             "Still running, or killed without a word: step 6 of 10 when it last wrote its state, 2026-03-04 05:06 UTC.",
         ),
+        (
+            "preparing",
+            0,
+            None,
+            "warning",
+            "Still preparing, or killed without a word, before the first step, 2026-03-04 05:06 UTC: the same command "
+            "begins anew.",
+        ),
     ],
 )
 def test_status(tmp_path: Path, status: str, step: int, reason: str | None, tone: str, sentence: str) -> None:

@@ -82,8 +82,9 @@ def _label_bytes(job: BuildJob, label: Path) -> bytes:
         whole = whole_labels(scan.array_zyx)
     except ValueError as error:
         raise DataError(f"{label} {error}.", "give a label map with one whole number a structure") from error
-    stored = preprocess_label(replace(scan, array_zyx=whole), of_volume.record)
+    scan = replace(scan, array_zyx=whole)
+    stored = preprocess_label(scan, of_volume.record)
     metadata = of_volume.model_copy(
-        update={"source": str(label), "voxel_hash": "", "stored_hash": stored_hash(stored)},
+        update={"source": str(label), "voxel_hash": voxel_hash(scan), "stored_hash": stored_hash(stored)},
     )
     return to_file_bytes(compress(stored, job.cache), metadata)

@@ -27,7 +27,7 @@ class VolumeMetadata(BaseModel):
         key: name of the entry.
         source: scan (or label map) it was made from, as it was called then.
         patient: whose it is, as the data file has it.
-        voxel_hash: of the scan's own voxels, see `scans.content`; empty for a label map.
+        voxel_hash: of the own voxels of the scan or label map, see `scans.content`.
         stored_hash: BLAKE2b of the stored voxels in C order, to find damage.
         settings: those that change a voxel.
         record: how the voxels lie in the scan's own grid.

@@ -59,6 +59,11 @@ class StoredVolume:
         """Hash of the scan's own voxels: equal for the same scan under another name or in another container."""
         return self.metadata.voxel_hash
 
+    @property
+    def label_hash(self) -> str | None:
+        """Hash of the label map's own voxels; none where there is no label map."""
+        return None if self.label_path is None else _metadata(str(self.label_path), os.getpid()).voxel_hash
+
     def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
         """A region of the volume, axes x, y, z, stored number format.
 

@@ -78,7 +78,7 @@ def study(
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
     from voco_cli.study.plan import make_plan
-    from voco_cli.study.record import known_arms
+    from voco_cli.study.record import known_arms, known_by_content
 
     place, list_off = data_flags(data)
     given = override or ()
@@ -98,6 +98,7 @@ def study(
         known=known_arms(output),
     )
     kind = plan.shared_settings().task.kind  # wrong settings are told before anything heavy is imported
+    plan = known_by_content(plan)
 
     from voco_cli.cli.finetune_progress import FinetuneProgress
     from voco_cli.finetuning.run import finetune

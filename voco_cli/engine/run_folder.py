@@ -22,6 +22,9 @@ from voco_cli.settings.sources import leaves
 from voco_cli.whole_files import UNFINISHED, write_whole
 
 FREE_TO_CHANGE = (
+    "recipe",
+    "task.preset",
+    "task.table",
     "run.dir",
     "run.device",
     "run.keep_memory",
@@ -44,7 +47,13 @@ FREE_TO_CHANGE = (
     "evaluate.empty",
     "evaluate.resamples",
 )
-"""Settings that leave the weights as they are (data is compared by what it lists, cache.codec is lossless)."""
+"""Settings that leave the weights as they are.
+
+Recipe and preset are names for other settings, which are compared one by one; data and a table of categories are
+compared by what they list, and cache.codec is lossless.
+"""
+PREPARING = "preparing"
+STATUSES = (PREPARING, "running", "done", "interrupted", "failed")
 
 
 class RunFolder:
@@ -56,6 +65,7 @@ class RunFolder:
         self.data_file = path / "data.json"
         self.metrics_file = path / "metrics.jsonl"
         self.state_file = path / "state.json"
+        self.contents_file = path / "contents.json"
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
@@ -63,31 +73,46 @@ class RunFolder:
         self.weights_report = path / "weights_report.json"
 
     def is_started(self) -> bool:
-        """Whether training has begun here; what failed before its first step leaves nothing to protect."""
-        return self.settings_file.is_file() and (self.state_file.is_file() or any(self.checkpoints.glob("step-*")))
+        """Whether training has begun here; what ended before its first step leaves nothing to protect."""
+        if not self.settings_file.is_file():
+            return False
+        state = self.read_state()
+        at_work = state.get("status") in ("running", "done") or state.get("step") != 0
+        return (bool(state) and at_work) or any(self.checkpoints.glob("step-*"))
 
     def create(self, resolved: Resolved) -> None:
         """Make the folder and keep the settings with their sources and versions.
+
+        The state is the first file: whatever follows it, a kill leaves a folder that is known for a run's.
 
         Raises:
             UsageError: the folder holds something else.
             ResourceError: the disk is full.
         """
-        files = (self.settings_file, self.data_file, self.checkpoints, self.weights_report)
-        ours = {".lock", *(path.name for path in files)}
         items = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
-        others = sorted(name for name in items if name not in ours and not name.startswith(UNFINISHED))
-        if others or (self.data_file.name in items and self.settings_file.name not in items):
-            found = ", ".join((others or [self.data_file.name])[:3])
+        others = sorted(name for name in items if name != ".lock" and not name.startswith(UNFINISHED))
+        if others and self.read_state().get("status") not in STATUSES:
             raise UsageError(
-                f"{self.path} holds files but no run ({found}).", "choose another run.dir, or empty the folder"
+                f"{self.path} holds files but no run ({', '.join(others[:3])}).",
+                "choose another run.dir, or empty the folder",
             )
+        self.write_state(PREPARING, 0)
+        self._remove_beginning()
         with full_disk_told(self.path, f"{self.settings_file.name} could not be written"):
             write_whole(self.settings_file, saved_file(resolved, versions()).encode())
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
+    def _remove_beginning(self) -> None:
+        """Remove what a run wrote that ended before its first step; the next may have other settings."""
+        pictures = self.location.glob("step-*.png")
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        for path in (*pictures, *events, self.metrics_file, self.weights_report, self.contents_file):
+            path.unlink(missing_ok=True)
+
     def check_same_settings(self, settings: Settings) -> None:
         """Refuse to go on with other settings than the run began with.
+
+        Whether starting weights and files of cases are others is told by their content, and not here.
 
         Raises:
             UsageError: it is a run of another kind; else with the differences, one a line.
@@ -97,15 +122,27 @@ class RunFolder:
         if (task is None) != (now["task.preset"] is None):
             held = "a pre-training" if task is None else f"a fine-tuning for the task {task}"
             raise UsageError(f"{self.path} holds {held}.", "choose another run.dir for this run")
-        changed = [key for key in now if key not in FREE_TO_CHANGE and before.get(key) != now[key]]
-        # The recipe is only a name for other settings, which are compared one by one.
-        changed = [key for key in changed if key != "recipe"]
+        changed = [
+            key
+            for key in now
+            if key not in FREE_TO_CHANGE and before.get(key) != now[key] and not is_file_spelled(key, before, now)
+        ]
         if changed:
             lines = "\n".join(f"  {key}: {before.get(key)} -> {now[key]}" for key in changed)
             raise UsageError(
                 f"{self.path} was started with other settings:\n{lines}",
                 "give the old settings to resume, or another run.dir to start anew",
             )
+
+    def update_settings(self, resolved: Resolved) -> None:
+        """Keep the settings as they are given now, where they differ in what is free to change.
+
+        Raises:
+            ResourceError: the disk is full.
+        """
+        if read_saved(self.settings_file) != resolved.settings:
+            with full_disk_told(self.path, f"{self.settings_file.name} could not be written"):
+                write_whole(self.settings_file, saved_file(resolved, versions()).encode())
 
     def remove_unfinished(self) -> None:
         """Remove files that killed processes left half-written; only for the one process that holds the lock."""
@@ -114,7 +151,7 @@ class RunFolder:
                 path.unlink()
 
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
-        """Keep how the run stands: running, done, interrupted or failed."""
+        """Keep how the run stands: preparing, running, done, interrupted or failed."""
         state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         with full_disk_told(self.path, f"{self.state_file.name} could not be written"):
             write_whole(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
@@ -127,10 +164,10 @@ class RunFolder:
     def read_state(self) -> Mapping[str, Any]:
         """The last state, or an empty one."""
         try:
-            state: dict[str, Any] = json.loads(self.state_file.read_text())
-        except (OSError, ValueError):
+            state = json.loads(self.state_file.read_bytes())
+        except (OSError, ValueError, RecursionError):
             return {}
-        return state
+        return state if isinstance(state, dict) else {}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -158,6 +195,14 @@ class RunFolder:
         if isinstance(error, PermissionError):
             return UsageError(f"{self.path} may not be written to.", "choose another run.dir")
         return UsageError(f"{self.path} is not a folder.", "choose another run.dir")
+
+
+def is_file_spelled(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether a setting names a file both times, which is then compared by its content: weights, a split of cases."""
+    values = (before.get(key), now.get(key))
+    if key == "model.weights":
+        return None not in values
+    return key == "task.split" and all(str(value).endswith(".json") for value in values)
 
 
 def versions() -> dict[str, str]:

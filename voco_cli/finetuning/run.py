@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,17 +11,18 @@ from typing import Protocol
 import torch
 from accelerate import Accelerator
 
-from voco_cli.dataset.datalist import Datalist
+from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.survey import survey_labels
 from voco_cli.downstream.tasks.data import TaskData, find_task_data
 from voco_cli.downstream.tasks.subset import subset
 from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.contents import scan_content
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
-from voco_cli.engine.run_data import open_run_folder
+from voco_cli.engine.run_data import open_run_folder, settle_run_folder
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
@@ -138,7 +139,7 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
-                open_run_folder(folder, resolved, datalist, lambda entry: entry.name)
+                open_run_folder(folder, resolved, datalist, _names)
                 entries = [*datalist.training, *datalist.validation]
                 with watcher.building(len(entries) * len(settings.task.channels)) as on_done:
                     return build_cases(open_cache(settings), entries, on_done)
@@ -146,12 +147,37 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
             failed = on_main(accelerator, open_run)
             cases = _Cases()
             on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
+            on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
             seen, findings = on_main(accelerator, lambda: _look_back(settings, datalist, cases, watcher))
             if clean:
                 require_clean(findings_object(findings))
             return _train(resolved, data, cases, folder, accelerator, watcher, seen, findings)
     finally:
         accelerator.end_training()
+
+
+def _names(datalist: Datalist) -> list[tuple[str, str]]:
+    """Split and name of each case, and its category."""
+    return [
+        (split, entry.name if entry.category is None else f"{entry.name} ({entry.category})")
+        for split, entry in datalist.entries()
+    ]
+
+
+def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
+    """What each listed case holds as training sees it; none of one that cannot be used."""
+    return {
+        split: _contents_of(entries, usable)
+        for split, entries, usable in (
+            ("training", datalist.training, cases.training),
+            ("validation", datalist.validation, cases.validation),
+        )
+    }
+
+
+def _contents_of(entries: Sequence[Entry], usable: Sequence[StoredCase]) -> list[str | None]:
+    known = {case.name: scan_content(case.volumes) for case in usable}
+    return [known.get(entry.name) for entry in entries]
 
 
 def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: Mapping[Path, str]) -> None:

@@ -16,10 +16,11 @@ from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.seen import ScanIdentity, identity_of, seen_before, seen_scans
 from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.contents import scan_content
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.job import Watcher
 from voco_cli.engine.loop import Loop
-from voco_cli.engine.run_data import open_run_folder
+from voco_cli.engine.run_data import open_run_folder, settle_run_folder
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
@@ -101,7 +102,7 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
-                open_run_folder(folder, resolved, datalist, lambda entry: entry.image)
+                open_run_folder(folder, resolved, datalist, _names)
                 return _build_cache(settings, datalist, watcher)
 
             failed = on_main(accelerator, open_run)
@@ -130,19 +131,28 @@ def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
     return {Path(path): Path(os.path.relpath(path, shared)).as_posix() for path in paths}
 
 
+def _names(datalist: Datalist) -> list[tuple[str, str]]:
+    """Split and name of each scan that the run uses."""
+    names = case_names([*datalist.training, *datalist.validation])
+    splits = (("training", datalist.training), ("validation", datalist.validation))
+    return [(split, names[entry.image]) for split, entries in splits for entry in entries]
+
+
 def _cases(
     cache: VolumeCache,
     entries: Sequence[Entry],
     settings: Settings,
     names: Mapping[Path, str],
     failed: Mapping[Path, str],
-) -> tuple[list[Case], list[ScanIdentity], list[tuple[Path, str]]]:
-    """Cached scans that the grid fits, by what they are known, and those left out with the reason."""
+) -> tuple[list[Case], list[ScanIdentity], list[str | None], list[tuple[Path, str]]]:
+    """Cached scans that the grid fits, by what they are known, what each entry holds, and why others are left out."""
     cases: list[Case] = []
     identities: list[ScanIdentity] = []
+    contents: list[str | None] = []
     left_out: list[tuple[Path, str]] = []
     region = settings.crops.region_vox
     for entry in entries:
+        contents.append(None)
         try:
             volume = cache.lookup(entry)
             if volume is None:
@@ -150,6 +160,7 @@ def _cases(
                 continue
             # The hash is read while the file is open: 30 microseconds, and 140 for a second opening.
             shape, voxel_hash = volume.shape_xyz, volume.voxel_hash
+            contents[-1] = scan_content([volume])
         except DataError as error:
             left_out.append((entry.image, error.message))
             continue
@@ -159,7 +170,7 @@ def _cases(
             continue
         cases.append(Case(names[entry.image], volume))
         identities.append(identity_of(entry, voxel_hash))
-    return cases, identities, left_out
+    return cases, identities, contents, left_out
 
 
 def _train(
@@ -175,11 +186,13 @@ def _train(
     held_out: list[Case] = []
     left_out: list[tuple[Path, str]] = []
     trained_on: list[ScanIdentity] = []
+    contents: dict[str, list[str | None]] = {}
 
     def find_cases() -> None:
         names = case_names([*datalist.training, *datalist.validation])
-        for split, cases in ((datalist.training, training), (datalist.validation, held_out)):
-            usable, identities, others = _cases(_cache(settings), split, settings, names, failed)
+        for split, cases in (("training", training), ("validation", held_out)):
+            entries = getattr(datalist, split)
+            usable, identities, contents[split], others = _cases(_cache(settings), entries, settings, names, failed)
             cases += usable
             left_out.extend(others)
             if cases is training:
@@ -189,6 +202,7 @@ def _train(
         batch_plan(settings, len(training), 0, accelerator.num_processes)
 
     on_all(accelerator, find_cases)
+    on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
     seen = seen_before(settings.model.weights).followed_by(seen_scans("pre-training", datalist.name, trained_on))
     job = PretrainingJob(settings, training, held_out, accelerator.device, seen, folder.location)
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)

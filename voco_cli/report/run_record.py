@@ -107,6 +107,9 @@ def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:
     if status == "running":
         words = f"Still running, or killed without a word: {reached} when it last wrote its state{at}."
         return "running", tone, Sentence(words, tone)
+    if status == "preparing":
+        words = f"Still preparing, or killed without a word, before the first step{at}: the same command begins anew."
+        return "preparing", "warning", Sentence(words, "warning")
     return "not started", "warning", Sentence("There is no state.json: no step of training was begun.", "warning")
 
 

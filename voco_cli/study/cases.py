@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
+from voco_cli.cache.key import content_identity
 from voco_cli.cache.store import cache_folder
-from voco_cli.dataset.datalist import SPLITS, Datalist
+from voco_cli.dataset.datalist import SPLITS, Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
 from voco_cli.downstream.tasks.data import TaskData
+from voco_cli.downstream.tasks.split import named
 from voco_cli.downstream.tasks.subset import subset
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.settings import Settings
 from voco_cli.settings.task import Task
+from voco_cli.whole_files import write_whole
 
-FILE = "data.json"
+FILE, CONTENTS = "data.json", "contents.json"
+FORMAT = "voco-study-contents/1"
+Contents = Mapping[str, tuple[str | None, str | None]]
+"""Case to the stamp of its files and the hash of all they hold."""
 
 
-def fix_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Settings], TaskData]) -> TaskData:
-    """Keep the split in the study's folder: found and checked once, and all runs share the cache beside it.
+def find_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Settings], TaskData]) -> TaskData:
+    """Find and check the cases that all runs share; nothing is written yet.
 
     Args:
         settings: of any run.
@@ -42,12 +50,42 @@ def fix_cases(folder: Path, settings: Settings, largest: int, find: Callable[[Se
     path = folder / FILE
     if path.is_file() and _listed(before := read_datalist(path, check_files=False)) != _listed(datalist):
         now, then = (" + ".join(str(len(getattr(one, split))) for split in SPLITS) for one in (datalist, before))
+        differ = sorted({name for _, name, _ in set(_listed(before)) ^ set(_listed(datalist))})
         raise UsageError(
-            f"{folder} was started with other cases: {then} to train, validate and test, and now {now}.",
+            f"{folder} was started with other cases: {then} to train, validate and test, and now {now}; "
+            f"{named(differ, 3) or 'their order'} differ.",
             "give the same data to go on, or another folder with -o",
         )
-    write_datalist(datalist, path)
     return data
+
+
+def case_contents(folder: Path, datalist: Datalist) -> Contents:
+    """What the files of each case hold, read anew only where size, time or samples have changed since the study began.
+
+    Raises:
+        UsageError: files hold something else than when the study began, under the same names.
+        DataError: the record of it is damaged.
+    """
+    before = _read_contents(folder / CONTENTS)
+    now = {entry.name: _content(entry, before.get(entry.name)) for _, entry in datalist.entries()}
+    changed = [name for name, content in now.items() if before.get(name, content)[1] != content[1]]
+    if changed:
+        raise UsageError(
+            f"{folder} was started with other scans or label maps than the files hold now of {named(changed, 3)}.",
+            "put the old files back to go on, or give another folder with -o",
+        )
+    return now
+
+
+def fix_cases(folder: Path, datalist: Datalist, contents: Contents) -> None:
+    """Keep the cases in the study's folder: found and checked once, and all runs share the cache beside it.
+
+    Raises:
+        ResourceError: the disk is full.
+    """
+    write_datalist(datalist, folder / FILE)
+    held = {"format": FORMAT, "cases": contents}
+    write_whole(folder / CONTENTS, json.dumps(held, indent=1).encode() + b"\n")
 
 
 def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: Sequence[int]) -> None:
@@ -74,5 +112,34 @@ def shared_cache(folder: Path, settings: Settings) -> Path:
     return cache_folder(settings.data.file or folder / FILE, settings.cache)
 
 
-def _listed(datalist: Datalist) -> list[tuple[str, str]]:
-    return [(split, entry.name) for split, entry in datalist.entries()]
+def _listed(datalist: Datalist) -> list[tuple[str, str, str | None]]:
+    return [(split, entry.name, entry.category) for split, entry in datalist.entries()]
+
+
+def _read_contents(path: Path) -> Contents:
+    try:
+        held = json.loads(path.read_bytes())
+        if held["format"] != FORMAT:
+            raise ValueError(f"it is not of the format {FORMAT}")
+        return {str(name): (stamp, content) for name, (stamp, content) in held["cases"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise DataError(f"{path} cannot be read: {words}.", "give another folder with -o") from error
+
+
+def _content(entry: Entry, before: tuple[str | None, str | None] | None) -> tuple[str | None, str | None]:
+    """A quick stamp of a case's files, and a hash of all their bytes; none of a file that is not there."""
+    try:
+        stamp = _identity(entry, full_hash=False)
+        return before if before and before[0] == stamp else (stamp, _identity(entry, full_hash=True))
+    except DataError:
+        return (None, None)
+
+
+def _identity(entry: Entry, full_hash: bool) -> str:
+    digest = hashlib.blake2b(content_identity(entry.image, full_hash, entry.files), digest_size=16)
+    for path in (*entry.channels, *([entry.label] if entry.label else [])):
+        digest.update(content_identity(path, full_hash))
+    return digest.hexdigest()

@@ -170,7 +170,7 @@ def fixed_settings(settings: Settings) -> dict[str, Any]:
             {f"{section}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {section: value}
         )
     # What leaves the weights as they are may still change the figures: how they are measured stays.
-    free = {*VARYING, *(key for key in FREE_TO_CHANGE if not key.startswith("evaluate.")), "recipe", "data.root"}
+    free = {*VARYING, *(key for key in FREE_TO_CHANGE if not key.startswith("evaluate."))}
     return {key: value for key, value in flat.items() if key not in free}
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from voco_cli import __version__
+from voco_cli.engine.contents import weights_digest
+from voco_cli.engine.run_folder import is_file_spelled
 from voco_cli.errors import DataError, UsageError
-from voco_cli.networks.weights.sources import find_file
 from voco_cli.settings import Settings
+from voco_cli.study.cases import FILE as DATA
 from voco_cli.study.plan import Arm, Plan, PlannedRun, fixed_settings
 from voco_cli.whole_files import write_whole
 
@@ -113,6 +114,8 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
     arms = {arm.name: ArmRecord(arm.weights, _digest(arm, settings)) for arm in plan.arms}
     record = read_record(plan.folder)
     if record is None:
+        if (plan.folder / DATA).exists():
+            raise UsageError(f"{plan.folder} holds a {DATA} but no study.", "give another folder with -o")
         record = StudyRecord(plan.task, fixed, arms)
     else:
         _require_same(plan.folder, record, fixed, arms)
@@ -159,6 +162,29 @@ def known_arms(folder: Path) -> dict[str, str | None]:
     return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
 
 
+def known_by_content(plan: Plan) -> Plan:
+    """The plan with the names that its folder has for arms of the same weights, however these are spelled now.
+
+    Raises:
+        UsageError: settings that are wrong.
+        DataError: weights that do not exist; a damaged study.json.
+    """
+    record = read_record(plan.folder)
+    if record is None:
+        return plan
+    settings = plan.shared_settings()
+    taken = {arm.name for arm in plan.arms}
+    arms = []
+    for arm in plan.arms:
+        if arm.name not in record.arms:
+            digest = _digest(arm, settings)
+            same = (name for name, one in record.arms.items() if one.sha256 == digest and name not in taken)
+            arm = replace(arm, name=next(same, arm.name))
+            taken.add(arm.name)
+        arms.append(arm)
+    return replace(plan, arms=tuple(arms))
+
+
 def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) -> Path:
     """Write study.json.
 
@@ -184,18 +210,16 @@ def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) 
 
 
 def _digest(arm: Arm, settings: Settings) -> str | None:
-    if arm.weights is None:
-        return None
-    with find_file(arm.weights, settings.model.weights_branch).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return weights_digest(settings.model.model_copy(update={"weights": arm.weights}))
 
 
 def _require_same(folder: Path, record: StudyRecord, fixed: Mapping[str, Any], arms: Mapping[str, ArmRecord]) -> None:
     """Refuse to mix runs that differ in more than weights, labels and seeds."""
     defaults = fixed_settings(Settings())
-    changed = [key for key, value in fixed.items() if record.settings.get(key, defaults[key]) != value]
+    before = {key: record.settings.get(key, defaults[key]) for key in fixed}
+    changed = [key for key in fixed if before[key] != fixed[key] and not is_file_spelled(key, before, fixed)]
     if changed:
-        lines = "\n".join(f"  {key}: {record.settings.get(key, defaults[key])} -> {fixed[key]}" for key in changed)
+        lines = "\n".join(f"  {key}: {before[key]} -> {fixed[key]}" for key in changed)
         raise UsageError(
             f"{folder} was started with other settings:\n{lines}",
             "give the old settings to go on, or another folder with -o",

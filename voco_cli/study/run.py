@@ -15,7 +15,7 @@ from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
 from voco_cli.evaluation.stored import read_stored
 from voco_cli.settings import Resolved, Settings
-from voco_cli.study.cases import FILE, fix_cases, require_categories, shared_cache
+from voco_cli.study.cases import FILE, case_contents, find_cases, fix_cases, require_categories, shared_cache
 from voco_cli.study.metric import StudyMetric, metric_of
 from voco_cli.study.outcome import Outcome, gather
 from voco_cli.study.plan import Plan, PlannedRun
@@ -96,11 +96,13 @@ def run_study(
     with RunFolder(plan.folder).lock():
         settings = plan.shared_settings()
         record = open_record(plan, settings)
-        data = fix_cases(plan.folder, settings, plan.sizes[-1], find)
+        data = find_cases(plan.folder, settings, plan.sizes[-1], find)
         require_categories(data, settings.task, plan.sizes, plan.seeds)
+        contents = case_contents(plan.folder, data.datalist)
         record.split = data.split_words
         cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
-        result = _publish(plan, record)
+        result = _publish(plan, record)  # the first file, by which the folder is known for a study's
+        fix_cases(plan.folder, data.datalist, contents)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
         total = len(plan.runs())
         watcher.planned(total, total - len(waiting), data)
