@@ -143,3 +143,20 @@ def test_installed_command(run: Path, scans: Path, tmp_path: Path) -> None:
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     assert told.returncode == 3
     assert told.stderr.splitlines()[0] == f"error: {scans / 'gone'} does not exist."
+
+
+def test_flips_that_the_network_never_saw_are_refused_and_can_be_insisted_on(tmp_path: Path, scans: Path) -> None:
+    run = make_run(tmp_path / "still", "augment.flip_prob=0")
+    arguments = [str(run), str(scans / "b.nrrd"), "-o", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, [*arguments, "--flips"])
+    assert isinstance(refused.exception, UsageError)
+    assert "was trained without flips (augment.flip_prob is 0)" in refused.exception.message
+    assert refused.exception.hint == "leave --flips out, or insist with --set predict.flips=true"
+    assert not (tmp_path / "out").exists()
+    insisted = CliRunner().invoke(app, [*arguments, "--set", "predict.flips=true"])
+    assert insisted.exit_code == 0, insisted.output
+    assert "warning: predict.flips averages over flips that the network does not see in training" in insisted.stderr
+    moving = make_run(tmp_path / "moving", "augment.flip_prob=0.5")
+    trained = CliRunner().invoke(app, [str(moving), str(scans / "b.nrrd"), "-o", str(tmp_path / "more"), "--flips"])
+    assert trained.exit_code == 0, trained.output
+    assert "warning" not in trained.stderr

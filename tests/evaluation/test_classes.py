@@ -102,3 +102,31 @@ def test_a_file_of_classes_that_is_not_there() -> None:
     with pytest.raises(UsageError) as wrong:
         read_classes("liver")
     assert wrong.value.message == "--classes liver is neither a file nor a list of names with labels."
+
+
+@pytest.mark.parametrize(
+    ("labels", "value"),
+    [
+        ({"background": 0, "spleen": 2, "liver": 1, "ignore": 3}, 3),
+        ({"0": "background", "1": "liver", "2": "spleen", "3": "Ignore"}, 3),
+        ({"1": "liver", "2": "spleen"}, None),
+    ],
+)
+def test_the_label_of_what_nobody_annotated(tmp_path: Path, labels: dict[str, Any], value: int | None) -> None:
+    found = read_classes(written(tmp_path / "dataset.json", {"labels": labels}))
+    assert (found.structures, found.ignore) == (BOTH, value)
+    assert read_classes("liver=1,spleen=2,ignore=9").ignore == 9
+    assert read_classes("liver=1,spleen=2,ignore=9").structures == BOTH
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ({"liver": 1, "ignore": [2, 3]}, "ignore, which is not one label above 0"),
+        ({"liver": 1, "ignore": 0}, "ignore, which is not one label above 0"),
+        ({"liver": 1, "whole": [1, 3], "ignore": 3}, "ignore, which is a part of whole"),
+    ],
+)
+def test_an_ignored_label_that_cannot_be(tmp_path: Path, labels: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        read_classes(written(tmp_path / "dataset.json", {"labels": labels}))

@@ -95,3 +95,26 @@ def test_an_image_is_no_label_map(tmp_path: Path) -> None:
         write_labels(tmp_path / side / "x.nii.gz", noise)
     with pytest.raises(DataError, match="label values: no label maps"):
         evaluate_folder(tmp_path / "p", tmp_path / "t")
+
+
+def test_voxels_that_nobody_annotated_count_in_no_measure(tmp_path: Path) -> None:
+    """A box of 4 voxels along x in the label map and of 6 in the prediction; the last 3 of these nobody annotated."""
+    prediction, label = (np.zeros((14, 10, 8), np.uint8) for _ in range(2))
+    prediction[2:8, 2:6, 2:6] = 1
+    label[3:7, 2:6, 2:6] = 1
+    label[5:] = 3
+    prediction[9, 2:6, 2:6] = 2  # a phantom, and where nobody looked
+    write_labels(tmp_path / "pred" / "a.nii.gz", prediction)
+    write_labels(tmp_path / "true" / "a.nii.gz", label)
+    found = evaluate_folder(
+        tmp_path / "pred", tmp_path / "true", EvaluationOptions(ignore_label=3), classes=LIVER_SPLEEN
+    )
+    # Left are x = 2, 3, 4 of the prediction and 3, 4 of the label map: 2 * 2 / (3 + 2); one surface is 1 mm off.
+    assert found.table.of_metric("dice")[0, 0] == pytest.approx(0.8)
+    assert found.table.of_metric("iou")[0, 0] == pytest.approx(2 / 3)
+    assert found.table.of_metric("hd95_mm")[0, 0] == 1.0
+    np.testing.assert_allclose(found.table.volumes_NC2[0, 0], [2 * 16 * 2 / 1000, 3 * 16 * 2 / 1000])
+    assert found.table.states[0] == ("both", "absent")
+    assert found.unlisted == {}
+    unnamed = evaluate_folder(tmp_path / "pred", tmp_path / "true", EvaluationOptions(ignore_label=3))
+    assert [one.name for one in unnamed.table.structures] == ["1"]

@@ -25,8 +25,12 @@ def test_the_figure_is_the_mean_of_the_classes_means() -> None:
     assert figures == pytest.approx({"dice": 0.6, "error": 0.4, "dice/a": 0.7, "dice/b": 0.5})
 
 
-def test_no_foreground_anywhere_is_no_score() -> None:
-    assert dice_figures(np.full((2, 1), math.nan), ["a"]) == {"dice": 0.0, "error": 1.0}
+def test_nothing_there_and_nothing_predicted_is_undefined_and_better_than_a_false_positive() -> None:
+    assert dice_figures(np.full((2, 1), math.nan), ["a"]) == {"error": 0.0}
+    nothing = np.zeros(8, np.uint8)
+    found = np.array([1, 0, 0, 0, 0, 0, 0, 0], np.uint8)
+    rows = np.array([class_dice(nothing, nothing, 1), class_dice(found, nothing, 1)])
+    assert dice_figures(rows, ["a"]) == {"dice": 0.0, "error": 1.0, "dice/a": 0.0}
 
 
 def test_coarser_outputs_weigh_half_of_the_one_before() -> None:

@@ -27,6 +27,7 @@ class CaseFiles:
         modality: as the list says.
         names: structures and their values, where the list knows them.
         origin: of these names, for people.
+        ignore: label value of voxels that nobody annotated, where the list knows one.
     """
 
     name: str
@@ -35,6 +36,7 @@ class CaseFiles:
     modality: str = "unknown"
     names: NamedValues = ()
     origin: str = ""
+    ignore: int | None = None
 
 
 def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
@@ -51,6 +53,7 @@ def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
     from voco_cli.dataset.datalist import read_entry
     from voco_cli.dataset.datalist_file import read_datalist
     from voco_cli.dataset.patient import case_of
+    from voco_cli.scans.label_map import ignored_value
     from voco_cli.scans.read import read_scan
 
     if image.suffix.lower() != ".json":
@@ -59,8 +62,11 @@ def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
         return CaseFiles(case_of(image), read_scan(image), label)
     datalist = read_datalist(image, check_files=False)
     entry = _entry([entry for _, entry in datalist.entries()], case, image)
-    names = tuple((name, (int(value),)) for value, name in datalist.labels.items() if value.isdigit() and int(value))
-    return CaseFiles(entry.name, read_entry(entry), label or entry.label, entry.modality, names, str(image))
+    ignore = ignored_value(datalist.labels)
+    values = ((name, int(value)) for value, name in datalist.labels.items() if value.isdigit())
+    names = tuple((name, (value,)) for name, value in values if value not in (0, ignore))
+    scan = read_entry(entry)
+    return CaseFiles(entry.name, scan, label or entry.label, entry.modality, names, str(image), ignore)
 
 
 def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
@@ -79,8 +85,11 @@ def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
 
 def structure_names(
     files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None
-) -> tuple[NamedValues, str]:
+) -> tuple[NamedValues, str, int | None]:
     """Names of the label values and where they come from: flags, the list, or a dataset.json beside the label maps.
+
+    Returns:
+        names, their origin, and the value of voxels that nobody annotated, if there is one.
 
     Raises:
         UsageError: both flags, or one that names nothing.
@@ -96,14 +105,19 @@ def structure_names(
         listed = load_settings(task=task).settings.task
         if listed.kind != "segmentation":
             raise UsageError(f"--task {task} is a classification, and has no label map.", "give --classes")
-        return tuple((one.name, one.values) for one in listed.classes), f"task {listed.name or task}"
+        return (
+            tuple((one.name, one.values) for one in listed.classes),
+            f"task {listed.name or task}",
+            listed.ignore_value,
+        )
     if classes is None and files.names:
-        return files.names, files.origin
+        return files.names, files.origin, files.ignore
     folders = [path.parent for path in (files.label, prediction) if path is not None]
     own = names_file(files.label) if files.label is not None and names_beside(files.label) else None
     if classes is None and own is not None:
         classes = str(own)
     known = read_classes(classes) if classes else classes_beside(folders[0], folders[-1]) if folders else None
     if known is None:
-        return (), ""
-    return tuple((one.name, one.labels) for one in known.structures if not one.is_region), known.origin
+        return (), "", None
+    names = tuple((one.name, one.labels) for one in known.structures if not one.is_region)
+    return names, known.origin, known.ignore

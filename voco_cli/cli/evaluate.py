@@ -127,6 +127,8 @@ def evaluate(
     assert labels is not None
     output = output or Path("evaluation")
     names = _read_names(classes, labels, predictions)
+    if names is not None:
+        options["ignore_label"] = names.ignore
     evaluation = _evaluate_folders(predictions, labels, names, regions or (), patient_pattern, require_all, options)
     from voco_cli.evaluation.result_folder import evaluation_object, write_evaluation
 

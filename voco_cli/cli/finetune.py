@@ -27,6 +27,7 @@ from voco_cli.cli.options import (
     WeightsOption,
     data_flags,
     require_agreement,
+    warn_of_untrained_flips,
 )
 from voco_cli.cli.output import done, out, print_json, shell_words
 
@@ -78,6 +79,8 @@ def finetune(
     }
     require_agreement({**flags, "task.preset": task}, override or ())
     resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
+
+    warn_of_untrained_flips(resolved.settings)
 
     from voco_cli.cli.finetune_progress import FinetuneProgress
     from voco_cli.finetuning.run import finetune as run_finetuning

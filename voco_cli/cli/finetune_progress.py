@@ -21,7 +21,7 @@ class FinetuneProgress(RunProgress):
         """The figures of a validation."""
         if "auc" in values:
             return f"AUC {values['auc']:.3f} accuracy {values['accuracy']:.3f}"
-        return f"Dice {values['dice']:.4f}"
+        return f"Dice {values['dice']:.4f}" if "dice" in values else "nothing there and nothing predicted, no Dice"
 
     def prepared(self, prepared: Prepared) -> None:
         """The data and its split, what became of the weights, and what is about to run."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from voco_cli.cli.output import warn
 from voco_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from voco_cli.settings import Settings
 
 
 def _recipes(incomplete: str) -> list[str]:
@@ -159,6 +163,14 @@ def require_agreement(flags: Mapping[str, Any], overrides: Sequence[str]) -> Non
             raise UsageError(
                 f"{key} is given twice: {text} by --set, and {own} by an option of its own.", "leave one of them out"
             )
+
+
+def warn_of_untrained_flips(settings: Settings) -> None:
+    """Say where predictions will be averaged over flips that training never shows the network."""
+    task, flips = settings.task, settings.predict.flips
+    if flips and task.kind == "segmentation" and settings.augment.flip_prob == 0:
+        text = "warning: predict.flips averages over flips that the network does not see in training"
+        warn(f"{text} (augment.flip_prob is 0), which as a rule makes it worse.", "yellow")
 
 
 def data_flags(data: Path | None) -> tuple[dict[str, object], list[str]]:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement
+from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement, warn_of_untrained_flips
 from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
-from voco_cli.errors import DataError
+from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from voco_cli.downstream.prediction.batch import Report
@@ -56,6 +56,9 @@ def predict(
     own = {"flips": flips, "overlap": overlap, "suffix": suffix}
     require_agreement({"run.device": device, **{f"predict.{key}": own[key] for key in own}}, override or ())
     trained = load_trained(run, device, override or (), **own)
+    if flips:
+        _require_trained_flips(trained)
+    warn_of_untrained_flips(trained.settings)
     found = find_inputs(inputs, trained.settings.task, output)
     report = _predict(trained, found, output, overwrite)
     failed = [*found.refused, *report.failed]
@@ -73,6 +76,22 @@ def predict(
     else:
         _print_summary(trained, found, report, output, len(failed))
     _raise_failures(failed, len(failed) + len(report.predicted) + len(report.kept))
+
+
+def _require_trained_flips(trained: Trained) -> None:
+    """Refuse to average over flips that the network never saw, which makes it worse, or that nothing is done with.
+
+    Raises:
+        UsageError: the run is a classification, or was trained without flips.
+    """
+    if trained.settings.task.kind == "classification":
+        raise UsageError(f"--flips is for label maps, and {trained.run} predicts categories.", "leave --flips out")
+    if trained.settings.augment.flip_prob == 0:
+        raise UsageError(
+            f"{trained.run} was trained without flips (augment.flip_prob is 0), so --flips would average over scans "
+            "turned as it never saw one.",
+            "leave --flips out, or insist with --set predict.flips=true",
+        )
 
 
 def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:

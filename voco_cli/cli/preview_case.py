@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -84,8 +85,8 @@ def preview_case(
     given_window = None if window is None else _window(window)
     with progress("preview", 3) as advance:
         files = case_files(image, label, case)
-        names, origin = structure_names(files, prediction, task, classes)
-        maps = _read_maps(files.label, prediction)
+        names, origin, ignore = structure_names(files, prediction, task, classes)
+        maps, ignored = _without_ignored(_read_maps(files.label, prediction), ignore)
         placed = patient_case(files.image, maps.get("label map"), maps.get("prediction"))
         names = names or _numbered(placed, files.image)
         advance()
@@ -95,7 +96,7 @@ def preview_case(
         shown, words = _shown_window(files.image, placed, files.modality, task, given_window)
         scene = case_scene(
             files.name,
-            _facts(files.image, maps, words, origin),
+            [*_facts(files.image, maps, words, origin), *_ignored_words(ignore, ignored)],
             placed,
             shown_structures(names),
             shown,
@@ -123,6 +124,23 @@ def _read_maps(label: Path | None, prediction: Path | None) -> dict[str, Scan]:
 
     places = {"label map": label, "prediction": prediction}
     return {word: read_scan(path) for word, path in places.items() if path is not None}
+
+
+def _without_ignored(maps: dict[str, Scan], ignore: int | None) -> tuple[dict[str, Scan], int]:
+    """Maps whose voxels are background where nobody annotated them, in the prediction too; and how many these are."""
+    import numpy as np
+
+    label = maps.get("label map")
+    if ignore is None or label is None:
+        return maps, 0
+    ignored = label.array_zyx == ignore
+    same = {word: one for word, one in maps.items() if one.shape_xyz == label.shape_xyz}
+    cleared = {word: replace(one, array_zyx=np.where(ignored, 0, one.array_zyx)) for word, one in same.items()}
+    return {**maps, **cleared}, int(np.count_nonzero(ignored))
+
+
+def _ignored_words(ignore: int | None, voxels: int) -> list[str]:
+    return [] if ignore is None else [f"ignored: {voxels} voxels of value {ignore}, which nobody annotated"]
 
 
 def _window(text: str) -> tuple[float, float]:

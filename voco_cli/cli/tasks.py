@@ -142,6 +142,8 @@ def _print_classes(settings: Settings) -> None:
     first = 1 if settings.task.kind == "segmentation" else 0
     for output, one in enumerate(settings.task.classes, start=first):
         table.add_row(str(output), Text(one.name), ", ".join(map(str, one.values)))
+    if settings.task.ignore_value is not None:
+        table.add_row("", "(ignored)", str(settings.task.ignore_value))
     for region in settings.task.regions:
         table.add_row("", Text(f"{region.name} (region)"), Text(" + ".join(region.classes)))
     out.print()

@@ -150,9 +150,9 @@ def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 
 def best_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The one with the lowest score; None where none has any."""
+    """The one with the lowest score, of equal ones the last; None where none has any."""
     scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
-    return min(scored, key=lambda checkpoint: checkpoint.score or 0.0, default=None)
+    return min(scored, key=lambda checkpoint: (checkpoint.score or 0.0, -checkpoint.step), default=None)
 
 
 def rotate(folder: Path, keep_last: int) -> None:

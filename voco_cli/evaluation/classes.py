@@ -16,9 +16,9 @@ from voco_cli.dataset.patient import case_of, stem_of
 from voco_cli.dataset.text_file import read_text
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluation.measures import Structure
-from voco_cli.scans.label_map import LARGEST_LABEL
+from voco_cli.scans.label_map import IGNORE, LARGEST_LABEL
 
-NOT_CLASSES = {"background", "ignore"}
+NOT_CLASSES = {"background", IGNORE}
 FORM = "Write name=label, as in --classes liver=1,spleen=2 or --regions 'tumour=2,3'."
 GIVEN = re.compile(r"[^=,]+=\s*\d+")
 
@@ -31,11 +31,13 @@ class ClassNames:
         structures: classes by label, then regions.
         origin: the file or flag, for people.
         patients: case to patient, where the file is a list that knows them.
+        ignore: label value of voxels that nobody annotated, which are left out of every measure; none where all were.
     """
 
     structures: tuple[Structure, ...]
     origin: str
     patients: Mapping[str, str] = field(default_factory=dict)
+    ignore: int | None = None
 
 
 def read_classes(source: str) -> ClassNames:
@@ -49,7 +51,8 @@ def read_classes(source: str) -> ClassNames:
     """
     if GIVEN.match(source):
         items = [_name_and_labels(part) for part in source.split(",")]
-        return ClassNames(_checked([Structure(name, labels) for name, labels in items], source), "--classes")
+        given = [Structure(name, labels) for name, labels in items if name.lower() != IGNORE]
+        return ClassNames(_checked(given, source), "--classes", ignore=_ignored(dict(items), given, source))
     path = Path(source)
     if not path.suffix and not path.exists():
         raise UsageError(f"--classes {source} is neither a file nor a list of names with labels.", FORM)
@@ -59,7 +62,9 @@ def read_classes(source: str) -> ClassNames:
         raise UsageError(f"{path} has no labels.", 'It should hold "labels": {"1": "liver", ...}, or use ' + FORM[6:])
     structures = [one for key, value in labels.items() if (one := _structure(str(key), value, path)) is not None]
     structures.sort(key=lambda one: (one.is_region, one.labels if not one.is_region else ()))
-    return ClassNames(_checked(structures, str(path)), str(path), _patients(raw))
+    named = dict(_read(str(key), value) for key, value in labels.items())
+    ignore = _ignored(named, structures, str(path))
+    return ClassNames(_checked(structures, str(path)), str(path), _patients(raw), ignore)
 
 
 def parse_regions(given: Iterable[str]) -> tuple[Structure, ...]:
@@ -107,9 +112,8 @@ def _plain_names(raw: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
 
 
 def _structure(key: str, value: Any, path: Path) -> Structure | None:
-    """One entry of ``labels``, whichever way round it is written; none for the background."""
-    name, labels = (str(value), key) if _is_label(key) else (key, value)
-    values = labels if isinstance(labels, list) else [labels]
+    """One entry of ``labels``, whichever way round it is written; none for the background and what is ignored."""
+    name, values = _read(key, value)
     if not values or not all(_is_label(one) for one in values):
         raise UsageError(f"{path} has {key!r}: {value!r} among its labels, which names no label.")
     numbers = tuple(sorted({int(one) for one in values}))
@@ -118,6 +122,28 @@ def _structure(key: str, value: Any, path: Path) -> Structure | None:
     if 0 in numbers:
         raise UsageError(f"{path} counts the background (0) to {name}.")
     return Structure(name, numbers, is_region=len(numbers) > 1)
+
+
+def _read(key: str, value: Any) -> tuple[str, Sequence[Any]]:
+    """Name and label values of one entry of ``labels``."""
+    name, labels = (str(value), key) if _is_label(key) else (key, value)
+    return name, labels if isinstance(labels, list) else [labels]
+
+
+def _ignored(named: Mapping[str, Sequence[Any]], structures: Sequence[Structure], origin: str) -> int | None:
+    """The label value that is called ignore.
+
+    Raises:
+        UsageError: several values, the background, or a value of a class.
+    """
+    values = [int(one) for name, labels in named.items() if name.lower() == IGNORE for one in labels]
+    if not values:
+        return None
+    owner = next((one.name for one in structures if values[0] in one.labels), None)
+    if len(values) > 1 or not values[0] or owner is not None:
+        what = f"is a part of {owner}" if owner else "is not one label above 0"
+        raise UsageError(f"{origin} has {IGNORE}, which {what}.", "nnU-Net's ignore label is a value of its own")
+    return values[0]
 
 
 def _is_label(value: Any) -> bool:

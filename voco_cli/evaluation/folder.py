@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from voco_cli.cache.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.dataset.parallel import usable_cores
@@ -40,6 +44,7 @@ class EvaluationOptions:
         rule: for empty structures.
         resamples, seed: of the bootstrap.
         workers: processes; none is one a core where it pays.
+        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
     """
 
     tolerance_mm: float = 2.0
@@ -47,6 +52,7 @@ class EvaluationOptions:
     resamples: int = RESAMPLES
     seed: int = 0
     workers: int | None = None
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ def evaluate_pairs(
         UsageError: nothing to measure: no classes are named and the label maps hold none.
     """
     known = None if classes is None else all_structures(classes, regions)
-    jobs = [_Job(pair, known, tuple(regions), options.tolerance_mm) for pair in pairs]
+    jobs = [_Job(pair, known, tuple(regions), options.tolerance_mm, options.ignore_label) for pair in pairs]
     measured: list[_Measured] = []
     failed: list[tuple[str, str]] = []
     with progress("evaluating", len(jobs)) as advance:
@@ -157,6 +163,7 @@ class _Job:
     structures: tuple[Structure, ...] | None
     regions: tuple[Structure, ...]
     tolerance_mm: float
+    ignore_label: int | None
 
 
 @dataclass(frozen=True)
@@ -185,6 +192,8 @@ def _measure(job: _Job) -> _Measured:
             arrays.append(whole_labels(scan.array_zyx))
         except ValueError as error:
             raise DataError(f"{scan.path} {error}.") from error
+    if job.ignore_label is not None:
+        arrays = _annotated(*arrays, job.ignore_label)
     found = sorted(labels_in(arrays[0]) | labels_in(arrays[1]))
     structures = job.structures
     unlisted: tuple[int, ...] = ()
@@ -204,6 +213,12 @@ def _measure(job: _Job) -> _Measured:
         unlisted=unlisted,
         notes=tuple(f"{scan.path.name}: {note}" for scan in (prediction, reference) for note in scan.notes),
     )
+
+
+def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:
+    """Prediction and label map without the voxels that nobody annotated, which become background in both."""
+    ignored = reference_zyx == ignore_label
+    return [np.where(ignored, 0, one).astype(one.dtype, copy=False) for one in (prediction_zyx, reference_zyx)]
 
 
 def _require_same_grid(prediction: Scan, reference: Scan) -> None:

@@ -70,6 +70,7 @@ def evaluation_object(
         **(provenance.about() if provenance else {}),
         "space": SPACE,
         "tolerance_mm": options.tolerance_mm,
+        **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
         "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
         "interval": {"level": 0.95, "resamples": options.resamples, "seed": options.seed, "resampled_by": "patient"},
         **summary_object(evaluation.summary),
@@ -92,6 +93,11 @@ def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> 
         f"Missed structures: {missed}, phantom structures: {phantom}. "
         f"Rule for empty ones ({options.rule.name}): {options.rule.sentence()}.",
     ]
+    if options.ignore_label is not None:
+        lines.append(
+            f"Voxels of label {options.ignore_label} (ignore) are left out of every measure, in label map and "
+            "prediction alike."
+        )
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
     if evaluation.unpredicted:

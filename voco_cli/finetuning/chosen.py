@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from safetensors.torch import load_file
 from torch import nn
 
-from voco_cli.engine.checkpoints import list_checkpoints
+from voco_cli.engine.checkpoints import best_of, list_checkpoints
+from voco_cli.engine.job import Values
 from voco_cli.networks.weights import put_tensors
 
 
@@ -18,6 +19,9 @@ class Scored(Protocol):
     model: nn.Module
     score_words: str
     history: dict[str, dict[str, float]]
+
+    def is_defined(self, figures: Values) -> bool:
+        """Whether a validation had something to measure."""
 
     def export(self, folder: Path, step: int, **more: Any) -> None:
         """Write the network."""
@@ -33,17 +37,24 @@ def choose_weights(job: Scored, checkpoints: Path, weights: Path, choose: str, n
         its step, and how it was chosen.
     """
     found = list_checkpoints(checkpoints)
-    scored = [one for one in found if one.score is not None]
-    if choose == "best" and scored:
-        best = min(scored, key=lambda one: one.score or 0.0)
+    defined = {step for step, figures in job.history.items() if job.is_defined(figures)}
+    best = best_of(found) if choose == "best" else None
+    if best is not None and str(best.step) in defined:
         score = 1.0 - (best.score or 0.0)
         words = (
             f"weights of step {best.step}, the best of {len(job.history)} validations by {job.score_words} "
             f"({score:.4f} on {num_validation} validation cases)"
         )
+    elif best is not None and defined:
+        words = (
+            f"weights of step {best.step}, which predict nothing in {num_validation} validation cases, where nothing "
+            f"is there; {len(defined)} of {len(job.history)} validations found what is not there"
+        )
     else:
+        nothing = best is not None
         best = found[-1]
         words = f"weights of the last step, {best.step}; no validation chose them"
+        words += f", as nothing is there in {num_validation} validation cases" if nothing else ""
     put_tensors(job.model, load_file(best.path / "model.safetensors"))
     job.export(weights, best.step, chosen=words)
     return best.step, words

@@ -51,6 +51,10 @@ class LabelledJob:
         """Figures of all validation cases, one row a case in their order; ``error`` among them."""
         raise NotImplementedError
 
+    def is_defined(self, figures: Values) -> bool:
+        """Whether a validation had something to measure."""
+        return True
+
     def parameter_groups(self) -> list[ParameterGroup]:
         """By level of the encoder, see :mod:`voco_cli.finetuning.parameter_groups`."""
         return self.groups

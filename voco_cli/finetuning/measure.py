@@ -168,7 +168,13 @@ def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:
 def options_of(settings: Settings) -> EvaluationOptions:
     """How the settings have it measured."""
     evaluate = settings.evaluate
-    return EvaluationOptions(evaluate.tolerance_mm, empty_rule(evaluate.empty), evaluate.resamples, settings.seed)
+    return EvaluationOptions(
+        evaluate.tolerance_mm,
+        empty_rule(evaluate.empty),
+        evaluate.resamples,
+        settings.seed,
+        ignore_label=settings.task.ignore_value,
+    )
 
 
 def task_classes(task: Task) -> tuple[Structure, ...]:

@@ -19,11 +19,13 @@ from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.survey import Points
 from voco_cli.downstream.prediction.segment import segment
 from voco_cli.engine.device import in_half
+from voco_cli.engine.job import Values
 from voco_cli.engine.loading import load_batches
 from voco_cli.errors import DataError
 from voco_cli.evaluation.summary import nan_mean
 from voco_cli.finetuning.case_batches import case_batches
 from voco_cli.finetuning.labelled_job import LabelledJob
+from voco_cli.finetuning.segmentation_loss import segmentation_loss
 from voco_cli.networks.activation_memory import kept_bytes, room_bytes
 from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.scans.label_map import whole_labels
@@ -60,10 +62,7 @@ class SegmentationJob(LabelledJob):
         super().__init__(settings, training, validation, build_network(settings, recompute and not by_patch))
         self.points = points
         self.by_patch, self.recompute_patches = by_patch, recompute and by_patch
-        dice_background = settings.task.dice_background
-        from monai.losses import DiceCELoss  # late: MONAI loads all of itself, and is here with the network
-
-        self.criterion = DiceCELoss(include_background=dice_background, to_onehot_y=True, softmax=True)
+        self.criterion = segmentation_loss(settings.task)
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
         """Batches of this process, from a loader whose processes end when the generator is closed."""
@@ -98,20 +97,30 @@ class SegmentationJob(LabelledJob):
     def measure_case(self, case: StoredCase) -> list[float]:
         """Dice of each class against the label map as it lies on disk; NaN where neither map has the class.
 
+        Ignored voxels are in neither map.
+
         Raises:
             DataError: the label map cannot be read any more.
         """
         assert case.entry.label is not None
-        classes = self.settings.task.classes
+        task = self.settings.task
         try:
-            reference = index_table(classes)[whole_labels(read_scan(case.entry.label).array_zyx)]
+            labels = whole_labels(read_scan(case.entry.label).array_zyx)
         except ValueError as error:
             raise DataError(f"{case.entry.label} {error}.") from error
-        return class_dice(self.predict_indices(case), reference, len(classes))
+        prediction, reference = self.predict_indices(case), index_table(task.classes, task.ignore_value)[labels]
+        if task.ignore_value is not None:
+            annotated = labels != task.ignore_value
+            prediction, reference = prediction[annotated], reference[annotated]
+        return class_dice(prediction, reference, len(task.classes))
 
     def figures(self, rows: NDArray[np.float64]) -> dict[str, float]:
         """Dice of every class and their mean, on the scans' own grids."""
         return dice_figures(rows, [one.name for one in self.settings.task.classes])
+
+    def is_defined(self, figures: Values) -> bool:
+        """Whether there was a Dice."""
+        return "dice" in figures
 
     def predict_indices(self, case: StoredCase) -> NDArray[Any]:
         """Class indices_zyx of a case on its scan's own grid."""
@@ -174,9 +183,12 @@ def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: i
 def dice_figures(dice_NC: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
     """Mean of each class over the cases that have it, the mean of these means, and what the best has least of.
 
+    Where no case has a class and none is predicted there is no Dice, and no error: a false positive, whose Dice is 0,
+    is worse.
+
     The same mean as `voco evaluate` prints in its last row under the rule ``count``.
     """
     by_class = nan_mean(dice_NC, axis=0)
     mean = float(nan_mean(by_class, axis=0))
     there = {f"dice/{name}": float(value) for name, value in zip(names, by_class, strict=True) if not math.isnan(value)}
-    return {"dice": 0.0 if math.isnan(mean) else mean, "error": 1.0 if math.isnan(mean) else 1.0 - mean, **there}
+    return {"error": 0.0} if math.isnan(mean) else {"dice": mean, "error": 1.0 - mean, **there}

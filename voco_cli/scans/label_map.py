@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 LARGEST_LABEL = 65_535
+IGNORE = "ignore"
+"""nnU-Net's name of the label of voxels that nobody annotated."""
+
+
+def ignored_value(names: Mapping[str, str]) -> int | None:
+    """The label value that is called ignore, of label values to names; none where none is."""
+    values = (int(value) for value, name in names.items() if name.lower() == IGNORE and value.isdigit() and int(value))
+    return next(values, None)
 
 
 def whole_labels(array_zyx: NDArray[Any]) -> NDArray[Any]:

@@ -78,6 +78,10 @@ class Task(Section):
     unlisted: Literal["refuse", "background"] = Field(
         "refuse", description="what label values outside the classes are: an error, or background"
     )
+    ignore_value: Annotated[int, Field(ge=1, le=LARGEST_LABEL)] | None = Field(
+        None,
+        description="label value of voxels that nobody annotated: left out of loss, patches, validation and measures",
+    )
     table: Path | None = Field(
         None, description="CSV of a classification from the data folder: case, label, and patient, fold or split"
     )
@@ -134,6 +138,9 @@ class Task(Section):
             raise ValueError(f"the classes have {' and '.join(twice)} more than once")
         if self.kind == "segmentation" and 0 in values:
             raise ValueError("the label value 0 is background, and no class of its own")
+        if self.ignore_value is not None and (self.kind != "segmentation" or self.ignore_value in values):
+            what = "belongs to a class" if self.kind == "segmentation" else "has no meaning for a classification"
+            raise ValueError(f"ignore_value {self.ignore_value} {what}")
         unknown = sorted({name for one in self.regions for name in one.classes} - set(names))
         if unknown:
             raise ValueError(f"the regions name {', '.join(unknown)}, which no class is called")

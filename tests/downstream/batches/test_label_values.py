@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voco_cli.downstream.batches.label_values import index_table, to_label_values, unlisted_values
+from voco_cli.downstream.batches.label_values import IGNORED, index_table, to_label_values, unlisted_values
 from voco_cli.settings.task import LabelClass
 
 HEART = (LabelClass(name="left ventricle", values=500), LabelClass(name="left atrium", values=(420, 421)))
@@ -30,3 +30,14 @@ def test_a_byte_holds_at_most_255_classes() -> None:
     many = [LabelClass(name=str(value), values=value) for value in range(1, 257)]
     with pytest.raises(ValueError, match="256 classes"):
         index_table(many)
+
+
+def test_an_ignored_value_is_neither_background_nor_class_nor_unlisted() -> None:
+    indices = index_table(HEART, ignore_value=9)[np.array([0, 500, 9, 7])]
+    assert indices.tolist()[2] == IGNORED
+    assert indices.tolist()[3] == 0
+    assert indices.tolist() == [0, int(index_table(HEART)[500]), 255, 0]
+    assert unlisted_values([0, 7, 421, 500, 9], HEART, 9) == [7]
+    most = [LabelClass(name=str(value), values=value) for value in range(1, 256)]
+    with pytest.raises(ValueError, match="255 classes does not fit"):
+        index_table(most, ignore_value=300)

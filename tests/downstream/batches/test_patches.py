@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from tests.downstream.made_cases import make_case
+from voco_cli.downstream.batches.augment import augment_patches
+from voco_cli.downstream.batches.label_values import IGNORED
 from voco_cli.downstream.batches.patches import (
     CasePatches,
     PatchBatch,
@@ -103,3 +105,33 @@ def test_batches_hold_class_indices_and_can_be_replayed(tmp_path: Path) -> None:
     assert isinstance(replay, PatchBatch)
     assert torch.equal(replay.images_NCXYZ, batch.images_NCXYZ)
     assert torch.equal(replay.draws.affine_N34, batch.draws.affine_N34)
+
+
+def test_no_patch_is_centred_on_what_nobody_annotated(tmp_path: Path) -> None:
+    label = np.full((20, 20, 20), 9, np.uint8)
+    label[10, 10, 10] = 1
+    label[4:6, 10, 10] = 0
+    case = make_case(tmp_path, np.zeros((20, 20, 20), np.uint8), label)
+    asked = task(ignore_value=9, foreground_share=0.5, patches_per_volume=1)
+    points = survey_labels([case], asked)[case.name]
+    starts = [patch_starts(0, n, "case", (20, 20, 20), points, asked)[0] for n in range(600)]
+    counts = Counter(tuple((start + np.array([4, 3, 2])).tolist()) for start in starts)
+    assert set(counts) == {(10, 10, 10), (4, 10, 10), (5, 10, 10)}
+    # Half are centred on the class, and the others on any of three voxels.
+    assert abs(counts[10, 10, 10] - 400) < 5 * (600 * 2 / 3 / 3) ** 0.5
+
+
+def test_ignored_voxels_stay_ignored_and_outside_the_volume_is_background(tmp_path: Path) -> None:
+    label = np.full((8, 6, 2), 9, np.uint8)
+    label[0, 0, 0] = 2
+    case = make_case(tmp_path, np.zeros((8, 6, 2), np.uint8), label)
+    asked = task(ignore_value=9, patches_per_volume=1)
+    settings = Settings(task=asked.model_copy(update={"preset": None}), augment=Augment(affine_prob=1.0))
+    dataset = PatchDataset([case], survey_labels([case], asked), settings)
+    item = dataset[0, 0]
+    assert isinstance(item, CasePatches)
+    assert np.unique(item.labels_NXYZ[0, :, :, 1:3]).tolist() == [2, IGNORED]
+    assert np.unique(item.labels_NXYZ[0, :, :, [0, 3]]).tolist() == [0]
+    _, moved = augment_patches(torch.from_numpy(item.images_NCXYZ), torch.from_numpy(item.labels_NXYZ), item.draws)
+    assert moved is not None
+    assert set(moved.unique().tolist()) <= {0, 2, IGNORED}  # nothing in between

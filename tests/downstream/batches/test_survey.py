@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.downstream.made_cases import make_case
-from voco_cli.downstream.batches.survey import MOST_POINTS, survey_label, survey_labels
+from voco_cli.downstream.batches.survey import ANNOTATED, MOST_POINTS, survey_label, survey_labels
 from voco_cli.errors import DataError
 from voco_cli.settings.task import LabelClass, Task
 
@@ -60,3 +60,18 @@ def test_values_outside_the_classes_are_refused_with_the_file(tmp_path: Path) ->
     assert "task.unlisted=background" in str(caught.value.hint)
     lenient = TASK.model_copy(update={"unlisted": "background"})
     assert sorted(survey_labels([case], lenient)["case"]) == [1, 2]
+
+
+def test_ignored_voxels_are_no_class_and_the_annotated_ones_are_known(tmp_path: Path) -> None:
+    array = np.full((6, 5, 4), 7, np.uint8)  # nobody annotated them
+    array[1, 1, 1] = 1
+    array[2, 2, 2] = array[3, 3, 3] = 0
+    case = make_case(tmp_path, np.zeros((6, 5, 4), np.uint8), array)
+    survey = survey_label(case, TASK.model_copy(update={"ignore_value": 7}))
+    assert {index: sorted(map(tuple, places.tolist())) for index, places in survey.points.items()} == {
+        1: [(1, 1, 1)],
+        ANNOTATED: [(1, 1, 1), (2, 2, 2), (3, 3, 3)],
+    }
+    assert survey.unlisted == ()
+    whole = make_case(tmp_path, np.zeros((20, 18, 16), np.uint8), labels(), "whole")
+    assert ANNOTATED not in survey_label(whole, TASK.model_copy(update={"ignore_value": 7})).points

@@ -11,24 +11,31 @@ from numpy.typing import NDArray
 from voco_cli.scans.label_map import LARGEST_LABEL
 from voco_cli.settings.task import LabelClass
 
+IGNORED = 255
+"""In place of a network index: voxels that nobody annotated."""
 
-def index_table(classes: Sequence[LabelClass]) -> NDArray[np.uint8]:
+
+def index_table(classes: Sequence[LabelClass], ignore_value: int | None = None) -> NDArray[np.uint8]:
     """Network index of every label value from 0 to 65535: position of its class + 1, background for all others.
 
+    Args:
+        ignore_value: label value that becomes `IGNORED`.
     Raises:
-        ValueError: more than 255 classes.
+        ValueError: more than 255 classes, or 254 where a value is ignored.
     """
-    if len(classes) > np.iinfo(np.uint8).max:
+    if len(classes) > IGNORED - (ignore_value is not None):
         raise ValueError(f"a network of {len(classes)} classes does not fit into bytes")
     table = np.zeros(LARGEST_LABEL + 1, np.uint8)
     for index, one in enumerate(classes, start=1):
         table[list(one.values)] = index
+    if ignore_value is not None:
+        table[ignore_value] = IGNORED
     return table
 
 
-def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass]) -> list[int]:
-    """Label values that are neither background nor of a class."""
-    listed = {0, *(value for one in classes for value in one.values)}
+def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass], ignore_value: int | None = None) -> list[int]:
+    """Label values that are neither background, nor of a class, nor ignored."""
+    listed = {0, ignore_value, *(value for one in classes for value in one.values)}
     return sorted(set(found) - listed)
 
 

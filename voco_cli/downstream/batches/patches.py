@@ -18,7 +18,7 @@ from voco_cli.cache.volume import IntXYZ
 from voco_cli.downstream.batches.augment import PatchDraws, draw_patches, join_draws
 from voco_cli.downstream.batches.label_values import index_table
 from voco_cli.downstream.batches.stored_case import StoredCase
-from voco_cli.downstream.batches.survey import Points
+from voco_cli.downstream.batches.survey import ANNOTATED, Points
 from voco_cli.errors import VocoError
 from voco_cli.method.draws import counter_generator
 from voco_cli.settings import Settings
@@ -48,7 +48,8 @@ def patch_starts(seed: int, number: int, case: str, shape_xyz: IntXYZ, points: P
 
     A share ``task.foreground_share`` is centred on a voxel of a class, each class of the case as often as another, and
     moved inside where it would reach over the edge; the others lie anywhere with equal chance, and so do all of a case
-    without foreground. An axis shorter than the patch is centred in it.
+    without foreground. Where voxels are ignored, these others are centred on any annotated voxel. An axis shorter than
+    the patch is centred in it.
 
     Returns:
         starts_N3 with N = ``task.patches_per_volume``.
@@ -57,10 +58,14 @@ def patch_starts(seed: int, number: int, case: str, shape_xyz: IntXYZ, points: P
     size, shape = np.array(task.patch_size), np.array(shape_xyz)
     room = shape - size
     starts = []
+    classes = sorted(set(points) - {ANNOTATED})
     for _ in range(task.patches_per_volume):
         start = generator.integers(0, np.maximum(room, 0) + 1)
-        if points and generator.random() < task.foreground_share:
-            places = points[sorted(points)[generator.integers(len(points))]]
+        wanted = ANNOTATED
+        if classes and generator.random() < task.foreground_share:
+            wanted = classes[generator.integers(len(classes))]
+        if wanted in points:
+            places = points[wanted]
             start = np.clip(places[generator.integers(len(places))] - size // 2, 0, np.maximum(room, 0))
         starts.append(np.where(room < 0, -(-room // 2), start))
     return np.stack(starts).astype(np.int64)
@@ -97,7 +102,7 @@ class PatchDataset(Dataset[CasePatches | VocoError]):
         self.cases = list(cases)
         self.points = points
         self.settings = settings
-        self.table = index_table(settings.task.classes)
+        self.table = index_table(settings.task.classes, settings.task.ignore_value)
 
     def __getitem__(self, key: tuple[int, int]) -> CasePatches | VocoError:
         """Patches of a case, or the error that kept them away, to be raised where the user sees it."""

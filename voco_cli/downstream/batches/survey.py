@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.downstream.batches.label_values import index_table, unlisted_values
+from voco_cli.downstream.batches.label_values import IGNORED, index_table, unlisted_values
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import DataError
 from voco_cli.method.draws import counter_generator
@@ -17,8 +17,10 @@ from voco_cli.settings.task import Task
 MOST_POINTS = 1000
 MOST_NAMED = 5
 
+ANNOTATED = 0
+"""In place of a class index: of any annotated voxels, background among them; only where others are ignored."""
 Points = Mapping[int, NDArray[np.int16]]
-"""Class index to places_P3 of some of its voxels."""
+"""Class index, or `ANNOTATED`, to places_P3 of some of its voxels."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class LabelSurvey:
     """What one label map holds.
 
     Attributes:
-        points: for each class that is there, up to `MOST_POINTS` of its voxels, drawn evenly.
+        points: for each class that is there, and for what is annotated where not all is, up to `MOST_POINTS` of its
+            voxels, drawn evenly.
         unlisted: label values that no class has.
     """
 
@@ -42,17 +45,22 @@ def survey_label(case: StoredCase, task: Task) -> LabelSurvey:
     """
     labels = case.volumes[0].read_label((0, 0, 0), case.shape_xyz)
     found = np.flatnonzero(np.bincount(labels.ravel()))
-    indices = index_table(task.classes)[labels].ravel()
+    indices = index_table(task.classes, task.ignore_value)[labels].ravel()
+    groups: dict[int, NDArray[np.intp]] = {}
     foreground = np.flatnonzero(indices)
+    if task.ignore_value is not None and task.ignore_value in found:
+        groups[ANNOTATED] = np.flatnonzero(indices != IGNORED)
+        foreground = np.flatnonzero((indices != 0) & (indices != IGNORED))
     order = foreground[np.argsort(indices[foreground], kind="stable")]
     generator = counter_generator(0, 0, case.name, "points")
     points = {}
-    for group in np.split(order, np.flatnonzero(np.diff(indices[order])) + 1):
+    by_class = np.split(order, np.flatnonzero(np.diff(indices[order])) + 1)
+    for index, group in {**{int(indices[one[0]]): one for one in by_class if one.size}, **groups}.items():
         if group.size:
             chosen = group if group.size <= MOST_POINTS else generator.choice(group, MOST_POINTS, replace=False)
             places = np.stack(np.unravel_index(chosen, labels.shape), axis=1)
-            points[int(indices[group[0]])] = places.astype(np.int16)
-    return LabelSurvey(points, tuple(unlisted_values(found.tolist(), task.classes)))
+            points[index] = places.astype(np.int16)
+    return LabelSurvey(points, tuple(unlisted_values(found.tolist(), task.classes, task.ignore_value)))
 
 
 def survey_labels(

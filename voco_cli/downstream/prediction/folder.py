@@ -13,6 +13,7 @@ from voco_cli.cache.key import volume_key, voxel_settings
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.trained import Trained
 from voco_cli.errors import UsageError
+from voco_cli.scans.label_map import IGNORE
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-prediction/1"
@@ -139,8 +140,10 @@ def made_by(trained: Trained) -> dict[str, Any]:
 
 
 def _labels(trained: Trained) -> dict[str, Any]:
+    task = trained.settings.task
+    ignored = {} if task.ignore_value is None else {str(task.ignore_value): IGNORE}
     return {
-        "labels": {str(one.values[0]): one.name for one in trained.settings.task.classes},
+        "labels": {**{str(one.values[0]): one.name for one in task.classes}, **ignored},
         "run": str(trained.run),
         "step": trained.about.get("step"),
         "chosen": trained.about.get("chosen"),

@@ -171,7 +171,7 @@ def check_case(entry: Entry, task: Task, decode: bool) -> CaseCheck:
     except (VocoError, ValueError) as error:
         words = error.message if isinstance(error, VocoError) else f"{entry.label} {error}."
         return CaseCheck((words,))
-    odd = unlisted_values(values, task.classes)
+    odd = unlisted_values(values, task.classes, task.ignore_value)
     if odd and task.unlisted == "refuse":
         faults.append(f"{entry.label.name} has the label values {', '.join(map(str, odd))}, which no class has.")
     return CaseCheck(tuple(faults), values)

@@ -13,6 +13,7 @@ from voco_cli.downstream.tasks.listed import listed_data
 from voco_cli.downstream.tasks.split import SPLIT_NAMES, named
 from voco_cli.downstream.tasks.stock import Stock, take_stock
 from voco_cli.errors import UsageError
+from voco_cli.scans.label_map import IGNORE
 from voco_cli.settings import Settings
 from voco_cli.settings.task import Task
 
@@ -61,12 +62,17 @@ def find_task_data(settings: Settings) -> TaskData:
     datalist = Datalist(
         name=task.name or "task",
         modality=_one({entry.modality for listed in entries.values() for entry in listed}),
-        labels={str(value): one.name for one in task.classes for value in one.values},
+        labels=_label_names(task),
         training=tuple(entries["training"]),
         validation=tuple(entries["validation"]),
         test=tuple(entries["test"]),
     )
     return TaskData(datalist, origin, words, missing)
+
+
+def _label_names(task: Task) -> dict[str, str]:
+    names = {str(value): one.name for one in task.classes for value in one.values}
+    return names if task.ignore_value is None else {**names, str(task.ignore_value): IGNORE}
 
 
 def stock_entries(stock: Stock, settings: Settings) -> dict[str, list[Entry]]:

@@ -64,6 +64,8 @@ class Draft:
         common_spacing_mm, common_shape: medians, for the comments.
         spacings: range of the spacings along each axis, for the comments.
         mixed_sides: whether names tell left from right, which a flip would mix up.
+        classes: to their label values.
+        ignore_value: label value of voxels that nobody annotated, if there is one.
     """
 
     spacing_mm: FloatXYZ | None
@@ -77,11 +79,14 @@ class Draft:
     spacings: tuple[tuple[float, float], ...]
     mixed_sides: bool = False
     classes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    ignore_value: int | None = None
 
 
-def look_at(entry: Entry) -> CaseFacts:
+def look_at(entry: Entry, ignore_value: int | None = None) -> CaseFacts:
     """Read a scan and, if it has one, its label map.
 
+    Args:
+        ignore_value: label value of voxels that nobody annotated, which say nothing.
     Raises:
         DataError: either cannot be read, they lie on different grids, or the labels are not whole numbers.
     """
@@ -94,7 +99,8 @@ def look_at(entry: Entry) -> CaseFacts:
         if fault := grid_fault(read_header(entry.label), read_header(entry.image, entry.files)):
             raise DataError(f"{entry.label} is a {fault}")
         labels = _labels(entry)
-        inside, values = scan.array_zyx[labels > 0], tuple(int(v) for v in np.unique(labels) if v)
+        annotated = (labels > 0) & (labels != (0 if ignore_value is None else ignore_value))
+        inside, values = scan.array_zyx[annotated], tuple(int(v) for v in np.unique(labels[annotated]))
     every = max(1, len(inside) // SAMPLED_VOXELS)
     return CaseFacts(
         shape_ras=(shape[axes[0]], shape[axes[1]], shape[axes[2]]),

@@ -79,6 +79,8 @@ def _task(draft: Draft, source: Source) -> list[str]:
     lines += [f"    - {{name: {json.dumps(name)}, values: {list(numbers)}}}" for name, numbers in draft.classes.items()]
     if len(source.channels) > 1:
         lines.append(f"  channels: {json.dumps(source.channels)}  # in this order, also for voco predict")
+    if draft.ignore_value is not None:
+        lines.append(f"  ignore_value: {draft.ignore_value}  # voxels that nobody annotated: left out of everything")
     if not whole:
         lines += [
             f"  # The scans have about {_extent(draft.common_shape)} voxels at the spacing below.",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from voco_cli.dataset.datalist import Entry
@@ -15,6 +17,7 @@ from voco_cli.downstream.tasks.draft_file import Source, task_file
 from voco_cli.downstream.tasks.split import named
 from voco_cli.downstream.tasks.table import read_rows
 from voco_cli.errors import DataError, UsageError
+from voco_cli.scans.label_map import ignored_value
 from voco_cli.settings.task import Task
 
 FEWEST_FOR_PROCESSES = 8
@@ -48,13 +51,15 @@ def task_from_list(
         )
     modalities = {entry.modality for entry in labelled}
     channels, labelled = _with_channels(labelled, path)
-    facts = _look(labelled, advance, workers)
+    ignore = ignored_value(datalist.labels)
+    facts = _look(labelled, advance, workers, ignore)
     # A window is one of HU, which all channels have to have.
     shared = datalist.modality if len(channels) == 1 else "CT" if modalities == {"CT"} else "MR"
     kind = guess_modality(facts, modality or shared)
     trained = {entry.image for entry in datalist.training}
     training = [entry for entry in labelled if entry.image in trained]
     plan = draft(facts, classes_of(facts, datalist.labels), kind, backbone, training=len(training))
+    plan = replace(plan, ignore_value=ignore)
     source = Source(
         name=_name(output),
         scans=len(labelled),
@@ -131,17 +136,20 @@ def task_from_table(
     return task_file(plan, source, backbone, output)
 
 
-def _look(entries: Sequence[Entry], advance: Progress, workers: int | None) -> list[CaseFacts]:
-    found = map_files(_facts_or_fault, entries, workers, advance, FEWEST_FOR_PROCESSES)
+def _look(
+    entries: Sequence[Entry], advance: Progress, workers: int | None, ignore_value: int | None = None
+) -> list[CaseFacts]:
+    look = partial(_facts_or_fault, ignore_value=ignore_value)
+    found = map_files(look, entries, workers, advance, FEWEST_FOR_PROCESSES)
     faults = [one for one in found if isinstance(one, str)]
     if faults:
         raise DataError(f"{len(faults)} of {len(entries)} scans cannot be used: {named(faults, 3)}")
     return [one for one in found if isinstance(one, CaseFacts)]
 
 
-def _facts_or_fault(entry: Entry) -> CaseFacts | str:
+def _facts_or_fault(entry: Entry, ignore_value: int | None) -> CaseFacts | str:
     try:
-        return look_at(entry)
+        return look_at(entry, ignore_value)
     except DataError as error:
         return error.message
 
