@@ -115,7 +115,7 @@ def test_all_errors_of_a_file_are_reported_at_once_with_their_lines() -> None:
     assert set(lines[1:]) == {
         "  my.yaml:2: train.steps: input should be greater than 0 (got 0).",
         "  my.yaml:3: train.lrr is not a setting; the nearest is train.lr.",
-        "  my.yaml:5: crops.grid: tuple should have at most 3 items after validation, not 4 (got '4x4x4x4').",
+        "  my.yaml:5: crops.grid: there should be at most 3 items (got '4x4x4x4').",
         "  my.yaml:6: crops.size: too few values (got '96x96').",
         "  my.yaml:8: modle.backbone is not a setting; the nearest is model.backbone.",
         "  my.yaml:9: health is a section of settings such as health.cases, not a single value.",

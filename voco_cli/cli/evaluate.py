@@ -112,7 +112,7 @@ def evaluate(
     _require_one_kind(context.params)
     from voco_cli.evaluation.empty import empty_rule
 
-    given = {
+    given: dict[str, Any] = {
         "tolerance_mm": tolerance_mm,
         "rule": empty_rule(empty) if empty else None,
         "resamples": resamples,

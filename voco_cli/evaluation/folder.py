@@ -193,7 +193,7 @@ def _measure(job: _Job) -> _Measured:
         except ValueError as error:
             raise DataError(f"{scan.path} {error}.") from error
     if job.ignore_label is not None:
-        arrays = _annotated(*arrays, job.ignore_label)
+        arrays = _annotated(arrays[0], arrays[1], job.ignore_label)
     found = sorted(labels_in(arrays[0]) | labels_in(arrays[1]))
     structures = job.structures
     unlisted: tuple[int, ...] = ()

@@ -17,7 +17,8 @@ def segmentation_loss(task: Task) -> nn.Module:
     """Build the loss of a task: from logits_NKXYZ and labels_N1XYZ to a scalar."""
     if task.ignore_value is not None:
         return AnnotatedDiceCE(include_background=task.dice_background)
-    return DiceCELoss(include_background=task.dice_background, to_onehot_y=True, softmax=True)
+    usual: nn.Module = DiceCELoss(include_background=task.dice_background, to_onehot_y=True, softmax=True)
+    return usual
 
 
 class AnnotatedDiceCE(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
@@ -155,9 +156,9 @@ def task_layer(name: str) -> Layer:
     if name in task_names():
         return layer
     folder = Path(name).resolve().parent
-    beside = {key: str(folder / layer.values[key]) for key in BESIDE_PRESET if layer.values.get(key)}
-    table = layer.values.get("task.table")
-    if table and not (folder / str(table)).is_file():
+    named = {key: layer.values.get(key) for key in BESIDE_PRESET}
+    beside = {key: str(folder / name) for key, name in named.items() if isinstance(name, str) and name}
+    if "task.table" in beside and not os.path.isfile(beside["task.table"]):  # noqa: PTH113 (bears any name)
         beside.pop("task.table", None)  # it lies in the data folder, then
     split = str(layer.values.get("task.split") or "")
     if split.endswith(".json"):

@@ -106,7 +106,9 @@ def _resolve(layers: Sequence[Layer]) -> Resolved:
     try:
         settings = Settings.model_validate(nest({key: v for key, v in values.items() if key not in problems}))
     except ValidationError as error:
-        raise _usage_error([*problems.values(), *_problems(error, origin)]) from error
+        # What values of their own are wrong is told; rules between them say nothing where some are missing.
+        found = [problem for key, problem in _problems(error, origin) if key or not problems]
+        raise _usage_error([*problems.values(), *found]) from error
     if problems:
         raise _usage_error([*problems.values()])
     sources = {key: origin[key].source if key in origin else "default" for key, _ in leaves(settings)}
@@ -171,6 +173,8 @@ def _misplaced(values: Mapping[str, Any], origin: Mapping[str, Layer]) -> Iterat
         above = next((name for name in known if key.startswith(f"{name}.")), None)
         if below:
             yield key, f"{origin[key].place(key)}: {key} is a section of settings such as {below}, not a single value."
+        elif isinstance(values[key], str) and "\0" in values[key]:
+            yield key, f"{origin[key].place(key)}: {key} holds a character that no text has (NUL)."
         elif above:
             yield key, f"{origin[key].place(key)}: {above} is a single value, so {key} is not a setting."
 
@@ -181,7 +185,8 @@ def _usage_error(problems: Sequence[str]) -> UsageError:
     return UsageError(f"{len(problems)} settings are wrong:\n" + "\n".join(f"  {problem}" for problem in problems))
 
 
-def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[str]:
+def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
+    """Key, empty for a rule between sections, and what is wrong with it."""
     known = dict(field_descriptions())
     wrong: dict[str, list[str]] = {}
     for details in error.errors():
@@ -200,18 +205,24 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[s
             messages.append(message)
     for key, messages in wrong.items():
         if not key:  # the rules between sections
-            yield from (f"{part}." for message in messages for part in message.split("; "))
+            yield from (("", f"{part}.") for message in messages for part in message.split("; "))
             continue
         # Where one form of a value says what is wrong with its parts, another that misses parts adds nothing.
         telling = [message for message in messages if not message.endswith("after validation, not 0")] or messages
         words = " or ".join(message[0].lower() + message[1:] for message in telling)
-        yield f"{origin[key].place(key)}: {key}: {words} (got {_short(origin[key].values[key])})."
+        yield key, f"{origin[key].place(key)}: {key}: {words} (got {_short(origin[key].values[key])})."
 
 
 def _words(kind: str, message: str, description: str) -> str:
     """What is wrong with a value, as a person would say it."""
     if kind == "missing":  # as every field has a default, it can only be an item of a tuple
         return "too few values"
+    if kind == "path_type":
+        return "it is no path"
+    if kind in ("model_type", "model_attributes_type"):
+        return "each item is a mapping of keys to values"
+    if kind == "too_long":
+        return message.partition(" after validation")[0].replace("Tuple should have", "there should be")
     if kind == "string_pattern_mismatch":
         return f"it is {description}"
     return message.removeprefix("Value error, ").partition(", unable to parse")[0]
@@ -224,11 +235,11 @@ def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
     return f"{layer.place(section)}: " if layer else ""
 
 
-def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[str]:
+def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
         near = _nearest(name, known)
         advice = f"the nearest is {near}" if near else "`voco config show` lists all"
-        yield f"{origin[name].place(name)}: {name} is not a setting; {advice}."
+        yield name, f"{origin[name].place(name)}: {name} is not a setting; {advice}."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
