@@ -17,6 +17,7 @@ from voco_cli.cli.options import (
     TaskOption,
     data_flags,
     require_agreement,
+    warn_of_untrained_flips,
 )
 from voco_cli.cli.output import done, note, out, print_json, shell_words, warn
 from voco_cli.errors import UsageError
@@ -97,7 +98,9 @@ def study(
         flags=flags,
         known=known_arms(output),
     )
-    kind = plan.shared_settings().task.kind  # wrong settings are told before anything heavy is imported
+    shared = plan.shared_settings()  # wrong settings are told before anything heavy is imported
+    kind = shared.task.kind
+    warn_of_untrained_flips(shared)
     plan = known_by_content(plan)
 
     from voco_cli.cli.finetune_progress import FinetuneProgress
