@@ -64,3 +64,18 @@ def test_any_value_of_any_key_is_accepted_or_refused_in_one_short_sentence(value
 )
 def test_the_sentence(key: str, value: Any, words: str, tmp_path: Path) -> None:
     assert refusal(tmp_path, key, value) == words
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"ignore_value": 1}, "ignore_value 1 belongs to a class"),
+        ({"ignore_value": 2, "kind": "classification"}, "ignore_value 2 has no meaning for a classification"),
+        ({"ignore_value": 0}, "should be greater than or equal to 1"),
+    ],
+)
+def test_an_ignored_value_is_one_of_its_own(more: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump({"task": {**GOOD["task"], **more}}))
+    with pytest.raises(UsageError, match=words):
+        load_settings(task=str(path))
