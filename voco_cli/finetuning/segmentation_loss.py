@@ -5,7 +5,6 @@ N patches, K outputs of the network, X x Y x Z voxels.
 
 from __future__ import annotations
 
-from monai.losses import DiceCELoss, DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +16,8 @@ def segmentation_loss(task: Task) -> nn.Module:
     """Build the loss of a task: from logits_NKXYZ and labels_N1XYZ to a scalar."""
     if task.ignore_value is not None:
         return AnnotatedDiceCE(include_background=task.dice_background)
+    from monai.losses import DiceCELoss  # late: MONAI loads all of itself, and is here with the network
+
     usual: nn.Module = DiceCELoss(include_background=task.dice_background, to_onehot_y=True, softmax=True)
     return usual
 
@@ -33,6 +34,8 @@ class AnnotatedDiceCE(nn.Module):
 
     def __init__(self, include_background: bool) -> None:
         super().__init__()
+        from monai.losses import DiceLoss  # late, as above
+
         self.dice = DiceLoss(include_background=include_background)
 
     def forward(self, logits_NKXYZ: Tensor, labels_N1XYZ: Tensor) -> Tensor:
