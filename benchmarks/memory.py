@@ -14,7 +14,7 @@ from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
 from benchmarks.step import OurStep, made_batch, made_model
 from voco_cli.engine.allocator import keep_freed_memory
-from voco_cli.engine.host_memory import free_host_bytes
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.settings import load_settings
 
 LIMIT_GB = 16.0

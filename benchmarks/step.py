@@ -21,7 +21,7 @@ from benchmarks.interleaved import compare
 from benchmarks.losses import loop_terms
 from benchmarks.registry import Options
 from benchmarks.rows import Note, Row
-from voco_cli.engine.host_memory import free_host_bytes
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.method.draws import draw_crops
 from voco_cli.method.objective import VolumeContrast
 from voco_cli.networks.swin import SwinEncoder

@@ -26,6 +26,7 @@ PLACES = [str(path.relative_to(PACKAGE)) for path in FILES]
 LAYERS = (
     "errors",
     "whole_files",
+    "host_memory",
     "settings",
     "scans",
     "dataset",

@@ -20,8 +20,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 import psutil
 
 from voco_cli.cache.space import gigabytes
-from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError, VocoError
+from voco_cli.host_memory import free_host_bytes
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")

@@ -13,8 +13,8 @@ import numpy as np
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.inputs import find_inputs
 from voco_cli.downstream.prediction.trained import load_trained
-from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import DataError
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.planning.advice import disk_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart, tidy_when_terminated
 from voco_cli.planning.disk import disk_needs, label_map_bytes

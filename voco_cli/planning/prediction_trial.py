@@ -15,8 +15,8 @@ from voco_cli.downstream.prediction.classify import classify_scan
 from voco_cli.downstream.prediction.memory import Needed, needed_memory
 from voco_cli.downstream.prediction.prepared import prepare
 from voco_cli.downstream.prediction.trained import Trained, load_trained
-from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import VocoError
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.planning.sweep import try_sweep
 from voco_cli.planning.trial import SAFE_SHARE
 from voco_cli.planning.tried import Sweep

@@ -20,7 +20,6 @@ from voco_cli.downstream.batches.survey import survey_labels
 from voco_cli.engine.checkpoints import save_checkpoint
 from voco_cli.engine.device import build_accelerator
 from voco_cli.engine.faults import machine_faults_told
-from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.engine.job import Values
 from voco_cli.engine.loading import loader_workers
 from voco_cli.engine.loop import Loop
@@ -29,6 +28,7 @@ from voco_cli.engine.unwatched import Unwatched
 from voco_cli.errors import ResourceError
 from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.segmentation_job import SegmentationJob
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.networks.weights.start import load_start
 from voco_cli.planning.apart import peak_memory_bytes
 from voco_cli.planning.footprint import training_footprint

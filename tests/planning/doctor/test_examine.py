@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.engine import host_memory
+from voco_cli import host_memory
 from voco_cli.errors import UsageError
 from voco_cli.networks.kernels import triton_here
 from voco_cli.planning.doctor import hardware, storage

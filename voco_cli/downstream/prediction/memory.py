@@ -10,8 +10,8 @@ import torch
 
 from voco_cli.cache.space import gigabytes, largest_shape
 from voco_cli.downstream.prediction.sliding_window import swept_axis
-from voco_cli.engine.host_memory import free_host_bytes
 from voco_cli.errors import ResourceError
+from voco_cli.host_memory import free_host_bytes
 from voco_cli.scans.header import Header
 from voco_cli.settings import Settings
 

@@ -48,7 +48,7 @@ def core_quota(*places: Path) -> float | None:
     Args:
         places: as for `group_folders`, where not the usual ones.
     """
-    from voco_cli.engine.host_memory import group_folders
+    from voco_cli.host_memory import group_folders
 
     quotas = []
     for version, folder in group_folders("cpu", *places):
@@ -63,7 +63,7 @@ def core_quota(*places: Path) -> float | None:
 
 def memory() -> Check:
     """Memory of the machine, or of its container or batch job."""
-    from voco_cli.engine.host_memory import free_host_bytes, total_host_bytes
+    from voco_cli.host_memory import free_host_bytes, total_host_bytes
 
     total, free = total_host_bytes(), free_host_bytes()
     values = {"total_bytes": total, "free_bytes": free}

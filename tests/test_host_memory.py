@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from voco_cli.engine import host_memory
-from voco_cli.engine.host_memory import GroupMemory, control_groups, free_host_bytes, total_host_bytes
+from voco_cli import host_memory
+from voco_cli.host_memory import GroupMemory, control_groups, free_host_bytes, total_host_bytes
 
 
 def write_group(folder: Path, **content: str) -> None:
