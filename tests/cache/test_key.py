@@ -100,3 +100,15 @@ def test_label_key_depends_on_volume_and_label(scan: Path, tmp_path: Path) -> No
 def test_missing_scan_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"gone\.nii does not exist"):
         volume_key(tmp_path / "gone.nii", (), "settings", False)
+
+
+def test_the_file_that_a_header_names_counts_whatever_it_is_called(tmp_path: Path) -> None:
+    start = "NRRD0004\ntype: short\ndimension: 3\nsizes: 4 3 2\nendian: little\nencoding: raw\n"
+    (tmp_path / "a.nhdr").write_text(start + "data file: voxels.bin\n")
+    (tmp_path / "voxels.bin").write_bytes(bytes(48))
+    before = content_identity(tmp_path / "a.nhdr", full_hash=True)
+    (tmp_path / "voxels.bin").write_bytes(bytes(47) + b"\1")
+    assert content_identity(tmp_path / "a.nhdr", full_hash=True) != before
+    (tmp_path / "voxels.bin").unlink()
+    with pytest.raises(DataError, match=r"voxels\.bin"):
+        content_identity(tmp_path / "a.nhdr", full_hash=True)

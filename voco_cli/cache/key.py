@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 from collections.abc import Sequence
@@ -10,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.errors import DataError
+from voco_cli.scans.read import image_files
 from voco_cli.settings.sections import Cache, Preprocess
 
 FORMAT_VERSION = 2
 """Raised whenever the same scan and settings would give other voxels, or the file another layout."""
 
 KEY_BYTES = 16
-HEADERS_APART = {".mhd", ".nhdr", ".hdr", ".img"}
-"""Headers whose voxels lie in another file of the same stem."""
+ONE_FILE = (".nii", ".nii.gz", ".mha", ".npy")
+"""Endings of images that are never spread over two files."""
 
 SAMPLES = 5
 SAMPLE_BYTES = 4096
@@ -32,7 +32,7 @@ def volume_key(image: Path, files: Sequence[Path], fingerprint: str, full_hash: 
         fingerprint: of the settings, see `settings_fingerprint`.
         full_hash: know the scan by all its bytes, not by size, time and samples.
     Raises:
-        DataError: the scan is missing.
+        DataError: the scan is missing, or a file that its header names.
     """
     digest = hashlib.blake2b(content_identity(image, full_hash, files), digest_size=KEY_BYTES)
     digest.update(fingerprint.encode())
@@ -84,9 +84,9 @@ def _files(path: Path) -> list[Path]:
     """Every file that holds a part of the scan."""
     if path.is_dir():
         return sorted(child for child in path.rglob("*") if child.is_file())
-    if path.suffix.lower() in HEADERS_APART:
-        return sorted(child for child in path.parent.glob(f"{glob.escape(path.stem)}.*") if child.is_file())
-    return [path]
+    if path.name.lower().endswith(ONE_FILE) or not path.is_file():
+        return [path]
+    return sorted({path, *image_files(path)})
 
 
 def _samples(file: Path, size: int) -> bytes:

@@ -1,103 +1,141 @@
-"""NIfTI: headers by nibabel, voxels in one decompression that checks length and checksum.
+"""NIfTI, one file or a pair: headers by nibabel, voxels in one decompression that checks length and checksum.
 
 Most of the time that a compressed scan takes, from its file to its volume, is decompression; isal takes half of zlib's.
 
 SimpleITK reads the missing part of a truncated ``.nii.gz`` as zeros and takes the qform where most others take the
-sform, so its NIfTI reader is not used. Rule here: the sform where its code is above 0 and it is invertible, else the
-qform, else voxel sizes alone; a disagreement or a fallback is noted.
+sform, so its NIfTI reader is not used.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import math
 import struct
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import nibabel as nib
 import numpy as np
-from isal import igzip, igzip_lib
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from voco_cli.errors import DataError, GeometryError
-from voco_cli.scans.geometry import Placement, grid_shift_mm, place, same_grid
+from voco_cli.errors import DataError
 from voco_cli.scans.header import Header, require_file, volume_shape
+from voco_cli.scans.nifti_place import nifti_placement
+from voco_cli.scans.voxel_bytes import (
+    MAGIC,
+    UNREADABLE,
+    Encoding,
+    VoxelBytes,
+    check_length,
+    damaged,
+    read_voxels,
+)
 
-RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
-MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # NIfTI-1 xyzt_units: 1 metre, 2 millimetre, 3 micrometre
-CHUNK_BYTES = 1 << 22
 MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
-GZIP_MAGIC = b"\x1f\x8b"
-ISAL_ERROR = cast("type[Exception]", igzip_lib.IsalError)  # its stub says that this is an instance
-UNREADABLE = (OSError, EOFError, OverflowError, zlib.error, ISAL_ERROR)
-"""What decompression raises; OverflowError is isal's for a gzip header of more than half a megabyte."""
+HEADERS, DATA = (".hdr", ".hdr.gz"), (".img", ".img.gz")
+PAIR = HEADERS + DATA
+FIRST_VERSION = {b"n+1": nib.Nifti1Header, b"ni1": nib.nifti1.Nifti1PairHeader}
+SECOND_VERSION = {b"n+2": nib.Nifti2Header, b"ni2": nib.nifti2.Nifti2PairHeader}
 
 
 def read_nifti_header(path: Path) -> Header:
-    """Header of a NIfTI-1 or -2 file (``.nii``, ``.nii.gz``); the length of the voxels is checked too.
+    """Header of a NIfTI-1 or -2 file (``.nii``, ``.nii.gz``) or pair; the length of the voxels is checked too.
 
     Raises:
-        DataError: missing, empty, not NIfTI, or shorter than its header says.
+        DataError: missing, empty, not NIfTI, or of another length than its header says.
         GeometryError: not 3-D, or sheared.
     """
-    raw = _read_raw_header(path)
-    header = _to_header(raw, path)
-    _check_length(path, _expected_bytes(raw))
-    return header
+    return _layout(path)[0]
 
 
 def read_nifti(path: Path) -> tuple[Header, NDArray[Any]]:
     """Header and voxels (array_zyx, stored dtype; float32 or float64 where a slope or intercept applies).
 
+    Args:
+        path: either file of a pair ``.hdr`` and ``.img``.
     Raises:
         DataError: as `read_nifti_header`, or a checksum that does not hold.
         GeometryError: as `read_nifti_header`.
     """
-    raw = _read_raw_header(path)
+    header, voxels, raw = _layout(path)
+    slope, intercept = _slope(raw)
+    if (slope, intercept) == (1.0, 0.0):
+        return header, read_voxels(voxels)
+    decoded = np.dtype(header.dtype)
+    stored = read_voxels(voxels, memory_bytes=math.prod(header.shape_xyz) * decoded.itemsize)
+    rescaled = np.empty(stored.shape, decoded)
+    for plane, target in zip(stored, rescaled, strict=True):  # in double precision, a slice at a time
+        target[...] = plane * np.float64(slope) + intercept
+    return header, rescaled
+
+
+def _layout(path: Path) -> tuple[Header, VoxelBytes, Any]:
+    raw, _, data = _read_raw_header(path)
+    require_file(data)
     header = _to_header(raw, path)
-    _check_length(path, _expected_bytes(raw))
-    stored = np.empty(header.shape_xyz[::-1], dtype=raw.get_data_dtype())
+    voxels = _voxels(raw, path, data, header)
+    check_length(voxels)
+    return header, voxels, raw
+
+
+def nifti_files(path: Path) -> tuple[Path, Path]:
+    """The file with the header and the file with the voxels; the same unless it is a pair.
+
+    Raises:
+        DataError: the other file of the pair is missing.
+    """
+    return _read_raw_header(path)[1:]
+
+
+def is_pair(path: Path) -> bool:
+    """Whether a file called ``.hdr`` or ``.img`` belongs to a NIfTI or ANALYZE image: its header begins as one."""
+    ending = next((ending for ending in PAIR if path.name.lower().endswith(ending)), None)
+    header = _of_pair(path, HEADERS) if ending else None
+    if header is None or not header.is_file():
+        return False
     try:
-        with _open(path, igzip.IGzipFile) as file:
-            file.read(int(raw.get_data_offset()))
-            _fill(file, stored.reshape(-1).view(np.uint8).data, path)
-            while file.read(CHUNK_BYTES):  # the checksum is compared at the end of the stream
-                pass
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    native = stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
-    return header, _rescale(native, raw)
+        return _begins_as_header(_first_bytes(header, 4))
+    except DataError:
+        return False
 
 
-@contextmanager
-def _open(path: Path, gzip_file: type[gzip.GzipFile]) -> Iterator[IO[bytes]]:
-    with path.open("rb") as file:
-        compressed = file.read(2) == GZIP_MAGIC
-        file.seek(0)
-        if compressed:
-            with gzip_file(fileobj=file, mode="rb") as stream:
-                yield cast("IO[bytes]", stream)
-        elif path.name.lower().endswith(".gz"):
-            raise DataError(f"{path} is not a gzip file, whatever its name says.", "Download it again.")
-        else:
-            yield file
+def _of_pair(path: Path, endings: tuple[str, ...]) -> Path | None:
+    """The file of this pair that has one of these endings; in small letters, or as capital as the given one's."""
+    ending = next(ending for ending in PAIR if path.name.lower().endswith(ending))
+    if ending in endings:
+        return path
+    stem = path.name[: -len(ending)]
+    names = (f"{stem}{other}" for one in endings for other in (one, one.upper()))
+    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
 
 
-def _read_raw_header(path: Path) -> Any:
+def _begins_as_header(start: bytes) -> bool:
+    return len(start) >= 4 and bool({348, 540} & {struct.unpack(order, start[:4])[0] for order in ("<i", ">i")})
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
     require_file(path)
     try:
-        with _open(path, gzip.GzipFile) as file:  # reads a few kilobytes ahead, isal half a megabyte
-            start = file.read(540)
+        with path.open("rb") as file:
+            compressed = file.read(2) == MAGIC["gzip"]
+            file.seek(0)
+            if not compressed and path.name.lower().endswith(".gz"):
+                raise DataError(f"{path} is not a gzip file, whatever its name says.", "Download it again.")
+            return gzip.GzipFile(fileobj=file, mode="rb").read(count) if compressed else file.read(count)
     except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    kind = _header_kind(start)
-    if kind is None:
-        raise DataError(f"{path} is not a NIfTI image: its header is not one.", "Check what wrote it.")
+        raise damaged(path, error) from error
+
+
+def _read_raw_header(path: Path) -> tuple[Any, Path, Path]:
+    """The header, unchecked by nibabel, its file, and the file that holds the voxels."""
+    paired = path.name.lower().endswith(PAIR)
+    file = _of_pair(path, HEADERS) if paired else path
+    if file is None:
+        raise DataError(f"{path} has no header beside it: {path.name.split('.img')[0]}.hdr is missing.", "Copy both.")
+    start = _first_bytes(file, 540)
+    kind = _header_kind(start, path)
     try:
         # Unchecked: nibabel's checks would put spacing 1 where the header says 0. Extensions are not needed.
         header = kind.from_fileobj(io.BytesIO(start[: kind.sizeof_hdr]), check=False)
@@ -107,18 +145,33 @@ def _read_raw_header(path: Path) -> Any:
     dimensions = int(header["dim"][0])
     if not 1 <= dimensions <= 7 or int(header["dim"][1 : dimensions + 1].min()) < 1:
         raise DataError(f"{path} has a damaged NIfTI header: its extents are {header['dim'].tolist()}.")
-    if not header.sizeof_hdr <= float(header["vox_offset"]) < MAX_OFFSET:
+    lowest = header.sizeof_hdr if header.is_single else 0
+    if not lowest <= float(header["vox_offset"]) < MAX_OFFSET:
         raise DataError(f"{path} has a damaged NIfTI header: voxels at byte {float(header['vox_offset']):g}.")
-    return header
+    if header.is_single:
+        return header, file, file
+    data = _of_pair(path, DATA) if paired else None
+    if data is None:
+        raise DataError(f"{path} has its voxels in a file called .img, which is not beside it.", "Copy both.")
+    return header, file, data
 
 
-def _header_kind(start: bytes) -> Any:
-    if len(start) < 348:
-        return None
-    sizes = {struct.unpack("<i", start[:4])[0], struct.unpack(">i", start[:4])[0]}
-    if 348 in sizes and start[344:347] == b"n+1":
-        return nib.Nifti1Header
-    return nib.Nifti2Header if 540 in sizes and start[4:7] == b"n+2" else None
+def _header_kind(start: bytes, path: Path) -> Any:
+    """The class of a header by its size and its four letters.
+
+    Raises:
+        DataError: it is of ANALYZE, or of nothing that is known.
+    """
+    if len(start) >= 348 and _begins_as_header(start):
+        kind = FIRST_VERSION.get(start[344:347]) or SECOND_VERSION.get(start[4:7])
+        if kind is not None and kind.sizeof_hdr <= len(start):
+            return kind
+        if kind is None and path.name.lower().endswith(PAIR):
+            raise DataError(
+                f"{path} is an ANALYZE 7.5 image, which does not state its orientation.",
+                "Convert it to NIfTI with the program that wrote it, and check left and right.",
+            )
+    raise DataError(f"{path} is not a NIfTI image: its header is not one.", "Check what wrote it.")
 
 
 def _to_header(raw: Any, path: Path) -> Header:
@@ -126,7 +179,7 @@ def _to_header(raw: Any, path: Path) -> Header:
     dtype = raw.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"{path} holds {dtype} voxels (colour or complex), and a scan holds one number in each.")
-    placement, notes = _placement(raw, shape, path)
+    placement, notes = nifti_placement(raw, shape, path)
     if len(raw.get_data_shape()) > 3:
         notes.append("a trailing axis of length 1 was dropped")
     slope, intercept = _slope(raw)
@@ -142,98 +195,12 @@ def _to_header(raw: Any, path: Path) -> Header:
     )
 
 
-def _placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[Placement, list[str]]:
-    notes: list[str] = []
-    unit = MM_PER_UNIT.get(int(raw["xyzt_units"]) & 7, 1.0)
-    if unit != 1.0:
-        notes.append(f"lengths were converted to millimetres (factor {unit:g})")
-    sform = raw.get_sform() if int(raw["sform_code"]) > 0 else None
-    if sform is not None and np.isfinite(sform).all() and abs(np.linalg.det(sform[:3, :3])) < 1e-12:
-        notes.append("the sform is not invertible and was ignored")
-        sform = None
-    qform = _qform(raw, path) if sform is None or int(raw["qform_code"]) > 0 else None
-    if sform is not None:
-        chosen = _from_ras(sform, unit, path)
-        if qform is not None:
-            notes += _disagreement(chosen, qform, unit, shape, path)
-        return chosen, notes
-    if qform is not None:
-        return _from_ras(qform, unit, path), notes
-    notes.append("neither sform nor qform is set; voxel axes are taken as L, A, S with the middle voxel at 0")
-    return _from_ras(raw.get_base_affine(), unit, path), notes
-
-
-def _qform(raw: Any, path: Path) -> NDArray[np.float64] | None:
-    if int(raw["qform_code"]) <= 0:
-        return None
-    try:
-        return np.asarray(raw.get_qform(), dtype=np.float64)
-    except (HeaderDataError, ValueError) as error:
-        raise GeometryError(f"{path} has a qform that cannot be used: {error}.") from error
-
-
-def _disagreement(
-    chosen: Placement, qform: NDArray[np.float64], unit: float, shape: tuple[int, int, int], path: Path
-) -> list[str]:
-    try:
-        other = _from_ras(qform, unit, path)
-    except GeometryError:
-        return ["the sform was taken; the qform cannot be used"]
-    if same_grid(chosen, other, shape):
-        return []
-    shift_mm = grid_shift_mm(chosen, other, shape)
-    return [f"sform and qform disagree by up to {shift_mm:.2f} mm; the sform was taken"]
-
-
-def _from_ras(affine: NDArray[np.float64], unit: float, path: Path) -> Placement:
-    axes = RAS_TO_LPS @ np.asarray(affine[:3, :3], dtype=np.float64) * unit
-    return place(axes, RAS_TO_LPS @ np.asarray(affine[:3, 3], dtype=np.float64) * unit, path)
-
-
-def _expected_bytes(raw: Any) -> int:
-    voxels = int(np.prod([int(n) for n in raw.get_data_shape()], dtype=object))
-    return int(raw.get_data_offset()) + voxels * int(raw.get_data_dtype().itemsize)
-
-
-def _check_length(path: Path, expected: int) -> None:
-    """Compare the uncompressed length with the header's, at the cost of 4 bytes where the file is one gzip member.
-
-    RFC 1952: a member ends with its uncompressed length modulo 2**32. Where that differs (truncated, but also several
-    members or a padded file) the stream is decompressed to be sure.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            compressed = file.read(2) == GZIP_MAGIC
-            if compressed:
-                file.seek(max(size - 4, 0))
-                if struct.unpack("<I", file.read(4).rjust(4, b"\0"))[0] == expected % (1 << 32):
-                    return
-        found = _stream_length(path) if compressed else size
-    except UNREADABLE as error:
-        raise _damaged(path, error) from error
-    if found < expected:
-        raise DataError(
-            f"{path} is truncated: its header announces {expected} bytes and {found} are there.",
-            "Copy or download it again.",
-        )
-
-
-def _stream_length(path: Path) -> int:
-    length = 0
-    with _open(path, igzip.IGzipFile) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            length += len(chunk)
-    return length
-
-
-def _fill(file: IO[bytes], target: memoryview, path: Path) -> None:
-    done = 0
-    while done < len(target):
-        count = cast("io.BufferedIOBase", file).readinto(target[done : done + CHUNK_BYTES])
-        if not count:
-            raise DataError(f"{path} is truncated: {len(target) - done} of {len(target)} bytes of voxels are missing.")
-        done += count
+def _voxels(raw: Any, path: Path, data: Path, header: Header) -> VoxelBytes:
+    with data.open("rb") as file:
+        compressed = file.read(2) == MAGIC["gzip"]
+    x, y, z = header.shape_xyz
+    encoding: Encoding = "gzip" if compressed else "raw"
+    return VoxelBytes(path, data, (z, y, x), raw.get_data_dtype(), encoding, skip=int(raw.get_data_offset()))
 
 
 def _slope(raw: Any) -> tuple[float, float]:
@@ -246,18 +213,3 @@ def _slope(raw: Any) -> tuple[float, float]:
 
 def _rescaled_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 4 else np.float32)
-
-
-def _rescale(stored: NDArray[Any], raw: Any) -> NDArray[Any]:
-    slope, intercept = _slope(raw)
-    if (slope, intercept) == (1.0, 0.0):
-        return stored
-    return (stored * np.float64(slope) + intercept).astype(_rescaled_dtype(stored.dtype))
-
-
-def _damaged(path: Path, error: BaseException) -> DataError:
-    if isinstance(error, DataError):
-        return error
-    if isinstance(error, EOFError):
-        return DataError(f"{path} is truncated: its compressed data stop too early.", "Copy or download it again.")
-    return DataError(f"{path} is damaged: {error}.", "Copy or download it again.")

@@ -12,8 +12,9 @@ from voco_cli.errors import DataError
 from voco_cli.scans.dicom_series import Series, group_slices, read_series, series_header
 from voco_cli.scans.dicom_slices import Slice, looks_like_dicom, read_slices
 from voco_cli.scans.header import Header, require_file
-from voco_cli.scans.itk_files import FORMATS, read_itk, read_itk_header
-from voco_cli.scans.nifti import read_nifti, read_nifti_header
+from voco_cli.scans.metaimage import metaimage_files, read_metaimage, read_metaimage_header
+from voco_cli.scans.nifti import is_pair, nifti_files, read_nifti, read_nifti_header
+from voco_cli.scans.nrrd import nrrd_files, read_nrrd, read_nrrd_header
 from voco_cli.scans.plain_arrays import (
     ARRAY_SUFFIX,
     read_array,
@@ -25,13 +26,18 @@ from voco_cli.scans.plain_arrays import (
 from voco_cli.scans.scan import Scan
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
-
+FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage", ".mhd": "metaimage"}
+HEADERS = {"nifti": read_nifti_header, "nrrd": read_nrrd_header, "metaimage": read_metaimage_header}
+READERS = {"nifti": read_nifti, "nrrd": read_nrrd, "metaimage": read_metaimage}
+FILES = {"nifti": nifti_files, "nrrd": nrrd_files, "metaimage": metaimage_files}
 
 READABLE = "NIfTI, NRRD, MetaImage and DICOM are; so are .npy arrays, and folders of PNG slices."
 
 
 def file_format(path: Path) -> str | None:
     """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
+
+    A pair of files, ``.hdr`` and ``.img``, is ``nifti``; ANALYZE's too, so that its refusal says what it is.
 
     Arrays and pictures, which need not be scans at all, are read where they are named and are no format here.
     """
@@ -40,16 +46,29 @@ def file_format(path: Path) -> str | None:
         return "nifti"
     if path.suffix.lower() in FORMATS:
         return FORMATS[path.suffix.lower()]
-    return "dicom" if looks_like_dicom(path) else None
+    if looks_like_dicom(path):  # also where its name ends in .img
+        return "dicom"
+    return "nifti" if is_pair(path) else None
+
+
+def image_files(path: Path) -> tuple[Path, ...]:
+    """The file with the header and the file with the voxels of an image; the same twice where it is one file.
+
+    Raises:
+        DataError: not such an image, or a file is missing.
+    """
+    kind = file_format(path)
+    return FILES[kind](path) if kind in FILES else (path, path)
 
 
 def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
     """Read a scan with its voxels and its place in the patient.
 
     Args:
-        path: a NIfTI, NRRD or MetaImage file; a folder that holds one DICOM series (sub-folders count); one file of a
-            series, whose other files lie in the same folder; an enhanced (multi-frame) DICOM file; a ``.npy`` array of
-            slice, row, column; or a folder of PNG or JPEG slices without DICOM files.
+        path: a NIfTI, NRRD or MetaImage file, or either of a NIfTI pair ``.hdr`` and ``.img``; a folder that holds one
+            DICOM series (sub-folders count); one file of a series, whose other files lie in the same folder; an
+            enhanced (multi-frame) DICOM file; a ``.npy`` array of slice, row, column; or a folder of PNG or JPEG slices
+            without DICOM files.
         files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
     Returns:
         The scan; voxels in the stored number format, rescaled where the header says so (DICOM: slice by slice).
@@ -69,8 +88,7 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         return _read_dicom(_series_of(path), path)
     if kind is None:
         raise DataError(f"{path} is not an image that can be read.", READABLE)
-    header, array = read_nifti(path) if kind == "nifti" else read_itk(path)
-    return _to_scan(header, array)
+    return _to_scan(*READERS[kind](path))
 
 
 def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
@@ -91,7 +109,7 @@ def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
         return series_header(_series_of(path), path)[0]
     if kind is None:
         raise DataError(f"{path} is not an image that can be read.", READABLE)
-    return read_nifti_header(path) if kind == "nifti" else read_itk_header(path)
+    return HEADERS[kind](path)
 
 
 def series_files(path: Path) -> tuple[Path, ...]:
