@@ -93,11 +93,19 @@ def test_a_long_name_inside_a_gzip_file_is_no_damage(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_nifti(path)[1], numbers().T)
 
 
-@pytest.mark.parametrize("behind", [b"\n", b"\0" * 40, gzip.compress(b"\0" * 40), gzip.compress(b"")])
-def test_padding_behind_the_voxels_is_no_damage(tmp_path: Path, behind: bytes) -> None:
+@pytest.mark.parametrize(
+    ("behind", "notes"),
+    [
+        (b"\n", ()),  # no part of the compressed stream
+        (b"\0" * 40, ()),
+        (gzip.compress(b"\0" * 40), ("40 bytes behind the voxels were not read",)),
+        (gzip.compress(b""), ()),
+    ],
+)
+def test_padding_behind_the_voxels_is_no_damage(tmp_path: Path, behind: bytes, notes: tuple[str, ...]) -> None:
     path = write_nifti(tmp_path / "a.nii.gz")
     path.write_bytes(path.read_bytes() + behind)
-    read_nifti_header(path)
+    assert read_nifti_header(path).notes == notes
     np.testing.assert_array_equal(read_nifti(path)[1], numbers().T)
 
 

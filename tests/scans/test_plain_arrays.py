@@ -162,3 +162,43 @@ def test_an_index_takes_no_array_for_a_scan(tmp_path: Path) -> None:
     """Arrays are read where a task names them; in a folder they may be anything."""
     np.save(tmp_path / "features.npy", numbers())
     assert file_format(tmp_path / "features.npy") is None
+
+
+def test_an_array_in_the_order_of_fortran_is_read_as_numpy_reads_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.asfortranarray(numbers()))
+    np.testing.assert_array_equal(read_scan(tmp_path / "a.npy").array_zyx, numbers())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"'descr': '|u1'", b"'descr': (((((('"),
+        (b"(4, 5, 6)", b"(4, 5, 6 "),
+        (b"(4, 5, 6)", b"(-4,5,-6)"),
+        (b"(4, 5, 6)", b"(4, 5, x)"),
+        (b"False", b"Fa\0se"),
+        (b"(4, 5, 6)", b"(4, 5, 3)"),
+        (b"(4, 5, 6)", b"(4, 5, 9)"),
+    ],
+)
+def test_a_damaged_array_header_is_one_short_sentence(tmp_path: Path, old: bytes, new: bytes) -> None:
+    np.save(tmp_path / "a.npy", numbers())
+    raw = (tmp_path / "a.npy").read_bytes()
+    assert old in raw
+    (tmp_path / "a.npy").write_bytes(raw.replace(old, new))
+    with pytest.raises(DataError, match=r"a\.npy (has a damaged|is truncated|holds )") as refused:
+        read_scan(tmp_path / "a.npy")
+    assert len(refused.value.message) < len(str(tmp_path)) + 200
+    assert "\n" not in refused.value.message
+
+
+def test_a_jpeg_that_was_cut_is_truncated(tmp_path: Path) -> None:
+    for name in ("1.jpg", "2.jpg"):
+        sitk.WriteImage(sitk.GetImageFromArray(numbers((64, 64))), str(tmp_path / name))
+    assert read_scan(tmp_path).shape_xyz == (64, 64, 2)
+    whole = (tmp_path / "2.jpg").read_bytes()
+    (tmp_path / "2.jpg").write_bytes(whole[:-40])
+    with pytest.raises(DataError, match=r"2\.jpg is truncated"):
+        read_header(tmp_path)
+    (tmp_path / "2.jpg").write_bytes(whole + b"\0" * 100)
+    assert read_scan(tmp_path).shape_xyz == (64, 64, 2)

@@ -142,7 +142,7 @@ def test_what_a_header_leaves_out_is_noted(tmp_path: Path) -> None:
         "what stands in brackets was taken",
     )
     assert (
-        "spacing (1 mm), direction (L, P, S), position (0)"
+        "spacing (1 mm), direction (L, P, S), position (0), order of bytes (the lowest first)"
         in read_header(meta(tmp_path / "a.mha", "", NUMBERS.tobytes())).notes[0]
     )
 

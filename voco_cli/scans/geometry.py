@@ -18,6 +18,9 @@ ROUNDING_DEG = 0.01
 # World positions of two grids that are the same but for rounding, as a share of the smallest voxel edge.
 SAME_GRID_SHARE = 0.02
 
+# A kilometre: larger lengths are damage, and their squares may overflow.
+MOST_MM = 1e6
+
 AXIS_LETTERS_LPS = (("R", "L"), ("A", "P"), ("I", "S"))
 
 
@@ -53,6 +56,9 @@ def place(axes_mm: NDArray[np.float64], origin_mm: NDArray[np.float64], path: Pa
     """
     if not (np.isfinite(axes_mm).all() and np.isfinite(origin_mm).all()):
         raise GeometryError(f"{path} has a position or direction that is not a finite number.")
+    farthest_mm = max(np.abs(axes_mm).max(), np.abs(origin_mm).max())
+    if farthest_mm > MOST_MM:
+        raise GeometryError(f"{path} has a spacing or a position of {farthest_mm:g} mm.", "Correct the header.")
     spacing_mm = np.linalg.norm(axes_mm, axis=0)
     for axis, value in zip("xyz", spacing_mm, strict=True):
         if not value > 1e-6:

@@ -117,10 +117,9 @@ def _layout(path: Path) -> tuple[Header, VoxelBytes]:
         dtype=voxels.dtype.newbyteorder("=").name,
         placement=placement,
         format="metaimage",
-        notes=(*placement.notes, *notes),
+        notes=(*placement.notes, *notes, *check_length(voxels)),
         description=fields.get("comment", ""),
     )
-    check_length(voxels)
     return header, voxels
 
 
@@ -195,6 +194,8 @@ def _placement(fields: dict[str, str], dimensions: int, path: Path) -> tuple[Pla
     if "offset" not in fields:
         missing.append("position (0)")
     origin_mm = numbers(fields.get("offset", "0 " * dimensions), "Offset", path, dimensions)[:3]
+    if "binarydatabyteordermsb" not in fields and not required(fields, "elementtype", path).endswith("CHAR"):
+        missing.append("order of bytes (the lowest first)")
     notes = [f"the header does not state {', '.join(missing)}; what stands in brackets was taken"] if missing else []
     unit = MM_PER_UNIT.get(fields.get("distanceunits", "mm").lower(), 1.0)
     if unit != 1.0:

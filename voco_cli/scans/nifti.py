@@ -12,6 +12,7 @@ import gzip
 import io
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,7 @@ def _layout(path: Path) -> tuple[Header, VoxelBytes, Any]:
     require_file(data)
     header = _to_header(raw, path)
     voxels = _voxels(raw, path, data, header)
-    check_length(voxels)
-    return header, voxels, raw
+    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels, raw
 
 
 def nifti_files(path: Path) -> tuple[Path, Path]:

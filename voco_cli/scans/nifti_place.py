@@ -14,7 +14,7 @@ from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
 from voco_cli.errors import GeometryError
-from voco_cli.scans.geometry import Placement, grid_shift_mm, place, same_grid
+from voco_cli.scans.geometry import MOST_MM, Placement, grid_shift_mm, place, same_grid
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 MM_PER_UNIT = {1: 1000.0, 3: 0.001}  # NIfTI-1 xyzt_units: 1 metre, 2 millimetre, 3 micrometre
@@ -42,7 +42,7 @@ def nifti_placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[
         raw["pixdim"][1:4] = np.abs(pixdim)
     qform, faults, repairs = _qform(raw)
     sform = raw.get_sform() if int(raw["sform_code"]) > 0 else None
-    if sform is not None and (fault := _sform_fault(sform)) and (qform is not None or np.isfinite(sform).all()):
+    if sform is not None and (fault := _sform_fault(sform)) and (qform is not None or "invertible" in fault):
         notes.append(f"the sform {fault} and was ignored")
         sform = None
     if sform is not None:
@@ -61,8 +61,8 @@ def nifti_placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[
 
 
 def _sform_fault(sform: NDArray[np.float64]) -> str | None:
-    if not np.isfinite(sform).all():
-        return "holds what is no number"
+    if not (np.abs(sform) < MOST_MM * 1e3).all():
+        return "holds what is no length"
     return "is not invertible" if abs(np.linalg.det(sform[:3, :3])) < 1e-12 else None
 
 

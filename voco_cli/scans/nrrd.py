@@ -115,10 +115,9 @@ def _layout(path: Path) -> tuple[Header, VoxelBytes]:
         dtype=voxels.dtype.newbyteorder("=").name,
         placement=placement,
         format="nrrd",
-        notes=(*placement.notes, *notes),
+        notes=(*placement.notes, *notes, *check_length(voxels)),
         description=fields.get("content", ""),
     )
-    check_length(voxels)
     return header, voxels
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,12 @@ from numpy.typing import NDArray
 from voco_cli.errors import DataError, GeometryError
 from voco_cli.scans.geometry import Placement
 from voco_cli.scans.header import Header, require_file, volume_shape
+from voco_cli.scans.voxel_bytes import VoxelBytes, check_length, read_voxels
 
 ARRAY_SUFFIX = ".npy"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg")
 NO_PLACE = "no spacing or place is known; axes are taken as slice, row, column of an axial scan, 1 mm apart"
+JPEG_END, LAST_BYTES = b"\xff\xd9", 4096
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -28,11 +31,10 @@ def read_array_header(path: Path) -> Header:
     """Header of a ``.npy`` file; the length of the voxels is checked too.
 
     Raises:
-        DataError: missing, empty, not such a file, Python objects or complex numbers in it, or truncated.
+        DataError: missing, empty, not such a file, Python objects or complex numbers in it, or of another length.
         GeometryError: not 3-D.
     """
-    shape, dtype = _array_layout(path)
-    return _header(path, volume_shape(shape[::-1], path), _decoded(dtype), "numpy")
+    return _array_layout(path)[0]
 
 
 def read_array(path: Path) -> tuple[Header, NDArray[Any]]:
@@ -41,8 +43,9 @@ def read_array(path: Path) -> tuple[Header, NDArray[Any]]:
     Raises:
         DataError, GeometryError: as `read_array_header`.
     """
-    header = read_array_header(path)
-    array = np.load(path, allow_pickle=False).reshape(header.shape_xyz[::-1])
+    header, voxels, columns_first = _array_layout(path)
+    stored = read_voxels(voxels, memory_bytes=0 if header.dtype == voxels.dtype.name else voxels.num_bytes * 2)
+    array = stored.reshape(header.shape_xyz).T if columns_first else stored
     return header, np.ascontiguousarray(array, dtype=header.dtype)
 
 
@@ -85,15 +88,18 @@ def read_pictures(folder: Path, pictures: Sequence[Path]) -> tuple[Header, NDArr
     return header, np.stack([_read_picture(picture) for picture in pictures])
 
 
-def _array_layout(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and number format."""
+def _array_layout(path: Path) -> tuple[Header, VoxelBytes, bool]:
+    """The header, where the voxels are, and whether the first axis is the fastest (as in Fortran)."""
     require_file(path)
     with path.open("rb") as file:
         try:
             read = _HEADERS[np.lib.format.read_magic(file)]
-            shape, _, dtype = read(file)
-        except (ValueError, KeyError, EOFError, SyntaxError) as error:
+        except (ValueError, KeyError) as error:
             raise DataError(f"{path} is no .npy array, whatever its name says.", "Write it with numpy.save.") from error
+        try:
+            shape, columns_first, dtype = read(file)
+        except Exception as error:  # numpy evaluates a line of Python here; whatever comes of that is damage
+            raise DataError(f"{path} has a damaged .npy header.", "Copy it again, or write it anew.") from error
         begin = file.tell()
     if dtype.hasobject:
         raise DataError(
@@ -102,14 +108,12 @@ def _array_layout(path: Path) -> tuple[tuple[int, ...], np.dtype[Any]]:
         )
     if dtype.kind not in "iufb" or dtype.itemsize > 8:
         raise DataError(f"{path} holds {dtype} voxels, and a scan holds one number in each.")
-    expected = begin + int(np.prod(shape, dtype=object)) * dtype.itemsize
-    found = path.stat().st_size
-    if found < expected:
-        raise DataError(
-            f"{path} is truncated: its header announces {expected} bytes and {found} are there.",
-            "Copy or download it again.",
-        )
-    return shape, dtype
+    if min(shape, default=0) < 1:
+        raise DataError(f"{path} holds an array without voxels: its shape is {shape}.")
+    x, y, z = volume_shape(shape[::-1], path)
+    voxels = VoxelBytes(path, path, (z, y, x), dtype, begin=begin)
+    header = _header(path, (x, y, z), _decoded(dtype), "numpy")
+    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels, columns_first
 
 
 def _decoded(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -134,6 +138,8 @@ def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
     import SimpleITK as sitk  # late: most people have NIfTI
 
     require_file(picture)
+    if picture.suffix.lower() != ".png" and JPEG_END not in _last_bytes(picture):  # libjpeg fills up what is missing
+        raise DataError(f"{picture} is truncated: the mark of its end is missing.", "Copy or download it again.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(picture))
     try:
@@ -145,6 +151,12 @@ def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
     x, y = reader.GetSize()[:2]
     kind = np.dtype(sitk.GetArrayViewFromImage(sitk.Image(1, 1, reader.GetPixelID())).dtype).name
     return (x, y), kind
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        return file.read()
 
 
 def _read_picture(picture: Path) -> NDArray[Any]:

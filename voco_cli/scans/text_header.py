@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.errors import DataError
+from voco_cli.scans.geometry import MOST_MM
 
 MAX_HEADER_BYTES = 1 << 22
 """Descriptions of hundreds of segments take a few hundred kilobytes."""
@@ -64,14 +65,15 @@ def numbers(text: str, what: str, path: Path, count: int) -> NDArray[np.float64]
         found = np.array([float(word) for word in text.split()])
     except ValueError as error:
         raise bad_value(what, text, path) from error
-    if len(found) != count:
+    if len(found) != count or (np.abs(found) > MOST_MM).any():
         raise bad_value(what, text, path)
     return found
 
 
 def bad_value(what: str, text: str, path: Path) -> DataError:
     """The error of a value that a key cannot have, shortened to what fits into a sentence."""
-    shown = ascii(text if len(text) <= 60 else f"{text[:60]}...")
+    shown = ascii(text)
+    shown = shown if len(shown) <= 60 else f"{shown[:56]}...'"
     return DataError(f"{path} has a damaged header: {what} is {shown}.", "Copy or download it again.")
 
 

@@ -76,13 +76,15 @@ class VoxelBytes:
         return min(min(x * y, y * z, x * z) * int(self.dtype.itemsize) - 1, MOST_BEHIND_BYTES)
 
 
-def check_length(voxels: VoxelBytes) -> None:
+def check_length(voxels: VoxelBytes) -> tuple[str, ...]:
     """Compare the length on disk with what the header announces, as far as it tells without decompressing all.
 
     RFC 1952: a gzip member ends with its uncompressed length modulo 2**32. Where that differs from the announced one
     (truncated, but also several members or padding behind) the stream is decompressed to be sure, up to the announced
     length.
 
+    Returns:
+        what is to be noted: bytes that were found behind the voxels.
     Raises:
         DataError: missing, shorter than announced, or longer by more than padding.
     """
@@ -91,11 +93,12 @@ def check_length(voxels: VoxelBytes) -> None:
     if voxels.length is not None and found < voxels.length:
         raise _truncated(voxels, voxels.length, found)
     if voxels.encoding == "raw":
-        _compare(voxels, found)
-    elif voxels.encoding in ("gzip", "zlib") and expected > found * DEFLATE_RATIO:
+        return _compare(voxels, found)
+    if voxels.encoding in ("gzip", "zlib") and expected > found * DEFLATE_RATIO:
         raise _truncated(voxels, expected, f"at most {found * DEFLATE_RATIO}")
-    elif voxels.encoding == "gzip" and not _ends_with_length(voxels, expected % (1 << 32)):
-        _compare(voxels, sum(map(len, _pieces(voxels))))
+    if voxels.encoding == "gzip" and not _ends_with_length(voxels, expected % (1 << 32)):
+        return _compare(voxels, sum(map(len, _pieces(voxels))))
+    return ()
 
 
 def read_voxels(voxels: VoxelBytes, memory_bytes: int = 0) -> NDArray[Any]:
@@ -120,12 +123,13 @@ def _stored_bytes(voxels: VoxelBytes) -> int:
     return max(0, voxels.data.stat().st_size - voxels.begin)
 
 
-def _compare(voxels: VoxelBytes, found: int) -> None:
+def _compare(voxels: VoxelBytes, found: int) -> tuple[str, ...]:
     expected = voxels.skip + voxels.num_bytes
     if found < expected:
         raise _truncated(voxels, expected, found)
     if found > expected + voxels.most_behind:
         raise _too_long(voxels)
+    return (f"{found - expected} bytes behind the voxels were not read",) if found > expected else ()
 
 
 def _ends_with_length(voxels: VoxelBytes, length: int) -> bool:
