@@ -88,7 +88,7 @@ def test_full_check_refuses_nan_constant_damage_and_copies(tmp_path: Path) -> No
     assert found["b_copy.nii.gz"] == f"same content as {root / 'a_first.nii.gz'}, under another name."
     assert found["constant.nii.gz"] == "constant: every voxel is -1024."
     assert found["holed.nii.gz"] == "holds voxels that are no numbers: 2 NaN and 1 infinite."
-    assert found["broken.nii.gz"].startswith("damaged: CRC check failed")
+    assert found["broken.nii.gz"].startswith("damaged: incorrect checksum")
 
 
 def test_the_same_file_reached_twice_is_listed_once(tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ import signal
 
 import pytest
 
-from voco_cli.dataset.parallel import leaving_interrupts_to_us, map_files
+from voco_cli.dataset.parallel import map_files
+from voco_cli.dataset.worker_pool import leaving_interrupts_to_us
+from voco_cli.errors import ResourceError
 
 
 def is_deaf_to_ctrl_c(_: int) -> bool:
@@ -29,3 +31,23 @@ def test_this_process_hears_again_whatever_happens() -> None:
     with pytest.raises(ValueError, match="wrong"), leaving_interrupts_to_us():
         raise ValueError("wrong")
     assert not is_deaf_to_ctrl_c(0)
+
+
+def half(item: int) -> float:
+    """Kills its process at 7."""
+    if item == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item / 2
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_item_that_ends_its_process_costs_itself_only(workers: int) -> None:
+    done: list[int] = []
+    found = map_files(half, range(40), workers, done.append, killed=lambda item, error: -item, apart=True)
+    assert found == [-item if item == 7 else item / 2 for item in range(40)]
+    assert sum(done) == 40
+
+
+def test_what_nobody_takes_names_the_item() -> None:
+    with pytest.raises(ResourceError, match=r"7 ended its worker process, .* more memory than there is"):
+        map_files(half, [7], 1, lambda n: None, apart=True)

@@ -18,8 +18,8 @@ from voco_cli.cache.key import label_key, settings_fingerprint, volume_key
 from voco_cli.cache.reports import BuildReport, CacheStats, PruneReport, VerifyReport
 from voco_cli.cache.space import LEAST_RATIO, largest_voxel_bytes, require_space
 from voco_cli.cache.volume import StoredVolume, damage
-from voco_cli.cache.worker_pool import run_jobs
 from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.worker_pool import run_jobs
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.settings.sections import Cache, Preprocess
 from voco_cli.whole_files import UNFINISHED, unfinished_files

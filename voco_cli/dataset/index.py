@@ -14,7 +14,15 @@ from voco_cli.dataset.candidates import Candidate, find_candidates
 from voco_cli.dataset.case_names import with_distinct_names
 from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule
 from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.dataset.inspection import VoxelCheck, VoxelJob, check_voxels, inspect_file, is_label_map
+from voco_cli.dataset.inspection import (
+    VoxelCheck,
+    VoxelJob,
+    check_voxels,
+    inspect_file,
+    is_label_map,
+    killed_check,
+    killed_file,
+)
 from voco_cli.dataset.pairing import grid_fault, pair_labels
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.reasons import count_kinds
@@ -63,7 +71,6 @@ def build_index(
     Raises:
         DataError: an input that does not exist.
         UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
-        ResourceError: a worker process was killed.
     """
     _check_patient_pattern(options.patient_pattern)
     earlier = _earlier_splits(output, options.rule)
@@ -85,7 +92,7 @@ def build_index(
 def _inspect(walk: Walk, options: IndexOptions, watch: Watch) -> tuple[dict[Path, Candidate], list[Skipped]]:
     paths = [found.path for found in walk.files]
     with watch("reading headers", len(paths)) as advance:
-        inspected = map_files(inspect_file, paths, options.workers, advance)
+        inspected = map_files(inspect_file, paths, options.workers, advance, killed=killed_file)
     return find_candidates(inspected, {found.path: found.root for found in walk.files})
 
 
@@ -167,7 +174,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
 def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
     jobs = [VoxelJob(entry.image, entry.files, entry.label) for entry in entries]
     with watch("decoding voxels", len(jobs)) as advance:
-        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE)
+        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
     kept: list[Entry] = []
     refused: list[Skipped] = []
     first_with: dict[str, Path] = {}

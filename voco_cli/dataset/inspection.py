@@ -137,6 +137,16 @@ def check_voxels(job: VoxelJob) -> VoxelCheck:
     return VoxelCheck(label_fault=label_fault, content=content, notes=notes)
 
 
+def killed_file(path: Path, error: Exception) -> Inspected:
+    """What is said of a file whose inspection ended its process."""
+    return Inspected(path, fault=f"{error}.")
+
+
+def killed_check(job: VoxelJob, error: Exception) -> VoxelCheck:
+    """What is said of a scan whose voxels (or whose label's) ended the process that decoded them."""
+    return VoxelCheck(fault=f"{error}.")
+
+
 def fault_of(error: Exception, name: Path | str) -> str:
     """The sentence of an error without the name it begins with, which stands beside it."""
     if isinstance(error, VocoError):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
 
+from voco_cli.dataset.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.errors import ResourceError
 
 Item = TypeVar("Item")
@@ -23,12 +19,19 @@ FEWEST_FOR_PROCESSES = 256
 CHUNKS_PER_WORKER = 16
 
 
+def _raise(item: object, error: Exception) -> NoReturn:
+    name = getattr(item, "image", None) or getattr(item, "path", item)
+    raise ResourceError(f"{name} {error}.", "Leave that file out, or read it where there is more memory.")
+
+
 def map_files(
     function: Callable[[Item], Result],
     items: Sequence[Item],
     workers: int | None,
     advance: Callable[[int], object],
     fewest: int = FEWEST_FOR_PROCESSES,
+    killed: Callable[[Item, Exception], Result] = _raise,
+    apart: bool = False,
 ) -> list[Result]:
     """Results in the order of ``items``.
 
@@ -36,50 +39,50 @@ def map_files(
         function: picklable; expected faults come back as results, not as exceptions.
         workers: processes; none is one a core where there are at least ``fewest`` items.
         advance: told how many items were finished.
+        killed: makes the result of an item that ended its process, alone as well; without it that is an error.
+        apart: work in a process of its own also where it is a single one, so that its end is not the command's.
     Raises:
-        ResourceError: a worker process was killed.
+        ResourceError: a worker process was killed, and ``killed`` does not take it.
     """
     count = workers or (min(usable_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
-    if count == 1:
+    if count == 1 and not apart:
         return [_one(function, item, advance) for item in items]
     size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER)))
-    chunks = [items[start : start + size] for start in range(0, len(items), size)]
-    results: dict[int, list[Result]] = {}
-    # Not fork: the progress bar runs a thread, and a fork of a process with threads may hang.
-    context = multiprocessing.get_context("spawn")
-    try:
-        with ProcessPoolExecutor(count, mp_context=context) as pool:
-            with leaving_interrupts_to_us():
-                futures = {pool.submit(_chunk, function, chunk): i for i, chunk in enumerate(chunks)}
-            for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                advance(len(chunks[futures[future]]))
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            "A worker process was killed while reading scans, most likely for want of memory.",
-            "Try again with --workers 1.",
-        ) from error
-    return [result for i in range(len(chunks)) for result in results[i]]
+    chunks = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
+    results: dict[int, Result] = {}
+    suspects: list[int] = []
+
+    def finished(chunk: Chunk, outcome: list[Result] | Exception) -> None:
+        if isinstance(outcome, WorkerKilledError) and len(chunk.places) > 1:
+            suspects.extend(chunk.places)
+            return
+        if isinstance(outcome, WorkerKilledError):
+            outcome = [killed(chunk.items[0], outcome)]
+        if isinstance(outcome, Exception):
+            raise outcome
+        results.update(zip(chunk.places, outcome, strict=True))
+        advance(len(chunk.places))
+
+    def job(places: Sequence[int]) -> Chunk:
+        return Chunk(function, tuple(items[place] for place in places), tuple(places))
+
+    run_jobs(_do_chunk, map(job, chunks), count, finished, apart=apart)
+    # What killed its worker is somewhere in these chunks: one file at a time tells.
+    run_jobs(_do_chunk, [job([place]) for place in suspects], count, finished, apart=True)
+    return [results[place] for place in range(len(items))]
 
 
-@contextmanager
-def leaving_interrupts_to_us() -> Iterator[None]:
-    """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
+@dataclass(frozen=True)
+class Chunk:
+    """Items that travel to a worker together, with their places in the whole."""
 
-    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself; here it
-    is not lost: it waits until the end, or comes at once where another thread takes it.
-    """
-    # Started in between, what tracks the processes' resources would unblock it.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    function: Callable[[Any], Any]
+    items: tuple[Any, ...]
+    places: tuple[int, ...]
 
 
-def _chunk(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in items]
+def _do_chunk(chunk: Chunk) -> list[Any]:
+    return [chunk.function(item) for item in chunk.items]
 
 
 def _one(function: Callable[[Item], Result], item: Item, advance: Callable[[int], object]) -> Result:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.cache.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.dataset.parallel import usable_cores
+from voco_cli.dataset.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluation.case_files import CasePair, pair_folders
 from voco_cli.evaluation.classes import all_structures
@@ -257,5 +257,5 @@ def _worth_workers(pairs: Sequence[CasePair]) -> int:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, WorkerKilledError):
-        return "its process was killed, most likely for lack of memory (try --workers 1)"
+        return f"it {error}"
     return error.message if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"

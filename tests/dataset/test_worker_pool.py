@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from voco_cli.cache.worker_pool import WorkerKilledError, run_jobs
+from voco_cli.dataset.worker_pool import WorkerKilledError, run_jobs
 
 
 def square(job: int) -> int:

@@ -7,12 +7,12 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import TypeVar
-
-from voco_cli.dataset.parallel import leaving_interrupts_to_us
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,7 +22,9 @@ class WorkerKilledError(Exception):
     """The process at work on a job ended without a word: killed by the system, most likely for its memory."""
 
     def __init__(self) -> None:
-        super().__init__("its worker process was killed, most likely for lack of memory (try cache.workers=1)")
+        super().__init__(
+            "ended its worker process, with no other at work: most likely it needs more memory than there is"
+        )
 
 
 def run_jobs(
@@ -30,16 +32,18 @@ def run_jobs(
     jobs: Iterable[Job],
     workers: int,
     finished: Callable[[Job, Result | Exception], None],
+    apart: bool = False,
 ) -> None:
     """Do every job; one worker works in this process, more in processes of their own.
 
     Args:
         work: a function at module level; what it raises is handed to ``finished``.
         finished: called in this process as jobs end, in any order; what it raises stops the rest.
+        apart: one worker has a process of its own too.
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the jobs that were being done have ended.
     """
-    if workers == 1:
+    if workers == 1 and not apart:
         for job in jobs:
             finished(job, _outcome(work, job))
         return
@@ -93,6 +97,22 @@ def _run_pool(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return suspects
+
+
+@contextmanager
+def leaving_interrupts_to_us() -> Iterator[None]:
+    """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
+
+    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself; here it
+    is not lost: it waits until the end, or comes at once where another thread takes it.
+    """
+    # Started in between, what tracks the processes' resources would unblock it.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker() -> None:
