@@ -300,3 +300,21 @@ def test_prune_removes_what_nobody_needs(tmp_path: Path) -> None:
 def test_folder_is_beside_the_data_file_unless_set(tmp_path: Path) -> None:
     assert cache_folder(tmp_path / "data.json", Cache()) == tmp_path / ".voco-cache"
     assert cache_folder(tmp_path / "data.json", Cache(dir=Path("elsewhere"))) == Path("elsewhere")
+
+
+def test_a_volume_that_is_cut_while_it_is_in_use_is_named_with_its_scan(tmp_path: Path) -> None:
+    entry = make_entries(tmp_path, 1)[0]
+    volumes = VolumeCache(tmp_path / "cache", SETTINGS, Cache(chunk_vox=(16, 16, 16), block_vox=(8, 8, 8)))
+    volumes.build([entry], workers=1)
+    volume = stored(volumes, entry)
+    whole = volume.read((0, 0, 0), volume.shape_xyz)
+    with volume.path.open("r+b") as file:
+        file.truncate(volume.path.stat().st_size // 2)
+    with pytest.raises(DataError, match=rf"the cached volume of {entry.image}, is damaged") as refused:
+        volume.read((0, 0, 0), volume.shape_xyz)
+    assert str(volume.path) in refused.value.message
+    with volume.path.open("r+b") as file:
+        file.truncate(0)
+    with pytest.raises(DataError, match="is damaged"):
+        volume.read((0, 0, 0), (4, 4, 4))
+    assert whole.any()

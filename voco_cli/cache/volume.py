@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import blosc2
 import numpy as np
@@ -19,7 +19,7 @@ from voco_cli.errors import DataError, GeometryError
 IntXYZ = tuple[int, int, int]
 
 OPEN_VOLUMES = 64
-"""Handles that a process keeps; each is a memory map and a few kilobytes."""
+"""Handles that a process keeps; each is a few kilobytes, and no open file."""
 
 
 @dataclass(frozen=True)
@@ -120,24 +120,35 @@ def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any]
     try:
         array.get_slice_numpy(region, (start_xyz, stop_xyz))
     except RuntimeError as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, _open_in_process(str(path), os.getpid()).source) from error
     return region
 
 
+class _Opened(NamedTuple):
+    """A handle, and the scan that the file was made from: it stands at the end, which is the first to be lost."""
+
+    array: blosc2.NDArray
+    source: str
+
+
 def _open(path: Path) -> blosc2.NDArray:
-    return _open_in_process(str(path), os.getpid())
+    return _open_in_process(str(path), os.getpid()).array
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
-def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
+def _open_in_process(path: str, process_id: int) -> _Opened:
     # The process is part of the key: a forked loader must not use the handles of its parent.
-    return _open_fresh(Path(path))
+    array = _open_fresh(Path(path))
+    try:
+        return _Opened(array, VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY]).source)
+    except (KeyError, ValueError, RuntimeError):
+        return _Opened(array, "")
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
 def _metadata(path: str, process_id: int) -> VolumeMetadata:
     try:
-        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).schunk.vlmeta[META_KEY])
+        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).array.schunk.vlmeta[META_KEY])
     except (KeyError, ValueError, RuntimeError) as error:
         raise _damaged(Path(path), error) from error
 
@@ -146,7 +157,9 @@ def _open_fresh(path: Path) -> blosc2.NDArray:
     if not path.is_file():
         raise DataError(f"{path} is not in the cache any more.", hint="build it again: voco cache build")
     try:
-        array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams=blosc2.DParams(nthreads=1))
+        # Not mapped into memory: a file that is cut while it is in use would end the process by SIGBUS, and a read
+        # error of the disk too. A crop of 64 voxels takes as long either way.
+        array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
     except (RuntimeError, ValueError, OSError) as error:
         raise _damaged(path, error) from error
     if not isinstance(array, blosc2.NDArray) or array.ndim != 3:
@@ -154,8 +167,9 @@ def _open_fresh(path: Path) -> blosc2.NDArray:
     return array
 
 
-def _damaged(path: Path, error: Exception) -> DataError:
+def _damaged(path: Path, error: Exception, source: str = "") -> DataError:
+    of_scan = f", the cached volume of {source}," if source else ""
     return DataError(
-        f"{path} is damaged ({str(error) or type(error).__name__}).",
+        f"{path}{of_scan} is damaged ({str(error) or type(error).__name__}).",
         hint="voco cache verify --repair removes damaged volumes; the next build makes them again",
     )

@@ -15,6 +15,7 @@ from voco_cli.cli.output import print_error
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def tell(error: BaseException) -> int:
@@ -42,6 +43,11 @@ def _unforeseen(error: BaseException) -> VocoError:
     """What no line of ours has foreseen: the parser's and the system's refusals, and faults of our own."""
     if hasattr(error, "format_message"):  # of Typer's parser, whose classes moved between its versions
         return _misused(error)
+    if isinstance(error, OSError) and error.errno in NO_MORE_FILES:
+        return ResourceError(
+            "More files would be open at once than this machine allows a process.",
+            "type `ulimit -n 4096` first, or let fewer processes work (--workers, data.workers, cache.workers)",
+        )
     if isinstance(error, OSError) and error.strerror:
         name = f"{error.filename}: " if error.filename else ""
         kind = ResourceError if error.errno in NO_ROOM else DataError

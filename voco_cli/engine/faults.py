@@ -14,6 +14,7 @@ from voco_cli.errors import ResourceError, VocoError
 
 ALMOST_FULL_BYTES = 1 << 20
 FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextmanager
@@ -45,23 +46,31 @@ def machine_faults_told() -> Iterator[None]:
     """Recognise missing memory, killed loader processes and lost companions.
 
     Raises:
-        ResourceError: memory of the device, of the machine or shared between processes; a killed process.
+        ResourceError: memory of the device, of the machine or shared between processes; open files; a killed process.
         VocoError: another process of the run ended.
     """
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         found = _sentence(error)
         if found is None:
             raise
         raise found from error
 
 
-def _sentence(error: RuntimeError | MemoryError) -> VocoError | None:
+def _sentence(error: RuntimeError | MemoryError | OSError) -> VocoError | None:
     import torch  # late: a run folder can be locked and written to without it
 
     text = str(error)
     first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
+    # Between processes torch hands over open files; one that cannot be received is told in the second way.
+    if getattr(error, "errno", None) in NO_MORE_FILES or "Too many open files" in text or "items of ancdata" in text:
+        return ResourceError(
+            "More files would be open at once than this machine allows a process.",
+            "type `ulimit -n 4096` first, or set data.workers=0; then run the same command again to resume",
+        )
+    if isinstance(error, OSError):
+        return None
     if isinstance(error, torch.OutOfMemoryError):
         return ResourceError(
             f"The device ran out of memory ({first}).",
