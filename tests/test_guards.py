@@ -25,6 +25,8 @@ PLACES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 LAYERS = (
     "errors",
+    "foreign_text",
+    "csv_text",
     "whole_files",
     "host_memory",
     "settings",

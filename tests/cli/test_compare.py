@@ -15,6 +15,7 @@ from voco_cli.evaluation.empty import RULES
 from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.result_folder import write_evaluation
+from voco_cli.foreign_text import visible
 
 app = typer.Typer()
 app.command()(compare)
@@ -51,6 +52,19 @@ def test_tables_and_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
         "comparison.png",
     }
     assert "| voco/out | liver | 6 | 0.750 | 1.000 |" in (tmp_path / "comparison" / "comparison.md").read_text()
+
+
+def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    options = EvaluationOptions(resamples=200)
+    name = "\x1b[31mred\u202e"
+    folders = [write(tmp_path, one, shift, options, ["a\x9b2J", "b", "c"]) for one, shift in (("first", 1), (name, 0))]
+    there = tmp_path / "c"
+    shown = CliRunner().invoke(app, [*map(str, folders), "-o", str(there), "--resamples", "200"])
+    assert shown.exit_code == 0, shown.output
+    for text in (shown.output, (there / "comparison.md").read_text(), (folders[0] / "table.md").read_text()):
+        assert visible(text) == text
+    assert "\\x1b[31mred" in shown.stdout
+    assert json.loads((there / "comparison.json").read_text())["runs"][1] == f"{name}/out"
 
 
 def test_json_is_all_of_stdout(pair: tuple[Path, Path], tmp_path: Path) -> None:

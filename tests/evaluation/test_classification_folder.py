@@ -132,10 +132,15 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         (["c,p,x,a,0.5,0.5"], "'x' is no category"),
         (["c,p,a,a,1.5,0.5"], "not in"),
         (["c,p,a,a,nan,0.5"], "not in"),
-        (["c,p,a,a,much,0.5"], "could not convert"),
+        (["c,p,a,a,0.5"], "line 2 has 5 cells, and not 6"),
+        (["c,p,a,a,0.5,0.5,7"], "line 2 has 7 cells, and not 6"),
+        (["c,p," + 2000 * "x" + ",a,0.5,0.5"], "is no category"),
+        (['c,"p,a,a,0.5,0.5', *(300 * ["c,p,a,a,0.5,0.5"])], "the row from line 2 on has a stray quotation mark"),
+        (["c,p,a,a,much,0.5"], "'much' is no probability"),
     ],
 )
 def test_tables_that_make_no_sense(lines: list[str], message: str) -> None:
     head = [] if lines[0].startswith("case") else ["case,patient,category,predicted,p_a,p_b"]
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         parse_cases_csv("\n".join([*head, *lines]) + "\n")
+    assert len(str(caught.value)) < 250

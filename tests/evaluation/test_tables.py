@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import math
 
@@ -45,13 +47,35 @@ def test_csv_there_and_back() -> None:
         (lambda text: text.replace(",both,", ",gone,", 1), "'gone' is no state"),
         (lambda text: text + text.splitlines()[1] + "\n", "twice"),
         (lambda text: "\n".join(text.splitlines()[:-1]) + "\n", "case1 lacks spleen"),
-        (lambda text: text.replace("0.5", "half"), "half"),
+        (lambda text: text.replace("0.5", "half"), "'half' is no number"),
+        (lambda text: text.replace("0.5", 2000 * "x"), "is no number"),
+        (lambda text: text.replace("liver,1", "liver,one"), "line 2 has the labels 'one'"),
+        (lambda text: text.replace("case0", '"case0', 1) + 300 * "more\n", "from line 2 on has a stray quotation mark"),
+        (lambda text: text.replace(",both,", ",", 1), "line 2 has 12 cells, and not 13"),
     ],
 )
 def test_damaged_csv(change, message: str) -> None:  # type: ignore[no-untyped-def]
     text = change(cases_csv(made_table([[0.5, 0.6], [0.7, 0.8]])))
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=message) as caught:
         parse_cases_csv(text)
+    assert len(str(caught.value)) < 250
+
+
+def test_names_are_no_formulas_and_come_back_as_they_were() -> None:
+    names = ("=1+1", "+x", "-liver", "@sum", "\tx", "'=1", "'plain", "-1.5", "a\nb", "a\u2028b", "\x1b[31mred")
+    table = made_table([[0.5] * len(names)], names=names)
+    text = cases_csv(table)
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    written = ("'=1+1", "'+x", "'-liver", "'@sum", "'\tx", "''=1", *names[6:])
+    assert tuple(row[2] for row in rows[1:]) == written
+    assert {row[8] for row in rows[1:]} == {"0.5"}
+    assert tuple(one.name for one in parse_cases_csv(text).structures) == names
+
+
+def test_markdown_shows_what_cannot_be_seen() -> None:
+    assert markdown(["a", "b|c"], [["\x1b[31m\u202e", "x\ny"]]) == (
+        "| a | b\\|c |\n| --- | ---: |\n| \\x1b[31m\\u202e | x\\ny |\n"
+    )
 
 
 def test_json_knows_no_nan() -> None:

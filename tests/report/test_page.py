@@ -21,6 +21,7 @@ from tests.report.made_runs import (
 )
 from tests.report.parsed import Parsed
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import visible
 from voco_cli.report.page import find_runs
 
 
@@ -44,6 +45,15 @@ def test_hostile_names_are_text(html: str, page: Parsed) -> None:
     assert handlers == []
     # They are where they were put: a case, a class, a reason, a file, a setting, a name of a loss.
     assert page.text.count(HOSTILE) > 5
+
+
+def test_unseen_characters_are_spelled_out(tmp_path: Path) -> None:
+    odd = "\x1b[31m\u202eevil\u200b"
+    metrics = [{"step": step, "split": "train", odd: 1.0, "loss": 1.0} for step in (1, 2)]
+    html = page_of(pretraining_run(tmp_path / odd, metrics=metrics, skipped=[(f"/scans/{odd}.nii", f"is {odd}")]))
+    assert visible(html) == html
+    assert html.count("\\x1b[31m\\u202eevil\\u200b") >= 3
+    assert "\\u001b" not in html
 
 
 def test_nothing_is_loaded_from_anywhere(page: Parsed) -> None:

@@ -15,6 +15,7 @@ from voco_cli.cli.compare_segmentations import ComparedSegmentations
 from voco_cli.cli.options import JsonOption, RequireCleanOption
 from voco_cli.cli.output import done, print_json, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.foreign_text import visible
 
 if TYPE_CHECKING:
     from voco_cli.evaluation.stored import Stored
@@ -76,7 +77,7 @@ def compare(
     found = compared.to_json()
     contents = {
         "comparison.json": json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
-        "comparison.md": compared.markdown().encode(),
+        "comparison.md": visible(compared.markdown()).encode(),
         "comparison.png": compared.picture(),
     }
     for name, content in contents.items():

@@ -13,6 +13,7 @@ from typing import Any
 from voco_cli import __version__
 from voco_cli.cli.output import print_error
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
+from voco_cli.foreign_text import visible
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
@@ -21,7 +22,7 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 def tell(error: BaseException) -> int:
     """Print what went wrong; returns the exit code."""
     if debugging():
-        traceback.print_exception(error)
+        print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         print(f"voco {__version__}, Python {platform.python_version()}, {platform.platform()}", file=sys.stderr)
     if hasattr(error, "format_message") and not error.format_message():
         return UsageError.exit_code  # a group without a command, whose help has been shown

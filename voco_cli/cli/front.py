@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from voco_cli.cli.examples import EXAMPLES
 from voco_cli.cli.output import be_quiet
+from voco_cli.cli.streams import VisibleFormatter
 from voco_cli.errors import VocoError
 
 PANELS = {
@@ -121,7 +122,9 @@ def _quiet(wanted: bool) -> None:
 def _debug(wanted: bool) -> None:
     if wanted:
         os.environ["VOCO_DEBUG"] = "1"
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+        to_terminal = logging.StreamHandler()
+        to_terminal.setFormatter(VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[to_terminal])
         if sys.__stderr__ is not None:
             faulthandler.enable(sys.__stderr__)
 

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
+from rich.text import Text
 
 from voco_cli.errors import VocoError
+from voco_cli.foreign_text import one_line, sentence_lines, visible
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
     from rich.table import Column
 
 WIDTH_OF_FILES = 200
@@ -34,8 +38,24 @@ def _width(stream: TextIO | None) -> int | None:
     return None if on_terminal or os.environ.get("COLUMNS", "").isdigit() else WIDTH_OF_FILES
 
 
-out = Console(width=_width(sys.stdout))
-err = Console(stderr=True, width=_width(sys.stderr))
+class ForeignTextConsole(Console):
+    """A console on which no name can steer the terminal: whatever is printed, tables and bars too, is made visible."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Every text passes here before it is folded into lines."""
+        if isinstance(renderable, Text) and (shown := visible(renderable.plain)) != renderable.plain:
+            spelled = renderable.copy()
+            spelled.plain = shown
+            renderable = spelled
+        yield from super().render(renderable, options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a plain cell or line as a text."""
+        return super().render_str(visible(text), **options)
+
+
+out = ForeignTextConsole(width=_width(sys.stdout))
+err = ForeignTextConsole(stderr=True, width=_width(sys.stderr))
 
 _silent = False
 
@@ -71,10 +91,10 @@ def print_json(value: Any) -> None:
 def print_error(error: VocoError) -> None:
     """One sentence on stderr, and what to do on the next line; markup in file names is not interpreted."""
     err.print("error:", style="bold red", end=" ")
-    err.print(error.message, markup=False, highlight=False, soft_wrap=True)
+    err.print(sentence_lines(error.message), markup=False, highlight=False, soft_wrap=True)
     if error.hint:
         err.print("hint:", style="bold cyan", end=" ")
-        err.print(error.hint, markup=False, highlight=False, soft_wrap=True)
+        err.print(sentence_lines(error.hint), markup=False, highlight=False, soft_wrap=True)
 
 
 def note(text: str, style: str | None = None) -> None:
@@ -85,7 +105,7 @@ def note(text: str, style: str | None = None) -> None:
 
 def warn(text: str, style: str | None = None) -> None:
     """A line on stderr that one should know of before using the result; --quiet leaves it in."""
-    err.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -151,6 +171,6 @@ def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
 def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
     """The last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
-        out.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"wrote {path}"), markup=False, highlight=False, soft_wrap=True)
     if next_command and not _silent:
-        out.print(f"next: {next_command}", markup=False, highlight=False, soft_wrap=True)
+        out.print(one_line(f"next: {next_command}"), markup=False, highlight=False, soft_wrap=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
+import warnings
 
 from voco_cli.cli.faults import tell
+from voco_cli.foreign_text import visible
 
 SIGPIPE_CODE = 128 + 13
 
@@ -20,6 +23,23 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(_taken(number), "w", encoding="utf-8", errors="backslashreplace"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    _libraries_speak_visibly()
+
+
+class VisibleFormatter(logging.Formatter):
+    """What libraries log, names in it included, cannot steer the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        return visible(super().format(record))
+
+
+def _libraries_speak_visibly() -> None:
+    """Warnings, and what is logged where nobody asked for logs, reach the terminal past our console."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(VisibleFormatter())
+    as_python_does = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **named: visible(as_python_does(*args, **named))
 
 
 def _taken(number: int) -> int:

@@ -22,6 +22,7 @@ from voco_cli.dataset.name_words import modality_of_words, words_of
 from voco_cli.dataset.patient import case_of, patients_of
 from voco_cli.dataset.text_file import decode_text
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import visible_json
 from voco_cli.whole_files import whole_file
 
 MAX_NAMED = 10
@@ -266,11 +267,11 @@ def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
         yield f"{separator}  {json.dumps(key)}: "
         separator = ",\n"
         if key in (*SPLITS, "skipped"):
-            items = [json.dumps(_on_disk(item, folder), ensure_ascii=False) for item in value]
+            items = [visible_json(json.dumps(_on_disk(item, folder), ensure_ascii=False)) for item in value]
             yield "[" + ",".join(f"\n    {item}" for item in items) + ("\n  ]" if items else "]")
         else:
             plain = value.model_dump() if isinstance(value, BaseModel) else value
-            yield json.dumps(plain, indent=2, ensure_ascii=False).replace("\n", "\n  ")
+            yield visible_json(json.dumps(plain, indent=2, ensure_ascii=False)).replace("\n", "\n  ")
     yield "\n}\n"
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from voco_cli import __version__
+from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.evaluation.classification import (
     CATEGORY_METRICS,
     OVERALL_METRICS,
@@ -26,6 +25,7 @@ from voco_cli.evaluation.classification_tables import TITLES
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.tables import NONE, markdown, without_nan
 from voco_cli.evaluation.vouched import CASES, SUMMARY, TABLE, damaged, read_vouched
+from voco_cli.foreign_text import quoted, shortened, visible
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-classification/1"
@@ -78,7 +78,7 @@ def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> 
     found = {**classification_object(evaluation), "cases_csv_sha256": hashlib.sha256(cases).hexdigest()}
     contents = {
         CASES: cases,
-        TABLE: table_text(evaluation).encode(),
+        TABLE: visible(table_text(evaluation)).encode(),
         SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
     }
     for name, content in contents.items():
@@ -88,36 +88,34 @@ def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> 
 
 def cases_csv(scored: ScoredCases) -> str:
     """One line a case: case, patient, category, predicted, and ``p_<category>`` for each category."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = scored.categories
-    writer.writerow(["case", "patient", "category", "predicted", *(f"p_{name}" for name in names)])
+    rows = [["case", "patient", "category", "predicted", *(f"p_{name}" for name in names)]]
     predicted = scored.predicted
     for n, case in enumerate(scored.cases):
         row = [case, scored.patients[n], names[scored.truth_N[n]], names[predicted[n]]]
-        writer.writerow([*row, *(f"{probability:.10g}" for probability in scored.probabilities_NK[n])])
-    return text.getvalue()
+        rows.append([*row, *(f"{probability:.10g}" for probability in scored.probabilities_NK[n])])
+    return csv_text(rows)
 
 
 def parse_cases_csv(text: str) -> ScoredCases:
     """The cases that `cases_csv` wrote.
 
     Raises:
-        ValueError: other columns, a case twice, a category that is none, or a probability that is no number in [0, 1].
+        ValueError: as `csv_records`; other columns, a case twice, a category that is none, or a probability that is no
+            number in [0, 1].
     """
-    reader = csv.DictReader(io.StringIO(text))
-    columns = list(reader.fieldnames or ())
+    columns, records = csv_records(text)
     names = tuple(column.removeprefix("p_") for column in columns[4:])
     if columns != ["case", "patient", "category", "predicted", *(f"p_{name}" for name in names)] or not names:
-        raise ValueError(f"columns are {', '.join(columns)}")
-    rows = list(reader)
+        raise ValueError(f"columns are {shortened(', '.join(columns))}")
+    rows = [row for _, row in records]
     cases = tuple(row["case"] for row in rows)
     if len(set(cases)) < len(cases):
         raise ValueError("a case stands twice")
     unknown = [row["category"] for row in rows if row["category"] not in names]
     if unknown:
-        raise ValueError(f"{unknown[0]!r} is no category")
-    probabilities_NK = np.array([[float(row[f"p_{name}"]) for name in names] for row in rows], np.float64)
+        raise ValueError(f"{quoted(unknown[0])} is no category")
+    probabilities_NK = np.array([[_probability(row[f"p_{name}"]) for name in names] for row in rows], np.float64)
     if not ((probabilities_NK >= 0) & (probabilities_NK <= 1)).all():  # false for NaN
         raise ValueError("a probability is not in [0, 1]")
     return ScoredCases(
@@ -127,6 +125,13 @@ def parse_cases_csv(text: str) -> ScoredCases:
         truth_N=np.array([names.index(row["category"]) for row in rows], np.intp),
         probabilities_NK=probabilities_NK.reshape(len(rows), len(names)),
     )
+
+
+def _probability(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f"{quoted(text)} is no probability") from error
 
 
 def read_classification(folder: Path) -> StoredClassification:

@@ -26,6 +26,7 @@ from voco_cli.evaluation.tables import (
     summary_rows,
 )
 from voco_cli.evaluation.vouched import CASES, SUMMARY, TABLE, damaged, read_vouched
+from voco_cli.foreign_text import visible
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-evaluation/1"
@@ -126,7 +127,7 @@ def write_evaluation(
     found["cases_csv_sha256"] = hashlib.sha256(cases).hexdigest()
     contents = {
         CASES: cases,
-        TABLE: "\n".join(lines).encode() + b"\n",
+        TABLE: visible("\n".join(lines) + "\n").encode(),
         SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
     }
     for name, content in contents.items():

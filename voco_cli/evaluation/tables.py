@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.evaluation.comparison import OVERALL, CaseChange, Comparison, Difference
 from voco_cli.evaluation.measures import METRICS, State, Structure
 from voco_cli.evaluation.results import ResultTable
 from voco_cli.evaluation.summary import MetricSummary, Summary
+from voco_cli.foreign_text import one_line, quoted, shortened
 
 COLUMNS = ("case", "patient", "structure", "labels", "kind", "state", "reference_ml", "prediction_ml", *METRICS)
 UNITS = {"hd95_mm": "mm", "asd_mm": "mm"}
@@ -35,46 +35,45 @@ def metric_title(metric: str, tolerance_mm: float) -> str:
 
 def cases_csv(table: ResultTable) -> str:
     """One line for each case and structure; a value that the rule leaves out is empty."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[Sequence[str]] = [COLUMNS]
     for n, case in enumerate(table.cases):
         for c, one in enumerate(table.structures):
             kind = "region" if one.is_region else "class"
             labels = "+".join(map(str, one.labels))
             numbers = [*table.volumes_NC2[n, c], *table.values_NCM[n, c]]
             cells = ["" if math.isnan(number) else f"{number:.10g}" for number in numbers]
-            writer.writerow([case, table.patients[n], one.name, labels, kind, table.states[n][c], *cells])
-    return text.getvalue()
+            rows.append([case, table.patients[n], one.name, labels, kind, table.states[n][c], *cells])
+    return csv_text(rows)
 
 
 def parse_cases_csv(text: str) -> ResultTable:
     """The table that `cases_csv` wrote.
 
     Raises:
-        ValueError: other columns, a state or number that is none, a case that lacks a structure, or a line twice.
+        ValueError: as `csv_records`; other columns, a state or number that is none, a case that lacks a structure, or
+            a line twice.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    if tuple(reader.fieldnames or ()) != COLUMNS:
-        raise ValueError(f"columns are {', '.join(reader.fieldnames or ())}, and not {', '.join(COLUMNS)}")
+    columns, records = csv_records(text)
+    if tuple(columns) != COLUMNS:
+        raise ValueError(f"columns are {shortened(', '.join(columns))}, and not {', '.join(COLUMNS)}")
     structures: dict[Structure, None] = {}
     patients: dict[str, str] = {}
     rows: dict[tuple[str, Structure], dict[str, str]] = {}
-    for row in reader:
-        labels = tuple(int(label) for label in row["labels"].split("+"))
+    for line, row in records:
+        labels = _labels(row["labels"], line)
         structure = Structure(row["structure"], labels, row["kind"] == "region")
         structures[structure] = None
         patients[row["case"]] = row["patient"]
         if (row["case"], structure) in rows:
-            raise ValueError(f"case {row['case']} has {structure.name} twice")
+            raise ValueError(f"case {shortened(row['case'])} has {shortened(structure.name)} twice")
         rows[row["case"], structure] = row
-    lacking = [f"{case} lacks {one.name}" for case in patients for one in structures if (case, one) not in rows]
+    lacking = next(((case, one.name) for case in patients for one in structures if (case, one) not in rows), None)
     if lacking:
-        raise ValueError(f"case {lacking[0]}")
+        raise ValueError(f"case {shortened(lacking[0])} lacks {shortened(lacking[1])}")
     ordered = [[rows[case, one] for one in structures] for case in patients]
 
     def numbers(names: Sequence[str]) -> Any:
-        values = [[[float(row[name] or "nan") for name in names] for row in line] for line in ordered]
+        values = [[[_number(row[name]) for name in names] for row in line] for line in ordered]
         return np.array(values, dtype=np.float64).reshape(len(patients), len(structures), len(names))
 
     return ResultTable(
@@ -179,8 +178,9 @@ def change_rows(changes: Sequence[CaseChange]) -> list[list[str]]:
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table; numbers to the right, the first column to the left."""
     rules = ["---", *["---:"] * (len(headings) - 1)]
-    lines = [headings, rules, *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    lines = [headings, rules, *rows]
+    escaped = ([one_line(cell).replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
 def number(value: float, metric: str, sign: bool = False) -> str:
@@ -211,8 +211,22 @@ def _interval(low: float, high: float, metric: str, sign: bool = False) -> str:
     return f"[{number(low, metric, sign)}, {number(high, metric, sign)}]"
 
 
+def _labels(text: str, line: int) -> tuple[int, ...]:
+    try:
+        return tuple(int(label) for label in text.split("+"))
+    except ValueError as error:
+        raise ValueError(f"line {line} has the labels {quoted(text)}") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError as error:
+        raise ValueError(f"{quoted(text)} is no number") from error
+
+
 def _state(word: str) -> State:
     for state in ("both", "missed", "phantom", "absent"):
         if word == state:
             return state
-    raise ValueError(f"{word!r} is no state of a structure")
+    raise ValueError(f"{quoted(word)} is no state of a structure")

@@ -114,7 +114,13 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
                 zorder=6,
             )
     if not found.gains:
-        axes.text(0.5, 0.5, f"no run to compare with {found.baseline} yet", transform=axes.transAxes, ha="center")
+        axes.text(
+            0.5,
+            0.5,
+            f"no run to compare with {safe_text(found.baseline, 20)} yet",
+            transform=axes.transAxes,
+            ha="center",
+        )
     _name_sizes(axes, found)
     _keep_zero_in_view(axes)
     axes.set_ylabel(f"{metric} minus {safe_text(found.baseline, 20)}'s")

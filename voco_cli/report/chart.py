@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
+from voco_cli.foreign_text import visible
 from voco_cli.report.blocks import Cell, Chart, Column, Level, Line, Row, Table, Tick
 
 WIDTH, HEIGHT = 400, 240
@@ -154,7 +155,9 @@ def _readings(curves: Sequence[Curve], steps: Sequence[int], frame: _Frame) -> s
         found = [by_step.get(step) for step in steps]
         values = [None if value is None else short(value) for value in found]
         places = [None if value is None else frame.y(value) for value in found]
-        lines.append({"name": one.name, "number": (one.number - 1) % COLOURS + 1, "values": values, "y": places})
+        lines.append(
+            {"name": visible(one.name), "number": (one.number - 1) % COLOURS + 1, "values": values, "y": places}
+        )
     held = {"steps": list(steps), "x": [frame.x(step) for step in steps], "lines": lines}
     return json.dumps(held, separators=(",", ":"), allow_nan=False)
 

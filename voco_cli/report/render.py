@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from voco_cli.foreign_text import visible
 from voco_cli.report import chart
 from voco_cli.report.sections import Page
 
@@ -24,10 +26,14 @@ DRAWING = {
 
 
 def render(page: Page) -> str:
-    """The whole HTML file. Texts of the page are escaped; style and script are ours, and known by their hashes."""
+    """Return the whole HTML file: texts of the page are escaped, their unseen characters spelled out.
+
+    Style and script are ours, and known by their hashes.
+    """
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_visible,
         loader=FileSystemLoader(TEMPLATES),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -37,6 +43,11 @@ def render(page: Page) -> str:
     return environment.get_template("page.html.j2").render(
         page=page, style=Markup(style), script=Markup(script), policy=content_policy(style, script), drawing=DRAWING
     )
+
+
+def _visible(value: Any) -> Any:
+    """Markup is ours, or went through here before."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def content_policy(style: str, script: str) -> str:

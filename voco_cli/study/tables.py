@@ -12,6 +12,7 @@ from voco_cli.evaluation.label_efficiency import SIGNIFICANT, ArmScore, Gain, La
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import NONE, markdown, p_value, without_nan
 from voco_cli.figures.label_efficiency import draw_label_efficiency
+from voco_cli.foreign_text import visible
 from voco_cli.study.metric import metric_of
 from voco_cli.study.outcome import Outcome
 from voco_cli.study.plan import BASELINE
@@ -38,7 +39,7 @@ def publish(folder: Path, record: StudyRecord, outcome: Outcome) -> list[Path]:
     """
     written = [write_record(folder, record, outcome_object(record, outcome))]
     if outcome.found is not None:
-        write_whole(folder / TABLE, study_markdown(record, outcome, outcome.found).encode())
+        write_whole(folder / TABLE, visible(study_markdown(record, outcome, outcome.found)).encode())
         write_whole(folder / PICTURE, draw_label_efficiency(outcome.found))
         written += [folder / TABLE, folder / PICTURE]
     return written

@@ -156,11 +156,13 @@ def test_tables_that_cannot_be_read(tmp_path: Path) -> None:
         ("case,p_yes\na,0.5\n", "has no column p_no"),
         ("case,p_no,p_yes\na,0.5,0.5\na,0.5,0.5\n", r"a\.csv:3: the case a stands twice"),
         ("case,p_no,p_yes\na,0.5,maybe\n", r"a\.csv:2: 'maybe' is no probability"),
-        ("case,p_no,p_yes\na,0.5\n", r"a\.csv:2: None is no probability"),
+        ("case,p_no,p_yes\na,0.5\n", "a.csv cannot be read: line 2 has 2 cells, and not 3"),
+        ('case,p_no,p_yes\n"a,0.5,0.5\n' + 300 * "b,0.5,0.5\n", "the row from line 2 on has a stray quotation mark"),
         ("case,p_no,p_yes\na,1.5,-0.5\n", r"'1\.5' is no probability"),
     ):
         path.write_text(text)
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=words) as caught:
             read_probabilities(path, ("no", "yes"))
+        assert len(str(caught.value).replace(str(tmp_path), "")) < 250
     with pytest.raises(DataError, match="cannot be read: No such file"):
         read_probabilities(tmp_path / "b.csv", ("no", "yes"))

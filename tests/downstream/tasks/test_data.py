@@ -344,6 +344,14 @@ def test_a_drawn_classification_has_each_category_in_each_split(split_seed: int,
         (["case,label,split", "a,7,train"], "has 1 labels that no class of the task has: '7' (a)"),
         (["case,label,split", "a,0,train", "a,1,val"], "cases.csv:3: the case a stands twice"),
         (["case,label,split", "../a,0,train"], "cases.csv:2: '../a' is no name of a case"),
+        (["case,label,split", "a\0b,0,train"], "cases.csv:2: 'a\\x00b' is no name of a case"),
+        (["case,label,split", 2000 * "a" + ",0,train"], "aaa' is no name of a case"),
+        (
+            ["case,label,split", 'a,"0,train', *(300 * ["b,1,train"])],
+            "row from line 2 on has a stray quotation mark",
+        ),
+        (["case,label,split", "a," + 2000 * "7" + ",train"], "has 1 labels that no class of the task has"),
+        ([2000 * "a"], "has no column case and none label"),
         (["case,label,split", "a,0,here"], "puts a into the split 'here'"),
         (["case,label,fold", "a,0,one"], "gives a the fold 'one', which is no number"),
     ],
@@ -352,7 +360,9 @@ def test_wrong_tables(lines: list[str], said: str, tmp_path: Path) -> None:
     root = tmp_path / "d"
     root.mkdir()
     (root / "cases.csv").write_text("\n".join(lines))
-    assert said in refusal(own_task(SCANS), root).message
+    message = refusal(own_task(SCANS), root).message
+    assert said in message
+    assert len(message.replace(str(root), "")) < 250
 
 
 def test_a_classification_needs_its_categories(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from voco_cli.cache.key import volume_key, voxel_settings
 from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.trained import Trained
 from voco_cli.errors import UsageError
+from voco_cli.foreign_text import visible_json
 from voco_cli.scans.label_map import IGNORE
 from voco_cli.whole_files import write_whole
 
@@ -171,4 +172,4 @@ def difference(record: Mapping[str, Any], made: Mapping[str, Any]) -> str:
 
 
 def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    return (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode()
+    return (visible_json(json.dumps(value, indent=1, ensure_ascii=False)) + "\n").encode()

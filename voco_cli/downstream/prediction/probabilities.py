@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -11,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.downstream.prediction.folder import difference
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import quoted, shortened
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-probabilities/1"
@@ -48,12 +48,10 @@ def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
     Raises:
         ResourceError: the disk is full.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "predicted", *(f"p_{name}" for name in found.categories)])
+    rows = [["case", "predicted", *(f"p_{name}" for name in found.categories)]]
     for case, row in sorted(found.rows.items()):
         predicted = found.categories[max(range(len(row)), key=row.__getitem__)]
-        writer.writerow([case, predicted, *map(repr, row)])
+        rows.append([case, predicted, *map(repr, row)])
     record = {
         "format": FORMAT,
         "categories": list(found.categories),
@@ -62,7 +60,7 @@ def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
         "fingerprints": dict(sorted(found.fingerprints.items())),
         "failed": dict(sorted(found.failed.items())),
     }
-    write_whole(folder / TABLE, text.getvalue().encode())
+    write_whole(folder / TABLE, csv_text(rows).encode())
     write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return [folder / TABLE, folder / RECORD]
 
@@ -74,18 +72,17 @@ def read_probabilities(path: Path, categories: Sequence[str]) -> dict[str, tuple
         DataError: not to be read, a column is missing, a case stands twice, or something is no probability.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        columns, records = csv_records(path.read_bytes().decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    reader = csv.DictReader(lines)
-    lacking = [name for name in ("case", *(f"p_{one}" for one in categories)) if name not in (reader.fieldnames or ())]
+    lacking = [name for name in ("case", *(f"p_{one}" for one in categories)) if name not in columns]
     if lacking:
         raise DataError(f"{path} has no column {lacking[0]}.", f"the categories are {', '.join(categories)}")
     rows: dict[str, tuple[float, ...]] = {}
-    for number, line in enumerate(reader, start=2):
+    for number, line in records:
         case = line["case"]
         if case in rows:
-            raise DataError(f"{path}:{number}: the case {case} stands twice.")
+            raise DataError(f"{path}:{number}: the case {shortened(case)} stands twice.")
         rows[case] = tuple(_probability(line[f"p_{name}"], f"{path}:{number}") for name in categories)
     return rows
 
@@ -123,11 +120,11 @@ def is_made_by(folder: Path, made_by: Mapping[str, Any]) -> bool:
     return isinstance(record, Mapping) and record.get("made_by") == made_by
 
 
-def _probability(text: str | None, where: str) -> float:
+def _probability(text: str, where: str) -> float:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         value = math.nan
     if not 0 <= value <= 1:
-        raise DataError(f"{where}: {text!r} is no probability.")
+        raise DataError(f"{where}: {quoted(text)} is no probability.")
     return value

@@ -17,6 +17,7 @@ from voco_cli.dataset.datalist import SPLITS, is_file_name
 from voco_cli.dataset.splits import position
 from voco_cli.dataset.text_file import read_text
 from voco_cli.errors import UsageError
+from voco_cli.foreign_text import quoted
 from voco_cli.settings.task import Task
 
 FORMAT = "voco-split/1"
@@ -27,9 +28,14 @@ SHOWN = 5
 
 def _case(name: str) -> str:
     """A case that names a file or folder and nothing above or below it."""
-    if not is_file_name(name) or name.startswith(".") or "\\" in name:
-        raise ValueError(f"{name!r} is no name of a case")
+    if not is_case_name(name):
+        raise ValueError(f"{quoted(name)} is no name of a case")
     return name
+
+
+def is_case_name(name: str) -> bool:
+    """Return whether a case may be called so: a name of a file on any system, which is not hidden."""
+    return is_file_name(name) and not name.startswith(".") and "\" not in name
 
 
 def _regex(pattern: str | None) -> str | None:

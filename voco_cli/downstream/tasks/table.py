@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from voco_cli.dataset.datalist import is_file_name
+from voco_cli.csv_text import csv_rows
 from voco_cli.dataset.text_file import read_text
-from voco_cli.downstream.tasks.split import SPLIT_NAMES, Split, named
+from voco_cli.downstream.tasks.split import SPLIT_NAMES, Split, is_case_name, named
 from voco_cli.errors import UsageError
+from voco_cli.foreign_text import quoted, shortened
 from voco_cli.settings.task import Task
 
 COLUMNS = ("case", "label")
@@ -69,7 +69,7 @@ def read_table(path: Path, task: Task) -> CaseTable:
     names |= {one.name: one.name for one in task.classes}
     odd = {case: row["label"] for case, row in rows.items() if row["label"] not in names}
     if odd:
-        shown = named(f"{label!r} ({case})" for case, label in odd.items())
+        shown = named(f"{quoted(label)} ({shortened(case)})" for case, label in odd.items())
         raise UsageError(
             f"{path} has {len(odd)} labels that no class of the task has: {shown}.",
             f"the classes are {', '.join(one.name for one in task.classes) or 'none'}",
@@ -90,28 +90,29 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
         UsageError: not to be read, a column is missing, a case stands twice or is no name.
     """
     try:
-        lines = read_text(path).splitlines()
+        text = read_text(path)
+        first_line = text.partition("\n")[0]
+        head, *lines = csv_rows(text, max(",;\t", key=first_line.count)) or [(1, [])]
     except (OSError, ValueError) as error:
         raise UsageError(f"The table {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    head = lines[0] if lines else ""
-    reader = csv.reader(lines, delimiter=max(",;\t", key=head.count))
-    columns = [name.strip().lower() for name in next(reader, [])]
+    columns = [name.strip().lower() for name in head[1]]
     lacking = [name for name in COLUMNS if name not in columns]
     if lacking:
+        there = shortened(", ".join(columns)) or "none"
         raise UsageError(
-            f"{path} has no column {' and none '.join(lacking)}; its columns are {', '.join(columns) or 'none'}.",
+            f"{path} has no column {' and none '.join(lacking)}; its columns are {there}.",
             "a table has the columns case and label, and may have patient, split or fold",
         )
     rows: dict[str, dict[str, str]] = {}
-    for number, values in enumerate(reader, start=2):
+    for number, values in lines:
         if not any(value.strip() for value in values):
             continue
         row = dict(zip(columns, (value.strip() for value in values), strict=False))
         case = row.get("case", "")
-        if not is_file_name(case) or case.startswith(".") or "\\" in case:
-            raise UsageError(f"{path}:{number}: {case!r} is no name of a case.")
+        if not is_case_name(case):
+            raise UsageError(f"{path}:{number}: {quoted(case)} is no name of a case.")
         if case in rows:
-            raise UsageError(f"{path}:{number}: the case {case} stands twice.")
+            raise UsageError(f"{path}:{number}: the case {shortened(case)} stands twice.")
         rows[case] = {name: row.get(name, "") for name in columns}
     return rows
 
@@ -145,7 +146,9 @@ def _of_fold(fold: int, validating: int) -> str:
 
 def _split(word: str, case: str, path: Path) -> str:
     if word.lower() not in SPLIT_WORDS:
-        raise UsageError(f"{path} puts {case} into the split {word!r}; there are training, validation and test.")
+        raise UsageError(
+            f"{path} puts {shortened(case)} into the split {quoted(word)}; there are training, validation and test."
+        )
     return SPLIT_WORDS[word.lower()]
 
 
@@ -153,4 +156,4 @@ def _fold(word: str, case: str, path: Path) -> int:
     try:
         return int(word) if word else -1
     except ValueError as error:
-        raise UsageError(f"{path} gives {case} the fold {word!r}, which is no number.") from error
+        raise UsageError(f"{path} gives {shortened(case)} the fold {quoted(word)}, which is no number.") from error
