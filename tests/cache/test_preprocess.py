@@ -186,6 +186,21 @@ def test_label_follows_its_image(name: str) -> None:
     assert overlap > 0.95
 
 
+def test_label_stored_along_other_axes_is_the_same_label() -> None:
+    affine = np.diag([1.3, 1.7, 3.1, 1.0])
+    array = body_hu((20, 18, 16))
+    record = preprocess(scan_of(array, affine), Preprocess(spacing_mm=(1.5, 1.5, 2.0))).record
+    labels = (array > 0).astype(np.uint8)
+    flipped = affine.copy()
+    flipped[:, 0] *= -1
+    flipped[0, 3] = 1.3 * 19
+    exchanged = affine[:, [1, 0, 2, 3]]
+    expected = preprocess_label(scan_of(labels, affine), record)
+    assert expected.any()
+    for stored, where in ((labels[::-1], flipped), (labels.transpose(1, 0, 2), exchanged)):
+        assert np.array_equal(preprocess_label(scan_of(stored, where), record), expected)
+
+
 def test_label_on_another_grid_is_refused() -> None:
     record = preprocess(scan_of(body_hu((20, 20, 20)), np.eye(4)), Preprocess()).record
     with pytest.raises(GeometryError, match="voxels, but its scan"):

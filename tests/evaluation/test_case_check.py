@@ -39,6 +39,20 @@ def test_a_label_in_its_place_is_no_finding(image: Scan, label: Scan) -> None:
     assert check.fit.as_is.above_sd > 3.5
 
 
+def test_a_label_stored_along_other_axes_is_in_its_place(image: Scan, label: Scan) -> None:
+    last_mm = label.direction[:, 0] * label.spacing_xyz_mm[0] * (label.shape_xyz[0] - 1)
+    stored = replace(
+        label,
+        array_zyx=label.array_zyx[:, :, ::-1],
+        direction=label.direction * [-1, 1, 1],
+        origin_xyz_mm=tuple(np.array(label.origin_xyz_mm) + last_mm),
+    )
+    assert check_case(image, stored, NAMES).findings == ()
+    # A header that says so of voxels that were not turned is a finding, as before.
+    wrong = replace(stored, array_zyx=label.array_zyx)
+    assert kinds(check_case(image, wrong, NAMES))[0] == "header"
+
+
 @pytest.mark.parametrize(("axis", "words"), [(0, "head-feet"), (1, "front-back"), (2, "left-right")])
 def test_a_flipped_label_is_told_with_both_figures(image: Scan, label: Scan, axis: int, words: str) -> None:
     turned = replace(label, array_zyx=np.flip(label.array_zyx, axis))

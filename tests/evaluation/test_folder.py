@@ -1,6 +1,7 @@
 import math
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -42,6 +43,32 @@ def test_without_classes_every_label_is_one(folders: tuple[Path, Path]) -> None:
     assert [row[2] for row in found.table.states] == ["phantom", "absent", "absent"]
     np.testing.assert_allclose(found.table.of_metric("dice")[:, 2], [0, 1, 1])
     assert found.table.of_metric("hd95_mm")[0, 2] == pytest.approx(math.hypot(14, 10, 16))
+
+
+def test_a_prediction_stored_the_other_way_round_is_measured(folders: tuple[Path, Path]) -> None:
+    """By nibabel's own reorientation: each prediction along other axes, at the same places."""
+    straight = evaluate_folder(*folders, classes=LIVER_SPLEEN)
+    for case, codes in (("a", "LPS"), ("b", "SAR"), ("c", "ILP")):
+        path = folders[0] / f"{case}.nii.gz"
+        image = nib.load(path)
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(codes)
+        )
+        nib.save(image.as_reoriented(turn), path)
+    found = evaluate_folder(*folders, classes=LIVER_SPLEEN)
+    assert found.failed == ()
+    np.testing.assert_array_equal(found.table.values_NCM, straight.table.values_NCM)
+    assert found.notes[1] == (
+        "b.nii.gz: stored along SAR, and its label along RAS: its voxels were put into that order, "
+        "nothing was resampled"
+    )
+
+
+def test_nearly_whole_values_are_rounded_and_noted(folders: tuple[Path, Path]) -> None:
+    write_labels(folders[0] / "a.nii.gz", two_boxes() + np.float32(4e-4))
+    found = evaluate_folder(*folders, classes=LIVER_SPLEEN)
+    np.testing.assert_array_equal(found.table.of_metric("dice")[0], [1, 1])
+    assert found.notes == ("a.nii.gz: label values up to 0.0004 off whole numbers were rounded",)
 
 
 def test_labels_outside_the_classes_are_told(folders: tuple[Path, Path]) -> None:

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from voco_cli.cache.foreground import Box, box_above
 from voco_cli.cache.grid_map import FloatXYZ, GridMap, IntXYZ
 from voco_cli.cache.intensity import Window, intensity_window
-from voco_cli.cache.orientation import axes_to_ras, ras_affine
+from voco_cli.cache.orientation import LPS_TO_RAS, axes_to_ras, ras_affine
 from voco_cli.cache.resampling import Taps, interpolate, resize_coordinates, spacing_size, taps_at
 from voco_cli.errors import DataError, GeometryError
+from voco_cli.scans.geometry import grid_shift_mm, place
 from voco_cli.scans.scan import Scan
+from voco_cli.scans.stored_like import placement, stored_like
 from voco_cli.settings.sections import Preprocess
 
 SAME_SPACING_MM = 1e-3
@@ -91,13 +93,7 @@ def preprocess_label(label: Scan, record: GridMap) -> NDArray[Any]:
     Raises:
         GeometryError: the label lies on another grid than the scan.
     """
-    if label.shape_xyz != record.source_shape_xyz:
-        raise GeometryError(f"{label.path} has {label.shape_xyz} voxels, but its scan {record.source_shape_xyz}.")
-    corners = np.array(np.meshgrid(*((0, n - 1) for n in label.shape_xyz))).reshape(3, -1)
-    shift = (ras_affine(label) - np.asarray(record.source_affine)) @ np.vstack([corners, np.ones(8)])
-    apart_mm = float(np.abs(shift).max())
-    if apart_mm > 0.5 * min(label.spacing_xyz_mm):
-        raise GeometryError(f"{label.path} lies {apart_mm:.2f} mm off the grid of its scan.")
+    label = on_scan_grid(label, record)
     ras = label.array_zyx.transpose([2 - axis for axis in record.axes])
     (ix, in_x), (iy, in_y), (iz, in_z) = (record.nearest_source(axis) for axis in range(3))
     labels = np.ascontiguousarray(ras[np.ix_(ix, iy, iz)])
@@ -105,6 +101,25 @@ def preprocess_label(label: Scan, record: GridMap) -> NDArray[Any]:
     labels[:, ~in_y] = 0
     labels[:, :, ~in_z] = 0
     return labels
+
+
+def on_scan_grid(label: Scan, record: GridMap) -> Scan:
+    """Return a label map with its voxels in the order in which its scan stores them.
+
+    Raises:
+        GeometryError: the label lies on another grid than the scan.
+    """
+    affine_lps = LPS_TO_RAS @ np.asarray(record.source_affine)
+    grid = place(affine_lps[:3, :3], affine_lps[:3, 3], label.path)
+    found = stored_like(label, grid, record.source_shape_xyz, "its scan")
+    if found is not None:
+        return found
+    if label.shape_xyz != record.source_shape_xyz:
+        raise GeometryError(f"{label.path} has {label.shape_xyz} voxels, but its scan {record.source_shape_xyz}.")
+    apart_mm = grid_shift_mm(placement(label), grid, label.shape_xyz)
+    if apart_mm > 0.5 * min(label.spacing_xyz_mm):
+        raise GeometryError(f"{label.path} lies {apart_mm:.2f} mm off the grid of its scan.")
+    return label
 
 
 def preprocessed_shape(shape_ras: IntXYZ, spacing_ras_mm: FloatXYZ, settings: Preprocess) -> IntXYZ:

@@ -13,6 +13,7 @@ from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
 from voco_cli.scans.dicom_slices import Slice, read_slices
 from voco_cli.scans.header import Header, require_file
+from voco_cli.scans.label_map import ROUNDING, rounding_note
 from voco_cli.scans.read import file_format, read_header, read_scan
 
 FEW_VALUES = 64
@@ -161,6 +162,7 @@ def _check_label(path: Path) -> tuple[str | None, tuple[str, ...]]:
         array = read_scan(path).array_zyx
     except Exception as error:
         return fault_of(error, path), ()
-    if not np.isfinite(array).all() or (array.dtype.kind == "f" and (array != np.rint(array)).any()):
+    if array.dtype.kind == "f" and (not np.isfinite(array).all() or (np.abs(array - np.rint(array)) > ROUNDING).any()):
         return "label map with values that are not whole numbers.", ()
-    return None, () if array.any() else ("the label map is empty",)
+    notes = [note] if (note := rounding_note(array)) else []
+    return None, tuple(notes if array.any() else [*notes, "the label map is empty"])

@@ -13,7 +13,7 @@ from voco_cli.dataset.identity import is_label_by_standard, is_label_folder
 from voco_cli.dataset.name_words import says_label
 from voco_cli.dataset.patient import case_of, stem_of
 from voco_cli.errors import UsageError
-from voco_cli.scans.geometry import grid_shift_mm, same_grid
+from voco_cli.scans.geometry import grid_shift_mm, storage_order
 from voco_cli.scans.header import Header
 
 LABEL_ENDINGS = tuple(
@@ -86,14 +86,14 @@ def pair_labels(
 
 
 def grid_fault(label: Header, scan: Header) -> str | None:
-    """Why a label map does not fit its scan; none where it does."""
+    """Return why a label map does not fit its scan; none where it does, in whichever order its voxels are stored."""
+    if storage_order(label.placement, label.shape_xyz, scan.placement, scan.shape_xyz) is not None:
+        return None
     if label.shape_xyz != scan.shape_xyz:
         shapes = ["x".join(str(n) for n in header.shape_xyz) for header in (label, scan)]
         return f"label on another grid than {scan.path}: {shapes[0]} voxels against {shapes[1]}."
-    if not same_grid(label.placement, scan.placement, scan.shape_xyz):
-        shift_mm = grid_shift_mm(label.placement, scan.placement, scan.shape_xyz)
-        return f"label on another grid than {scan.path}: voxels lie up to {shift_mm:.2f} mm apart."
-    return None
+    shift_mm = grid_shift_mm(label.placement, scan.placement, scan.shape_xyz)
+    return f"label on another grid than {scan.path}: voxels lie up to {shift_mm:.2f} mm apart."
 
 
 def _found_labels(

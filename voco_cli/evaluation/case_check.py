@@ -13,11 +13,12 @@ from scipy import ndimage
 from voco_cli.cache.orientation import axes_to_ras, ras_affine
 from voco_cli.evaluation.label_fit import AXIS_WORDS, Fit, LabelFit, label_fit
 from voco_cli.evaluation.outside import looks_like_ct, outside_shares
-from voco_cli.evaluation.patient_case import PatientCase, in_patient_axes, lies_on_grid_of, patient_case, placement
+from voco_cli.evaluation.patient_case import PatientCase, in_patient_axes, lies_on_grid_of, patient_case
 from voco_cli.evaluation.sides import Centre, wrong_sides
-from voco_cli.scans.geometry import axis_codes, grid_shift_mm
+from voco_cli.scans.geometry import axis_codes, grid_shift_mm, storage_order
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.scan import Scan
+from voco_cli.scans.stored_like import placement
 
 MOST_OUTSIDE, MOST_NAMED = 0.5, 5
 FEWEST_VOXELS = 10
@@ -90,7 +91,8 @@ def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit 
 
 def _header(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str) -> list[Finding]:
     """How the grids differ, in numbers; and whether the label fits better voxel by voxel than by its header."""
-    if lies_on_grid_of(label, image):
+    order = storage_order(placement(label), label.shape_xyz, placement(image), image.shape_xyz)
+    if order is not None and (order.is_same or by_voxel is None):
         return []
     said = [
         f"{what} {theirs} against {ours}"

@@ -22,10 +22,11 @@ from voco_cli.evaluation.measures import Measurement, Structure, absent_structur
 from voco_cli.evaluation.results import MeasuredCase, ResultTable, result_table
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.summary import Summary, summarise
-from voco_cli.scans.geometry import Placement, grid_shift_mm, same_grid
-from voco_cli.scans.label_map import whole_labels
+from voco_cli.scans.geometry import grid_shift_mm
+from voco_cli.scans.label_map import rounding_note, whole_labels
 from voco_cli.scans.read import read_header, read_scan
 from voco_cli.scans.scan import Scan
+from voco_cli.scans.stored_like import placement, stored_like
 
 MOST_UNNAMED_CLASSES = 256
 MOST_WORKERS = 16
@@ -184,14 +185,16 @@ class _Measured:
 
 
 def _measure(job: _Job) -> _Measured:
-    prediction, reference = read_scan(job.pair.prediction), read_scan(job.pair.label)
-    _require_same_grid(prediction, reference)
-    arrays = []
+    reference = read_scan(job.pair.label)
+    prediction = _on_grid_of(read_scan(job.pair.prediction), reference)
+    arrays, notes = [], []
     for scan in (prediction, reference):
         try:
             arrays.append(whole_labels(scan.array_zyx))
         except ValueError as error:
             raise DataError(f"{scan.path} {error}.") from error
+        rounded = rounding_note(scan.array_zyx)
+        notes += [f"{scan.path.name}: {note}" for note in (*scan.notes, *([rounded] if rounded else []))]
     if job.ignore_label is not None:
         arrays = _annotated(arrays[0], arrays[1], job.ignore_label)
     found = sorted(labels_in(arrays[0]) | labels_in(arrays[1]))
@@ -211,7 +214,7 @@ def _measure(job: _Job) -> _Measured:
         by_structure=dict(zip(structures, measurements, strict=True)),
         diagonal_mm=measurements[0].diagonal_mm if measurements else 0.0,
         unlisted=unlisted,
-        notes=tuple(f"{scan.path.name}: {note}" for scan in (prediction, reference) for note in scan.notes),
+        notes=tuple(notes),
     )
 
 
@@ -221,21 +224,20 @@ def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore
     return [np.where(ignored, 0, one).astype(one.dtype, copy=False) for one in (prediction_zyx, reference_zyx)]
 
 
-def _require_same_grid(prediction: Scan, reference: Scan) -> None:
+def _on_grid_of(prediction: Scan, reference: Scan) -> Scan:
+    """The prediction in the order in which the voxels of the reference are stored."""
+    there = placement(reference)
+    found = stored_like(prediction, there, reference.shape_xyz, "its label")
+    if found is not None:
+        return found
     shapes = ["x".join(map(str, scan.shape_xyz)) for scan in (prediction, reference)]
     hint = "Predictions must lie on the grid of the scan that was labelled; resample them to it (nearest neighbour)."
     if shapes[0] != shapes[1]:
         raise GeometryError(f"{prediction.path} has {shapes[0]} voxels, and its label {shapes[1]}.", hint)
-    first, second = _placement(prediction), _placement(reference)
-    if not same_grid(first, second, reference.shape_xyz):
-        shift_mm = grid_shift_mm(first, second, reference.shape_xyz)
-        raise GeometryError(
-            f"{prediction.path} lies on another grid than its label: voxels are up to {shift_mm:.2f} mm apart.", hint
-        )
-
-
-def _placement(scan: Scan) -> Placement:
-    return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)
+    shift_mm = grid_shift_mm(placement(prediction), there, reference.shape_xyz)
+    raise GeometryError(
+        f"{prediction.path} lies on another grid than its label: voxels are up to {shift_mm:.2f} mm apart.", hint
+    )
 
 
 def _found_structures(measured: Sequence[_Measured], regions: Sequence[Structure]) -> tuple[Structure, ...]:

@@ -11,9 +11,10 @@ from scipy import ndimage
 
 from voco_cli.cache.orientation import axes_to_ras, ras_affine
 from voco_cli.errors import DataError, GeometryError
-from voco_cli.scans.geometry import Placement, same_grid
+from voco_cli.scans.geometry import same_grid, storage_order
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.scan import Scan
+from voco_cli.scans.stored_like import placement
 
 Triple = tuple[float, float, float]
 
@@ -85,8 +86,9 @@ def on_grid_of(label: Scan, image: Scan) -> NDArray[Any]:
         values = whole_labels(label.array_zyx)
     except ValueError as error:
         raise DataError(f"{label.path} {error}.", "Give a label map: 0 is background.") from error
-    if lies_on_grid_of(label, image):
-        return values
+    order = storage_order(placement(label), label.shape_xyz, placement(image), image.shape_xyz)
+    if order is not None:
+        return order.array_zyx(values)
     # Voxel of the image to voxel of the label, both x, y, z; scipy counts axes in the order of the array.
     between = np.linalg.inv(ras_affine(label)) @ ras_affine(image)
     placed = np.asarray(
@@ -108,13 +110,8 @@ def on_grid_of(label: Scan, image: Scan) -> NDArray[Any]:
 
 
 def lies_on_grid_of(label: Scan, image: Scan) -> bool:
-    """Whether two scans share their voxel grid, but for rounding in their headers."""
+    """Whether two scans store one voxel grid in one order, but for rounding in their headers."""
     return label.shape_xyz == image.shape_xyz and same_grid(placement(label), placement(image), image.shape_xyz)
-
-
-def placement(scan: Scan) -> Placement:
-    """Where the grid of a scan lies."""
-    return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)
 
 
 def value_counts(label_xyz: NDArray[Any]) -> NDArray[np.int64]:

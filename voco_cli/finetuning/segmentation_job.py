@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from voco_cli.cache.preprocess import on_scan_grid
 from voco_cli.downstream.batches.augment import augment_patches
 from voco_cli.downstream.batches.label_values import index_table
 from voco_cli.downstream.batches.patches import PatchBatch, PatchDataset, collate_patches
@@ -105,7 +106,8 @@ class SegmentationJob(LabelledJob):
         assert case.entry.label is not None
         task = self.settings.task
         try:
-            labels = whole_labels(read_scan(case.entry.label).array_zyx)
+            label = on_scan_grid(read_scan(case.entry.label), case.volumes[0].metadata.record)
+            labels = whole_labels(label.array_zyx)
         except ValueError as error:
             raise DataError(f"{case.entry.label} {error}.") from error
         prediction, reference = self.predict_indices(case), index_table(task.classes, task.ignore_value)[labels]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +117,53 @@ def grid_shift_mm(first: Placement, second: Placement, shape_xyz: tuple[int, int
 def same_grid(first: Placement, second: Placement, shape_xyz: tuple[int, int, int]) -> bool:
     """Whether two placements agree to ``SAME_GRID_SHARE`` of the smallest voxel edge at every corner."""
     return grid_shift_mm(first, second, shape_xyz) <= SAME_GRID_SHARE * min(first.spacing_xyz_mm)
+
+
+@dataclass(frozen=True)
+class StorageOrder:
+    """How the voxels of one grid are put into the order in which another stores the same places.
+
+    Attributes:
+        axes: the grid's own axis (0 is x) along each axis of the other.
+        flipped: whether it runs against it.
+    """
+
+    axes: tuple[int, int, int]
+    flipped: tuple[bool, bool, bool]
+
+    @property
+    def is_same(self) -> bool:
+        """Whether nothing is to be done."""
+        return self.axes == (0, 1, 2) and not any(self.flipped)
+
+    def array_zyx(self, array_zyx: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of the array in the other's order; nothing is resampled."""
+        array_xyz = array_zyx.transpose(2, 1, 0).transpose(self.axes)
+        turned = array_xyz[tuple(slice(None, None, -1 if against else 1) for against in self.flipped)]
+        return turned.transpose(2, 1, 0)
+
+
+def storage_order(
+    grid: Placement, shape_xyz: tuple[int, int, int], like: Placement, like_shape_xyz: tuple[int, int, int]
+) -> StorageOrder | None:
+    """Return how a grid's voxels are reordered to be those of another; none where they are not the same places.
+
+    Any flip and exchange of axes will do, by the direction matrices; places agree as in `same_grid`.
+    """
+    along = like.direction.T @ grid.direction
+    axes = np.abs(along).argmax(axis=1)
+    x, y, z = (int(axis) for axis in axes)
+    if {x, y, z} != {0, 1, 2} or (shape_xyz[x], shape_xyz[y], shape_xyz[z]) != like_shape_xyz:
+        return None
+    signs = np.sign(along[range(3), axes])
+    steps_mm = grid.direction * np.array(grid.spacing_xyz_mm)
+    last = (np.array(like_shape_xyz) - 1) * (signs < 0)
+    origin_mm = np.array(grid.origin_xyz_mm) + steps_mm[:, axes] @ last
+    spacing = np.array(grid.spacing_xyz_mm)[axes]
+    reordered = Placement(_triple(spacing), _triple(origin_mm), grid.direction[:, axes] * signs)
+    if not same_grid(reordered, like, like_shape_xyz):
+        return None
+    return StorageOrder((x, y, z), (bool(signs[0] < 0), bool(signs[1] < 0), bool(signs[2] < 0)))
 
 
 def _world(placement: Placement, voxels: NDArray[np.int64]) -> NDArray[np.float64]:

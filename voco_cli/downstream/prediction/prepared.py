@@ -13,7 +13,7 @@ from voco_cli.cache.grid_map import GridMap
 from voco_cli.cache.preprocess import preprocess
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.errors import DataError, GeometryError
-from voco_cli.scans.geometry import Placement, grid_shift_mm
+from voco_cli.scans.geometry import Placement, grid_shift_mm, storage_order
 from voco_cli.scans.scan import Scan
 from voco_cli.settings import Settings
 
@@ -68,6 +68,9 @@ def channel_fault(case: str, found: list[str], needed: tuple[str, ...]) -> str:
 
 def _require_same_grid(first: tuple[Scan, GridMap], other: tuple[Scan, GridMap]) -> None:
     (scan, record), (channel, its_record) = first, other
+    order = storage_order(_placement(channel), channel.shape_xyz, _placement(scan), scan.shape_xyz)
+    if order is not None and record.shape_xyz == its_record.shape_xyz:
+        return
     if (record.source_shape_xyz, record.shape_xyz) == (its_record.source_shape_xyz, its_record.shape_xyz):
         apart_mm = grid_shift_mm(_placement(channel), _placement(scan), scan.shape_xyz)
         if apart_mm <= MOST_APART_VOX * min(scan.spacing_xyz_mm):

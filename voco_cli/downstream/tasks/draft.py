@@ -16,6 +16,8 @@ from voco_cli.dataset.pairing import grid_fault
 from voco_cli.errors import DataError, UsageError
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_header, read_scan
+from voco_cli.scans.scan import Scan
+from voco_cli.scans.stored_like import placement, stored_like
 
 Backbone = Literal["unet", "swinunetr"]
 SizeXYZ = tuple[int, int, int]
@@ -98,7 +100,7 @@ def look_at(entry: Entry, ignore_value: int | None = None) -> CaseFacts:
     if entry.label is not None:
         if fault := grid_fault(read_header(entry.label), read_header(entry.image, entry.files)):
             raise DataError(f"{entry.label} is a {fault}")
-        labels = _labels(entry)
+        labels = _labels(entry, scan)
         annotated = (labels > 0) & (labels != (0 if ignore_value is None else ignore_value))
         inside, values = scan.array_zyx[annotated], tuple(int(v) for v in np.unique(labels[annotated]))
     every = max(1, len(inside) // SAMPLED_VOXELS)
@@ -111,10 +113,12 @@ def look_at(entry: Entry, ignore_value: int | None = None) -> CaseFacts:
     )
 
 
-def _labels(entry: Entry) -> NDArray[np.integer]:
+def _labels(entry: Entry, scan: Scan) -> NDArray[np.integer]:
+    """The label map in the order in which its scan stores voxels."""
     assert entry.label is not None
+    label = read_scan(entry.label)
     try:
-        return whole_labels(read_scan(entry.label).array_zyx)
+        return whole_labels((stored_like(label, placement(scan), scan.shape_xyz, "its scan") or label).array_zyx)
     except ValueError as error:
         raise DataError(f"{entry.label} {error}.") from error
 

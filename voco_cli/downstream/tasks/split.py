@@ -35,7 +35,7 @@ def _case(name: str) -> str:
 
 def is_case_name(name: str) -> bool:
     """Return whether a case may be called so: a name of a file on any system, which is not hidden."""
-    return is_file_name(name) and not name.startswith(".") and "\" not in name
+    return is_file_name(name) and not name.startswith(".") and "\\" not in name
 
 
 def _regex(pattern: str | None) -> str | None:
