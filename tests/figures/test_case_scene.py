@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from voco_cli.evaluation.patient_case import PatientCase
 from voco_cli.figures.case_scene import CaseScene, case_scene, structure_volumes, unlisted_values
 from voco_cli.figures.case_slices import shown_structures
-from voco_cli.figures.case_window import default_window
+from voco_cli.figures.case_window import default_window, window_words
 
 STRUCTURES = shown_structures([("liver", (1, 2)), ("spleen", (3,)), ("heart", (4,))])
 
@@ -105,3 +105,19 @@ def test_window_by_modality() -> None:
     ramp[0, 0, 0] = np.nan
     assert default_window(made(ramp))[0] == pytest.approx((6.0, 995.0), abs=0.01)
     assert default_window(made(np.full((4, 4, 4), 3.0)))[0] == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ((-175.0, 250.0), "-175 to 250"),
+        ((3.14159, 812.7182), "3 to 813"),
+        ((-0.3, 1234567.8), "0 to 1234568"),
+        ((0.001234, 0.9), "0.001 to 0.9"),
+        ((2.0, 4.0), "2 to 4"),
+        ((-1.0, 12.3456), "-1 to 12.3"),
+        ((5.0, 5.0), "5 to 5"),
+    ],
+)
+def test_window_in_round_numbers(window: tuple[float, float], words: str) -> None:
+    assert window_words(*window) == words

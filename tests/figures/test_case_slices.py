@@ -14,6 +14,7 @@ from PIL import Image
 
 from voco_cli.errors import DataError, GeometryError
 from voco_cli.figures.case_slices import (
+    SIDES,
     STRUCTURE_COLOURS,
     ShownStructure,
     draw_case_slices,
@@ -74,6 +75,7 @@ def test_right_is_left_and_front_is_top_whatever_the_orientation_of_the_file(cod
     low, _, high = drawn.slices  # from the feet to the head
     expected = np.zeros((60, 80), bool)
     expected[:10, :10] = True  # the upper left corner, 10 pixels a voxel
+    assert (SIDES[0], SIDES[2]) == ("R", "A")  # as the letters of the edges that meet there
     assert np.array_equal(alpha(high.label), expected)
     assert not alpha(low.label).any()
     grey = pixels(low.image).mean(axis=2)

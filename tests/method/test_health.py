@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.method.health import (
+    LookedAt,
     chance_figures,
     correlation,
     effective_rank,
@@ -136,23 +137,24 @@ def test_chance() -> None:
 
 
 START = {"rank": 6.0, "correlation": 0.1, "base_cosine": 0.6, "effective_rank": 40.0}
+SEEN = LookedAt(scans=12, crops=6, bases=16)
 GOOD = {"rank": 3.0, "correlation": 0.5, "base_cosine": 0.2, "effective_rank": 60.0}
 
 
 def test_learned_at_the_gates_themselves() -> None:
-    found = verdict(START, GOOD, 192, Health())
+    found = verdict(START, GOOD, SEEN, Health())
     assert found.status == "learned"
     assert found.sentence == (
-        "Learned to locate: on held-out scans the true base crop ranks 3.00 (step 0: 6.00), "
+        "Learned to locate: on 12 held-out scans (72 crops) the true base crop ranks 3.00 (step 0: 6.00), "
         "logits and labels correlate 0.50."
     )
 
 
 @pytest.mark.parametrize("missed", [{"rank": 3.01}, {"correlation": 0.49}])
 def test_not_yet_where_one_gate_is_missed(missed: dict[str, float]) -> None:
-    found = verdict(START, GOOD | missed, 192, Health())
+    found = verdict(START, GOOD | missed, SEEN, Health())
     assert found.status == "not yet"
-    assert found.sentence.startswith("Not yet: on held-out scans the true base crop ranks 3.0")
+    assert found.sentence.startswith("Not yet: on 12 held-out scans (72 crops) the true base crop ranks 3.0")
     assert found.sentence.endswith(
         "learned means at most 0.5 times the rank of step 0 and a correlation of at least 0.5; "
         "train longer or raise train.lr."
@@ -161,24 +163,29 @@ def test_not_yet_where_one_gate_is_missed(missed: dict[str, float]) -> None:
 
 @pytest.mark.parametrize("alike", [{"base_cosine": 0.91}, {"effective_rank": 9.9}])
 def test_collapsed_whatever_the_rank_says(alike: dict[str, float]) -> None:
-    found = verdict(START, GOOD | alike, 192, Health())
+    found = verdict(START, GOOD | alike, SEEN, Health())
     assert found.status == "collapsed"
-    assert found.sentence.startswith("Collapsed: base crops look alike (mean cosine 0.")
+    assert found.sentence.startswith("Collapsed: on 12 held-out scans (72 crops) base crops look alike (mean cosine 0.")
     assert f"effective rank {(GOOD | alike)['effective_rank']:.1f}" in found.sentence
 
 
 def test_few_base_crops_cannot_have_a_high_effective_rank() -> None:
     """Sixteen rows reach at most 16: the gate is a quarter of them, 4, not 10."""
-    assert verdict(START, GOOD | {"effective_rank": 4.1}, 16, Health()).status == "learned"
-    assert verdict(START, GOOD | {"effective_rank": 3.9}, 16, Health()).status == "collapsed"
+    assert verdict(START, GOOD | {"effective_rank": 4.1}, LookedAt(1, 12, 16), Health()).status == "learned"
+    assert verdict(START, GOOD | {"effective_rank": 3.9}, LookedAt(1, 12, 16), Health()).status == "collapsed"
+
+
+def test_a_verdict_says_on_how_little_it_rests() -> None:
+    found = verdict(START, GOOD, LookedAt(1, 4, 16), Health(min_effective_rank=1.0))
+    assert found.sentence.startswith("Learned to locate: on 1 held-out scan (4 crops) the true base crop ranks 3.00")
 
 
 def test_gates_are_settings() -> None:
     strict = Health(max_rank_ratio=0.4, min_correlation=0.6, max_base_cosine=0.1, min_effective_rank=70.0)
-    assert verdict(START, GOOD, 400, strict).status == "collapsed"
+    assert verdict(START, GOOD, SEEN, strict).status == "collapsed"
     loose = Health(max_rank_ratio=1.0, min_correlation=0.0)
-    assert verdict(START, START, 400, loose).status == "learned"
+    assert verdict(START, START, SEEN, loose).status == "learned"
 
 
 def test_a_start_that_was_perfect_already() -> None:
-    assert verdict(START | {"rank": 0.0}, GOOD | {"rank": 0.0}, 192, Health()).status == "learned"
+    assert verdict(START | {"rank": 0.0}, GOOD | {"rank": 0.0}, SEEN, Health()).status == "learned"

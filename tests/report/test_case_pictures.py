@@ -40,6 +40,7 @@ def test_slices_with_label_and_prediction(tmp_path: Path) -> None:
     assert [one.index for one in best.slices] == list(range(12))
     assert best.shown == 6
     assert (best.has_label, best.has_prediction) == (True, True)
+    assert best.sides == ("R", "L", "A", "P")
     assert best.note == "mean Dice 0.800; window \N{MINUS SIGN}175 to 250"
     assert all(one.image.startswith("data:image/webp;base64,") for one in best.slices)
 

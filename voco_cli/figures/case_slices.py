@@ -25,6 +25,9 @@ STRUCTURE_COLOURS = (
 three dichromacies as simulated by Machado, Oliveira and Fernandes (IEEE TVCG 15, 2009), among colours that stand out
 from grey."""
 
+SIDES = ("R", "L", "A", "P")
+"""Of the patient, at the left, right, upper and lower edge of an axial slice as `upright` lays it, in whichever order the
+file stores it: `patient_case` turns its voxels by the direction in its header first."""
 FILL_ALPHA = 110
 OUTLINE_PX = 2
 WEBP_QUALITY = 70

@@ -105,20 +105,32 @@ class Verdict:
     sentence: str
 
 
-def verdict(start: Mapping[str, float], now: Mapping[str, float], num_rows: int, health: Health) -> Verdict:
+@dataclass(frozen=True)
+class LookedAt:
+    """What figures rest on: held-out scans, and the random and base crops of each."""
+
+    scans: int
+    crops: int
+    bases: int
+
+    def __str__(self) -> str:
+        return f"{self.scans} held-out scan{'s' if self.scans > 1 else ''} ({self.scans * self.crops} crops)"
+
+
+def verdict(start: Mapping[str, float], now: Mapping[str, float], seen: LookedAt, health: Health) -> Verdict:
     """Compare the last look with the first one of the same seed.
 
     Args:
         start: figures at step 0, with the teacher as a copy of the student.
         now: figures of the last look.
-        num_rows: base embeddings looked at; their effective rank cannot exceed it.
+        seen: what was looked at; an effective rank cannot exceed the number of base crops.
         health: the gates.
     """
-    floor = min(health.min_effective_rank, num_rows / 4)
+    floor = min(health.min_effective_rank, seen.scans * seen.bases / 4)
     if now["base_cosine"] > health.max_base_cosine or now["effective_rank"] < floor:
         return Verdict(
             "collapsed",
-            f"Collapsed: base crops look alike (mean cosine {now['base_cosine']:.2f}, effective rank "
+            f"Collapsed: on {seen} base crops look alike (mean cosine {now['base_cosine']:.2f}, effective rank "
             f"{now['effective_rank']:.1f}); try a lower train.lr or a higher objective.regularisation_weight.",
         )
     ratio = now["rank"] / max(start["rank"], 1e-6)
@@ -127,9 +139,9 @@ def verdict(start: Mapping[str, float], now: Mapping[str, float], num_rows: int,
         f"logits and labels correlate {now['correlation']:.2f}"
     )
     if ratio <= health.max_rank_ratio and now["correlation"] >= health.min_correlation:
-        return Verdict("learned", f"Learned to locate: on held-out scans {found}.")
+        return Verdict("learned", f"Learned to locate: on {seen} {found}.")
     return Verdict(
         "not yet",
-        f"Not yet: on held-out scans {found}, and learned means at most {health.max_rank_ratio:g} times the rank of "
+        f"Not yet: on {seen} {found}, and learned means at most {health.max_rank_ratio:g} times the rank of "
         f"step 0 and a correlation of at least {health.min_correlation:g}; train longer or raise train.lr.",
     )

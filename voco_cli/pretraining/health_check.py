@@ -11,7 +11,7 @@ from torch import Tensor
 
 from voco_cli.engine.job import Place
 from voco_cli.method.draws import draw_crops
-from voco_cli.method.health import Figures, Verdict, health_figures, true_ranks, verdict
+from voco_cli.method.health import Figures, LookedAt, Verdict, health_figures, true_ranks, verdict
 from voco_cli.method.objective import Embedded, VolumeContrast
 from voco_cli.pretraining.crops import Case, read_crops
 from voco_cli.pretraining.embedded_crops import embed_crops
@@ -99,4 +99,5 @@ class HealthCheck:
     def verdict(self, start: Figures, now: Figures) -> Verdict:
         """What the last figures say against the first."""
         grid = self.crops.grid_xyz
-        return verdict(start, now, len(self.cases) * grid[0] * grid[1] * grid[2], self.settings.health)
+        seen = LookedAt(len(self.cases), self.crops.random_per_volume, grid[0] * grid[1] * grid[2])
+        return verdict(start, now, seen, self.settings.health)

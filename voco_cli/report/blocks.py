@@ -166,7 +166,11 @@ class Layered:
 
 @dataclass(frozen=True)
 class Slices:
-    """Slices of a case with a slider, and a box to tick for each layer."""
+    """Slices of a case with a slider, and a box to tick for each layer.
+
+    Attributes:
+        sides: of the patient, at the left, right, upper and lower edge.
+    """
 
     kind: ClassVar = "slices"
     anchor: str
@@ -175,6 +179,7 @@ class Slices:
     case: str
     width_px: int
     height_px: int
+    sides: tuple[str, str, str, str]
     slices: tuple[Layered, ...]
     shown: int
     has_label: bool

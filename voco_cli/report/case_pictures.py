@@ -11,7 +11,8 @@ import numpy as np
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.errors import DataError, VocoError
 from voco_cli.evaluation.results import ResultTable
-from voco_cli.figures.case_slices import ShownStructure, draw_case_slices, shown_structures
+from voco_cli.figures.case_slices import SIDES, ShownStructure, draw_case_slices, shown_structures
+from voco_cli.figures.case_window import window_words
 from voco_cli.report.blocks import Block, Layered, LegendEntry, Sentence, Slices, SlicesRow
 from voco_cli.report.measured import Segmented
 from voco_cli.report.pictures import webp_source
@@ -90,10 +91,11 @@ def _slices(
     return Slices(
         anchor=anchor,
         title=title,
-        note=f"{note}; window {low:g} to {high:g}{lacking}".replace("-", "\N{MINUS SIGN}"),
+        note=f"{note}; window {window_words(low, high)}{lacking}".replace("-", "\N{MINUS SIGN}"),
         case=case,
         width_px=drawn.width_px,
         height_px=drawn.height_px,
+        sides=SIDES,
         slices=tuple(
             Layered(one.index, webp_source(one.image), _source(one.label), _source(one.prediction))
             for one in drawn.slices

@@ -66,7 +66,7 @@ class Wanted:
 FIGURES = (
     Wanted("Rank of the true base crop (0 is best)", "validation", ("rank", "cross_rank"), True, ("rank",)),
     Wanted("Correlation and top-1", "validation", ("correlation", "top1"), True, ("top1",)),
-    Wanted("Effective rank of the base embeddings", "validation", ("effective_rank",), True),
+    Wanted("Effective rank of the base embeddings (a few is collapse)", "validation", ("effective_rank",), True),
     Wanted("Base crops alike, labels missed", "validation", ("base_cosine", "label_error", "dead_true"), True),
     Wanted("Distance of student and teacher", "validation", ("teacher_distance",), True),
 )
@@ -84,7 +84,7 @@ COMPARED = (
             ("Rank of the true base crop (0 is best)", "rank", ("rank",)),
             ("Correlation of logits and labels", "correlation", ()),
             ("Top-1", "top1", ("top1",)),
-            ("Effective rank of the base embeddings", "effective_rank", ()),
+            ("Effective rank of the base embeddings (a few is collapse)", "effective_rank", ()),
             ("Mean cosine of base crops", "base_cosine", ()),
         )
     ),

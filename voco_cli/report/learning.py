@@ -19,7 +19,7 @@ FIGURES = {
     "top1": ("top-1: the true base crop comes first", "higher"),
     "correlation": ("correlation of logits and labels", "higher"),
     "label_error": ("mean error of the logits", "lower, but logits of 0 score well"),
-    "effective_rank": ("effective rank of the base embeddings", "higher"),
+    "effective_rank": ("effective rank of the base embeddings", "falls while it learns; a few is collapse"),
     "base_cosine": ("mean cosine of two base crops of a scan", "lower"),
     "dead_true": ("true base crop without a gradient", "lower"),
     "teacher_distance": ("distance of student and teacher", ""),
