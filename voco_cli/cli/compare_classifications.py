@@ -10,6 +10,7 @@ from voco_cli.cli.comparison_output import (
     print_statements,
     print_table,
     seen_statements,
+    training_statements,
     unmeasured,
     without_run,
 )
@@ -52,7 +53,7 @@ class ComparedClassifications:
 
         return {
             "format": FORMAT,
-            **about(self.stored, self.resamples, self.seed),
+            **about(self.found.runs, self.stored, self.resamples, self.seed),
             **classification_comparison_object(self.found),
         }
 
@@ -71,7 +72,8 @@ class ComparedClassifications:
         parts = ["# Classification\n", markdown(figure_headings(found.runs[0]), figure_rows(found.differences))]
         if found.changes:
             parts += ["## Cases that changed category\n", markdown(CHANGE_HEADINGS, change_rows(found.changes))]
-        return "\n".join([*parts, *self._statements(), *seen_statements(found.runs, self.stored)]) + "\n"
+        told = [*training_statements(found.runs, self.stored), *seen_statements(found.runs, self.stored)]
+        return "\n".join([*parts, *self._statements(), *told]) + "\n"
 
     def show(self) -> None:
         """Print the tables."""

@@ -10,6 +10,7 @@ from voco_cli.cli.comparison_output import (
     print_statements,
     print_table,
     seen_statements,
+    training_statements,
     unmeasured,
     without_run,
 )
@@ -50,9 +51,10 @@ class ComparedSegmentations:
 
         return {
             "format": FORMAT,
-            **about(self.stored, self.resamples, self.seed),
+            **about(self.found.runs, self.stored, self.resamples, self.seed),
             "tolerance_mm": self.stored[0].tolerance_mm,
             "empty_rule": self.stored[0].rule,
+            "missed": self._missed(),
             **comparison_object(self.found, STORED_CHANGES),
         }
 
@@ -68,7 +70,8 @@ class ComparedSegmentations:
 
         found = self.found
         table = markdown(difference_headings(found.runs[0]), difference_rows(found.of_metric(self.metric)))
-        lines = [*self._statements(), *seen_statements(found.runs, self.stored)]
+        more = [*training_statements(found.runs, self.stored), *seen_statements(found.runs, self.stored)]
+        lines = [*self._statements(), *more]
         return "\n".join([f"# {self._title()}\n", table, *lines]) + "\n"
 
     def show(self) -> None:
@@ -99,7 +102,13 @@ class ComparedSegmentations:
             "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over all classes and "
             f"runs; effect: matched-pairs rank-biserial correlation (+1: nobody below {first}, somebody above). "
             f"Rule for empty classes: {self.stored[0].rule}.",
+            *self._missed(),
         ]
+
+    def _missed(self) -> list[str]:
+        from voco_cli.evaluation.unlike import missed_sentences
+
+        return missed_sentences(self.found, [one.table for one in self.stored], self.stored[0].tolerance_mm)
 
 
 def _require_pairs(names: Sequence[str], stored: Sequence[StoredEvaluation]) -> None:

@@ -12,12 +12,17 @@ if TYPE_CHECKING:
     from voco_cli.evaluation.stored import Stored
 
 
-def about(stored: Sequence[Stored], resamples: int, seed: int) -> dict[str, Any]:
+def about(names: Sequence[str], stored: Sequence[Stored], resamples: int, seed: int) -> dict[str, Any]:
     """What was compared and how, for comparison.json."""
+    from voco_cli.evaluation.unlike import trained_as, training_warnings, unlike_settings
+
+    trained = [trained_as(one.folder) for one in stored]
     return {
         "evaluations": [str(one.folder) for one in stored],
         "splits": [one.split for one in stored],
         "contamination": [one.contamination for one in stored],
+        "settings_that_differ": unlike_settings(trained),
+        "warnings": training_warnings(names, trained),
         "interval": {"level": 0.95, "resamples": resamples, "seed": seed, "resampled_by": "patient"},
     }
 
@@ -37,10 +42,22 @@ def seen_statements(names: Sequence[str], stored: Sequence[Stored]) -> list[str]
     ]
 
 
+def training_statements(names: Sequence[str], stored: Sequence[Stored]) -> list[str]:
+    """Which settings differ between the runs, and warnings where steps or training cases do."""
+    from voco_cli.evaluation.unlike import settings_sentences, trained_as, training_warnings
+
+    trained = [trained_as(one.folder) for one in stored]
+    warnings = [f"warning: {line}" for line in training_warnings(names, trained)]
+    return [*settings_sentences(names, trained), *warnings]
+
+
 def print_statements(lines: Sequence[str], names: Sequence[str], stored: Sequence[Stored]) -> None:
     """Lines below the tables; cases that were seen in yellow."""
     for line in lines:
         out.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in training_statements(names, stored):
+        style = "yellow" if line.startswith("warning: ") else None
+        out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     spotted = not all(spotless(one.contamination) for one in stored if one.contamination)
     for line in seen_statements(names, stored):
         out.print(line, style="yellow" if spotted else None, markup=False, highlight=False, soft_wrap=True)

@@ -26,8 +26,9 @@ three dichromacies as simulated by Machado, Oliveira and Fernandes (IEEE TVCG 15
 from grey."""
 
 SIDES = ("R", "L", "A", "P")
-"""Of the patient, at the left, right, upper and lower edge of an axial slice as `upright` lays it, in whichever order the
-file stores it: `patient_case` turns its voxels by the direction in its header first."""
+"""Of the patient, at the left, right, upper and lower edge of an axial slice as `upright` lays it.
+
+The order of the file does not matter: `patient_case` turns the voxels by the direction in the header first."""
 FILL_ALPHA = 110
 OUTLINE_PX = 2
 WEBP_QUALITY = 70

@@ -26,6 +26,7 @@ from voco_cli.report.paired import (
     comparison_blocks,
     comparison_picture,
     overall_difference,
+    unlike_table,
 )
 from voco_cli.report.run_record import read_object
 from voco_cli.report.sections import Part, Section
@@ -59,7 +60,10 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
     recorded = held.get("contamination")
     pairs = zip(runs, recorded if isinstance(recorded, list) else [], strict=False)
     seen = [sentence for run, one in pairs for sentence in seen_sentences(one, run)]
-    blocks: list[Block] = [_picture(path, runs), *tables, *seen]
+    told_apart = [Sentence(line, "warning") for key in ("missed", "warnings") for line in _sentences(held.get(key))]
+    unlike = _unlike(held.get("settings_that_differ"), len(runs))
+    differ = [unlike_table(anchor, runs, unlike)] if unlike else []
+    blocks: list[Block] = [_picture(path, runs), *tables, *told_apart, *differ, *seen]
     facts = Facts(
         (("folder", str(path)), *zip(runs, places, strict=False), ("split", ", ".join(dict.fromkeys(splits))))
     )
@@ -69,6 +73,17 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
     )
     lead = f"Against {runs[0]}, {result}." if result else ""
     return Section(anchor, name, "comparison", parts, lead=lead, result=result, place=str(path))
+
+
+def _unlike(held: Any, runs: int) -> dict[str, list[Any]]:
+    """Settings that differ, with a value for each run."""
+    found = held.items() if isinstance(held, Mapping) else ()
+    return {str(key): values for key, values in found if isinstance(values, list) and len(values) == runs}
+
+
+def _sentences(held: Any) -> list[str]:
+    """Lines that newer comparisons hold."""
+    return [line for line in held if isinstance(line, str)] if isinstance(held, list) else []
 
 
 def _segmentations(held: Mapping[str, Any]) -> Comparison:

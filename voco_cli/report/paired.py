@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from voco_cli.evaluation import classification_comparison, comparison
 from voco_cli.evaluation.classification_comparison import ClassificationComparison, compare_classifications
@@ -18,6 +19,13 @@ from voco_cli.evaluation.comparison import OVERALL, Comparison, compare_tables
 from voco_cli.evaluation.measures import METRICS
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.tables import change_rows, difference_headings, difference_rows, metric_title, number, p_value
+from voco_cli.evaluation.unlike import (
+    missed_sentences,
+    settings_sentences,
+    trained_as,
+    training_warnings,
+    unlike_settings,
+)
 from voco_cli.figures.classification_comparison import draw_classification_comparison
 from voco_cli.figures.comparison import draw_comparison
 from voco_cli.report.blocks import Block, Bullets, Picture, Sentence
@@ -25,6 +33,7 @@ from voco_cli.report.measured import Classified, Evaluations, Measured, Segmente
 from voco_cli.report.pictures import embed
 from voco_cli.report.rows import text_table
 from voco_cli.report.sections import Part, Section
+from voco_cli.report.settings_part import value_words
 
 MOST_CHANGES = 50
 WIDEST_PX = 1400
@@ -89,11 +98,30 @@ def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
         first = segmented[0].stored
         drawn = draw_comparison(found, "dice", first.tolerance_mm)
         picture = comparison_picture(drawn, found.runs)
-        return [picture, *comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES), *seen]
+        missed = missed_sentences(found, [one.stored.table for one in segmented], first.tolerance_mm)
+        blocks = comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES)
+        return [picture, *blocks, *(Sentence(line, "warning") for line in missed), *_training(pairs), *seen]
     classified = [one.stored.table for _, one in pairs if isinstance(one, Classified)]
     told = compare_classifications(names, classified)
     picture = comparison_picture(draw_classification_comparison(told), told.runs)
-    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *seen]
+    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *_training(pairs), *seen]
+
+
+def _training(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
+    """Settings that differ, and warnings where steps or training cases do."""
+    names, trained = [name for name, _ in pairs], [trained_as(one.stored.folder) for _, one in pairs]
+    warnings = [Sentence(line, "warning") for line in training_warnings(names, trained)]
+    unlike = unlike_settings(trained)
+    if not unlike:
+        return [*warnings, *map(Sentence, settings_sentences(names, trained))]
+    return [*warnings, unlike_table(ANCHOR, names, unlike)]
+
+
+def unlike_table(prefix: str, names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
+    """Settings that are not the same in all runs, one column a run."""
+    rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
+    caption = f"{len(rows)} settings that differ between the runs"
+    return text_table(f"{prefix}-settings", caption, ["setting", *names], rows, names=len(names) + 1)
 
 
 def comparison_blocks(
