@@ -11,6 +11,7 @@ from voco_cli.evaluation.classes import parse_regions
 from voco_cli.evaluation.empty import RULES
 from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
 from voco_cli.evaluation.measures import Structure
+from voco_cli.evaluation.result_folder import statements
 
 LIVER_SPLEEN = (Structure("liver", (1,)), Structure("spleen", (2,)))
 
@@ -69,6 +70,7 @@ def test_nearly_whole_values_are_rounded_and_noted(folders: tuple[Path, Path]) -
     found = evaluate_folder(*folders, classes=LIVER_SPLEEN)
     np.testing.assert_array_equal(found.table.of_metric("dice")[0], [1, 1])
     assert found.notes == ("a.nii.gz: label values up to 0.0004 off whole numbers were rounded",)
+    assert statements(found)[-1] == f"Put right on reading, all in summary.json: 1 ({found.notes[0]})."
 
 
 def test_labels_outside_the_classes_are_told(folders: tuple[Path, Path]) -> None:

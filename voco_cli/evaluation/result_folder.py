@@ -106,6 +106,8 @@ def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> 
     if evaluation.unlisted:
         values = (f"{label} ({cases} cases)" for label, cases in evaluation.unlisted.items())
         lines.append(f"Label values outside the classes, taken as background: {', '.join(values)}.")
+    if evaluation.notes:
+        lines.append(f"Put right on reading, all in {SUMMARY}: {_some(evaluation.notes)}.")
     return [*lines, *(provenance.lines() if provenance else ())]
 
 

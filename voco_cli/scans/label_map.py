@@ -43,7 +43,8 @@ def whole_labels(array_zyx: NDArray[Any]) -> NDArray[Any]:
     off = np.abs(array_zyx - rounded) > ROUNDING
     if off.any():
         raise ValueError(f"holds the value {array_zyx[off].flat[0]:g}, and labels are whole numbers")
-    return rounded.astype(fits)
+    whole: NDArray[Any] = rounded.astype(fits)
+    return whole
 
 
 def rounding_note(array_zyx: NDArray[Any]) -> str | None:
