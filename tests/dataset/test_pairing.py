@@ -167,15 +167,15 @@ def test_pattern(tmp_path: Path) -> None:
         pair_labels(headers, headers, {}, "{stm}.nrrd", lambda asked, named: [False] * len(asked))
 
 
-def placed_header(shape: tuple[int, int, int], origin_mm: tuple[float, float, float], direction: np.ndarray) -> Header:
+def placed(shape: tuple[int, int, int], origin_mm: tuple[float, float, float], direction: np.ndarray) -> Header:
     return Header(HERE / "a.nii.gz", shape, "int16", Placement((1.0, 1.0, 2.0), origin_mm, direction), "nifti")
 
 
 def test_a_label_may_be_stored_along_other_axes_but_not_elsewhere() -> None:
-    scan = placed_header((4, 5, 6), (0.0, 0.0, 0.0), np.eye(3))
+    scan = placed((4, 5, 6), (0.0, 0.0, 0.0), np.eye(3))
     flipped = np.diag([-1.0, 1.0, 1.0])
     assert grid_fault(scan, scan) is None
-    assert grid_fault(placed_header((4, 5, 6), (3.0, 0.0, 0.0), flipped), scan) is None
-    assert grid_fault(placed_header((5, 4, 6), (0.0, 0.0, 0.0), np.eye(3)[:, [1, 0, 2]]), scan) is None
-    assert "voxels lie up to 1.00 mm apart" in str(grid_fault(placed_header((4, 5, 6), (1.0, 0.0, 0.0), np.eye(3)), scan))
-    assert "5x4x6 voxels against 4x5x6" in str(grid_fault(placed_header((5, 4, 6), (0.0, 0.0, 0.0), np.eye(3)), scan))
+    assert grid_fault(placed((4, 5, 6), (3.0, 0.0, 0.0), flipped), scan) is None
+    assert grid_fault(placed((5, 4, 6), (0.0, 0.0, 0.0), np.eye(3)[:, [1, 0, 2]]), scan) is None
+    assert "voxels lie up to 1.00 mm apart" in str(grid_fault(placed((4, 5, 6), (1.0, 0.0, 0.0), np.eye(3)), scan))
+    assert "5x4x6 voxels against 4x5x6" in str(grid_fault(placed((5, 4, 6), (0.0, 0.0, 0.0), np.eye(3)), scan))
