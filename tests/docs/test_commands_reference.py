@@ -46,6 +46,17 @@ def test_the_page_is_up_to_date() -> None:
     assert generator().commands_page() == PAGE.read_text(), told
 
 
+def test_where_weights_are_given_trust_can_be_typed() -> None:
+    """The refusal of a pickle that names code says --trust-pickle, whichever command it was."""
+    with_weights = [
+        (path, {name for one in command.params for name in one.opts})
+        for path, command in commands(typer.main.get_command(app))
+        if path.startswith("voco weights ") or any("--weights" in one.opts for one in command.params)
+    ]
+    assert {"voco pretrain", "voco study", "voco weights inspect"} <= {path for path, _ in with_weights}
+    assert [path for path, names in with_weights if "--trust-pickle" not in names] == []
+
+
 def test_every_command_has_a_section_with_all_its_options() -> None:
     told = sections()
     for path, command in commands(typer.main.get_command(app)):

@@ -67,6 +67,7 @@ def plan_pretrain(
     run_dir: RunDirOption = None,
     steps: StepsOption = None,
     weights: WeightsOption = None,
+    trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     seconds: SecondsOption = 60.0,
     as_json: JsonOption = False,
@@ -75,7 +76,7 @@ def plan_pretrain(
     from voco_cli.settings import load_settings
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
-    flags |= {"run.device": device}
+    flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
     require_agreement({**flags, "recipe": recipe}, override or ())
     settings = load_settings(recipe, config, override or (), flags).settings
 
@@ -86,6 +87,7 @@ def plan_pretrain(
     words = [
         *settings_words(recipe, config, override),
         *_given({"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}),
+        *(["--trust-pickle"] if trust_pickle else []),
     ]
     show_plan(plan, as_json, shell_words("voco", "pretrain", *([data] if data else []), *words))
 

@@ -16,6 +16,7 @@ from voco_cli.cli.options import (
     RecipeOption,
     SetOption,
     StepsOption,
+    TrustPickleOption,
     WeightsOption,
     require_agreement,
 )
@@ -48,6 +49,7 @@ def pretrain(
     ] = None,
     steps: StepsOption = None,
     weights: WeightsOption = None,
+    trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -59,7 +61,7 @@ def pretrain(
     from voco_cli.settings import load_settings
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
-    flags |= {"run.device": device}
+    flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
     require_agreement({**flags, "recipe": recipe}, override or ())
     resolved = load_settings(recipe, config, override or (), flags)
 

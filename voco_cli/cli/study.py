@@ -15,6 +15,7 @@ from voco_cli.cli.options import (
     JsonOption,
     SetOption,
     TaskOption,
+    TrustPickleOption,
     data_flags,
     require_agreement,
     warn_of_untrained_flips,
@@ -70,6 +71,7 @@ def study(
             "validation cases, whose labels are then needed, too."
         ),
     ] = None,
+    trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,6 +88,7 @@ def study(
     if choose is None and not any(one.partition("=")[0].strip() == "task.choose" for one in given):
         choose = "last"
     flags = {**place, "train.steps": steps, "task.choose": choose, "run.device": device}
+    flags["model.trust_pickle"] = trust_pickle or None
     require_agreement({**flags, "task.preset": task}, given)
     plan = make_plan(
         output,

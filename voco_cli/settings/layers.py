@@ -24,11 +24,13 @@ class Layer:
         source: what a person calls it: a file, an environment, a flag.
         values: dotted key to value.
         lines: dotted key to line, for files.
+        is_typed: these are flags of the command itself, which somebody has typed; never set of anything that is read.
     """
 
     source: str
     values: Mapping[str, Any]
     lines: Mapping[str, int] = field(default_factory=dict)
+    is_typed: bool = False
 
     def place(self, key: str) -> str:
         """Where in the source ``key`` stands, as ``file:line`` where there are lines."""

@@ -168,7 +168,11 @@ class Model(Section):
     input_channels: Literal["reinit", "repeat"] = Field(
         "reinit", description="first layers where the weights have fewer input channels: fresh, or repeated"
     )
-    trust_pickle: bool = Field(False, description="DANGEROUS: run the code that a file of weights names")
+    trust_pickle: bool = Field(
+        False,
+        exclude=True,  # a saved file that had it could not be given back: trust is typed each time
+        description="DANGEROUS: run the code that a file of weights names; only --trust-pickle sets it",
+    )
     checkpointing: Switch = Field(
         "auto", description="recompute activations in the backward pass; auto where memory would not do without"
     )

@@ -32,7 +32,7 @@ def _commented(model: BaseModel, indent: str = "") -> Iterator[str]:
         if isinstance(value, BaseModel):
             yield f"\n# {info.description}\n{name}:"
             yield from _commented(value, "  ")
-        elif name != "recipe":
+        elif name != "recipe" and not info.exclude:
             is_base = name == "preset" and value is not None
             yield f"{indent}# {info.description}"
             yield f"{indent}{'' if is_base else '# '}{name}: {json.dumps(plain[name], ensure_ascii=False)}"

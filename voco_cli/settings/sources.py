@@ -30,6 +30,8 @@ from voco_cli.settings.model import Settings
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
 
 ENV_PREFIX = "VOCO_"
+TYPED_ONLY = {"model.trust_pickle": "--trust-pickle"}
+"""Settings that no file, environment or --set may give: whoever sends a file would trust it in the user's place."""
 LIKE_ENOUGH = 1.0
 """Sum of two likenesses, of whole keys and of their last parts, from which a key is worth suggesting."""
 
@@ -77,7 +79,7 @@ def load_settings(
         for key, value in {**(flags or {}), "recipe": recipe, "task.preset": task}.items()
         if value is not None
     }
-    layers = [_override_layer(overrides), Layer("command line", given)]
+    layers = [_override_layer(overrides), Layer("command line", given, is_typed=True)]
     if config is not None:
         layers.append(yaml_layer(config))
     layers.append(_environment_layer())
@@ -97,10 +99,13 @@ def read_saved(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, An
         UsageError: the file is missing or no longer fits the model; or a value that is given now is wrong.
     """
     given = {key: value for key, value in (flags or {}).items() if value is not None}
-    return _resolve([_override_layer(overrides), Layer("command line", given), yaml_layer(path)]).settings
+    return _resolve(
+        [_override_layer(overrides), Layer("command line", given, is_typed=True), yaml_layer(path)]
+    ).settings
 
 
 def _resolve(layers: Sequence[Layer]) -> Resolved:
+    _require_typed(layers)
     values, origin = merge(layers)
     problems = dict(_misplaced(values, origin))
     try:
@@ -113,6 +118,17 @@ def _resolve(layers: Sequence[Layer]) -> Resolved:
         raise _usage_error([*problems.values()])
     sources = {key: origin[key].source if key in origin else "default" for key, _ in leaves(settings)}
     return Resolved(settings, sources)
+
+
+def _require_typed(layers: Iterable[Layer]) -> None:
+    """Raise if a layer gives what only a flag may give, even where a stronger layer takes it back."""
+    for layer in layers:
+        for key, flag in TYPED_ONLY.items():
+            if not layer.is_typed and layer.values.get(key, False) is not False:
+                raise UsageError(
+                    f"{layer.place(key)}: {key} counts only where {flag} is typed.",
+                    f"take it out, and give {flag} if you trust whoever made the weights",
+                )
 
 
 def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:

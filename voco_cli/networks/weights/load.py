@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -133,7 +134,7 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
     """The error in words: what the weights are of, what the network is, how much fits."""
     theirs, ours = weights.architecture, infer_architecture(own)
     share = f"{report.encoder_share:.1%} of the encoder fits, {report.min_loaded:.1%} must"
-    hint = "--min-loaded takes less, if that is what you want"
+    hint = f"if that is what you want: --set model.min_loaded={math.floor(100 * report.encoder_share) / 100}"
     if theirs is not None and ours is not None and theirs.encoder_words != ours.encoder_words:
         message = f"{weights.origin} is of {theirs.encoder_words}, the network is {ours.encoder_words}"
         return UsageError(
