@@ -210,7 +210,7 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, legacy_format: bo
     assert sprung.exists()
 
 
-@pytest.mark.parametrize("name", ["builtins.eval", "builtins.getattr", "numpy.core.multiarray._reconstruct"])
+@pytest.mark.parametrize("name", ["builtins.eval", "builtins.getattr", "numpy.core.multiarray.frombuffer"])
 def test_names_beside_the_allowed_ones_are_refused(tmp_path: Path, name: str) -> None:
     module, _, function = name.rpartition(".")
     write_torch_zip(tmp_path / "file.pt", f"\x80\x02c{module}\n{function}\n.".encode("latin1"))
@@ -261,7 +261,7 @@ def test_numpy_scalars_that_hold_objects_are_refused(tmp_path: Path) -> None:
         + b"X" + struct.pack("<I", len(inner)) + inner.decode("latin1").encode() + b"\x86R."
     )  # fmt: skip
     write_torch_zip(tmp_path / "file.pt", pickled)
-    with pytest.raises(DataError, match=r"file\.pt is not a checkpoint, or is damaged"):
+    with pytest.raises(DataError, match=r"file\.pt is no file of weights, or is damaged"):
         read_torch_file(tmp_path / "file.pt")
 
 
@@ -278,7 +278,7 @@ def test_a_truncated_file(swin: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(swin, tmp_path / "file.pt")
     whole = (tmp_path / "file.pt").read_bytes()
     (tmp_path / "file.pt").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"is not a checkpoint, or is damaged"):
+    with pytest.raises(DataError, match=r"file\.pt is cut off or damaged: the list at the end of the file is missing"):
         read_weights(tmp_path / "file.pt")
 
 

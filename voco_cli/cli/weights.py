@@ -21,10 +21,11 @@ app = typer.Typer(help="Look into files of weights, and convert them.", no_args_
 
 
 class Branch(StrEnum):
-    """Networks of a pre-training checkpoint."""
+    """Networks of one checkpoint."""
 
     STUDENT = "student"
     TEACHER = "teacher"
+    EMA = "ema"
 
 
 class Merging(StrEnum):
@@ -56,7 +57,10 @@ SourceArgument = Annotated[
     typer.Argument(metavar="FILE", help="Run folder, .safetensors, the authors' files, hf://OWNER/REPO/FILE."),
 ]
 BranchOption = Annotated[
-    Branch, typer.Option("--branch", help="Which of the two networks of a pre-training checkpoint.")
+    Branch,
+    typer.Option(
+        "--branch", help="Which network of a checkpoint: student (or raw), teacher, or ema, a copy averaged over steps."
+    ),
 ]
 MergingOption = Annotated[
     Merging,
@@ -145,7 +149,7 @@ def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool)
     merging: Literal["current", "legacy"] | None = None
     if patch_merging is not Merging.AUTO:
         merging = "legacy" if patch_merging is Merging.LEGACY else "current"
-    side: Literal["student", "teacher"] = "teacher" if branch is Branch.TEACHER else "student"
+    side: Literal["student", "teacher", "ema"] = branch.value
     return read_weights(file, trust_pickle=trust_pickle, branch=side, patch_merging=merging)
 
 

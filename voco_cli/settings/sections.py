@@ -156,8 +156,8 @@ class Model(Section):
     weights: str | None = Field(
         None, description="weights to start from: run folder, file, or hf://owner/repository/file; none starts fresh"
     )
-    weights_branch: Literal["student", "teacher"] = Field(
-        "student", description="which of the two networks of a pre-training checkpoint"
+    weights_branch: Literal["student", "teacher", "ema"] = Field(
+        "student", description="which network of a checkpoint; ema is a copy averaged over the steps, student the raw"
     )
     weights_merging: Literal["auto", "current", "legacy"] = Field(
         "auto", description="patch merging that the weights were trained with; auto is what they say, else legacy"

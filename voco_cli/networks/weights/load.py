@@ -65,7 +65,7 @@ def load_into(
         raise _too_little(report, weights, own)
     fitting = {name: tensor for name, (tensor, _) in pairs.items() if tensor is not None}
     for name, tensor in fitting.items():
-        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise DataError(
                 f"{weights.origin} holds values that are not finite in {name}.", "take an earlier checkpoint"
             )
@@ -85,6 +85,8 @@ def _under_monai_names(own: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
     """A tensor of the network's shape, or None; and what was done to a first or last layer."""
+    if not _is_plain(tensor) or tensor.is_floating_point() != own.is_floating_point():
+        return None, ""
     if tensor.shape == own.shape:
         return tensor, ""
     if is_last_layer(name) and tensor.shape[1:] == own.shape[1:]:
@@ -95,6 +97,11 @@ def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannel
     if input_channels == "repeat" and rest == 0:
         return tensor.repeat(1, times, *[1] * (tensor.ndim - 2)) / times, "repeated"
     return None, "reinitialised"
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it holds its numbers as they are: sparse and quantised ones do not fill a network by copying."""
+    return tensor.layout is torch.strided and not tensor.is_quantized
 
 
 def _but_inputs(tensor: Tensor) -> tuple[int, ...]:

@@ -11,20 +11,21 @@ from typing import Any, Literal
 
 import yaml
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from voco_cli.errors import DataError, UsageError
 from voco_cli.networks.weights.architecture import Architecture, infer_architecture
 from voco_cli.networks.weights.choose import Chosen, choose
+from voco_cli.networks.weights.container import Container, container_of, require_plausible
+from voco_cli.networks.weights.names import read_name
+from voco_cli.networks.weights.nesting import BRANCHES, EMA, RAW, places_of, tensors_of
 from voco_cli.networks.weights.sources import find_file
 from voco_cli.networks.weights.torch_files import read_torch_file
 from voco_cli.networks.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT
 
 Merging = Literal["current", "legacy"]
-Branch = Literal["student", "teacher"]
+Branch = Literal["student", "teacher", "ema"]
 
-NESTED = ("state_dict", "network_weights", "model_state_dict", "net", "model")
-"""Where checkpoints keep their tensors, in the order in which they are looked for."""
 STEPS = ("global_step", "step", "epoch", "current_epoch")
 
 
@@ -50,7 +51,7 @@ KIND_WORDS = {
     Kind.VOCO_CHECKPOINT: "checkpoint of a voco run",
     Kind.CVPR_PRETRAINING: "pre-training checkpoint of the authors, CVPR layout (student and teacher networks)",
     Kind.TPAMI_PRETRAINING: "pre-training checkpoint of the authors, TPAMI layout (one backbone, two projectors)",
-    Kind.SWINUNETR_ENCODER: "encoder of SwinUNETR (the layout of the authors' SSL_head files)",
+    Kind.SWINUNETR_ENCODER: "encoder of SwinUNETR (as in the authors' SSL_head files and MONAI's pre-training)",
     Kind.SWINUNETR: "whole SwinUNETR (the layout of the authors' VoComni and fine-tuned files)",
     Kind.DYNUNET_ENCODER: "encoder of DynUNet",
     Kind.DYNUNET: "whole DynUNet",
@@ -105,14 +106,16 @@ def read_weights(
     Args:
         source: see :func:`voco_cli.networks.weights.sources.find_file`.
         trust_pickle: let a pickle run the code that it names; never done unasked.
-        branch: student or teacher, where a checkpoint holds both.
+        branch: student, teacher or ema (a copy averaged over the steps), where a checkpoint holds several.
         patch_merging: overrules what is concluded from the source.
     Raises:
         UsageError: the file names foreign code, or does not hold the branch.
         DataError: missing, damaged, no checkpoint, or without tensors.
     """
     path = find_file(source, branch)
-    content, about = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path, trust_pickle)
+    is_safetensors = container_of(path) is Container.SAFETENSORS
+    content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
+    require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
     origin = str(source) if str(source).startswith("hf://") else str(path)
     return understand(content, about, origin, branch, patch_merging)
 
@@ -135,15 +138,14 @@ def understand(
         UsageError: the branch is not there.
         DataError: there are no tensors.
     """
-    tensors = _tensors_of(content)
+    tensors = tensors_of(content)
     if not tensors:
-        raise DataError(f"{origin} holds no tensors where a checkpoint has them.", f"looked under {', '.join(NESTED)}")
+        there = places_of(content)
+        held = f"they are under {', '.join(there[:5])}" if there else f"looked under {', '.join(RAW + EMA + BRANCHES)}"
+        raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
     chosen = choose(tensors, branch, about.get("axes", "zyx"))
-    if not chosen.tensors:
-        held = f"holds a {chosen.other_branch}, but no {branch}" if chosen.other_branch else "holds no network"
-        raise UsageError(f"{origin} {held}.", "choose the other one with --branch" if chosen.other_branch else None)
-    if branch == "teacher" and chosen.branch is None and not chosen.heads:
-        raise UsageError(f"{origin} holds one network only, and no teacher.", "leave out --branch")
+    if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
+        raise _without_branch(origin, branch, chosen)
     kind = _kind(tensors, chosen, about)
     merging, notes = _merging(chosen.tensors, kind, about, patch_merging)
     return Weights(
@@ -158,6 +160,18 @@ def understand(
         chosen.left_aside,
         (*chosen.notes, *notes),
     )
+
+
+def _without_branch(origin: str, branch: Branch, chosen: Chosen) -> UsageError:
+    word = "moving average (EMA)" if branch == "ema" else branch
+    if chosen.other_branch:
+        hint = (
+            f"choose the other one: --branch {chosen.other_branch}, or --set model.weights_branch={chosen.other_branch}"
+        )
+        return UsageError(f"{origin} holds a {chosen.other_branch}, but no {word}.", hint)
+    if not chosen.tensors:
+        return UsageError(f"{origin} holds no network.")
+    return UsageError(f"{origin} holds one network only, and no {word}.", "leave out --branch")
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -208,22 +222,6 @@ def _read_torch(path: Path, trust_pickle: bool) -> tuple[Any, dict[str, Any]]:
     return content, {}
 
 
-def _tensors_of(content: Any) -> dict[str, Tensor]:
-    """The mapping of names to tensors in a checkpoint, whichever way it is nested."""
-    if isinstance(content, nn.Module):
-        return dict(content.state_dict())
-    if not isinstance(content, Mapping):
-        return {}
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    if tensors:
-        return tensors
-    for name in NESTED:
-        if name in content and (inner := _tensors_of(content[name])):
-            return inner
-    branches = [name for name in ("student", "teacher", "backbone") if name in content]
-    return {f"{name}.{key}": value for name in branches for key, value in _tensors_of(content[name]).items()}
-
-
 def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any]) -> Kind:
     ours = {ENCODER_FORMAT: Kind.VOCO_ENCODER, MODEL_FORMAT: Kind.VOCO_MODEL, "voco-checkpoint/1": Kind.VOCO_CHECKPOINT}
     if about.get("format") in ours:
@@ -238,7 +236,7 @@ def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any
     whole = any(name.startswith(("decoder", "upsamples")) for name in chosen.tensors)
     if architecture.backbone == "unet":
         return Kind.DYNUNET if whole else Kind.DYNUNET_ENCODER
-    if chosen.heads:
+    if any(read_name(name).is_authors_head for name in chosen.heads):
         return Kind.CVPR_PRETRAINING if chosen.branch else Kind.TPAMI_PRETRAINING
     return Kind.SWINUNETR if whole else Kind.SWINUNETR_ENCODER
 

@@ -1,0 +1,198 @@
+"""What kind of file holds weights, told by its bytes, before anything of it is decoded; needs no torch.
+
+What is no file of weights is named for what it is: a web page, a pointer of Git LFS, half a download, a bomb.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import zipfile
+import zlib
+from enum import StrEnum
+from pathlib import Path
+
+from voco_cli.errors import DataError
+
+MOST_TIMES_LARGER = 20
+"""Trained numbers hardly compress: real files unpack to 1.1 times their size, bare zeros to 1,000 times."""
+ALWAYS_UNPACKED_BYTES = 64 * 2**20
+LARGEST_HEADER_BYTES = 100_000_000
+"""As the safetensors library has it."""
+PIECE_BYTES = 2**20
+GET_AGAIN = "download or copy it again"
+
+
+class Container(StrEnum):
+    """Forms in which weights come."""
+
+    SAFETENSORS = "safetensors"
+    TORCH_ZIP = "torch zip"
+    PICKLE = "pickle"
+    GZIP = "gzip"
+
+
+def container_of(path: Path) -> Container:
+    """Tell the form of a file, and see that it is whole as far as its outside tells.
+
+    Raises:
+        DataError: empty, cut off, something else than weights, or made to fill the memory.
+    """
+    size = path.stat().st_size
+    with _read_or_refused(path) as stream:
+        start = stream.read(512)
+    if _is_gzip(start):
+        return Container.GZIP
+    _refuse_other_things(path, start)
+    if path.suffix.lower() == ".gz":
+        raise DataError(f"{path} is called .gz, and is not packed by gzip.", GET_AGAIN)
+    if start.startswith(b"PK\x03\x04"):
+        with _read_or_refused(path) as stream:
+            _require_plain_zip(path, stream, size)
+        return Container.TORCH_ZIP
+    if _has_header(start) or path.suffix.lower() == ".safetensors":
+        _require_whole_safetensors(path, start, size)
+        return Container.SAFETENSORS
+    return Container.PICKLE
+
+
+def unpacked(path: Path) -> Path | io.BytesIO:
+    """Give the file itself, or in memory what a gzip file holds.
+
+    Raises:
+        DataError: damaged, cut off, not weights, or a bomb: it would unpack to more than 20 times its size.
+    """
+    with _read_or_refused(path) as stream:
+        if not _is_gzip(stream.read(16)):
+            return path
+    content = _gunzipped(path, _most_bytes(path.stat().st_size))
+    start = bytes(content.getbuffer()[:512])
+    _refuse_other_things(path, start)
+    if _has_header(start):
+        raise DataError(f"{path} is a safetensors file, packed by gzip.", f"unpack it: gunzip --keep {path}")
+    if start.startswith(b"PK\x03\x04"):
+        _require_plain_zip(path, content, len(content.getbuffer()))
+        content.seek(0)
+    return content
+
+
+def require_plausible(path: Path, claimed_bytes: int) -> None:
+    """Raise if tensors claim far more numbers than the file can hold, by strides of 0 for instance.
+
+    Raises:
+        DataError: it is a bomb.
+    """
+    if claimed_bytes > _most_bytes(path.stat().st_size):
+        raise DataError(
+            f"{path} claims tensors of {claimed_bytes / 1e9:,.1f} GB, and holds {path.stat().st_size / 1e6:,.1f} MB: "
+            "it is damaged, or made to fill the memory.",
+            GET_AGAIN,
+        )
+
+
+def _most_bytes(packed_bytes: int) -> int:
+    return max(ALWAYS_UNPACKED_BYTES, MOST_TIMES_LARGER * packed_bytes)
+
+
+def _read_or_refused(path: Path) -> io.BufferedReader:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}).") from error
+
+
+def _gunzipped(path: Path, most_bytes: int) -> io.BytesIO:
+    content = io.BytesIO()
+    try:
+        with gzip.open(path) as stream:
+            while piece := stream.read(PIECE_BYTES):
+                if content.tell() + len(piece) > most_bytes:
+                    raise DataError(
+                        f"{path} unpacks to more than {MOST_TIMES_LARGER} times its size, as no weights do: it is made "
+                        "to fill the memory.",
+                        f"if you know what it holds, unpack it yourself: gunzip --keep {path}",
+                    )
+                content.write(piece)
+    except EOFError as error:
+        raise DataError(f"{path} is cut off: the end of the gzip file is missing.", GET_AGAIN) from error
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{path} is damaged: gzip says {str(error).rstrip('.')}.", GET_AGAIN) from error
+    content.seek(0)
+    return content
+
+
+def _refuse_other_things(path: Path, start: bytes) -> None:
+    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if not start:
+        raise DataError(f"{path} is empty.", GET_AGAIN)
+    if not start.strip(b"\0"):
+        raise DataError(f"{path} begins with nothing but zeros: a download or a copy was not finished.", GET_AGAIN)
+    if start.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise DataError(
+            f"{path} is a pointer of Git LFS: the repository was copied without its large files.",
+            "in that repository: git lfs pull",
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+        raise DataError(
+            f"{path} is a web page, not weights: a page of login or of an error was saved in their place.",
+            "download the file itself, in a browser where you are logged in",
+        )
+    if text.startswith((b'{"', b"{\n", b"[")) and b"\0" not in start:
+        raise DataError(f"{path} is text (JSON), not weights.", "give a run folder, .safetensors or a torch file")
+
+
+def _is_gzip(start: bytes) -> bool:
+    return start.startswith(b"\x1f\x8b") and not _has_header(start)
+
+
+def _has_header(start: bytes) -> bool:
+    """Whether a header begins where that of a safetensors file does, whatever the file is called."""
+    return start[8:9] == b"{" and start[5:8] == b"\0\0\0"
+
+
+def _require_whole_safetensors(path: Path, start: bytes, size: int) -> None:
+    if len(start) < 9:
+        raise DataError(f"{path} is cut off: it ends within its header.", GET_AGAIN)
+    (header_bytes,) = struct.unpack("<Q", start[:8])
+    if not _has_header(start) or header_bytes > LARGEST_HEADER_BYTES:
+        raise DataError(f"{path} is no safetensors file: it does not begin with a header.", GET_AGAIN)
+    if 8 + header_bytes > size:
+        raise DataError(f"{path} is cut off: it ends within its header.", GET_AGAIN)
+    with _read_or_refused(path) as stream:
+        stream.seek(8)
+        raw = stream.read(header_bytes)
+    try:
+        header = json.loads(raw)
+        ends = [int(one["data_offsets"][1]) for name, one in header.items() if name != "__metadata__"]
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: its header cannot be read.", GET_AGAIN) from error
+    missing = 8 + header_bytes + max(ends, default=0) - size
+    if missing > 0:
+        raise DataError(f"{path} is cut off: {size:,} of {size + missing:,} bytes are there.", GET_AGAIN)
+
+
+def _require_plain_zip(path: Path, stream: io.BufferedReader | io.BytesIO, size: int) -> None:
+    """Raise where a zip is not as torch.save writes them: whole, and nothing in it packed."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error, EOFError) as error:
+        raise DataError(
+            f"{path} is cut off or damaged: the list at the end of the file is missing.", GET_AGAIN
+        ) from error
+    names = [member.filename.rpartition("/")[2] for member in members]
+    if "constants.pkl" in names:
+        raise DataError(
+            f"{path} is a TorchScript program, not weights.",
+            "save its state_dict() with torch.save where you trust the program",
+        )
+    if "data.pkl" not in names:
+        what = "an archive of numpy arrays" if any(name.endswith(".npy") for name in names) else "a zip archive"
+        raise DataError(f"{path} is {what}, not weights.", "unpack it, and give the file of weights that is in it")
+    packed = [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]
+    if packed:
+        raise DataError(f"{path} is packed, as torch.save never does ({packed[0]}).", "save it again with torch.save")
+    if sum(member.file_size for member in members) > size:
+        raise DataError(f"{path} is damaged: its parts are larger than the file.", GET_AGAIN)
