@@ -12,11 +12,12 @@ from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.seen import (
     COLUMNS,
     FORMAT,
+    SALT_BYTES,
     SEEN_FILE,
     ScanIdentity,
     Seen,
     copy_seen,
-    digest,
+    digests,
     identity_of,
     read_seen,
     seen_before,
@@ -44,13 +45,50 @@ def test_written_and_read(tmp_path: Path) -> None:
 def test_columns_of_the_file(tmp_path: Path) -> None:
     write_seen(SEEN, tmp_path / "seen.json")
     found = json.loads((tmp_path / "seen.json").read_text())
-    anna = hashlib.blake2b("Müller^Anna".encode(), digest_size=8).hexdigest()
-    assert (found["format"], found["unknown"]) == ("voco-seen/1", ["SSL_head.pt"])
+    assert (found["format"], found["unknown"]) == ("voco-seen/2", ["SSL_head.pt"])
     (stage,) = found["stages"]
     assert (stage["stage"], stage["dataset"], stage["scans"]) == ("pre-training", "torsos", 3)
-    assert stage["patient"] == [anna, anna, digest("p2")]
-    assert stage["voxel_hash"] == ["0" * 32, None, "f" * 32]
-    assert stage["series_uid"] == [digest("1.2.3"), None, None]
+    salt = bytes.fromhex(stage["salt"])
+    anna, second = (
+        hashlib.scrypt(f"patient\0{name}".encode(), salt=salt, n=4096, r=8, p=1, dklen=8).hex()
+        for name in ("Müller^Anna", "p2")
+    )
+    assert stage["patient"] == [anna, anna, second]
+    voxels, series = (
+        hashlib.blake2b(text.encode(), key=salt, digest_size=8).hexdigest()
+        for text in ("voxel_hash\0" + "f" * 32, "series_uid\x001.2.3")
+    )
+    assert (stage["voxel_hash"][1:], stage["series_uid"]) == ([None, voxels], [series, None, None])
+
+
+def test_the_salt_is_another_each_time_so_that_no_two_lists_can_be_put_together() -> None:
+    first, second = (seen_scans("pre-training", "d", SCANS) for _ in range(2))
+    assert len(first.salt) == SALT_BYTES == 16
+    assert first.salt != second.salt
+    for column in COLUMNS:
+        assert not first.sets[column] & second.sets[column]
+
+
+def test_the_same_name_in_another_column_has_another_digest() -> None:
+    salt = bytes(16)
+    assert len({digests(column, ["same"], salt)["same"] for column in COLUMNS}) == 4
+
+
+def test_a_name_is_hashed_once_however_many_scans_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of patients can be tried out, so each takes milliseconds: many scans of one patient must not."""
+    asked: list[bytes] = []
+    real = hashlib.scrypt
+
+    def counted(name: bytes, **arguments: int) -> bytes:
+        asked.append(name)
+        return real(name, **arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hashlib, "scrypt", counted)
+    stage = seen_scans("pre-training", "d", [ScanIdentity(str(i), f"p{i % 3}", series_uid=str(i)) for i in range(99)])
+    assert sorted(asked) == [b"patient\x00p0", b"patient\x00p1", b"patient\x00p2"]
+    assert stage.known("patient", ["p1", "p7", None]) == {"p1"}
+    assert stage.known("study_uid", ["1.2"]) == frozenset()
+    assert len(asked) == 5
 
 
 def test_names_of_people_and_series_stay_at_home(tmp_path: Path) -> None:
@@ -108,10 +146,12 @@ def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("voco-seen/1", "voco-seen/9", "its format is 'voco-seen/9'"),
+        ("voco-seen/2", "voco-seen/9", "its format is 'voco-seen/9'"),
         ('"scans":3', '"scans":4', "the column patient has not 4 scans"),
         ('"patient"', '"person"', "it lacks 'patient'"),
         ("pre-training", "cooking", "'cooking' is no stage"),
+        ('"salt":"', '"salt":"00', "its salt is not of 16 bytes"),
+        ('"salt":"', '"salt":"x', "non-hexadecimal"),
         ("}", "", "cannot be read as a list of scans that were seen"),
     ],
 )
@@ -124,12 +164,27 @@ def test_a_damaged_list_is_refused(old: str, new: str, message: str, tmp_path: P
     assert message in refused.value.message
 
 
-def test_160_000_scans_take_15_mb(tmp_path: Path) -> None:
-    scans = [ScanIdentity(str(i), f"p{i}", f"{i:032x}", f"1.2.840.{i}", f"1.2.{i}") for i in range(160_000)]
+def test_160_000_scans_of_ten_patients_fit_into_15_mb(tmp_path: Path) -> None:
+    scans = [ScanIdentity(str(i), f"p{i % 10}", f"{i:032x}", f"1.2.840.{i}", f"1.2.{i}") for i in range(160_000)]
     write_seen(Seen().followed_by(seen_scans("pre-training", "all", scans)), tmp_path / "seen.json")
-    seen = read_seen(tmp_path / "seen.json")
-    assert digest("p159999") in seen.stages[0].sets["patient"]
+    stage = read_seen(tmp_path / "seen.json").stages[0]
+    assert len(stage) == 160_000
+    assert stage.known("series_uid", ["1.2.840.159999", "1.2.840.160000"]) == {"1.2.840.159999"}
     assert (tmp_path / "seen.json").stat().st_size < 15_000_000
+
+
+def test_an_unsalted_list_of_an_older_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "weights" / "seen.json"
+    write_seen(SEEN, path)
+    path.write_text(path.read_text().replace("voco-seen/2", "voco-seen/1"))
+    with pytest.raises(
+        DataError, match=r"whose hashes were not salted and can be looked up: it is not read"
+    ) as refused:
+        seen_before(str(tmp_path))
+    assert refused.value.hint is not None
+    assert f"rm {path}" in refused.value.hint
+    path.unlink()
+    assert seen_before(str(tmp_path)).unknown == (str(tmp_path),)
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,9 @@ def test_a_pretraining_run_says_what_it_saw(pretrained: Path) -> None:
     (stage,) = seen.stages
     training = read_datalist(pretrained / "data.json").training
     assert (stage.stage, stage.dataset, len(stage)) == ("pre-training", "torsos", 6)
-    assert stage.voxel_hash == tuple(voxel_hash(read_scan(entry.image)) for entry in training)
+    hashes = [voxel_hash(read_scan(entry.image)) for entry in training]
+    assert stage.known("voxel_hash", hashes) == set(hashes)
+    assert stage.known("patient", [entry.patient for entry in training]) == {entry.patient for entry in training}
     assert seen.unknown == ()
 
 

@@ -50,7 +50,7 @@ def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingJob:
         for split in (entries.training, entries.validation)
     )
     device, autocast = device_alone(settings.run)
-    job = PretrainingJob(settings, training, looked_at, device, Seen(()), folder / "run" / "figures" / "location")
+    job = PretrainingJob(settings, training, looked_at, device, Seen, folder / "run" / "figures" / "location")
     job.start(Place(device, process, 1, autocast))
     (folder / "run").mkdir()
     return job

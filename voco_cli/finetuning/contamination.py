@@ -10,7 +10,7 @@ from typing import Any, Literal
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.dataset.parallel import map_files
-from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, digest, identity_of, seen_before, seen_scans
+from voco_cli.dataset.seen import ScanIdentity, Seen, SeenScans, identity_of, seen_before, seen_scans
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
@@ -229,17 +229,13 @@ def _hash(job: _HashJob) -> str | None:
 def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
     told: set[str] = set()
     for kind, column in COLUMN_OF.items():
-        known = stage.sets[column]
-        cases = _unique(scan.case for scan in evaluated if _value(scan, column) in known and scan.case not in told)
+        open_scans = [scan for scan in evaluated if scan.case not in told]
+        known = stage.known(column, (getattr(scan, column) for scan in open_scans))
+        cases = _unique(scan.case for scan in open_scans if getattr(scan, column) in known)
         told.update(cases)
         if cases:
             surely = kind != "patient" or stage.dataset.casefold() == dataset.casefold()
             yield Finding(kind, stage.stage, stage.dataset, cases, surely)
-
-
-def _value(scan: ScanIdentity, column: str) -> str | None:
-    value: str | None = getattr(scan, column)
-    return value if column == "voxel_hash" else digest(value)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:

@@ -200,7 +200,7 @@ def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
         run = RunFolder(request.folder / RUN)
         # Nothing is held out while steps run: a look before the first one would take as long as some steps.
         cases = crop_cases(request.training, settings.train.batch_size)
-        job = PretrainingJob(settings, cases, (), device, Seen(), run.location)
+        job = PretrainingJob(settings, cases, (), device, Seen, run.location)
         job.load_start()
         return job
     made: SegmentationJob | ClassificationJob

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,8 @@ class PretrainingJob:
         settings: the resolved settings.
         training, held_out: cases to train on and to look at.
         device: where it will run.
-        seen: what the weights will have been trained on; written beside them.
+        seen: gives what the weights will have been trained on; asked once, when it is written beside them, as the
+            digests of many patients take minutes.
         pictures: where the main process draws each look at the held-out scans; None draws none.
     """
 
@@ -79,7 +80,7 @@ class PretrainingJob:
         training: Sequence[Case],
         held_out: Sequence[Case],
         device: torch.device,
-        seen: Seen,
+        seen: Callable[[], Seen],
         pictures: Path | None = None,
     ) -> None:
         self.settings = settings
@@ -211,7 +212,7 @@ class PretrainingJob:
             "verdict": asdict(self.health.verdict(start, last)) if looks else None,
         }
         if not (folder / SEEN_FILE).is_file():
-            write_seen(self.seen, folder / SEEN_FILE)
+            write_seen(self.seen(), folder / SEEN_FILE)
         write_encoder(folder, self.voco.encoder, about)
 
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.dataset.seen import ScanIdentity, identity_of, seen_before, seen_scans
+from voco_cli.dataset.seen import ScanIdentity, Seen, identity_of, seen_before, seen_scans
 from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.contents import scan_content
 from voco_cli.engine.device import build_accelerator
@@ -203,7 +203,11 @@ def _train(
 
     on_all(accelerator, find_cases)
     on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
-    seen = seen_before(settings.model.weights).followed_by(seen_scans("pre-training", datalist.name, trained_on))
+    before = seen_before(settings.model.weights)
+
+    def seen() -> Seen:
+        return before.followed_by(seen_scans("pre-training", datalist.name, trained_on))
+
     job = PretrainingJob(settings, training, held_out, accelerator.device, seen, folder.location)
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)
     loaded = None if resumed else job.load_start()
