@@ -318,3 +318,15 @@ def test_a_volume_that_is_cut_while_it_is_in_use_is_named_with_its_scan(tmp_path
     with pytest.raises(DataError, match="is damaged"):
         volume.read((0, 0, 0), (4, 4, 4))
     assert whole.any()
+
+
+def test_a_stored_volume_does_not_say_whose_it_is(tmp_path: Path) -> None:
+    (tmp_path / "Mueller-Anna").mkdir()
+    entry = make_entries(tmp_path / "Mueller-Anna", 1, label=True)[0]
+    whose = entry.model_copy(update={"patient": "Mueller^Anna", "series_uid": "1.2.840.7", "study_uid": "1.2.840"})
+    cache = VolumeCache(tmp_path / "cache", Preprocess(), Cache(workers=1), labels=True)
+    cache.build([whose])
+    stored = [path.read_bytes() for path in (tmp_path / "cache").rglob("*.b2nd")]
+    assert len(stored) == 2
+    for name in (b"Mueller", b"Anna", b"1.2.840", whose.image.name.encode()):
+        assert not any(name in content for content in stored)

@@ -64,8 +64,6 @@ def volume_bytes(job: BuildJob) -> bytes:
     metadata = VolumeMetadata(
         format=FORMAT_VERSION,
         key=job.volume_path.stem,
-        source=str(job.entry.image),
-        patient=job.entry.patient,
         voxel_hash=voxel_hash(scan),
         stored_hash=stored_hash(stored),
         settings=voxel_settings(job.preprocess, job.cache),
@@ -85,6 +83,6 @@ def _label_bytes(job: BuildJob, label: Path) -> bytes:
     scan = replace(scan, array_zyx=whole)
     stored = preprocess_label(scan, of_volume.record)
     metadata = of_volume.model_copy(
-        update={"source": str(label), "voxel_hash": voxel_hash(scan), "stored_hash": stored_hash(stored)},
+        update={"voxel_hash": voxel_hash(scan), "stored_hash": stored_hash(stored)},
     )
     return to_file_bytes(compress(stored, job.cache), metadata)

@@ -20,13 +20,13 @@ FULL_SCALE = {"uint8": 255.0, "int16": 32767.0, "float16": 1.0}
 
 
 class VolumeMetadata(BaseModel):
-    """What a stored array says about itself.
+    """What a stored array says about itself: nothing of whose scan it is, nor of where that lay.
+
+    Caches are shared, and names of patients, which folders and files bear too, are private.
 
     Attributes:
         format: version of the layout.
         key: name of the entry.
-        source: scan (or label map) it was made from, as it was called then.
-        patient: whose it is, as the data file has it.
         voxel_hash: of the own voxels of the scan or label map, see `scans.content`.
         stored_hash: BLAKE2b of the stored voxels in C order, to find damage.
         settings: those that change a voxel.
@@ -38,8 +38,6 @@ class VolumeMetadata(BaseModel):
 
     format: int
     key: str
-    source: str
-    patient: str
     voxel_hash: str
     stored_hash: str
     settings: dict[str, Any]

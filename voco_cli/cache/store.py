@@ -55,7 +55,7 @@ class VolumeCache:
         volume, label = self._paths(entry)
         if not volume.is_file() or (label is not None and not label.is_file()):
             return None
-        return StoredVolume(volume, label)
+        return StoredVolume(volume, label, entry.image)
 
     def build(
         self,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import blosc2
 import numpy as np
@@ -27,10 +27,15 @@ class StoredVolume:
     """One preprocessed volume on disk, and its label map if it has one.
 
     Only the paths travel between processes. Every process opens the file when it first reads, and keeps the last few.
+
+    Attributes:
+        path, label_path: files of the cache.
+        scan: what it was made from, for messages; the file itself does not say whose it is.
     """
 
     path: Path
     label_path: Path | None = None
+    scan: Path | None = field(default=None, compare=False)
 
     @property
     def shape_xyz(self) -> IntXYZ:
@@ -73,7 +78,7 @@ class StoredVolume:
             GeometryError: the region reaches outside the volume.
             DataError: the file is missing or damaged.
         """
-        return _read(self.path, start_xyz, size_xyz, out_xyz)
+        return _read(self.path, self.scan, start_xyz, size_xyz, out_xyz)
 
     def is_whole_blocks(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> bool:
         """Whether regions of this size, side by side from this corner on, share no block: each is decoded once."""
@@ -93,7 +98,7 @@ class StoredVolume:
         """
         if self.label_path is None:
             raise DataError(f"{self.path} was cached without a label map.")
-        return _read(self.label_path, start_xyz, size_xyz)
+        return _read(self.label_path, self.scan, start_xyz, size_xyz)
 
 
 def damage(path: Path) -> str | None:
@@ -109,7 +114,9 @@ def damage(path: Path) -> str | None:
     return None
 
 
-def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
+def _read(
+    path: Path, scan: Path | None, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None
+) -> NDArray[Any]:
     array = _open(path)
     region = np.empty(size_xyz, array.dtype) if out_xyz is None else out_xyz
     assert region.shape == size_xyz
@@ -120,35 +127,24 @@ def _read(path: Path, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any]
     try:
         array.get_slice_numpy(region, (start_xyz, stop_xyz))
     except RuntimeError as error:
-        raise _damaged(path, error, _open_in_process(str(path), os.getpid()).source) from error
+        raise _damaged(path, error, scan) from error
     return region
 
 
-class _Opened(NamedTuple):
-    """A handle, and the scan that the file was made from: it stands at the end, which is the first to be lost."""
-
-    array: blosc2.NDArray
-    source: str
-
-
 def _open(path: Path) -> blosc2.NDArray:
-    return _open_in_process(str(path), os.getpid()).array
+    return _open_in_process(str(path), os.getpid())
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
-def _open_in_process(path: str, process_id: int) -> _Opened:
+def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
     # The process is part of the key: a forked loader must not use the handles of its parent.
-    array = _open_fresh(Path(path))
-    try:
-        return _Opened(array, VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY]).source)
-    except (KeyError, ValueError, RuntimeError):
-        return _Opened(array, "")
+    return _open_fresh(Path(path))
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
 def _metadata(path: str, process_id: int) -> VolumeMetadata:
     try:
-        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).array.schunk.vlmeta[META_KEY])
+        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).schunk.vlmeta[META_KEY])
     except (KeyError, ValueError, RuntimeError) as error:
         raise _damaged(Path(path), error) from error
 
@@ -167,8 +163,8 @@ def _open_fresh(path: Path) -> blosc2.NDArray:
     return array
 
 
-def _damaged(path: Path, error: Exception, source: str = "") -> DataError:
-    of_scan = f", the cached volume of {source}," if source else ""
+def _damaged(path: Path, error: Exception, scan: Path | None = None) -> DataError:
+    of_scan = f", the cached volume of {scan}," if scan else ""
     return DataError(
         f"{path}{of_scan} is damaged ({str(error) or type(error).__name__}).",
         hint="voco cache verify --repair removes damaged volumes; the next build makes them again",
