@@ -24,13 +24,14 @@ def scans(tmp_path: Path) -> Path:
     return tmp_path / "scans"
 
 
-def test_tables_and_file(scans: Path, tmp_path: Path) -> None:
+def test_tables_and_file(scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voco_cli.cli.index.seems_to_have_gpu", lambda: False)
     shown = CliRunner().invoke(app, [str(scans), "-o", str(tmp_path / "data.json")])
     assert shown.exit_code == 0, shown.output
     assert "4 scans of 4 patients, 1 with labels (4 CT)" in shown.stdout
     assert "scans/readme[1].txt: not an image" in " ".join(shown.stdout.replace("│", " ").split())
     data = tmp_path / "data.json"
-    assert f"next: voco pretrain {data}, or with the labels: voco tasks new {data}\n" in shown.stdout
+    assert f"next: voco pretrain {data} --recipe debug, or with the labels: voco tasks new {data}\n" in shown.stdout
     raw = json.loads((tmp_path / "data.json").read_text())
     assert raw["format"] == "voco-data/1"
     assert raw["name"] == "scans"

@@ -63,6 +63,8 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[Any]]:
             return plan
 
         for kind in ("pretraining", "finetuning"):
+            ready = f"voco_cli.{kind}.before.before_{kind}"
+            monkeypatch.setattr(ready, lambda resolved, teller: (resolved, None))
             monkeypatch.setattr(f"voco_cli.planning.{kind}_plan.plan_{kind}", give)
         return asked
 

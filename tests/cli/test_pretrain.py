@@ -145,7 +145,7 @@ def test_run_without_a_terminal_says_what_it_does_in_twenty_lines(voco, data: Pa
         "chance",
         "wrote ",
         "next: voco report ",
-        "voco tasks list, then voco finetune --task TASK",
+        "with labels: voco tasks new LABELLED.json --weights ",
     ):
         assert words in answer.out
 
@@ -243,7 +243,7 @@ def test_ctrl_c_in_a_terminal_and_on_again(data: Path, tmp_path: Path) -> None:
             asked = True
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 75
     shown = screen.decode(errors="replace")
-    assert re.search(r"loss \d\.\d+ prediction .* scans/s, wait \d+%", shown)
+    assert re.search(r"scans/s .*loss \d\.\d+ prediction .* wait \d+%", shown, re.DOTALL)
     assert "left" in shown
     assert "Stopped by SIGINT after step" in shown
     assert "Traceback" not in shown

@@ -39,7 +39,7 @@ def write_data(folder: Path, training: int = 6, held_out: int = 2) -> Path:
     images = write_phantoms(folder, training + held_out, 1, (48, 48, 24))
     items = [{"image": str(path.relative_to(folder)), "patient": path.stem} for path in images]
     data = folder / "data.json"
-    data.write_text(json.dumps({"training": items[:training], "validation": items[training:]}))
+    data.write_text(json.dumps({"modality": "CT", "training": items[:training], "validation": items[training:]}))
     return data
 
 

@@ -11,8 +11,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement, settings_words
-from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words, warn
+from voco_cli.cli.options import (
+    ConfigOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    require_agreement,
+    settings_words,
+    spoken_recipe,
+)
+from voco_cli.cli.output import done, folded, note, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -200,7 +208,10 @@ def _pretrain(
     data: Path, recipe: str | None, config: Path | None, overrides: Sequence[str] | None, folder: Path | None
 ) -> str:
     """The training that finds this very cache."""
+    from voco_cli.settings import load_settings
+
     place = ["--set", f"cache.dir={folder}"] if folder else []
+    recipe = recipe or spoken_recipe(load_settings(recipe, config, overrides or ()))
     return shell_words("voco", "pretrain", data, *settings_words(recipe, config, overrides), *place)
 
 
@@ -214,6 +225,7 @@ def _open(
     labels: bool,
 ) -> VolumeCache:
     from voco_cli.cache.store import VolumeCache, cache_folder
+    from voco_cli.dataset.intensity import suit_intensity
     from voco_cli.settings import load_settings
 
     if data.is_dir():
@@ -222,7 +234,11 @@ def _open(
         raise DataError(f"{data} does not exist.", hint="make it with voco index")
     flags = {"cache.dir": folder, "cache.workers": workers}
     require_agreement({**flags, "recipe": recipe}, overrides or ())
-    settings = load_settings(recipe, config, overrides or (), flags).settings
+    resolved = load_settings(recipe, config, overrides or (), flags)
+    suited = suit_intensity(resolved, _entries(data), [data])
+    for text in (*suited.notes, *suited.warnings):
+        note(text)
+    settings = suited.resolved.settings
     place = cache_folder(data, settings.cache)
     if place.exists() and not place.is_dir():
         raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")

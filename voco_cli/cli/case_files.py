@@ -39,13 +39,14 @@ class CaseFiles:
     ignore: int | None = None
 
 
-def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
+def case_files(image: Path, label: Path | None, case: str | None, *, first: bool = False) -> CaseFiles:
     """Read the image that is meant, and find its label.
 
     Args:
         image: an image, or a data.json.
         label: file of the label map; of a case of a data.json only in place of its own.
         case: name of a case of the data.json.
+        first: take the first case of the list where none is named.
     Raises:
         UsageError: no such case, or a case without a list.
         DataError, GeometryError: as `read_scan`.
@@ -61,7 +62,8 @@ def case_files(image: Path, label: Path | None, case: str | None) -> CaseFiles:
             raise UsageError(f"--case {case} names a case of a data.json, and {image} is none.", "leave --case out")
         return CaseFiles(case_of(image), read_scan(image), label)
     datalist = read_datalist(image, check_files=False)
-    entry = _entry([entry for _, entry in datalist.entries()], case, image)
+    entries = [entry for _, entry in datalist.entries()]
+    entry = entries[0] if first and case is None and entries else _entry(entries, case, image)
     ignore = ignored_value(datalist.labels)
     values = ((name, int(value)) for value, name in datalist.labels.items() if value.isdigit())
     names = tuple((name, (value,)) for name, value in values if value not in (0, ignore))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.cli.output import done, err, out, print_json, progress, shell_words
+from voco_cli.cli.output import done, err, note, out, print_json, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -48,13 +49,19 @@ def embed(
     if bases and crops is not None:
         raise UsageError("--bases and --crops exclude each other.", "leave one of them out")
 
+    from voco_cli.dataset.intensity import suit_intensity, with_preprocess
     from voco_cli.downstream.prediction.inputs import find_inputs
     from voco_cli.pretraining.embedding import about, embed_entries, open_embedder
     from voco_cli.pretraining.embedding_file import check_embedding_path, embedding_file
+    from voco_cli.settings.sources import read_resolved
 
     check_embedding_path(output)
     embedder = open_embedder(run, projected, device)
     found = find_inputs(inputs, embedder.settings.task, purpose="embedded")
+    suited = suit_intensity(read_resolved(run / "settings.yaml"), found.entries, inputs, settable=False)
+    for text in (*suited.notes, *suited.warnings):
+        note(text)
+    embedder = replace(embedder, settings=with_preprocess(embedder.settings, suited))
     failed = [*found.refused]
 
     def on_failed(entry: Entry, reason: str) -> None:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.output import done, out, print_json, progress, shell_words
+from voco_cli.cli.options import given_words
+from voco_cli.cli.output import done, note, out, print_json, progress, shell_words, warn
+from voco_cli.engine.gpu import seems_to_have_gpu
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ def index(
     check: Annotated[
         Literal["headers", "full"],
         typer.Option(
-            help="headers reads no voxels; full decodes all, and finds damage, NaN, constant scans and copies."
+            help="headers reads the voxels of three CTs at most; full decodes all, and finds damage, NaN, constant "
+            "scans and copies."
         ),
     ] = "headers",
     label_pattern: Annotated[
@@ -96,9 +99,49 @@ def index(
     _print_folders(datalist)
     _print_skipped(datalist)
     _print_summary(datalist)
+    _warn_of_units(datalist)
+    given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
+    words = [*inputs, "-o", output, *given_words(given)]
+    changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
+    changed["--seed"] = (seed, 0)
+    words += given_words({option: value for option, (value, usual) in changed.items() if value != usual})
+    _hint_at_modality(datalist, words)
     labels = any(entry.label for _, entry in datalist.entries())
     labelled = f", or with the labels: {shell_words('voco', 'tasks', 'new', output)}" if labels else ""
-    done([output], shell_words("voco", "pretrain", output) + labelled)
+    recipe = [] if seems_to_have_gpu() else ["--recipe", "debug"]
+    done([output], shell_words("voco", "pretrain", output, *recipe) + labelled)
+
+
+def _warn_of_units(datalist: Datalist) -> None:
+    """CT scans whose numbers the window of a recipe, which is in HU, would cut in the wrong place."""
+    from voco_cli.dataset.units import DOUBTED, is_doubted
+
+    doubted = [entry for _, entry in datalist.entries() if is_doubted(entry)]
+    if doubted:
+        reason = next(note for note in doubted[0].notes if note.startswith(DOUBTED)).removeprefix(DOUBTED)
+        which = "1 CT scan" if len(doubted) == 1 else f"{len(doubted)} CT scans"
+        warn(
+            f"warning: {which} may not be in HU, which windows are in; {doubted[0].image}: {reason}. "
+            f"Look with voco preview-labels; --set preprocess.intensity=percentiles scales each scan by itself.",
+            style="yellow",
+        )
+
+
+def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
+    """Where files do not say what they are, the command that does."""
+    from voco_cli.dataset.intensity import NOT_SAID, judge_by_values
+
+    entries = [entry for _, entry in datalist.entries()]
+    unknown = [entry for entry in entries if entry.modality in NOT_SAID]
+    is_ct = judge_by_values(unknown) if unknown else None
+    if is_ct is None:
+        return
+    looks = "are those of a CT" if is_ct else "are not those of a CT"
+    command = shell_words("voco", "index", *words, "--modality", "CT" if is_ct else "MR")
+    which = "all scans" if len(unknown) == len(entries) else f"{len(unknown)} of {len(entries)} scans"
+    note(
+        f"hint: the modality of {which} is unknown (the values of the first {looks}); say it: {command}", style="yellow"
+    )
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
@@ -174,6 +217,8 @@ def _print_skipped(datalist: Datalist) -> None:
 
 
 def _print_summary(datalist: Datalist) -> None:
+    from voco_cli.dataset.units import is_doubted
+
     numbers = datalist.statistics
     splits = ", ".join(
         f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
@@ -185,7 +230,7 @@ def _print_summary(datalist: Datalist) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    noted = [entry for _, entry in datalist.entries() if entry.notes]
+    noted = [entry for _, entry in datalist.entries() if entry.notes and not is_doubted(entry)]
     for entry in noted[:SHOWN_PER_KIND]:
         out.print(f"note: {entry.image}: {'; '.join(entry.notes)}", markup=False, highlight=False, soft_wrap=True)
     if len(noted) > SHOWN_PER_KIND:

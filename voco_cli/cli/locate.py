@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words
+from voco_cli.cli.output import done, folded, note, out, print_json, progress, shell_words, warn
 from voco_cli.cli.pictures import crop_centre, picture_path
 from voco_cli.errors import UsageError
 
@@ -57,22 +58,30 @@ def locate(
     if centres and crops is not None:
         raise UsageError("--at and --crops exclude each other.", "leave one of them out")
 
+    from voco_cli.dataset.intensity import suit_scans, with_preprocess
     from voco_cli.pretraining.locate import locate as locate_crops
     from voco_cli.pretraining.locate import location_record
     from voco_cli.pretraining.trained import open_pretrained
     from voco_cli.scans.read import read_scan
+    from voco_cli.settings.sources import read_resolved
 
     with progress("locate", 3) as advance:
         pretrained = open_pretrained(run, device, checkpoint)
         advance()
-        other = None if against is None else read_scan(against)
-        located = locate_crops(pretrained, read_scan(scan), centres, crops or DRAWN, other)
+        asked, other = read_scan(scan), None if against is None else read_scan(against)
+        suited = suit_scans(read_resolved(run / "settings.yaml"), [asked, *([other] if other else [])], settable=False)
+        settings = with_preprocess(pretrained.settings, suited)
+        located = locate_crops(replace(pretrained, settings=settings), asked, centres, crops or DRAWN, other)
         advance()
         if picture is not None:
             from voco_cli.figures.located_scan import draw_located_scan
 
             draw_located_scan(located, picture)
         advance()
+    for text in suited.notes:
+        note(text)
+    for text in suited.warnings:
+        warn(text, style="yellow")
     if as_json:
         names = {"run": str(run), "scan": str(scan), "against": str(against) if against else None}
         print_json({**names, "picture": str(picture) if picture else None, **location_record(located)})

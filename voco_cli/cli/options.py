@@ -12,7 +12,7 @@ from voco_cli.cli.output import warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.settings import Settings
+    from voco_cli.settings import Resolved, Settings
 
 
 def _recipes(incomplete: str) -> list[str]:
@@ -146,6 +146,23 @@ def settings_words(recipe: str | None, config: Path | None, overrides: Sequence[
     words = ["--recipe", recipe] if recipe else []
     words += ["--config", str(config)] if config else []
     return words + [word for one in overrides or () for word in ("--set", one)]
+
+
+def spoken_recipe(resolved: Resolved) -> str | None:
+    """The recipe to name in a command for a machine without a GPU, which asks for it aloud; none elsewhere.
+
+    Args:
+        resolved: settings whose recipe may be the one that is taken where none is named.
+    """
+    from voco_cli.engine.gpu import seems_to_have_gpu
+
+    unnamed = resolved.sources["recipe"] == "default"
+    return resolved.settings.recipe if unnamed and not seems_to_have_gpu() else None
+
+
+def given_words(options: Mapping[str, Any]) -> list[str]:
+    """Options that were given, as one would type them."""
+    return [str(word) for name, value in options.items() if value is not None for word in (name, value)]
 
 
 def require_agreement(flags: Mapping[str, Any], overrides: Sequence[str]) -> None:

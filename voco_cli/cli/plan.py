@@ -25,10 +25,12 @@ from voco_cli.cli.options import (
     TrustPickleOption,
     WeightsOption,
     data_flags,
+    given_words,
     require_agreement,
     settings_words,
+    spoken_recipe,
 )
-from voco_cli.cli.output import note, shell_words
+from voco_cli.cli.output import TELLER, note, shell_words
 
 DEFAULT = "pretrain"
 
@@ -78,15 +80,18 @@ def plan_pretrain(
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
     flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
     require_agreement({**flags, "recipe": recipe}, override or ())
-    settings = load_settings(recipe, config, override or (), flags).settings
+    resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.plan_output import show_plan
     from voco_cli.planning.pretraining_plan import plan_pretraining
+    from voco_cli.pretraining.before import before_pretraining
 
-    plan = plan_pretraining(settings, seconds, note)
+    if resolved.settings.data.file is not None:
+        resolved, _ = before_pretraining(resolved, TELLER)
+    plan = plan_pretraining(resolved.settings, seconds, note)
     words = [
-        *settings_words(recipe, config, override),
-        *_given({"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}),
+        *settings_words(recipe or spoken_recipe(resolved), config, override),
+        *given_words({"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}),
         *(["--trust-pickle"] if trust_pickle else []),
     ]
     show_plan(plan, as_json, shell_words("voco", "pretrain", *([data] if data else []), *words))
@@ -129,16 +134,22 @@ def plan_finetune(
         "run.device": device,
     }
     require_agreement({**flags, "task.preset": task}, override or ())
-    settings = load_settings(None, config, [*list_off, *(override or ())], flags, task=task).settings
+    resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
 
     from voco_cli.cli.plan_output import show_plan
+    from voco_cli.finetuning.before import before_finetuning
     from voco_cli.planning.finetuning_plan import plan_finetuning
 
-    plan = plan_finetuning(settings, seconds, note)
+    resolved, _ = before_finetuning(resolved, TELLER)
+    plan = plan_finetuning(resolved.settings, seconds, note)
     given: dict[str, Any] = {"--data": data, "--weights": weights, "-o": run_dir, "--steps": steps, "--cases": cases}
     given |= {"--fraction": fraction, "--split": split, "--min-loaded": min_loaded, "--device": device}
     switches = {"--freeze-encoder": freeze_encoder, "--trust-pickle": trust_pickle}
-    words = [*settings_words(None, config, override), *_given(given), *(name for name, on in switches.items() if on)]
+    words = [
+        *settings_words(None, config, override),
+        *given_words(given),
+        *(name for name, on in switches.items() if on),
+    ]
     show_plan(plan, as_json, shell_words("voco", "finetune", "--task", task, *words))
 
 
@@ -173,12 +184,7 @@ def plan_predict(
     plan = plan_prediction(run, inputs, output, seconds, note, device=device, overrides=override or (), predict=asked)
     words = [
         *settings_words(None, None, override),
-        *_given({"--overlap": overlap, "--device": device}),
+        *given_words({"--overlap": overlap, "--device": device}),
         *(["--flips"] if flips else []),
     ]
     show_plan(plan, as_json, shell_words("voco", "predict", run, *inputs, "-o", output, *words))
-
-
-def _given(options: dict[str, Any]) -> list[str]:
-    """Options that were given, as one would type them."""
-    return [str(word) for name, value in options.items() if value is not None for word in (name, value)]

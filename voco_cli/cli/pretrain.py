@@ -18,7 +18,9 @@ from voco_cli.cli.options import (
     StepsOption,
     TrustPickleOption,
     WeightsOption,
+    given_words,
     require_agreement,
+    settings_words,
 )
 from voco_cli.cli.output import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
@@ -66,16 +68,21 @@ def pretrain(
     resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.pretrain_progress import PretrainProgress
+    from voco_cli.pretraining.rough_time import require_choice
     from voco_cli.pretraining.run import pretrain as run_pretraining
 
+    if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
+        given = {"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}
+        words = [*settings_words(None, config, override), *given_words(given)]
+        require_choice(resolved, shell_words("voco", "pretrain", *([data] if data else []), *words))
     result = run_pretraining(resolved, PretrainProgress())
     if result.to_be_told:
-        _print_result(result, json)
+        _print_result(result, json, _with_labels(resolved.settings.data.file))
     if result.verdict is not None and result.verdict.status == "collapsed":
         raise VocoError(result.verdict.sentence)
 
 
-def _print_result(result: PretrainResult, json: bool) -> None:
+def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> None:
     from voco_cli.method.health import chance_figures
 
     chance = chance_figures(result.num_bases)
@@ -107,10 +114,20 @@ def _print_result(result: PretrainResult, json: bool) -> None:
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
     encoder = loads(result.weights.with_suffix(".json").read_text())
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
-    tuning = shell_words("voco", "finetune", "--task", "TASK", "--weights", result.folder)
-    following = f"{shell_words('voco', 'report', result.folder)}, or with labels: voco tasks list, then {tuning}"
+    tuning = shell_words("voco", "tasks", "new", labelled or "LABELLED.json", "--weights", result.folder)
+    following = f"{shell_words('voco', 'report', result.folder)}, or with labels: {tuning}"
     pictures = [result.folder / "figures" / "location"] if result.verdict else []
     done([weights, result.folder / "metrics.jsonl", *pictures], following)
+
+
+def _with_labels(data: Path | None) -> Path | None:
+    """The list, where it names label maps, too."""
+    from voco_cli.dataset.datalist_file import read_datalist
+
+    if data is None:
+        return None
+    listed = read_datalist(data, check_files=False)
+    return data if any(entry.label for split, entry in listed.entries() if split != "test") else None
 
 
 def _figure(value: float) -> str:

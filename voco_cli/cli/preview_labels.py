@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voco_cli.cli.case_files import case_files
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement
-from voco_cli.cli.output import done, folded, out, print_json, progress
+from voco_cli.cli.output import done, folded, note, out, print_json, progress, warn
 from voco_cli.cli.pictures import crop_centre, picture_path
+from voco_cli.engine.gpu import seems_to_have_gpu
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,8 +22,14 @@ if TYPE_CHECKING:
 
 def preview_labels(
     scan: Annotated[
-        Path, typer.Argument(metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or a folder with a DICOM series.")
+        Path,
+        typer.Argument(
+            metavar="SCAN", help="NIfTI, NRRD or MetaImage file, a folder with a DICOM series, or a data.json."
+        ),
     ],
+    case: Annotated[
+        str | None, typer.Option("--case", help="Which case of the data.json (by default its first).")
+    ] = None,
     recipe: RecipeOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -59,37 +68,46 @@ def preview_labels(
 
     The label of a random crop is the share of it that each base crop covers. This is what the encoder learns to tell.
     """
+    from voco_cli.dataset.intensity import suit_scans
     from voco_cli.figures.labels.crops import label_scene, network_crops, preview_record, preview_scan
-    from voco_cli.scans.read import read_scan
     from voco_cli.settings import load_settings
 
-    picture = picture_path(scan, output, "labels", as_json)
+    picture = picture_path(Path(case) if case else scan, output, "labels", as_json)
     centres = [crop_centre(text) for text in at or ()]
     flags: dict[str, object] = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
     require_agreement({**flags, "recipe": recipe}, set_ or ())
     try:
-        settings = load_settings(recipe, config, set_ or (), flags).settings
+        resolved = load_settings(recipe, config, set_ or (), flags)
     except UsageError:
         flags["crops.size"] = _size_for(grid, recipe, config, set_ or ())
         if flags["crops.size"] is None:
             raise
-        settings = load_settings(recipe, config, set_ or (), flags).settings
+        resolved = load_settings(recipe, config, set_ or (), flags)
     with progress("preview", 3) as advance:
-        volume = read_scan(scan)
+        files = case_files(scan, None, case, first=True)
+        volume = files.image
         advance()
-        preview = preview_scan(volume, settings, centres)
+        suited = suit_scans(resolved, [volume], files.modality)
+        preview = preview_scan(volume, suited.resolved.settings, centres)
         advance()
         if picture is not None:
             from voco_cli.figures.labels.preview import draw_label_preview
 
             draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
         advance()
+    for text in suited.notes:
+        note(text)
+    for text in suited.warnings:
+        warn(text, style="yellow")
     if as_json:
         place = str(picture) if picture else None
         print_json({"scan": str(scan), "picture": place, **preview_record(preview, augmented)})
         return
     _print_table(preview)
-    done([picture] if picture else [], "voco index FOLDER -o data.json, then voco pretrain data.json")
+    recipe_words = "" if seems_to_have_gpu() else " --recipe debug"
+    index = "" if scan.suffix == ".json" else "voco index FOLDER -o data.json, then "
+    data = shlex.quote(str(scan)) if scan.suffix == ".json" else "data.json"
+    done([picture] if picture else [], f"{index}voco pretrain {data}{recipe_words}")
 
 
 def _size_for(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from voco_cli.cli.output import err, is_quiet, note, progress, shows_bars, warn
 
@@ -20,14 +22,24 @@ PLAIN_LINES = 20
 TERMS = ("loss", "prediction", "regularisation", "inter")
 
 
+class _RunBar(Progress):
+    """Step, bar, rate and time in one line; what is being learned in lines of their own below, cut at the edge."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """The bar, then the terms of the loss, then the figures of the last validation."""
+        yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            for name in ("train", "held_out"):
+                if line := task.fields.get(name):
+                    yield Text(line, no_wrap=True, overflow="ellipsis")
+
+
 class RunProgress:
     """Loss terms, rate and data-wait, and the figures of the last validation."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task: Any = None
-        self._train = ""
-        self._held_out = ""
         self._steps = 0
         self._next_line = 0
 
@@ -70,17 +82,18 @@ class RunProgress:
         self._next_line = step + max(1, steps // PLAIN_LINES)
         if is_quiet() or not shows_bars():
             return
-        self._bar = Progress(
+        self._bar = _RunBar(
             TextColumn("step"),
             MofNCompleteColumn(),
             BarColumn(bar_width=20),
-            TimeElapsedColumn(),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("after"),
+            TimeElapsedColumn(),
             console=err,
         )
-        self._task = self._bar.add_task("", total=steps, completed=step)
+        self._task = self._bar.add_task("", total=steps, completed=step, rate="")
         self._bar.start()
 
     def advanced(self, step: int) -> None:
@@ -91,29 +104,26 @@ class RunProgress:
     def trained(self, step: int, values: Values) -> None:
         """Show loss terms, rate and data-wait."""
         terms = " ".join(f"{name} {values[name]:.3f}" for name in TERMS if name in values)
-        self._train = f"{terms} | {values['cases_per_s']:.2f} scans/s, wait {values['data_wait']:.0%}"
+        rate, wait = f"{values['cases_per_s']:.2f} scans/s", f"wait {values['data_wait']:.0%}"
         if self._bar is not None:
-            self._describe(self._bar)
+            self._bar.update(self._task, rate=rate, train=f"{terms} | {wait}")
         elif step >= self._next_line or step == self._steps:
             self._next_line = step + max(1, self._steps // PLAIN_LINES)
-            self._line(step, self._train)
+            self._line(step, f"{terms} | {rate}, {wait}")
 
     def validated(self, step: int, values: Values) -> None:
         """Show the figures on held-out scans."""
-        self._held_out = self.figures(values)
+        figures = self.figures(values)
         if self._bar is not None:
-            self._describe(self._bar)
+            self._bar.update(self._task, held_out=f"held-out at step {step}: {figures}")
         else:
-            self._line(step, f"held-out {self._held_out}")
+            self._line(step, f"held-out {figures}")
 
     def ended(self) -> None:
         """Leave the bar as it stands."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-    def _describe(self, bar: Progress) -> None:
-        bar.update(self._task, description=" | ".join(part for part in (self._train, self._held_out) if part))
 
     def _line(self, step: int, text: str) -> None:
         if is_quiet():

@@ -173,6 +173,9 @@ def check(
             metavar="DIR", help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data)."
         ),
     ] = None,
+    also_data: Annotated[
+        Path | None, typer.Option("--data", help="The same as DIR, as the other commands call it.")
+    ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Decode the label maps too, and compare their values with the classes.")
     ] = False,
@@ -187,6 +190,9 @@ def check(
     from voco_cli.downstream.tasks.check import check_task
     from voco_cli.settings import load_settings
 
+    if data is not None and also_data is not None and data != also_data:
+        raise UsageError(f"The data are given twice: {data}, and {also_data} by --data.", "leave one of them out")
+    data = data or also_data
     place, list_off = data_flags(data)
     settings = load_settings(task=task, overrides=[*list_off, *(override or ())], flags=place).settings
     with progress("checking", None) as advance:
@@ -271,10 +277,18 @@ def new(
         Path | None,
         typer.Option("--images", metavar="DIR", help="For a CSV: the folder with the scans that its cases name."),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights",
+            help="Weights that training is to start from: a run folder, a file, or hf://OWNER/REPO/FILE. The task gets "
+            "their network, and patches that it takes.",
+        ),
+    ] = None,
     backbone: Annotated[
-        DraftBackbone,
-        typer.Option("--backbone", help="Network to train; pre-trained weights fit the one they were trained with."),
-    ] = DraftBackbone.UNET,
+        DraftBackbone | None,
+        typer.Option("--backbone", help="Network to train from fresh weights (by default unet)."),
+    ] = None,
     modality: Annotated[
         DraftModality | None,
         typer.Option(
@@ -292,19 +306,30 @@ def new(
         raise UsageError(f"{output} does not end like a settings file.", "end it with .yaml")
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    if weights is not None and backbone is not None:
+        raise UsageError("--weights and --backbone both say which network.", "leave --backbone out")
+    from voco_cli.downstream.tasks.draft_file import Start
     from voco_cli.downstream.tasks.new import task_from_list, task_from_table
+    from voco_cli.downstream.tasks.weights_network import network_of
     from voco_cli.settings import load_settings
     from voco_cli.whole_files import write_whole
 
+    start = Start(weights, network_of(weights)) if weights is not None else None
+    network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value
     kind = modality.value if modality else None
     with progress("reading scans and labels", None) as advance:
         if data.suffix.lower() in (".csv", ".tsv"):
             if images is None:
                 raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
-            text = task_from_table(data, images, output, backbone.value, kind, advance, workers)
+            text = task_from_table(data, images, output, network, kind, advance, workers, start)
         else:
-            text = task_from_list(data, output, backbone.value, kind, advance, workers)
+            text = task_from_list(data, output, network, kind, advance, workers, start)
     write_whole(output, text.encode())
-    task = load_settings(task=str(output)).settings.task
+    settings = load_settings(task=str(output)).settings
+    task, preprocess = settings.task, settings.preprocess
+    low, high = preprocess.window_hu
+    of_scan = preprocess.intensity == "percentiles"
     _lines([f"{len(task.classes)} classes: {_first(tuple(one.name for one in task.classes))}"])
-    done([output], shell_words("voco", "tasks", "check", "--task", output))
+    _lines([f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}"])
+    training = ["voco", "finetune", "--task", output, *(["--weights", weights] if weights else [])]
+    done([output], f"{shell_words('voco', 'tasks', 'check', '--task', output)}, then {shell_words(*training)}")

@@ -23,12 +23,14 @@ from voco_cli.dataset.inspection import (
     killed_check,
     killed_file,
 )
+from voco_cli.dataset.intensity import LOOKED_AT
 from voco_cli.dataset.pairing import grid_fault, pair_labels
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.reasons import count_kinds
 from voco_cli.dataset.sources import Sources, read_sources
 from voco_cli.dataset.splits import assign_splits, stricter
 from voco_cli.dataset.statistics import summarise
+from voco_cli.dataset.units import doubt_some, header_doubt, with_doubt
 from voco_cli.dataset.walk import Walk, add_listed, walk_inputs
 from voco_cli.errors import UsageError, VocoError
 
@@ -84,6 +86,9 @@ def build_index(
     if options.full:
         entries, refused = _check_voxels(entries, options, watch)
         skipped += refused
+    else:
+        with watch("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
+            entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
     return _assemble(entries, skipped, sources, earlier, options, inputs)
@@ -155,7 +160,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
     if options.modality and modality != options.modality and not is_stated:
         guess = "not known" if modality == "unknown" else f"{modality} by the name alone"
         modality, notes = options.modality, (*notes, f"modality is {guess} and was taken to be {options.modality}")
-    return Entry(
+    entry = Entry(
         image=path,
         patient=patient,
         shape=header.shape_xyz,
@@ -169,6 +174,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
         case=listed.case if listed else None,
         category=listed.category if listed else None,
     )
+    return entry if options.full else with_doubt(entry, header_doubt(header))
 
 
 def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
@@ -194,7 +200,9 @@ def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch)
 
 def _checked(entry: Entry, check: VoxelCheck) -> Entry:
     label = None if check.label_fault is not None else entry.label
-    return entry.model_copy(update={"content": check.content, "label": label, "notes": (*entry.notes, *check.notes)})
+    notes = (*entry.notes, *check.notes)
+    checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
+    return with_doubt(checked, check.doubt)
 
 
 def _assemble(

@@ -13,6 +13,7 @@ from voco_cli.errors import VocoError
 from voco_cli.scans.content import voxel_hash
 from voco_cli.scans.dicom_slices import Slice, read_slices
 from voco_cli.scans.header import Header, require_file
+from voco_cli.scans.hounsfield import hounsfield_doubt
 from voco_cli.scans.label_map import ROUNDING, rounding_note
 from voco_cli.scans.read import file_format, read_header, read_scan
 
@@ -55,12 +56,14 @@ class VoxelCheck:
         label_fault: why its label cannot be used.
         content: hash of the voxels.
         notes: what is odd and no fault.
+        doubt: why the scan, if it is a CT, may not be in HU.
     """
 
     fault: str | None = None
     label_fault: str | None = None
     content: str | None = None
     notes: tuple[str, ...] = ()
+    doubt: str | None = None
 
 
 def inspect_file(path: Path) -> Inspected:
@@ -131,11 +134,11 @@ def check_voxels(job: VoxelJob) -> VoxelCheck:
             return VoxelCheck(fault=f"constant: every voxel is {lowest:g}.")
         if holds_labels(array, named=False):
             return VoxelCheck(fault="label map without a scan: its voxels are small whole numbers in flat regions.")
-        content = voxel_hash(scan)
+        content, doubt = voxel_hash(scan), hounsfield_doubt(array)
     except Exception as error:
         return VoxelCheck(fault=fault_of(error, job.path))
     label_fault, notes = _check_label(job.label) if job.label else (None, ())
-    return VoxelCheck(label_fault=label_fault, content=content, notes=notes)
+    return VoxelCheck(label_fault=label_fault, content=content, notes=notes, doubt=doubt)
 
 
 def killed_file(path: Path, error: Exception) -> Inspected:

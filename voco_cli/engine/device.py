@@ -72,6 +72,15 @@ def _prepare(run: Run) -> None:
         keep_freed_memory()
     if run.threads != "auto":
         torch.set_num_threads(run.threads)
+    require_device(run)
+
+
+def require_device(run: Run) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        UsageError: it is asked for.
+    """
     if run.device.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
     if run.device == "mps" and not torch.backends.mps.is_available():

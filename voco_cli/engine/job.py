@@ -90,7 +90,17 @@ class Job(Protocol):
         """Write the weights that users take away; called by the main process after each checkpoint and on resuming."""
 
 
-class Watcher(Protocol):
+class Teller(Protocol):
+    """Who is told what one should know before a run."""
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """What is done, and why."""
+
+    def warn(self, text: str, style: str | None = None) -> None:
+        """What one should know of before using the result."""
+
+
+class Watcher(Teller, Protocol):
     """Who is told how a run goes."""
 
     def started(self, step: int, steps: int) -> None:

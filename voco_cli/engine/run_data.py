@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from voco_cli.dataset.datalist import SPLITS, Datalist
 from voco_cli.dataset.datalist_file import read_datalist, write_datalist
+from voco_cli.dataset.intensity import Judge, judge_by_values
 from voco_cli.engine.contents import Contents, Scans, read_contents, weights_digest, write_contents
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, UsageError
@@ -121,6 +122,14 @@ def _require_same_content(folder: RunFolder, datalist: Datalist, before: Scans, 
 def _named(names: Sequence[str]) -> str:
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
     return ", ".join(names[:MOST_NAMED]) + more
+
+
+def judge_as_before(folder: RunFolder) -> Judge:
+    """Who says whether scans of unknown modality are CT: the run that is gone on with, else their values."""
+    if not folder.is_started():
+        return judge_by_values
+    was_ct = read_saved(folder.settings_file).preprocess.intensity == "window"
+    return lambda entries: was_ct
 
 
 def _counts(datalist: Datalist) -> str:

@@ -6,12 +6,15 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from voco_cli import __version__
 from voco_cli.engine.faults import full_disk_told
@@ -109,6 +112,15 @@ class RunFolder:
         for path in (*pictures, *events, self.metrics_file, self.weights_report, self.contents_file):
             path.unlink(missing_ok=True)
 
+    def refuse_other_settings(self, settings: Settings) -> None:
+        """What `check_same_settings` refuses, of a run that has begun; nothing where none has.
+
+        Raises:
+            UsageError: as `check_same_settings`.
+        """
+        if self.is_started():
+            self.check_same_settings(settings)
+
     def check_same_settings(self, settings: Settings) -> None:
         """Refuse to go on with other settings than the run began with.
 
@@ -129,10 +141,18 @@ class RunFolder:
         ]
         if changed:
             lines = "\n".join(f"  {key}: {before.get(key)} -> {now[key]}" for key in changed)
-            raise UsageError(
-                f"{self.path} was started with other settings:\n{lines}",
-                "give the old settings to resume, or another run.dir to start anew",
+            raise UsageError(f"{self.path} was started with other settings:\n{lines}", self._way_on(before, changed))
+
+    def _way_on(self, before: Mapping[str, Any], changed: Sequence[str]) -> str:
+        """How to go on with the old settings, or to begin anew; and how to train longer, which no run can."""
+        if changed == ["train.steps"]:
+            options = shlex.join(["--weights", str(self.path), "-o", f"{self.path}-longer"])
+            return (
+                f"the learning rate follows the number of steps, which stays: the same command with `{options}` "
+                f"trains on from these weights in a folder of its own"
             )
+        old = " ".join(_option(key, before.get(key)) for key in changed)
+        return f"the old settings resume it: `{old}`; another folder (-o) starts anew"
 
     def update_settings(self, resolved: Resolved) -> None:
         """Keep the settings as they are given now, where they differ in what is free to change.
@@ -203,6 +223,22 @@ def is_file_spelled(key: str, before: Mapping[str, Any], now: Mapping[str, Any])
     if key == "model.weights":
         return None not in values
     return key == "task.split" and all(str(value).endswith(".json") for value in values)
+
+
+OWN_OPTIONS = {"train.steps": "--steps", "model.weights": "--weights", "task.preset": "--task"}
+"""Settings that every command of a run has an option for."""
+
+
+def _option(key: str, value: Any) -> str:
+    """An option that gives a setting this value, as one may type it."""
+    if key in OWN_OPTIONS and value is not None:
+        return shlex.join([OWN_OPTIONS[key], str(value)])
+    plain = json.dumps(value, default=_plain, ensure_ascii=False)
+    return shlex.join(["--set", f"{key}={value if isinstance(value, str) else plain}"])
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def versions() -> dict[str, str]:

@@ -23,6 +23,12 @@ class Unwatched:
         """Nothing is shown."""
         yield lambda n=1: None
 
+    def say(self, text: str, style: str | None = None) -> None:
+        """Nothing is shown."""
+
+    def warn(self, text: str, style: str | None = None) -> None:
+        """Nothing is shown."""
+
     def prepared(self, prepared: Any) -> None:
         """Nothing is shown."""
 

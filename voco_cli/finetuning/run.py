@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from voco_cli.dataset.datalist import Datalist, Entry
 from voco_cli.dataset.seen import SEEN_FILE, Seen, write_seen
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.survey import survey_labels
-from voco_cli.downstream.tasks.data import TaskData, find_task_data
+from voco_cli.downstream.tasks.data import TaskData
 from voco_cli.downstream.tasks.subset import subset
 from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.contents import scan_content
@@ -26,7 +27,8 @@ from voco_cli.engine.run_data import open_run_folder, settle_run_folder
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.engine.together import lonely_faults_noted, on_all, on_main
 from voco_cli.engine.unwatched import Unwatched
-from voco_cli.errors import DataError, UsageError
+from voco_cli.errors import DataError
+from voco_cli.finetuning.before import before_finetuning
 from voco_cli.finetuning.cases import LeftOut, build_cases, open_cache, stored_cases
 from voco_cli.finetuning.chosen import choose_weights
 from voco_cli.finetuning.classification_job import ClassificationJob
@@ -122,12 +124,10 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
         ResourceError: disk or memory.
         Interrupted: a signal; the same call resumes.
     """
+    if os.environ.get("RANK", "0") != "0":
+        watcher = Unwatched()
+    resolved, data = before_finetuning(resolved, watcher)
     settings = resolved.settings
-    if settings.task.preset is None:
-        raise UsageError("No task was given.", "voco finetune --task btcv; `voco tasks list` shows them")
-    if not settings.task.classes:
-        raise UsageError(f"The task {settings.task.preset} has no classes.", "list them under task.classes")
-    data = find_task_data(settings)
     training = subset(data.datalist.training, settings.task, settings.seed)
     datalist = data.datalist.model_copy(update={"training": tuple(training)})
     accelerator = build_accelerator(settings.run)

@@ -26,6 +26,7 @@ from voco_cli.networks.activation_memory import plan_grouping, training_bytes
 from voco_cli.networks.encoders import build_encoder, compile_encoder
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
+from voco_cli.pretraining.before import require_same_merging
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.shown_crops import location_panel
@@ -108,12 +109,7 @@ class PretrainingJob:
         report = load_start(self.voco.encoder, model)
         if report is None:
             return None
-        if report.patch_merging not in (None, model.patch_merging):
-            raise UsageError(
-                f"{model.weights} was trained with the {report.patch_merging} patch merging, and the run has the "
-                f"{model.patch_merging} one.",
-                f"--set model.patch_merging={report.patch_merging}",
-            )
+        require_same_merging(report, model)
         if self.voco.teacher_encoder is not None:
             self.voco.teacher_encoder.load_state_dict(self.voco.encoder.state_dict())
         return report

@@ -13,7 +13,6 @@ from accelerate import Accelerator
 
 from voco_cli.cache.store import VolumeCache, cache_folder
 from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.seen import ScanIdentity, Seen, identity_of, seen_before, seen_scans
 from voco_cli.engine.checkpoints import list_checkpoints
 from voco_cli.engine.contents import scan_content
@@ -27,6 +26,7 @@ from voco_cli.engine.unwatched import Unwatched
 from voco_cli.errors import DataError, UsageError
 from voco_cli.method.health import Figures, Verdict
 from voco_cli.networks.weights import LoadReport
+from voco_cli.pretraining.before import before_pretraining
 from voco_cli.pretraining.crops import Case
 from voco_cli.pretraining.job import PretrainingJob, batch_plan
 from voco_cli.settings import Resolved, Settings
@@ -89,10 +89,10 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
         ResourceError: disk.
         Interrupted: a signal; the same call resumes.
     """
+    if os.environ.get("RANK", "0") != "0":
+        watcher = Unwatched()
+    resolved, datalist = before_pretraining(resolved, watcher)
     settings = resolved.settings
-    if settings.data.file is None:
-        raise UsageError("No data file was given.", "voco pretrain data.json; `voco index FOLDER` writes one")
-    datalist = read_datalist(settings.data.file)
     accelerator = build_accelerator(settings.run)
     if not accelerator.is_main_process:
         watcher = Unwatched()

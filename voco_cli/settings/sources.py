@@ -104,6 +104,18 @@ def read_saved(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, An
     ).settings
 
 
+def read_resolved(path: Path) -> Resolved:
+    """The settings that a run has saved, each with the source that it had then.
+
+    Raises:
+        UsageError: as `read_saved`.
+    """
+    settings = read_saved(path)
+    saved = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sources = saved.get("sources") or {} if isinstance(saved, dict) else {}
+    return Resolved(settings, {key: str(sources.get(key, "default")) for key, _ in leaves(settings)})
+
+
 def _resolve(layers: Sequence[Layer]) -> Resolved:
     _require_typed(layers)
     values, origin = merge(layers)

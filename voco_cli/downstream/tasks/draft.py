@@ -13,20 +13,19 @@ from numpy.typing import NDArray
 from voco_cli.cache.orientation import axes_to_ras, ras_affine
 from voco_cli.dataset.datalist import Entry
 from voco_cli.dataset.pairing import grid_fault
+from voco_cli.downstream.tasks.weights_network import SWIN_MULTIPLE, Backbone, Network
 from voco_cli.errors import DataError, UsageError
+from voco_cli.scans.hounsfield import SURELY_CT_BELOW
 from voco_cli.scans.label_map import whole_labels
 from voco_cli.scans.read import read_header, read_scan
 from voco_cli.scans.scan import Scan
 from voco_cli.scans.stored_like import placement, stored_like
 
-Backbone = Literal["unet", "swinunetr"]
 SizeXYZ = tuple[int, int, int]
 FloatXYZ = tuple[float, float, float]
 
 SAMPLED_VOXELS = 5000
 """Voxels of a scan that its intensities are judged by."""
-AIR_BELOW = -500
-"""A scan with values below this is CT: no other modality stores such values by convention."""
 SAME_SPACING = 1.01
 WINDOW_STEP_HU = 10
 LEAST_WINDOW_HU = 100
@@ -124,10 +123,10 @@ def _labels(entry: Entry, scan: Scan) -> NDArray[np.integer]:
 
 
 def guess_modality(facts: Sequence[CaseFacts], known: str) -> Literal["CT", "MR"]:
-    """CT or MR: what is known, else CT where most scans hold air in HU."""
-    if known in ("CT", "MR"):
+    """CT, or MR for all that is none: what is known, else CT where most scans hold air in HU."""
+    if known not in ("unknown", "mixed"):
         return "CT" if known == "CT" else "MR"
-    with_air = sum(one.lowest <= AIR_BELOW for one in facts)
+    with_air = sum(one.lowest <= SURELY_CT_BELOW for one in facts)
     return "CT" if 2 * with_air > len(facts) else "MR"
 
 
@@ -154,12 +153,14 @@ def draft(
     backbone: Backbone,
     whole_scans: bool = False,
     training: int | None = None,
+    network: Network | None = None,
 ) -> Draft:
     """Settings by the medians of the scans.
 
     Args:
         whole_scans: a classification, which sees a scan at one size in place of patches.
         training: scans to train on, which the number of steps goes by; none is all.
+        network: that of weights to start from, which sizes must suit; none is a network of ``backbone`` for the scans.
     """
     spacings = np.array([one.spacing_ras_mm for one in facts])
     common = _three(np.median(spacings, axis=0))
@@ -168,14 +169,15 @@ def draft(
     # Scans that are not resampled keep their sizes, whatever the digits of a rounded or 32-bit spacing are.
     extents = shapes if equal else shapes * spacings / common
     shape = np.median(extents, axis=0)
-    levels = 5 if shape.min() >= 64 else 4 if shape.min() >= 16 else 3
-    size = _size(shape, 32 if backbone == "swinunetr" else 2 ** (levels - 1), whole_scans)
+    levels = network.levels if network else 5 if shape.min() >= 64 else 4 if shape.min() >= 16 else 3
+    size = _size(shape, network.multiple if network else _multiple(shape, backbone, levels), whole_scans)
+    fresh_width = 48 if backbone == "swinunetr" else 32 if min(size) >= 64 else 16
     return Draft(
         spacing_mm=None if equal or whole_scans else common,
         window_hu=_window(facts) if modality == "CT" else None,
         size=size,
         levels=levels,
-        feature_size=48 if backbone == "swinunetr" else 32 if min(size) >= 64 else 16,
+        feature_size=network.feature_size if network else fresh_width,
         steps=_steps(training or len(facts)),
         common_spacing_mm=common,
         common_shape=(round(shape[0]), round(shape[1]), round(shape[2])),
@@ -194,12 +196,17 @@ def _window(facts: Sequence[CaseFacts]) -> tuple[int, int]:
     return (low - widen, high + widen)
 
 
+def _multiple(shape: NDArray[np.float64], backbone: Backbone, levels: int) -> int:
+    """Of large scans the one that suits either network, so that other weights need no other patches."""
+    return SWIN_MULTIPLE if backbone == "swinunetr" or shape.min() >= 64 else 2 ** (levels - 1)
+
+
 def _size(shape: NDArray[np.float64], multiple: int, whole_scans: bool) -> SizeXYZ:
     """The scan's median size up to the next multiple, and not above what a GPU trains comfortably."""
-    largest = LARGEST_WHOLE_EDGE if whole_scans else LARGEST_EDGE
+    largest = max(1, (LARGEST_WHOLE_EDGE if whole_scans else LARGEST_EDGE) // multiple) * multiple
     x, y, z = (int(min(largest, max(1, np.ceil(n / multiple)) * multiple)) for n in shape)
-    if multiple == 32 and (x, y, z) == (32, 32, 32):
-        x = y = 64  # one voxel at the last level would have no variance for its norm
+    if (x, y, z) == (multiple, multiple, multiple):
+        x = y = 2 * multiple  # one voxel at the last level would have no variance for its norm
     return (x, y, z)
 
 

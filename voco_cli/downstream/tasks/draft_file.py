@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from voco_cli.downstream.tasks.draft import Backbone, Draft
+from voco_cli.downstream.tasks.draft import Draft
+from voco_cli.downstream.tasks.weights_network import Backbone, Network
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,28 @@ ENOUGH_TO_TEST = 20
 FEWEST_TO_SPLIT = 2
 
 
-def task_file(draft: Draft, source: Source, backbone: Backbone, output: Path) -> str:
+@dataclass(frozen=True)
+class Start:
+    """Weights that a task is drafted for.
+
+    Attributes:
+        weights: as they were named.
+        network: theirs.
+    """
+
+    weights: str
+    network: Network
+
+
+def task_file(draft: Draft, source: Source, backbone: Backbone, output: Path, start: Start | None = None) -> str:
     """A task file with the reason of every value beside it; paths are relative to ``output``'s folder."""
     blocks = [
-        _head(source, output),
+        _head(source, output, start),
         _task(draft, source),
         _where(source, output),
         _preprocess(draft, source),
         _augment(draft, source),
-        _network(draft, backbone),
+        _network(draft, backbone, start),
         _training(draft, backbone),
     ]
     return "\n".join(line for block in blocks for line in block) + "\n"
@@ -62,11 +77,12 @@ def relative(path: Path, output: Path) -> str:
     return str(there) if shared == os.path.sep else os.path.relpath(there, here)
 
 
-def _head(source: Source, output: Path) -> list[str]:
+def _head(source: Source, output: Path, start: Start | None) -> list[str]:
+    weights = f" --weights {shlex.quote(' '.join(start.weights.split()))}" if start else ""
     return [
         f"# Task {source.name}: a draft, read off {source.scans} scans. Check every value, then:",
         f"#   voco tasks check --task {output.name}     what of the data fits it",
-        f"#   voco finetune --task {output.name}        train",
+        f"#   voco finetune --task {output.name}{weights}        train",
         "# Keys that are not here have the defaults that `voco config schema` describes.",
     ]
 
@@ -157,8 +173,14 @@ def _augment(draft: Draft, source: Source) -> list[str]:
     ]
 
 
-def _network(draft: Draft, backbone: Backbone) -> list[str]:
-    lines = ["model:", f"  backbone: {backbone}", f"  feature_size: {draft.feature_size}"]
+def _network(draft: Draft, backbone: Backbone, start: Start | None) -> list[str]:
+    why = f"that of {start.weights}" if start else "for fresh weights; `voco tasks new --weights RUN` takes RUN's"
+    lines = [
+        "model:",
+        f"  # The network: {' '.join(why.split())}.",
+        f"  backbone: {backbone}",
+        f"  feature_size: {draft.feature_size}",
+    ]
     return [*lines, f"  levels: {draft.levels}"] if backbone == "unet" else lines
 
 

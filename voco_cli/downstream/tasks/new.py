@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,10 +13,11 @@ from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.patient import SUFFIXES, patients_of
 from voco_cli.downstream.tasks.channels import channels_of, merge_channels
-from voco_cli.downstream.tasks.draft import Backbone, CaseFacts, classes_of, draft, guess_modality, look_at
-from voco_cli.downstream.tasks.draft_file import Source, task_file
+from voco_cli.downstream.tasks.draft import CaseFacts, classes_of, draft, guess_modality, look_at
+from voco_cli.downstream.tasks.draft_file import Source, Start, task_file
 from voco_cli.downstream.tasks.split import named
 from voco_cli.downstream.tasks.table import read_rows
+from voco_cli.downstream.tasks.weights_network import Backbone, Network
 from voco_cli.errors import DataError, UsageError
 from voco_cli.scans.label_map import ignored_value
 from voco_cli.settings.task import Task
@@ -34,7 +36,13 @@ Progress = Callable[[int], object]
 
 
 def task_from_list(
-    path: Path, output: Path, backbone: Backbone, modality: str | None, advance: Progress, workers: int | None = None
+    path: Path,
+    output: Path,
+    backbone: Backbone,
+    modality: str | None,
+    advance: Progress,
+    workers: int | None = None,
+    start: Start | None = None,
 ) -> str:
     """The text of a task file for the labelled scans of data.json or a Decathlon list.
 
@@ -54,11 +62,12 @@ def task_from_list(
     ignore = ignored_value(datalist.labels)
     facts = _look(labelled, advance, workers, ignore)
     # A window is one of HU, which all channels have to have.
-    shared = datalist.modality if len(channels) == 1 else "CT" if modalities == {"CT"} else "MR"
-    kind = guess_modality(facts, modality or shared)
+    together = "CT" if modalities == {"CT"} else "MR"
+    kind = guess_modality(facts, modality or (_modality(labelled, path) if len(channels) == 1 else together))
     trained = {entry.image for entry in datalist.training}
     training = [entry for entry in labelled if entry.image in trained]
-    plan = draft(facts, classes_of(facts, datalist.labels), kind, backbone, training=len(training))
+    classes = classes_of(facts, datalist.labels)
+    plan = draft(facts, classes, kind, backbone, training=len(training), network=network_in(start))
     plan = replace(plan, ignore_value=ignore)
     source = Source(
         name=_name(output),
@@ -68,7 +77,24 @@ def task_from_list(
         data_file=path,
         channels=channels,
     )
-    return task_file(plan, source, backbone, output)
+    return task_file(plan, source, backbone, output, start)
+
+
+def _modality(entries: Sequence[Entry], path: Path) -> str:
+    """What all labelled scans are.
+
+    Raises:
+        UsageError: some are CT and some are not: no range of values suits both.
+    """
+    found = {entry.modality for entry in entries} - {"unknown", "mixed"}
+    if "CT" in found and len(found) > 1:
+        name = shlex.quote(str(path))
+        raise UsageError(
+            f"{path} has labels on {' and '.join(sorted(found))}, and a task has one range of values for all.",
+            f"`voco tasks new {name} --modality MR` scales each scan by its own percentiles; "
+            f"`voco index {name} --modality CT -o CT.json` lists the CTs alone",
+        )
+    return "CT" if found == {"CT"} else "MR" if found else "unknown"
 
 
 def _with_channels(labelled: Sequence[Entry], path: Path) -> tuple[tuple[str, ...], list[Entry]]:
@@ -99,6 +125,7 @@ def task_from_table(
     modality: str | None,
     advance: Progress,
     workers: int | None = None,
+    start: Start | None = None,
 ) -> str:
     """The text of a task file for a CSV with the columns case and label, and scans named by the cases.
 
@@ -123,7 +150,7 @@ def task_from_table(
     facts = _look(entries, advance, workers)
     labels = sorted({row["label"] for row in rows.values()})
     kind = guess_modality(facts, modality or "unknown")
-    plan = draft(facts, _categories(labels), kind, backbone, whole_scans=True, training=len(there))
+    plan = draft(facts, _categories(labels), kind, backbone, True, len(there), network_in(start))
     source = Source(
         name=_name(output),
         scans=len(entries),
@@ -133,7 +160,12 @@ def task_from_table(
         root=images,
         images=pattern,
     )
-    return task_file(plan, source, backbone, output)
+    return task_file(plan, source, backbone, output, start)
+
+
+def network_in(start: Start | None) -> Network | None:
+    """The network of the weights to start from."""
+    return start.network if start else None
 
 
 def _look(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         set_patch_merging,
     )
     from voco_cli.networks.weights.export import Export, Format, export_weights
-    from voco_cli.networks.weights.load import MIN_LOADED, load_into
+    from voco_cli.networks.weights.load import MIN_LOADED, OtherNetwork, load_into
     from voco_cli.networks.weights.read import KIND_WORDS, Kind, Weights, read_weights
     from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
     from voco_cli.networks.weights.write import own_tensors, put_tensors, write_encoder, write_model
@@ -30,6 +30,7 @@ __all__ = [
     "Format",
     "Kind",
     "LoadReport",
+    "OtherNetwork",
     "TensorFate",
     "Weights",
     "export_weights",
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES = {
     "architecture": ("Architecture", "infer_architecture", "patch_merging_of", "set_patch_merging"),
     "export": ("Export", "Format", "export_weights"),
-    "load": ("MIN_LOADED", "load_into"),
+    "load": ("MIN_LOADED", "OtherNetwork", "load_into"),
     "read": ("KIND_WORDS", "Kind", "Weights", "read_weights"),
     "report": ("Fate", "LoadReport", "TensorFate"),
     "write": ("own_tensors", "put_tensors", "write_encoder", "write_model"),

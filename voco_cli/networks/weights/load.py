@@ -10,13 +10,24 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.networks.weights.architecture import infer_architecture, patch_merging_of, set_patch_merging
+from voco_cli.networks.weights.architecture import Architecture, infer_architecture, patch_merging_of, set_patch_merging
 from voco_cli.networks.weights.names import Part, is_first_layer, is_last_layer, part_of, read_name
 from voco_cli.networks.weights.read import Kind, Weights
 from voco_cli.networks.weights.report import Fate, LoadReport, TensorFate
 from voco_cli.networks.weights.write import own_tensors
 
 InputChannels = Literal["repeat", "reinit"]
+
+
+class OtherNetwork(UsageError):
+    """Weights of another network than the one that they were to fill.
+
+    Attributes:
+        theirs: the network that they belong to.
+    """
+
+    theirs: Architecture
+
 
 MIN_LOADED = dict.fromkeys(Kind, 1.0) | {Kind.OTHER: 0.5}
 """Share of the encoder's parameters that each kind of source should give; all of it where its layout is known."""
@@ -144,9 +155,13 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
     hint = f"if that is what you want: --set model.min_loaded={math.floor(100 * report.encoder_share) / 100}"
     if theirs is not None and ours is not None and theirs.encoder_words != ours.encoder_words:
         message = f"{weights.origin} is of {theirs.encoder_words}, the network is {ours.encoder_words}"
-        return UsageError(
-            f"{message} ({share}).", f"choose the network of the weights: {theirs.settings_words()}".strip()
+        words = theirs.settings_words()
+        other = OtherNetwork(
+            f"{message} ({share}).",
+            f"choose the network of the weights: {words}" if words else f"no setting makes it: {theirs.monai_call()}",
         )
+        other.theirs = theirs
+        return other
     if not report.loaded:
         return UsageError(
             f"No tensor of {weights.origin} fits the network.", "`voco weights inspect` shows what it holds"
