@@ -13,7 +13,7 @@ from voco_cli.dataset.candidates import DICOM_MODALITIES
 from voco_cli.dataset.datalist import Entry, read_entry
 from voco_cli.dataset.patient import modality_of
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.scans.dicom_slices import looks_like_dicom, read_slice
+from voco_cli.scans.dicom_slices import looks_like_dicom, read_slices
 from voco_cli.scans.hounsfield import hounsfield_doubt, looks_like_ct
 from voco_cli.scans.read import file_format
 from voco_cli.scans.scan import Scan
@@ -151,14 +151,14 @@ def said_modality(path: Path) -> str:
     """CT, MR, PT or unknown: what the DICOM tag says, else the file's or its folder's name."""
     file = next((one for one in sorted(path.rglob("*")) if _is_image(one)), None) if path.is_dir() else path
     if file is not None and file.is_file() and (path.is_dir() or file_format(path) == "dicom"):
-        modality = read_slice(file).modality
+        modality: str = read_slices(file)[0].modality
         return DICOM_MODALITIES.get(modality, modality)
     return modality_of(path, path.absolute().parent)
 
 
 def _is_image(path: Path) -> bool:
     try:
-        return path.is_file() and path.stat().st_size > 0 and looks_like_dicom(path) and read_slice(path).is_image
+        return path.is_file() and path.stat().st_size > 0 and looks_like_dicom(path) and read_slices(path)[0].is_image
     except VocoError:
         return False
 
