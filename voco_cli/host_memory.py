@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 ROOT, OF_PROCESS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 NO_LIMIT_BYTES = 1 << 60
 """Version 1 has no word for no limit: it gives the largest number of pages that there is."""
@@ -28,12 +26,16 @@ class GroupMemory:
 
 def free_host_bytes() -> int:
     """Memory that this process may still take: of the machine, or of its container or batch job where that is less."""
+    import psutil  # late: a reader asks only before a large scan
+
     free = [int(psutil.virtual_memory().available), *(group.free_bytes for group in control_groups())]
     return max(0, min(free))
 
 
 def total_host_bytes() -> int:
     """Memory of the machine, or of the container or batch job where that is less."""
+    import psutil  # late: a reader asks only before a large scan
+
     return min([int(psutil.virtual_memory().total), *(group.limit_bytes for group in control_groups())])
 
 

@@ -456,8 +456,8 @@ def test_a_guess_from_the_name_drops_no_scan(tmp_path: Path) -> None:
     asked = index(root, options=replace(OPTIONS, modality="CT"))
     assert {entry.modality for _, entry in asked.entries()} == {"CT"}
     notes = {entry.image.name: entry.notes for _, entry in asked.entries()}
-    assert notes["pt_07.nii.gz"] == ("modality is not known and was taken to be CT",)
-    assert notes["head_flair.nii.gz"] == ("modality is MR by the name alone and was taken to be CT",)
+    assert notes["pt_07.nii.gz"][0] == "modality is not known and was taken to be CT"
+    assert notes["head_flair.nii.gz"][0] == "modality is MR by the name alone and was taken to be CT"
     (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MRI"}, "labels": {"background": 0}}))
     with pytest.raises(UsageError, match="4 other modality"):
         index(root, options=replace(OPTIONS, modality="CT"))

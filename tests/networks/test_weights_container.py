@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.networks.weights import load_into, read_weights
+from voco_cli.networks.weights import container, load_into, read_weights
 from voco_cli.networks.weights.architecture import Architecture
 from voco_cli.networks.weights.container import Container, container_of
 
@@ -119,7 +119,8 @@ def test_a_header_that_lies_of_its_tensors_is_refused(entry: dict[str, object], 
     refusal(tmp_path / "a.safetensors")
 
 
-def test_a_bomb_of_gzip_is_refused_in_bounded_memory(tmp_path: Path) -> None:
+def test_a_bomb_of_gzip_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "ALWAYS_UNPACKED_BYTES", 64 * 2**20)
     with gzip.open(tmp_path / "bomb.pt.gz", "wb", compresslevel=1) as stream:
         for _ in range(400):
             stream.write(bytes(2**20))

@@ -164,7 +164,7 @@ def test_damaged_cache_entry_is_told_from_the_loader(done: Done, tmp_path: Path)
         content = bytearray(path.read_bytes())
         content[len(content) // 3 : len(content) // 2] = os.urandom(len(content) // 2 - len(content) // 3)
         path.write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"\.b2nd is damaged"):
+    with pytest.raises(DataError, match=r"\.b2nd, the cached volume of .*, is damaged"):
         tiny_run(data, tmp_path / "run", "data.workers=1")
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.options import JsonOption, SetOption, TaskOption, complete_tasks, data_flags, settings_words
+from voco_cli.cli.options import (
+    JsonOption,
+    SetOption,
+    TaskOption,
+    TrustPickleOption,
+    complete_tasks,
+    data_flags,
+    settings_words,
+)
 from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words
 from voco_cli.errors import UsageError, VocoError
 
@@ -285,6 +293,7 @@ def new(
             "their network, and patches that it takes.",
         ),
     ] = None,
+    trust_pickle: TrustPickleOption = False,
     backbone: Annotated[
         DraftBackbone | None,
         typer.Option("--backbone", help="Network to train from fresh weights (by default unet)."),
@@ -314,7 +323,7 @@ def new(
     from voco_cli.settings import load_settings
     from voco_cli.whole_files import write_whole
 
-    start = Start(weights, network_of(weights)) if weights is not None else None
+    start = Start(weights, network_of(weights, trust_pickle)) if weights is not None else None
     network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value
     kind = modality.value if modality else None
     with progress("reading scans and labels", None) as advance:

@@ -81,7 +81,11 @@ class RunFolder:
             return False
         state = self.read_state()
         at_work = state.get("status") in ("running", "done") or state.get("step") != 0
-        return (bool(state) and at_work) or any(self.checkpoints.glob("step-*"))
+        return (bool(state) and at_work) or self.has_checkpoints()
+
+    def has_checkpoints(self) -> bool:
+        """Return whether there is a checkpoint to go on from."""
+        return any(self.checkpoints.glob("step-*"))
 
     def create(self, resolved: Resolved) -> None:
         """Make the folder and keep the settings with their sources and versions.

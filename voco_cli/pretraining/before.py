@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from voco_cli.dataset.datalist import Datalist
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.intensity import suit_intensity
-from voco_cli.engine.checkpoints import list_checkpoints
-from voco_cli.engine.device import require_device
-from voco_cli.engine.job import Teller
 from voco_cli.engine.run_data import judge_as_before
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import UsageError
-from voco_cli.networks.encoders import build_encoder
-from voco_cli.networks.weights import Architecture, LoadReport, OtherNetwork
-from voco_cli.networks.weights.start import check_start
-from voco_cli.settings import Resolved, Settings, load_settings, recipe_names
-from voco_cli.settings.sections import Model
+from voco_cli.settings import Resolved
+
+if TYPE_CHECKING:
+    from voco_cli.engine.job import Teller
 
 
 def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Datalist]:
@@ -28,60 +26,21 @@ def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Da
     data = resolved.settings.data.file
     if data is None:
         raise UsageError("No data file was given.", "voco pretrain data.json; `voco index FOLDER` writes one")
-    require_device(resolved.settings.run)
+    if resolved.settings.run.device not in ("auto", "cpu"):
+        from voco_cli.engine.device import require_device  # late: the tensor library says what there is
+
+        require_device(resolved.settings.run)
     datalist = read_datalist(data)
     folder = RunFolder(resolved.settings.run.dir)
     entries = [entry for _, entry in datalist.entries()]
     suited = suit_intensity(resolved, entries, [data], judge_as_before(folder))
     folder.refuse_other_settings(suited.resolved.settings)
-    if not list_checkpoints(folder.checkpoints):
+    if resolved.settings.model.weights is not None and not folder.has_checkpoints():
+        from voco_cli.pretraining.starting_weights import require_fitting_weights  # late, as above
+
         require_fitting_weights(suited.resolved.settings)
     for note in suited.notes:
         teller.say(note)
     for warning in suited.warnings:
         teller.warn(warning, style="yellow")
     return suited.resolved, datalist
-
-
-def require_fitting_weights(settings: Settings) -> None:
-    """Refuse weights that the encoder cannot start from.
-
-    Raises:
-        UsageError, DataError: as `check_start`; or another patch merging.
-    """
-    model = settings.model
-    try:
-        report = check_start(lambda: build_encoder(model), model)
-    except OtherNetwork as other:
-        raise UsageError(other.message, _network_hint(other.theirs) or other.hint) from other
-    require_same_merging(report, model)
-
-
-def require_same_merging(report: LoadReport | None, model: Model) -> None:
-    """Refuse weights whose transformer merges patches otherwise than the run's.
-
-    Raises:
-        UsageError: they do.
-    """
-    if report is not None and report.patch_merging not in (None, model.patch_merging):
-        raise UsageError(
-            f"{model.weights} was trained with the {report.patch_merging} patch merging, and the run has the "
-            f"{model.patch_merging} one.",
-            f"--set model.patch_merging={report.patch_merging}",
-        )
-
-
-def _network_hint(theirs: Architecture) -> str | None:
-    """A recipe that can hold the network of the weights: its crops must suit it, too."""
-    words = theirs.settings_words()
-    if not words:
-        return None
-    overrides = [word for word in words.split() if word != "--set"]
-    for recipe in sorted(recipe_names(), key=lambda name: name != ("debug" if theirs.backbone == "unet" else "cvpr")):
-        try:
-            plain, held = load_settings(recipe).settings.model, load_settings(recipe, None, overrides).settings.model
-        except UsageError:
-            continue
-        needed = "" if plain == held else f" {words}"
-        return f"choose a recipe for the network of the weights: `--recipe {recipe}{needed}`"
-    return None

@@ -26,10 +26,10 @@ from voco_cli.networks.activation_memory import plan_grouping, training_bytes
 from voco_cli.networks.encoders import build_encoder, compile_encoder
 from voco_cli.networks.weights import LoadReport, write_encoder
 from voco_cli.networks.weights.start import load_start
-from voco_cli.pretraining.before import require_same_merging
 from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
 from voco_cli.pretraining.health_check import HealthCheck
 from voco_cli.pretraining.shown_crops import location_panel
+from voco_cli.pretraining.starting_weights import require_same_merging
 from voco_cli.settings import Settings
 
 

@@ -68,8 +68,6 @@ def _scans(
     """
     if entry is None:
         raise DataError(f"data.json lists no such case in its {split} split.")
-    if Path(case).name != case:
-        raise DataError("Its name leads out of the run folder.")
     predicted = run / "predictions" / split / f"{case}{settings.predict.suffix}"
     label = read_scan(entry.label) if entry.label is not None else None
     return read_entry(entry), label, read_scan(predicted) if predicted.is_file() else None

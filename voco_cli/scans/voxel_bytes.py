@@ -31,6 +31,8 @@ READ_BYTES, PIECE_BYTES = 1 << 18, 1 << 20
 MOST_BEHIND_BYTES = 1 << 20
 DEFLATE_RATIO = 1032
 """258 bytes take 2 bits at best: nothing that deflate makes is expanded further."""
+ALWAYS_THERE_BYTES = 256_000_000
+"""Scans up to here are read without a question after free memory, which takes longer than reading a small one."""
 ISAL_ERROR = cast("type[Exception]", igzip_lib.IsalError)  # its stub says that this is an instance
 UNREADABLE = (OSError, EOFError, OverflowError, ValueError, zlib.error, ISAL_ERROR)
 """What decompression raises; OverflowError is isal's for a gzip header of more than half a megabyte."""
@@ -139,7 +141,10 @@ def _ends_with_length(voxels: VoxelBytes, length: int) -> bool:
 
 
 def _require_memory(voxels: VoxelBytes, memory_bytes: int) -> None:
-    needed, free = voxels.num_bytes + memory_bytes, free_host_bytes()
+    needed = voxels.num_bytes + memory_bytes
+    if needed <= ALWAYS_THERE_BYTES:
+        return
+    free = free_host_bytes()
     if needed > free:
         extents = "x".join(str(n) for n in voxels.shape_zyx[::-1])
         raise DataError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voco_cli.finetuning import before
+from voco_cli.finetuning import starting_weights
 from voco_cli.study.plan import Plan, PlannedRun
 
 
@@ -14,4 +14,6 @@ def require_fitting_weights(plan: Plan) -> None:
     """
     for arm in plan.arms:
         if arm.weights is not None:
-            before.require_fitting_weights(plan.settings_of(PlannedRun(arm, plan.sizes[0], plan.seeds[0])).settings)
+            starting_weights.require_fitting_weights(
+                plan.settings_of(PlannedRun(arm, plan.sizes[0], plan.seeds[0])).settings
+            )

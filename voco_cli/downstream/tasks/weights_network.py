@@ -33,11 +33,13 @@ class Network:
         return SWIN_MULTIPLE if self.backbone == "swinunetr" else 2 ** (self.levels - 1)
 
 
-def network_of(weights: str) -> Network:
+def network_of(weights: str, trust_pickle: bool = False) -> Network:
     """The network that weights were trained in.
 
     A run says it in its settings, so that nothing heavy is loaded; of other files the tensors tell.
 
+    Args:
+        trust_pickle: let a pickled file run the code that it names.
     Raises:
         DataError: there are no weights, or damaged ones.
         UsageError: they belong to a network that no task can have.
@@ -50,7 +52,7 @@ def network_of(weights: str) -> Network:
         return Network(model.backbone, model.feature_size, model.levels)
     from voco_cli.networks.weights.read import read_weights
 
-    found = read_weights(weights).architecture
+    found = read_weights(weights, trust_pickle=trust_pickle).architecture
     if found is None:
         raise UsageError(f"{weights} does not tell its network.", "`voco weights inspect` shows what it holds")
     if not found.is_ours:

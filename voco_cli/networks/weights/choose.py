@@ -141,7 +141,7 @@ def _under_monai_names(
 
 
 def _are_equal(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
+    return one.shape == other.shape and one.dtype == other.dtype and (one.is_meta or torch.equal(one, other))
 
 
 def _branch_notes(branch: str | None, other: str | None, chosen: Mapping[str, Tensor]) -> list[str]:

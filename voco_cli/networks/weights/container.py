@@ -18,7 +18,7 @@ from voco_cli.errors import DataError
 
 MOST_TIMES_LARGER = 20
 """Trained numbers hardly compress: real files unpack to 1.1 times their size, bare zeros to 1,000 times."""
-ALWAYS_UNPACKED_BYTES = 64 * 2**20
+ALWAYS_UNPACKED_BYTES = 2**30
 LARGEST_HEADER_BYTES = 100_000_000
 """As the safetensors library has it."""
 PIECE_BYTES = 2**20

@@ -120,7 +120,7 @@ def read_names(keys: Iterable[str]) -> list[TensorName]:
     tensors show it.
     """
     names = [read_name(key) for key in keys]
-    others = [name for name in names if name.part is Part.OTHER]
+    others = [name for name in names if name.part is Part.OTHER and not name.is_nnunet]
     before = next((found["before"] for name in others if (found := _ANCHOR.match(name.name))), None)
     if before is not None:
         names = [_read_again(name, name.name.removeprefix(before)) for name in names]
@@ -130,7 +130,7 @@ def read_names(keys: Iterable[str]) -> list[TensorName]:
 
 
 def _read_again(name: TensorName, rest: str) -> TensorName:
-    if name.part is not Part.OTHER or rest == name.name:
+    if name.part is not Part.OTHER or name.is_nnunet or rest == name.name:
         return name
     again = read_name(rest)
     return TensorName(name.key, again.name, again.part, name.branch or again.branch)
