@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import sys
 
+from voco_cli.cli.interrupts import exit_code, listen
+
 
 def main() -> None:
-    """Load the command line and run it; Ctrl-C while it loads ends it without a traceback."""
+    """Load the command line and run it; a signal while it loads ends it without a traceback."""
+    listen()
     try:
         from voco_cli.cli.app import main as run
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as interrupt:
+        sys.exit(exit_code(interrupt))
     run()
 
 

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
     JsonOption,
@@ -43,6 +44,7 @@ SHOWN_FAULTS = 20
 
 
 @app.command()
+@going_on()
 def build(
     data: DataArgument,
     recipe: RecipeOption = None,

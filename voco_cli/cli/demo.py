@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voco_cli.cli.faults import tell
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.output import be_quiet, done, is_quiet, out, progress, shell_words
+from voco_cli.errors import Interrupted
 
 if TYPE_CHECKING:
     from voco_cli.demo.run import DemoResult, StageTime
@@ -25,6 +27,7 @@ IDLE_S, WANTED_CORES = 180, 2
 STYLES = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}
 
 
+@going_on()
 def demo(
     output: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the demo; the same command on it goes on.")
@@ -73,6 +76,8 @@ def _command(arguments: Sequence[str]) -> int:
     quiet = is_quiet()
     try:
         return app([*arguments, *(["--quiet"] if quiet else [])], prog_name="voco", standalone_mode=False) or 0
+    except Interrupted as stopped:  # the demo has a sentence for it
+        return stopped.exit_code
     except Exception as error:
         return tell(error)
     finally:

@@ -10,6 +10,7 @@ import typer
 
 from voco_cli.cli.evaluate_run import evaluate_run
 from voco_cli.cli.evaluation_output import print_evaluation, report_failures
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import JsonOption, RequireCleanOption, complete_devices
 from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
@@ -121,7 +122,8 @@ def evaluate(
     }
     options = {name: value for name, value in given.items() if value is not None}
     if run is not None:
-        evaluate_run(run, split, data, output, options, device, require_clean, as_json)
+        with going_on():  # predictions stay
+            evaluate_run(run, split, data, output, options, device, require_clean, as_json)
         return
     assert predictions is not None
     assert labels is not None

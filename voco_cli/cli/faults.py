@@ -11,6 +11,7 @@ import traceback
 from typing import Any
 
 from voco_cli import __version__
+from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.output import print_error
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
 from voco_cli.foreign_text import visible
@@ -26,6 +27,8 @@ def tell(error: BaseException) -> int:
         print(f"voco {__version__}, Python {platform.python_version()}, {platform.platform()}", file=sys.stderr)
     if hasattr(error, "format_message") and not error.format_message():
         return UsageError.exit_code  # a group without a command, whose help has been shown
+    if isinstance(error, KeyboardInterrupt):
+        error = Stopped(error)
     told = error if isinstance(error, VocoError) else _unforeseen(error)
     if os.environ.get("RANK", "0") == "0" or told is not error:
         print_error(told)

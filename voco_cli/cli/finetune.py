@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voco_cli.cli.evaluation_output import print_measured, report_failures
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     CasesOption,
     ConfigOption,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from voco_cli.finetuning.run import FinetuneResult
 
 
+@going_on()
 def finetune(
     task: TaskOption,
     data: DataOption = None,

@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 from voco_cli.cli.examples import EXAMPLES
+from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.output import be_quiet
 from voco_cli.cli.streams import VisibleFormatter
-from voco_cli.errors import VocoError
 
 PANELS = {
     "First look": ("demo",),
@@ -37,14 +37,8 @@ EXIT_CODES = {
     3: "data damaged or missing",
     4: "out of disk or memory",
     75: "interrupted, and the same command goes on",
-    130: "interrupted",
+    130: "interrupted; 143 by SIGTERM",
 }
-
-
-class Stopped(VocoError):
-    """Ctrl-C where nothing has a checkpoint to write."""
-
-    exit_code = 130
 
 
 class Commands(TyperGroup):
@@ -81,7 +75,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
-            raise Stopped("Interrupted; nothing half-written was left behind.") from interrupt
+            raise Stopped(interrupt) from interrupt
 
 
 def _examples(path: str) -> str:

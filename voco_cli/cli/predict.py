@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement, warn_of_untrained_flips
 from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SHOWN_FAULTS = 20
 
 
+@going_on()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")],
     inputs: Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
     DeviceOption,
@@ -41,6 +42,7 @@ FIGURES = {
 }
 
 
+@going_on()
 def pretrain(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")] = None,
     recipe: RecipeOption = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
     DataOption,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from voco_cli.study.run import StudyResult
 
 
+@going_on()
 def study(
     task: TaskOption,
     weights: Annotated[

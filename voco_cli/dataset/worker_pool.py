@@ -12,10 +12,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a command in order."""
 
 
 class WorkerKilledError(Exception):
@@ -103,16 +106,27 @@ def _run_pool(
 def leaving_interrupts_to_us() -> Iterator[None]:
     """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
 
-    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself; here it
-    is not lost: it waits until the end, or comes at once where another thread takes it.
+    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself. Here it
+    waits
+    until the end, as do those that would unwind us: a process half started when we leave prints a traceback.
     """
     # Started in between, what tracks the processes' resources would unblock it.
     resource_tracker.ensure_running()
+    came: list[int] = []
+    handlers: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # another thread hears no signals
+        # A blocked signal may still be taken by another thread, and our handler then runs all the same.
+        ours = [number for number in STOPPING if callable(signal.getsignal(number))]
+        handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ours}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _begin_worker() -> None:

@@ -6,16 +6,18 @@ import signal
 from types import FrameType
 from typing import Self
 
+from voco_cli.dataset.worker_pool import STOPPING
+
 
 class StopRequest:
-    """Context in which SIGTERM and SIGINT set a flag; a second SIGINT interrupts at once."""
+    """Context in which SIGTERM, SIGINT and SIGHUP set a flag; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOPPING:
             self._before[number] = signal.signal(number, self._remember)
         return self
 

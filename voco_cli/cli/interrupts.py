@@ -1,0 +1,55 @@
+"""Being stopped: SIGTERM and SIGHUP unwind a command as Ctrl-C does, and it says whether the same call goes on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from voco_cli.errors import Interrupted, VocoError
+
+UNWOUND = ("SIGTERM", "SIGHUP")
+"""A batch system's limit of time, and a terminal that was closed; not every system has the second."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM or SIGHUP."""
+
+
+class Stopped(VocoError):
+    """Stopped where nothing goes on: the same command begins anew."""
+
+    def __init__(self, interrupt: KeyboardInterrupt) -> None:
+        super().__init__("Interrupted; nothing half-written was left behind.")
+        self.exit_code = exit_code(interrupt)
+
+
+def listen() -> None:
+    """Raise `Terminated` in the main thread on SIGTERM and SIGHUP, where nobody has decided otherwise (as nohup)."""
+    for name in UNWOUND:
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _raise)
+
+
+def _raise(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+def exit_code(interrupt: KeyboardInterrupt) -> int:
+    """Return 128 and the number of the signal, as shells do."""
+    return 128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT)
+
+
+@contextmanager
+def going_on() -> Iterator[None]:
+    """What runs inside keeps what it has done, and goes on with it when the same command is given again.
+
+    Raises:
+        Interrupted: it was stopped.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise Interrupted("Interrupted; what is done so far is kept.", "the same command goes on") from interrupt
