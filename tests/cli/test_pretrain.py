@@ -166,13 +166,14 @@ def test_collapsed_run_exits_1(voco, data: Path, tmp_path: Path) -> None:  # typ
     assert "base crops look alike" in answer.err
 
 
-def test_ctrl_c_before_there_is_anything_to_keep(voco, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_ctrl_c_before_training_goes_on_too(voco, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("voco_cli.settings.load_settings", interrupt)
     answer = voco("pretrain", "data.json")
-    assert (answer.code, answer.err) == (130, "error: Interrupted; nothing half-written was left behind.\n")
+    told = "error: Interrupted; what is done so far is kept.\nhint: the same command goes on\n"
+    assert (answer.code, answer.err) == (75, told)
 
 
 @pytest.mark.parametrize(
