@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
@@ -36,17 +38,27 @@ def load_batches(
     import torch  # late: how many processes there will be can be told without it
     from torch.utils.data import DataLoader
 
-    workers = loader_workers(data)
-    yield from DataLoader(
-        dataset,
-        batch_sampler=BatchNumbers(plan, *batches),
-        collate_fn=collate,
-        num_workers=workers,
-        prefetch_factor=data.prefetch if workers else None,
-        pin_memory=place.device.type == "cuda",
-        worker_init_fn=_quiet_worker,
-        generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
-    )
+    workers, others = loader_workers(data), set(multiprocessing.active_children())
+    try:
+        yield from DataLoader(
+            dataset,
+            batch_sampler=BatchNumbers(plan, *batches),
+            collate_fn=collate,
+            num_workers=workers,
+            prefetch_factor=data.prefetch if workers else None,
+            pin_memory=place.device.type == "cuda",
+            worker_init_fn=_quiet_worker,
+            generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
+        )
+    except Exception:
+        # A loader that fails while its processes start leaves them behind; they are deaf to the SIGTERM by which Python
+        # ends them when it exits, and it would wait for them for ever.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a fault
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+            process.join()
+        raise
 
 
 def loader_workers(data: Data) -> int:
