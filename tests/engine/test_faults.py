@@ -26,6 +26,13 @@ def test_too_many_open_files_say_how_to_allow_more(fault: Exception) -> None:
     assert "ulimit -n 4096" in told.value.hint
 
 
+def test_a_loader_process_that_breaks_off_is_a_want_of_resources() -> None:
+    """The parser of the command line takes an EOFError for an answer that nobody gave, and says Abort."""
+    with pytest.raises(ResourceError, match="could not hand over its scans") as told, machine_faults_told():
+        raise EOFError
+    assert "ulimit -n 4096" in str(told.value.hint)
+
+
 def test_other_faults_of_files_stay_what_they_are() -> None:
     with pytest.raises(FileNotFoundError), machine_faults_told():
         raise FileNotFoundError(errno.ENOENT, "No such file")

@@ -51,14 +51,14 @@ def machine_faults_told() -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, MemoryError, OSError) as error:
+    except (RuntimeError, MemoryError, OSError, EOFError) as error:
         found = _sentence(error)
         if found is None:
             raise
         raise found from error
 
 
-def _sentence(error: RuntimeError | MemoryError | OSError) -> VocoError | None:
+def _sentence(error: RuntimeError | MemoryError | OSError | EOFError) -> VocoError | None:
     import torch  # late: a run folder can be locked and written to without it
 
     text = str(error)
@@ -67,6 +67,11 @@ def _sentence(error: RuntimeError | MemoryError | OSError) -> VocoError | None:
     if getattr(error, "errno", None) in NO_MORE_FILES or "Too many open files" in text or "items of ancdata" in text:
         return ResourceError(
             "More files would be open at once than this machine allows a process.",
+            "type `ulimit -n 4096` first, or set data.workers=0; then run the same command again to resume",
+        )
+    if isinstance(error, EOFError):  # what is left to us where the other side could not open one
+        return ResourceError(
+            "A loader process could not hand over its scans, most often because too many files were open.",
             "type `ulimit -n 4096` first, or set data.workers=0; then run the same command again to resume",
         )
     if isinstance(error, OSError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.engine.sampler import BatchNumbers, BatchPlan
@@ -38,27 +38,42 @@ def load_batches(
     import torch  # late: how many processes there will be can be told without it
     from torch.utils.data import DataLoader
 
-    workers, others = loader_workers(data), set(multiprocessing.active_children())
+    workers = loader_workers(data)
+    loader = DataLoader(
+        dataset,
+        batch_sampler=BatchNumbers(plan, *batches),
+        collate_fn=collate,
+        num_workers=workers,
+        prefetch_factor=data.prefetch if workers else None,
+        pin_memory=place.device.type == "cuda",
+        worker_init_fn=_quiet_worker,
+        generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
+    )
+    before = multiprocessing.active_children()
+    started: list[BaseProcess] = []
+    loaded: Iterator[Any] | None = None
     try:
-        yield from DataLoader(
-            dataset,
-            batch_sampler=BatchNumbers(plan, *batches),
-            collate_fn=collate,
-            num_workers=workers,
-            prefetch_factor=data.prefetch if workers else None,
-            pin_memory=place.device.type == "cuda",
-            worker_init_fn=_quiet_worker,
-            generator=torch.Generator(),  # else every start of a loader would draw from the run's random state
-        )
-    except Exception:
-        # A loader that fails while its processes start leaves them behind; they are deaf to the SIGTERM by which Python
-        # ends them when it exits, and it would wait for them for ever.
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a fault
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
-            process.join()
-        raise
+        try:
+            loaded = iter(loader)
+        finally:  # also those that had started when another could not
+            started += [one for one in multiprocessing.active_children() if one not in before]
+        yield from loaded
+    finally:
+        _end(loaded, started)
+
+
+def _end(loaded: Iterator[Any] | None, started: Sequence[BaseProcess]) -> None:
+    """End the processes of a loader, whatever they are doing.
+
+    They end with their loader, but an error or a Ctrl-C that came out of it keeps it alive; at its exit Python would
+    then send them SIGTERM, to which they are deaf, and wait for ever.
+    """
+    shut_down = getattr(loaded, "_shutdown_workers", None)  # a loader without processes has none
+    if shut_down is not None:
+        shut_down()  # in order: torch no longer takes the end of one for an accident
+    for process in started:
+        process.kill()
+        process.join()
 
 
 def loader_workers(data: Data) -> int:

@@ -239,7 +239,7 @@ class Loop:
     def _write_failure(self, error: BaseException) -> None:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
         reason = error.message if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"
-        with suppress(ResourceError):  # a full disk is what is being reported
+        with suppress(ResourceError, OSError):  # a full disk, or too many open files, is what is being reported
             self._write_state(status, reason)
 
     def _asked_to_stop(self, stop: StopRequest) -> bool:
