@@ -43,7 +43,7 @@ def test_a_cache_build_goes_on_where_it_was_stopped(number: int, scans: Path, tm
         return subprocess.run([*VOCO, *command], capture_output=True, text=True, cwd=tmp_path)
 
     def volumes() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.b2nd")}
+        return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*.b2nd")}
 
     assert voco("index", str(scans), "-o", "data.json", "--modality", "CT").returncode == 0
     build = ["cache", "build", "data.json", "--recipe", "debug", "--workers", "1"]
