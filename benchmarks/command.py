@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.into is not None:
         return _measure(args.cases[0], options, args.into)
     if load_per_core() > BUSY:
-        print(f"The machine is busy ({load_per_core():.1f} processes a core): ratios hold, seconds do not.")
+        print(f"The machine is busy ({load_per_core():.1f} processes a core): no figure of this run is to be quoted.")
     return _run_all(args.cases, options, args.out)
 
 

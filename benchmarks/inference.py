@@ -1,18 +1,20 @@
 """Prediction of a CT: MONAI's sliding window and all classes interpolated at full resolution, against ours.
 
 The same network, windows and weights on both sides, and the same labels in the end. Times are CPU time of one thread,
-in turns in one process: of the whole way, of the way from logits to labels alone, and of one window of SwinUNETR. The
-peak of each way is the growth of the resident set in a process of its own (Linux).
+in turns in one process: of the whole way and of the way from logits to labels, both with a network so small that it
+takes a part of the time only, and of the whole way with a SwinUNETR of a usual size, on a smaller scan. There the
+network is nearly all, by MONAI's modules on one side and as our runs compute it on the other. The peak of each way is
+the growth of the resident set in a process of its own (Linux).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -25,7 +27,7 @@ from benchmarks.alone import peak_bytes, run_alone
 from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
 from benchmarks.registry import Options
-from benchmarks.rows import Figure, Row
+from benchmarks.rows import Figure, Ratio, Row
 from voco_cli.cache.encoding import quantise
 from voco_cli.cache.grid_map import GridMap
 from voco_cli.cache.preprocess import preprocess
@@ -33,6 +35,7 @@ from voco_cli.downstream.prediction.scan_grid import labels_on_scan_grid
 from voco_cli.downstream.prediction.segment import segment
 from voco_cli.downstream.prediction.sliding_window import Slab, swept_axis
 from voco_cli.networks.segmenter import build_segmenter
+from voco_cli.networks.swin_segmenter import SwinSegmenter
 from voco_cli.scans.read import read_scan
 from voco_cli.settings.sections import Model, Preprocess
 from voco_cli.settings.task import Predict
@@ -42,16 +45,17 @@ PREPROCESS = Preprocess(spacing_mm=(1.6, 1.6, 1.5), foreground_above=None)
 torch's own interpolation is exact, which it would not be otherwise."""
 CPU = torch.device("cpu")
 RESET_PEAK = "5"  # proc(5), clear_refs: the peak of the resident set begins anew
-DIFFERENT_LABELS = 1e-5
-"""Share of voxels: where two logits are equal but for rounding."""
+DIFFERENT_LABELS, REAL_DIFFERENT_LABELS = 1e-5, 1e-3
+"""Share of voxels: where two logits are equal but for rounding, and that of two ways through a SwinUNETR is more."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A scan and a network; a small U-Net, for MONAI's way to be done in minutes."""
+    """A scan and a network; a U-Net of two channels, for MONAI's way over a whole scan to be done in minutes."""
 
     shape: tuple[int, int, int] = (513, 513, 133)
     classes: int = 14
+    backbone: Literal["unet", "swinunetr"] = "unet"
     feature_size: int = 2
     patch: int = 96
     overlap: float = 0.25
@@ -59,15 +63,18 @@ class Job:
     def network(self) -> nn.Module:
         """The same weights each time."""
         torch.manual_seed(0)
-        model = Model(backbone="unet", feature_size=self.feature_size, levels=3)
+        levels = {"levels": 3} if self.backbone == "unet" else {}
+        model = Model(backbone=self.backbone, feature_size=self.feature_size, **levels)
         return build_segmenter(model, 1, self.classes).eval()
 
 
+REAL = Job(shape=(257, 257, 89), backbone="swinunetr", feature_size=24)
 QUICK = Job(shape=(97, 97, 30), classes=3, patch=32)
+QUICK_REAL = Job(shape=(97, 97, 30), classes=3, patch=64, backbone="swinunetr", feature_size=12)
 
 
 def rows(options: Options) -> Iterator[Row]:
-    """The whole way, from logits to labels, and the two peaks."""
+    """The whole way, from logits to labels, the whole way with a real network, and the two peaks."""
     job = QUICK if options.quick else Job()
     warm()
     with TemporaryDirectory() as folder:
@@ -95,9 +102,29 @@ def rows(options: Options) -> Iterator[Row]:
         error=differ,
         tolerance=DIFFERENT_LABELS,
     )
+    yield real_network_row(QUICK_REAL if options.quick else REAL, options.rounds_or(1))
     peaks = [float(run_alone("benchmarks.inference:growth_mb", side, asdict(job)).result) for side in ("stock", "ours")]
     yield Figure(f"{words}: peak of MONAI's way", "MB", peaks[:1])
     yield Figure(f"{words}: peak of ours, at most half", "MB", peaks[1:], peaks[0] / 2)
+
+
+def real_network_row(job: Job, rounds: int) -> Ratio:
+    """The whole way with a SwinUNETR: MONAI's with MONAI's modules, ours with ours."""
+    with TemporaryDirectory() as folder:
+        volume, record = prepared(job.shape, Path(folder))
+    network = job.network()
+    assert isinstance(network, SwinSegmenter)
+    reference = partial(stock, volume, record, network.stock_forward, job.patch, job.overlap)
+    mine = partial(ours, volume, record, network, job.patch, job.overlap)
+    with torch.no_grad():
+        return compare(
+            f"{'x'.join(map(str, job.shape))}, SwinUNETR f={job.feature_size}: the whole way",
+            reference,
+            mine,
+            rounds,
+            error=float(np.mean(reference() != mine())),
+            tolerance=REAL_DIFFERENT_LABELS,
+        )
 
 
 def prepared(shape: tuple[int, int, int], folder: Path) -> tuple[NDArray[Any], GridMap]:
@@ -106,7 +133,7 @@ def prepared(shape: tuple[int, int, int], folder: Path) -> tuple[NDArray[Any], G
     return quantise(made.array_xyz, "uint8"), made.record
 
 
-def stock_logits(volume: NDArray[Any], network: nn.Module, patch: int, overlap: float) -> Tensor:
+def stock_logits(volume: NDArray[Any], network: Callable[[Tensor], Any], patch: int, overlap: float) -> Tensor:
     """All logits of the whole preprocessed volume."""
     from monai.inferers import sliding_window_inference
 
@@ -126,7 +153,9 @@ def stock_labels(logits_NKXYZ: Tensor, record: GridMap) -> NDArray[np.uint8]:
     return np.ascontiguousarray(turned.transpose(np.argsort([2 - axis for axis in record.axes])))
 
 
-def stock(volume: NDArray[Any], record: GridMap, network: nn.Module, patch: int, overlap: float) -> NDArray[np.uint8]:
+def stock(
+    volume: NDArray[Any], record: GridMap, network: Callable[[Tensor], Any], patch: int, overlap: float
+) -> NDArray[np.uint8]:
     """The whole way, MONAI's."""
     return stock_labels(stock_logits(volume, network, patch, overlap), record)
 
@@ -155,5 +184,6 @@ def growth_mb(side: str, wanted: dict[str, Any]) -> float:
         network(torch.zeros(1, 1, *(job.patch,) * 3))
     Path("/proc/self/clear_refs").write_text(RESET_PEAK)
     before = psutil.Process().memory_info().rss
-    {"stock": stock, "ours": ours}[side](volume, record, network, job.patch, job.overlap)
+    ways: dict[str, Callable[..., Any]] = {"stock": stock, "ours": ours}
+    ways[side](volume, record, network, job.patch, job.overlap)
     return (peak_bytes() - before) / 1e6

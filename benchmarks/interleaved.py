@@ -20,7 +20,9 @@ def compare(
     before_reference: Callable[[], object] = lambda: None,
     before_ours: Callable[[], object] = lambda: None,
 ) -> Ratio:
-    """Run both once to warm up, then in turns; CPU time of this process, so that neighbours do not count.
+    """Run both once to warm up, then in turns; CPU time of this process.
+
+    That leaves out the time in which others have the core. It grows all the same where they use its caches and memory.
 
     Args:
         before_reference, before_ours: what sets the stage for each, not measured.

@@ -1,4 +1,8 @@
-"""The terms of the loss, forward and backward: a loop over samples and pairs as released, against ours."""
+"""The terms of the loss, forward and backward: a loop over samples and pairs, against ours.
+
+The loop is written from the description of the releases, and calls the cosine as often as they do: once for each random
+crop, with all base crops of the volume, and once for each pair of base crops.
+"""
 
 from __future__ import annotations
 
@@ -92,8 +96,7 @@ def tpami_loop_terms(embeddings: Embeddings, labels_BSK: Tensor) -> Tensor:
 
 
 def _loop_logits(feats_SC: Tensor, bases_KC: Tensor) -> Tensor:
-    rows = [torch.stack([F.cosine_similarity(crop, base, dim=0) for base in bases_KC]) for crop in feats_SC]
-    return torch.stack(rows).relu()
+    return torch.stack([F.cosine_similarity(crop[None], bases_KC, dim=1) for crop in feats_SC]).relu()
 
 
 def _loop_positive(labels_SK: Tensor, logits_SK: Tensor) -> Tensor:

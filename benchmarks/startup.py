@@ -2,7 +2,8 @@
 
 The cache of the latter is there.
 
-CPU seconds, so that neighbours do not count; the clock of an idle machine shows a little less, for two threads at work.
+CPU seconds, in which waiting for a core does not count; neighbours that use caches and memory make them more all the
+same. The clock of an idle machine shows a little less, for two threads at work.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.apart import compare_apart, two_processes
-from benchmarks.data_path import HALF_STEP, QUICK, Plan, Release, float_crops, loaded_crops, reference_crops
+from benchmarks.data_path import FULL, HALF_STEP, QUICK, Plan, Release, float_crops, loaded_crops, reference_crops
 from benchmarks.made_scan import write_made_scan
 from voco_cli.cache.preprocess import preprocess
 from voco_cli.cache.store import VolumeCache
@@ -51,3 +51,11 @@ def test_each_side_is_timed_in_its_own_process() -> None:
         row = compare_apart("one", long, short, 3, processes, target=2.0)
     assert len(row.reference_s) == len(row.ours_s) == 3
     assert row.ratio > 10
+
+
+@pytest.mark.parametrize("release", FULL, ids=lambda release: release.recipe)
+def test_the_full_size_has_the_recipes_own_preprocessing(release: Release) -> None:
+    measured = load_settings(release.recipe, None, release.overrides).settings
+    assert measured == load_settings(release.recipe).settings
+    if release.recipe == "tpami":
+        assert measured.preprocess.spacing_mm == (1.5, 1.5, 1.5)

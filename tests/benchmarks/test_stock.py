@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch.nn import functional as F
 
 from benchmarks.encoder import make_encoder, run, set_checkpointing
 from benchmarks.gpu_encoder import GpuEncoder
@@ -28,6 +31,21 @@ def test_loops_over_samples_and_pairs_are_our_terms() -> None:
         + inter_volume_loss(student, bases, teacher, teacher_bases).mean()
     )
     torch.testing.assert_close(tpami_loop_terms(embeddings, labels), ours, atol=1e-6, rtol=0)
+
+
+def test_the_loop_calls_the_cosine_once_a_random_crop_and_once_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    cosine_similarity = F.cosine_similarity
+
+    def counted(*given: Any, **named: Any) -> torch.Tensor:
+        calls.append(given)
+        return cosine_similarity(*given, **named)
+
+    embeddings, labels = made_step(3, 16)
+    monkeypatch.setattr(F, "cosine_similarity", counted)
+    loop_terms(embeddings, labels)
+    # In each of 3 volumes two directions of 2 random crops, and 16 * 15 / 2 pairs of base crops.
+    assert len(calls) == 3 * (2 * 2 + 120)
 
 
 def test_the_released_step_begins_with_our_loss_and_moves_the_same_weights() -> None:
