@@ -97,3 +97,28 @@ def test_export_replaces_only_when_told(authors: Path, tmp_path: Path) -> None:
     assert target.read_text() == "mine"
     told = CliRunner().invoke(app, [*arguments, "--force", "--json"])
     assert json.loads(told.stdout) == {"files": [str(target)], "tensors": 145, "parameters": 3_514_134, "notes": []}
+
+
+def test_export_for_nnunet_prints_a_command_with_plans_that_are_there(run: Path, tmp_path: Path) -> None:
+    plans = tmp_path / "pre" / "Dataset003_X" / "nnUNetPlans.json"
+    plans.parent.mkdir(parents=True)
+    full = {"patch_size": [32, 32, 32], "data_identifier": "nnUNetPlans_3d_fullres"}
+    held = {"dataset_name": "Dataset003_X", "transpose_forward": [0, 1, 2], "configurations": {"3d_fullres": full}}
+    plans.write_text(json.dumps(held))
+    target = tmp_path / "enc.pth"
+    arguments = ["export", str(run), "-o", str(target), "--format", "nnunet"]
+    without = CliRunner().invoke(app, arguments)
+    assert "--force --plans $nnUNet_preprocessed/DATASET/nnUNetPlans.json" in without.stdout
+    assert without.stdout.splitlines()[-1] == f"next: voco weights inspect {target}"
+    shown = CliRunner().invoke(app, [*arguments, "--force", "--plans", str(plans)])
+    assert shown.exit_code == 0, shown.output
+    train = f"nnUNetv2_train Dataset003_X 3d_fullres 0 -p voco_enc -pretrained_weights {target}"
+    assert shown.stdout.splitlines()[-1] == f"next: {train}"
+    assert f"wrote {plans.with_name('voco_enc.json')}" in shown.stdout
+    assert "axes as z, y, x" in shown.stdout
+    said = json.loads(CliRunner().invoke(app, [*arguments, "--force", "--plans", str(plans), "--json"]).stdout)
+    assert said["train"] == train
+    target.unlink()
+    refused = CliRunner().invoke(app, ["export", str(run), "-o", str(target), "--plans", str(plans)])
+    assert isinstance(refused.exception, UsageError)
+    assert "--plans is for nnU-Net" in str(refused.exception)

@@ -9,7 +9,7 @@ import torch
 from monai.networks.nets import DynUNet, SwinUNETR
 from torch import Tensor, nn
 
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.networks.encoders import build_encoder
 from voco_cli.networks.swin import SwinEncoder
 from voco_cli.networks.unet import UNetEncoder
@@ -22,6 +22,8 @@ from voco_cli.networks.weights import (
     write_encoder,
     write_model,
 )
+from voco_cli.networks.weights.nnunet_plans import halving_patch
+from voco_cli.networks.weights.read import understand
 from voco_cli.settings.sections import Model
 
 SWIN = Model(feature_size=12)
@@ -144,7 +146,8 @@ def plain_conv_unet(plans: Path, classes: int) -> nn.Module:
         module, _, attribute = name.rpartition(".")
         return getattr(import_module(module), attribute)
 
-    architecture = json.loads(plans.read_text())["architecture"]
+    written = json.loads(plans.read_text())
+    architecture = written.get("architecture") or written["configurations"]["3d_fullres"]["architecture"]
     arguments = dict(architecture["arch_kwargs"])
     for name in architecture["_kw_requires_import"]:
         arguments[name] = load(arguments[name]) if arguments[name] is not None else None
@@ -165,23 +168,158 @@ def load_as_nnunet_does(network: nn.Module, file: Path) -> None:
     network.load_state_dict({**own, **{n: t for n, t in given.items() if n in own and ".seg_layers." not in n}})
 
 
+def plans_of(folder: Path, forward: list[int], patch_vox: list[int], channels: int = 1) -> Path:
+    """Plans as nnU-Net writes them for a data set, with what matters here."""
+    full = {"data_identifier": "nnUNetPlans_3d_fullres", "patch_size": patch_vox, "batch_size": 2, "architecture": {}}
+    plans = {
+        "dataset_name": "Dataset007_Organ",
+        "plans_name": "nnUNetPlans",
+        "transpose_forward": forward,
+        "configurations": {
+            "2d": {**full, "patch_size": patch_vox[1:]},
+            "3d_lowres": {**full, "data_identifier": "nnUNetPlans_3d_lowres", "next_stage": "3d_cascade_fullres"},
+            "3d_fullres": full,
+            "3d_cascade_fullres": {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"},
+            "3d_large": {"inherits_from": "3d_fullres", "batch_size": 5},
+        },
+        "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(channels)},
+    }
+    file = folder / "Dataset007_Organ" / "nnUNetPlans.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(plans))
+    return file
+
+
+def order(forward: list[int]) -> list[int]:
+    """How to turn our x, y, z into nnU-Net's array: its readers give z, y, x, which the preprocessor then permutes."""
+    return [0, 1, *([4, 3, 2][axis] for axis in forward)]
+
+
 @torch.no_grad()
-@pytest.mark.parametrize("axes", ["xyz", "zyx"])
-def test_nnunet_computes_the_same_encoder_features(tmp_path: Path, axes: Any) -> None:
+@pytest.mark.parametrize("forward", [None, [0, 1, 2], [2, 0, 1], [1, 0, 2]])
+def test_nnunet_computes_the_same_encoder_features_on_its_own_arrays(tmp_path: Path, forward: Any) -> None:
     pytest.importorskip("dynamic_network_architectures")
     encoder = run_of(tmp_path / "run", UNET)
-    written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET, axes)
+    plans = plans_of(tmp_path, forward, [40, 56, 48]) if forward else None
+    written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET, plans=plans)
     network = plain_conv_unet(written.files[1], classes=3)
     load_as_nnunet_does(network, tmp_path / "a.pth")
     x = torch.rand(1, 1, 32, 48, 16, generator=torch.Generator().manual_seed(0))
-    given = x.permute(0, 1, 4, 3, 2) if axes == "zyx" else x
-    ours, theirs = unet_levels(encoder, x), network.encoder(given)
+    turn = order(forward or [0, 1, 2])
+    ours, theirs = unet_levels(encoder, x), network.encoder(x.permute(turn))
     for level, (our, their) in enumerate(zip(ours, theirs, strict=True)):
-        found = their.permute(0, 1, 4, 3, 2) if axes == "zyx" else their
+        found = their.permute([turn.index(axis) for axis in range(5)])
         torch.testing.assert_close(found, our, atol=2e-4, rtol=1e-4, msg=lambda said, at=level: f"level {at}: {said}")
     again = read_weights(tmp_path / "a.pth")
     own = encoder.state_dict()
     assert all(torch.equal(again.tensors[name], tensor) for name, tensor in own.items())
+
+
+@torch.no_grad()
+def test_the_kernels_can_be_kept(tmp_path: Path) -> None:
+    encoder = run_of(tmp_path / "run", UNET)
+    export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET, axes="xyz")
+    kept = torch.load(tmp_path / "a.pth")["network_weights"]["encoder.stages.1.0.convs.0.conv.weight"]
+    assert torch.equal(kept, encoder.state_dict()["downsamples.0.conv1.conv.weight"])
+    again = read_weights(tmp_path / "a.pth").tensors
+    assert all(torch.equal(again[name], tensor) for name, tensor in encoder.state_dict().items())
+
+
+def test_a_file_for_nnunet_holds_each_tensor_once(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", UNET)
+    written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET)
+    content = torch.load(tmp_path / "a.pth")["network_weights"]
+    # Each of 10 layers of the encoder and 8 of the decoder has kernel, bias, and two of its norm; and 4 ways up.
+    assert len({tensor.data_ptr() for tensor in content.values()}) == written.tensors == 18 * 4 + 4 * 2
+    # nnU-Net wants two names for each layer, and the encoder's once more under the decoder.
+    assert len(content) == 10 * 8 * 2 + 8 * 8 + 4 * 2
+    assert (tmp_path / "a.pth").stat().st_size < 4 * written.parameters + 60_000
+
+
+def test_plans_for_the_network_of_the_weights(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", UNET)
+    plans = plans_of(tmp_path, [0, 1, 2], [28, 200, 41])
+    before = plans.read_bytes()
+    weights = read_weights(tmp_path / "run")
+    written = export_weights(weights, tmp_path / "my enc__1.pth", Format.NNUNET, plans=plans)
+    assert written.files == (tmp_path / "my enc__1.pth", plans.with_name("voco_my_enc_1.json"))
+    made = json.loads(written.files[1].read_text())
+    assert (made["plans_name"], made["dataset_name"]) == ("voco_my_enc_1", "Dataset007_Organ")
+    # No 2d, and no cascade: its network has more input channels.
+    assert list(made["configurations"]) == ["3d_lowres", "3d_fullres", "3d_large"]
+    for one in made["configurations"].values():
+        assert one["patch_size"] == [32, 208, 48]  # halved four times; the nearest
+        assert one["architecture"]["arch_kwargs"]["features_per_stage"] == FILTERS
+        assert not {"next_stage", "inherits_from"} & set(one)
+    assert made["configurations"]["3d_fullres"]["data_identifier"] == "nnUNetPlans_3d_fullres"
+    assert made["configurations"]["3d_large"]["batch_size"] == 5
+    assert written.train == (
+        *("nnUNetv2_train", "Dataset007_Organ", "3d_fullres", "0", "-p", "voco_my_enc_1"),
+        *("-pretrained_weights", str(tmp_path / "my enc__1.pth")),
+    )
+    assert plans.read_bytes() == before
+    # The same again changes nothing; other weights under that name would change plans that a training may need.
+    export_weights(weights, tmp_path / "my enc__1.pth", Format.NNUNET, plans=plans)
+    run_of(tmp_path / "other", Model(backbone="unet", feature_size=2))
+    with pytest.raises(UsageError, match=r"voco_my_enc_1\.json holds other plans already"):
+        export_weights(read_weights(tmp_path / "other"), tmp_path / "my enc__1.pth", Format.NNUNET, plans=plans)
+    assert json.loads(written.files[1].read_text()) == made
+
+
+@pytest.mark.parametrize(
+    ("patch_vox", "levels", "wanted"),
+    [
+        ([40, 56, 48], 5, [48, 64, 48]),
+        ([7, 7, 128], 5, [16, 16, 128]),
+        ([10, 12, 20], 5, [32, 32, 32]),  # one voxel at the last level would leave a norm nothing to do
+        ([28, 28, 28], 3, [28, 28, 28]),
+    ],
+)
+def test_patches_that_halve_at_every_level(patch_vox: list[int], levels: int, wanted: list[int]) -> None:
+    assert halving_patch(patch_vox, levels) == wanted
+
+
+def test_plans_that_do_not_go_with_the_weights(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", UNET)
+    weights = read_weights(tmp_path / "run")
+
+    def export(plans: Path) -> None:
+        export_weights(weights, tmp_path / "a.pth", Format.NNUNET, plans=plans)
+
+    plans = plans_of(tmp_path, [0, 1, 2], [32, 32, 32], channels=2)
+    with pytest.raises(UsageError, match="Dataset007_Organ has 2 channels, the weights are for 1"):
+        export(plans)
+    elsewhere = tmp_path / "nnUNetPlans.json"
+    elsewhere.write_bytes(plans.read_bytes())
+    with pytest.raises(UsageError, match="does not lie in a folder of that name"):
+        export(elsewhere)
+    with pytest.raises(DataError, match="There are no plans of nnU-Net at"):
+        export(tmp_path / "none.json")
+    elsewhere.write_text("[]")
+    with pytest.raises(DataError, match="there are no configurations in it"):
+        export(elsewhere)
+    held = json.loads(plans.read_text())
+    held["configurations"] = {"3d_fullres": {"inherits_from": "3d_fullres", "patch_size": [32, 32, 32]}}
+    plans.write_text(json.dumps({**held, "foreground_intensity_properties_per_channel": {"0": {}}}))
+    with pytest.raises(DataError, match="inherits from 3d_fullres"):
+        export(plans)
+    held["configurations"] = {"2d": {"patch_size": [32, 32]}}
+    plans.write_text(json.dumps({**held, "foreground_intensity_properties_per_channel": {"0": {}}}))
+    with pytest.raises(UsageError, match="have no 3-D configuration"):
+        export(plans)
+    assert not (tmp_path / "a.pth").exists()
+
+
+def test_a_checkpoint_of_nnunet_says_how_its_arrays_were_turned() -> None:
+    kernel = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
+    held = {
+        "network_weights": {"encoder.stages.0.0.convs.0.conv.weight": kernel},
+        "init_args": {"plans": {"transpose_forward": [2, 0, 1]}, "configuration": "3d_fullres"},
+    }
+    weights = understand(held, {}, "checkpoint_final.pth")
+    # Readers give z, y, x; taking 2, 0, 1 of these makes x, z, y.
+    assert weights.tensors["input_block.conv1.conv.weight"][0, 0, 0, 1, 2] == kernel[0, 0, 0, 2, 1]
+    assert "axes as x, z, y" in " ".join(weights.notes)
 
 
 @torch.no_grad()
@@ -195,7 +333,9 @@ def test_nnunet_computes_the_same_as_a_whole_dynunet(tmp_path: Path) -> None:
     load_as_nnunet_does(network, tmp_path / "a.pth")
     output = network.decoder.seg_layers[-1]
     output.load_state_dict(source.output_block.conv.conv.state_dict())
-    torch.testing.assert_close(network(crop()), source(crop()), atol=1e-4, rtol=1e-4)
+    x = torch.rand(1, 1, 32, 48, 16, generator=torch.Generator().manual_seed(0))
+    found = network(x.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2)
+    torch.testing.assert_close(found, source(x), atol=1e-4, rtol=1e-4)
 
 
 def test_a_fresh_decoder_is_the_same_each_time_and_leaves_the_random_state(tmp_path: Path) -> None:

@@ -110,14 +110,22 @@ def export(
     ] = ExportFormat.SAFETENSORS,
     branch: BranchOption = Branch.STUDENT,
     patch_merging: MergingOption = Merging.AUTO,
+    plans: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="For nnunet: nnUNetPlans.json of the data set to train on, in its folder of $nnUNet_preprocessed. "
+            "Plans for the network of the weights are written beside it.",
+        ),
+    ] = None,
     axes: Annotated[
-        Axes,
+        Axes | None,
         typer.Option(
             "--axes",
-            help="For nnunet: xyz keeps the kernels, so that equal arrays give equal features; zyx turns them to "
-            "nnU-Net's order of axes, so that equal scans do.",
+            help="For nnunet: order of the axes of its arrays, for which the kernels are turned (by default as the "
+            "plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
         ),
-    ] = Axes.XYZ,
+    ] = None,
     trust_pickle: TrustPickleOption = False,
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
     json: JsonOption = False,
@@ -125,22 +133,23 @@ def export(
     """Write weights for MONAI, the authors' code or nnU-Net."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
+    if file_format is not ExportFormat.NNUNET and (plans or axes):
+        raise UsageError(f"{'--plans' if plans else '--axes'} is for nnU-Net.", "add --format nnunet, or leave it out")
     from voco_cli.dataset.seen import copy_seen
     from voco_cli.networks.weights import Format, export_weights
 
     weights = _read(run, branch, patch_merging, trust_pickle)
-    axes_xyz: Literal["xyz", "zyx"] = "zyx" if axes is Axes.ZYX else "xyz"
-    written = export_weights(weights, output, Format(file_format.value), axes_xyz)
+    written = export_weights(weights, output, Format(file_format.value), axes and axes.value, plans, replace=force)
     files = [*written.files, *copy_seen(run, output)]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
-        print_json({"files": [str(path) for path in files], **counts, "notes": list(written.notes)})
+        train = {"train": shell_words(*written.train)} if written.train else {}
+        print_json({"files": [str(path) for path in files], **counts, "notes": list(written.notes), **train})
         return
     out.print(f"{written.tensors} tensors, {written.parameters:,} parameters", highlight=False)
     for note in (*weights.notes, *written.notes):
         out.print(note, markup=False, highlight=False, soft_wrap=True)
-    nnunet = shell_words("nnUNetv2_train", "DATASET", "3d_fullres", "0", "-pretrained_weights", output)
-    done(files, nnunet if file_format is ExportFormat.NNUNET else shell_words("voco", "weights", "inspect", output))
+    done(files, shell_words(*(written.train or ("voco", "weights", "inspect", output))))
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:

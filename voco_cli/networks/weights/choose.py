@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from voco_cli.networks.weights.names import Part, TensorName, read_names
-from voco_cli.networks.weights.plain_conv_unet import dynunet_names, with_turned_axes
+from voco_cli.networks.weights.nnunet_plans import NNUNET_AXES, XYZ
+from voco_cli.networks.weights.plain_conv_unet import dynunet_names, with_axes
 
 EMA, RAW, MISSING = "ema", "raw", "missing"
 INDEX_TABLE = "relative_position_index"
@@ -41,7 +42,7 @@ class Chosen:
     notes: tuple[str, ...]
 
 
-def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = "zyx") -> Chosen:
+def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = NNUNET_AXES) -> Chosen:
     """Sort tensors by branch and part, and take those of one network.
 
     A branch is taken for the whole network where it has tensors of one, and for the projector alone where both
@@ -67,12 +68,13 @@ def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = "zyx")
     for name in rounded:
         del chosen[name]
     left_aside = (*(key for key in tensors if key not in taken), *second, *rounded)
-    turned = is_nnunet and nnunet_axes == "zyx"
+    turned = is_nnunet and nnunet_axes != XYZ
     if turned:
-        chosen = {name: with_turned_axes(tensor) for name, tensor in chosen.items()}
+        chosen = {name: with_axes(tensor, XYZ, of=nnunet_axes) for name, tensor in chosen.items()}
     notes = [*_branch_notes(taken_branch, other, chosen), *twice]
     if turned:
-        notes.append("nnU-Net's arrays have their axes as z, y, x; the kernels are turned to x, y, z.")
+        order = ", ".join(nnunet_axes)
+        notes.append(f"nnU-Net's arrays have their axes as {order}; the kernels are turned to x, y, z.")
     if rounded:
         notes.append(
             f"{len(rounded)} index tables (relative_position_index) are stored as numbers with fractions, which round "

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,12 +17,19 @@ from torch import Tensor
 from voco_cli.errors import UsageError
 from voco_cli.networks.weights.architecture import Architecture
 from voco_cli.networks.weights.names import ENCODER_PARTS, Part, part_of
-from voco_cli.networks.weights.plain_conv_unet import nnunet_architecture, plain_conv_unet
+from voco_cli.networks.weights.nnunet_plans import (
+    NNUNET_AXES,
+    chosen_configuration,
+    nnunet_architecture,
+    plans_axes,
+    plans_for,
+    plans_name,
+    read_plans,
+)
+from voco_cli.networks.weights.plain_conv_unet import plain_conv_unet
 from voco_cli.networks.weights.read import Weights
 from voco_cli.networks.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT, describe, safetensors_bytes
 from voco_cli.whole_files import write_whole
-
-Axes = Literal["xyz", "zyx"]
 
 
 class Format(StrEnum):
@@ -40,30 +47,45 @@ class Export:
 
     Attributes:
         files: the weights first.
-        tensors, parameters: how many the file of weights holds; second names count as tensors only.
+        tensors, parameters: how many the file of weights holds, each counted once for all of its names.
         notes: what a user should know, one sentence each.
+        train: words of nnU-Net's command that trains from the weights; none without its plans.
     """
 
     files: tuple[Path, ...]
     tensors: int
     parameters: int
     notes: tuple[str, ...]
+    train: tuple[str, ...] | None = None
 
 
-def export_weights(weights: Weights, output: Path, file_format: Format, axes: Axes = "xyz") -> Export:
+def export_weights(
+    weights: Weights,
+    output: Path,
+    file_format: Format,
+    axes: str | None = None,
+    plans: Path | None = None,
+    *,
+    replace: bool = False,
+) -> Export:
     """Write weights in the form that another program reads.
 
     ``safetensors`` is one file that says what it is. ``monai`` is a state dict for SwinUNETR or DynUNet. ``authors`` is
     the flat state dict of the encoder that their SSL_head files hold. ``nnunet`` is what nnU-Net v2 takes as
-    ``-pretrained_weights``, and beside it the architecture for the plans.
+    ``-pretrained_weights``; beside it lies the architecture for plans, and with the ``plans`` of a data set others of
+    that architecture are written into their folder, where nnU-Net looks for them.
 
     Args:
         weights: of our runs, or of anything else that is read.
         output: file to write; replaced whole.
-        axes: for ``nnunet``: ``xyz`` keeps the kernels, so that equal arrays give equal features; ``zyx`` turns them
-            for nnU-Net's order of axes, so that equal scans do.
+        axes: for ``nnunet``: order of the axes of its arrays, for which the kernels are turned, so that equal scans
+            give equal features; by default as the plans say, or z, y, x as nnU-Net reads them. ``xyz`` keeps the
+            kernels.
+        plans: for ``nnunet``: those that it made for the data set to train on.
+        replace: other plans that bear the name of the new ones.
     Raises:
-        UsageError: the format has no place for these weights.
+        UsageError: the format has no place for these weights, or the plans' data set none.
+        DataError: the plans are missing or damaged.
         ResourceError: the disk is full.
     """
     architecture = weights.architecture
@@ -75,7 +97,7 @@ def export_weights(weights: Weights, output: Path, file_format: Format, axes: Ax
         if part_of(name) is not Part.OTHER
     }
     if file_format is Format.NNUNET:
-        return _export_nnunet(weights, tensors, architecture, output, axes)
+        return _export_nnunet(weights, tensors, architecture, output, axes, plans, replace)
     if file_format is Format.AUTHORS:
         if not (architecture.backbone == "swinunetr" and architecture.use_v2):
             raise UsageError(
@@ -131,27 +153,50 @@ def _torch_bytes(content: Any) -> bytes:
 
 
 def _export_nnunet(
-    weights: Weights, tensors: dict[str, Tensor], architecture: Architecture, output: Path, axes: Axes
+    weights: Weights,
+    tensors: dict[str, Tensor],
+    architecture: Architecture,
+    output: Path,
+    axes: str | None,
+    plans_file: Path | None,
+    replace: bool,
 ) -> Export:
     if architecture.backbone != "unet" or architecture.residual:
         raise UsageError(
             f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet.",
             "export it as monai or authors",
         )
+    given = read_plans(plans_file) if plans_file else None
+    plans = given and plans_for(given, plans_name(output), architecture.filters, architecture.in_channels)
+    axes = axes or (plans_axes(given) if given else NNUNET_AXES)
     content = plain_conv_unet(tensors, architecture.filters, axes)
     about = {**_about(weights, architecture, tensors), "format": "voco-nnunet/1", "axes": axes}
     mark = json.dumps({key: value for key, value in about.items() if key != "names"})
-    plans = output.with_name(f"{output.name}.architecture.json")
+    entry = {"architecture": nnunet_architecture(architecture.filters)}
+    beside = output.with_name(f"{output.name}.architecture.json")
+    if plans and plans_file:
+        beside = plans_file.with_name(f"{plans['plans_name']}.json")
+    fitting = json.dumps(plans or entry, indent=1).encode()
+    if plans and not replace and beside.exists() and beside.read_bytes() != fitting:
+        raise UsageError(f"{beside} holds other plans already.", "choose another name with -o, or --force")
     write_whole(output, _torch_bytes({"network_weights": content, MARK: mark}))
-    write_whole(plans, json.dumps({"architecture": nnunet_architecture(architecture.filters)}, indent=1).encode())
-    decoder = "decoder.stages" if "upsamples.0.conv_block.conv1.conv.weight" in tensors else None
-    notes = [f"Put the architecture of {plans.name} into the configuration of your nnU-Net plans."]
-    if decoder is None:
+    write_whole(beside, fitting)
+    notes = [f"The kernels are for arrays with their axes as {', '.join(axes)}."]
+    if "upsamples.0.conv_block.conv1.conv.weight" not in tensors:
         notes.append("nnU-Net refuses weights without a decoder, so a fresh one is written beside the encoder.")
-    if axes == "xyz":
-        notes.append("nnU-Net's arrays have their axes as z, y, x, ours as x, y, z; --axes zyx turns the kernels.")
-    distinct = {name: t for name, t in content.items() if ".all_modules." not in name and "decoder.encoder" not in name}
-    return Export((output, plans), len(content), _parameters(distinct), tuple(notes))
+    if plans is None:
+        notes.append(
+            "nnU-Net loads them into a network of the same architecture alone; the same command with --force --plans "
+            "$nnUNet_preprocessed/DATASET/nnUNetPlans.json writes plans that have it, and prints how to train."
+        )
+    once = {str(id(tensor)): tensor for tensor in content.values()}
+    train = _train_words(plans, output) if plans else None
+    return Export((output, beside), len(once), _parameters(once), tuple(notes), train)
+
+
+def _train_words(plans: Mapping[str, Any], weights_file: Path) -> tuple[str, ...]:
+    where = (str(plans["dataset_name"]), chosen_configuration(plans), "0")
+    return ("nnUNetv2_train", *where, "-p", str(plans["plans_name"]), "-pretrained_weights", str(weights_file))
 
 
 def _merging_notes(weights: Weights, file_format: Format) -> tuple[str, ...]:

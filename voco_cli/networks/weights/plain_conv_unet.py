@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from voco_cli.networks.weights.nnunet_plans import XYZ
 
 _ENCODER = re.compile(r"encoder\.stages\.(\d+)\.\d+\.convs\.(\d+)\.(conv|norm)\.(weight|bias)")
 _DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.(\d+)\.(conv|norm)\.(weight|bias)")
@@ -63,16 +64,18 @@ def plain_conv_unet(
     """Weights of a whole PlainConvUNet, all but its output layers, from those of a DynUNet or of its encoder.
 
     nnU-Net refuses weights that lack any tensor but the output layers, so a decoder that the source does not hold
-    gets nnU-Net's own start: He's normal draw, biases 0, norms 1.
+    gets nnU-Net's own start: He's normal draw, biases 0, norms 1. It asks for second names too; these are of the very
+    same tensors, so that a file holds each once.
 
     Args:
         tensors: under DynUNet's names.
         filters: channels of each level.
-        axes: ``xyz`` keeps the kernels as they are; ``zyx`` turns them for arrays in nnU-Net's order of axes.
+        axes: order of the axes of the arrays that the network will get, nnU-Net's own are ``zyx``.
         seed: of the decoder's draw.
     """
     generator = torch.Generator().manual_seed(seed)
     last = len(filters) - 1
+    tensors = {name: with_axes(tensor.detach(), axes).contiguous() for name, tensor in tensors.items()}
     encoder: dict[str, Tensor] = {}
     for stage in range(len(filters)):
         for conv in range(2):
@@ -88,8 +91,7 @@ def plain_conv_unet(
             weights |= _conv_and_norm(name, f"{block}.{{}}{conv + 1}", {**drawn, **tensors})
         weights[f"decoder.transpconvs.{stage}.weight"] = tensors.get(f"{up}.weight", drawn[f"{up}.weight"])
         weights[f"decoder.transpconvs.{stage}.bias"] = tensors.get(f"{up}.bias", torch.zeros(beside))
-    turned = {name: with_turned_axes(tensor) if axes == "zyx" else tensor for name, tensor in weights.items()}
-    return {name: tensor.detach().contiguous() for name, tensor in turned.items()}
+    return weights
 
 
 def _conv_and_norm(target: str, source: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -115,31 +117,6 @@ def _he_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.nn.init.kaiming_normal_(torch.empty(shape), a=LEAKY_SLOPE, generator=generator)
 
 
-def with_turned_axes(tensor: Tensor) -> Tensor:
-    """A kernel for arrays whose three axes stand in the opposite order; other tensors as they are."""
-    return tensor.permute(0, 1, 4, 3, 2) if tensor.ndim == 5 else tensor
-
-
-def nnunet_architecture(filters: Sequence[int]) -> dict[str, Any]:
-    """The entry `architecture` of nnU-Net's plans that builds the network which these weights fit."""
-    levels = len(filters)
-    return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": levels,
-            "features_per_stage": list(filters),
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * levels,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (levels - 1),
-            "n_conv_per_stage": [2] * levels,
-            "n_conv_per_stage_decoder": [2] * (levels - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+def with_axes(tensor: Tensor, axes: str, of: str = XYZ) -> Tensor:
+    """A kernel for arrays whose axes stand in the order ``axes``, from one for the order ``of``; others as they are."""
+    return tensor.permute(0, 1, *(2 + of.index(axis) for axis in axes)) if tensor.ndim == 5 else tensor

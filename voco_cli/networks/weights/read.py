@@ -19,6 +19,7 @@ from voco_cli.networks.weights.choose import Chosen, choose
 from voco_cli.networks.weights.container import Container, container_of, require_plausible
 from voco_cli.networks.weights.names import read_name
 from voco_cli.networks.weights.nesting import BRANCHES, EMA, RAW, places_of, tensors_of
+from voco_cli.networks.weights.nnunet_plans import XYZ, plans_axes
 from voco_cli.networks.weights.sources import find_file
 from voco_cli.networks.weights.torch_files import read_torch_file
 from voco_cli.networks.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT
@@ -143,7 +144,7 @@ def understand(
         there = places_of(content)
         held = f"they are under {', '.join(there[:5])}" if there else f"looked under {', '.join(RAW + EMA + BRANCHES)}"
         raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
-    chosen = choose(tensors, branch, about.get("axes", "zyx"))
+    chosen = choose(tensors, branch, _nnunet_axes(content, about))
     if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
         raise _without_branch(origin, branch, chosen)
     kind = _kind(tensors, chosen, about)
@@ -160,6 +161,15 @@ def understand(
         chosen.left_aside,
         (*chosen.notes, *notes),
     )
+
+
+def _nnunet_axes(content: Any, about: Mapping[str, Any]) -> str:
+    """Order of the axes of nnU-Net's arrays: as our exports say, or the plans in a checkpoint of nnU-Net."""
+    said = about.get("axes")
+    if isinstance(said, str) and sorted(said) == sorted(XYZ):
+        return said
+    made = content.get("init_args") if isinstance(content, Mapping) else None
+    return plans_axes(made.get("plans") if isinstance(made, Mapping) else None)
 
 
 def _without_branch(origin: str, branch: Branch, chosen: Chosen) -> UsageError:
