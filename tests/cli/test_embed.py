@@ -45,7 +45,9 @@ def test_folders_lists_and_files_are_read_alike(made: MadeRun, tmp_path: Path) -
     run(made.run, *made.scans, "-o", tmp_path / "two.npz")
     every, listed, two = (arrays(tmp_path / f"{name}.npz") for name in ("all", "listed", "two"))
     assert sorted(set(every["scan"])) == sorted(set(listed["scan"])) == sorted(map(str, folder.iterdir()))
-    assert set(every["patient"]) == {path.name.removesuffix("_0000.nii.gz") for path in folder.iterdir()}
+    assert set(zip(every["patient"], every["scan"], strict=True)) == {
+        (f"p{n:03d}", str(path)) for n, path in enumerate(sorted(folder.iterdir()), start=1)
+    }  # five patients, numbered as they come
     for path in made.scans:
         rows = [file["embedding"][file["scan"] == str(path)] for file in (every, listed, two)]
         np.testing.assert_array_equal(rows[0], rows[1])

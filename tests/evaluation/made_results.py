@@ -22,7 +22,7 @@ def made_table(
     structures = tuple(Structure(name, (i + 1,)) for i, name in enumerate(names))
     return ResultTable(
         cases=tuple(f"case{n}" for n in range(len(values))),
-        patients=tuple(patients or [f"p{n}" for n in range(len(values))]),
+        patients=tuple(patients or [f"p{n + 1:03d}" for n in range(len(values))]),
         structures=structures,
         values_NCM=np.repeat(values[:, :, None], len(METRICS), axis=2),
         states=tuple(tuple("both" for _ in structures) for _ in values),

@@ -170,7 +170,7 @@ def test_probabilities_are_matched_by_case() -> None:
     truth = [("a", "p", 1), ("b", "q", 0)]
     probabilities = {"b": [0.9, 0.1], "unknown": [0.5, 0.5], "a": [0.2, 0.8]}
     scored = scored_cases(truth, probabilities, ["no", "yes"])
-    assert (scored.cases, scored.patients, scored.truth_N.tolist()) == (("a", "b"), ("p", "q"), [1, 0])
+    assert (scored.cases, scored.patients, scored.truth_N.tolist()) == (("a", "b"), ("p001", "p002"), [1, 0])
     assert scored.probabilities_NK.tolist() == [[0.2, 0.8], [0.9, 0.1]]
     with pytest.raises(UsageError, match=r"no probabilities of c\."):
         scored_cases([*truth, ("c", "r", 0)], probabilities, ["no", "yes"])

@@ -26,7 +26,9 @@ from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.result_folder import read_evaluation
 from voco_cli.evaluation.stored import read_stored
 
-SCORED = made_scores([0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.25, 0.75], [0.125, 0.875]], ["p", "p", "q", "r"])
+SCORED = made_scores(
+    [0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.25, 0.75], [0.125, 0.875]], ["p001", "p001", "p002", "p003"]
+)
 
 
 def test_the_three_files(tmp_path: Path) -> None:
@@ -38,7 +40,7 @@ def test_the_three_files(tmp_path: Path) -> None:
     rows = list(csv.DictReader((tmp_path / "test" / "cases.csv").read_text().splitlines()))
     assert rows[2] == {
         "case": "c2",
-        "patient": "q",
+        "patient": "p002",
         "category": "normal",
         "predicted": "pneumonia",
         "p_normal": "0.25",

@@ -95,8 +95,11 @@ def test_what_differs_is_named() -> None:
     assert pairing_faults(["a", "b"], [fewer, first]) == ["a has no cases case3, case4"]
     other_classes = made_table(BEFORE, names=("liver", "aorta"))
     assert pairing_faults(["a", "b"], [first, other_classes]) == ["b and a differ in classes: aorta, spleen"]
-    other_patients = made_table(BEFORE, ["p0", "p1", "p2", "p3", "x"])
-    assert pairing_faults(["a", "b"], [first, other_patients]) == ["b gives another patient than a to case case4"]
+    assert pairing_faults(["a", "b"], [first, made_table(BEFORE, ["p", "q", "r", "s", "x"])]) == []  # names may differ
+    grouped = made_table(BEFORE, ["p0", "p1", "p2", "p3", "p1"])
+    words = "b puts other cases together as one patient's than a: cases case1, case4"
+    assert pairing_faults(["a", "b"], [first, grouped]) == [words]
+    assert pairing_faults(["b", "a"], [grouped, shuffled(grouped, [4, 3, 2, 1, 0])]) == []
     volumes = first.volumes_NC2.copy()
     volumes[2, 1, 0] = 1.1
     faults = pairing_faults(["a", "b"], [first, replace(first, volumes_NC2=volumes)])

@@ -32,6 +32,19 @@ def test_written_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
     assert found["empty_rule"]["name"] == "count"
 
 
+def test_patients_are_numbered_in_all_that_is_written(tmp_path: Path) -> None:
+    for case in "abc":
+        write_labels(tmp_path / "pred" / f"{case}.nii.gz", two_boxes())
+        write_labels(tmp_path / "true" / f"{case}.nii.gz", two_boxes())
+    known = {"a": "MEIER^ANNA", "b": "KHAN^ALI", "c": "MEIER^ANNA"}
+    found = evaluate_folder(tmp_path / "pred", tmp_path / "true", EvaluationOptions(), patients=known)
+    assert found.summary.patients == 2
+    for path in write_evaluation(found, tmp_path / "out", "pred", "true"):
+        assert not any(name in path.read_text() for name in ("MEIER", "KHAN"))
+    rows = [line.split(",") for line in (tmp_path / "out" / "cases.csv").read_text().splitlines()[1:]]
+    assert {(row[0], row[1]) for row in rows} == {("a", "p001"), ("b", "p002"), ("c", "p001")}
+
+
 def test_the_table_states_what_it_is(evaluation: Evaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path / "out", "pred", "true")
     text = (tmp_path / "out" / "table.md").read_text()

@@ -29,7 +29,7 @@ NAN = math.nan
 def test_csv_there_and_back() -> None:
     table = made_table([[0.1234567890123, NAN], [0.5, 1 / 3]], names=("left, upper", 'so "called"'))
     text = cases_csv(table)
-    assert text.splitlines()[1].startswith('case0,p0,"left, upper",1,class,both,1,1,0.123456789,')
+    assert text.splitlines()[1].startswith('case0,p001,"left, upper",1,class,both,1,1,0.123456789,')
     back = parse_cases_csv(text)
     assert (back.cases, back.patients, back.structures, back.states) == (
         table.cases,
@@ -38,6 +38,9 @@ def test_csv_there_and_back() -> None:
         table.states,
     )
     np.testing.assert_allclose(back.values_NCM, table.values_NCM, rtol=1e-9)
+    # An older version wrote the names of patients; they go no further.
+    older = cases_csv(made_table([[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]], ["Meier", "Khan", "Meier"]))
+    assert parse_cases_csv(older).patients == ("p001", "p002", "p001")
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,8 @@ def embedding(name: str, rows: int) -> ScanEmbeddings:
     numbers = np.arange(rows, dtype=np.int32) + 1
     places = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
     features = np.random.default_rng(rows).random((rows, 4), dtype=np.float32)
-    return ScanEmbeddings(Path(name), f"patient of {name}", numbers, numbers[::-1], places, -places, features)
+    patient = "MEIER^ANNA" if name in ("a.nii.gz", "c") else "KHAN^ALI"
+    return ScanEmbeddings(Path(name), patient, numbers, numbers[::-1], places, -places, features)
 
 
 SCANS = [embedding("a.nii.gz", 2), embedding("\u65e5\u672c [x]'.nii.gz", 3), embedding("c", 1)]
@@ -150,7 +151,7 @@ def test_npz_round_trip_without_pickle(tmp_path: Path) -> None:
             file.add(scan)
     with np.load(tmp_path / "e.npz", allow_pickle=False) as read:
         assert read["scan"].tolist() == ["a.nii.gz"] * 2 + ["\u65e5\u672c [x]'.nii.gz"] * 3 + ["c"]
-        assert read["patient"].tolist()[-1] == "patient of c"
+        assert read["patient"].tolist() == [*["p001"] * 2, *["p002"] * 3, "p001"]
         assert {name: read[name].dtype.kind for name in ("scan", "patient", "about")} == dict.fromkeys(
             ("scan", "patient", "about"), "U"
         )
@@ -174,6 +175,8 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
     rows = table.to_pydict()
     assert rows["scan"][2] == "\u65e5\u672c [x]'.nii.gz"
     assert rows["base"] == [2, 1, 3, 2, 1, 1]
+    assert rows["patient"] == [*["p001"] * 2, *["p002"] * 3, "p001"]
+    assert b"MEIER" not in (tmp_path / "e.parquet").read_bytes()
     for name, attribute in (("centre_vox", "centres_vox_N3"), ("embedding", "rows_ND")):
         expected = np.concatenate([getattr(scan, attribute) for scan in SCANS])
         np.testing.assert_array_equal(np.array(rows[name], dtype=np.float32), expected)

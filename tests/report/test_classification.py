@@ -26,7 +26,7 @@ def test_figures(tmp_path: Path) -> None:
         ["pneumonia", "0", "2"],
     ]
     cases = tables["c-cases"]
-    assert [cell.text for cell in cases.rows[1].cells] == ["c1", "c1", "normal", "pneumonia", "no", "0.400", "0.600"]
+    assert [cell.text for cell in cases.rows[1].cells] == ["c1", "p002", "normal", "pneumonia", "no", "0.400", "0.600"]
     assert [row.marked for row in cases.rows] == [False, True, False, False]
     assert Sentence("Contamination: none.") in blocks
 

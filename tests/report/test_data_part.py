@@ -66,7 +66,7 @@ def test_a_patient_in_two_splits_is_told(tmp_path: Path) -> None:
     twin = Entry(image=tmp_path / "twin.nii", patient="p1")
     listed = Datalist(training=tuple(scan_entries(tmp_path, 2)), validation=(twin,))
     write_datalist(listed, run / "data.json")
-    assert "1 patients are in more than one split: p1." in blocks(run)[1]
+    assert "1 patients are in more than one split, by their scans: s1, twin." in blocks(run)[1]
 
 
 def test_categories_are_counted(tmp_path: Path) -> None:

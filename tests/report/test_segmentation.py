@@ -40,10 +40,10 @@ def test_means_by_class(tmp_path: Path) -> None:
 def test_every_case(tmp_path: Path) -> None:
     table = tables(finetuning_run(tmp_path / "run"))["s-cases-dice"]
     assert [[cell.text for cell in row.cells] for row in table.rows] == [
-        ["case0", "p0", "0.600", "0.500", "0.700", "0", "0"],
-        ["case1", "p1", "0.800", "0.900", "0.700", "0", "0"],
-        ["case2", "p2", "0.300", "0.200", "0.400", "0", "0"],
-        ["case3", "p3", "0.700", "0.600", "0.800", "0", "0"],
+        ["case0", "p001", "0.600", "0.500", "0.700", "0", "0"],
+        ["case1", "p002", "0.800", "0.900", "0.700", "0", "0"],
+        ["case2", "p003", "0.300", "0.200", "0.400", "0", "0"],
+        ["case3", "p004", "0.700", "0.600", "0.800", "0", "0"],
     ]
     assert tables(finetuning_run(tmp_path / "other"))["s-cases-hd95_mm"].folded == "HD95 (mm) of every case"
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.errors import UsageError
+from voco_cli.evaluation.patient_numbers import numbered
 from voco_cli.evaluation.statistics import RESAMPLES, patient_indices, percentile_interval, resample_patients
 
 Floats = NDArray[np.float64]
@@ -31,7 +32,8 @@ class ScoredCases:
     """Cases whose category is known, with what a network says of them.
 
     Attributes:
-        cases, patients: names, one a case.
+        cases: names.
+        patients: numbers in place of names, one a case.
         categories: names, in the order of the probabilities.
         truth_N: index of each case's category.
         probabilities_NK: each row sums to 1.
@@ -260,7 +262,7 @@ def scored_cases(
     rows = [list(probabilities[case]) for case, _, _ in truth]
     return ScoredCases(
         cases=tuple(case for case, _, _ in truth),
-        patients=tuple(patient for _, patient, _ in truth),
+        patients=numbered(patient for _, patient, _ in truth),
         categories=tuple(categories),
         truth_N=np.array([index for _, _, index in truth], np.intp),
         probabilities_NK=np.array(rows, np.float64).reshape(len(truth), len(categories)),

@@ -30,6 +30,7 @@ from voco_cli.evaluation.statistics import (
     draw_swaps,
     holm,
     mcnemar_p,
+    otherwise_grouped,
     patient_indices,
     percentile_interval,
     resample_patients,
@@ -156,10 +157,12 @@ def pairing_faults(runs: Sequence[str], tables: Sequence[ScoredCases]) -> list[s
             faults.append(f"{run} and {runs[0]} differ in categories: {', '.join(sorted(ours ^ theirs))}")
         if set(first.cases) == set(table.cases) and ours == theirs:
             other = aligned(table, first)
-            moved = [case for case, a, b in zip(first.cases, first.patients, other.patients, strict=True) if a != b]
+            moved = otherwise_grouped(first.cases, first.patients, other.patients)
             odd = [case for case, a, b in zip(first.cases, first.truth_N, other.truth_N, strict=True) if a != b]
             if moved:
-                faults.append(f"{run} gives another patient than {runs[0]} to {named('case', moved)}")
+                faults.append(
+                    f"{run} puts other cases together as one patient's than {runs[0]}: {named('case', moved)}"
+                )
             if odd:
                 faults.append(f"{run} has another true category than {runs[0]} for {named('case', odd)}")
     return faults

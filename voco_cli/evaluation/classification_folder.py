@@ -22,6 +22,7 @@ from voco_cli.evaluation.classification import (
     ScoredCases,
 )
 from voco_cli.evaluation.classification_tables import TITLES
+from voco_cli.evaluation.patient_numbers import numbered
 from voco_cli.evaluation.provenance import Provenance
 from voco_cli.evaluation.tables import NONE, markdown, without_nan
 from voco_cli.evaluation.vouched import CASES, SUMMARY, TABLE, damaged, read_vouched
@@ -120,7 +121,7 @@ def parse_cases_csv(text: str) -> ScoredCases:
         raise ValueError("a probability is not in [0, 1]")
     return ScoredCases(
         cases=cases,
-        patients=tuple(row["patient"] for row in rows),
+        patients=numbered(row["patient"] for row in rows),  # an older version wrote their names
         categories=names,
         truth_N=np.array([names.index(row["category"]) for row in rows], np.intp),
         probabilities_NK=probabilities_NK.reshape(len(rows), len(names)),

@@ -18,6 +18,7 @@ from voco_cli.evaluation.statistics import (
     RESAMPLES,
     holm,
     mean_interval,
+    otherwise_grouped,
     patient_indices,
     patient_means,
     rank_biserial,
@@ -235,9 +236,9 @@ def _aligned(table: ResultTable, like: ResultTable) -> ResultTable:
 
 def _reference_faults(first_run: str, first: ResultTable, run: str, table: ResultTable) -> list[str]:
     faults = []
-    moved = [case for case, a, b in zip(first.cases, first.patients, table.patients, strict=True) if a != b]
+    moved = otherwise_grouped(first.cases, first.patients, table.patients)
     if moved:
-        faults.append(f"{run} gives another patient than {first_run} to {named('case', moved)}")
+        faults.append(f"{run} puts other cases together as one patient's than {first_run}: {named('case', moved)}")
     same_NC = np.isclose(first.volumes_NC2[:, :, 0], table.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9)
     relabelled = [case for case, same_C in zip(first.cases, same_NC, strict=True) if not same_C.all()]
     if relabelled:

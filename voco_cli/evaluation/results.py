@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from voco_cli.evaluation.empty import EmptyRule, apply_rule
 from voco_cli.evaluation.measures import METRICS, Measurement, State, Structure
+from voco_cli.evaluation.patient_numbers import numbered
 
 LOWER_IS_BETTER = frozenset({"hd95_mm", "asd_mm"})
 
@@ -36,7 +37,8 @@ class ResultTable:
     """Values after the rule for empty structures. N cases, C structures, M metrics as in `METRICS`.
 
     Attributes:
-        cases, patients: names, N each.
+        cases: names, N.
+        patients: numbers in place of names, N.
         structures: classes first, then regions.
         values_NCM: NaN where the rule leaves a value out.
         states: N rows of C words: both, missed, phantom, absent.
@@ -78,7 +80,7 @@ def result_table(measured: Sequence[MeasuredCase], structures: Sequence[Structur
             volumes[n, c] = (one.reference_ml, one.prediction_ml)
     return ResultTable(
         cases=tuple(one.case for one in ordered),
-        patients=tuple(one.patient for one in ordered),
+        patients=numbered(one.patient for one in ordered),
         structures=tuple(structures),
         values_NCM=values,
         states=tuple(tuple(one.state for one in case.measurements) for case in ordered),

@@ -26,6 +26,24 @@ def patient_indices(patients: Sequence[str]) -> NDArray[np.intp]:
     return np.unique(np.array(patients, dtype=np.str_), return_inverse=True)[1].astype(np.intp)
 
 
+def otherwise_grouped(cases: Sequence[str], patients: Sequence[str], others: Sequence[str]) -> list[str]:
+    """Cases that have other cases of the same patient beside them in one set than in another, whatever patients' names.
+
+    Args:
+        cases: names, N.
+        patients, others: whose each case is, in one set and in the other, N each.
+    """
+    beside, beside_other = _cases_of(patients), _cases_of(others)
+    return [case for case, a, b in zip(cases, patients, others, strict=True) if beside[a] != beside_other[b]]
+
+
+def _cases_of(patients: Sequence[str]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for n, patient in enumerate(patients):
+        found.setdefault(patient, []).append(n)
+    return found
+
+
 def resample_patients(num_patients: int, resamples: int, seed: int) -> Floats:
     """How often each patient is drawn in each resample, with replacement: ``draws_BG``; each row sums to G."""
     rng = np.random.default_rng(seed)

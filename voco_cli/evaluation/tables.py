@@ -12,6 +12,7 @@ import numpy as np
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.evaluation.comparison import OVERALL, CaseChange, Comparison, Difference
 from voco_cli.evaluation.measures import METRICS, State, Structure
+from voco_cli.evaluation.patient_numbers import numbered
 from voco_cli.evaluation.results import ResultTable
 from voco_cli.evaluation.summary import MetricSummary, Summary
 from voco_cli.foreign_text import one_line, quoted, shortened
@@ -78,7 +79,7 @@ def parse_cases_csv(text: str) -> ResultTable:
 
     return ResultTable(
         cases=tuple(patients),
-        patients=tuple(patients.values()),
+        patients=numbered(patients.values()),  # an older version wrote their names
         structures=tuple(structures),
         values_NCM=numbers(METRICS),
         states=tuple(tuple(_state(row["state"]) for row in line) for line in ordered),

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from voco_cli.errors import UsageError
+from voco_cli.evaluation.patient_numbers import PatientNumbers, numbered
 from voco_cli.pretraining.embedding import ScanEmbeddings
 from voco_cli.whole_files import whole_file
 
@@ -76,7 +77,7 @@ class _Arrays:
 
     def write(self, path: Path, width: int, about: Mapping[str, Any]) -> None:
         counts = [len(scan.crop_N) for scan in self.scans]
-        texts = [[str(scan.scan) for scan in self.scans], [scan.patient for scan in self.scans]]
+        texts = [[str(scan.scan) for scan in self.scans], numbered(scan.patient for scan in self.scans)]
         names, patients = (np.repeat(np.array(column, dtype=np.str_), counts) for column in texts)
         np.savez(
             path,
@@ -101,6 +102,7 @@ class _Table:
 
     def __init__(self, path: Path, width: int, about: Mapping[str, Any]) -> None:
         self.pa, parquet = _parquet(path)
+        self.number_of = PatientNumbers()
         pa = self.pa
         triple = pa.list_(pa.float32(), 3)
         fields = [("scan", pa.string()), ("patient", pa.string()), ("crop", pa.int32()), ("base", pa.int32())]
@@ -116,7 +118,7 @@ class _Table:
 
         columns = [
             pa.array([str(scan.scan)] * count),
-            pa.array([scan.patient] * count),
+            pa.array([self.number_of(scan.patient)] * count),
             pa.array(scan.crop_N),
             pa.array(scan.base_N),
             *map(listed, (scan.centres_vox_N3, scan.centres_mm_N3, scan.rows_ND)),

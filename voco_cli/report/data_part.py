@@ -68,9 +68,10 @@ def _overlaps(splits: Splits) -> list[Block]:
     for split, entries in splits.items():
         for one in entries:
             of_patient[one.patient].add(split)
-    torn = sorted(patient for patient, found in of_patient.items() if len(found) > 1)
+    torn = {patient for patient, found in of_patient.items() if len(found) > 1}
     if torn:
-        words = f"{len(torn)} patients are in more than one split: {_some(torn)}."
+        scans = [one.name for entries in splits.values() for one in entries if one.patient in torn]
+        words = f"{len(torn)} patients are in more than one split, by their scans: {_some(scans)}."
         return [Sentence(words, "bad")]
     return [Sentence("No patient is in more than one split.")] if len(splits) > 1 else []
 
