@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,23 @@ def test_it_is_stopped_before_memory_runs_out(tmp_path: Path, monkeypatch: pytes
     assert found.value.reached_bytes > 1e6
     for process in note.read_text().split():
         wait_until(partial(has_ended, int(process)))
+
+
+def test_what_work_takes_at_once_does_not_lower_what_must_stay_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free memory was asked about again when the work had begun, so that a quick one was never stopped."""
+    note, begun = tmp_path / "note", apart._receive
+
+    def receive(connection: Connection, process: BaseProcess, *least: int) -> object:
+        message = begun(connection, process, *least)
+        wait_until(lambda: note.exists() and note.read_text().endswith(" "))
+        return message
+
+    monkeypatch.setattr(apart, "_receive", receive)
+    monkeypatch.setattr(apart, "free_host_bytes", lambda: 100 if note.exists() else 1000)
+    with pytest.raises(TooLargeError):
+        run_apart(works.start_a_child_and_wait, note)
 
 
 def has_ended(process: int) -> bool:

@@ -73,13 +73,14 @@ def run_apart(work: Callable[[Request], Result] | str, request: Request) -> Outc
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_begin, args=(there, work, request))
+    least_bytes = int(LEAST_FREE_SHARE * free_host_bytes())  # once: what the work takes later must not lower it
     began_s = time.monotonic()
     with _no_word_of_semaphores():
         process.start()
     there.close()
     try:
-        start_s = _receive(here, process) - began_s
-        answer = _receive(here, process)
+        start_s = _receive(here, process, least_bytes) - began_s
+        answer = _receive(here, process, least_bytes)
         process.join(END_WITHIN_S)
     finally:
         _end(process)
@@ -132,9 +133,8 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _receive(connection: Connection, process: BaseProcess) -> Any:
-    """The next message of the process, which is stopped where memory runs out."""
-    least_bytes = LEAST_FREE_SHARE * free_host_bytes()
+def _receive(connection: Connection, process: BaseProcess, least_bytes: int) -> Any:
+    """The next message of the process, which is stopped where less memory than that is free."""
     taken_bytes, looked_s = 0, time.monotonic()
     while not connection.poll(LOOK_EVERY_S):
         if not process.is_alive() and not connection.poll(0):
