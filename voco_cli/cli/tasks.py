@@ -17,7 +17,7 @@ from voco_cli.cli.options import (
     data_flags,
     settings_words,
 )
-from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words
+from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -325,15 +325,17 @@ def new(
 
     start = Start(weights, network_of(weights, trust_pickle)) if weights is not None else None
     network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value
-    kind = modality.value if modality else None
+    kind, warnings = modality.value if modality else None, list[str]()
     with progress("reading scans and labels", None) as advance:
         if data.suffix.lower() in (".csv", ".tsv"):
             if images is None:
                 raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
             text = task_from_table(data, images, output, network, kind, advance, workers, start)
         else:
-            text = task_from_list(data, output, network, kind, advance, workers, start)
+            text = task_from_list(data, output, network, kind, advance, workers, start, warnings.append)
     write_whole(output, text.encode())
+    for warning in warnings:
+        warn(f"warning: {warning}", "yellow")
     settings = load_settings(task=str(output)).settings
     task, preprocess = settings.task, settings.preprocess
     low, high = preprocess.window_hu

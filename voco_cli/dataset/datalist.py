@@ -14,6 +14,8 @@ from voco_cli.scans.read import read_scan
 from voco_cli.scans.scan import Scan
 
 FORMAT = "voco-data/1"
+OTHER_NAMES = "its label map gives other names to the same values than others do"
+"""How the note of an entry begins whose label map cannot be learned together with the others."""
 LONGEST_NAME = 200
 """Bytes of a case's name: file systems take 255, and endings come behind it."""
 SPLITS: tuple[Literal["training", "validation", "test"], ...] = ("training", "validation", "test")

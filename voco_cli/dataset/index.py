@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,7 +12,7 @@ from typing import Any
 
 from voco_cli.dataset.candidates import Candidate, find_candidates
 from voco_cli.dataset.case_names import with_distinct_names
-from voco_cli.dataset.datalist import Datalist, Entry, Skipped, SplitRule
+from voco_cli.dataset.datalist import OTHER_NAMES, Datalist, Entry, Skipped, SplitRule
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.inspection import (
     VoxelCheck,
@@ -240,10 +240,10 @@ def _assemble(
     )
 
 
-def _noted(entry: Entry, contradicting: Collection[Path]) -> Entry:
+def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
     if entry.image not in contradicting:
         return entry
-    note = "its label map gives other names to the same values than others do, so no names were taken"
+    note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so no names were taken"
     return entry.model_copy(update={"notes": (*entry.notes, note)})
 
 

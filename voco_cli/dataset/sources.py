@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,17 +61,18 @@ class Sources:
         names: dict[str, str] = {}
         files: list[Path] = []
         unnamed = False
-        odd: list[Path] = []
+        odd: dict[Path, str] = {}
         for image, label in labelled:
             beside = names_beside(label)
             found = self.names_of.get(image.resolve()) or beside
             found = found or next((self.names_below[one] for one in image.parents if one in self.names_below), {})
             files += [names_file(label)] if beside else []
-            if any(names.get(value, name) != name for value, name in found.items()):
-                odd.append(image)
+            other = next((value for value, name in found.items() if names.get(value, name) != name), None)
+            if other is not None:
+                odd[image] = f"{other} is {found[other]} here and {names[other]} elsewhere"
             names = {**found, **names}
             unnamed = unnamed or not found
-        return LabelNames({} if odd or unnamed else names, tuple(files), tuple(odd))
+        return LabelNames({} if odd or unnamed else names, tuple(files), odd)
 
 
 @dataclass(frozen=True)
@@ -81,12 +82,12 @@ class LabelNames:
     Attributes:
         names: value to name; empty where they do not hold for all label maps.
         files: files beside label maps that they stand in.
-        contradicting: images whose label map calls a value by another name than those before.
+        contradicting: image whose label map calls a value by another name than those before, to what it calls so.
     """
 
     names: dict[str, str]
     files: tuple[Path, ...] = ()
-    contradicting: tuple[Path, ...] = ()
+    contradicting: Mapping[Path, str] = field(default_factory=dict)
 
 
 def names_file(label: Path) -> Path:

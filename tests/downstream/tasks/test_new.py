@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from voco_cli.dataset.datalist_file import write_datalist
+from voco_cli.dataset.index import IndexOptions, build_index
 from voco_cli.downstream.tasks.data import find_task_data
 from voco_cli.downstream.tasks.draft import CaseFacts, classes_of, draft, guess_modality
 from voco_cli.downstream.tasks.new import task_from_list, task_from_table
@@ -236,3 +238,29 @@ def test_cases_of_unlike_channels_are_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps(raw))
     with pytest.raises(UsageError, match="not of the same channels in every case"):
         written(path)
+
+
+def test_label_maps_that_name_one_value_differently_are_warned_of(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    phantoms(folder, 3).unlink()
+    names = [{"1": "spleen", "2": "kidney"}, {"1": "spleen"}, {"1": "heart", "2": "kidney"}]
+    for label, one in zip(sorted((folder / "labelsTr").iterdir()), names, strict=True):
+        label.with_name(label.name.replace(".nii.gz", ".json")).write_text(json.dumps(one))
+    write_datalist(build_index([folder], tmp_path / "data.json", IndexOptions(workers=1)), tmp_path / "data.json")
+    told: list[str] = []
+    text = task_from_list(tmp_path / "data.json", Path("my.yaml"), "unet", "CT", lambda n: None, 1, warn=told.append)
+    assert told == [
+        "The label maps call one value by several names, so a class of this task mixes structures: phantom_001_0002 "
+        "(1 is heart here and spleen elsewhere). `voco index` takes folders and files: list scans and label maps "
+        "of one naming alone."
+    ]
+    assert f"# Caution: {told[0]}" in text
+    Path("my.yaml").write_text(text)
+    assert load_settings(task="my.yaml").settings.task.classes[0].name == "label 1"
+    third = sorted((folder / "labelsTr").glob("*.json"))[2]
+    third.write_text(json.dumps(names[0]))
+    write_datalist(build_index([folder], tmp_path / "data.json", IndexOptions(workers=1)), tmp_path / "data.json")
+    text = task_from_list(tmp_path / "data.json", Path("my.yaml"), "unet", "CT", lambda n: None, 1, warn=told.append)
+    assert len(told) == 1
+    assert "Caution" not in text
+    assert '"spleen"' in text

@@ -25,6 +25,7 @@ class Source:
         patients: how many patients there are to draw from.
         own_split: whether list or table say who validates.
         channels: names of the input channels.
+        mixed_names: sentence on label maps that call one value by several names; none where they agree.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Source:
     root: Path | None = None
     images: str | None = None
     channels: tuple[str, ...] = ("image",)
+    mixed_names: str | None = None
 
 
 ENOUGH_TO_TEST = 20
@@ -91,7 +93,9 @@ def _task(draft: Draft, source: Source) -> list[str]:
     whole = source.table is not None
     kind = "classification" if whole else "segmentation"
     values = "values in the column label" if whole else "label values in the files; values of one class may be many"
-    lines = ["task:", f"  name: {json.dumps(source.name)}", f"  kind: {kind}", f"  classes:  # {values}"]
+    lines = ["task:", f"  name: {json.dumps(source.name)}", f"  kind: {kind}"]
+    lines += [f"  # Caution: {' '.join(source.mixed_names.split())}"] if source.mixed_names else []
+    lines.append(f"  classes:  # {values}")
     lines += [f"    - {{name: {json.dumps(name)}, values: {list(numbers)}}}" for name, numbers in draft.classes.items()]
     if len(source.channels) > 1:
         lines.append(f"  channels: {json.dumps(source.channels)}  # in this order, also for voco predict")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from voco_cli.dataset.datalist import Entry
+from voco_cli.dataset.datalist import OTHER_NAMES, Entry
 from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.parallel import map_files
 from voco_cli.dataset.patient import SUFFIXES, patients_of
@@ -43,9 +43,12 @@ def task_from_list(
     advance: Progress,
     workers: int | None = None,
     start: Start | None = None,
+    warn: Callable[[str], object] = lambda text: None,
 ) -> str:
     """The text of a task file for the labelled scans of data.json or a Decathlon list.
 
+    Args:
+        warn: told what one should know before training on the task.
     Raises:
         UsageError: there is no labelled scan, or the list's keys are wrong.
         DataError: the list or a scan cannot be read, or a label map does not fit its scan.
@@ -69,6 +72,8 @@ def task_from_list(
     classes = classes_of(facts, datalist.labels)
     plan = draft(facts, classes, kind, backbone, training=len(training), network=network_in(start))
     plan = replace(plan, ignore_value=ignore)
+    if mixed := mixed_names(labelled):
+        warn(mixed)
     source = Source(
         name=_name(output),
         scans=len(labelled),
@@ -76,8 +81,21 @@ def task_from_list(
         own_split=any(entry.label is not None for entry in datalist.validation),
         data_file=path,
         channels=channels,
+        mixed_names=mixed,
     )
     return task_file(plan, source, backbone, output, start)
+
+
+def mixed_names(entries: Iterable[Entry]) -> str | None:
+    """A sentence on scans whose label maps call one value by several names, so that no class means one thing."""
+    odd = {entry.name: note for entry in entries for note in entry.notes if note.startswith(OTHER_NAMES)}
+    if not odd:
+        return None
+    example = next(iter(odd.values())).removeprefix(OTHER_NAMES).partition(", so ")[0].strip()
+    return (
+        f"The label maps call one value by several names, so a class of this task mixes structures: {named(odd)} "
+        f"{example}. `voco index` takes folders and files: list scans and label maps of one naming alone."
+    )
 
 
 def _modality(entries: Sequence[Entry], path: Path) -> str:
