@@ -151,7 +151,7 @@ def test_flips_that_the_network_never_saw_are_refused_and_can_be_insisted_on(tmp
     refused = CliRunner().invoke(app, [*arguments, "--flips"])
     assert isinstance(refused.exception, UsageError)
     assert "was trained without flips (augment.flip_prob is 0)" in refused.exception.message
-    assert refused.exception.hint == "leave --flips out, or insist with --set predict.flips=true"
+    assert refused.exception.hint == "leave `--flips` out, or insist with `--set predict.flips=true` in its place"
     assert not (tmp_path / "out").exists()
     insisted = CliRunner().invoke(app, [*arguments, "--set", "predict.flips=true"])
     assert insisted.exit_code == 0, insisted.output

@@ -92,7 +92,7 @@ def _require_trained_flips(trained: Trained) -> None:
         raise UsageError(
             f"{trained.run} was trained without flips (augment.flip_prob is 0), so --flips would average over scans "
             "turned as it never saw one.",
-            "leave --flips out, or insist with --set predict.flips=true",
+            "leave `--flips` out, or insist with `--set predict.flips=true` in its place",
         )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import shlex
-from collections.abc import Sequence
 
 from torch import nn
 
@@ -14,6 +12,7 @@ from voco_cli.networks.segmenter import build_segmenter
 from voco_cli.networks.weights import Architecture, OtherNetwork
 from voco_cli.networks.weights.start import check_start
 from voco_cli.settings import Settings
+from voco_cli.settings.model import multiples
 
 
 def require_fitting_weights(settings: Settings) -> None:
@@ -67,11 +66,3 @@ def _network_hint(settings: Settings, theirs: Architecture) -> str | None:
         ]
         new = f", or write a task for it: `{shlex.join(map(str, command))}`"
     return f"choose the network of the weights: `{words}`{new}"
-
-
-def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """A size that a network takes: the nearest multiples of each edge, and not the one that leaves a single voxel."""
-    fitting = [max(1, math.floor(edge / multiple + 0.5)) * multiple for edge in size]
-    if all(edge == multiple for edge in fitting):
-        fitting[:2] = [2 * multiple] * 2
-    return tuple(fitting)

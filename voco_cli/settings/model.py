@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Self
 
 from pydantic import Field, NonNegativeInt, model_validator
@@ -20,6 +22,14 @@ from voco_cli.settings.sections import (
 )
 from voco_cli.settings.task import Evaluate, Predict, Task
 from voco_cli.settings.types import Section
+
+
+def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """A size that a network takes: the nearest multiples of each edge, and not the one that leaves a single voxel."""
+    fitting = [max(1, math.floor(edge / multiple + 0.5)) * multiple for edge in size]
+    if all(edge == multiple for edge in fitting):
+        fitting[:2] = [2 * multiple] * 2
+    return tuple(fitting)
 
 
 def _extent(size: tuple[int, ...]) -> str:
@@ -106,17 +116,23 @@ class Settings(Section):
     def _task_problems(self) -> list[str]:
         """What pre-training has no need to know."""
         task, model, problems = self.task, self.model, []
-        size = task.patch_size
+        key, size = "task.patch_size", task.patch_size
         if task.kind == "classification":
             if self.preprocess.resize_vox is None:
                 return ["preprocess.resize_vox must be given: a classification sees whole scans of one size"]
-            size = self.preprocess.resize_vox
+            key, size = "preprocess.resize_vox", self.preprocess.resize_vox
         swin = model.backbone == "swinunetr"
         multiple = 32 if swin else 2 ** (model.levels - 1)
         if any(edge % multiple for edge in size):
-            problems.append(f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone})")
+            problems.append(
+                f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone}), "
+                f"where {key}={_extent(multiples(size, multiple))} would do"
+            )
         elif size == (multiple, multiple, multiple):  # one voxel at the last level, which has no variance for its norm
-            problems.append(f"the network gets {_extent(size)} voxels, and the last level of {model.backbone} only one")
+            problems.append(
+                f"the network gets {_extent(size)} voxels, and the last level of {model.backbone} only one, "
+                f"where {key}={_extent(multiples(size, multiple))} would do"
+            )
         if swin and model.feature_size % 12:
             problems.append(f"model.feature_size {model.feature_size} is not a multiple of 12 (swinunetr)")
         if task.deep_supervision and (swin or task.deep_supervision > model.levels - 2):

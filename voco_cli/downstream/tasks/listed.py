@@ -32,7 +32,9 @@ def listed_data(path: Path, settings: Settings) -> tuple[dict[str, list[Entry]],
         for split in SPLIT_NAMES
     }
     if not any(_is_labelled(entry, task) for listed in whole.values() for entry in listed):
-        raise UsageError(f"{path} has no {_target(task)}, so nothing can be learned.")
+        hint = "`voco index FOLDER --label-pattern PATTERN -o data.json` says where labels lie"
+        whole_scans = task.kind == "classification"
+        raise UsageError(f"{path} has no {_target(task)}, so nothing can be learned.", None if whole_scans else hint)
     if task.split == SEEDED:
         return _drawn(whole, settings)
     if task.split is not None and task.split.endswith(".json"):

@@ -58,7 +58,8 @@ def task_from_list(
     if not labelled:
         raise UsageError(
             f"{path} names no label map, so there is nothing to learn from.",
-            "voco index --label-pattern says where labels lie; categories come from a CSV with --images",
+            "`voco index FOLDER --label-pattern PATTERN -o data.json` says where labels lie; categories come from "
+            "a CSV with --images",
         )
     modalities = {entry.modality for entry in labelled}
     channels, labelled = _with_channels(labelled, path)
