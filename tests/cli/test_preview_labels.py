@@ -164,3 +164,36 @@ def test_a_missing_scan_is_named(tmp_path: Path) -> None:
 def test_a_grid_that_is_none_is_wrong_use(scan: Path) -> None:
     with pytest.raises(UsageError, match=r"crops\.grid"):
         run(scan, *DEBUG, "--grid", "four")
+
+
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data.json of two MR scans; relative paths, as `voco index` writes them."""
+    monkeypatch.chdir(tmp_path)
+    images = write_phantoms(tmp_path, 2, seed=0, shape_xyz=(64, 56, 16))
+    items = [
+        {"image": f"imagesTr/{path.name}", "patient": str(number), "modality": "MR"}
+        for number, path in enumerate(images)
+    ]
+    (tmp_path / "data.json").write_text(json.dumps({"training": items}))
+    return tmp_path / "data.json"
+
+
+def test_a_list_shows_its_first_scan_or_the_case_that_is_named(listed: Path) -> None:
+    first, second = (path.name for path in sorted((listed.parent / "imagesTr").iterdir()))
+    case = second.removesuffix("_0000.nii.gz")
+    assert run(listed, *DEBUG, "-o", "first.png").startswith(f"{first}: 96x96x24 voxels")
+    assert run(listed, *DEBUG, "--case", case, "-o", "second.png").startswith(f"{second}: 96x96x24 voxels")
+    assert Path("first.png").stat().st_size > 0
+    with pytest.raises(UsageError) as unknown:
+        run(listed, *DEBUG, "--case", "nobody")
+    assert "nobody" in unknown.value.message
+
+
+def test_a_list_says_that_its_scans_are_mr_and_what_is_next(listed: Path) -> None:
+    result = CliRunner().invoke(app, ["preview-labels", "data.json", *DEBUG])
+    assert result.exit_code == 0, result.output
+    assert "MR is not in HU: each scan is scaled by its own percentiles 0.5 to 99.5" in result.stderr
+    assert result.stdout.splitlines()[-1].startswith("next: voco pretrain data.json --recipe debug")
+    plain = CliRunner().invoke(app, ["preview-labels", "data.json", *DEBUG, "--set", "preprocess.intensity=window"])
+    assert "as it was asked for" in plain.stderr

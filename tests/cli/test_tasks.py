@@ -127,3 +127,34 @@ def test_new_of_wrong_input(tmp_path: Path) -> None:
         error = run("new", *arguments).exception
         assert isinstance(error, VocoError)
         assert said in error.message
+
+
+def test_check_takes_its_data_by_an_option_as_other_commands_do(tmp_path: Path) -> None:
+    write_task(tmp_path / "d", "mmwhs", 16, 4, shape_xyz=SMALL)
+    (tmp_path / "other").mkdir()
+    as_option = run("check", "--task", "mmwhs", "--data", "d")
+    as_argument = run("check", "d", "--task", "mmwhs")
+    assert as_option.exit_code == 0, as_option.output
+    assert as_option.stdout == as_argument.stdout
+    assert words(as_option).endswith("next: voco finetune --task mmwhs --data d")
+    assert run("check", "d", "--task", "mmwhs", "--data", "d").stdout == as_argument.stdout
+    twice = run("check", "d", "--task", "mmwhs", "--data", "other").exception
+    assert isinstance(twice, UsageError)
+    assert twice.message == "The data are given twice: d, and other by --data."
+    gone = run("check", "--task", "mmwhs", "--data", "gone").exception
+    assert isinstance(gone, UsageError)
+    assert gone.message == "--data gone does not exist."
+
+
+def test_check_of_a_list_in_place_of_the_tasks_own(tmp_path: Path) -> None:
+    for folder, count in (("one", 4), ("two", 6)):
+        write_task(tmp_path / folder, "btcv", count - 1, 1, 0, shape_xyz=SMALL)
+        labels = sorted((tmp_path / folder / "labelsTr").iterdir())
+        pairs = [{"image": f"imagesTr/{p.name.replace('label', 'img')}", "label": f"labelsTr/{p.name}"} for p in labels]
+        (tmp_path / folder / "data.json").write_text(json.dumps({"training": pairs}))
+    assert run("new", "one/data.json", "-o", "my.yaml").exit_code == 0
+    own = json.loads(run("check", "--task", "my.yaml", "--json").stdout)
+    other = json.loads(run("check", "--task", "my.yaml", "--data", "two/data.json", "--json").stdout)
+    assert [sum(one["found"] for one in found["splits"].values()) for found in (own, other)] == [4, 6]
+    shown = words(run("check", "--task", "my.yaml", "--data", "two/data.json"))
+    assert shown.endswith("next: voco finetune --task my.yaml --data two/data.json")
