@@ -217,3 +217,14 @@ def test_an_extra_that_is_not_installed(voco: Run, tmp_path: Path, monkeypatch: 
     assert code == 2
     assert 'hint: pip install "voco-cli[parquet]", or end it with .npz' in err
     assert voco("embed", "run", data, "-o", "features.npz")[0] == 0
+
+
+def test_fewer_scans_than_a_step_needs(voco: Run, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", 1, 0)
+    run = ["pretrain", data, "--recipe", "debug", *SET, "--set", "train.steps=1", "-o", "run"]
+    code, err = voco(*run)
+    assert code == 2
+    assert "A step needs 2 different scans (train.batch_size of 1 processes), but only 1 are there" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # before the cache and the run folder
+    lower = ["--set", "train.batch_size=1", "--set", "objective.inter_weight=0"]
+    assert voco(*run, *lower)[0] == 0

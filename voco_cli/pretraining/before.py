@@ -9,6 +9,7 @@ from voco_cli.dataset.datalist_file import read_datalist
 from voco_cli.dataset.intensity import suit_intensity
 from voco_cli.engine.run_data import judge_as_before
 from voco_cli.engine.run_folder import RunFolder
+from voco_cli.engine.sampler import BatchPlan
 from voco_cli.errors import UsageError
 from voco_cli.settings import Resolved
 
@@ -20,7 +21,8 @@ def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Da
     """Read the list, suit the settings to its modality, and refuse what the run would refuse later.
 
     Raises:
-        UsageError: no data file; a mix of modalities; a run folder with other settings; weights of another network.
+        UsageError: no data file; a mix of modalities; fewer scans than a step needs; a run folder with other settings;
+            weights of another network.
         DataError: the list or the weights cannot be read.
     """
     data = resolved.settings.data.file
@@ -34,6 +36,8 @@ def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Da
     folder = RunFolder(resolved.settings.run.dir)
     entries = [entry for _, entry in datalist.entries()]
     suited = suit_intensity(resolved, entries, [data], judge_as_before(folder))
+    if datalist.training:  # an empty list has a sentence of its own
+        BatchPlan(len(datalist.training), resolved.settings.train.batch_size, resolved.settings.seed)
     folder.refuse_other_settings(suited.resolved.settings)
     if resolved.settings.model.weights is not None and not folder.has_checkpoints():
         from voco_cli.pretraining.starting_weights import require_fitting_weights  # late, as above
