@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -25,6 +26,7 @@ PLACES = [str(path.relative_to(PACKAGE)) for path in FILES]
 
 LAYERS = (
     "errors",
+    "operating_system",
     "foreign_text",
     "csv_text",
     "whole_files",
@@ -167,6 +169,25 @@ def test_the_method_is_pure(place: str) -> None:
     """No paths, no logging, no printing."""
     names = {name.split(".")[0] for name in imported(parse(place))}
     assert names & {"pathlib", "os", "logging", "rich", "typer", "json", "yaml"} == set()
+
+
+NOT_EVERYWHERE = re.compile(
+    r"\b(fcntl|killpg|setpgid|statvfs|SIGHUP|SIGKILL|pthread_sigmask|posix_fadvise|getrusage|getrlimit|sched_getaffinity"
+    r"|register_at_fork|os\.fork|os\.uname)\b|^import resource|/proc/self/status",
+    re.MULTILINE,
+)
+
+
+class WithoutTexts(ast.NodeTransformer):
+    """Code without docstrings and other texts that stand alone."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else node
+
+
+@pytest.mark.parametrize("place", [place for place in PLACES if place != "operating_system.py"])
+def test_what_not_every_system_has_is_called_in_one_module(place: str) -> None:
+    assert NOT_EVERYWHERE.findall(ast.unparse(WithoutTexts().visit(parse(place)))) == []
 
 
 def receivers(tree: ast.AST) -> Iterator[tuple[str, str]]:

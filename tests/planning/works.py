@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 from voco_cli.errors import UsageError
-from voco_cli.planning.apart import peak_memory_bytes
+from voco_cli.operating_system import peak_memory_bytes
 
 held: list[object] = []
 

@@ -53,7 +53,7 @@ def _machine() -> tuple[int, float]:
     """Return the cores of this machine, and how many of them other processes keep busy, from a look of a second."""
     import psutil
 
-    from voco_cli.dataset.parallel import usable_cores
+    from voco_cli.operating_system import usable_cores
 
     return usable_cores(), psutil.cpu_percent(interval=1.0) / 100 * (psutil.cpu_count() or 1)
 

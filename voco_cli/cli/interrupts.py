@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 from voco_cli.errors import Interrupted, VocoError
-
-UNWOUND = ("SIGTERM", "SIGHUP")
-"""A batch system's limit of time, and a terminal that was closed; not every system has the second."""
+from voco_cli.operating_system import STOPPING
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP."""
+    """SIGTERM or SIGHUP, which Python itself does not raise."""
 
 
 class Stopped(VocoError):
@@ -27,9 +25,8 @@ class Stopped(VocoError):
 
 def listen() -> None:
     """Raise `Terminated` in the main thread on SIGTERM and SIGHUP, where nobody has decided otherwise (as nohup)."""
-    for name in UNWOUND:
-        number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+    for number in STOPPING:
+        if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _raise)
 
 

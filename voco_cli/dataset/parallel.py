@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 from voco_cli.dataset.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.errors import ResourceError
+from voco_cli.operating_system import usable_cores
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,8 +89,3 @@ def _one(function: Callable[[Item], Result], item: Item, advance: Callable[[int]
     result = function(item)
     advance(1)
     return result
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

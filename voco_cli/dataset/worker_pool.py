@@ -14,11 +14,10 @@ from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
+from voco_cli.operating_system import STOPPING, interrupts_blocked
+
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that end a command in order."""
 
 
 class WorkerKilledError(Exception):
@@ -118,11 +117,10 @@ def leaving_interrupts_to_us() -> Iterator[None]:
         # A blocked signal may still be taken by another thread, and our handler then runs all the same.
         ours = [number for number in STOPPING if callable(signal.getsignal(number))]
         handlers = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ours}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        yield
+        with interrupts_blocked():
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if came:

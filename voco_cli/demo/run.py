@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,14 +16,13 @@ from voco_cli.demo.settings import PRETRAINING, STUDY
 from voco_cli.demo.stages import UNLABELLED, DemoPaths, Stage, command_script, demo_stages
 from voco_cli.engine.run_folder import RunFolder
 from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError, VocoError
+from voco_cli.operating_system import cost_so_far
 from voco_cli.planning.places import existing_parent
 from voco_cli.whole_files import write_whole
 
 FORMAT = "voco-demo/2"
 NEEDED_BYTES = 600e6
 """What a demo leaves on disk, with room to spare."""
-KILOBYTE = 1024
-"""Unit of the kernel's memory figures."""
 
 
 @dataclass
@@ -151,21 +149,14 @@ def _write_missing(paths: DemoPaths, script: str) -> None:
 @contextmanager
 def _timed(took: StageTime) -> Iterator[None]:
     """Add what a stage takes, also where it is stopped."""
-    began_s, (before_s, _) = time.monotonic(), _cost_so_far()
+    began_s, (before_s, _) = time.monotonic(), cost_so_far()
     try:
         yield
         took.done = True
     finally:
-        cpu_s, took.peak_bytes = _cost_so_far()
+        cpu_s, took.peak_bytes = cost_so_far()
         took.seconds = round(took.seconds + time.monotonic() - began_s, 1)
         took.cpu_s = round(took.cpu_s + cpu_s - before_s, 1)
-
-
-def _cost_so_far() -> tuple[float, int]:
-    """CPU seconds of this process and of those that it started and that have ended, and the largest footprint."""
-    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
-    return cpu_s, max(own.ru_maxrss, others.ru_maxrss) * KILOBYTE
 
 
 def _write_times(path: Path, times: dict[str, StageTime]) -> None:

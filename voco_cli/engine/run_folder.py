@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from pydantic import BaseModel
 from voco_cli import __version__
 from voco_cli.engine.faults import full_disk_told
 from voco_cli.errors import ResourceError, UsageError
+from voco_cli.operating_system import locked
 from voco_cli.settings import Resolved, Settings, read_saved
 from voco_cli.settings.show import saved_file
 from voco_cli.settings.sources import leaves
@@ -204,9 +204,7 @@ class RunFolder:
         with ExitStack() as stack:
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
-                handle = stack.enter_context((self.path / ".lock").open("w"))
-                # A record lock belongs to this process alone: loader processes that outlive a kill do not hold it.
-                fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(self.path / ".lock"))
             except (BlockingIOError, PermissionError, FileExistsError, NotADirectoryError) as error:
                 raise self._refusal(error) from error
             except OSError as error:

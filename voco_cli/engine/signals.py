@@ -6,7 +6,7 @@ import signal
 from types import FrameType
 from typing import Self
 
-from voco_cli.dataset.worker_pool import STOPPING
+from voco_cli.operating_system import STOPPING
 
 
 class StopRequest:

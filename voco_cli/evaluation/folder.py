@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.dataset.parallel import usable_cores
 from voco_cli.dataset.worker_pool import WorkerKilledError, run_jobs
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluation.case_files import CasePair, pair_folders
@@ -22,6 +21,7 @@ from voco_cli.evaluation.measures import Measurement, Structure, absent_structur
 from voco_cli.evaluation.results import MeasuredCase, ResultTable, result_table
 from voco_cli.evaluation.statistics import RESAMPLES
 from voco_cli.evaluation.summary import Summary, summarise
+from voco_cli.operating_system import usable_cores
 from voco_cli.scans.geometry import grid_shift_mm
 from voco_cli.scans.label_map import rounding_note, whole_labels
 from voco_cli.scans.read import read_header, read_scan

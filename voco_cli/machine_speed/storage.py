@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
-from voco_cli.planning.places import forget_pages
+from voco_cli.operating_system import drop_cached_pages
 
 FILE_BYTES = 256 << 20
 BLOCK_BYTES = 16 << 20
@@ -25,8 +26,7 @@ def time_disk(folder: Path, budget_s: float, file_bytes: int = FILE_BYTES) -> tu
     Raises:
         OSError: the disk is full or does not allow it.
     """
-    disk = os.statvfs(folder)
-    most = min(file_bytes, int(DISK_SHARE * disk.f_bavail * disk.f_frsize))
+    most = min(file_bytes, int(DISK_SHARE * shutil.disk_usage(folder).free))
     size = max(1, most // BLOCK_BYTES) * BLOCK_BYTES
     noise = np.random.default_rng(0).bytes(BLOCK_BYTES)
     path, began_s = folder / "noise", time.perf_counter()
@@ -50,7 +50,7 @@ def _write_s(path: Path, noise: bytes, size: int) -> float:
 
 def _read_s(path: Path) -> float:
     buffer = bytearray(BLOCK_BYTES)
-    forget_pages(path)
+    drop_cached_pages(path)
     with path.open("rb", buffering=0) as file:
         start_s = time.perf_counter()
         while file.readinto(buffer):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from types import FrameType
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -22,6 +21,7 @@ import psutil
 from voco_cli.cache.space import gigabytes
 from voco_cli.errors import ResourceError, VocoError
 from voco_cli.host_memory import free_host_bytes
+from voco_cli.operating_system import kill_group, lead_own_group, was_killed
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -31,7 +31,6 @@ LEAST_FREE_SHARE = 0.15
 LOOK_EVERY_S = 0.1
 COUNT_EVERY_S = 1.0
 END_WITHIN_S = 10.0
-STATUS = Path("/proc/self/status")
 
 
 class TooLargeError(ResourceError):
@@ -90,18 +89,6 @@ def run_apart(work: Callable[[Request], Result] | str, request: Request) -> Outc
     return Outcome(answer, start_s)
 
 
-def peak_memory_bytes() -> int:
-    """The largest resident set that this process has had; 0 where the system does not say.
-
-    ``getrusage`` would count the process that started this one, too.
-    """
-    with suppress(OSError):
-        for line in STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
 @contextmanager
 def tidy_when_terminated() -> Iterator[None]:
     """SIGTERM unwinds the stack as Ctrl-C does, so that temporary folders are removed and processes ended."""
@@ -152,7 +139,7 @@ def _receive(connection: Connection, process: BaseProcess, least_bytes: int) -> 
 
 def _died(process: BaseProcess, taken_bytes: int) -> VocoError:
     code = process.exitcode or 0
-    if code == -signal.SIGKILL:  # what the system does to the largest process when memory has run out
+    if was_killed(code):  # what the system does to the largest process when memory has run out
         return TooLargeError(taken_bytes)
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
     return ResourceError(f"A trial {how} without a word.", "look at what the system's log says of it")
@@ -172,15 +159,14 @@ def _taken_bytes(process: BaseProcess) -> int:
 def _end(process: BaseProcess) -> None:
     """End the process and its group, whatever they are doing."""
     if process.pid is not None and process.is_alive():
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        kill_group(process.pid)
         process.kill()  # it may not have had its own group yet
     process.join()
 
 
 def _begin(connection: Connection, work: Callable[[Any], Any] | str, request: Any) -> None:
     """What the process does."""
-    os.setpgid(0, 0)  # Ctrl-C goes to the parent alone, which ends this group; the session, and its share of time, stay
+    lead_own_group()  # Ctrl-C goes to the parent alone, which ends this group; the session, and its share of time, stay
     parent = multiprocessing.parent_process()
     if parent is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -201,4 +187,4 @@ def _begin(connection: Connection, work: Callable[[Any], Any] | str, request: An
 
 def _end_with(parent: BaseProcess) -> None:
     parent.join()
-    os.killpg(0, signal.SIGKILL)
+    kill_group(0)

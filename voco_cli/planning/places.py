@@ -44,14 +44,3 @@ def temporary_folder(beside: Path) -> Iterator[Path]:
             shutil.rmtree(left, ignore_errors=True)
     with TemporaryDirectory(prefix=TEMPORARY, dir=place, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
-
-
-def forget_pages(path: Path) -> None:
-    """Let the system drop what it keeps of a file in memory, so that the next read comes from the disk."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)

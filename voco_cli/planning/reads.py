@@ -14,7 +14,7 @@ from voco_cli.downstream.batches.patches import PatchDataset, collate_patches
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.downstream.batches.volumes import VolumeDataset, collate_volumes
 from voco_cli.errors import VocoError
-from voco_cli.planning.places import forget_pages
+from voco_cli.operating_system import drop_cached_pages
 from voco_cli.planning.tried import Reads
 from voco_cli.pretraining.crops import Case, CropDataset, collate
 from voco_cli.settings import Settings
@@ -28,7 +28,7 @@ def time_reads(cases: Sequence[StoredCase], settings: Settings) -> Reads:
     """
     for volume in (volume for case in cases for volume in case.volumes):
         for path in filter(None, (volume.path, volume.label_path)):
-            forget_pages(path)
+            drop_cached_pages(path)
     dataset, join = _dataset(cases, settings)
     cold, warm = ([_read_s(dataset, index) for index in range(len(cases))] for _ in range(2))
     items = [_item(dataset, i % len(cases)) for i in range(settings.train.batch_size)]

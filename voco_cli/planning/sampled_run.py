@@ -9,9 +9,9 @@ from pathlib import Path
 from voco_cli.cache.space import LEAST_RATIO
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
-from voco_cli.dataset.parallel import usable_cores
 from voco_cli.downstream.batches.stored_case import StoredCase
 from voco_cli.errors import DataError, ResourceError
+from voco_cli.operating_system import usable_cores
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
 from voco_cli.planning.quantities import Amount
 from voco_cli.planning.sampling import (

@@ -14,7 +14,7 @@ from voco_cli.cache.space import largest_shape
 from voco_cli.cache.store import VolumeCache
 from voco_cli.dataset.datalist import Entry
 from voco_cli.errors import VocoError
-from voco_cli.planning.apart import peak_memory_bytes
+from voco_cli.operating_system import peak_memory_bytes
 from voco_cli.planning.quantities import Amount
 from voco_cli.scans.read import read_header
 from voco_cli.settings.sections import Cache, Preprocess

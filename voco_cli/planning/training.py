@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from voco_cli.dataset.parallel import usable_cores
 from voco_cli.errors import ResourceError
 from voco_cli.host_memory import free_host_bytes
+from voco_cli.operating_system import usable_cores
 from voco_cli.planning.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.planning.apart import Outcome, TooLargeError, run_apart
 from voco_cli.planning.disk import disk_needs, free_disk_bytes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ from voco_cli.finetuning.classification_job import ClassificationJob
 from voco_cli.finetuning.segmentation_job import SegmentationJob
 from voco_cli.host_memory import free_host_bytes
 from voco_cli.networks.weights.start import load_start
-from voco_cli.planning.apart import peak_memory_bytes
+from voco_cli.operating_system import peak_memory_bytes
 from voco_cli.planning.footprint import training_footprint
 from voco_cli.planning.looks import AnyJob, take_looks
 from voco_cli.planning.places import bytes_below
@@ -186,8 +186,7 @@ def _try_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: int
     """Bytes and seconds of a checkpoint; where writing it would take much of the disk, the size of its tensors."""
     folder = request.folder / "checkpoints"
     folder.mkdir()
-    disk = os.statvfs(folder)
-    if size > CHECKPOINT_SHARE * disk.f_bavail * disk.f_frsize:
+    if size > CHECKPOINT_SHARE * shutil.disk_usage(folder).free:
         return size, None
     start_s = time.perf_counter()
     checkpoint = save_checkpoint(folder, 0, model, optimizer, None, {})

@@ -68,7 +68,7 @@ from voco_cli.dataset.datalist import Entry
 from voco_cli.downstream.prediction.memory import needed_memory
 from voco_cli.downstream.prediction.batch import predict_entries
 from voco_cli.downstream.prediction.trained import load_trained
-from voco_cli.planning.apart import peak_memory_bytes
+from voco_cli.operating_system import peak_memory_bytes
 from voco_cli.scans.read import read_header
 run, scan, out = map(Path, sys.argv[1:])
 trained = load_trained(run)

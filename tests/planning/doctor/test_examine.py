@@ -178,7 +178,7 @@ def test_fewer_cores_than_there_are_is_a_warning(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize(("limit", "status"), [(64, "problem"), (512, "warning"), (4096, "ok"), (-1, "ok")])
 def test_open_files(monkeypatch: pytest.MonkeyPatch, limit: int, status: str) -> None:
-    monkeypatch.setattr(hardware.resource, "getrlimit", lambda kind: (limit, limit))
+    monkeypatch.setattr(hardware, "open_file_limits", lambda: (limit, limit))
     assert hardware.open_files().status == status
 
 

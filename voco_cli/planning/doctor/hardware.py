@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-import resource
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from voco_cli.dataset.parallel import usable_cores
+from voco_cli.operating_system import open_file_limits, usable_cores
 from voco_cli.planning.doctor.check import Check
 from voco_cli.settings import Settings
 
@@ -163,12 +162,15 @@ def shared_memory(settings: Settings) -> Check:
 
 def open_files() -> Check:
     """How many files a process may have open."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = open_file_limits()
+    if limits is None:
+        return Check("open files", "ok", "as many as one likes")
+    soft, hard = limits
     values = {"soft": soft, "hard": hard}
-    if soft != resource.RLIM_INFINITY and soft < FEW_FILES:
+    if 0 <= soft < FEW_FILES:
         status = "problem" if soft < LEAST_FILES else "warning"
         return Check("open files", status, f"at most {soft} a process", "ulimit -n 4096", values)  # type: ignore[arg-type]
-    return Check("open files", "ok", f"at most {soft} a process", values=values)
+    return Check("open files", "ok", "as many as one likes" if soft < 0 else f"at most {soft} a process", values=values)
 
 
 def allocator(settings: Settings) -> Check:

@@ -7,8 +7,9 @@ import shutil
 import time
 from pathlib import Path
 
+from voco_cli.operating_system import drop_cached_pages
 from voco_cli.planning.doctor.check import Check
-from voco_cli.planning.places import LEAST_BYTES, existing_parent, forget_pages, mount_point, temporary_folder
+from voco_cli.planning.places import LEAST_BYTES, existing_parent, mount_point, temporary_folder
 
 SMALL_BYTES = 20_000_000_000
 """The checkpoints of the recipe cvpr take 5 GB, the cache of a thousand CTs some 8 GB more."""
@@ -70,7 +71,7 @@ def throughput(folder: Path) -> Check:
             write_whole(path, content)
         written_s = time.perf_counter() - start_s
         for path in paths:
-            forget_pages(path)
+            drop_cached_pages(path)
         start_s = time.perf_counter()
         for path in paths:
             StoredVolume(path).read((0, 0, 0), stored.shape)

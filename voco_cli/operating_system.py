@@ -1,0 +1,144 @@
+"""What one operating system has and another has not, each with what happens where it is missing.
+
+Linux is what the tests run on; macOS lacks some of it, and Windows most. No other module names these calls.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+try:
+    import fcntl
+    import resource
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+    resource = None  # type: ignore[assignment]
+
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a command in order: Ctrl-C, a batch system's limit of time, a terminal that was closed."""
+STATUS = Path("/proc/self/status")
+KILOBYTE = 1024
+"""Unit of Linux's memory figures."""
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on; all of the machine where the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def interrupts_blocked() -> Iterator[None]:
+    """Keep Ctrl-C waiting, also in processes that are started inside; where signals cannot be blocked it comes."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends.
+
+    A POSIX record lock belongs to one process. That of the library filelock is inherited by forked loader processes,
+    and held by those that outlive a kill, so it serves where there is no other.
+
+    Args:
+        path: file that stands for the lock; made where missing.
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file cannot be opened or locked.
+    """
+    if fcntl is None:
+        from filelock import FileLock, Timeout
+
+        try:
+            with FileLock(path, timeout=0):
+                yield
+        except Timeout as error:
+            raise BlockingIOError(str(error)) from error
+        return
+    with path.open("w") as handle:
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except PermissionError as error:  # what some systems say of a lock that is held
+            raise BlockingIOError(*error.args) from error
+        yield
+
+
+def open_file_limits() -> tuple[int, int] | None:
+    """Return how many files a process may have open, and the most that it may ask for; -1 is no limit.
+
+    None where the system has no such limit.
+    """
+    if resource is None:
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (-1 if soft == resource.RLIM_INFINITY else soft, -1 if hard == resource.RLIM_INFINITY else hard)
+
+
+def cost_so_far() -> tuple[float, int]:
+    """Return CPU seconds of this process and of those that it started and that have ended, and the largest footprint.
+
+    Bytes; without the ended ones where the system does not count them.
+    """
+    if resource is None:
+        import psutil
+
+        process = psutil.Process()
+        times, memory = process.cpu_times(), process.memory_info()
+        return times.user + times.system, int(getattr(memory, "peak_wset", memory.rss))
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+    unit = 1 if os.uname().sysname == "Darwin" else KILOBYTE  # macOS counts bytes
+    return cpu_s, max(own.ru_maxrss, others.ru_maxrss) * unit
+
+
+def peak_memory_bytes() -> int:
+    """Return the largest resident set that this process has had; 0 where the system does not say.
+
+    ``getrusage`` would count the process that started this one, too.
+    """
+    with suppress(OSError):
+        for line in STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * KILOBYTE
+    return 0
+
+
+def lead_own_group() -> None:
+    """Make this process the first of a group of its own: a terminal's Ctrl-C does not reach it. Nothing elsewhere."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
+
+
+def kill_group(process_id: int) -> None:
+    """End all processes of a group at once, 0 for that of this process; elsewhere the one process alone."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process_id, signal.SIGKILL)
+    elif process_id == 0:
+        os._exit(1)
+
+
+def was_killed(exit_code: int) -> bool:
+    """Return whether a process was ended as the system ends the largest one when memory has run out."""
+    return hasattr(signal, "SIGKILL") and exit_code == -signal.SIGKILL
+
+
+def drop_cached_pages(path: Path) -> None:
+    """Let the system drop what it keeps of a file in memory, so that the next read comes from the disk; if it can."""
+    if not hasattr(os, "posix_fadvise"):
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
