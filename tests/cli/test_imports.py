@@ -76,6 +76,9 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "compare compared/first compared/second": (MEASURING | {"matplotlib", "scipy.stats"}, 1550),
     "report pretrained -o pretrained.html": (PAGE, 1450),
     "report finetuned -o finetuned.html": (PAGE, 1450),
+    "cache build scan.json --recipe debug --workers 1": (READING | {"blosc2"}, 1100),
+    "cache verify scan.json --recipe debug --workers 1": (READING | {"blosc2"}, 1100),
+    "cache stats scan.json --recipe debug": (READING | {"blosc2"}, 1100),
     "plan scan.json --recipe debug --seconds 1": (READING | {"blosc2", "psutil"}, 1100),
     "doctor": (READING | {"blosc2", "psutil", "scipy.ndimage"}, 1500),
 }

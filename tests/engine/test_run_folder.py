@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from voco_cli.engine.run_folder import FREE_TO_CHANGE, RunFolder
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, Interrupted, UsageError
 from voco_cli.settings import load_settings
 from voco_cli.settings.sources import Resolved, leaves
 
@@ -144,3 +144,28 @@ def test_state_that_is_not_there_or_not_readable(tmp_path: Path) -> None:
     assert folder.read_state() == {}
     folder.write_state("failed", 3, "why")
     assert (folder.read_state()["step"], folder.read_state()["reason"]) == (3, "why")
+
+
+@pytest.mark.parametrize(
+    ("end", "status", "reason"),
+    [
+        (KeyboardInterrupt(), "interrupted", None),
+        (Interrupted("Interrupted."), "interrupted", None),
+        (DataError("No scan is usable."), "failed", "No scan is usable."),
+    ],
+)
+def test_a_run_that_ends_before_its_first_step_says_how(
+    end: BaseException, status: str, reason: str | None, tmp_path: Path
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    def prepare() -> None:
+        with folder.lock():
+            folder.create(_resolved())
+            raise end
+
+    with pytest.raises(type(end)):
+        prepare()
+    state = folder.read_state()
+    assert (state["status"], state["step"], state["reason"]) == (status, 0, reason)
+    assert not folder.is_started()

@@ -8,7 +8,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from voco_cli import __version__
 from voco_cli.engine.faults import full_disk_told
-from voco_cli.errors import ResourceError, UsageError
+from voco_cli.errors import Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.operating_system import locked
 from voco_cli.settings import Resolved, Settings, read_saved
 from voco_cli.settings.show import saved_file
@@ -209,7 +209,20 @@ class RunFolder:
                 raise self._refusal(error) from error
             except OSError as error:
                 raise ResourceError(f"{self.path} cannot be used as a run folder: {error.strerror}.") from error
-            yield
+            try:
+                yield
+            except BaseException as error:
+                self._write_end_of_preparation(error)
+                raise
+
+    def _write_end_of_preparation(self, error: BaseException) -> None:
+        """Keep why a run ended before its first step; what ends it later is written by the loop."""
+        if self.read_state().get("status") != PREPARING:
+            return
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        reason = error.message if isinstance(error, VocoError) else type(error).__name__
+        with suppress(ResourceError, OSError):  # what is being reported may be that nothing can be written
+            self.write_state("interrupted" if stopped else "failed", 0, None if stopped else reason)
 
     def _refusal(self, error: OSError) -> UsageError:
         if isinstance(error, BlockingIOError):
