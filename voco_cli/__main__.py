@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from voco_cli.cli.interrupts import exit_code, listen
+from voco_cli.cli.interrupts import deafen, exit_code, listen
 
 
 def main() -> None:
@@ -17,7 +17,10 @@ def main() -> None:
         from voco_cli.cli.app import main as run
     except KeyboardInterrupt as interrupt:
         sys.exit(exit_code(interrupt))
-    run()
+    try:
+        run()
+    finally:
+        deafen()
 
 
 if __name__ == "__main__":

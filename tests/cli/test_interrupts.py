@@ -115,3 +115,20 @@ def test_a_signal_that_somebody_ignores_stays_ignored() -> None:
     finally:
         signal.signal(signal.SIGHUP, before[0])
         signal.signal(signal.SIGTERM, before[1])
+
+
+def test_a_signal_that_comes_while_python_leaves_changes_nothing() -> None:
+    """At the end Python puts the system's handlers back, and takes its time to let large libraries go."""
+    late = (
+        "import os, signal, sys\n"
+        "class Late:\n"
+        "    def __init__(self): self.kill = os.kill\n"
+        "    def __del__(self): self.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.argv = ['voco', '--version']\n"
+        "from voco_cli.__main__ import main\n"
+        "late = Late()\n"
+        "main()\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("voco ")

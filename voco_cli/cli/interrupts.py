@@ -30,6 +30,16 @@ def listen() -> None:
             signal.signal(number, _raise)
 
 
+def deafen() -> None:
+    """Ignore from now on what `listen` heard: the command has ended, and its exit code says how.
+
+    Python takes a second or two to leave where large libraries are loaded, and would die of the signal meanwhile.
+    """
+    for number in STOPPING:
+        if signal.getsignal(number) in (_raise, signal.default_int_handler):
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _raise(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
