@@ -141,6 +141,12 @@ def test_a_stage_that_fails_ends_the_demo_with_its_code() -> None:
     assert demo().stages[3][1].done
 
 
+@pytest.mark.parametrize("code", [75, 130, 143])
+def test_a_stage_that_is_stopped_stops_a_demo_that_goes_on(code: int) -> None:
+    with pytest.raises(Interrupted, match="The demo was stopped in its stage preview-labels"):
+        demo(commands=Commands(Path("d"), "preview-labels", code))
+
+
 def test_a_finished_demo_is_told_again_and_does_nothing() -> None:
     first = demo()
     heard = Heard()

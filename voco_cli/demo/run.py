@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -127,7 +128,7 @@ def _run_stage(stage: Stage, paths: DemoPaths, watcher: DemoWatcher, command: Ca
         code = command(stage.arguments)
     except KeyboardInterrupt:
         code = Interrupted.exit_code
-    if code in (Interrupted.exit_code, 128 + 2):
+    if code in (Interrupted.exit_code, 128 + signal.SIGINT, 128 + signal.SIGTERM):
         raise Interrupted(f"The demo was stopped in its stage {stage.name}.", "the same command goes on")
     if code:
         error = VocoError(
