@@ -73,7 +73,7 @@ def index(folder: str) -> float:
 
     clock, output = Clock(), Path(folder) / "data.json"
     with clock.running():
-        write_datalist(build_index([Path(folder) / "scans"], output, IndexOptions(workers=1)), output)
+        write_datalist(build_index([Path(folder) / "scans"], output, IndexOptions(workers=1, modality="CT")), output)
     return clock.seconds
 
 

@@ -48,6 +48,8 @@ def test_with_distant_pieces_the_numbers_are_deepminds() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # as above
+@pytest.mark.filterwarnings("ignore:monai.metrics.utils get_mask_edges:FutureWarning")  # MONAI calls itself by it
 def test_both_predictions_are_measured() -> None:
     names = [row.name for row in rows(Options(rounds=1, quick=True)) if isinstance(row, Ratio)]
     assert "MONAI: dice, HD95, ASD" in names
