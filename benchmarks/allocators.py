@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import platform
 
-from voco_cli.engine.allocator import M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
+from voco_cli.operating_system import M_MMAP_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, keep_freed_memory
 
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGEST_THRESHOLD = 32 << 20

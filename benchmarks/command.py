@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.machine import cpu_model, load_per_core, machine, slug, usable_cores
 from benchmarks.registry import CASES, Case, Options, find_cases
-from voco_cli.whole_files import write_whole
+from voco_cli.atomic_files import write_whole
 
 FORMAT = "voco-benchmarks/1"
 RESULTS = Path(__file__).parent / "results"

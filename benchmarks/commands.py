@@ -73,8 +73,7 @@ def run_voco(folder: Path, arguments: str) -> tuple[float, int]:
 
 def _write_cases(folder: Path, scan: Path) -> None:
     """A label map on the grid of the scan, and two predictions beside it."""
-    from voco_cli.scans.read import read_scan
-    from voco_cli.scans.write import write_scan
+    from voco_cli.data.io.reader import read_scan, write_scan
 
     like = read_scan(scan)
     label = np.zeros(like.array_zyx.shape, np.uint8)

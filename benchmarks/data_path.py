@@ -26,14 +26,14 @@ from benchmarks.apart import Processes, compare_apart, two_processes
 from benchmarks.made_scan import write_made_scan
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Row
-from voco_cli.cache.encoding import quantise
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.cache.store import VolumeCache
-from voco_cli.dataset.datalist import Entry
-from voco_cli.method.augment import network_input
-from voco_cli.pretraining.crops import Case, CropBatch, CropDataset, collate
-from voco_cli.scans.read import read_scan
-from voco_cli.settings import Settings, load_settings
+from voco_cli.config import Settings, load_settings
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.cache.store import VolumeCache
+from voco_cli.data.cache.volume import quantise
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.io.reader import read_scan
+from voco_cli.objectives.voco.crops import network_input
+from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate
 
 DEFAULT_CODEC: Literal["zstd", "lz4"] = "zstd"
 CODECS: tuple[Literal["zstd", "lz4"], ...] = (DEFAULT_CODEC, "lz4")

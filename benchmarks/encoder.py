@@ -17,7 +17,7 @@ from benchmarks.allocators import as_glibc_does, warm
 from benchmarks.interleaved import compare
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Ratio, Row
-from voco_cli.networks.swin import SwinEncoder
+from voco_cli.models.swin import SwinEncoder
 
 CASES = ((False, 24, 4), (False, 48, 2), (True, 24, 2), (True, 48, 1))
 """With the backward pass or without, feature size, crops."""

@@ -21,14 +21,13 @@ import torch
 
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
-from voco_cli.downstream.batches.stored_case import StoredCase
-from voco_cli.downstream.batches.survey import survey_labels
-from voco_cli.downstream.tasks.data import find_task_data
-from voco_cli.engine.device import build_accelerator, place_of
-from voco_cli.engine.schedule import rate_multiplier
-from voco_cli.finetuning.cases import build_cases, open_cache, stored_cases
-from voco_cli.finetuning.segmentation_job import SegmentationJob
-from voco_cli.settings import Settings, load_settings
+from voco_cli.config import Settings, load_settings
+from voco_cli.finetune.dataset import survey_labels
+from voco_cli.finetune.segmentation import SegmentationJob
+from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
+from voco_cli.tasks.find_data import find_task_data
+from voco_cli.training.distributed import build_accelerator, place_of
+from voco_cli.training.trainer import rate_multiplier
 
 TURN_S = 20.0
 TASK, TEST_PATIENTS, SEED = "msd_hippocampus", 40, 0

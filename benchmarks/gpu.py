@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import gpu_data
 from benchmarks.gpu_step import CVPR, RELEASED, TPAMI, Batch, GpuStep, Recipe, Way, made_batch
-from voco_cli.engine.allocator import keep_freed_memory
+from voco_cli.operating_system import keep_freed_memory
 
 OURS = Way("ours")
 COMPILED = (Way("ours, compiled", compile="default"), Way("ours, compiled, CUDA graphs", compile="reduce-overhead"))

@@ -28,8 +28,8 @@ def missing() -> list[str]:
 
 def write_volume(path: Path, shape: tuple[int, int, int], seed: int) -> None:
     """A volume in our cache's format: noisy tissue in the middle half, nothing around it."""
-    from voco_cli.cache.encoding import compress
-    from voco_cli.settings.sections import Cache
+    from voco_cli.config.schema import Cache
+    from voco_cli.data.cache.volume import compress
 
     stored = np.random.default_rng(seed).normal(120, 8, shape).clip(0, 255).astype(np.uint8)
     stored[: shape[0] // 4], stored[-shape[0] // 4 :] = 0, 0
@@ -40,7 +40,7 @@ def settings_of(recipe: str, loaders: int, sizes: dict[str, Any]) -> Any:
     """The recipe of that name as it is shipped, with so many loader processes and other sizes where asked."""
     import yaml
 
-    from voco_cli.settings import Settings
+    from voco_cli.config import Settings
 
     values = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
     for section, fields in {"data": {"workers": loaders}, **sizes}.items():
@@ -64,11 +64,10 @@ def wait_share(
     Returns:
         share of the time that waited for batches, and volumes a second.
     """
-    from voco_cli.cache.volume import StoredVolume
-    from voco_cli.engine.job import Place
-    from voco_cli.engine.loading import load_batches
-    from voco_cli.engine.sampler import BatchPlan
-    from voco_cli.pretraining.crops import Case, CropDataset, collate
+    from voco_cli.data.cache.volume import StoredVolume
+    from voco_cli.pretrain.dataset import Case, CropDataset, collate
+    from voco_cli.training.dataloader import BatchPlan, load_batches
+    from voco_cli.training.task import Place
 
     settings = settings_of(recipe, loaders, sizes)
     size, waited, taken = settings.train.batch_size, 0.0, 0

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from voco_cli.networks.channels_last import CURRENT_SLICES, encoder_levels, pooled
+from voco_cli.models.fast_swin import CURRENT_SLICES, encoder_levels, pooled
 
 WINDOW, SHIFT, HEADS = 7, 3, (3, 6, 12, 24)
 FORBIDDEN = -100.0

@@ -20,16 +20,15 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu_encoder import GpuEncoder
 from benchmarks.losses import Embeddings, loop_terms, tpami_loop_terms
-from voco_cli.method.augment import network_input
-from voco_cli.method.geometry import label_boxes, position_labels
-from voco_cli.method.heads import Projector
-from voco_cli.method.losses import (
+from voco_cli.objectives.voco.crops import label_boxes, network_input, position_labels
+from voco_cli.objectives.voco.losses import (
     base_regularisation,
     cosine,
     cvpr_prediction_loss,
     inter_volume_loss,
     tpami_prediction_loss,
 )
+from voco_cli.objectives.voco.model import Projector
 
 GFLOP_CONVOLUTION, GFLOP_LINEAR, GFLOP_ATTENTION = 63.0, 7.4, 4.7
 """Of a forward pass over 64^3 voxels at feature size 48, without what padding adds."""

@@ -68,8 +68,8 @@ def lay_out(folder: str, count: int) -> float:
 
 def index(folder: str) -> float:
     """From the folder to data.json."""
-    from voco_cli.dataset.datalist_file import write_datalist
-    from voco_cli.dataset.index import IndexOptions, build_index
+    from voco_cli.data.index.build import IndexOptions, build_index
+    from voco_cli.data.index.datalist_file import write_datalist
 
     clock, output = Clock(), Path(folder) / "data.json"
     with clock.running():
@@ -79,7 +79,7 @@ def index(folder: str) -> float:
 
 def open_list(folder: str) -> float:
     """Read data.json, and see that every file is there."""
-    from voco_cli.dataset.datalist_file import read_datalist
+    from voco_cli.data.index.datalist_file import read_datalist
 
     clock = Clock()
     with clock.running():
@@ -89,9 +89,9 @@ def open_list(folder: str) -> float:
 
 def split(folder: str) -> float:
     """Draw the split of all patients."""
-    from voco_cli.dataset.datalist import SplitRule
-    from voco_cli.dataset.datalist_file import read_datalist
-    from voco_cli.dataset.splits import assign_splits
+    from voco_cli.data.index.datalist import SplitRule
+    from voco_cli.data.index.datalist_file import read_datalist
+    from voco_cli.data.index.splits import assign_splits
 
     patients = [entry.patient for _, entry in read_datalist(Path(folder) / "data.json", check_files=False).entries()]
     clock = Clock()
@@ -102,10 +102,9 @@ def split(folder: str) -> float:
 
 def fill_cache(folder: str) -> float:
     """Put one volume into the cache under the names of all scans; to build each of them would take hours."""
-    from voco_cli.cache.key import settings_fingerprint, volume_key
-    from voco_cli.cache.store import VolumeCache, cache_folder
-    from voco_cli.dataset.datalist_file import read_datalist
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.store import VolumeCache, cache_folder, settings_fingerprint, volume_key
+    from voco_cli.data.index.datalist_file import read_datalist
 
     data = Path(folder) / "data.json"
     settings = load_settings("debug", None, TINY, {"data.file": data}).settings
@@ -131,9 +130,9 @@ def fill_cache(folder: str) -> float:
 
 def look_up(folder: str) -> float:
     """Find every scan in the cache, and open it."""
-    from voco_cli.cache.store import VolumeCache, cache_folder
-    from voco_cli.dataset.datalist_file import read_datalist
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.store import VolumeCache, cache_folder
+    from voco_cli.data.index.datalist_file import read_datalist
 
     data = Path(folder) / "data.json"
     settings = load_settings("debug", None, TINY, {"data.file": data}).settings
@@ -150,9 +149,9 @@ def look_up(folder: str) -> float:
 
 def start(folder: str) -> float:
     """`voco pretrain` until its loop begins, with everything in the cache; a second call resumes the run."""
-    from voco_cli.engine.unwatched import Unwatched
-    from voco_cli.pretraining.run import pretrain
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.training.task import Unwatched
+    from voco_cli.workflows.pretrain import pretrain
 
     class ReachedError(Exception):
         """The loop is about to begin."""
@@ -173,8 +172,8 @@ def start(folder: str) -> float:
 
 def draw_epoch(folder: str) -> float:
     """Which scans each batch of an epoch holds."""
-    from voco_cli.dataset.datalist_file import read_datalist
-    from voco_cli.engine.sampler import BatchNumbers, BatchPlan
+    from voco_cli.data.index.datalist_file import read_datalist
+    from voco_cli.training.dataloader import BatchNumbers, BatchPlan
 
     plan = BatchPlan(len(read_datalist(Path(folder) / "data.json", check_files=False).training), 2, 0)
     clock = Clock()

@@ -28,17 +28,16 @@ from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Ratio, Row
-from voco_cli.cache.encoding import quantise
-from voco_cli.cache.grid_map import GridMap
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.downstream.prediction.scan_grid import labels_on_scan_grid
-from voco_cli.downstream.prediction.segment import segment
-from voco_cli.downstream.prediction.sliding_window import Slab, swept_axis
-from voco_cli.networks.segmenter import build_segmenter
-from voco_cli.networks.swin_segmenter import SwinSegmenter
-from voco_cli.scans.read import read_scan
-from voco_cli.settings.sections import Model, Preprocess
-from voco_cli.settings.task import Predict
+from voco_cli.config.schema import Model, Preprocess
+from voco_cli.config.task_schema import Predict
+from voco_cli.data.cache.grid import GridMap
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.cache.volume import quantise
+from voco_cli.data.io.reader import read_scan
+from voco_cli.models.build import build_segmenter
+from voco_cli.models.swin import SwinSegmenter
+from voco_cli.predict.segmentation import segment
+from voco_cli.predict.sliding_window import Slab, labels_on_scan_grid, swept_axis
 
 PREPROCESS = Preprocess(spacing_mm=(1.6, 1.6, 1.5), foreground_above=None)
 """Whole multiples of the made scan's 0.8 x 0.8 x 3 mm: with odd sizes in the plane all corners fall together, and

@@ -17,8 +17,8 @@ from torch.nn import functional as F
 from benchmarks.interleaved import compare
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Row
-from voco_cli.method.geometry import base_starts, label_boxes, position_labels
-from voco_cli.method.losses import base_regularisation, cosine, cvpr_prediction_loss
+from voco_cli.objectives.voco.crops import base_starts, label_boxes, position_labels
+from voco_cli.objectives.voco.losses import base_regularisation, cosine, cvpr_prediction_loss
 
 # B volumes, S random crops, K base crops, C channels of the embedding.
 RANDOM, GRID, SIZE_VOX, CHANNELS = 2, (4, 4, 1), (96, 96, 96), 2048

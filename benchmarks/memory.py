@@ -13,9 +13,8 @@ from benchmarks.alone import run_alone
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
 from benchmarks.step import OurStep, made_batch, made_model
-from voco_cli.engine.allocator import keep_freed_memory
-from voco_cli.host_memory import free_host_bytes
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.operating_system import free_host_bytes, keep_freed_memory
 
 LIMIT_GB = 16.0
 SPARE_GB = 14.0

@@ -24,11 +24,11 @@ from benchmarks.interleaved import compare
 from benchmarks.made_scan import write_made_scan
 from benchmarks.registry import Options
 from benchmarks.rows import Ratio, Row
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.cache.store import VolumeCache
-from voco_cli.dataset.datalist import Entry
-from voco_cli.scans.read import read_scan
-from voco_cli.settings.sections import Cache, Preprocess
+from voco_cli.config.schema import Cache, Preprocess
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.cache.store import VolumeCache
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.io.reader import read_scan
 
 ABDOMEN = Preprocess(spacing_mm=(1.5, 1.5, 1.5), foreground_above=0.0, min_size_vox=(64, 64, 64))
 CVPR = Preprocess(foreground_above=0.3, resize_vox=(384, 384, 96))

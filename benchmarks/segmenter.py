@@ -15,7 +15,7 @@ from benchmarks.allocators import warm
 from benchmarks.interleaved import compare
 from benchmarks.registry import Options
 from benchmarks.rows import Row
-from voco_cli.networks.swin_segmenter import SwinSegmenter
+from voco_cli.models.swin import SwinSegmenter
 
 TARGET = 1.8
 TOLERANCE = 1e-5

@@ -42,9 +42,9 @@ def rows(options: Options) -> Iterator[Row]:
 
 def write_scans(folder: Path, count: int) -> Path:
     """Generated scans and their data.json, which is returned."""
-    from voco_cli.dataset.datalist_file import write_datalist
-    from voco_cli.dataset.index import IndexOptions, build_index
-    from voco_cli.phantom.write import write_phantoms
+    from voco_cli.data.index.build import IndexOptions, build_index
+    from voco_cli.data.index.datalist_file import write_datalist
+    from voco_cli.data.synthetic.generate import write_phantoms
 
     write_phantoms(folder / "scans", count, 0)
     data = folder / "data.json"
@@ -54,9 +54,9 @@ def write_scans(folder: Path, count: int) -> Path:
 
 def build_cache(data: Path, recipe: str) -> None:
     """What a run would build first; how long that takes is not asked here."""
-    from voco_cli.cache.store import VolumeCache, cache_folder
-    from voco_cli.dataset.datalist_file import read_datalist
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.store import VolumeCache, cache_folder
+    from voco_cli.data.index.datalist_file import read_datalist
 
     settings = load_settings(recipe, None, (), {"data.file": data}).settings
     entries = [entry for _, entry in read_datalist(data).entries()]
@@ -73,9 +73,9 @@ def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> fl
     import time
 
     begun = time.process_time()
-    from voco_cli.engine.unwatched import Unwatched
-    from voco_cli.pretraining.run import pretrain
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.training.task import Unwatched
+    from voco_cli.workflows.pretrain import pretrain
 
     class ReachedError(Exception):
         """The loop is about to begin."""

@@ -21,12 +21,12 @@ from benchmarks.interleaved import compare
 from benchmarks.losses import loop_terms
 from benchmarks.registry import Options
 from benchmarks.rows import Note, Row
-from voco_cli.host_memory import free_host_bytes
-from voco_cli.method.draws import draw_crops
-from voco_cli.method.objective import VolumeContrast
-from voco_cli.networks.swin import SwinEncoder
-from voco_cli.pretraining.job import build_model
-from voco_cli.settings import Settings, load_settings
+from voco_cli.config import Settings, load_settings
+from voco_cli.models.swin import SwinEncoder
+from voco_cli.objectives.voco.crops import draw_crops
+from voco_cli.objectives.voco.model import VolumeContrast
+from voco_cli.operating_system import free_host_bytes
+from voco_cli.pretrain.task import build_model
 
 FEATURE_SIZES = (24, 48)
 TARGETS = {24: 2.5, 48: 1.7}

@@ -20,7 +20,7 @@ from scipy import ndimage
 from benchmarks.interleaved import compare
 from benchmarks.registry import Options
 from benchmarks.rows import Note, Row
-from voco_cli.evaluation.measures import Measurement, Structure, measure_case
+from voco_cli.evaluate.segmentation.metrics import Measurement, Structure, measure_case
 
 SPACING_ZYX_MM = (2.5, 0.78, 0.78)
 TOLERANCE_MM = 2.0

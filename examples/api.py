@@ -10,15 +10,15 @@ from pathlib import Path
 
 import torch
 
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.dataset.datalist_file import write_datalist
-from voco_cli.dataset.index import IndexOptions, build_index
-from voco_cli.engine.unwatched import Unwatched
-from voco_cli.networks.encoders import build_encoder
-from voco_cli.networks.weights import load_into, read_weights
-from voco_cli.pretraining.run import pretrain
-from voco_cli.scans.read import read_scan
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.index.build import IndexOptions, build_index
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.io.reader import read_scan
+from voco_cli.models.build import build_encoder
+from voco_cli.models.weights import load_into, read_weights
+from voco_cli.training.task import Unwatched
+from voco_cli.workflows.pretrain import pretrain
 
 
 def main(scans: Path, out: Path, steps: int) -> None:

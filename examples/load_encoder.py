@@ -9,7 +9,7 @@ import sys
 
 from monai.networks.nets import DynUNet, SwinUNETR
 
-from voco_cli.networks.weights import load_into, read_weights
+from voco_cli.models.weights import load_into, read_weights
 
 
 def main(run: str, out_channels: int = 14) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.finetuning.tiny_task import TINY as TINY_TASK
-from tests.pretraining.tiny_run import TINY, tiny_run, write_data
-from voco_cli.engine.unwatched import Unwatched
-from voco_cli.finetuning.run import finetune
-from voco_cli.phantom.write import write_phantoms
-from voco_cli.pretraining.run import pretrain
-from voco_cli.settings import load_settings
+from tests.finetune.tiny_task import TINY as TINY_TASK
+from tests.pretrain.tiny_run import TINY, tiny_run, write_data
+from voco_cli.config import load_settings
+from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.training.task import Unwatched
+from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.pretrain import pretrain
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

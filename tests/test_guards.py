@@ -16,9 +16,9 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 import voco_cli
-from voco_cli.settings import Settings, sections
-from voco_cli.settings.sources import field_descriptions
-from voco_cli.settings.types import Section
+from voco_cli.config import Settings, schema
+from voco_cli.config.load import field_descriptions
+from voco_cli.config.schema import Section
 
 PACKAGE = Path(voco_cli.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -29,24 +29,22 @@ LAYERS = (
     "operating_system",
     "foreign_text",
     "csv_text",
-    "whole_files",
-    "host_memory",
-    "settings",
-    "scans",
-    "dataset",
-    "cache",
-    "phantom",
-    "method",
-    "networks",
-    "engine",
-    "downstream",
-    "evaluation",
-    "figures",
-    "pretraining",
-    "finetuning",
+    "atomic_files",
+    "config",
+    "document",
+    "data",
+    "models",
+    "objectives",
+    "training",
+    "tasks",
+    "predict",
+    "evaluate",
     "study",
-    "planning",
-    "machine_speed",
+    "figures",
+    "pretrain",
+    "finetune",
+    "workflows",
+    "resources",
     "report",
     "demo",
     "cli",
@@ -56,7 +54,7 @@ LAYERS = (
 RANK = {name: i for i, name in enumerate(LAYERS)}
 
 HEAVY = {"torch", "monai", "SimpleITK", "scipy", "matplotlib", "blosc2", "nibabel", "pydicom", "accelerate", "pandas"}
-NO_TENSORS = {"scans", "dataset"}
+NO_TENSORS = {"config", "document", "data"}
 
 
 def parse(place: str) -> ast.Module:
@@ -117,7 +115,7 @@ def test_commands_import_nothing_heavy_at_module_level(place: str) -> None:
 def test_monai_is_loaded_with_a_network_of_its_own_alone() -> None:
     """To import any part of MONAI loads all of it, which takes seconds."""
     places = {place for place in PLACES if "monai" in {name.split(".")[0] for name in loaded_at_once(place)}}
-    assert places <= {"networks/swin.py", "networks/swin_segmenter.py", "networks/unet.py"}
+    assert places <= {"models/swin.py", "models/unet.py"}
     reached = {place for place in PLACES if places & {place, *loaded_with(place)}}
     assert reached == places
 
@@ -160,12 +158,12 @@ def loaded_with(place: str) -> set[str]:
 
 
 @pytest.mark.parametrize("place", [place for place in PLACES if folder_of(place) in NO_TENSORS])
-def test_scans_and_dataset_know_no_tensors(place: str) -> None:
+def test_what_comes_before_the_models_knows_no_tensors(place: str) -> None:
     assert {name.split(".")[0] for name in imported(parse(place))} & {"torch", "monai"} == set()
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if folder_of(place) == "method"])
-def test_the_method_is_pure(place: str) -> None:
+@pytest.mark.parametrize("place", [place for place in PLACES if folder_of(place) == "objectives"])
+def test_objectives_are_pure(place: str) -> None:
     """No paths, no logging, no printing."""
     names = {name.split(".")[0] for name in imported(parse(place))}
     assert names & {"pathlib", "os", "logging", "rich", "typer", "json", "yaml"} == set()
@@ -213,7 +211,7 @@ def receivers(tree: ast.AST) -> Iterator[tuple[str, str]]:
 def read_by_properties() -> dict[tuple[str, str], set[str]]:
     """``(crops, region_vox)`` to the fields that this property reads, directly or through others."""
     reads: dict[tuple[str, str], set[str]] = {}
-    for node in ast.parse(Path(sections.__file__).read_text()).body:
+    for node in ast.parse(Path(schema.__file__).read_text()).body:
         if isinstance(node, ast.ClassDef):
             for item in node.body:
                 if isinstance(item, ast.FunctionDef):
@@ -225,8 +223,8 @@ def read_by_properties() -> dict[tuple[str, str], set[str]]:
 
 
 def unread(model: type[BaseModel]) -> list[str]:
-    """Settings that no line outside ``settings/`` reads."""
-    read = {pair for place in PLACES if folder_of(place) != "settings" for pair in receivers(parse(place))}
+    """Settings that no line outside ``config/`` reads."""
+    read = {pair for place in PLACES if folder_of(place) != "config" for pair in receivers(parse(place))}
     for (section, name), fields in read_by_properties().items():
         if (section, name) in read:
             read |= {(section, field) for field in fields}
@@ -257,7 +255,7 @@ def test_every_setting_has_a_description() -> None:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_files_are_short(place: str) -> None:
-    assert len((PACKAGE / place).read_text().splitlines()) <= 400
+    assert len((PACKAGE / place).read_text().splitlines()) <= 600
 
 
 def test_names_say_what_is_inside() -> None:

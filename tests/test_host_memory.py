@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from voco_cli import host_memory
-from voco_cli.host_memory import GroupMemory, control_groups, free_host_bytes, total_host_bytes
+from voco_cli import operating_system
+from voco_cli.operating_system import GroupMemory, control_groups, free_host_bytes, total_host_bytes
 
 
 def write_group(folder: Path, **content: str) -> None:
@@ -43,7 +43,7 @@ def test_in_a_container_the_top_folder_is_its_own(tmp_path: Path) -> None:
 
 def test_without_control_groups_the_machine_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert control_groups(tmp_path, tmp_path / "none") == []
-    monkeypatch.setattr(host_memory, "control_groups", list)
+    monkeypatch.setattr(operating_system, "control_groups", list)
     assert total_host_bytes() == psutil.virtual_memory().total
-    monkeypatch.setattr(host_memory, "control_groups", lambda: [GroupMemory(5000, 4000), GroupMemory(9000, -1)])
+    monkeypatch.setattr(operating_system, "control_groups", lambda: [GroupMemory(5000, 4000), GroupMemory(9000, -1)])
     assert (total_host_bytes(), free_host_bytes()) == (5000, 0)

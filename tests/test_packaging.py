@@ -105,7 +105,7 @@ def test_what_is_in_the_distributions(built: dict[str, Path]) -> None:
     wheel = zipfile.ZipFile(built[".whl"])
     names = set(wheel.namelist())
     assert {name.partition("/")[0] for name in names} == {"voco_cli", "voco_cli-0.1.0.dist-info"}
-    for name in ("py.typed", "__main__.py", "settings/recipes/cvpr.yaml"):
+    for name in ("py.typed", "__main__.py", "config/recipes/cvpr.yaml"):
         assert f"voco_cli/{name}" in names
     tracked = {path.relative_to(ROOT).as_posix() for path in (ROOT / "voco_cli").rglob("*") if path.is_file()}
     assert names >= {name for name in tracked if not name.endswith((".pyc", ".pyo"))}
@@ -173,8 +173,8 @@ def test_the_wheel_runs_on_this_python(version: str, built: dict[str, Path], tmp
         run(inside / "voco", *arguments, cwd=tmp_path)
 
     code = (
-        "from pathlib import Path\nfrom voco_cli.demo.scans import write_scans\n"
-        "from voco_cli.demo.settings import PRETRAINING, STUDY\n"
+        "from pathlib import Path\nfrom voco_cli.demo.stages import write_scans\n"
+        "from voco_cli.demo.stages import PRETRAINING, STUDY\n"
         "write_scans(Path('scans'), 8, lambda: None)\n"
         "Path('pretrain.yaml').write_text(PRETRAINING)\nPath('study.yaml').write_text(STUDY)\n"
     )

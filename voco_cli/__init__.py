@@ -10,23 +10,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from voco_cli.cache.preprocess import preprocess
-    from voco_cli.cache.store import VolumeCache
-    from voco_cli.dataset.datalist_file import read_datalist, write_datalist
-    from voco_cli.dataset.index import IndexOptions, build_index
-    from voco_cli.engine.unwatched import Unwatched
+    from voco_cli.config import Settings, load_settings
+    from voco_cli.data.cache.preprocess import preprocess
+    from voco_cli.data.cache.store import VolumeCache
+    from voco_cli.data.index.build import IndexOptions, build_index
+    from voco_cli.data.index.datalist_file import read_datalist, write_datalist
+    from voco_cli.data.io.reader import read_scan
+    from voco_cli.data.synthetic import generate_phantom, write_phantoms
     from voco_cli.errors import VocoError
-    from voco_cli.evaluation.measures import Structure, measure_case
-    from voco_cli.finetuning.run import finetune
-    from voco_cli.method.draws import draw_crops
-    from voco_cli.method.geometry import position_labels
-    from voco_cli.method.objective import VolumeContrast
-    from voco_cli.networks.encoders import build_encoder
-    from voco_cli.networks.weights import export_weights, load_into, read_weights
-    from voco_cli.phantom import generate_phantom, write_phantoms
-    from voco_cli.pretraining.run import pretrain
-    from voco_cli.scans.read import read_scan
-    from voco_cli.settings import Settings, load_settings
+    from voco_cli.evaluate.segmentation.metrics import Structure, measure_case
+    from voco_cli.models.build import build_encoder
+    from voco_cli.models.weights import export_weights, load_into, read_weights
+    from voco_cli.objectives.voco.crops import draw_crops, position_labels
+    from voco_cli.objectives.voco.model import VolumeContrast
+    from voco_cli.training.task import Unwatched
+    from voco_cli.workflows.finetune import finetune
+    from voco_cli.workflows.pretrain import pretrain
 
 __version__ = "0.1.0"
 __all__ = [
@@ -58,23 +57,22 @@ __all__ = [
 ]
 
 _MODULES = {
-    "cache.preprocess": ("preprocess",),
-    "cache.store": ("VolumeCache",),
-    "dataset.datalist_file": ("read_datalist", "write_datalist"),
-    "dataset.index": ("IndexOptions", "build_index"),
-    "engine.unwatched": ("Unwatched",),
+    "config": ("Settings", "load_settings"),
+    "data.cache.preprocess": ("preprocess",),
+    "data.cache.store": ("VolumeCache",),
+    "data.index.build": ("IndexOptions", "build_index"),
+    "data.index.datalist_file": ("read_datalist", "write_datalist"),
+    "data.io.reader": ("read_scan",),
+    "data.synthetic": ("generate_phantom", "write_phantoms"),
     "errors": ("VocoError",),
-    "evaluation.measures": ("Structure", "measure_case"),
-    "finetuning.run": ("finetune",),
-    "method.draws": ("draw_crops",),
-    "method.geometry": ("position_labels",),
-    "method.objective": ("VolumeContrast",),
-    "networks.encoders": ("build_encoder",),
-    "networks.weights": ("export_weights", "load_into", "read_weights"),
-    "phantom": ("generate_phantom", "write_phantoms"),
-    "pretraining.run": ("pretrain",),
-    "scans.read": ("read_scan",),
-    "settings": ("Settings", "load_settings"),
+    "evaluate.segmentation.metrics": ("Structure", "measure_case"),
+    "models.build": ("build_encoder",),
+    "models.weights": ("export_weights", "load_into", "read_weights"),
+    "objectives.voco.crops": ("draw_crops", "position_labels"),
+    "objectives.voco.model": ("VolumeContrast",),
+    "training.task": ("Unwatched",),
+    "workflows.finetune": ("finetune",),
+    "workflows.pretrain": ("pretrain",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -12,10 +12,8 @@ from typing import Any
 
 import typer
 
-from voco_cli.cli.app import app
-from voco_cli.cli.examples import EXAMPLES
-from voco_cli.cli.front import EVERYWHERE, EXIT_CODES, NUMBER, PANELS
-from voco_cli.whole_files import write_whole
+from voco_cli.atomic_files import write_whole
+from voco_cli.cli.app import EVERYWHERE, EXAMPLES, EXIT_CODES, NUMBER, PANELS, app
 
 PAGE = Path(__file__).with_name("commands.md")
 OWN = {"help", "version", "install_completion", "show_completion"}

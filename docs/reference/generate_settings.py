@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from voco_cli.settings import Settings, load_settings
-from voco_cli.settings.layers import flatten
-from voco_cli.settings.sources import ENV_PREFIX
-from voco_cli.whole_files import write_whole
+from voco_cli.atomic_files import write_whole
+from voco_cli.config import Settings, load_settings
+from voco_cli.config.load import ENV_PREFIX
+from voco_cli.config.sources import flatten
 
 PAGE = Path(__file__).with_name("settings.md")
 RECIPES = ("cvpr", "tpami", "paper", "debug")

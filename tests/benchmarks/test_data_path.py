@@ -12,12 +12,12 @@ import torch
 from benchmarks.apart import compare_apart, two_processes
 from benchmarks.data_path import FULL, HALF_STEP, QUICK, Plan, Release, float_crops, loaded_crops, reference_crops
 from benchmarks.made_scan import write_made_scan
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.cache.store import VolumeCache
-from voco_cli.dataset.datalist import Entry
-from voco_cli.pretraining.crops import Case, CropDataset
-from voco_cli.scans.read import read_scan
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.cache.store import VolumeCache
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.io.reader import read_scan
+from voco_cli.pretrain.dataset import Case, CropDataset
 
 
 @pytest.mark.parametrize("release", QUICK, ids=lambda release: release.recipe)

@@ -25,7 +25,7 @@ def ran(work: str) -> subprocess.CompletedProcess[str]:
 
 def test_it_imports_neither_monai_nor_simpleitk() -> None:
     ended = ran(
-        "import benchmarks.gpu, voco_cli.pretraining.crops, voco_cli.engine.loading\n"
+        "import benchmarks.gpu, voco_cli.pretrain.dataset, voco_cli.training.dataloader\n"
         "from benchmarks.gpu_data import settings_of\n"
         "assert settings_of('tpami', 3, {}).data.workers == 3"
     )

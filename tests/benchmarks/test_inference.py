@@ -23,8 +23,7 @@ from benchmarks.inference import (
     stock_logits,
 )
 from benchmarks.rows import Ratio
-from voco_cli.downstream.prediction.scan_grid import labels_on_scan_grid
-from voco_cli.downstream.prediction.sliding_window import swept_axis
+from voco_cli.predict.sliding_window import labels_on_scan_grid, swept_axis
 
 
 def test_both_ways_give_the_same_labels(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.made_scan import write_made_scan
 from benchmarks.preprocessing import ABDOMEN, HALF_STEP, cache_row
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.scans.read import read_scan
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.io.reader import read_scan
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:monai.*")  # of readers that MONAI looks for and that are not installed

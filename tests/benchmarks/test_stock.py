@@ -14,8 +14,8 @@ from benchmarks.gpu_step import Batch, GpuStep, Recipe, Way, made_batch
 from benchmarks.losses import loop_terms, made_step, our_terms, tpami_loop_terms
 from benchmarks.step import OurStep, ReleasedStep, made_model
 from benchmarks.step import made_batch as cpu_batch
-from voco_cli.method.losses import base_regularisation, cosine, inter_volume_loss, tpami_prediction_loss
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.objectives.voco.losses import base_regularisation, cosine, inter_volume_loss, tpami_prediction_loss
 
 CPU = torch.device("cpu")
 SIZE = (64, 32, 32)

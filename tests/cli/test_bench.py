@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from tests.pretraining.tiny_run import TINY, write_data
+from tests.pretrain.tiny_run import TINY, write_data
 from voco_cli.cli.app import app
 from voco_cli.errors import DataError, UsageError
 

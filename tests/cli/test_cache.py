@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.cache.made_scans import make_entries
+from tests.data.cache.made_scans import make_entries
 from tests.waiting import is_alive, wait_until
 from voco_cli.cli.app import app
 from voco_cli.errors import VocoError

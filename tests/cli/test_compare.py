@@ -7,14 +7,14 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.evaluation.made_results import two_boxes, write_labels
+from tests.evaluate.made_results import two_boxes, write_labels
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluation.classes import read_classes
-from voco_cli.evaluation.empty import RULES
-from voco_cli.evaluation.folder import EvaluationOptions, evaluate_folder
-from voco_cli.evaluation.provenance import Provenance
-from voco_cli.evaluation.result_folder import write_evaluation
+from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.segmentation.classes import read_classes
+from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions, evaluate_folder
+from voco_cli.evaluate.segmentation.metrics import RULES
+from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.foreign_text import visible
 
 app = typer.Typer()

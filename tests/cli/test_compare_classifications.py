@@ -12,13 +12,13 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.cli.test_compare import CASES, CLEAN, SEEN, write
-from tests.evaluation.made_scores import made_scores
+from tests.evaluate.made_scores import made_scores
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluation.classification import summarise_classification
-from voco_cli.evaluation.classification_folder import ClassificationEvaluation, write_classification
-from voco_cli.evaluation.folder import EvaluationOptions
-from voco_cli.evaluation.provenance import Provenance
+from voco_cli.evaluate.classification.metrics import summarise_classification
+from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
+from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
 
 app = typer.Typer()
 app.command()(compare)

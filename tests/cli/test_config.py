@@ -11,9 +11,9 @@ import pytest
 from typer.testing import CliRunner
 
 from voco_cli.cli.app import app
+from voco_cli.config import Settings, load_settings
+from voco_cli.config.load import field_descriptions
 from voco_cli.errors import UsageError
-from voco_cli.settings import Settings, load_settings
-from voco_cli.settings.sources import field_descriptions
 
 
 @pytest.fixture(autouse=True)

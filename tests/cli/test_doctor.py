@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from voco_cli.cli.doctor import doctor
 from voco_cli.errors import VocoError
-from voco_cli.planning.doctor import examine
-from voco_cli.planning.doctor.check import Check
+from voco_cli.resources import doctor as examine
+from voco_cli.resources.doctor import Check
 
 app = typer.Typer()
 app.command()(doctor)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from tests.pretraining.made_run import MadeRun, made_run
+from tests.pretrain.made_run import MadeRun, made_run
 from voco_cli.cli.app import app
 from voco_cli.errors import DataError, UsageError
 

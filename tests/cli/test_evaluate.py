@@ -7,11 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.evaluation.made_results import two_boxes, write_labels
-from tests.finetuning.made_finetuned import finetuned_run, know_the_network, write_case
+from tests.evaluate.made_results import two_boxes, write_labels
+from tests.finetune.made_finetuned import finetuned_run, know_the_network, write_case
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.cli.output import out
-from voco_cli.dataset.seen import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.document.terminal import out
 from voco_cli.errors import DataError, UsageError, VocoError
 
 app = typer.Typer()

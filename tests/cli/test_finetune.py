@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.finetuning.tiny_task import TINY, make_data
+from tests.finetune.tiny_task import TINY, make_data
 from tests.waiting import wait_until
 
 

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from tests.report.made_runs import finetuning_run, pretraining_run
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import write_datalist
-from voco_cli.downstream.tasks.new import task_from_list
-from voco_cli.networks.encoders import build_encoder
-from voco_cli.networks.weights import write_encoder
-from voco_cli.settings.sections import Model
+from voco_cli.config.schema import Model
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.models.build import build_encoder
+from voco_cli.models.weights import write_encoder
+from voco_cli.tasks.new_task import task_from_list
 
 SLOW = (
     "SimpleITK",

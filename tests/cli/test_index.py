@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.scans.make_files import numbers, write_nifti
+from tests.data.io.make_files import numbers, write_nifti
 from voco_cli.cli.index import index
 from voco_cli.errors import UsageError
 

@@ -13,8 +13,8 @@ import pytest
 from tests.waiting import wait_until
 from voco_cli.cli.app import app
 from voco_cli.cli.interrupts import Stopped, Terminated, going_on, listen
+from voco_cli.data.synthetic import write_phantoms
 from voco_cli.errors import Interrupted
-from voco_cli.phantom import write_phantoms
 
 VOCO = [sys.executable, "-m", "voco_cli"]
 GOES_ON = "error: Interrupted; what is done so far is kept.\nhint: the same command goes on\n"
@@ -75,10 +75,10 @@ def test_workers_end_with_an_index_without_a_word(number: int, code: int, scans:
 
 
 LONG = {
-    "pretrain data.json --recipe debug": "voco_cli.pretraining.run.pretrain",
-    "finetune --task btcv": "voco_cli.finetuning.run.finetune",
-    "study --task btcv --weights none --cases 1": "voco_cli.study.run.run_study",
-    "evaluate run": "voco_cli.cli.evaluate_run.evaluate_run",
+    "pretrain data.json --recipe debug": "voco_cli.workflows.pretrain.pretrain",
+    "finetune --task btcv": "voco_cli.workflows.finetune.finetune",
+    "study --task btcv --weights none --cases 1": "voco_cli.workflows.study.run_study",
+    "evaluate run": "voco_cli.cli.evaluate.evaluate_run",
     "demo": "voco_cli.demo.run.run_demo",
 }
 

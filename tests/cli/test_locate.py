@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tests.pretraining.made_run import MadeRun, made_run
+from tests.pretrain.made_run import MadeRun, made_run
 from voco_cli.cli.app import app
 from voco_cli.errors import DataError, UsageError, VocoError
 

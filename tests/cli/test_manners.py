@@ -18,14 +18,12 @@ import typer
 from typer.testing import CliRunner
 
 from tests.waiting import wait_until
-from voco_cli.cli.app import app
-from voco_cli.cli.examples import EXAMPLES
-from voco_cli.cli.front import PANELS
+from voco_cli.cli.app import EXAMPLES, PANELS, app
 from voco_cli.cli.options import require_agreement, settings_words
-from voco_cli.cli.output import shell_words
+from voco_cli.config import load_settings
+from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.document.terminal import shell_words
 from voco_cli.errors import UsageError
-from voco_cli.phantom.write import write_phantoms
-from voco_cli.settings import load_settings
 
 ROOT: Any = typer.main.get_command(app)
 ESCAPE = re.compile(r"\x1b")

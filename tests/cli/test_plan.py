@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.pretraining.tiny_run import TINY, write_data
+from tests.pretrain.tiny_run import TINY, write_data
 from tests.waiting import wait_until
 from voco_cli.cli import app
-from voco_cli.cli.plan_output import bytes_words, duration, seconds_words, size
-from voco_cli.planning.quantities import Amount, Need, Part, Plan
+from voco_cli.cli.plan import bytes_words, duration, seconds_words, size
+from voco_cli.resources.estimates import Amount, Need, Part, Plan
 
 SETTINGS = [part for value in TINY for part in ("--set", value)]
 Run = Callable[..., tuple[int, str, str]]
@@ -65,7 +65,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[Any]]:
         for kind in ("pretraining", "finetuning"):
             ready = f"voco_cli.{kind}.before.before_{kind}"
             monkeypatch.setattr(ready, lambda resolved, teller: (resolved, None))
-            monkeypatch.setattr(f"voco_cli.planning.{kind}_plan.plan_{kind}", give)
+            monkeypatch.setattr(f"voco_cli.resources.{kind}_plan.plan_{kind}", give)
         return asked
 
     return know

@@ -12,16 +12,15 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tests.cache.made_scans import body_hu, oriented_affine, write_nifti
-from tests.downstream.made_run import make_run
-from tests.scans.make_files import write_dicom
+from tests.data.cache.made_scans import body_hu, oriented_affine, write_nifti
+from tests.data.io.make_files import write_dicom
+from tests.tasks.made_run import make_run
 from voco_cli.cli.predict import predict
-from voco_cli.engine.run_folder import versions
+from voco_cli.config import load_settings
+from voco_cli.config.load import saved_file
+from voco_cli.data.io.reader import read_scan, write_scan
 from voco_cli.errors import DataError, UsageError
-from voco_cli.scans.read import read_scan
-from voco_cli.scans.write import write_scan
-from voco_cli.settings import load_settings
-from voco_cli.settings.show import saved_file
+from voco_cli.training.run_dir import versions
 
 app = typer.Typer()
 app.command()(predict)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.made_job import numbers, state, weights
-from tests.pretraining.tiny_run import TINY, write_data
+from tests.pretrain.tiny_run import TINY, write_data
+from tests.training.made_job import numbers, state, weights
 from tests.waiting import wait_until
 from voco_cli.cli import app
 
@@ -170,7 +170,7 @@ def test_ctrl_c_before_training_goes_on_too(voco, monkeypatch: pytest.MonkeyPatc
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("voco_cli.settings.load_settings", interrupt)
+    monkeypatch.setattr("voco_cli.config.load_settings", interrupt)
     answer = voco("pretrain", "data.json")
     told = "error: Interrupted; what is done so far is kept.\nhint: the same command goes on\n"
     assert (answer.code, answer.err) == (75, told)
@@ -188,7 +188,7 @@ def test_what_nobody_foresaw(voco, monkeypatch: pytest.MonkeyPatch, error: Excep
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("voco_cli.settings.load_settings", fail)
+    monkeypatch.setattr("voco_cli.config.load_settings", fail)
     answer = voco("pretrain", "data.json")
     assert answer.code == code
     assert answer.err.startswith(f"error: {sentence}\n")

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from voco_cli.cli.app import app
+from voco_cli.data.io.image import Scan
+from voco_cli.data.io.reader import write_scan
+from voco_cli.data.synthetic.generate import generate_phantom
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
-from voco_cli.phantom.generate import generate_phantom
-from voco_cli.scans.scan import Scan
-from voco_cli.scans.write import write_scan
 
 SHAPE = (64, 56, 24)
 VOXEL_ML = 360 / 64 * 280 / 56 * 320 / 24 / 1000

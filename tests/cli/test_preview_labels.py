@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from voco_cli.cli.app import app
+from voco_cli.data.synthetic import write_phantoms
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.phantom import write_phantoms
 
 REFERENCE = Path(
     os.environ.get(

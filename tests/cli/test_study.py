@@ -10,8 +10,8 @@ from typer.testing import CliRunner, Result
 
 from tests.study.made_study import PRESET, StandIn, weights_file
 from voco_cli.cli.study import study
+from voco_cli.config import Resolved, Settings
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.settings import Resolved, Settings
 
 app = typer.Typer()
 app.command()(study)
@@ -25,14 +25,16 @@ def score(settings: Settings) -> float:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Nothing is trained: a run's Dice follows from its settings."""
     known = StandIn(score)
-    monkeypatch.setattr("voco_cli.finetuning.run.finetune", lambda resolved, watcher: known(resolved))
-    monkeypatch.setattr("voco_cli.study.fit.require_fitting_weights", lambda plan: None)  # of files that hold nothing
+    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", lambda resolved, watcher: known(resolved))
+    monkeypatch.setattr(
+        "voco_cli.workflows.study.require_fitting_weights", lambda plan: None
+    )  # of files that hold nothing
     return known
 
 
 @pytest.fixture
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("voco_cli.study.tables.draw_label_efficiency", lambda found: b"a picture")
+    monkeypatch.setattr("voco_cli.workflows.study_outcome.draw_label_efficiency", lambda found: b"a picture")
 
 
 def list_cases(folder: Path) -> Path:
@@ -112,7 +114,7 @@ def test_a_failed_run_is_told_at_the_end_with_exit_code_1(tmp_path: Path, monkey
             raise DataError("The loss is not finite at step 3.")
         return StandIn(score)(resolved)
 
-    monkeypatch.setattr("voco_cli.finetuning.run.finetune", failing)
+    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", failing)
     shown = call(tmp_path)
     assert isinstance(shown.exception, VocoError)
     assert shown.exception.exit_code == 1

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.downstream.made_task import write_task
+from tests.tasks.made_task import write_task
 from voco_cli.cli.tasks import app
+from voco_cli.config import load_settings, task_names
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.settings import load_settings, task_names
 
 SMALL = (32, 32, 12)
 

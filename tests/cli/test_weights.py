@@ -8,10 +8,10 @@ import torch
 from typer.testing import CliRunner
 
 from voco_cli.cli.weights import app
+from voco_cli.config.schema import Model
 from voco_cli.errors import UsageError
-from voco_cli.networks.encoders import build_encoder
-from voco_cli.networks.weights import write_encoder
-from voco_cli.settings.sections import Model
+from voco_cli.models.build import build_encoder
+from voco_cli.models.weights import write_encoder
 
 
 @pytest.fixture

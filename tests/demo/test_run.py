@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from voco_cli.demo import run as demo_run
+from voco_cli.demo import run
 from voco_cli.demo.run import DemoResult, StageTime, run_demo
 from voco_cli.demo.stages import Stage
 from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError, VocoError
@@ -77,7 +77,7 @@ def _few_scans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.touch()
 
-    monkeypatch.setattr(demo_run, "write_scans", write)
+    monkeypatch.setattr(run, "write_scans", write)
     monkeypatch.chdir(tmp_path)
 
 
@@ -117,20 +117,20 @@ def test_a_stopped_demo_goes_on_where_it_was(code: int | None) -> None:
 def test_a_demo_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written at the end of the stage that is killed; those before it are done."""
 
-    write = demo_run._write_times
+    write = run._write_times
 
     class Killed(BaseException):
         """Stands for the end of the process."""
 
     def kill(arguments: Sequence[str]) -> int:
         if arguments[0] == "pretrain":
-            monkeypatch.setattr(demo_run, "_write_times", lambda *of: None)
+            monkeypatch.setattr(run, "_write_times", lambda *of: None)
             raise Killed
         return Commands(Path("d"))(arguments)
 
     with pytest.raises(Killed):
         run_demo(Path("d"), Heard(), kill)
-    monkeypatch.setattr(demo_run, "_write_times", write)
+    monkeypatch.setattr(run, "_write_times", write)
     assert [name for name, took in times().items() if took.done] == ["scans", "index", "preview-labels"]
 
 
@@ -182,7 +182,7 @@ def test_foreign_files_are_left_alone() -> None:
 
 
 def test_too_small_a_disk_is_said_before_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_run.shutil, "disk_usage", lambda path: SimpleNamespace(free=0.2e9))
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda path: SimpleNamespace(free=0.2e9))
     with pytest.raises(ResourceError, match=r"The demo may need .* GB, and 0.2 GB are free"):
         demo()
     assert not Path("d").exists()

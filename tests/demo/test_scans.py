@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.demo.scans import LABELLED, ORGANS, SHAPE_XYZ, SPACING_MM, unlabelled_name, write_scans
-from voco_cli.phantom.generate import generate_phantom
-from voco_cli.phantom.write import patient_seed
-from voco_cli.scans.read import read_scan
+from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.data.io.reader import read_scan
+from voco_cli.data.synthetic.generate import generate_phantom, patient_seed
+from voco_cli.demo.stages import LABELLED, ORGANS, SHAPE_XYZ, SPACING_MM, unlabelled_name, write_scans
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from voco_cli.demo.scans import SHAPE_XYZ, write_scans
-from voco_cli.demo.settings import PRETRAINING, STUDY
-from voco_cli.downstream.tasks.new import task_from_list
-from voco_cli.settings import Settings, load_settings
+from voco_cli.config import Settings, load_settings
+from voco_cli.demo.stages import PRETRAINING, SHAPE_XYZ, STUDY, write_scans
+from voco_cli.tasks.new_task import task_from_list
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tests.docs.pages import ROOT
-from tests.pretraining.tiny_run import tiny_run, write_data
+from tests.pretrain.tiny_run import tiny_run, write_data
 
 PAGE = ROOT / "docs" / "reference" / "files.md"
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from tests.docs.pages import ROOT, blocks, shell_lines, voco_arguments
 from tests.docs.test_snippets import check
-from tests.downstream.made_run import make_run
+from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
-from voco_cli.phantom.write import write_phantoms
-from voco_cli.settings import read_saved
+from voco_cli.config import read_saved
+from voco_cli.data.synthetic.generate import write_phantoms
 
 START = ROOT / "docs" / "start.md"
 CHEAP = ("index", "preview-labels")

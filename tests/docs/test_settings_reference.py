@@ -8,8 +8,8 @@ from types import ModuleType
 import pytest
 
 from tests.docs.pages import ROOT
-from voco_cli.settings import Settings, load_settings
-from voco_cli.settings.sources import field_descriptions, leaves
+from voco_cli.config import Settings, load_settings
+from voco_cli.config.load import field_descriptions, leaves
 
 REFERENCE = ROOT / "docs" / "reference"
 

@@ -14,8 +14,8 @@ import yaml
 
 from tests.docs.pages import INLINE_CODE, PAGES, ROOT, Block, blocks, name_of, prose, shell_lines, voco_arguments
 from voco_cli.cli.app import app
-from voco_cli.settings.layers import flatten
-from voco_cli.settings.sources import field_descriptions
+from voco_cli.config.load import field_descriptions
+from voco_cli.config.sources import flatten
 
 # Typer brings a click of its own; its classes are asked of what it makes.
 UsageError: Any = typer.BadParameter.__base__

@@ -8,10 +8,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voco_cli.evaluation.patient_case import PatientCase
-from voco_cli.figures.case_scene import CaseScene, case_scene, structure_volumes, unlisted_values
-from voco_cli.figures.case_slices import shown_structures
-from voco_cli.figures.case_window import default_window, window_words
+from voco_cli.evaluate.label_check import PatientCase
+from voco_cli.figures.case import (
+    CaseScene,
+    case_scene,
+    default_window,
+    structure_volumes,
+    unlisted_values,
+    window_words,
+)
+from voco_cli.figures.slices import shown_structures
 
 STRUCTURES = shown_structures([("liver", (1, 2)), ("spleen", (3,)), ("heart", (4,))])
 

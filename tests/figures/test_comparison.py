@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from tests.evaluation.made_results import made_table
-from voco_cli.evaluation.comparison import compare_tables
+from tests.evaluate.made_results import made_table
+from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.figures.comparison import draw_comparison
 
 PNG = b"\x89PNG\r\n\x1a\n"

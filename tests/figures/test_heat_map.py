@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from voco_cli.figures.heat_map import COLOURS, SCALE, Box, as_seen, draw_heat_map, value_text
+from voco_cli.figures.location import COLOURS, SCALE, Box, as_seen, draw_heat_map, value_text
 
 GRID = (2, 3, 2)
 

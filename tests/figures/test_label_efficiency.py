@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tests.evaluation.made_results import dice
-from voco_cli.evaluation.label_efficiency import LabelEfficiency, ScoredRun, label_efficiency
+from tests.evaluate.made_results import dice
 from voco_cli.figures.label_efficiency import _compose, draw_label_efficiency
 from voco_cli.figures.style import figure_style
+from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency
 
 PNG = b"\x89PNG\r\n\x1a\n"
 

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from voco_cli.figures.labels.scene import crop_name
+from voco_cli.figures.crops import crop_name
 from voco_cli.figures.style import CROP_COLOURS, crop_colour, figure_style, fitting, safe_text, wrapped
 
 

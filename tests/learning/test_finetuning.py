@@ -7,13 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.engine.unwatched import Unwatched
-from voco_cli.evaluation.result_folder import read_evaluation
-from voco_cli.evaluation.summary import summarise
-from voco_cli.finetuning.finetuned_run import measured_split, open_run
-from voco_cli.finetuning.measure import measure
-from voco_cli.finetuning.run import finetune
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.evaluate.segmentation.table import summarise
+from voco_cli.training.task import Unwatched
+from voco_cli.workflows.evaluate import measure, measured_split, open_run
+from voco_cli.workflows.finetune import finetune
 
 HIPPOCAMPUS = Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data" / "hippocampus"
 STEPS = 500

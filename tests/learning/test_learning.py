@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import write_datalist
-from voco_cli.phantom.write import write_phantoms
-from voco_cli.pretraining.run import Prepared, PretrainResult, pretrain
-from voco_cli.settings import load_settings
+from voco_cli.config import load_settings
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.workflows.pretrain import PreparedPretraining, PretrainResult, pretrain
 
 AS_RELEASED = ("augment.flip_prob=0.2", "augment.rotate_prob=0.2")
 TPAMI = (
@@ -38,7 +38,7 @@ class Silent:
 
         yield on_done
 
-    def prepared(self, prepared: Prepared) -> None:
+    def prepared(self, prepared: PreparedPretraining) -> None:
         assert not prepared.left_out
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -96,7 +96,7 @@ def test_reaches_the_figures_of_the_prototype(
 def test_without_batch_norm_the_collapse_is_seen(
     phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from voco_cli.method.heads import StepBatchNorm
+    from voco_cli.objectives.voco.model import StepBatchNorm
 
     monkeypatch.setattr(StepBatchNorm, "forward", lambda self, rows: rows)
     result = train(phantoms, tmp_path / "run", 0, "train.steps=40")

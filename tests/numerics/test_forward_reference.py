@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from tests.numerics.closed_form import crop_row, weight
-from voco_cli.method.heads import Projector
-from voco_cli.method.objective import Embedded, VolumeContrast
-from voco_cli.networks.encoders import build_encoder
-from voco_cli.settings.sections import Model, Objective
+from voco_cli.config.schema import Model, Objective
+from voco_cli.models.build import build_encoder
+from voco_cli.objectives.voco.model import Embedded, Projector, VolumeContrast
 
 OBJECTIVES = {
     "cvpr": Objective(),

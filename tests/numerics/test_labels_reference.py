@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voco_cli.method.geometry import crop_starts, label_boxes, position_labels
+from voco_cli.objectives.voco.crops import crop_starts, label_boxes, position_labels
 
 CONFIGURATIONS = ("cvpr", "tpami", "tpami_default4", "cvpr_small_roi", "cvpr_large_roi", "odd_roi")
 

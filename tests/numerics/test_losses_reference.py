@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from voco_cli.method import losses
-from voco_cli.method.objective import Embedded, VolumeContrast
-from voco_cli.settings.sections import Objective
+from voco_cli.config.schema import Objective
+from voco_cli.objectives.voco import losses
+from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 
 TOLERANCE = {"f64": 1e-12, "f32": 2e-6}
 DTYPE = {"f64": torch.float64, "f32": torch.float32}

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from voco_cli.cache.preprocess import preprocess
-from voco_cli.scans.read import read_scan
-from voco_cli.settings.sections import Preprocess
+from voco_cli.config.schema import Preprocess
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.io.reader import read_scan
 
 PIPELINES = {
     "cvpr": Preprocess(foreground_above=0.3, resize_vox=(384, 384, 96)),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.engine.schedule import rate_multiplier
+from voco_cli.training.trainer import rate_multiplier
 
 
 def test_rates_equal_the_released_schedule(reference: Path) -> None:

@@ -14,11 +14,11 @@ import torch
 from monai.networks.nets import DynUNet, SwinUNETR
 from torch import Tensor
 
-from voco_cli.networks.swin import SwinEncoder
-from voco_cli.networks.weights import Weights, load_into, own_tensors, patch_merging_of, read_weights
-from voco_cli.networks.weights.names import Part
-from voco_cli.networks.weights.read import understand
-from voco_cli.networks.weights.report import Fate
+from voco_cli.models.swin import SwinEncoder
+from voco_cli.models.weights import Weights, load_into, own_tensors, patch_merging_of, read_weights
+from voco_cli.models.weights.load import Fate
+from voco_cli.models.weights.read import understand
+from voco_cli.models.weights.tensor_names import Part
 
 # file -> kind, prefix of the encoder's names by branch, loaded, missing and unexpected tensors in SwinUNETR, step
 FILES = {
@@ -146,7 +146,7 @@ def test_every_encoder_tensor_of_every_published_file_maps(reference: Path) -> N
 
 
 def _encoder(feature_size: int, weights: Weights) -> SwinEncoder:
-    from voco_cli.networks.weights.architecture import _CountsOnCpu
+    from voco_cli.models.weights.architecture import _CountsOnCpu
 
     assert weights.patch_merging == "legacy"
     with _CountsOnCpu():

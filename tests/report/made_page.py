@@ -18,10 +18,10 @@ from tests.report.made_runs import (
     study_folder,
     write_state,
 )
-from voco_cli.dataset.datalist import Entry
-from voco_cli.phantom.write import write_phantoms
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.document.html import render
 from voco_cli.report.page import find_runs, gather_page
-from voco_cli.report.render import render
 
 
 def page_of(*paths: Path) -> str:

@@ -14,22 +14,21 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.evaluation.made_results import made_table
-from tests.evaluation.made_scores import NAMES, made_scores
+from tests.evaluate.made_results import made_table
+from tests.evaluate.made_scores import NAMES, made_scores
 from tests.study.made_study import Heard, StandIn, find, plan, weights_file
-from voco_cli.dataset.datalist import Datalist, Entry, Skipped
-from voco_cli.dataset.datalist_file import write_datalist
-from voco_cli.dataset.seen import ScanIdentity, Seen, seen_scans, write_seen
-from voco_cli.evaluation.classification import summarise_classification
-from voco_cli.evaluation.classification_folder import ClassificationEvaluation, write_classification
-from voco_cli.evaluation.folder import Evaluation, EvaluationOptions
-from voco_cli.evaluation.provenance import Provenance
-from voco_cli.evaluation.result_folder import write_evaluation
-from voco_cli.evaluation.results import ResultTable
-from voco_cli.evaluation.summary import summarise
-from voco_cli.settings import load_settings
-from voco_cli.settings.show import saved_file
-from voco_cli.study.run import run_study
+from voco_cli.config import load_settings
+from voco_cli.config.load import saved_file
+from voco_cli.data.index.datalist import Datalist, Entry, Skipped
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.evaluate.classification.metrics import summarise_classification
+from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
+from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
+from voco_cli.evaluate.segmentation.results import write_evaluation
+from voco_cli.evaluate.segmentation.table import ResultTable, summarise
+from voco_cli.workflows.study import run_study
 
 VERSIONS = {"voco": "0.1.0", "python": "3.11.0", "machine": "Linux x86_64, 2 cores"}
 TIME = "2026-03-04T05:06:07+0000"
@@ -199,7 +198,7 @@ def study_folder(folder: Path) -> Path:
     """A study of two arms, two sizes and two seeds: weights add 0.1 to the Dice."""
     asked = plan(folder, [weights_file(folder)])
     with pytest.MonkeyPatch.context() as patched:  # drawn anew after each run, and tested elsewhere
-        patched.setattr("voco_cli.study.tables.draw_label_efficiency", lambda found: small_png())
+        patched.setattr("voco_cli.workflows.study_outcome.draw_label_efficiency", lambda found: small_png())
         score = StandIn(lambda settings: 0.5 + 0.1 * (settings.model.weights is not None))
         run_study(asked, Heard(), finetune=score, find=find())
     return asked.folder

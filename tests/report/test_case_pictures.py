@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.evaluation.made_results import made_table
+from tests.evaluate.made_results import made_table
 from tests.report.made_runs import finetuning_run
-from voco_cli.report.blocks import Block, Sentence, SlicesRow
+from voco_cli.config import read_saved
+from voco_cli.data.io.reader import read_scan
+from voco_cli.document.blocks import Block, Sentence, SlicesRow
 from voco_cli.report.case_pictures import case_pictures, telling_cases, window_of
 from voco_cli.report.measured import Segmented, evaluations_of
 from voco_cli.report.run_record import read_run
-from voco_cli.scans.read import read_scan
-from voco_cli.settings import read_saved
 
 
 def shown(run: Path) -> list[Block]:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.report.made_runs import classification_run
-from voco_cli.report.blocks import Sentence, Table
+from voco_cli.document.blocks import Sentence, Table
 from voco_cli.report.classification import classification_blocks, overall_words
 from voco_cli.report.measured import Classified, evaluations_of
 

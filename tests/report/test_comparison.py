@@ -9,12 +9,10 @@ from typer.testing import CliRunner
 
 from tests.report.made_runs import DICE, classification_run, finetuning_run
 from voco_cli.cli.compare import compare
+from voco_cli.document.blocks import Picture, Section, Sentence, Table
 from voco_cli.errors import DataError, UsageError
-from voco_cli.report.blocks import Picture, Sentence, Table
-from voco_cli.report.comparison import comparison_section
+from voco_cli.report.comparison import comparison_section, paired_section
 from voco_cli.report.measured import evaluations_of
-from voco_cli.report.paired import paired_section
-from voco_cli.report.sections import Section
 
 app = typer.Typer()
 app.command()(compare)

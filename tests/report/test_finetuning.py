@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from tests.report.made_runs import finetuning_run, write_state
-from voco_cli.report.blocks import Sentence
+from voco_cli.document.blocks import Section, Sentence
 from voco_cli.report.finetuning import finetuning_section
 from voco_cli.report.measured import evaluations_of
 from voco_cli.report.run_record import read_run
-from voco_cli.report.sections import Section
 
 
 def section(run: Path) -> Section:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from voco_cli.report.held import finite, made
+from voco_cli.report.curves import finite, made
 
 
 @dataclass(frozen=True)

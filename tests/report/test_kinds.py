@@ -7,7 +7,7 @@ import pytest
 from tests.report.hostile_files import DEEP
 from tests.report.made_runs import finetuning_run, pretraining_run
 from voco_cli.errors import DataError, UsageError
-from voco_cli.report.kinds import kind_of, read_settings, run_names
+from voco_cli.report.run_record import kind_of, read_settings, run_names
 
 
 def test_runs_are_told_by_their_task(tmp_path: Path) -> None:

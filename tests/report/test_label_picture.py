@@ -7,10 +7,10 @@ from pathlib import Path
 from PIL import Image
 
 from tests.report.made_runs import pretraining_run, scan_entries
-from voco_cli.dataset.datalist import Entry
-from voco_cli.phantom.write import write_phantoms
-from voco_cli.report.blocks import Picture, Sentence
-from voco_cli.report.label_picture import label_picture
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.document.blocks import Picture, Sentence
+from voco_cli.report.pretraining import label_picture
 from voco_cli.report.run_record import read_run
 
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 from tests.report.made_runs import LEARNED, METRICS, VERDICT, pretraining_run
-from voco_cli.dataset.datalist import Datalist
-from voco_cli.dataset.datalist_file import write_datalist
-from voco_cli.report.blocks import Sentence, Table
-from voco_cli.report.learning import learning_of, learning_part
+from voco_cli.data.index.datalist import Datalist
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.document.blocks import Sentence, Table
+from voco_cli.report.pretraining import learning_of, learning_part
 from voco_cli.report.run_record import read_run
 
 

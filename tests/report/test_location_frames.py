@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tests.report.hostile_files import vast_png, write_pipe
 from tests.report.made_runs import small_png
-from voco_cli.report.blocks import Sentence, Series
-from voco_cli.report.location_frames import evenly, location_frames
+from voco_cli.document.blocks import Sentence, Series
+from voco_cli.report.pretraining import evenly, location_frames
 
 
 def write_panels(run: Path, steps: list[int]) -> Path:

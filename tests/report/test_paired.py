@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from tests.report.made_runs import DICE, classification_run, finetuning_run
-from voco_cli.report.blocks import Bullets, Picture, Sentence, Table
+from voco_cli.document.blocks import Bullets, Picture, Section, Sentence, Table
+from voco_cli.report.comparison import paired_section
 from voco_cli.report.measured import Evaluations, evaluations_of
-from voco_cli.report.paired import paired_section
-from voco_cli.report.sections import Section
 
 BETTER = [[a + 0.1, b + 0.1] for a, b in DICE]
 

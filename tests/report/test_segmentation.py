@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.made_results import made_table
+from tests.evaluate.made_results import made_table
 from tests.report.hostile_files import DEEP
 from tests.report.made_runs import DICE, finetuning_run
-from voco_cli.evaluation.results import ResultTable
-from voco_cli.report.blocks import Bullets, Sentence, Table
+from voco_cli.document.blocks import Bullets, Sentence, Table
+from voco_cli.evaluate.segmentation.table import ResultTable
 from voco_cli.report.measured import Segmented, evaluations_of
 from voco_cli.report.segmentation import case_means, overall_words, segmentation_blocks
 

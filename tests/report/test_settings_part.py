@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from tests.report.made_runs import HOSTILE, pretraining_run
-from voco_cli.report.blocks import Sentence, Table
+from voco_cli.document.blocks import Sentence, Table
 from voco_cli.report.run_record import read_run
-from voco_cli.report.settings_part import difference_table, settings_part, value_words
+from voco_cli.report.shared_parts import difference_table, settings_part, value_words
 
 
 def rows(table: object) -> dict[str, list[str]]:

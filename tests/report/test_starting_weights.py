@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from tests.report.made_runs import finetuning_run, pretraining_run
-from voco_cli.report.blocks import Facts, Sentence
+from voco_cli.document.blocks import Facts, Sentence
 from voco_cli.report.run_record import read_run
-from voco_cli.report.starting_weights import starting_weights
+from voco_cli.report.shared_parts import starting_weights
 
 
 def test_fresh_weights(tmp_path: Path) -> None:

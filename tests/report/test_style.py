@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from voco_cli.report.render import TEMPLATES
+from voco_cli.document.html import TEMPLATES
 
 STYLE = (TEMPLATES / "style.css").read_text()
 BLOCKS = re.findall(r":root[^{]*\{([^}]*--paper[^}]*)\}", STYLE)

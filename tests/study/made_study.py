@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.evaluation.made_results import made_table
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.downstream.tasks.data import TaskData
-from voco_cli.evaluation.folder import Evaluation, EvaluationOptions
-from voco_cli.evaluation.result_folder import write_evaluation
-from voco_cli.evaluation.summary import summarise
-from voco_cli.settings import Resolved, Settings
-from voco_cli.study.plan import Plan, PlannedRun, make_plan
-from voco_cli.study.record import RunRecord
+from tests.evaluate.made_results import made_table
+from voco_cli.config import Resolved, Settings
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
+from voco_cli.evaluate.segmentation.results import write_evaluation
+from voco_cli.evaluate.segmentation.table import summarise
+from voco_cli.study.plan import Plan, PlannedRun, RunRecord, make_plan
+from voco_cli.tasks.find_data import TaskData
 
 PRESET = """
 task:

@@ -11,25 +11,25 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.downstream.made_categories import NAMES, SIZE, make_entries
-from tests.evaluation.made_scores import made_scores
+from tests.evaluate.made_scores import made_scores
 from tests.study.made_study import Heard, Result, weights_file
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.downstream.tasks.data import TaskData
-from voco_cli.engine.unwatched import Unwatched
+from tests.tasks.made_categories import NAMES, SIZE, make_entries
+from voco_cli.config import Resolved, Settings, read_saved
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
-from voco_cli.evaluation.classification import summarise_classification
-from voco_cli.evaluation.classification_comparison import compare_classifications
-from voco_cli.evaluation.classification_folder import (
+from voco_cli.evaluate.classification.compare import compare_classifications
+from voco_cli.evaluate.classification.metrics import summarise_classification
+from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
     read_classification,
     write_classification,
 )
-from voco_cli.finetuning.run import finetune
-from voco_cli.settings import Resolved, Settings, read_saved
 from voco_cli.study.plan import Plan, make_plan
-from voco_cli.study.run import StudyResult, run_study
+from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.task import Unwatched
+from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.study import StudyResult, run_study
 
 PRESET: dict[str, Any] = {
     "task": {

@@ -5,16 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cache.made_scans import oriented_affine, write_nifti
+from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import Heard
-from voco_cli.dataset.datalist_file import read_datalist
-from voco_cli.engine.unwatched import Unwatched
-from voco_cli.evaluation.comparison import OVERALL, compare_tables
-from voco_cli.evaluation.result_folder import read_evaluation
-from voco_cli.finetuning.run import finetune
-from voco_cli.settings import Resolved
+from voco_cli.config import Resolved
+from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.evaluate.segmentation.compare import OVERALL, compare_tables
+from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import make_plan
-from voco_cli.study.run import Finetuned, StudyResult, run_study
+from voco_cli.training.task import Unwatched
+from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.study import Finetuned, StudyResult, run_study
 
 PRESET = """
 task:

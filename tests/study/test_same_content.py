@@ -11,19 +11,18 @@ import pytest
 
 from tests.killed import left_by_kills
 from tests.study.made_study import PRESET, Heard, StandIn, find, plan, weights_file
-from voco_cli.dataset.datalist import Datalist, Entry
-from voco_cli.downstream.tasks.data import TaskData
+from voco_cli.config import Settings
+from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
-from voco_cli.settings import Settings
-from voco_cli.study.plan import Plan, make_plan
-from voco_cli.study.record import known_arms, known_by_content
-from voco_cli.study.run import run_study
+from voco_cli.study.plan import Plan, known_arms, known_by_content, make_plan
+from voco_cli.tasks.find_data import TaskData
+from voco_cli.workflows.study import run_study
 
 
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is drawn after each run, and tested elsewhere."""
-    monkeypatch.setattr("voco_cli.study.tables.draw_label_efficiency", lambda found: b"a picture")
+    monkeypatch.setattr("voco_cli.workflows.study_outcome.draw_label_efficiency", lambda found: b"a picture")
 
 
 FOUND = find()

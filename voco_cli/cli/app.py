@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
@@ -16,18 +20,274 @@ from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
 from voco_cli.cli.embed import embed
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.cli.faults import tell
+from voco_cli.cli.exit import SIGPIPE_CODE, VisibleFormatter, flushed, open_streams, reader_has_gone, tell
 from voco_cli.cli.finetune import finetune
-from voco_cli.cli.front import Commands
 from voco_cli.cli.index import index
+from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.locate import locate
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.report import report
-from voco_cli.cli.streams import SIGPIPE_CODE, flushed, open_streams, reader_has_gone
 from voco_cli.cli.study import study
+from voco_cli.document.terminal import be_quiet
+
+EXAMPLES: dict[str, tuple[str, ...]] = {
+    "": (
+        "voco demo",
+        "voco index scans/ -o data.json",
+        "voco preview-labels scans/one.nii.gz",
+        "voco pretrain data.json",
+        "voco finetune --task btcv --data /data/BTCV --weights runs/pretrain",
+    ),
+    "index": (
+        "voco index scans/ -o data.json",
+        "voco index scans/ --check full --patient-pattern '/(P[0-9]+)_'",
+        "voco index scans/ --label-pattern '../masks/{stem}_mask.nii.gz'",
+    ),
+    "preview-labels": (
+        "voco preview-labels scans/one.nii.gz",
+        "voco preview-labels scans/one.nii.gz --grid 3x3 --crops 6 -o grid.pdf",
+    ),
+    "preview-case": (
+        "voco preview-case scan.nii.gz label.nii.gz --classes liver=1,spleen=2",
+        "voco preview-case data.json --case case_7 --require-fit",
+    ),
+    "cache": ("voco cache build data.json",),
+    "cache build": (
+        "voco cache build data.json --dry-run",
+        "voco cache build data.json --recipe tpami --dir /fast/cache",
+    ),
+    "cache verify": (
+        "voco cache verify data.json",
+        "voco cache verify data.json --repair",
+    ),
+    "cache stats": ("voco cache stats data.json",),
+    "cache prune": (
+        "voco cache prune data.json",
+        "voco cache prune data.json --yes",
+    ),
+    "pretrain": (
+        "voco pretrain data.json --recipe debug",
+        "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
+    ),
+    "locate": (
+        "voco locate runs/pretrain scans/one.nii.gz",
+        "voco locate runs/pretrain scans/one.nii.gz --against scans/two.nii.gz",
+    ),
+    "embed": (
+        "voco embed runs/pretrain scans/ -o embeddings.npz",
+        "voco embed runs/pretrain data.json -o embeddings.parquet --crops 32",
+    ),
+    "plan": ("voco plan data.json --recipe tpami",),
+    "plan pretrain": (
+        "voco plan data.json --recipe tpami",
+        "voco plan data.json --set train.batch_size=8 --seconds 30",
+    ),
+    "plan finetune": ("voco plan finetune --task btcv --data /data/BTCV --weights runs/pretrain",),
+    "plan predict": ("voco plan predict runs/finetune new_scans/ -o predictions",),
+    "doctor": (
+        "voco doctor",
+        "voco doctor --data data.json",
+    ),
+    "tasks": ("voco tasks list",),
+    "tasks list": ("voco tasks list",),
+    "tasks show": ("voco tasks show btcv",),
+    "tasks check": (
+        "voco tasks check /data/BTCV --task btcv",
+        "voco tasks check --task my_task.yaml --labels",
+    ),
+    "tasks new": (
+        "voco tasks new data.json -o my_task.yaml",
+        "voco tasks new categories.csv --images scans/",
+    ),
+    "finetune": (
+        "voco finetune --task btcv --data /data/BTCV --weights runs/pretrain",
+        "voco finetune --task my_task.yaml --cases 10 -o runs/scratch",
+    ),
+    "predict": (
+        "voco predict runs/finetune new_scans/ -o predictions",
+        "voco predict runs/finetune data.json -o predictions --flips",
+    ),
+    "evaluate": (
+        "voco evaluate runs/finetune",
+        "voco evaluate --predictions predictions/ --labels labels/ --tolerance-mm 1",
+    ),
+    "compare": (
+        "voco compare runs/scratch runs/finetune",
+        "voco compare evaluation_a evaluation_b --metric nsd -o a_or_b",
+    ),
+    "study": ("voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",),
+    "report": (
+        "voco report runs/pretrain",
+        "voco report runs/scratch runs/finetune runs/study -o all.html",
+    ),
+    "demo": (
+        "voco demo",
+        "voco demo --out try",
+    ),
+    "bench": (
+        "voco bench",
+        "voco bench --data data.json --recipe tpami --minutes 10",
+    ),
+    "config": ("voco config show --recipe tpami",),
+    "config show": (
+        "voco config show --recipe tpami",
+        "voco config show --config voco.yaml --set train.steps=1000",
+    ),
+    "config schema": ("voco config schema",),
+    "config init": (
+        "voco config init -o voco.yaml --recipe debug",
+        "voco config init -o btcv.yaml --task btcv",
+    ),
+    "weights": ("voco weights inspect runs/pretrain",),
+    "weights inspect": ("voco weights inspect runs/pretrain",),
+    "weights export": ("voco weights export runs/pretrain -o encoder.pt --format monai",),
+}
+
+
+PANELS = {
+    "First look": ("demo",),
+    "Data": ("index", "preview-labels", "preview-case", "cache"),
+    "Pre-training": ("plan", "pretrain", "locate", "embed"),
+    "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
+    "Machine and settings": ("doctor", "bench", "config", "weights"),
+}
+"""Commands in the order of work."""
+ORDER = [name for names in PANELS.values() for name in names]
+EVERYWHERE = "Anywhere in any command"
+NUMBER = "N"
+"""What help calls a number that has limits."""
+
+EXIT_CODES = {
+    0: "done",
+    1: "a finding, such as missing scans",
+    2: "wrong usage or input",
+    3: "data damaged or missing",
+    4: "out of disk or memory",
+    75: "interrupted, and the same command goes on",
+    130: "interrupted; 143 by SIGTERM",
+}
+
+
+class Commands(TyperGroup):
+    """The commands in the order of work, each with its examples and the options that may stand anywhere."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = dict(sorted(self.commands.items(), key=lambda item: _rank(item[0])))
+        for panel, names in PANELS.items():
+            for name in set(names).intersection(self.commands):
+                self.commands[name].rich_help_panel = panel  # type: ignore[attr-defined]
+        shared = _everywhere()
+        self.params += shared
+        for path, command in _below(self):
+            command.params += shared
+            _with_short_types(command.get_params(typer.Context(command)))
+            paragraphs = (command.help or "").split("\n\n")
+            command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+            command.epilog = _examples(path) or command.epilog
+        codes = "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+        self.epilog = f"{_examples('')}\n\nExit codes: {codes}."
+
+    def get_params(self, ctx: Any) -> Any:
+        """Those of the whole program; Typer adds two of its own after the group is made."""
+        return _with_short_types(super().get_params(ctx))
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Each call begins as talkative as any."""
+        be_quiet(False)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Typer ends on Ctrl-C without a word; we have a sentence for it."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            raise Stopped(interrupt) from interrupt
+
+
+def _examples(path: str) -> str:
+    lines = EXAMPLES.get(path, ())
+    return "\n".join(["Example:" if len(lines) == 1 else "Examples:", *lines]) if lines else ""
+
+
+def _with_short_types(parameters: Any) -> Any:
+    """Typer writes <bool> for flags, which take no value, and <int range> [x>=1], which leaves no room for the help."""
+    for parameter in parameters:
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
+        elif parameter.metavar is None and (getattr(parameter, "min", None), getattr(parameter, "max", None)) != (
+            None,
+            None,
+        ):
+            parameter.metavar = NUMBER
+    return parameters
+
+
+def _rank(name: str) -> int:
+    return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _below(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands under a group, each with its full name."""
+    for name, command in group.commands.items():
+        yield f"{path}{name}", command
+        if hasattr(command, "commands"):
+            yield from _below(command, f"{path}{name} ")
+
+
+def _quiet(wanted: bool) -> None:
+    if wanted:
+        be_quiet(True)
+
+
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ["VOCO_DEBUG"] = "1"
+        to_terminal = logging.StreamHandler()
+        to_terminal.setFormatter(VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[to_terminal])
+        if sys.__stderr__ is not None:
+            faulthandler.enable(sys.__stderr__)
+
+
+def _only_options(
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            "--quiet",
+            "-q",
+            callback=_quiet,
+            expose_value=False,
+            is_eager=True,
+            help="No progress, no notes, no next step; results, warnings and errors stay.",
+        ),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_debug,
+            expose_value=False,
+            is_eager=True,
+            help="Show the traceback of an error, and what the libraries log; also VOCO_DEBUG=1.",
+        ),
+    ] = False,
+) -> None:
+    raise AssertionError("only its parameters are of use")
+
+
+def _everywhere() -> list[Any]:
+    """The parameters ``--quiet`` and ``--debug``, which every command gets."""
+    app = typer.Typer(add_completion=False)
+    app.command()(_only_options)
+    options: list[Any] = list(typer.main.get_command(app).params)
+    for option in options:
+        option.rich_help_panel = EVERYWHERE
+    return options
+
 
 app = typer.Typer(
     name="voco",

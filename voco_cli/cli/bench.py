@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from voco_cli.cli.options import ConfigOption, DeviceOption, JsonOption, RecipeOption, SetOption
-from voco_cli.cli.output import done, note, out, print_json
+from voco_cli.document.terminal import done, note, out, print_json
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.machine_speed.bench import Speed
+    from voco_cli.resources.bench import Speed
 
 
 def bench(
@@ -43,14 +43,14 @@ def bench(
     if data is not None and not data.is_file():
         raise DataError(f"{data} does not exist.", "make it with voco index")
     scan_vox = _voxels(scan_size)
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     flags: dict[str, Any] = {"data.file": data, "run.device": device}
     settings = load_settings(recipe, config, override or (), flags).settings
     small = load_settings("debug", None, (), flags).settings
     predicted = load_settings(None, None, (), {"run.device": device}, task=task).settings
 
-    from voco_cli.machine_speed.bench import BenchRequest, measure_machine
+    from voco_cli.resources.bench import BenchRequest, measure_machine
 
     speed = measure_machine(BenchRequest(settings, small, predicted, minutes * 60, scan_vox), note)
     if as_json:

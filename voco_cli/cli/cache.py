@@ -21,13 +21,13 @@ from voco_cli.cli.options import (
     settings_words,
     spoken_recipe,
 )
-from voco_cli.cli.output import done, folded, note, out, print_json, progress, shell_words, warn
+from voco_cli.document.terminal import done, folded, note, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.cache.reports import BuildReport
-    from voco_cli.cache.store import VolumeCache
-    from voco_cli.dataset.datalist import Entry
+    from voco_cli.data.cache.disk_space import BuildReport
+    from voco_cli.data.cache.store import VolumeCache
+    from voco_cli.data.index.datalist import Entry
 
 app = typer.Typer(
     help="Build, check and tidy the store of preprocessed scans.\n\n`voco pretrain` builds what it needs by itself.",
@@ -59,7 +59,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Preprocess and store the scans of DATA that are not stored yet."""
-    from voco_cli.cache.space import gigabytes
+    from voco_cli.data.cache.disk_space import gigabytes
 
     cache = _open(data, recipe, config, set_, folder, workers, labels)
     entries = _entries(data)
@@ -139,7 +139,7 @@ def stats(
     as_json: JsonOption = False,
 ) -> None:
     """Print how much is stored, and under which settings."""
-    from voco_cli.cache.space import gigabytes
+    from voco_cli.data.cache.disk_space import gigabytes
 
     cache = _open(data, recipe, config, set_, folder, None, False)
     found = cache.stats()
@@ -176,7 +176,7 @@ def prune(
 
     Whatever was stored under other settings goes, too. Without --yes nothing is removed.
     """
-    from voco_cli.cache.space import gigabytes
+    from voco_cli.data.cache.disk_space import gigabytes
 
     cache = _open(data, recipe, config, set_, folder, None, labels)
     report = cache.prune(_entries(data), rehearse=not yes)
@@ -210,7 +210,7 @@ def _pretrain(
     data: Path, recipe: str | None, config: Path | None, overrides: Sequence[str] | None, folder: Path | None
 ) -> str:
     """The training that finds this very cache."""
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     place = ["--set", f"cache.dir={folder}"] if folder else []
     recipe = recipe or spoken_recipe(load_settings(recipe, config, overrides or ()))
@@ -226,9 +226,9 @@ def _open(
     workers: int | None,
     labels: bool,
 ) -> VolumeCache:
-    from voco_cli.cache.store import VolumeCache, cache_folder
-    from voco_cli.dataset.intensity import suit_intensity
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.store import VolumeCache, cache_folder
+    from voco_cli.data.index.intensity import suit_intensity
 
     if data.is_dir():
         raise UsageError(f"{data} is a folder, and a data.json is needed.", shell_words("voco", "index", data))
@@ -248,13 +248,13 @@ def _open(
 
 
 def _entries(data: Path) -> list[Entry]:
-    from voco_cli.dataset.datalist_file import read_datalist
+    from voco_cli.data.index.datalist_file import read_datalist
 
     return [entry for _, entry in read_datalist(data).entries()]
 
 
 def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json: bool) -> None:
-    from voco_cli.cache.space import gigabytes
+    from voco_cli.data.cache.disk_space import gigabytes
 
     if as_json:
         print_json({"folder": folder, "scans": scans, "missing": missing, "predicted_bytes": predicted})

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, complete_tasks, require_agreement
-from voco_cli.cli.output import done, out, print_json, shell_words
+from voco_cli.document.terminal import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
 
 WIDEST_VALUE = 72
@@ -34,7 +34,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Print every setting with the source it came from."""
-    from voco_cli.settings.sources import leaves, load_settings
+    from voco_cli.config.load import leaves, load_settings
 
     _require_one_start(recipe, task)
     require_agreement({"recipe": recipe, "task.preset": task}, override or ())
@@ -54,7 +54,7 @@ def show(
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the settings."""
-    from voco_cli.settings import Settings
+    from voco_cli.config import Settings
 
     print_json(Settings.model_json_schema())
 
@@ -67,9 +67,9 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented settings file to start from."""
-    from voco_cli.settings import load_settings
-    from voco_cli.settings.show import commented_file
-    from voco_cli.whole_files import write_whole
+    from voco_cli.atomic_files import write_whole
+    from voco_cli.config import load_settings
+    from voco_cli.config.load import commented_file
 
     _require_one_start(recipe, task)
     if output.exists() and not force:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.faults import tell
+from voco_cli.cli.exit import tell
 from voco_cli.cli.interrupts import going_on
-from voco_cli.cli.output import be_quiet, done, is_quiet, out, progress, shell_words
+from voco_cli.document.terminal import be_quiet, done, is_quiet, out, progress, shell_words
 from voco_cli.errors import Interrupted
 
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ import typer
 from rich.text import Text
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.cli.output import done, out, print_json
+from voco_cli.document.terminal import done, out, print_json
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.planning.doctor.check import Check
+    from voco_cli.resources.doctor import Check
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 
@@ -29,7 +29,7 @@ def doctor(
 
     Each line is ok, a warning or a problem, with what to do. Exit code 1 where pre-training cannot run.
     """
-    from voco_cli.planning.doctor.examine import examine
+    from voco_cli.resources.doctor import examine
 
     checks = []
     for check in examine(data):

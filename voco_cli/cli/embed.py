@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.cli.output import done, err, note, out, print_json, progress, shell_words
+from voco_cli.document.terminal import done, err, note, out, print_json, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.dataset.datalist import Entry, Skipped
+    from voco_cli.data.index.datalist import Entry, Skipped
 
 SHOWN_FAULTS = 20
 
@@ -49,11 +49,10 @@ def embed(
     if bases and crops is not None:
         raise UsageError("--bases and --crops exclude each other.", "leave one of them out")
 
-    from voco_cli.dataset.intensity import suit_intensity, with_preprocess
-    from voco_cli.downstream.prediction.inputs import find_inputs
-    from voco_cli.pretraining.embedding import about, embed_entries, open_embedder
-    from voco_cli.pretraining.embedding_file import check_embedding_path, embedding_file
-    from voco_cli.settings.sources import read_resolved
+    from voco_cli.config.load import read_resolved
+    from voco_cli.data.index.intensity import suit_intensity, with_preprocess
+    from voco_cli.predict.inputs import find_inputs
+    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, embedding_file, open_embedder
 
     check_embedding_path(output)
     embedder = open_embedder(run, projected, device)

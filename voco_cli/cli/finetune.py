@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.evaluation_output import print_measured, report_failures
+from voco_cli.cli.evaluate import print_measured, report_failures
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     CasesOption,
@@ -30,10 +30,10 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
-from voco_cli.cli.output import done, out, print_json, shell_words
+from voco_cli.document.terminal import done, out, print_json, shell_words
 
 if TYPE_CHECKING:
-    from voco_cli.finetuning.run import FinetuneResult
+    from voco_cli.workflows.finetune import FinetuneResult
 
 
 @going_on()
@@ -63,7 +63,7 @@ def finetune(
     Trains, predicts the cases that were held out, and measures them in their own space. The same command resumes a
     run that was stopped.
     """
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     place, list_off = data_flags(data)
     flags: dict[str, Any] = {
@@ -84,8 +84,8 @@ def finetune(
 
     warn_of_untrained_flips(resolved.settings)
 
-    from voco_cli.cli.finetune_progress import FinetuneProgress
-    from voco_cli.finetuning.run import finetune as run_finetuning
+    from voco_cli.cli.progress import FinetuneProgress
+    from voco_cli.workflows.finetune import finetune as run_finetuning
 
     result = run_finetuning(resolved, FinetuneProgress(), require_clean)
     if result.to_be_told:

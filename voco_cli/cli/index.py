@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from voco_cli.cli.options import given_words
-from voco_cli.cli.output import done, note, out, print_json, progress, shell_words, warn
-from voco_cli.engine.gpu import seems_to_have_gpu
+from voco_cli.document.terminal import done, note, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
+from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
-    from voco_cli.dataset.datalist import Datalist, Entry
+    from voco_cli.data.index.datalist import Datalist, Entry
 
 SHOWN_FOLDERS = 12
 SHOWN_PER_KIND = 3
@@ -73,10 +73,10 @@ def index(
 
     Label maps are found beside the scans. What cannot be used is listed with the reason, and ends nothing.
     """
-    from voco_cli.dataset.datalist import SplitRule
-    from voco_cli.dataset.datalist_file import write_datalist
-    from voco_cli.dataset.index import IndexOptions, build_index
-    from voco_cli.dataset.patient import modality_of_word
+    from voco_cli.data.index.build import IndexOptions, build_index
+    from voco_cli.data.index.datalist import SplitRule
+    from voco_cli.data.index.datalist_file import write_datalist
+    from voco_cli.data.index.patients import modality_of_word
 
     if validation + test >= 1:
         raise UsageError(
@@ -114,7 +114,7 @@ def index(
 
 def _warn_of_units(datalist: Datalist) -> None:
     """CT scans whose numbers the window of a recipe, which is in HU, would cut in the wrong place."""
-    from voco_cli.dataset.units import DOUBTED, is_doubted
+    from voco_cli.data.index.intensity import DOUBTED, is_doubted
 
     doubted = [entry for _, entry in datalist.entries() if is_doubted(entry)]
     if doubted:
@@ -129,7 +129,7 @@ def _warn_of_units(datalist: Datalist) -> None:
 
 def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
     """Where files do not say what they are, the command that does."""
-    from voco_cli.dataset.intensity import NOT_SAID, judge_by_values
+    from voco_cli.data.index.intensity import NOT_SAID, judge_by_values
 
     entries = [entry for _, entry in datalist.entries()]
     unknown = [entry for entry in entries if entry.modality in NOT_SAID]
@@ -145,7 +145,7 @@ def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
-    from voco_cli.dataset.reasons import count_kinds
+    from voco_cli.data.index.build import count_kinds
 
     return {
         "output": str(output),
@@ -198,7 +198,7 @@ def _print_skipped(datalist: Datalist) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.dataset.reasons import count_kinds, kind_of
+    from voco_cli.data.index.build import count_kinds, kind_of
 
     if not datalist.skipped:
         return
@@ -217,7 +217,7 @@ def _print_skipped(datalist: Datalist) -> None:
 
 
 def _print_summary(datalist: Datalist) -> None:
-    from voco_cli.dataset.units import is_doubted
+    from voco_cli.data.index.intensity import is_doubted
 
     numbers = datalist.statistics
     splits = ", ".join(

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.cli.output import done, folded, note, out, print_json, progress, shell_words, warn
-from voco_cli.cli.pictures import crop_centre, picture_path
+from voco_cli.cli.options import DeviceOption, JsonOption, crop_centre, picture_path
+from voco_cli.document.terminal import done, folded, note, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.figures.located_scan import LocatedScan
+    from voco_cli.figures.locate import LocatedScan
 
 DRAWN = 4
 """Crops that are drawn where none are asked for."""
@@ -58,12 +57,12 @@ def locate(
     if centres and crops is not None:
         raise UsageError("--at and --crops exclude each other.", "leave one of them out")
 
-    from voco_cli.dataset.intensity import suit_scans, with_preprocess
-    from voco_cli.pretraining.locate import locate as locate_crops
-    from voco_cli.pretraining.locate import location_record
-    from voco_cli.pretraining.trained import open_pretrained
-    from voco_cli.scans.read import read_scan
-    from voco_cli.settings.sources import read_resolved
+    from voco_cli.config.load import read_resolved
+    from voco_cli.data.index.intensity import suit_scans, with_preprocess
+    from voco_cli.data.io.reader import read_scan
+    from voco_cli.pretrain.inference import open_pretrained
+    from voco_cli.pretrain.locate import locate as locate_crops
+    from voco_cli.pretrain.locate import location_record
 
     with progress("locate", 3) as advance:
         pretrained = open_pretrained(run, device, checkpoint)
@@ -74,7 +73,7 @@ def locate(
         located = locate_crops(replace(pretrained, settings=settings), asked, centres, crops or DRAWN, other)
         advance()
         if picture is not None:
-            from voco_cli.figures.located_scan import draw_located_scan
+            from voco_cli.figures.locate import draw_located_scan
 
             draw_located_scan(located, picture)
         advance()
@@ -94,7 +93,7 @@ def _print_table(located: LocatedScan) -> None:
     """One row a crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
-    from voco_cli.figures.labels.scene import crop_name
+    from voco_cli.figures.crops import crop_name
 
     target = f" among the base crops of {located.target.name}" if located.target else ""
     grid = "x".join(map(str, located.scene.grid))

@@ -8,22 +8,55 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.output import warn
+from voco_cli.document.terminal import warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.settings import Resolved, Settings
+    from voco_cli.config import Resolved, Settings
+
+
+PICTURE_FORMATS = (".png", ".pdf", ".svg")
+
+
+def picture_path(scan: Path, output: Path | None, what: str, as_json: bool) -> Path | None:
+    """Where the picture goes: as asked, or SCAN_what.png here; none where only JSON is wanted.
+
+    Raises:
+        UsageError: another format.
+    """
+    if output is None:
+        stem = scan.resolve().name.removesuffix(".gz").rsplit(".", 1)[0]
+        return None if as_json else Path(f"{stem}_{what}.png")
+    if output.suffix.lower() not in PICTURE_FORMATS:
+        raise UsageError(f"{output} does not end like a picture.", f"end it with one of {', '.join(PICTURE_FORMATS)}")
+    return output
+
+
+def crop_centre(text: str) -> list[int]:
+    """``X,Y`` or ``X,Y,Z`` as whole voxels.
+
+    Raises:
+        UsageError: anything else.
+    """
+    try:
+        centre = [int(part) for part in text.split(",")]
+    except ValueError:
+        centre = []
+    if len(centre) not in (2, 3):
+        hint = "give two or three whole numbers of voxels, such as --at 120,96"
+        raise UsageError(f"--at {text} is not the centre of a crop.", hint)
+    return centre
 
 
 def _recipes(incomplete: str) -> list[str]:
-    from voco_cli.settings.layers import recipe_names
+    from voco_cli.config.sources import recipe_names
 
     return list(recipe_names())
 
 
 def complete_tasks(incomplete: str) -> list[str]:
     """Names of the tasks that come with the package, for the shell."""
-    from voco_cli.settings.layers import task_names
+    from voco_cli.config.sources import task_names
 
     return list(task_names())
 
@@ -34,7 +67,7 @@ def complete_devices(incomplete: str) -> list[str]:
 
 
 def _settings(incomplete: str) -> list[tuple[str, str]]:
-    from voco_cli.settings.sources import field_descriptions
+    from voco_cli.config.load import field_descriptions
 
     return [(f"{key}=", description) for key, description in field_descriptions()]
 
@@ -154,7 +187,7 @@ def spoken_recipe(resolved: Resolved) -> str | None:
     Args:
         resolved: settings whose recipe may be the one that is taken where none is named.
     """
-    from voco_cli.engine.gpu import seems_to_have_gpu
+    from voco_cli.operating_system import seems_to_have_gpu
 
     unnamed = resolved.sources["recipe"] == "default"
     return resolved.settings.recipe if unnamed and not seems_to_have_gpu() else None

@@ -9,13 +9,13 @@ import typer
 
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement, warn_of_untrained_flips
-from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
+from voco_cli.document.terminal import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.prediction.batch import Report
-    from voco_cli.downstream.prediction.inputs import Inputs
-    from voco_cli.downstream.prediction.trained import Trained
+    from voco_cli.predict.inputs import Inputs
+    from voco_cli.predict.predictor import Trained
+    from voco_cli.predict.segmentation import Report
 
 SHOWN_FAULTS = 20
 
@@ -52,8 +52,8 @@ def predict(
     Each label map lies on its scan's own grid; a classification gives a table of probabilities. Cases that are
     finished are not predicted again.
     """
-    from voco_cli.downstream.prediction.inputs import find_inputs
-    from voco_cli.downstream.prediction.trained import load_trained
+    from voco_cli.predict.inputs import find_inputs
+    from voco_cli.predict.predictor import load_trained
 
     own = {"flips": flips, "overlap": overlap, "suffix": suffix}
     require_agreement({"run.device": device, **{f"predict.{key}": own[key] for key in own}}, override or ())
@@ -97,7 +97,7 @@ def _require_trained_flips(trained: Trained) -> None:
 
 
 def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:
-    from voco_cli.downstream.prediction.batch import Report, predict_entries
+    from voco_cli.predict.segmentation import Report, predict_entries
 
     with progress("predicting", len(found.entries)) as advance:
 
@@ -106,7 +106,7 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
 
         if trained.settings.task.kind == "segmentation":
             return predict_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-        from voco_cli.downstream.prediction.classify import classify_entries
+        from voco_cli.predict.classification import classify_entries
 
         table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
     asked = {entry.name for entry in found.entries}

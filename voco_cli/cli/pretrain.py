@@ -23,11 +23,11 @@ from voco_cli.cli.options import (
     require_agreement,
     settings_words,
 )
-from voco_cli.cli.output import done, folded, out, print_json, shell_words
+from voco_cli.document.terminal import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.pretraining.run import PretrainResult
+    from voco_cli.workflows.pretrain import PretrainResult
 
 FIGURES = {
     "rank": "rank of the true base crop",
@@ -62,16 +62,16 @@ def pretrain(
     Builds the cache it needs, trains, and ends with figures on held-out scans against step 0 and chance. The same
     command resumes a run that was stopped.
     """
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
     flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
     require_agreement({**flags, "recipe": recipe}, override or ())
     resolved = load_settings(recipe, config, override or (), flags)
 
-    from voco_cli.cli.pretrain_progress import PretrainProgress
-    from voco_cli.pretraining.rough_time import require_choice
-    from voco_cli.pretraining.run import pretrain as run_pretraining
+    from voco_cli.cli.progress import PretrainProgress
+    from voco_cli.resources.rough_time import require_choice
+    from voco_cli.workflows.pretrain import pretrain as run_pretraining
 
     if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
         given = {"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}
@@ -85,7 +85,7 @@ def pretrain(
 
 
 def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> None:
-    from voco_cli.method.health import chance_figures
+    from voco_cli.objectives.voco.diagnostics import chance_figures
 
     chance = chance_figures(result.num_bases)
     if json:
@@ -124,7 +124,7 @@ def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> 
 
 def _with_labels(data: Path | None) -> Path | None:
     """The list, where it names label maps, too."""
-    from voco_cli.dataset.datalist_file import read_datalist
+    from voco_cli.data.index.datalist_file import read_datalist
 
     if data is None:
         return None

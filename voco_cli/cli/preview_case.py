@@ -2,24 +2,135 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import difflib
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from voco_cli.cli.case_files import NamedValues, case_files, structure_names
-from voco_cli.cli.options import JsonOption, complete_tasks
-from voco_cli.cli.output import done, out, print_json, progress, shell_words, warn
-from voco_cli.cli.pictures import picture_path
+from voco_cli.cli.options import JsonOption, complete_tasks, picture_path
+from voco_cli.document.terminal import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.evaluation.case_check import CaseCheck
-    from voco_cli.evaluation.label_fit import LabelFit
-    from voco_cli.evaluation.patient_case import PatientCase
-    from voco_cli.figures.case_scene import CaseScene, StructureVolume
-    from voco_cli.scans.scan import Scan
+    from voco_cli.data.index.datalist import Entry
+    from voco_cli.data.io.image import Scan
+    from voco_cli.evaluate.label_check import CaseCheck, LabelFit, PatientCase
+    from voco_cli.figures.case import CaseScene, StructureVolume
+
+
+NamedValues = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """A case to show.
+
+    Attributes:
+        name: of the case.
+        image: as it was read.
+        label: file of the label map, if there is one.
+        modality: as the list says.
+        names: structures and their values, where the list knows them.
+        origin: of these names, for people.
+        ignore: label value of voxels that nobody annotated, where the list knows one.
+    """
+
+    name: str
+    image: Scan
+    label: Path | None
+    modality: str = "unknown"
+    names: NamedValues = ()
+    origin: str = ""
+    ignore: int | None = None
+
+
+def case_files(image: Path, label: Path | None, case: str | None, *, first: bool = False) -> CaseFiles:
+    """Read the image that is meant, and find its label.
+
+    Args:
+        image: an image, or a data.json.
+        label: file of the label map; of a case of a data.json only in place of its own.
+        case: name of a case of the data.json.
+        first: take the first case of the list where none is named.
+    Raises:
+        UsageError: no such case, or a case without a list.
+        DataError, GeometryError: as `read_scan`.
+    """
+    from voco_cli.data.index.datalist import read_entry
+    from voco_cli.data.index.datalist_file import read_datalist
+    from voco_cli.data.index.patients import case_of
+    from voco_cli.data.io.image import ignored_value
+    from voco_cli.data.io.reader import read_scan
+
+    if image.suffix.lower() != ".json":
+        if case is not None:
+            raise UsageError(f"--case {case} names a case of a data.json, and {image} is none.", "leave --case out")
+        return CaseFiles(case_of(image), read_scan(image), label)
+    datalist = read_datalist(image, check_files=False)
+    entries = [entry for _, entry in datalist.entries()]
+    entry = entries[0] if first and case is None and entries else _entry(entries, case, image)
+    ignore = ignored_value(datalist.labels)
+    values = ((name, int(value)) for value, name in datalist.labels.items() if value.isdigit())
+    names = tuple((name, (value,)) for name, value in values if value not in (0, ignore))
+    scan = read_entry(entry)
+    return CaseFiles(entry.name, scan, label or entry.label, entry.modality, names, str(image), ignore)
+
+
+def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
+    known = {entry.name: entry for entry in entries}
+    if case in known:
+        return known[case]
+    labelled = [entry.name for entry in entries if entry.label is not None] or list(known)
+    if case is None:
+        raise UsageError(
+            f"{path} lists {len(known)} cases, and one of them is to be shown.",
+            f"say which with --case, such as --case {labelled[0]}" if labelled else None,
+        )
+    near = difflib.get_close_matches(case, known, 3, 0.5) or labelled[:3]
+    raise UsageError(f"{path} has no case {case!r}.", f"did you mean {', '.join(near)}?" if near else None)
+
+
+def structure_names(
+    files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None
+) -> tuple[NamedValues, str, int | None]:
+    """Names of the label values and where they come from: flags, the list, or a dataset.json beside the label maps.
+
+    Returns:
+        names, their origin, and the value of voxels that nobody annotated, if there is one.
+
+    Raises:
+        UsageError: both flags, or one that names nothing.
+        DataError: a file of names that cannot be read.
+    """
+    from voco_cli.config import load_settings
+    from voco_cli.data.index.scan_files import names_beside, names_file
+    from voco_cli.evaluate.segmentation.classes import classes_beside, read_classes
+
+    if task is not None and classes is not None:
+        raise UsageError("--task and --classes both name the label values.", "give one of them")
+    if task is not None:
+        listed = load_settings(task=task).settings.task
+        if listed.kind != "segmentation":
+            raise UsageError(f"--task {task} is a classification, and has no label map.", "give --classes")
+        return (
+            tuple((one.name, one.values) for one in listed.classes),
+            f"task {listed.name or task}",
+            listed.ignore_value,
+        )
+    if classes is None and files.names:
+        return files.names, files.origin, files.ignore
+    folders = [path.parent for path in (files.label, prediction) if path is not None]
+    own = names_file(files.label) if files.label is not None and names_beside(files.label) else None
+    if classes is None and own is not None:
+        classes = str(own)
+    known = read_classes(classes) if classes else classes_beside(folders[0], folders[-1]) if folders else None
+    if known is None:
+        return (), "", None
+    names = tuple((one.name, one.labels) for one in known.structures if not one.is_region)
+    return names, known.origin, known.ignore
+
 
 MOST_UNNAMED, MOST_LISTED = 256, 20
 
@@ -75,11 +186,9 @@ def preview_case(
     the headers, by the edges of the image under its borders, by the air around the patient, and by the names of the
     structures.
     """
-    from voco_cli.evaluation.case_check import check_case
-    from voco_cli.evaluation.patient_case import patient_case
-    from voco_cli.figures.case_preview import draw_case_preview
-    from voco_cli.figures.case_scene import case_scene
-    from voco_cli.figures.case_slices import shown_structures
+    from voco_cli.evaluate.label_check import check_case, patient_case
+    from voco_cli.figures.case import case_scene, draw_case_preview
+    from voco_cli.figures.slices import shown_structures
 
     picture = picture_path(Path(case) if case else image, output, "case", as_json)
     given_window = None if window is None else _window(window)
@@ -120,7 +229,7 @@ def preview_case(
 
 def _read_maps(label: Path | None, prediction: Path | None) -> dict[str, Scan]:
     """The label maps that are there, by what they are called."""
-    from voco_cli.scans.read import read_scan
+    from voco_cli.data.io.reader import read_scan
 
     places = {"label map": label, "prediction": prediction}
     return {word: read_scan(path) for word, path in places.items() if path is not None}
@@ -163,11 +272,11 @@ def _shown_window(
     if given is not None:
         return given, f"{given[0]:g} to {given[1]:g}"
     if task is None:
-        from voco_cli.figures.case_window import default_window
+        from voco_cli.figures.case import default_window
 
         return default_window(case, modality)
-    from voco_cli.cache.intensity import intensity_window
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.preprocess import intensity_window
 
     settings = load_settings(task=task).settings.preprocess
     found = intensity_window(image, settings)
@@ -177,7 +286,7 @@ def _shown_window(
 
 def _numbered(case: PatientCase, image: Scan) -> NamedValues:
     """Every value that is there under its number."""
-    from voco_cli.figures.case_scene import unlisted_values
+    from voco_cli.figures.case import unlisted_values
 
     values = sorted(unlisted_values(case, ()))
     if len(values) > MOST_UNNAMED:
@@ -188,7 +297,7 @@ def _numbered(case: PatientCase, image: Scan) -> NamedValues:
 
 
 def _facts(image: Scan, maps: dict[str, Scan], window: str, origin: str) -> list[str]:
-    from voco_cli.scans.geometry import axis_codes
+    from voco_cli.data.io.geometry import axis_codes
 
     times = "\N{MULTIPLICATION SIGN}"
     voxels = times.join(map(str, image.shape_xyz))
@@ -217,7 +326,7 @@ def _record(
     picture: Path | None,
     origin: str,
 ) -> dict[str, Any]:
-    from voco_cli.scans.geometry import axis_codes
+    from voco_cli.data.io.geometry import axis_codes
 
     return {
         "case": scene.name,
@@ -267,7 +376,7 @@ def _print_table(scene: CaseScene, names: list[str]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.figures.case_preview import ml_text
+    from voco_cli.figures.case import ml_text
 
     for line in (scene.name, *scene.facts):
         out.print(line, markup=False, highlight=False, soft_wrap=True)

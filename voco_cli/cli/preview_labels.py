@@ -9,15 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.case_files import case_files
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, require_agreement
-from voco_cli.cli.output import done, folded, note, out, print_json, progress, warn
-from voco_cli.cli.pictures import crop_centre, picture_path
-from voco_cli.engine.gpu import seems_to_have_gpu
+from voco_cli.cli.options import (
+    ConfigOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    crop_centre,
+    picture_path,
+    require_agreement,
+)
+from voco_cli.cli.preview_case import case_files
+from voco_cli.document.terminal import done, folded, note, out, print_json, progress, warn
 from voco_cli.errors import UsageError
+from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
-    from voco_cli.figures.labels.crops import LabelPreview
+    from voco_cli.figures.crops import LabelPreview
 
 
 def preview_labels(
@@ -68,9 +75,9 @@ def preview_labels(
 
     The label of a random crop is the share of it that each base crop covers. This is what the encoder learns to tell.
     """
-    from voco_cli.dataset.intensity import suit_scans
-    from voco_cli.figures.labels.crops import label_scene, network_crops, preview_record, preview_scan
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.data.index.intensity import suit_scans
+    from voco_cli.figures.crops import label_scene, network_crops, preview_record, preview_scan
 
     picture = picture_path(Path(case) if case else scan, output, "labels", as_json)
     centres = [crop_centre(text) for text in at or ()]
@@ -91,7 +98,7 @@ def preview_labels(
         preview = preview_scan(volume, suited.resolved.settings, centres)
         advance()
         if picture is not None:
-            from voco_cli.figures.labels.preview import draw_label_preview
+            from voco_cli.figures.position_labels import draw_label_preview
 
             draw_label_preview(label_scene(preview, network_crops(preview) if augmented else None), picture)
         advance()
@@ -114,7 +121,7 @@ def _size_for(
     grid: str | None, recipe: str | None, config: Path | None, overrides: Sequence[str]
 ) -> tuple[int, ...] | None:
     """Crops that share out the volume of the recipe under another grid; none where their size was given."""
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     try:
         resolved = load_settings(recipe, config, overrides)
@@ -134,7 +141,7 @@ def _print_table(preview: LabelPreview) -> None:
     """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
-    from voco_cli.figures.labels.scene import crop_name
+    from voco_cli.figures.crops import crop_name
 
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))

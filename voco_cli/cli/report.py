@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.cli.output import done, print_json, progress
+from voco_cli.document.terminal import done, print_json, progress
 from voco_cli.errors import UsageError
 
 NAME = "report.html"
@@ -40,9 +40,9 @@ def report(
     Verdict, curves, pictures, tables, settings and data in one HTML file, which opens offline.
     """
     target = _target(runs, output)
+    from voco_cli.atomic_files import write_whole
+    from voco_cli.document.html import render
     from voco_cli.report.page import find_runs, gather_page
-    from voco_cli.report.render import render
-    from voco_cli.whole_files import write_whole
 
     shown = find_runs(runs)
     with progress("report", len(shown)) as advance:

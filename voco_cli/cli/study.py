@@ -21,15 +21,14 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
-from voco_cli.cli.output import done, note, out, print_json, shell_words, warn
+from voco_cli.document.terminal import done, note, out, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.tasks.data import TaskData
-    from voco_cli.evaluation.label_efficiency import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun
-    from voco_cli.study.record import RunRecord
-    from voco_cli.study.run import StudyResult
+    from voco_cli.study.analysis import LabelEfficiency
+    from voco_cli.study.plan import PlannedRun, RunRecord
+    from voco_cli.tasks.find_data import TaskData
+    from voco_cli.workflows.study import StudyResult
 
 
 @going_on()
@@ -82,8 +81,7 @@ def study(
     Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
-    from voco_cli.study.plan import make_plan
-    from voco_cli.study.record import known_arms, known_by_content
+    from voco_cli.study.plan import known_arms, known_by_content, make_plan
 
     place, list_off = data_flags(data)
     given = override or ()
@@ -108,12 +106,11 @@ def study(
     warn_of_untrained_flips(shared)
     plan = known_by_content(plan)
 
-    from voco_cli.cli.finetune_progress import FinetuneProgress
-    from voco_cli.finetuning.run import finetune
-    from voco_cli.study.fit import require_fitting_weights
-    from voco_cli.study.metric import METRICS
-    from voco_cli.study.outcome import require_complete
-    from voco_cli.study.run import run_study
+    from voco_cli.cli.progress import FinetuneProgress
+    from voco_cli.study.metrics import METRICS
+    from voco_cli.workflows.finetune import finetune
+    from voco_cli.workflows.study import require_fitting_weights, run_study
+    from voco_cli.workflows.study_outcome import require_complete
 
     require_fitting_weights(plan)
     result = run_study(
@@ -139,7 +136,7 @@ class StudyProgress:
         """How much there is to do, and on which cases."""
         note(f"{data.origin}: {data.split_words}")
         if data.missing:
-            from voco_cli.downstream.tasks.split import named
+            from voco_cli.tasks.splits import named
 
             warn(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
         note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
@@ -165,7 +162,13 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_result(result: StudyResult, as_json: bool) -> None:
-    from voco_cli.study.tables import conclusion, outcome_object, statements, structure_headings, structure_rows
+    from voco_cli.workflows.study_outcome import (
+        conclusion,
+        outcome_object,
+        statements,
+        structure_headings,
+        structure_rows,
+    )
 
     found = result.outcome.found
     if as_json:
@@ -200,7 +203,7 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
 
 def _print_scores(found: LabelEfficiency) -> None:
     """The first table without what only a paper needs."""
-    from voco_cli.study.tables import study_headings, study_rows
+    from voco_cli.workflows.study_outcome import study_headings, study_rows
 
     headings, rows = study_headings(found), study_rows(found)
     shown = [headings.index(name) for name in headings if name not in ("seeds", "p", "effect", "[these runs]")]

@@ -17,12 +17,12 @@ from voco_cli.cli.options import (
     data_flags,
     settings_words,
 )
-from voco_cli.cli.output import done, folded, out, print_json, progress, shell_words, warn
+from voco_cli.document.terminal import done, folded, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.downstream.tasks.check import TaskCheck
-    from voco_cli.settings import Settings
+    from voco_cli.config import Settings
+    from voco_cli.tasks.check import TaskCheck
 
 app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
 
@@ -52,7 +52,7 @@ WorkersOption = Annotated[
 @app.command("list")
 def list_tasks(json: JsonOption = False) -> None:
     """Print the tasks that come with the package."""
-    from voco_cli.settings import load_settings, task_names
+    from voco_cli.config import load_settings, task_names
 
     rows = [_row(load_settings(task=name).settings) for name in task_names()]
     if json:
@@ -79,7 +79,7 @@ def _counted(row: dict[str, Any]) -> str:
 
 
 def _row(settings: Settings) -> dict[str, Any]:
-    from voco_cli.downstream.tasks.split import SPLIT_NAMES, read_split
+    from voco_cli.tasks.splits import SPLIT_NAMES, read_split
 
     task = settings.task
     assert task.split is not None
@@ -108,7 +108,7 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Print all of a task: data, classes, preprocessing, training."""
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
 
     settings = load_settings(task=name, overrides=override or ()).settings
     if json:
@@ -131,7 +131,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _print_layouts(settings: Settings) -> None:
-    from voco_cli.downstream.tasks.check import layout_name
+    from voco_cli.tasks.check import layout_name
 
     task, data = settings.task, settings.data
     if data.file is not None:
@@ -160,8 +160,8 @@ def _print_classes(settings: Settings) -> None:
 
 def _print_settings(settings: Settings) -> None:
     """What differs from the defaults, section by section; words and files are shown above."""
-    from voco_cli.settings import Settings as Model
-    from voco_cli.settings.sources import leaves
+    from voco_cli.config import Settings as Model
+    from voco_cli.config.load import leaves
 
     plain = dict(leaves(Model()))
     above = {"name", "title", "source", "notes", "folders", "layouts", "classes", "regions", "preset", "kind"}
@@ -195,8 +195,8 @@ def check(
 
     The exit code is 1 where not all is well.
     """
-    from voco_cli.downstream.tasks.check import check_task
-    from voco_cli.settings import load_settings
+    from voco_cli.config import load_settings
+    from voco_cli.tasks.check import check_task
 
     if data is not None and also_data is not None and data != also_data:
         raise UsageError(f"The data are given twice: {data}, and {also_data} by --data.", "leave one of them out")
@@ -255,7 +255,7 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
 
 
 def _first(names: tuple[str, ...]) -> str:
-    from voco_cli.downstream.tasks.split import named
+    from voco_cli.tasks.splits import named
 
     return named(names, SHOWN_NAMES)
 
@@ -317,11 +317,10 @@ def new(
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
     if weights is not None and backbone is not None:
         raise UsageError("--weights and --backbone both say which network.", "leave --backbone out")
-    from voco_cli.downstream.tasks.draft_file import Start
-    from voco_cli.downstream.tasks.new import task_from_list, task_from_table
-    from voco_cli.downstream.tasks.weights_network import network_of
-    from voco_cli.settings import load_settings
-    from voco_cli.whole_files import write_whole
+    from voco_cli.atomic_files import write_whole
+    from voco_cli.config import load_settings
+    from voco_cli.tasks.draft import Start, network_of
+    from voco_cli.tasks.new_task import task_from_list, task_from_table
 
     start = Start(weights, network_of(weights, trust_pickle)) if weights is not None else None
     network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value

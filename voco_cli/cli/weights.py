@@ -11,11 +11,11 @@ import typer
 from rich.table import Table
 
 from voco_cli.cli.options import JsonOption, TrustPickleOption
-from voco_cli.cli.output import done, out, print_json, shell_words
+from voco_cli.document.terminal import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.networks.weights import LoadReport, Weights
+    from voco_cli.models.weights import LoadReport, Weights
 
 app = typer.Typer(help="Look into files of weights, and convert them.", no_args_is_help=True)
 
@@ -81,7 +81,7 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Print what a file of weights holds, and which network it fits."""
-    from voco_cli.networks.weights import KIND_WORDS, load_into
+    from voco_cli.models.weights import KIND_WORDS, load_into
 
     weights = _read(file, branch, patch_merging, trust_pickle)
     architecture = weights.architecture
@@ -135,8 +135,8 @@ def export(
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
     if file_format is not ExportFormat.NNUNET and (plans or axes):
         raise UsageError(f"{'--plans' if plans else '--axes'} is for nnU-Net.", "add --format nnunet, or leave it out")
-    from voco_cli.dataset.seen import copy_seen
-    from voco_cli.networks.weights import Format, export_weights
+    from voco_cli.data.index.trained_on import copy_seen
+    from voco_cli.models.weights import Format, export_weights
 
     weights = _read(run, branch, patch_merging, trust_pickle)
     written = export_weights(weights, output, Format(file_format.value), axes and axes.value, plans, replace=force)
@@ -153,7 +153,7 @@ def export(
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:
-    from voco_cli.networks.weights import read_weights
+    from voco_cli.models.weights import read_weights
 
     merging: Literal["current", "legacy"] | None = None
     if patch_merging is not Merging.AUTO:

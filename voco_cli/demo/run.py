@@ -12,14 +12,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from voco_cli.demo.scans import LABELLED, write_scans
-from voco_cli.demo.settings import PRETRAINING, STUDY
-from voco_cli.demo.stages import UNLABELLED, DemoPaths, Stage, command_script, demo_stages
-from voco_cli.engine.run_folder import RunFolder
+from voco_cli.atomic_files import write_whole
+from voco_cli.demo.stages import (
+    LABELLED,
+    PRETRAINING,
+    STUDY,
+    UNLABELLED,
+    DemoPaths,
+    Stage,
+    command_script,
+    demo_stages,
+    write_scans,
+)
 from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.operating_system import cost_so_far
-from voco_cli.planning.places import existing_parent
-from voco_cli.whole_files import write_whole
+from voco_cli.resources.sampling import existing_parent
+from voco_cli.training.run_dir import RunFolder
 
 FORMAT = "voco-demo/2"
 NEEDED_BYTES = 600e6

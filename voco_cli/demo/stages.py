@@ -2,15 +2,128 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from voco_cli.dataset.splits import position
-from voco_cli.demo.scans import LABELLED, unlabelled_name
-from voco_cli.demo.settings import GRID
+import numpy as np
+
+from voco_cli.atomic_files import write_whole
+from voco_cli.data.index.splits import position
+from voco_cli.data.io.reader import write_scan
+from voco_cli.data.synthetic.anatomy import BTCV_ORGANS
+from voco_cli.data.synthetic.generate import Phantom, generate_phantom, patient_seed
+
+SHAPE_XYZ = (48, 48, 16)
+SPACING_MM = (7.5, 5.8, 20.0)
+"""The field of view of the generated patients over their shape, to two digits."""
+UNLABELLED_SEED, LABELLED_SEED = 0, 1
+"""Groups of generated patients; two groups share nobody."""
+LABELLED = {"training": 8, "validation": 2, "test": 12}
+"""Labelled patients by split."""
+ORGANS = (6, 1, 2, 3, 8)
+"""Liver, spleen, kidneys, aorta: what a network of a minute can find. Label values are 1, 2, ... in this order."""
+
+
+def unlabelled_name(number: int) -> str:
+    """File of an unlabelled scan, from 1 on."""
+    return f"ct_{number:03d}.nii.gz"
+
+
+def write_scans(folder: Path, unlabelled: int, advance: Callable[[], object]) -> list[Path]:
+    """Write the scans of a demo; files that are there from an earlier call are written anew, with the same content.
+
+    Args:
+        folder: gets ``unlabelled/*.nii.gz`` and ``labelled/`` with images, labels and ``dataset.json``.
+        unlabelled: how many.
+        advance: called after each scan.
+    Returns:
+        The folder of the unlabelled scans, and the list of the labelled ones.
+    Raises:
+        ResourceError: the disk is full or does not allow it.
+    """
+    for index in range(unlabelled):
+        _write(_patient(UNLABELLED_SEED, index), folder / "unlabelled" / unlabelled_name(index + 1))
+        advance()
+    names = [f"patient_{index + 1:03d}_ct.nii.gz" for index in range(sum(LABELLED.values()))]
+    labelled = folder / "labelled"
+    for index, name in enumerate(names):
+        phantom = _patient(LABELLED_SEED, index)
+        _write(phantom, labelled / "images" / name, labelled / "labels" / name)
+        advance()
+    write_whole(labelled / "dataset.json", (json.dumps(_decathlon_list(names), indent=1) + "\n").encode())
+    return [folder / "unlabelled", labelled / "dataset.json"]
+
+
+def _patient(group: int, index: int) -> Phantom:
+    return replace(generate_phantom(patient_seed(group, index), SHAPE_XYZ), spacing_mm=SPACING_MM)
+
+
+def _write(phantom: Phantom, image: Path, label: Path | None = None) -> None:
+    scan = phantom.scan(image)
+    write_scan(scan.array_zyx, scan, image)
+    if label is not None:
+        values = np.zeros(len(BTCV_ORGANS) + 1, np.uint8)
+        values[list(ORGANS)] = range(1, len(ORGANS) + 1)
+        write_scan(values[phantom.labels_xyz].transpose(2, 1, 0), scan, label)
+
+
+def _decathlon_list(names: Iterable[str]) -> dict[str, object]:
+    """The list in the format of the Medical Segmentation Decathlon, with its splits."""
+    left = iter([{"image": f"images/{name}", "label": f"labels/{name}"} for name in names])
+    return {
+        "name": "generated torsos",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", **{str(i): BTCV_ORGANS[organ] for i, organ in enumerate(ORGANS, start=1)}},
+        **{split: [next(left) for _ in range(count)] for split, count in LABELLED.items()},
+    }
+
+
+GRID = (4, 4)
+LEVELS, FEATURE_SIZE = 4, 16
+"""Of the network that `voco tasks new` proposes for these scans, so that the encoder fits into it."""
+
+_CROP = (SHAPE_XYZ[0] // GRID[0], SHAPE_XYZ[1] // GRID[1], SHAPE_XYZ[2])
+
+
+def _listed(values: tuple[int, ...]) -> str:
+    return "[" + ", ".join(map(str, values)) + "]"
+
+
+PRETRAINING = f"""\
+# Pre-training: the recipe `debug`, which learns within minutes on a CPU, fitted to small scans.
+recipe: debug
+preprocess:
+  foreground_above: null  # keep the whole scan
+  resize_vox: {_listed(SHAPE_XYZ)}
+crops:
+  grid: {_listed(GRID)}  # base crops, which tile the scan
+  size: {_listed(_CROP)}
+model:  # the network of task.yaml, so that the encoder fits into it
+  backbone: unet
+  feature_size: {FEATURE_SIZE}
+  levels: {LEVELS}
+cache:
+  workers: 1  # so few scans are read before other processes have started
+"""
+
+STUDY = """\
+# The study: what differs from task.yaml, so that a run takes a minute on a CPU.
+preprocess:
+  window_hu: [-175, 250]  # the same intensities as in pre-training
+task:
+  patches_per_volume: 1  # a patch is a whole scan here
+cache:
+  workers: 1
+train:
+  batch_size: 2
+  lr: 1.0e-2
+  validate_every: 50  # a curve to look at; it chooses nothing, as the study measures the last weights
+"""
+
 
 UNLABELLED = 40
 """Scans that are pre-trained on, those held out among them."""

@@ -3,26 +3,228 @@
 from __future__ import annotations
 
 import io
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
 
-from voco_cli.evaluation.comparison import OVERALL, Comparison
-from voco_cli.evaluation.results import LOWER_IS_BETTER
-from voco_cli.evaluation.tables import metric_title
-from voco_cli.figures.paired_runs import (
-    DPI,
-    MOST_DOTS,
-    SIGNIFICANT,
-    ForestMark,
-    draw_forest,
-    draw_paired_dots,
-    head,
-    name_runs,
-    note,
-    two_panels,
-)
-from voco_cli.figures.style import figure_style, safe_text
+from voco_cli.evaluate.classification.compare import ClassificationComparison
+from voco_cli.evaluate.classification.results import figure_title
+from voco_cli.evaluate.segmentation.compare import OVERALL, Comparison
+from voco_cli.evaluate.segmentation.results import metric_title, p_value
+from voco_cli.evaluate.segmentation.table import LOWER_IS_BETTER
+from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
+
+DPI = 200
+WIDTH_IN = 9.0
+ROW_IN = 0.26
+RUN_STEP = 0.8
+"""What the runs of one row share of it."""
+SIGNIFICANT = 0.05
+RUN_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+FIRST_COLOUR = "#5F5F5F"
+MOST_DOTS = 400
+MOST_LETTERS = 28
+"""Of the name of a row."""
+
+
+@dataclass(frozen=True)
+class ForestMark:
+    """A difference in a forest.
+
+    Attributes:
+        row: name of its row.
+        run: whose it is.
+        p: corrected; the mark is filled below `SIGNIFICANT`.
+        main: whether it is of the figures that count most.
+    """
+
+    row: str
+    run: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    main: bool
+
+
+def draw_forest(axes: Axes, marks: Sequence[ForestMark], others: Sequence[str], digits: int = 3) -> None:
+    """One row a name, in the order in which they come, one mark a run; main rows are shaded and bold."""
+    rows = list(dict.fromkeys(one.row for one in marks))
+    main = {rows.index(one.row) for one in marks if one.main}
+    axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
+    for y in main:
+        axes.axhspan(y - 0.5, y + 0.5, color="#F0F0F0", zorder=0, linewidth=0)
+    for one in marks:
+        index = others.index(one.run)
+        y_mark = rows.index(one.row) + RUN_STEP * ((index + 0.5) / len(others) - 0.5)
+        _draw_mark(axes, one, y_mark, RUN_COLOURS[index % len(RUN_COLOURS)], digits)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_yticks(range(len(rows)), [safe_text(name, MOST_LETTERS) for name in rows])
+    for y in main:
+        axes.get_yticklabels()[y].set_fontweight("bold")
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x", color="#E4E4E4", linewidth=0.5)
+    axes.set_axisbelow(True)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_mark(axes: Axes, one: ForestMark, y: float, colour: str, digits: int) -> None:
+    if not math.isnan(one.low):
+        axes.plot((one.low, one.high), (y, y), color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
+    filled = one.p < SIGNIFICANT  # false for NaN
+    marker = "D" if one.main else "o"
+    axes.plot(one.difference, y, marker, ms=5, mfc=colour if filled else "white", mec=colour, mew=1.2, zorder=3)
+    if not math.isnan(one.difference):
+        axes.annotate(
+            f"{one.difference:+.{digits}f}  p {p_value(one.p).replace('<', '< ')}",
+            (1.02, y),
+            xycoords=("axes fraction", "data"),
+            size=6.5,
+            va="center",
+            color=colour,
+            annotation_clip=False,
+        )
+
+
+def draw_paired_dots(axes: Axes, values_RN: NDArray[np.float64], runs: Sequence[str], better: float = 1.0) -> None:
+    """Every case's value in each run, joined by a line, and the runs' means as bars.
+
+    Between two runs, better is blue and worse is orange.
+
+    Args:
+        values_RN: by run and case.
+        better: 1 where higher values are better, else -1.
+    """
+    columns = np.arange(len(runs))
+    shown = np.flatnonzero(~np.isnan(values_RN).all(axis=0))[:MOST_DOTS]
+    # A slight sidewards shift by rank keeps equal dots apart without a random draw.
+    shift = 0.10 * (np.argsort(np.argsort(shown * 7919 % 101)) / max(len(shown) - 1, 1) - 0.5)
+    for n, aside in zip(shown, shift, strict=True):
+        gain = better * (values_RN[-1, n] - values_RN[0, n])
+        colour = RUN_COLOURS[0] if gain > 0 else RUN_COLOURS[1] if gain < 0 else FAINT
+        dots = [colour] * 2
+        if len(columns) > 2:  # the colours tell the runs apart then
+            colour, dots = FAINT, [FIRST_COLOUR, *(RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(columns) - 1))]
+        axes.plot(columns + aside, values_RN[:, n], color=colour, linewidth=0.6, alpha=0.45, zorder=1)
+        axes.scatter(columns + aside, values_RN[:, n], s=7, color=dots, alpha=0.7, linewidths=0, zorder=2)
+    for column, of_run in zip(columns, values_RN, strict=True):
+        there = of_run[~np.isnan(of_run)]
+        if there.size:
+            axes.plot((column - 0.2, column + 0.2), (there.mean(),) * 2, color=INK, linewidth=2, zorder=3)
+    axes.set_xlim(-0.45, len(columns) - 0.55)
+    axes.set_xticks(columns, [safe_text(run, 14 if len(columns) > 2 else 20) for run in runs])
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def name_runs(figure: Figure, others: Sequence[str]) -> None:
+    """A legend of the runs, in the line below the title, from the right."""
+    handles = [Line2D([], [], marker="o", color=RUN_COLOURS[i % len(RUN_COLOURS)], ms=5) for i in range(len(others))]
+    figure.legend(
+        handles,
+        [safe_text(run, 24) for run in others],
+        loc="upper right",
+        bbox_to_anchor=(1 - 0.2 / WIDTH_IN, 1 - 0.15 / figure.get_figheight()),
+        ncols=min(len(others), 4),
+        frameon=False,
+        fontsize=7.5,
+    )
+
+
+def head(figure: Figure, title: str, about: str) -> None:
+    """Title of a picture and the line below it."""
+    height = figure.get_figheight()
+    figure.text(0.3 / WIDTH_IN, 1 - 0.28 / height, title, size=13, weight="bold", va="top")
+    figure.text(0.3 / WIDTH_IN, 1 - 0.57 / height, about, size=7.5, color=FAINT, va="top")
+
+
+def note(figure: Figure, words: str) -> None:
+    """A line in the lower right corner."""
+    place = (1 - 0.2 / WIDTH_IN, 0.1 / figure.get_figheight())
+    figure.text(*place, words, size=6.5, color=FAINT, ha="right", va="bottom")
+
+
+def two_panels(rows: Sequence[str], num_others: int) -> tuple[Figure, Axes, Axes]:
+    """A figure as high as its rows need, with a forest on the left and dots on the right.
+
+    Args:
+        rows: names of the forest's rows.
+        num_others: marks of each row.
+    """
+    body_in = max(2.6, len(rows) * ROW_IN * max(1.0, 0.6 * num_others) + 0.2)
+    height = body_in + 1.75
+    figure = Figure(figsize=(WIDTH_IN, height))
+    bottom, share = 0.62 / height, body_in / height
+    names_in = 0.45 + 0.062 * max(len(safe_text(name, MOST_LETTERS)) for name in rows)
+    dots_in = 2.6
+    forest_in = WIDTH_IN - names_in - dots_in - 2.15
+    forest = figure.add_axes((names_in / WIDTH_IN, bottom, forest_in / WIDTH_IN, share))
+    dots = figure.add_axes(((WIDTH_IN - dots_in - 0.2) / WIDTH_IN, bottom, dots_in / WIDTH_IN, share))
+    return figure, forest, dots
+
+
+def draw_classification_comparison(comparison: ClassificationComparison, file_format: str = "png") -> bytes:
+    """Draw a forest plot of all figures, and paired dots of what each run says of the true category of every case.
+
+    Args:
+        comparison: of two runs or more.
+        file_format: png, pdf or svg.
+    Returns:
+        The file's content.
+    """
+    with figure_style():
+        figure = _compose_scores(comparison)
+        content = io.BytesIO()
+        figure.savefig(content, format=file_format, dpi=DPI, facecolor="white")
+    return content.getvalue()
+
+
+def _compose_scores(comparison: ClassificationComparison) -> Figure:
+    others = comparison.runs[1:]
+    marks = [
+        ForestMark(figure_title(one), one.run, one.difference, one.low, one.high, one.p_holm, one.category is None)
+        for one in comparison.differences
+    ]
+    figure, forest, dots = two_panels(list(dict.fromkeys(one.row for one in marks)), len(others))
+    who = f"{safe_text(others[0], 30)} " if len(others) == 1 else ""
+    head(
+        figure,
+        f"Classification: {who}compared with {safe_text(comparison.runs[0], 30)}",
+        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; "
+        "higher is better",
+    )
+    draw_forest(forest, marks, others)
+    forest.set_xlabel(f"difference (filled: p < {SIGNIFICANT:g} after Holm's correction)")
+    forest.set_title("By figure", loc="left", size=9, weight="bold")
+    draw_paired_dots(dots, comparison.true_probabilities, comparison.runs)
+    dots.set_ylim(-0.03, 1.03)
+    dots.set_ylabel("probability")
+    dots.set_title("By case: p(true category)", loc="left", size=9, weight="bold")
+    note(figure, _changes(comparison))
+    if len(others) > 1:
+        name_runs(figure, others)
+    return figure
+
+
+def _changes(comparison: ClassificationComparison) -> str:
+    """What became of cases from the first run to the last."""
+    last = comparison.runs[-1]
+    kinds = Counter(change.kind for change in comparison.changes if change.run == last)
+    words = f"now right {kinds['now right']}, now wrong {kinds['now wrong']}, another error {kinds['other error']}"
+    words = f"{safe_text(last, 20)}: {words}" if len(comparison.runs) > 2 else f"{words}; blue: higher, orange: lower"
+    if comparison.cases > MOST_DOTS:
+        words += f"; {MOST_DOTS} of {comparison.cases} cases drawn"
+    return words
 
 
 def draw_comparison(comparison: Comparison, metric: str, tolerance_mm: float, file_format: str = "png") -> bytes:

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from voco_cli.evaluation.label_efficiency import LabelEfficiency
-from voco_cli.figures.paired_runs import DPI, FIRST_COLOUR, RUN_COLOURS
+from voco_cli.figures.comparison import DPI, FIRST_COLOUR, RUN_COLOURS
 from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
+from voco_cli.study.analysis import LabelEfficiency
 
 WIDTH_IN, HEIGHT_IN = 9.0, 4.1
 ARM_STEP = 0.5

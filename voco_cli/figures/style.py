@@ -5,11 +5,18 @@ from __future__ import annotations
 import contextlib
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import matplotlib
 from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
+
+from voco_cli.atomic_files import whole_file
+from voco_cli.errors import ResourceError
 
 # M. Okabe and K. Ito, Color Universal Design (2008); black and the bluish green come last, as they are hard to see
 # on dark tissue.
@@ -91,3 +98,64 @@ def figure_style() -> Iterator[None]:
 def outline(width: float = 1.8, colour: str = "black") -> list[AbstractPathEffect]:
     """Path effect that keeps text and lines legible on any grey."""
     return [withStroke(linewidth=width, foreground=colour)]
+
+
+@dataclass
+class Page:
+    """A figure filled from top to bottom.
+
+    Attributes:
+        width, height: of the whole, inches.
+        top: where the next thing goes, inches from the top; for the caller's use.
+    """
+
+    width: float
+    height: float
+    top: float = 0.0
+    figure: Figure = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.figure = Figure(figsize=(self.width, self.height))
+
+    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
+        """Axes with their upper left corner at (left, top) from the upper left corner of the page."""
+        bottom = self.height - top - height
+        return self.figure.add_axes(
+            (left / self.width, bottom / self.height, width / self.width, height / self.height), label=str((left, top))
+        )
+
+    def canvas(self) -> Axes:
+        """Axes over the whole page, in inches from its upper left corner: a panel in it costs no axes of its own."""
+        ax = self.figure.add_axes((0, 0, 1, 1))
+        ax.set_axis_off()
+        ax.set_xlim(0, self.width)
+        ax.set_ylim(self.height, 0)
+        ax.set_autoscale_on(False)
+        return ax
+
+    def text(
+        self,
+        left: float,
+        top: float,
+        text: str,
+        size: float,
+        weight: str = "normal",
+        colour: str = INK,
+        centred: bool = False,
+    ) -> None:
+        """Text whose upper left corner, or the middle of whose upper edge, is at (left, top)."""
+        at = (left / self.width, 1 - top / self.height)
+        side = "center" if centred else "left"
+        self.figure.text(*at, text, size=size, weight=weight, color=colour, va="top", ha=side, wrap=False)
+
+    def save(self, path: Path, dpi: int) -> None:
+        """Write the file whole or not at all; the format follows the suffix.
+
+        Raises:
+            ResourceError: it cannot be written.
+        """
+        try:
+            with whole_file(path) as beside:
+                self.figure.savefig(beside, dpi=dpi, facecolor="white")
+        except ValueError as error:  # a format that matplotlib does not know
+            raise ResourceError(f"{path} cannot be written: {error}.") from error

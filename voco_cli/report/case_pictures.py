@@ -8,19 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
-from voco_cli.dataset.datalist import Entry, read_entry
+from voco_cli.config import Settings
+from voco_cli.data.index.datalist import Entry, read_entry
+from voco_cli.data.io.image import Scan
+from voco_cli.data.io.reader import read_scan
+from voco_cli.document.blocks import Block, Layered, LegendEntry, Sentence, Slices, SlicesRow
 from voco_cli.errors import DataError, VocoError
-from voco_cli.evaluation.results import ResultTable
-from voco_cli.figures.case_slices import SIDES, ShownStructure, draw_case_slices, shown_structures
-from voco_cli.figures.case_window import window_words
-from voco_cli.report.blocks import Block, Layered, LegendEntry, Sentence, Slices, SlicesRow
+from voco_cli.evaluate.segmentation.table import ResultTable
+from voco_cli.figures.case import window_words
+from voco_cli.figures.slices import SIDES, ShownStructure, draw_case_slices, shown_structures
 from voco_cli.report.measured import Segmented
-from voco_cli.report.pictures import webp_source
 from voco_cli.report.run_record import RunRecord
 from voco_cli.report.segmentation import case_means
-from voco_cli.scans.read import read_scan
-from voco_cli.scans.scan import Scan
-from voco_cli.settings import Settings
+from voco_cli.report.shared_parts import webp_source
 
 MOST_SLICES = 24
 

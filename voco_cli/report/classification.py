@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from voco_cli.evaluation.classification import ScoredCases
-from voco_cli.evaluation.classification_folder import (
+from voco_cli.document.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table, cell, text_table
+from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.classification.results import (
     OVERALL_HEADINGS,
     category_headings,
     category_rows,
@@ -13,9 +14,7 @@ from voco_cli.evaluation.classification_folder import (
     overall_rows,
     statements,
 )
-from voco_cli.report.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table
 from voco_cli.report.measured import Classified, seen_sentences
-from voco_cli.report.rows import cell, text_table
 
 
 def classification_blocks(prefix: str, measured: Classified) -> list[Block]:

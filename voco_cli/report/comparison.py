@@ -2,34 +2,407 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from voco_cli.document.blocks import (
+    Block,
+    Bullets,
+    Cell,
+    Column,
+    Facts,
+    Part,
+    Picture,
+    Row,
+    Section,
+    Sentence,
+    Table,
+    Tone,
+    cell,
+    text_table,
+)
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluation.classification_comparison import (
+from voco_cli.evaluate.classification import compare
+from voco_cli.evaluate.classification.compare import (
     Agreement,
     CategoryChange,
     ClassificationComparison,
     FigureDifference,
+    compare_classifications,
 )
-from voco_cli.evaluation.comparison import CaseChange, Comparison, Difference
-from voco_cli.report.blocks import Block, Facts, Sentence
-from voco_cli.report.held import made
-from voco_cli.report.kinds import COMPARISON
-from voco_cli.report.measured import seen_sentences
-from voco_cli.report.paired import (
-    auc_difference,
-    classification_blocks,
-    comparison_blocks,
-    comparison_picture,
-    overall_difference,
-    unlike_table,
+from voco_cli.evaluate.classification.results import (
+    CHANGE_HEADINGS,
+    comparison_statements,
+    figure_headings,
+    figure_rows,
 )
-from voco_cli.report.run_record import read_object
-from voco_cli.report.sections import Part, Section
+from voco_cli.evaluate.classification.results import change_rows as category_rows
+from voco_cli.evaluate.segmentation import compare as comparison
+from voco_cli.evaluate.segmentation.compare import OVERALL, CaseChange, Comparison, Difference, compare_tables
+from voco_cli.evaluate.segmentation.metrics import METRICS
+from voco_cli.evaluate.segmentation.results import (
+    NONE,
+    change_rows,
+    difference_headings,
+    difference_rows,
+    metric_title,
+    number,
+    p_value,
+)
+from voco_cli.evaluate.setting_differences import (
+    missed_sentences,
+    settings_sentences,
+    trained_as,
+    training_warnings,
+    unlike_settings,
+)
+from voco_cli.evaluate.statistics import RESAMPLES
+from voco_cli.figures.comparison import draw_classification_comparison, draw_comparison
+from voco_cli.report.curves import made
+from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
+from voco_cli.report.run_record import COMPARISON, STUDY, read_object
+from voco_cli.report.shared_parts import embed, settings_rows, value_words
+from voco_cli.study.analysis import ArmScore, Gain, LabelEfficiency
+from voco_cli.study.metrics import Words
+from voco_cli.study.plan import BASELINE, StudyRecord, read_record
+from voco_cli.workflows.study_outcome import (
+    PICTURE,
+    conclusion,
+    seed_headings,
+    seed_rows,
+    structure_headings,
+    structure_rows,
+    study_headings,
+    study_rows,
+)
+
+MOST_CHANGES = 50
+WIDEST_PX = 1400
+ANCHOR = "compared"
+
+
+def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
+    """Fine-tuning runs that were measured on the same cases, compared with the first as `voco compare` does.
+
+    Args:
+        runs: name and evaluations of each, two at least.
+    """
+    first = next(((name, of.measured[0]) for name, of in runs if of.measured), None)
+    if first is None:
+        return _section([Sentence("None of these runs was evaluated, so there is nothing to compare.", "warning")])
+    name, baseline = first
+    pairs, words = [(name, baseline)], []
+    for other, of in runs:
+        if other == name:
+            continue
+        fits = next((one for one in of.measured if one.split == baseline.split), None)
+        if fits is None:
+            words.append(f"{other} was not evaluated on the {baseline.split} split, on which {name} was.")
+        elif faults := _faults(name, baseline, other, fits):
+            words.append(f"{other} cannot be paired with {name}: {'; '.join(faults)}.")
+        else:
+            pairs.append((other, fits))
+    blocks: list[Block] = [Sentence(line, "warning") for line in words]
+    if len(pairs) < 2:
+        return _section([*blocks, Sentence("So nothing is compared.", "warning")])
+    return _section([*_compared(pairs), *blocks])
+
+
+def _section(blocks: Sequence[Block]) -> Section:
+    part = Part(f"{ANCHOR}-differences", "Differences, case by case", tuple(blocks))
+    return Section(ANCHOR, "Fine-tuning runs compared", "side by side", (part,))
+
+
+def _faults(first_name: str, first: Measured, name: str, other: Measured) -> list[str]:
+    """Why two evaluations cannot be paired."""
+    names = (first_name, name)
+    if isinstance(first, Segmented) and isinstance(other, Segmented):
+        faults = []
+        if first.stored.rule != other.stored.rule:
+            faults.append(f"its rule for empty classes is {other.stored.rule}, and not {first.stored.rule}")
+        if first.stored.tolerance_mm != other.stored.tolerance_mm:
+            faults.append(
+                f"its tolerance is {other.stored.tolerance_mm:g} mm, and not {first.stored.tolerance_mm:g} mm"
+            )
+        return faults + comparison.pairing_faults(names, [first.stored.table, other.stored.table])
+    if isinstance(first, Classified) and isinstance(other, Classified):
+        return compare.pairing_faults(names, [first.stored.table, other.stored.table])
+    return ["one is a segmentation and the other a classification"]
+
+
+def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
+    names = [name for name, _ in pairs]
+    segmented = [one for _, one in pairs if isinstance(one, Segmented)]
+    seen = [sentence for name, one in pairs for sentence in seen_sentences(one.stored.contamination, name)]
+    if segmented:
+        found = compare_tables(names, [one.stored.table for one in segmented])
+        first = segmented[0].stored
+        drawn = draw_comparison(found, "dice", first.tolerance_mm)
+        picture = comparison_picture(drawn, found.runs)
+        missed = missed_sentences(found, [one.stored.table for one in segmented], first.tolerance_mm)
+        blocks = comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES)
+        return [picture, *blocks, *(Sentence(line, "warning") for line in missed), *_training(pairs), *seen]
+    classified = [one.stored.table for _, one in pairs if isinstance(one, Classified)]
+    told = compare_classifications(names, classified)
+    picture = comparison_picture(draw_classification_comparison(told), told.runs)
+    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *_training(pairs), *seen]
+
+
+def _training(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
+    """Settings that differ, and warnings where steps or training cases do."""
+    names, trained = [name for name, _ in pairs], [trained_as(one.stored.folder) for _, one in pairs]
+    warnings = [Sentence(line, "warning") for line in training_warnings(names, trained)]
+    unlike = unlike_settings(trained)
+    if not unlike:
+        return [*warnings, *map(Sentence, settings_sentences(names, trained))]
+    return [*warnings, unlike_table(ANCHOR, names, unlike)]
+
+
+def unlike_table(prefix: str, names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
+    """Settings that are not the same in all runs, one column a run."""
+    rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
+    caption = f"{len(rows)} settings that differ between the runs"
+    return text_table(f"{prefix}-settings", caption, ["setting", *names], rows, names=len(names) + 1)
+
+
+def comparison_blocks(
+    prefix: str, found: Comparison, tolerance_mm: float, rule: str, resamples: int, metrics: Sequence[str] = METRICS
+) -> list[Block]:
+    """Differences under each metric, the cases that changed most, and how to read them."""
+    first = found.runs[0]
+    blocks: list[Block] = []
+    for metric in metrics:
+        title = metric_title(metric, tolerance_mm)
+        differences = found.of_metric(metric)
+        if not differences:
+            continue
+        blocks.append(
+            text_table(
+                f"{prefix}-{metric}",
+                f"{title}: difference from {first}",
+                difference_headings(first),
+                difference_rows(differences),
+                names=2,
+                folded="" if metric == "dice" else f"{title}: difference from {first}",
+                marked=[n for n, one in enumerate(differences) if one.structure == OVERALL],
+            )
+        )
+    changes = change_rows(found.changes.get("dice", ())[:MOST_CHANGES])
+    if changes:
+        headings = ["run", "case", "structure", "from", "to", "change"]
+        caption = "Cases whose Dice changed most"
+        blocks.append(text_table(f"{prefix}-changes", caption, headings, changes, names=3, folded=caption))
+    return [*blocks, Bullets(tuple(_statements(found, rule, resamples)))]
+
+
+def classification_blocks(prefix: str, found: ClassificationComparison, resamples: int) -> list[Block]:
+    """Differences of every figure, the cases that changed category, and how to read them."""
+    first = found.runs[0]
+    headings, rows = figure_headings(first), figure_rows(found.differences)
+    blocks: list[Block] = [text_table(f"{prefix}-figures", f"Difference from {first}", headings, rows, names=2)]
+    if found.changes:
+        caption = f"{len(found.changes)} changes of category"
+        changed = category_rows(found.changes[:MOST_CHANGES])
+        titled = [*CHANGE_HEADINGS[:-1], "came to"]
+        blocks.append(text_table(f"{prefix}-changes", caption, titled, changed, names=5, folded=caption))
+    return [*blocks, Bullets(tuple(comparison_statements(found, resamples)))]
+
+
+def comparison_picture(content: bytes, runs: Sequence[str]) -> Block:
+    """The picture of a comparison, whose numbers the tables below hold."""
+    alt = f"Differences of {', '.join(runs[1:])} from {runs[0]} with intervals, and every case as a line."
+    return Picture(embed(content, "the picture of the comparison", WIDEST_PX, drawing=True), alt)
+
+
+def overall_difference(found: Comparison) -> str:
+    """The mean Dice of each run against the first, in a few words."""
+    overall = (one for one in found.of_metric("dice") if one.structure == OVERALL)
+    return "; ".join(
+        f"{one.run}: {_difference(one.difference, one.low, one.high)} mean Dice, p {p_value(one.p)}" for one in overall
+    )
+
+
+def auc_difference(found: ClassificationComparison) -> str:
+    """The AUC of each run against the first, in a few words."""
+    overall = (one for one in found.differences if one.metric == "auc" and one.category is None)
+    return "; ".join(
+        f"{one.run}: {_difference(one.difference, one.low, one.high)} AUC, p {p_value(one.p)}" for one in overall
+    )
+
+
+def _difference(value: float, low: float, high: float) -> str:
+    interval = "" if math.isnan(low) else f" [{number(low, 'dice', sign=True)}, {number(high, 'dice', sign=True)}]"
+    return f"{number(value, 'dice', sign=True)}{interval}"
+
+
+def _statements(found: Comparison, rule: str, resamples: int) -> list[str]:
+    first = found.runs[0]
+    return [
+        f"{found.cases} cases of {found.patients} patients, paired. A difference is run - {first}, with its bootstrap "
+        f"95 % interval: {resamples} resamples of the patients.",
+        "p: Wilcoxon signed-rank test over the patients' mean differences; p (Holm) is corrected over all classes and "
+        f"runs. Effect: matched-pairs rank-biserial correlation, +1 where nobody is below {first} and somebody above.",
+        f"Rule for classes that are not there: {rule}.",
+    ]
+
+
+NAMES = {"dice": ("Dice", "class", "classes"), "auc": ("AUC", "category", "categories")}
+"""What a study is measured by, and what that can be taken of alone."""
+WIDEST_PX = 1400
+
+
+def study_section(anchor: str, path: Path, name: str) -> Section:
+    """All of a study, finished or not.
+
+    Raises:
+        DataError: study.json is damaged.
+        UsageError: it is of another format.
+    """
+    record, held = read_record(path), read_object(path / STUDY)
+    if record is None:
+        raise DataError(f"{path / STUDY} is not there any more.")
+    try:
+        found = _found(held)
+        statements = tuple(map(str, held.get("statements", ())))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"{path / STUDY} is damaged: {error!r}.", "the same voco study command writes it again"
+        ) from error
+    conclusions = [conclusion(one, found.baseline) for one in found.gains] if found else []
+    words, tone = _standing(record)
+    parts = (
+        Part(f"{anchor}-follows", "What follows", tuple(_follows(path, found, conclusions))),
+        *_tables(anchor, found),
+        Part(f"{anchor}-read", "How to read this", (Bullets(statements),)),
+        Part(f"{anchor}-runs", "Every run", (_runs(f"{anchor}-runs-table", record),)),
+        Part(f"{anchor}-settings", "Settings that all runs share", (_settings(f"{anchor}-shared", record),)),
+        Part(f"{anchor}-about", "About", (_about(path, record, held),)),
+    )
+    return Section(
+        anchor=anchor,
+        title=name,
+        kind="study",
+        parts=parts,
+        status=words,
+        tone=tone,
+        lead=conclusions[-1] if conclusions else "No pair of runs is finished yet, so nothing follows.",
+        lead_tone="plain" if conclusions else "warning",
+        result=conclusions[-1] if conclusions else "nothing yet",
+        place=str(path),
+    )
+
+
+def _found(held: Mapping[str, Any]) -> LabelEfficiency | None:
+    """What the finished runs said when study.json was written."""
+    if not held.get("scores"):
+        return None
+    metric, part, parts = NAMES[held["metric"]]
+    return LabelEfficiency(
+        baseline=BASELINE,
+        words=Words(metric, part, parts, score="", paired="", better="", test="", effect=""),
+        cases=held["measured_on"]["cases"],
+        patients=held["measured_on"]["patients"],
+        scores=tuple(made(ArmScore, one) for one in held["scores"]),
+        gains=tuple(made(Gain, one) for one in held["differences"]),
+        by_structure=tuple(made(Gain, one) for one in held["differences_by_structure"]),
+    )
+
+
+def _standing(record: StudyRecord) -> tuple[str, Tone]:
+    counts = Counter(run.status for run in record.runs.values())
+    if counts["failed"]:
+        return f"{counts['failed']} of {len(record.runs)} runs failed", "bad"
+    waiting = counts["waiting"] + counts["started"] + counts["interrupted"]
+    if waiting:
+        return f"{waiting} of {len(record.runs)} runs not finished", "warning"
+    return "done", "good"
+
+
+def _follows(path: Path, found: LabelEfficiency | None, conclusions: Sequence[str]) -> list[Block]:
+    if found is None:
+        return [Sentence("No run is finished yet.", "warning")]
+    blocks: list[Block] = [Bullets(tuple(conclusions))] if conclusions else []
+    try:
+        picture = embed((path / PICTURE).read_bytes(), PICTURE, WIDEST_PX, drawing=True)
+    except OSError:
+        return [*blocks, Sentence(f"{PICTURE} is not in the folder any more.", "warning")]
+    except VocoError as error:
+        return [*blocks, Sentence(error.message, "warning")]
+    metric = found.words.metric
+    alt = (
+        f"{metric} of {', '.join(found.arms)} by number of labelled cases, with intervals; the tables have the numbers."
+    )
+    return [*blocks, Picture(picture, alt, f"{metric} by number of labelled cases.")]
+
+
+def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
+    if found is None:
+        return []
+    metric, part = found.words.metric, found.words.part
+    headings = study_headings(found)
+    # What follows stands beside the difference that it follows from, whatever the width of the screen.
+    order = sorted(range(len(headings)), key=lambda i: 4.5 if headings[i] == "shown" else i)
+    of_sizes = text_table(
+        f"{anchor}-sizes",
+        f"{metric} by number of labelled cases",
+        [headings[i] for i in order],
+        [[row[i] for i in order] for row in study_rows(found)],
+        names=2,
+    )
+    parts = [Part(f"{anchor}-table", "By number of labelled cases", (of_sizes,))]
+    if found.by_structure:
+        headings, rows = structure_headings(found), structure_rows(found)
+        largest = "; ".join(dict.fromkeys(f"{one.arm} with {one.labelled}" for one in found.by_structure))
+        caption = f"By {part}, with the most labelled cases ({largest})"
+        of_parts = text_table(f"{anchor}-structures", caption, headings, rows, names=len(headings) - 5)
+        parts.append(Part(f"{anchor}-parts", f"By {part}", (of_parts,)))
+    of_seeds = text_table(f"{anchor}-seeds", f"{metric} of every seed", seed_headings(found), seed_rows(found), names=2)
+    return [*parts, Part(f"{anchor}-every", "Every seed", (of_seeds,))]
+
+
+def _runs(anchor: str, record: StudyRecord) -> Table:
+    """One row a run, with what became of it."""
+    columns = (
+        Column("labelled cases"),
+        Column("weights"),
+        Column("seed", True),
+        Column("status"),
+        Column("score", True),
+        Column("minutes", True),
+        Column("folder"),
+        Column("weights measured, or why it failed"),
+    )
+    rows = []
+    for run in record.in_order():
+        score = Cell(NONE) if run.score is None else Cell(number(run.score, "dice"), run.score)
+        minutes = Cell(NONE) if run.took_s is None else Cell(f"{run.took_s / 60:.1f}", run.took_s)
+        words = run.reason or run.how_chosen or ""
+        first = (cell(run.cases), Cell(run.arm), cell(run.seed), Cell(run.status))
+        rows.append(Row((*first, score, minutes, Cell(run.folder), Cell(words)), marked=run.status == "failed"))
+    return Table(anchor, "Runs; each is a folder that voco report shows in full", columns, tuple(rows), names=2)
+
+
+def _settings(anchor: str, record: StudyRecord) -> Table:
+    columns = tuple(map(Column, ("setting", "value", "meaning")))
+    words = f"{len(record.settings)} settings that all runs share"
+    return Table(anchor, words, columns, settings_rows(record.settings), folded=words, searched=True)
+
+
+def _about(path: Path, record: StudyRecord, held: Mapping[str, Any]) -> Facts:
+    arms = [(f"weights: {name}", arm.weights or "fresh") for name, arm in record.arms.items()]
+    about = (
+        ("folder", str(path)),
+        ("task", record.task),
+        ("split", record.split),
+        ("voco", str(held.get("version", ""))),
+    )
+    return Facts((*about, *arms))
+
 
 SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
 

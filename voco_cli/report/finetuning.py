@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from voco_cli.config import read_saved
+from voco_cli.document.blocks import Block, Part, Section, Sentence
 from voco_cli.errors import VocoError
 from voco_cli.report import classification, segmentation
-from voco_cli.report.blocks import Block, Sentence
 from voco_cli.report.case_pictures import case_pictures
 from voco_cli.report.curves import finetuning_charts, shown_charts
-from voco_cli.report.data_part import data_part
-from voco_cli.report.kinds import SETTINGS
 from voco_cli.report.measured import Evaluations, Measured, Segmented
-from voco_cli.report.run_record import RunRecord, ran_with, read_object, status_of, when_of
-from voco_cli.report.sections import Part, Section
-from voco_cli.report.settings_part import settings_part
-from voco_cli.report.starting_weights import starting_weights
-from voco_cli.settings import read_saved
+from voco_cli.report.run_record import SETTINGS, RunRecord, ran_with, read_object, status_of, when_of
+from voco_cli.report.shared_parts import data_part, settings_part, starting_weights
 
 
 def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> Section:

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from voco_cli.document.blocks import Sentence
 from voco_cli.errors import DataError, VocoError
-from voco_cli.evaluation.classification import summarise_classification
-from voco_cli.evaluation.classification_folder import ClassificationEvaluation, StoredClassification
-from voco_cli.evaluation.empty import empty_rule
-from voco_cli.evaluation.folder import Evaluation, EvaluationOptions
-from voco_cli.evaluation.provenance import Provenance
-from voco_cli.evaluation.result_folder import RUN_SPLITS, StoredEvaluation
-from voco_cli.evaluation.stored import read_stored
-from voco_cli.evaluation.summary import summarise
-from voco_cli.evaluation.vouched import SUMMARY, damaged
-from voco_cli.report.blocks import Sentence
+from voco_cli.evaluate.classification.metrics import summarise_classification
+from voco_cli.evaluate.classification.results import ClassificationEvaluation, StoredClassification
+from voco_cli.evaluate.read_results import read_stored
+from voco_cli.evaluate.result_files import SUMMARY, Provenance, damaged
+from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
+from voco_cli.evaluate.segmentation.metrics import empty_rule
+from voco_cli.evaluate.segmentation.results import RUN_SPLITS, StoredEvaluation
+from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.report.run_record import read_object
 
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli import __version__
+from voco_cli.document.blocks import Cell, Column, Page, Row, Section, Table
 from voco_cli.errors import UsageError
-from voco_cli.report.blocks import Cell, Column, Row, Table
+from voco_cli.report.comparison import paired_section
 from voco_cli.report.finetuning import finetuning_section
-from voco_cli.report.kinds import Kind, kind_of, run_names
 from voco_cli.report.measured import Evaluations, evaluations_of
-from voco_cli.report.paired import paired_section
 from voco_cli.report.pretraining import pretraining_section, together
-from voco_cli.report.run_record import RunRecord, read_run
-from voco_cli.report.sections import Page, Section
+from voco_cli.report.run_record import Kind, RunRecord, kind_of, read_run, run_names
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
 
 def _section(anchor: str, one: Shown) -> Section:
     if one.kind == "study":
-        from voco_cli.report.study import study_section  # late: it draws in all that training needs
+        from voco_cli.report.comparison import study_section  # late: it draws in all that training needs
 
         return study_section(anchor, one.path, one.name)
     from voco_cli.report.comparison import comparison_section

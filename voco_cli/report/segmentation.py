@@ -6,14 +6,18 @@ import math
 
 import numpy as np
 
-from voco_cli.evaluation.measures import METRICS
-from voco_cli.evaluation.result_folder import statements
-from voco_cli.evaluation.results import LOWER_IS_BETTER, ResultTable
-from voco_cli.evaluation.summary import nan_mean
-from voco_cli.evaluation.tables import NONE, metric_title, number, summary_headings, summary_rows
-from voco_cli.report.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table
+from voco_cli.document.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table, text_table
+from voco_cli.evaluate.segmentation.metrics import METRICS
+from voco_cli.evaluate.segmentation.results import (
+    NONE,
+    metric_title,
+    number,
+    statements,
+    summary_headings,
+    summary_rows,
+)
+from voco_cli.evaluate.segmentation.table import LOWER_IS_BETTER, ResultTable, nan_mean
 from voco_cli.report.measured import Segmented, seen_sentences
-from voco_cli.report.rows import text_table
 
 MOST_CASES = 500
 

@@ -8,17 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from voco_cli.cache.key import content_identity
-from voco_cli.cache.store import cache_folder
-from voco_cli.dataset.datalist import SPLITS, Datalist, Entry
-from voco_cli.dataset.datalist_file import read_datalist, write_datalist
-from voco_cli.downstream.tasks.data import TaskData
-from voco_cli.downstream.tasks.split import named
-from voco_cli.downstream.tasks.subset import subset
+from voco_cli.atomic_files import write_whole
+from voco_cli.config import Settings
+from voco_cli.config.task_schema import Task
+from voco_cli.data.cache.store import cache_folder, content_identity
+from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
+from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
-from voco_cli.settings import Settings
-from voco_cli.settings.task import Task
-from voco_cli.whole_files import write_whole
+from voco_cli.tasks.find_data import TaskData
+from voco_cli.tasks.splits import named, subset
 
 FILE, CONTENTS = "data.json", "contents.json"
 FORMAT = "voco-study-contents/1"

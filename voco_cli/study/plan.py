@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from voco_cli.engine.run_folder import FREE_TO_CHANGE
-from voco_cli.errors import UsageError
-from voco_cli.settings import Resolved, Settings, load_settings
+from voco_cli import __version__
+from voco_cli.atomic_files import write_whole
+from voco_cli.config import Resolved, Settings, load_settings
+from voco_cli.errors import DataError, UsageError
+from voco_cli.study.cases import FILE as DATA
+from voco_cli.training.run_dir import FREE_TO_CHANGE, is_file_spelled, weights_digest
 
 BASELINE = "none"
 VARYING = ("run.dir", "seed", "task.cases", "model.weights")
@@ -187,3 +190,218 @@ def _new_name(source: str, taken: set[str]) -> str:
     while free in taken:
         free, number = f"{name}-{number}", number + 1
     return free
+
+
+FORMAT = "voco-study/1"
+FILE = "study.json"
+Status = Literal["waiting", "started", "done", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run, as far as it has come.
+
+    Attributes:
+        arm, cases, seed: which run.
+        folder, evaluation: from the study's folder.
+        split: that it was measured on.
+        score: mean over cases of each case's mean Dice over classes; AUC of a classification; none where undefined.
+        chosen_step, how_chosen: whose weights were measured, and why.
+        reason: why it failed.
+        took_s: seconds of its last call.
+    """
+
+    arm: str
+    cases: int
+    seed: int
+    folder: str
+    status: Status = "waiting"
+    evaluation: str | None = None
+    split: str | None = None
+    score: float | None = None
+    chosen_step: int | None = None
+    how_chosen: str | None = None
+    reason: str | None = None
+    took_s: float | None = None
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return f"{self.arm}, {self.cases} labelled case{'s' if self.cases > 1 else ''}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class ArmRecord:
+    """Starting weights; the digest of their file tells whether they are still the same."""
+
+    weights: str | None
+    sha256: str | None
+
+
+@dataclass
+class StudyRecord:
+    """All that study.json holds but the outcome.
+
+    Attributes:
+        task: preset or file.
+        settings: that all runs share, dotted key to value.
+        arms: by name, the baseline first.
+        runs: by folder, in the order in which they were first asked for.
+        split: how its cases were split, for people.
+    """
+
+    task: str
+    settings: dict[str, Any]
+    arms: dict[str, ArmRecord]
+    runs: dict[str, RunRecord] = field(default_factory=dict)
+    split: str = ""
+
+    def add(self, plan: Plan) -> None:
+        """Take up what a plan asks for beyond what is known."""
+        for run in plan.runs():
+            place = run.place.as_posix()
+            self.runs.setdefault(place, RunRecord(run.arm.name, run.labelled, run.seed, place))
+
+    def of(self, run: PlannedRun) -> RunRecord:
+        """What is known of a planned run."""
+        return self.runs[run.place.as_posix()]
+
+    def update(self, one: RunRecord) -> None:
+        """Take up news of a run."""
+        self.runs[one.folder] = one
+
+    def in_order(self) -> list[RunRecord]:
+        """By number of labelled cases, arm, seed."""
+        arms = list(self.arms)
+        return sorted(self.runs.values(), key=lambda one: (one.cases, arms.index(one.arm), one.seed))
+
+
+def open_record(plan: Plan, settings: Settings) -> StudyRecord:
+    """The record of a plan's folder with all that the plan asks for, or a new one.
+
+    Args:
+        settings: that its runs share, before the cases are fixed.
+    Raises:
+        UsageError: the folder holds a study of other settings, or the weights have changed since.
+        DataError: weights that do not exist; a damaged study.json.
+    """
+    fixed = fixed_settings(settings)
+    arms = {arm.name: ArmRecord(arm.weights, _digest(arm, settings)) for arm in plan.arms}
+    record = read_record(plan.folder)
+    if record is None:
+        if (plan.folder / DATA).exists():
+            raise UsageError(f"{plan.folder} holds a {DATA} but no study.", "give another folder with -o")
+        record = StudyRecord(plan.task, fixed, arms)
+    else:
+        _require_same(plan.folder, record, fixed, arms)
+        record.arms |= arms
+    record.add(plan)
+    return record
+
+
+def read_record(folder: Path) -> StudyRecord | None:
+    """The record that a folder holds; None where there is none yet.
+
+    Raises:
+        DataError: study.json is damaged.
+        UsageError: it is of another format.
+    """
+    path = folder / FILE
+    try:
+        held = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.", "give another folder with -o") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}.", "give another folder with -o") from error
+    if not isinstance(held, dict) or held.get("format") != FORMAT:
+        raise UsageError(f"{path} is not of the format {FORMAT}.", "give another folder with -o")
+    try:
+        record = StudyRecord(
+            task=held["task"],
+            settings=dict(held["settings"]),
+            arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
+            runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
+            split=held["split"],
+        )
+        record.in_order()
+        return record
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error!r}.", "give another folder with -o") from error
+
+
+def known_arms(folder: Path) -> dict[str, str | None]:
+    """Names and weights of the study that a folder holds."""
+    record = read_record(folder)
+    return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
+
+
+def known_by_content(plan: Plan) -> Plan:
+    """The plan with the names that its folder has for arms of the same weights, however these are spelled now.
+
+    Raises:
+        UsageError: settings that are wrong.
+        DataError: weights that do not exist; a damaged study.json.
+    """
+    record = read_record(plan.folder)
+    if record is None:
+        return plan
+    settings = plan.shared_settings()
+    taken = {arm.name for arm in plan.arms}
+    arms = []
+    for arm in plan.arms:
+        if arm.name not in record.arms:
+            digest = _digest(arm, settings)
+            same = (name for name, one in record.arms.items() if one.sha256 == digest and name not in taken)
+            arm = replace(arm, name=next(same, arm.name))
+            taken.add(arm.name)
+        arms.append(arm)
+    return replace(plan, arms=tuple(arms))
+
+
+def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) -> Path:
+    """Write study.json.
+
+    Args:
+        outcome: what the finished runs say, as JSON holds it.
+    Raises:
+        ResourceError: the disk is full.
+    """
+    held = {
+        "format": FORMAT,
+        "version": __version__,
+        "task": record.task,
+        "split": record.split,
+        "arms": {name: asdict(arm) for name, arm in record.arms.items()},
+        "cases": sorted({run.cases for run in record.runs.values()}),
+        "seeds": sorted({run.seed for run in record.runs.values()}),
+        "settings": record.settings,
+        "runs": [asdict(run) for run in record.in_order()],
+        **outcome,
+    }
+    write_whole(folder / FILE, json.dumps(held, indent=2, allow_nan=False).encode() + b"\n")
+    return folder / FILE
+
+
+def _digest(arm: Arm, settings: Settings) -> str | None:
+    return weights_digest(settings.model.model_copy(update={"weights": arm.weights}))
+
+
+def _require_same(folder: Path, record: StudyRecord, fixed: Mapping[str, Any], arms: Mapping[str, ArmRecord]) -> None:
+    """Refuse to mix runs that differ in more than weights, labels and seeds."""
+    defaults = fixed_settings(Settings())
+    before = {key: record.settings.get(key, defaults[key]) for key in fixed}
+    changed = [key for key in fixed if before[key] != fixed[key] and not is_file_spelled(key, before, fixed)]
+    if changed:
+        lines = "\n".join(f"  {key}: {before[key]} -> {fixed[key]}" for key in changed)
+        raise UsageError(
+            f"{folder} was started with other settings:\n{lines}",
+            "give the old settings to go on, or another folder with -o",
+        )
+    other = [name for name, arm in arms.items() if name in record.arms and record.arms[name].sha256 != arm.sha256]
+    if other:
+        weights = ", ".join(str(arms[name].weights) for name in other)
+        raise UsageError(
+            f"{folder} has runs from {weights}, which holds other weights now.", "give another folder with -o"
+        )

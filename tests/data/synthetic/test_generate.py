@@ -1,0 +1,109 @@
+"""Generated patients: every organ there, on the right side, at plausible size and attenuation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from voco_cli.data.synthetic import BTCV_ORGANS, FIELD_MM, Phantom, generate_phantom
+from voco_cli.errors import UsageError
+
+# Adult organs, mL: a wide plausible range, since small organs are a few voxels here.
+VOLUME_ML = {
+    1: (60, 700),
+    2: (60, 420),
+    3: (60, 420),
+    4: (8, 150),
+    5: (6, 80),
+    6: (600, 2600),
+    7: (100, 900),
+    8: (30, 250),
+    9: (25, 220),
+    10: (4, 60),
+    11: (15, 160),
+    12: (1.0, 25),
+    13: (1.0, 25),
+}
+
+
+@pytest.fixture(scope="module")
+def patients() -> list[Phantom]:
+    return [generate_phantom(seed) for seed in range(12)]
+
+
+def _centroid(phantom: Phantom, label: int) -> np.ndarray:
+    return np.argwhere(phantom.labels_xyz == label).mean(axis=0)
+
+
+def test_field_and_types(patients: list[Phantom]) -> None:
+    phantom = patients[0]
+    assert phantom.image_hu_xyz.shape == phantom.labels_xyz.shape == (96, 96, 24)
+    assert phantom.image_hu_xyz.dtype == np.int16
+    assert phantom.labels_xyz.dtype == np.uint8
+    assert np.allclose(np.multiply(phantom.spacing_mm, (96, 96, 24)), FIELD_MM)
+    assert phantom.image_hu_xyz.min() >= -1024
+    assert phantom.image_hu_xyz.max() <= 3071
+
+
+def test_every_organ_has_a_plausible_volume_in_every_patient(patients: list[Phantom]) -> None:
+    assert set(VOLUME_ML) == set(BTCV_ORGANS) == set(range(1, 14))
+    for seed, phantom in enumerate(patients):
+        ml = np.bincount(phantom.labels_xyz.ravel(), minlength=14) * np.prod(phantom.spacing_mm) / 1000
+        for label, (least, most) in VOLUME_ML.items():
+            assert least <= ml[label] <= most, f"seed {seed}: {BTCV_ORGANS[label]} has {ml[label]:.1f} mL"
+
+
+def test_no_organ_vanishes_in_many_patients() -> None:
+    for seed in range(100, 130):
+        assert np.unique(generate_phantom(seed, (64, 64, 20)).labels_xyz).tolist() == list(range(14)), seed
+
+
+def test_sides_are_those_of_ras(patients: list[Phantom]) -> None:
+    for phantom in patients:
+        centre = {label: _centroid(phantom, label) for label in BTCV_ORGANS}
+        assert centre[6][0] > centre[7][0] > centre[1][0]  # x grows to the right: liver, stomach, spleen
+        assert centre[2][0] > 48 > centre[3][0]  # right and left kidney
+        assert centre[9][0] > centre[8][0]  # vena cava right of the aorta
+        assert centre[12][0] > centre[13][0]
+        assert centre[4][1] > centre[2][1]  # y grows to the front: gallbladder before kidney
+        assert centre[5][2] > centre[6][2] > centre[2][2]  # z grows to the head: esophagus, liver, kidney
+
+
+def test_attenuation_is_that_of_a_ct(patients: list[Phantom]) -> None:
+    for phantom in patients:
+        image, labels = phantom.image_hu_xyz, phantom.labels_xyz
+        assert 30 < np.median(image[labels == 6]) < 140  # liver
+        assert -30 < np.median(image[labels == 4]) < 60  # bile, partial volume included
+        assert 15 < np.median(image[labels == 8]) < 320  # aorta
+        assert np.mean(image[:, -1] < -900) > 0.3  # air before the belly
+        inside = image[labels == 0]
+        assert np.mean((inside > -140) & (inside < -60)) > 0.1  # fat
+        assert np.mean((inside > -900) & (inside < -700)) > 0.05  # lung
+        assert np.mean(inside > 250) > 0.005  # bone
+
+
+def test_the_seed_fixes_everything_and_the_shape_only_the_sampling() -> None:
+    first, again, other = generate_phantom(7), generate_phantom(7), generate_phantom(8)
+    assert np.array_equal(first.image_hu_xyz, again.image_hu_xyz)
+    assert np.array_equal(first.labels_xyz, again.labels_xyz)
+    assert not np.array_equal(first.labels_xyz, other.labels_xyz)
+    fine = generate_phantom(7, (192, 96, 24))
+    for label in (1, 2, 6, 7):
+        assert np.allclose((_centroid(fine, label) + 0.5) / (2, 1, 1), _centroid(first, label) + 0.5, atol=0.6)
+
+
+def test_patients_differ_in_place_size_contrast_and_noise(patients: list[Phantom]) -> None:
+    livers = np.array([_centroid(phantom, 6) / phantom.labels_xyz.shape for phantom in patients])
+    assert np.all(livers.std(axis=0) > 0.015)
+    sizes = np.array([np.count_nonzero(phantom.labels_xyz == 6) for phantom in patients])
+    assert sizes.std() / sizes.mean() > 0.08
+    aorta_hu = np.array([np.median(phantom.image_hu_xyz[phantom.labels_xyz == 8]) for phantom in patients])
+    assert np.ptp(aorta_hu) > 60
+    noise_hu = np.array([phantom.image_hu_xyz[phantom.labels_xyz == 6].std() for phantom in patients])
+    assert noise_hu.min() > 15
+    assert np.ptp(noise_hu) > 5
+
+
+def test_a_shape_in_which_organs_would_vanish_is_refused() -> None:
+    with pytest.raises(UsageError, match="96x96x4 voxels is too small"):
+        generate_phantom(0, (96, 96, 4))

@@ -1,0 +1,108 @@
+"""The picture itself: written whole, in true proportions, whatever the scan's name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib import image
+from matplotlib.figure import Figure
+
+from tests.figures.test_scene import scene
+from voco_cli.errors import ResourceError
+from voco_cli.figures import position_labels
+from voco_cli.figures.crops import AugmentedCrops, LabelScene
+from voco_cli.figures.position_labels import AXIAL, SAGITTAL, draw_bars, draw_label_preview, draw_view
+from voco_cli.figures.style import figure_style
+
+
+def _figure(shown: LabelScene):
+    with figure_style():
+        return position_labels._compose(shown).figure
+
+
+@pytest.mark.parametrize(
+    "name", [r"$a_b$<x>.nii.gz", r"$\frac{", "[red]x", "\u65e5\u672c.nii", "\udcff.nii", "%s %d {}"]
+)
+def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
+    draw_label_preview(replace(scene(), name=name), tmp_path / "out.png")
+    height, width, _ = image.imread(tmp_path / "out.png").shape
+    assert width == 2000
+    assert height > 1000
+    assert [path.name for path in tmp_path.iterdir()] == ["out.png"]
+
+
+def test_views_keep_true_proportions() -> None:
+    figure = _figure(scene())
+    width_in, height_in = figure.get_size_inches()
+    axial, coronal, sagittal = (
+        ax for ax in figure.axes if ax.images and ax.images[0].get_extent()[0] == 0 and len(ax.patches) > 4
+    )
+    for view, extent_mm in ((axial, (25, 40)), (coronal, (25, 35)), (sagittal, (40, 35))):
+        box = view.get_position()
+        assert (box.width * width_in) / (box.height * height_in) == pytest.approx(extent_mm[0] / extent_mm[1])
+
+
+def test_right_of_the_patient_is_on_the_left_and_front_on_top() -> None:
+    volume = np.zeros((25, 20, 10), dtype=np.float32)
+    shown = replace(scene(), volume_xyz=volume)
+    figure = _figure(shown)
+    axial = figure.axes[0]
+    assert axial.get_xlim() == (25.0, 0.0)  # x grows to the patient's right, so it runs to the left
+    assert axial.get_ylim() == (0.0, 40.0)
+    figure = Figure()
+    sagittal = figure.add_subplot()
+    draw_view(sagittal, shown, SAGITTAL, 3)
+    assert sagittal.get_xlim() == (40.0, 0.0)  # the front at the left
+    letters = {text.get_text(): text.get_position() for text in sagittal.texts}
+    assert letters["A"][0] < letters["P"][0]
+    assert letters["I"][1] < letters["S"][1]
+
+
+def test_voxels_are_drawn_where_they_lie() -> None:
+    volume = np.zeros((25, 20, 10), dtype=np.float32)
+    volume[24, 19, 5] = 1.0
+    ax = Figure().add_subplot()
+    draw_view(ax, replace(scene(), volume_xyz=volume), AXIAL, 5)
+    shown = ax.images[0]
+    left, right, bottom, top = shown.get_extent()
+    # Rows are y from below, columns x along the data axis, whose left end is x = 0 of the volume.
+    assert (left, right, bottom, top) == (0.0, 25.0, 0.0, 40.0)
+    assert np.argwhere(np.asarray(shown.get_array()) == 1).tolist() == [[19, 24]]
+
+
+def test_bars_are_the_label() -> None:
+    ax = Figure().add_subplot()
+    draw_bars(ax, scene(), 0, last=True)
+    assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.4, 0.4, 0.1, 0.1])
+    texts = [text.get_text() for text in ax.texts]
+    assert texts == ["0.40", "0.40", "0.10", "0.10", "sum 1.000"]
+
+
+def test_three_axes_many_crops_and_augmented_ones_fit_on_the_page(tmp_path: Path) -> None:
+    one = scene((2, 2, 2))
+    many = replace(
+        one,
+        starts_S3=np.repeat(one.starts_S3, 12, axis=0),
+        labels_SK=np.repeat(one.labels_SK, 12, axis=0),
+        augmented=AugmentedCrops(np.zeros((20, 8, 8, 4), dtype=np.float32), ("flip x",) * 20),
+    )
+    figure = _figure(many)
+    for ax in figure.axes:
+        box = ax.get_position()
+        assert box.x0 >= 0
+        assert box.y0 >= 0
+        assert box.x1 <= 1
+        assert box.y1 <= 1
+    texts = [text.get_text() for text in figure.texts]
+    assert any("(8 of 12 drawn)" in text for text in texts)
+    draw_label_preview(one, tmp_path / "three.pdf")
+    assert (tmp_path / "three.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        draw_label_preview(scene(), tmp_path / "file" / "out.png")

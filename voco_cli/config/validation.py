@@ -1,0 +1,153 @@
+"""The one settings model, and the rules that hold between its sections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import Field, NonNegativeInt, model_validator
+
+from voco_cli.config.schema import (
+    Augment,
+    Cache,
+    Crops,
+    Data,
+    Health,
+    Model,
+    Objective,
+    Preprocess,
+    Run,
+    Section,
+    Train,
+)
+from voco_cli.config.task_schema import Evaluate, Predict, Task
+
+
+def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
+    """A size that a network takes: the nearest multiples of each edge, and not the one that leaves a single voxel."""
+    fitting = [max(1, math.floor(edge / multiple + 0.5)) * multiple for edge in size]
+    if all(edge == multiple for edge in fitting):
+        fitting[:2] = [2 * multiple] * 2
+    return tuple(fitting)
+
+
+def _extent(size: tuple[int, ...]) -> str:
+    return "x".join(map(str, size))
+
+
+class Settings(Section):
+    """Everything that a command does can be read off this model."""
+
+    recipe: str = Field(
+        "cvpr", description="named recipe or YAML file that the other settings start from, where task.preset is none"
+    )
+    seed: NonNegativeInt = Field(0, description="seed of every random draw")
+    run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
+    data: Data = Field(default_factory=Data, description="which scans, and how they are fed")
+    preprocess: Preprocess = Field(default_factory=Preprocess, description="deterministic preprocessing")
+    cache: Cache = Field(default_factory=Cache, description="the store of preprocessed volumes")
+    crops: Crops = Field(default_factory=Crops, description="base crops and random crops")
+    augment: Augment = Field(default_factory=Augment, description="random changes of each crop")
+    model: Model = Field(default_factory=Model, description="encoder and projector")
+    objective: Objective = Field(default_factory=Objective, description="what is minimised")
+    train: Train = Field(default_factory=Train, description="optimizer, schedule, bookkeeping")
+    health: Health = Field(default_factory=Health, description="what counts as having learned")
+    task: Task = Field(default_factory=Task, description="the labelled task of a fine-tuning")
+    predict: Predict = Field(default_factory=Predict, description="applying a network to whole scans")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="measuring predictions")
+
+    @model_validator(mode="after")
+    def _sections_agree(self) -> Self:
+        if self.task.preset is None:
+            problems = [*self._crop_problems(), *self._model_problems(), *self._objective_problems()]
+        else:
+            problems = self._task_problems()
+        if problems:
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _crop_problems(self) -> list[str]:
+        crops, problems = self.crops, []
+        if set(crops.grid) == {1}:
+            problems.append(f"crops.grid {_extent(crops.grid)} has one base crop, and nothing to tell it from")
+        region, volume = crops.region_vox, self.preprocess.resize_vox
+        if any(c > r for c, r in zip(crops.size, region, strict=True)):
+            problems.append(f"crops.size {_extent(crops.size)} is larger than the region {_extent(region)} of the grid")
+        if volume and any(r > v for r, v in zip(region, volume, strict=True)):
+            problems.append(
+                f"crops.grid {_extent(crops.grid)} of base crops {_extent(crops.base_size_vox)} spans "
+                f"{_extent(region)} voxels and does not fit into preprocess.resize_vox {_extent(volume)}"
+            )
+        if crops.base_size and crops.base_size != crops.size and crops.input_size is None:
+            problems.append("crops.base_size differs from crops.size, so crops.input_size must be given")
+        if self.augment.rotate_prob > 0 and crops.network_size_vox[0] != crops.network_size_vox[1]:
+            problems.append(
+                f"augment.rotate_prob above 0 needs crops that are square in the plane, not "
+                f"{_extent(crops.network_size_vox)}"
+            )
+        return problems
+
+    def _model_problems(self) -> list[str]:
+        problems = []
+        size = self.crops.network_size_vox
+        if self.model.backbone == "swinunetr":
+            if self.model.feature_size % 12:
+                problems.append(f"model.feature_size {self.model.feature_size} is not a multiple of 12 (swinunetr)")
+            if any(edge % 32 for edge in size):
+                problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
+            elif size == (32, 32, 32):  # one voxel at the last level, which has no variance for its norm
+                problems.append("crops reach the network as 32x32x32, and the least is 64x32x32 (swinunetr)")
+        least = 2 ** (self.model.levels - 1) + 1
+        if self.model.backbone == "unet" and any(edge < least for edge in size):
+            problems.append(f"crops reach the network as {_extent(size)}, less than {least} voxels an edge (unet)")
+        return problems
+
+    def _objective_problems(self) -> list[str]:
+        objective, problems = self.objective, []
+        if objective.inter_weight > 0 and self.train.batch_size < 2:
+            problems.append("objective.inter_weight compares volumes of a step, so train.batch_size must be at least 2")
+        if objective.teacher == "none" and (objective.symmetric or objective.inter_weight > 0):
+            problems.append(
+                "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none"
+            )
+        return problems
+
+    def _task_problems(self) -> list[str]:
+        """What pre-training has no need to know."""
+        task, model, problems = self.task, self.model, []
+        key, size = "task.patch_size", task.patch_size
+        if task.kind == "classification":
+            if self.preprocess.resize_vox is None:
+                return ["preprocess.resize_vox must be given: a classification sees whole scans of one size"]
+            key, size = "preprocess.resize_vox", self.preprocess.resize_vox
+        swin = model.backbone == "swinunetr"
+        multiple = 32 if swin else 2 ** (model.levels - 1)
+        if any(edge % multiple for edge in size):
+            problems.append(
+                f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone}), "
+                f"where {key}={_extent(multiples(size, multiple))} would do"
+            )
+        elif size == (multiple, multiple, multiple):  # one voxel at the last level, which has no variance for its norm
+            problems.append(
+                f"the network gets {_extent(size)} voxels, and the last level of {model.backbone} only one, "
+                f"where {key}={_extent(multiples(size, multiple))} would do"
+            )
+        if swin and model.feature_size % 12:
+            problems.append(f"model.feature_size {model.feature_size} is not a multiple of 12 (swinunetr)")
+        if task.deep_supervision and (swin or task.deep_supervision > model.levels - 2):
+            most = 0 if swin else model.levels - 2
+            problems.append(
+                f"task.deep_supervision {task.deep_supervision} is more than the {most} of {model.backbone}"
+            )
+        if task.freeze_encoder and model.weights is None:
+            problems.append("task.freeze_encoder needs model.weights, or the encoder would stay random")
+        if len(task.channels) > 1 and self.preprocess.foreground_above is not None:
+            problems.append("preprocess.foreground_above must be none, or the channels would be cut differently")
+        if task.cases is not None and task.fraction < 1:
+            problems.append("task.cases and task.fraction both say how much is used: give one")
+        if self.augment.rotate_prob > 0 and size[0] != size[1]:
+            problems.append(
+                f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
+            )
+        return problems

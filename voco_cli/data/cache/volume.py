@@ -1,0 +1,240 @@
+"""A stored volume: cheap to hand to a loader process, opened where it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from voco_cli.config.schema import Cache
+from voco_cli.data.cache.grid import GridMap
+from voco_cli.errors import DataError, GeometryError
+
+META_KEY = "voco"
+
+FULL_SCALE = {"uint8": 255.0, "int16": 32767.0, "float16": 1.0}
+"""What 1.0 is stored as."""
+
+
+class VolumeMetadata(BaseModel):
+    """What a stored array says about itself: nothing of whose scan it is, nor of where that lay.
+
+    Caches are shared, and names of patients, which folders and files bear too, are private.
+
+    Attributes:
+        format: version of the layout.
+        key: name of the entry.
+        voxel_hash: of the own voxels of the scan or label map, see `scans.content`.
+        stored_hash: BLAKE2b of the stored voxels in C order, to find damage.
+        settings: those that change a voxel.
+        record: how the voxels lie in the scan's own grid.
+        notes: what was repaired on reading.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int
+    key: str
+    voxel_hash: str
+    stored_hash: str
+    settings: dict[str, Any]
+    record: GridMap
+    notes: tuple[str, ...] = ()
+
+
+def quantise(volume_xyz: NDArray[np.float32], dtype: str) -> NDArray[Any]:
+    """[0, 1] as numbers of the stored type, C order: round(x * 255), round(x * 32767), or float16."""
+    if dtype == "float16":
+        return np.ascontiguousarray(volume_xyz.astype(np.float16))
+    # Rounded in the order the voxels lie in memory, and only then turned: a byte is cheaper to move than a float.
+    memory_axes = np.argsort(volume_xyz.strides)[::-1]
+    stored = np.empty([volume_xyz.shape[axis] for axis in memory_axes], dtype=dtype)
+    for target, plane in zip(stored, volume_xyz.transpose(memory_axes), strict=True):
+        target[...] = np.rint(plane * np.float32(FULL_SCALE[dtype]))
+    return np.ascontiguousarray(stored.transpose(np.argsort(memory_axes)))
+
+
+def compress(stored: NDArray[Any], cache: Cache) -> blosc2.NDArray:
+    """A blosc2 array in memory; no filter for single bytes (shuffled CT is larger and slower), shuffle otherwise."""
+    shape = stored.shape
+    chunks = tuple(min(chunk, size) for chunk, size in zip(cache.chunk_vox, shape, strict=True))
+    blocks = tuple(min(block, chunk) for block, chunk in zip(cache.block_vox, chunks, strict=True))
+    codec = blosc2.Codec.ZSTD if cache.codec == "zstd" else blosc2.Codec.LZ4
+    shuffle = blosc2.Filter.SHUFFLE if stored.itemsize > 1 else blosc2.Filter.NOFILTER
+    params = blosc2.CParams(codec=codec, clevel=cache.level, filters=[shuffle], filters_meta=[0], nthreads=1)
+    return blosc2.asarray(stored, chunks=chunks, blocks=blocks, cparams=params)
+
+
+def to_file_bytes(array: blosc2.NDArray, metadata: VolumeMetadata) -> bytes:
+    """The whole content of a ``.b2nd`` file. Made in memory: a full disk then shows as an ordinary OSError."""
+    array.schunk.vlmeta[META_KEY] = metadata.model_dump_json()
+    return bytes(array.to_cframe())
+
+
+def stored_hash(stored: NDArray[Any]) -> str:
+    """BLAKE2b of an array's voxels in C order, 32 hexadecimal digits."""
+    return hashlib.blake2b(np.ascontiguousarray(stored).data, digest_size=16).hexdigest()
+
+
+IntXYZ = tuple[int, int, int]
+
+OPEN_VOLUMES = 64
+"""Handles that a process keeps; each is a few kilobytes, and no open file."""
+
+
+@dataclass(frozen=True)
+class StoredVolume:
+    """One preprocessed volume on disk, and its label map if it has one.
+
+    Only the paths travel between processes. Every process opens the file when it first reads, and keeps the last few.
+
+    Attributes:
+        path, label_path: files of the cache.
+        scan: what it was made from, for messages; the file itself does not say whose it is.
+    """
+
+    path: Path
+    label_path: Path | None = None
+    scan: Path | None = field(default=None, compare=False)
+
+    @property
+    def shape_xyz(self) -> IntXYZ:
+        """Voxels along x, y, z."""
+        x, y, z = _open(self.path).shape
+        return (x, y, z)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the stored voxels."""
+        stored: np.dtype[Any] = _open(self.path).dtype
+        return stored
+
+    @property
+    def full_scale(self) -> float:
+        """What 1.0 is stored as: divide by it to get back to [0, 1]."""
+        return FULL_SCALE[self.dtype.name]
+
+    @property
+    def metadata(self) -> VolumeMetadata:
+        """What the file says about itself."""
+        return _metadata(str(self.path), os.getpid())
+
+    @property
+    def voxel_hash(self) -> str:
+        """Hash of the scan's own voxels: equal for the same scan under another name or in another container."""
+        return self.metadata.voxel_hash
+
+    @property
+    def label_hash(self) -> str | None:
+        """Hash of the label map's own voxels; none where there is no label map."""
+        return None if self.label_path is None else _metadata(str(self.label_path), os.getpid()).voxel_hash
+
+    def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
+        """A region of the volume, axes x, y, z, stored number format.
+
+        Args:
+            out_xyz: C-contiguous memory that takes it; none is memory of its own.
+        Raises:
+            GeometryError: the region reaches outside the volume.
+            DataError: the file is missing or damaged.
+        """
+        return _read(self.path, self.scan, start_xyz, size_xyz, out_xyz)
+
+    def is_whole_blocks(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> bool:
+        """Whether regions of this size, side by side from this corner on, share no block: each is decoded once."""
+        array = _open(self.path)
+        pieces = zip(array.chunks, array.blocks, strict=True)
+        units = (block if chunk % block == 0 else chunk for chunk, block in pieces)  # blocks begin anew with each chunk
+        return all(
+            start % unit == size % unit == 0 for unit, start, size in zip(units, start_xyz, size_xyz, strict=True)
+        )
+
+    def read_label(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
+        """The same region of the label map.
+
+        Raises:
+            DataError: there is no label map, or it is damaged.
+            GeometryError: the region reaches outside the volume.
+        """
+        if self.label_path is None:
+            raise DataError(f"{self.path} was cached without a label map.")
+        return _read(self.label_path, self.scan, start_xyz, size_xyz)
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a stored array, or None: every voxel is decoded and compared with the recorded hash."""
+    try:
+        array = _open_fresh(path)
+        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
+        found = stored_hash(array[...])
+    except (DataError, RuntimeError, ValueError, KeyError, OSError) as error:
+        return f"cannot be decoded: {str(error) or type(error).__name__}"
+    if found != metadata.stored_hash:
+        return "holds other voxels than were written"
+    return None
+
+
+def _read(
+    path: Path, scan: Path | None, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    array = _open(path)
+    region = np.empty(size_xyz, array.dtype) if out_xyz is None else out_xyz
+    assert region.shape == size_xyz
+    assert region.dtype == array.dtype
+    stop_xyz = tuple(start + size for start, size in zip(start_xyz, size_xyz, strict=True))
+    if min(start_xyz) < 0 or any(stop > n for stop, n in zip(stop_xyz, array.shape, strict=True)):
+        raise GeometryError(f"The region {start_xyz} to {stop_xyz} reaches outside {path} of {array.shape} voxels.")
+    try:
+        array.get_slice_numpy(region, (start_xyz, stop_xyz))
+    except RuntimeError as error:
+        raise _damaged(path, error, scan) from error
+    return region
+
+
+def _open(path: Path) -> blosc2.NDArray:
+    return _open_in_process(str(path), os.getpid())
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
+    # The process is part of the key: a forked loader must not use the handles of its parent.
+    return _open_fresh(Path(path))
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _metadata(path: str, process_id: int) -> VolumeMetadata:
+    try:
+        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).schunk.vlmeta[META_KEY])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(Path(path), error) from error
+
+
+def _open_fresh(path: Path) -> blosc2.NDArray:
+    if not path.is_file():
+        raise DataError(f"{path} is not in the cache any more.", hint="build it again: voco cache build")
+    try:
+        # Not mapped into memory: a file that is cut while it is in use would end the process by SIGBUS, and a read
+        # error of the disk too. A crop of 64 voxels takes as long either way.
+        array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
+    except (RuntimeError, ValueError, OSError) as error:
+        raise _damaged(path, error) from error
+    if not isinstance(array, blosc2.NDArray) or array.ndim != 3:
+        raise DataError(f"{path} is not a cached volume.")
+    return array
+
+
+def _damaged(path: Path, error: Exception, scan: Path | None = None) -> DataError:
+    of_scan = f", the cached volume of {scan}," if scan else ""
+    return DataError(
+        f"{path}{of_scan} is damaged ({str(error) or type(error).__name__}).",
+        hint="voco cache verify --repair removes damaged volumes; the next build makes them again",
+    )

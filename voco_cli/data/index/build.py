@@ -1,0 +1,372 @@
+"""From folders, files and lists to one datalist."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from voco_cli.data.index.case_names import with_distinct_names
+from voco_cli.data.index.datalist import OTHER_NAMES, Datalist, Entry, Skipped, SplitRule
+from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.data.index.inspect import (
+    Candidate,
+    VoxelCheck,
+    VoxelJob,
+    check_voxels,
+    find_candidates,
+    inspect_file,
+    is_label_map,
+    killed_check,
+    killed_file,
+)
+from voco_cli.data.index.intensity import LOOKED_AT, doubt_some, header_doubt, with_doubt
+from voco_cli.data.index.label_pairing import grid_fault, pair_labels
+from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
+from voco_cli.data.index.splits import assign_splits, stricter
+from voco_cli.data.parallel import map_files
+from voco_cli.errors import UsageError, VocoError
+
+
+def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
+    """Counts, and least, median and greatest size along x, y, z (voxels, mm).
+
+    Args:
+        splits: name of a split to its scans, all with shape and spacing.
+    """
+    entries = [entry for members in splits.values() for entry in members]
+    shapes = np.array([entry.shape for entry in entries if entry.shape], dtype=np.float64).reshape(-1, 3)
+    spacings = np.array([entry.spacing_mm for entry in entries if entry.spacing_mm], dtype=np.float64).reshape(-1, 3)
+    summary: dict[str, Any] = {
+        "scans": len(entries),
+        "patients": len({entry.patient for entry in entries}),
+        "labelled": sum(entry.label is not None for entry in entries),
+        "splits": {
+            name: {"scans": len(members), "patients": len({entry.patient for entry in members})}
+            for name, members in splits.items()
+        },
+        "modalities": _counts(entry.modality for entry in entries),
+        "orientations": _counts(entry.orientation or "unknown" for entry in entries),
+    }
+    if len(shapes) and len(shapes) == len(spacings):
+        summary["shape"] = _range(shapes, 0)
+        summary["spacing_mm"] = _range(spacings, 4)
+        summary["extent_mm"] = _range(shapes * spacings, 1)
+        summary["voxels"] = int(shapes.prod(axis=1).sum())
+    return summary
+
+
+def _counts(values: Any) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _range(rows: np.ndarray[Any, Any], digits: int) -> dict[str, list[float]]:
+    named = {"least": rows.min(axis=0), "median": np.median(rows, axis=0), "greatest": rows.max(axis=0)}
+    return {name: [round(float(value), digits) for value in values] for name, values in named.items()}
+
+
+# The first phrase that a reason holds names its kind; the more particular ones come first.
+KINDS = (
+    ("right angles", "sheared axes"),
+    ("gantry tilt", "gantry tilt"),
+    ("uneven slice gaps", "uneven slice gaps"),
+    ("slices shifted", "slices shifted sideways"),
+    ("same position as another", "slices at the same position"),
+    ("slices interleave", "several acquisitions in one series"),
+    ("in one series (", "slices that differ in spacing, units or frame"),
+    ("orientations, which", "slices that differ in orientation"),
+    ("colour picture", "colour pictures"),
+    ("is compressed as", "compression that is not decoded"),
+    ("scout (", "scouts"),
+    ("no geometry", "DICOM without geometry"),
+    ("single slice", "2-D"),
+    ("2-D", "2-D"),
+    ("-D (", "4-D or more"),
+    ("label on another grid", "label on another grid"),
+    ("label map without a scan", "label map without a scan"),
+    ("its own image", "label that is its own image"),
+    ("label map beside others", "one of several label maps of a scan"),
+    ("label map that could belong", "label map of one of several scans"),
+    ("not whole numbers", "label with fractions"),
+    ("holds voxels that are no numbers", "NaN or infinite voxels"),
+    ("constant", "constant"),
+    ("same content", "same content twice"),
+    ("reached twice", "reached twice"),
+    ("was asked for", "other modality"),
+    ("no image: a DICOM", "DICOM object without image"),
+    ("missing", "missing"),
+    ("empty", "empty"),
+    ("truncated", "truncated"),
+    ("not an image", "not an image"),
+    ("not a gzip", "not an image"),
+    ("not a NIfTI", "not an image"),
+    ("spacing", "spacing that cannot be used"),
+)
+
+
+def kind_of(reason: str) -> str:
+    """A few words for the kind of a reason."""
+    return next((kind for phrase, kind in KINDS if phrase in reason), "damaged or not readable")
+
+
+def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """How many of each kind, most frequent first."""
+    counts: dict[str, int] = {}
+    for one in skipped:
+        counts[kind_of(one.reason)] = counts.get(kind_of(one.reason), 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+# Decoding a scan takes long enough for a process to pay from a few scans on.
+FEWEST_TO_DECODE = 8
+NOT_SAID = ("unknown", "mixed")
+Watch = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True)
+class IndexOptions:
+    """How to look, and what to keep.
+
+    Attributes:
+        name: of the dataset; empty takes the first input's.
+        full: decode voxels too.
+        label_pattern: path of a label from its scan's folder (see `pair_labels`).
+        patient_pattern: regular expression on the path, whose first group is the patient.
+        modality: keep scans of this one; those of unknown modality are taken to be of it.
+        workers: processes; none chooses.
+    """
+
+    name: str = ""
+    full: bool = False
+    label_pattern: str | None = None
+    patient_pattern: str | None = None
+    modality: str | None = None
+    rule: SplitRule = field(default_factory=SplitRule)
+    workers: int | None = None
+
+
+def build_index(
+    inputs: Sequence[Path], output: Path, options: IndexOptions, watch: Watch = lambda *_: nullcontext(lambda *_: None)
+) -> Datalist:
+    """Look at all inputs and put together what `write_datalist` writes to ``output``.
+
+    Args:
+        output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
+        watch: makes a progress bar of a description and a count.
+    Raises:
+        DataError: an input that does not exist.
+        UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
+    """
+    _check_patient_pattern(options.patient_pattern)
+    earlier = _earlier_splits(output, options.rule)
+    walk = walk_inputs(inputs, exclude=[output])
+    sources = read_sources(walk.datalists, walk.dataset_files)
+    add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
+    add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
+    candidates, skipped = _inspect(walk, options, watch)
+    entries, refused = _list_scans(walk, sources, candidates, skipped, options, watch)
+    skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
+    if options.full:
+        entries, refused = _check_voxels(entries, options, watch)
+        skipped += refused
+    else:
+        with watch("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
+            entries = doubt_some(entries, advance)
+    if not entries:
+        raise _nothing(inputs, skipped)
+    return _assemble(entries, skipped, sources, earlier, options, inputs)
+
+
+def _inspect(walk: Walk, options: IndexOptions, watch: Watch) -> tuple[dict[Path, Candidate], list[Skipped]]:
+    paths = [found.path for found in walk.files]
+    with watch("reading headers", len(paths)) as advance:
+        inspected = map_files(inspect_file, paths, options.workers, advance, killed=killed_file)
+    return find_candidates(inspected, {found.path: found.root for found in walk.files})
+
+
+def _list_scans(
+    walk: Walk,
+    sources: Sources,
+    candidates: dict[Path, Candidate],
+    skipped: Sequence[Skipped],
+    options: IndexOptions,
+    watch: Watch,
+) -> tuple[list[Entry], list[Skipped]]:
+    listed = {walk.standing_for(image): walk.standing_for(label) for image, label in sources.label_of.items()}
+    images = {walk.standing_for(image) for image in sources.listed}
+    files = [found.path for found in walk.files]
+    headers = {path: candidate.header for path, candidate in candidates.items()}
+    pairs = pair_labels(headers, files, listed, options.label_pattern, partial(_are_labels, options, watch), images)
+    faulty = {one.path for one in skipped}
+    elsewhere = sorted({label for label in pairs.label_of.values() if label not in candidates and label not in faulty})
+    more, refused = find_candidates(map(inspect_file, elsewhere), {path: path.parent for path in elsewhere})
+    known, labels = {**candidates, **more}, set(pairs.label_of.values())
+    refused += [Skipped(path=path, reason=reason) for path, reason in pairs.unpaired.items()]
+    entries = []
+    for path in sorted(set(candidates) - labels - pairs.unpaired.keys()):
+        entry = _to_entry(candidates[path], sources, options)
+        label = pairs.label_of.get(path)
+        if options.modality and entry.modality != options.modality:
+            refused.append(
+                Skipped(path=path, reason=f"modality {entry.modality}, and {options.modality} was asked for.")
+            )
+            continue
+        if label is not None and label in known:
+            fault = grid_fault(known[label].header, candidates[path].header)
+            if fault is None:
+                entry = entry.model_copy(update={"label": label})
+            else:
+                refused.append(Skipped(path=label, reason=fault))
+        entries.append(entry)
+    return entries, refused
+
+
+def _are_labels(options: IndexOptions, watch: Watch, paths: Sequence[Path], named: bool) -> list[bool]:
+    """Decode what may be a label map, with a bar where that takes a while."""
+    with watch("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
+        return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
+
+
+def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> Entry:
+    header, path = candidate.header, candidate.path
+    listed = sources.listed.get(path.resolve()) if sources.listed else None
+    patient, modality = candidate.patient, candidate.modality
+    is_stated = header.format == "dicom" and modality not in NOT_SAID
+    if header.format != "dicom":
+        said = listed.modality if listed and listed.modality not in NOT_SAID else sources.modality_at(path)
+        is_stated = said not in NOT_SAID
+        modality = said if is_stated else modality
+        patient = listed.patient if listed else patient
+    if options.patient_pattern and (match := re.search(options.patient_pattern, path.as_posix())):
+        patient = match[1]
+    notes = header.notes
+    if options.modality and modality != options.modality and not is_stated:
+        guess = "not known" if modality == "unknown" else f"{modality} by the name alone"
+        modality, notes = options.modality, (*notes, f"modality is {guess} and was taken to be {options.modality}")
+    entry = Entry(
+        image=path,
+        patient=patient,
+        shape=header.shape_xyz,
+        spacing_mm=header.placement.spacing_xyz_mm,
+        orientation=header.orientation,
+        modality=modality,
+        files=candidate.files,
+        study_uid=candidate.study_uid,
+        series_uid=candidate.series_uid,
+        notes=notes,
+        case=listed.case if listed else None,
+        category=listed.category if listed else None,
+    )
+    return entry if options.full else with_doubt(entry, header_doubt(header))
+
+
+def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
+    jobs = [VoxelJob(entry.image, entry.files, entry.label) for entry in entries]
+    with watch("decoding voxels", len(jobs)) as advance:
+        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
+    kept: list[Entry] = []
+    refused: list[Skipped] = []
+    first_with: dict[str, Path] = {}
+    for entry, check in zip(entries, checks, strict=True):
+        fault = check.fault
+        if fault is None and check.content is not None:
+            first = first_with.setdefault(check.content, entry.image)
+            fault = None if first == entry.image else f"same content as {first}, under another name."
+        if fault is not None:
+            refused.append(Skipped(path=entry.image, reason=fault))
+            continue
+        if check.label_fault is not None and entry.label is not None:
+            refused.append(Skipped(path=entry.label, reason=check.label_fault))
+        kept.append(_checked(entry, check))
+    return kept, refused
+
+
+def _checked(entry: Entry, check: VoxelCheck) -> Entry:
+    label = None if check.label_fault is not None else entry.label
+    notes = (*entry.notes, *check.notes)
+    checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
+    return with_doubt(checked, check.doubt)
+
+
+def _assemble(
+    entries: Sequence[Entry],
+    skipped: Iterable[Skipped],
+    sources: Sources,
+    earlier: dict[str, str],
+    options: IndexOptions,
+    inputs: Sequence[Path],
+) -> Datalist:
+    listed: dict[str, str] = {}
+    for entry in entries:
+        split = sources.split_of.get(entry.image.resolve()) if sources.split_of else None
+        if split is not None:
+            listed[entry.patient] = stricter(listed.get(entry.patient, split), split)
+    split_of = assign_splits((entry.patient for entry in entries), options.rule, listed, earlier)
+    splits: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
+    for entry in with_distinct_names(entries):
+        splits[split_of[entry.patient]].append(entry)
+    named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
+    splits = {split: [_noted(entry, named.contradicting) for entry in members] for split, members in splits.items()}
+    modalities = {entry.modality for entry in entries}
+    parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
+    first = inputs[0].resolve()
+    return Datalist(
+        name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
+        modality=modalities.pop() if len(modalities) == 1 else "mixed",
+        labels=named.names,
+        split=options.rule,
+        skipped=tuple(
+            sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))
+        ),
+        statistics=summarise(splits),
+        **parts,
+    )
+
+
+def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
+    if entry.image not in contradicting:
+        return entry
+    note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so no names were taken"
+    return entry.model_copy(update={"notes": (*entry.notes, note)})
+
+
+def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
+    """Where patients are in the index that is about to be replaced, if it was drawn by the same rule."""
+    if not output.exists():
+        return {}
+    try:
+        before = read_datalist(output, check_files=False)
+    except VocoError as error:
+        raise UsageError(
+            f"{output} is there and is not an index that can be replaced: {error.message}", "Choose another name."
+        ) from error
+    if before.split is None:
+        raise UsageError(f"{output} is there and was not written by `voco index`.", "Choose another name.")
+    return {entry.patient: split for split, entry in before.entries()} if before.split == rule else {}
+
+
+def _check_patient_pattern(pattern: str | None) -> None:
+    try:
+        groups = re.compile(pattern).groups if pattern is not None else 1
+    except re.error as error:
+        raise UsageError(f"--patient-pattern {pattern!r} is not a regular expression: {error}.") from error
+    if groups < 1:
+        raise UsageError(f"--patient-pattern {pattern!r} needs one group, which is the patient.", "Put it in brackets.")
+
+
+def _nothing(inputs: Sequence[Path], skipped: Sequence[Skipped]) -> UsageError:
+    where = ", ".join(str(path) for path in inputs)
+    if not skipped:
+        return UsageError(f"{where} holds no files.", "Give a folder with NIfTI, NRRD, MetaImage or DICOM scans.")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in count_kinds(skipped).items())
+    first = skipped[0]
+    return UsageError(
+        f"{where} holds no scan that can be listed; found: {kinds}.", f"The first: {first.path}: {first.reason}"
+    )

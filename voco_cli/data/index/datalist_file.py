@@ -1,0 +1,322 @@
+"""Reading and writing data.json, and reading the Decathlon datalists of others."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import gc
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+
+from voco_cli.atomic_files import whole_file
+from voco_cli.data.index.case_names import distinct_names
+from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry
+from voco_cli.data.index.name_words import modality_of_words, words_of
+from voco_cli.data.index.patients import case_of, patients_of
+from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import visible_json
+
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: Path) -> str:
+    """Read UTF-8 with or without a byte order mark, or UTF-16 with one, as PowerShell and Excel write it.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is neither, so no text.
+    """
+    return decode_text(path.read_bytes())
+
+
+def decode_text(content: bytes) -> str:
+    """Decode what `read_text` reads.
+
+    Raises:
+        ValueError: it is no text in these encodings.
+    """
+    encoding = "utf-16" if content.startswith(UTF16_MARKS) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not text in {encoding.removesuffix('-sig').upper()}") from error
+
+
+MAX_NAMED = 10
+MOST_SHOWN = 60
+DICOM_CODE = re.compile(r"[A-Z]{2}")
+FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
+"""What an entry of another program's list is asked for; keys that only an index writes are its own business there."""
+PATH_KEYS = ("image", "label", "path")
+PATH_LISTS = ("files", "channels")
+
+
+def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
+    """Read data.json, or a plain Decathlon datalist, whose patients are then taken from the file names.
+
+    Args:
+        path: the JSON file; relative paths in it are relative to its folder.
+        check_files: see that every image and label exists (one `stat` each).
+    Raises:
+        DataError: no such file, not JSON, or images that are missing (all counted, the first ten named).
+        UsageError: unknown or wrong keys, all at once, each with the nearest valid key.
+    """
+    with _without_collector():
+        datalist = _parse(path)
+    if check_files:
+        _check_files(datalist, path)
+    return datalist
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A million new objects and no garbage: the collector's passes over them would take most of the time."""
+    active = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if active:
+            gc.enable()
+
+
+def _parse(path: Path) -> Datalist:
+    raw = _load(path)
+    folder = path.resolve().parent
+    if "format" in raw:
+        _check_format(raw, path)
+    else:
+        raw = _from_decathlon(raw, path)
+    for split in (*SPLITS, "skipped"):
+        listed = raw.get(split)
+        for item in listed if isinstance(listed, list) else ():
+            _make_absolute(item, folder)
+    try:
+        return Datalist.model_validate(raw)
+    except ValidationError as error:
+        raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
+
+
+def write_datalist(datalist: Datalist, path: Path) -> None:
+    """Write data.json, one scan a line; it is there whole or not at all.
+
+    Raises:
+        ResourceError: the disk is full or does not allow it.
+    """
+    folder = str(path.parent.resolve())
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
+        file.writelines(_lines(datalist, folder))
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        raw = from_json(decode_text(path.read_bytes()))
+    except IsADirectoryError as error:
+        command = f"voco index {shlex.quote(str(path))} -o data.json"
+        raise UsageError(f"{path} is a folder, and a data.json is needed.", command) from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be opened: {error.strerror or error}.", "Make it with `voco index`.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON: {error}.", "Write it again with `voco index`.") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} is not a datalist: it holds a {type(raw).__name__}, not keys and values.")
+    return raw
+
+
+def _check_format(raw: dict[str, Any], path: Path) -> None:
+    if raw["format"] != FORMAT:
+        raise UsageError(
+            f"{path} has format {raw['format']!r}, and this version reads {FORMAT!r}.", "Run `voco index` again."
+        )
+
+
+def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
+    if not any(isinstance(raw.get(split), list) for split in SPLITS):
+        if wrong := [split for split in SPLITS if split in raw]:
+            raise UsageError(f"{path} is not a datalist: {wrong[0]} is no list.")
+        near = [key for split in SPLITS for key in difflib.get_close_matches(split, raw, 1, 0.75)]
+        found = (
+            f"did you mean training by {near[0]!r}?" if near else f"it has {', '.join(sorted(raw)[:8]) or 'no keys'}."
+        )
+        raise UsageError(
+            f"{path} is not a datalist: it has no list named training, validation or test; {found}",
+            f"voco index {shlex.quote(str(path.parent))} -o data.json lists the scans below its folder",
+        )
+    listed = {
+        split: [_from_item(item, split, i, path) for i, item in enumerate(raw.get(split) or ())] for split in SPLITS
+    }
+    modality = raw.get("modality", "unknown")
+    one = only_modality(modality)
+    items = [item for items in listed.values() for item in items]
+    folder = path.resolve().parent
+    for item in items:
+        _make_absolute(item, folder)
+    images = [Path(item["image"]) for item in items]
+    patients = patients_of(images)
+    names = distinct_names(
+        {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
+    )
+    for item, image in zip(items, images, strict=True):
+        item["modality"] = only_modality(item["modality"]) if item.get("modality") else one
+        item["patient"] = item.get("patient") or patients[image]
+        if names.get(image, case_of(image)) != case_of(image):
+            item["case"] = names[image]
+    labels = raw.get("labels")
+    return {
+        **{str(split): items for split, items in listed.items()},
+        "name": str(raw.get("name", path.parent.name)),
+        "modality": one,
+        "labels": label_names(labels) if isinstance(labels, dict) else {},
+    }
+
+
+def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
+    """A list may hold file names (the Decathlon's test lists do) or keys and values; several images are channels."""
+    known = dict(item) if isinstance(item, dict) else {"image": item}
+    images = known.get("image") if isinstance(known.get("image"), list) else [known.get("image")]
+    if not images or not all(isinstance(image, str) and image for image in images):
+        raise UsageError(
+            f"{path}: {split}[{index}] has no image that is a path, or a list of paths.",
+            'An item is {"image": path, "label": path}.',
+        )
+    known["image"], *channels = images
+    if not isinstance(known.get("label"), str | None) or known.get("label") == "":
+        raise UsageError(f"{path}: {split}[{index}] has a label that is not a path: {_short(known['label'])}.")
+    taken = {key: known[key] for key in FOREIGN_KEYS if known.get(key) is not None}
+    # Numbers are as good names as any.
+    taken |= {key: str(taken[key]) for key in ("patient", "case", "category") if isinstance(taken.get(key), int)}
+    return {**taken, "channels": channels} if channels else taken
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
+
+
+def only_modality(modality: Any) -> str:
+    """CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
+    values = modality.values() if isinstance(modality, dict) else [modality]
+    found = {_modality(str(value)) for value in values}
+    return found.pop() if len(found) == 1 else "mixed"
+
+
+def _modality(said: str) -> str:
+    """CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for any other text."""
+    known = modality_of_words(words_of(said))
+    return said if known == "unknown" and DICOM_CODE.fullmatch(said) else known
+
+
+def label_names(labels: dict[str, Any]) -> dict[str, str]:
+    """Label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
+    if all(key.isdigit() for key in labels):
+        return {key: str(value) for key, value in labels.items()}
+    return {str(value): key for key, value in labels.items() if isinstance(value, int)}
+
+
+def _make_absolute(item: Any, folder: Path) -> None:
+    if not isinstance(item, dict):
+        return
+    for key in PATH_KEYS:
+        if isinstance(item.get(key), str):
+            item[key] = _absolute(item[key], folder)
+    for key in PATH_LISTS:
+        if isinstance(item.get(key), list):
+            item[key] = [_absolute(name, folder) if isinstance(name, str) else name for name in item[key]]
+
+
+def _absolute(name: str, folder: Path) -> str:
+    if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
+        name = name.replace("\\", "/")  # written on Windows
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
+
+
+def _describe(error: ValidationError, path: Path) -> str:
+    faults = error.errors(include_url=False)
+    lines = [f"{_place(fault['loc'])} {_fault(fault)}" for fault in faults[:MAX_NAMED]]
+    more = f"; and {len(faults) - MAX_NAMED} more" if len(faults) > MAX_NAMED else ""
+    count = "a wrong key" if len(faults) == 1 else f"{len(faults)} wrong keys"
+    return f"{path} has {count}: {'; '.join(lines)}{more}."
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+
+
+def _fault(fault: Any) -> str:
+    if fault["type"] == "extra_forbidden":
+        valid = _fields(fault["loc"][:-1])
+        near = difflib.get_close_matches(str(fault["loc"][-1]), valid, 1, 0.5)
+        return "is not a key" + (f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(valid)})")
+    if fault["type"] == "missing":
+        return "is missing"
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"is wrong: {said[0].lower()}{said[1:]}"
+
+
+def _fields(loc: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Entry if loc and loc[0] in SPLITS else Datalist
+    return list(model.model_fields)
+
+
+def _check_files(datalist: Datalist, path: Path) -> None:
+    wanted = (file for _, entry in datalist.entries() for file in _files(entry) if file)
+    missing = [file for file in wanted if not os.path.exists(file)]  # noqa: PTH110 (160,000 of them)
+    if missing:
+        named = ", ".join(str(file) for file in missing[:MAX_NAMED])
+        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
+        count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
+        raise DataError(
+            f"{path} lists {count} missing: {named}{more}.",
+            "Copy them back, or run `voco index` again.",
+        )
+
+
+def _files(entry: Entry) -> tuple[Path | None, ...]:
+    return (entry.image, entry.label, *entry.files, *entry.channels)
+
+
+def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
+    yield "{"
+    separator = "\n"
+    for key in Datalist.model_fields:
+        value = getattr(datalist, key)
+        yield f"{separator}  {json.dumps(key)}: "
+        separator = ",\n"
+        if key in (*SPLITS, "skipped"):
+            items = [visible_json(json.dumps(_on_disk(item, folder), ensure_ascii=False)) for item in value]
+            yield "[" + ",".join(f"\n    {item}" for item in items) + ("\n  ]" if items else "]")
+        else:
+            plain = value.model_dump() if isinstance(value, BaseModel) else value
+            yield visible_json(json.dumps(plain, indent=2, ensure_ascii=False)).replace("\n", "\n  ")
+    yield "\n}\n"
+
+
+def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
+    plain = item.model_dump(exclude_defaults=True)
+    if isinstance(item, Entry):
+        plain.setdefault("modality", item.modality)
+    for key in PATH_KEYS:
+        if plain.get(key) is not None:
+            plain[key] = _relative(str(plain[key]), folder)
+    for key in PATH_LISTS:
+        if key in plain:
+            plain[key] = [_relative(str(file), folder) for file in plain[key]]
+    return plain
+
+
+def _relative(name: str, folder: str) -> str:
+    """Relative where the two share more than the root of the file system, so that both can move together."""
+    if not os.path.isabs(name):  # noqa: PTH117
+        name = os.path.abspath(name)  # noqa: PTH100
+    shared = os.path.commonpath((name, folder))
+    return name if shared == os.path.sep else os.path.relpath(name, folder)

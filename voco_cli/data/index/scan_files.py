@@ -1,0 +1,343 @@
+"""Which files there are: folders opened up, the same file found once, datalists set apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from voco_cli.data.index.datalist import Datalist, Entry, Skipped
+from voco_cli.data.index.datalist_file import label_names, only_modality, read_datalist, read_text
+from voco_cli.data.index.patients import CHANNEL, stem_of
+from voco_cli.data.index.splits import stricter
+from voco_cli.data.io.image import require_file
+from voco_cli.data.io.reader import file_format, series_files
+from voco_cli.errors import DataError, VocoError
+
+DATASET_FILE = "dataset.json"
+# Voxels of a header beside them (.mhd, .nhdr, and .hdr of Analyze and NIfTI pairs): one scan, not two.
+DETACHED_DATA = (".raw", ".zraw", ".raw.gz", ".img", ".img.gz")
+HEADERS = (".mhd", ".nhdr", ".hdr", ".hdr.gz")
+IGNORED = {"DICOMDIR", "Thumbs.db", "__MACOSX"}
+
+
+@dataclass(frozen=True)
+class FoundFile:
+    """A file to look at, and the input folder that it was found under."""
+
+    path: Path
+    root: Path
+
+
+@dataclass
+class Walk:
+    """What the inputs hold.
+
+    Attributes:
+        files: candidates, sorted by path, each real file once.
+        datalists: JSON files that were named as inputs; their splits count.
+        dataset_files: ``dataset.json`` files met in folders; they tell pairs and names.
+        skipped: files reached twice.
+        seen: real path to the path that stands for it.
+    """
+
+    files: list[FoundFile] = field(default_factory=list)
+    datalists: list[Path] = field(default_factory=list)
+    dataset_files: list[Path] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    seen: dict[Path, Path] = field(default_factory=dict)
+
+    def standing_for(self, path: Path) -> Path:
+        """The path under which a file was found first; the path itself where it was not found."""
+        return self.seen.get(path.resolve(), path)
+
+
+def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
+    """List the files of all inputs; links are followed, hidden files are not looked at.
+
+    Args:
+        inputs: folders, image files, datalists (``.json``).
+        exclude: files that are never candidates, such as the output of an earlier run.
+    Raises:
+        DataError: inputs that do not exist, all named.
+    """
+    missing = [str(path) for path in inputs if not path.exists()]
+    if missing:
+        raise DataError(f"{', '.join(missing)} does not exist.", "Check the path.")
+    walk = Walk()
+    excluded = {path.resolve() for path in exclude}
+    folders_of_files = Counter(Path(os.path.abspath(given)).parent for given in inputs if given.is_file())  # noqa: PTH100
+    for given in inputs:
+        root = header_file(Path(os.path.abspath(given)))  # noqa: PTH100 (links stay as they were named)
+        if root.is_file() and root.suffix.lower() == ".json":
+            walk.datalists.append(root)
+            continue
+        if root.is_dir():
+            files = _files_below(root, walk.skipped)
+        else:
+            # One slice stands for its series; several of a folder are what a shell made of `folder/*`.
+            files = _with_its_series(root) if folders_of_files[root.parent] == 1 else iter([root])
+        for path in files:
+            _add(walk, FoundFile(path, root if root.is_dir() else root.parent), excluded)
+    walk.files.sort(key=lambda found: str(found.path))
+    return walk
+
+
+def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> None:
+    """Add what datalists name: a file, a DICOM folder, or the files of a series.
+
+    A list that names a file of an input folder says more of it and is no second way to it.
+    """
+    for named, files in images:
+        image = header_file(named)
+        if files:
+            found = [FoundFile(path, path.parent) for path in files if path.exists()]
+        elif image.is_dir():
+            found = [FoundFile(path, image) for path in _files_below(image, walk.skipped)]
+        else:
+            found = [FoundFile(image, image.parent)]
+        for one in found:
+            real = one.path.resolve()
+            # A list names files below its folder's real path, also where the input was reached through a link.
+            same_way = walk.seen.get(real) == one.path or (real in walk.seen and one.path == real)
+            if not same_way:
+                _add(walk, one, set())
+    walk.files.sort(key=lambda found: str(found.path))
+
+
+def _with_its_series(path: Path) -> Iterator[Path]:
+    try:
+        require_file(path)
+        yield from series_files(path) if file_format(path) == "dicom" else (path,)
+    except VocoError:
+        yield path  # its header read will say what is wrong
+
+
+def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
+    if not _is_text(found.path):
+        shown = str(found.path).encode("utf-8", "backslashreplace").decode()
+        walk.skipped.append(Skipped(path=Path(shown), reason="name is not valid UTF-8, and cannot be listed."))
+        return
+    real = found.path.resolve()
+    if real in excluded:
+        return
+    if real in walk.seen:
+        first = walk.seen[real]
+        how = "the inputs overlap" if first == found.path else f"it is the same file as {first}"
+        walk.skipped.append(Skipped(path=found.path, reason=f"reached twice: {how}, and is listed once."))
+        return
+    walk.seen[real] = found.path
+    if found.path.name == DATASET_FILE:
+        walk.dataset_files.append(found.path)
+    else:
+        walk.files.append(found)
+
+
+def _is_text(path: Path) -> bool:
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _files_below(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
+    def note(error: OSError) -> None:
+        skipped.append(Skipped(path=Path(error.filename), reason=f"folder cannot be opened: {error.strerror}."))
+
+    for folder_name, folders, names in os.walk(root, followlinks=True, onerror=note):
+        folder = Path(folder_name)
+        folders[:] = sorted(name for name in folders if _is_entered(folder / name))
+        present = {name.lower() for name in names}
+        for name in sorted(names):
+            if not name.startswith(".") and name not in IGNORED and not _is_detached(name, present):
+                yield folder / name
+
+
+def _is_entered(folder: Path) -> bool:
+    """Whether to go into a folder: not a hidden one, nor a link to a folder that holds it (that would never end)."""
+    if folder.name.startswith(".") or folder.name in IGNORED:
+        return False
+    if not folder.is_symlink():
+        return True
+    holder = folder.parent.resolve()
+    return folder.resolve() not in (holder, *holder.parents)
+
+
+def _is_detached(name: str, present: Set[str]) -> bool:
+    """Whether a file holds the voxels of a header beside it.
+
+    Args:
+        present: names of the folder's files, in small letters.
+    """
+    lower = name.lower()
+    stems = (lower.removesuffix(suffix) for suffix in DETACHED_DATA if lower.endswith(suffix))
+    return any(f"{stem}{header}" in present for stem in stems for header in HEADERS)
+
+
+def header_file(path: Path) -> Path:
+    """The header of a pair that is named by its voxels (``x.img``), as some lists do; any other path as it is."""
+    lower = path.name.lower()
+    for voxels, header in ((".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")):
+        if lower.endswith(voxels):
+            stem = path.name[: -len(voxels)]
+            for ending in (header, header.upper()):
+                if (other := path.with_name(stem + ending)).is_file():
+                    return other
+    return path
+
+
+@dataclass
+class Sources:
+    """Everything that was said of files, by real path, so that a link to a file means the file.
+
+    Attributes:
+        listed: image to the entry of the list that named it first.
+        label_of: image to label map.
+        split_of: image to the split that a list with held-out scans prescribes.
+        modality_below: folder to the modality that its ``dataset.json`` states; mixed where channels differ.
+        channels_below: folder to the modality of each channel number, where they differ.
+        names_of: image to the label names of the list that names it first.
+        names_below: folder to the label names of its ``dataset.json``.
+        skipped: unreadable ``dataset.json`` files, missing files.
+    """
+
+    listed: dict[Path, Entry] = field(default_factory=dict)
+    label_of: dict[Path, Path] = field(default_factory=dict)
+    split_of: dict[Path, str] = field(default_factory=dict)
+    modality_below: dict[Path, str] = field(default_factory=dict)
+    channels_below: dict[Path, dict[int, str]] = field(default_factory=dict)
+    names_of: dict[Path, dict[str, str]] = field(default_factory=dict)
+    names_below: dict[Path, dict[str, str]] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def modality_at(self, path: Path) -> str:
+        """What the nearest ``dataset.json`` above a file says."""
+        above = next((above for above in path.parents if above in self.modality_below), None)
+        if above is None:
+            return "unknown"
+        if above in self.channels_below and (number := CHANNEL.search(stem_of(path))):
+            return self.channels_below[above].get(int(number[0][1:]), "unknown")
+        return self.modality_below[above]
+
+    def label_names(self, labelled: Iterable[tuple[Path, Path]]) -> LabelNames:
+        """What the values of label maps are called, where that is the same for all.
+
+        Names stand in the list of an image, beside its label map, or in a ``dataset.json`` above the image.
+
+        Args:
+            labelled: images with their label maps.
+        """
+        names: dict[str, str] = {}
+        files: list[Path] = []
+        unnamed = False
+        odd: dict[Path, str] = {}
+        for image, label in labelled:
+            beside = names_beside(label)
+            found = self.names_of.get(image.resolve()) or beside
+            found = found or next((self.names_below[one] for one in image.parents if one in self.names_below), {})
+            files += [names_file(label)] if beside else []
+            other = next((value for value, name in found.items() if names.get(value, name) != name), None)
+            if other is not None:
+                odd[image] = f"{other} is {found[other]} here and {names[other]} elsewhere"
+            names = {**found, **names}
+            unnamed = unnamed or not found
+        return LabelNames({} if odd or unnamed else names, tuple(files), odd)
+
+
+@dataclass(frozen=True)
+class LabelNames:
+    """Names of label values.
+
+    Attributes:
+        names: value to name; empty where they do not hold for all label maps.
+        files: files beside label maps that they stand in.
+        contradicting: image whose label map calls a value by another name than those before, to what it calls so.
+    """
+
+    names: dict[str, str]
+    files: tuple[Path, ...] = ()
+    contradicting: Mapping[Path, str] = field(default_factory=dict)
+
+
+def names_file(label: Path) -> Path:
+    """Where TotalSegmentator and others write the names of a label map's values: ``x_seg.json`` beside its file."""
+    return label.with_name(f"{stem_of(label)}.json")
+
+
+def names_beside(label: Path) -> dict[str, str]:
+    """Value to name from the file beside a label map, ``{"1": "spleen"}`` or the same under labels; or empty."""
+    try:
+        raw: Any = json.loads(read_text(names_file(label)))
+    except (OSError, ValueError):
+        return {}
+    found = raw.get("labels", raw) if isinstance(raw, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str | int) for value in found.values()):
+        return {}
+    named = label_names(found)
+    return named if len(named) == len(found) else {}
+
+
+def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
+    """Read all lists.
+
+    Raises:
+        DataError, UsageError: a list that was named as an input and cannot be read; one met in a folder is skipped.
+    """
+    sources = Sources()
+    for path in datalists:
+        datalist = read_datalist(path, check_files=False)
+        _take(sources, datalist, path, with_splits=bool(datalist.validation or datalist.test))
+    for path in dataset_files:
+        try:
+            _take_dataset_file(sources, path)
+        except VocoError as error:
+            sources.skipped.append(Skipped(path=path, reason=error.message.removeprefix(f"{path} ")))
+    return sources
+
+
+def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
+    for split, entry in datalist.entries():
+        label = entry.label if entry.label is not None and entry.label.exists() else None
+        if entry.label is not None and label is None:
+            sources.skipped.append(Skipped(path=entry.label, reason=f"missing: {path} lists it as a label."))
+        if label is not None and header_file(label).resolve() == header_file(entry.image).resolve():
+            sources.skipped.append(Skipped(path=label, reason=f"label that is its own image, as {path} lists it."))
+            label = None
+        for one in entry.channel_entries():
+            image = header_file(one.image).resolve()
+            # Also of an image that is missing or refused: a label map is never a scan.
+            if label is not None:
+                sources.label_of.setdefault(image, header_file(label))
+            if not one.image.exists():
+                sources.skipped.append(Skipped(path=one.image, reason=f"missing: {path} lists it."))
+                continue
+            sources.listed.setdefault(image, one)
+            sources.names_of.setdefault(image, datalist.labels)
+            if with_splits:
+                sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
+
+
+def _take_dataset_file(sources: Sources, path: Path) -> None:
+    """Decathlon files list pairs; nnU-Net's name labels and channels only. Their splits are not taken from a folder."""
+    try:
+        raw: Any = json.loads(read_text(path))
+    except (OSError, ValueError) as error:
+        sources.skipped.append(Skipped(path=path, reason=f"not valid JSON: {error}."))
+        return
+    if not isinstance(raw, dict):
+        return
+    stated = raw.get("modality", raw.get("channel_names", "unknown"))
+    sources.modality_below[path.parent] = modality = only_modality(stated)
+    if modality == "mixed" and isinstance(stated, dict):
+        sources.channels_below[path.parent] = {
+            int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
+        }
+    if isinstance(raw.get("training"), list):
+        _take(sources, read_datalist(path, check_files=False), path, with_splits=False)
+    elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
+        sources.names_below[path.parent] = names

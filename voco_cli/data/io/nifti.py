@@ -1,0 +1,215 @@
+"""NIfTI, one file or a pair: headers by nibabel, voxels in one decompression that checks length and checksum.
+
+Most of the time that a compressed scan takes, from its file to its volume, is decompression; isal takes half of zlib's.
+
+SimpleITK reads the missing part of a truncated ``.nii.gz`` as zeros and takes the qform where most others take the
+sform, so its NIfTI reader is not used.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from voco_cli.data.io.image import Header, require_file, volume_shape
+from voco_cli.data.io.nifti_place import nifti_placement
+from voco_cli.data.io.voxel_bytes import (
+    MAGIC,
+    UNREADABLE,
+    Encoding,
+    VoxelBytes,
+    check_length,
+    damaged,
+    read_voxels,
+)
+from voco_cli.errors import DataError
+
+MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
+HEADERS, DATA = (".hdr", ".hdr.gz"), (".img", ".img.gz")
+PAIR = HEADERS + DATA
+FIRST_VERSION = {b"n+1": nib.Nifti1Header, b"ni1": nib.nifti1.Nifti1PairHeader}
+SECOND_VERSION = {b"n+2": nib.Nifti2Header, b"ni2": nib.nifti2.Nifti2PairHeader}
+
+
+def read_nifti_header(path: Path) -> Header:
+    """Header of a NIfTI-1 or -2 file (``.nii``, ``.nii.gz``) or pair; the length of the voxels is checked too.
+
+    Raises:
+        DataError: missing, empty, not NIfTI, or of another length than its header says.
+        GeometryError: not 3-D, or sheared.
+    """
+    return _layout(path)[0]
+
+
+def read_nifti(path: Path) -> tuple[Header, NDArray[Any]]:
+    """Header and voxels (array_zyx, stored dtype; float32 or float64 where a slope or intercept applies).
+
+    Args:
+        path: either file of a pair ``.hdr`` and ``.img``.
+    Raises:
+        DataError: as `read_nifti_header`, or a checksum that does not hold.
+        GeometryError: as `read_nifti_header`.
+    """
+    header, voxels, raw = _layout(path)
+    slope, intercept = _slope(raw)
+    if (slope, intercept) == (1.0, 0.0):
+        return header, read_voxels(voxels)
+    decoded = np.dtype(header.dtype)
+    stored = read_voxels(voxels, memory_bytes=math.prod(header.shape_xyz) * decoded.itemsize)
+    rescaled = np.empty(stored.shape, decoded)
+    for plane, target in zip(stored, rescaled, strict=True):  # in double precision, a slice at a time
+        target[...] = plane * np.float64(slope) + intercept
+    return header, rescaled
+
+
+def _layout(path: Path) -> tuple[Header, VoxelBytes, Any]:
+    raw, _, data = _read_raw_header(path)
+    require_file(data)
+    header = _to_header(raw, path)
+    voxels = _voxels(raw, path, data, header)
+    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels, raw
+
+
+def nifti_files(path: Path) -> tuple[Path, Path]:
+    """The file with the header and the file with the voxels; the same unless it is a pair.
+
+    Raises:
+        DataError: the other file of the pair is missing.
+    """
+    return _read_raw_header(path)[1:]
+
+
+def is_pair(path: Path) -> bool:
+    """Whether a file called ``.hdr`` or ``.img`` belongs to a NIfTI or ANALYZE image: its header begins as one."""
+    ending = next((ending for ending in PAIR if path.name.lower().endswith(ending)), None)
+    header = _of_pair(path, HEADERS) if ending else None
+    if header is None or not header.is_file():
+        return False
+    try:
+        return _begins_as_header(_first_bytes(header, 4))
+    except DataError:
+        return False
+
+
+def _of_pair(path: Path, endings: tuple[str, ...]) -> Path | None:
+    """The file of this pair that has one of these endings; in small letters, or as capital as the given one's."""
+    ending = next(ending for ending in PAIR if path.name.lower().endswith(ending))
+    if ending in endings:
+        return path
+    stem = path.name[: -len(ending)]
+    names = (f"{stem}{other}" for one in endings for other in (one, one.upper()))
+    return next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
+
+
+def _begins_as_header(start: bytes) -> bool:
+    return len(start) >= 4 and bool({348, 540} & {struct.unpack(order, start[:4])[0] for order in ("<i", ">i")})
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    require_file(path)
+    try:
+        with path.open("rb") as file:
+            compressed = file.read(2) == MAGIC["gzip"]
+            file.seek(0)
+            if not compressed and path.name.lower().endswith(".gz"):
+                raise DataError(f"{path} is not a gzip file, whatever its name says.", "Download it again.")
+            return gzip.GzipFile(fileobj=file, mode="rb").read(count) if compressed else file.read(count)
+    except UNREADABLE as error:
+        raise damaged(path, error) from error
+
+
+def _read_raw_header(path: Path) -> tuple[Any, Path, Path]:
+    """The header, unchecked by nibabel, its file, and the file that holds the voxels."""
+    paired = path.name.lower().endswith(PAIR)
+    file = _of_pair(path, HEADERS) if paired else path
+    if file is None:
+        raise DataError(f"{path} has no header beside it: {path.name.split('.img')[0]}.hdr is missing.", "Copy both.")
+    start = _first_bytes(file, 540)
+    kind = _header_kind(start, path)
+    try:
+        # Unchecked: nibabel's checks would put spacing 1 where the header says 0. Extensions are not needed.
+        header = kind.from_fileobj(io.BytesIO(start[: kind.sizeof_hdr]), check=False)
+        header.get_data_dtype()
+    except (HeaderDataError, ValueError, KeyError) as error:
+        raise DataError(f"{path} has a damaged NIfTI header: {error}.") from error
+    dimensions = int(header["dim"][0])
+    if not 1 <= dimensions <= 7 or int(header["dim"][1 : dimensions + 1].min()) < 1:
+        raise DataError(f"{path} has a damaged NIfTI header: its extents are {header['dim'].tolist()}.")
+    lowest = header.sizeof_hdr if header.is_single else 0
+    if not lowest <= float(header["vox_offset"]) < MAX_OFFSET:
+        raise DataError(f"{path} has a damaged NIfTI header: voxels at byte {float(header['vox_offset']):g}.")
+    if header.is_single:
+        return header, file, file
+    data = _of_pair(path, DATA) if paired else None
+    if data is None:
+        raise DataError(f"{path} has its voxels in a file called .img, which is not beside it.", "Copy both.")
+    return header, file, data
+
+
+def _header_kind(start: bytes, path: Path) -> Any:
+    """The class of a header by its size and its four letters.
+
+    Raises:
+        DataError: it is of ANALYZE, or of nothing that is known.
+    """
+    if len(start) >= 348 and _begins_as_header(start):
+        kind = FIRST_VERSION.get(start[344:347]) or SECOND_VERSION.get(start[4:7])
+        if kind is not None and kind.sizeof_hdr <= len(start):
+            return kind
+        if kind is None and path.name.lower().endswith(PAIR):
+            raise DataError(
+                f"{path} is an ANALYZE 7.5 image, which does not state its orientation.",
+                "Convert it to NIfTI with the program that wrote it, and check left and right.",
+            )
+    raise DataError(f"{path} is not a NIfTI image: its header is not one.", "Check what wrote it.")
+
+
+def _to_header(raw: Any, path: Path) -> Header:
+    shape = volume_shape(tuple(int(n) for n in raw.get_data_shape()), path)
+    dtype = raw.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise DataError(f"{path} holds {dtype} voxels (colour or complex), and a scan holds one number in each.")
+    placement, notes = nifti_placement(raw, shape, path)
+    if len(raw.get_data_shape()) > 3:
+        notes.append("a trailing axis of length 1 was dropped")
+    slope, intercept = _slope(raw)
+    rescaled = (slope, intercept) != (1.0, 0.0)
+    return Header(
+        path=path,
+        shape_xyz=shape,
+        dtype=_rescaled_dtype(dtype).name if rescaled else dtype.newbyteorder("=").name,
+        placement=placement,
+        format="nifti",
+        notes=(*placement.notes, *notes),
+        description=bytes(raw["descrip"].tobytes()).rstrip(b"\0").decode("latin-1"),
+    )
+
+
+def _voxels(raw: Any, path: Path, data: Path, header: Header) -> VoxelBytes:
+    with data.open("rb") as file:
+        compressed = file.read(2) == MAGIC["gzip"]
+    x, y, z = header.shape_xyz
+    encoding: Encoding = "gzip" if compressed else "raw"
+    return VoxelBytes(path, data, (z, y, x), raw.get_data_dtype(), encoding, skip=int(raw.get_data_offset()))
+
+
+def _slope(raw: Any) -> tuple[float, float]:
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    # The standard: a slope of 0 means that none is set; NaN is what nibabel writes for the same.
+    if slope == 0 or not np.isfinite(slope) or not np.isfinite(intercept):
+        return 1.0, 0.0
+    return slope, intercept
+
+
+def _rescaled_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 4 else np.float32)

@@ -1,0 +1,242 @@
+"""One reader for every format: NIfTI, NRRD, MetaImage, DICOM series; arrays and slices without geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.atomic_files import whole_file
+from voco_cli.data.io.arrays import (
+    ARRAY_SUFFIX,
+    read_array,
+    read_array_header,
+    read_pictures,
+    read_pictures_header,
+    slice_pictures,
+)
+from voco_cli.data.io.dicom import Series, group_slices, read_series, series_header
+from voco_cli.data.io.dicom_slices import Slice, looks_like_dicom, read_slices
+from voco_cli.data.io.image import Header, Scan, require_file
+from voco_cli.data.io.metaimage import metaimage_files, read_metaimage, read_metaimage_header
+from voco_cli.data.io.nifti import is_pair, nifti_files, read_nifti, read_nifti_header
+from voco_cli.data.io.nrrd import nrrd_files, read_nrrd, read_nrrd_header
+from voco_cli.errors import DataError, ResourceError, UsageError
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage", ".mhd": "metaimage"}
+HEADERS = {"nifti": read_nifti_header, "nrrd": read_nrrd_header, "metaimage": read_metaimage_header}
+READERS = {"nifti": read_nifti, "nrrd": read_nrrd, "metaimage": read_metaimage}
+FILES = {"nifti": nifti_files, "nrrd": nrrd_files, "metaimage": metaimage_files}
+
+READABLE = "NIfTI, NRRD, MetaImage and DICOM are; so are .npy arrays, and folders of PNG slices."
+
+
+def file_format(path: Path) -> str | None:
+    """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
+
+    A pair of files, ``.hdr`` and ``.img``, is ``nifti``; ANALYZE's too, so that its refusal says what it is.
+
+    Arrays and pictures, which need not be scans at all, are read where they are named and are no format here.
+    """
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return "nifti"
+    if path.suffix.lower() in FORMATS:
+        return FORMATS[path.suffix.lower()]
+    if looks_like_dicom(path):  # also where its name ends in .img
+        return "dicom"
+    return "nifti" if is_pair(path) else None
+
+
+def image_files(path: Path) -> tuple[Path, ...]:
+    """The file with the header and the file with the voxels of an image; the same twice where it is one file.
+
+    Raises:
+        DataError: not such an image, or a file is missing.
+    """
+    kind = file_format(path)
+    return FILES[kind](path) if kind in FILES else (path, path)
+
+
+def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
+    """Read a scan with its voxels and its place in the patient.
+
+    Args:
+        path: a NIfTI, NRRD or MetaImage file, or either of a NIfTI pair ``.hdr`` and ``.img``; a folder that holds one
+            DICOM series (sub-folders count); one file of a series, whose other files lie in the same folder; an
+            enhanced (multi-frame) DICOM file; a ``.npy`` array of slice, row, column; or a folder of PNG or JPEG slices
+            without DICOM files.
+        files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
+    Returns:
+        The scan; voxels in the stored number format, rescaled where the header says so (DICOM: slice by slice).
+    Raises:
+        DataError: missing, empty, truncated, damaged, or not an image.
+        GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
+    """
+    if not files and (pictures := _pictures_of(path)):
+        return _to_scan(*read_pictures(path, pictures))
+    if files or path.is_dir():
+        return _read_dicom(_one_series(path, files), path)
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return _to_scan(*read_array(path))
+    require_file(path)
+    kind = file_format(path)
+    if kind == "dicom":
+        return _read_dicom(_series_of(path), path)
+    if kind is None:
+        raise DataError(f"{path} is not an image that can be read.", READABLE)
+    return _to_scan(*READERS[kind](path))
+
+
+def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
+    """The same without decoding voxels; lengths are checked, checksums are not.
+
+    Raises:
+        DataError, GeometryError: as `read_scan`.
+    """
+    if not files and (pictures := _pictures_of(path)):
+        return read_pictures_header(path, pictures)
+    if files or path.is_dir():
+        return series_header(_one_series(path, files), path)[0]
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return read_array_header(path)
+    require_file(path)
+    kind = file_format(path)
+    if kind == "dicom":
+        return series_header(_series_of(path), path)[0]
+    if kind is None:
+        raise DataError(f"{path} is not an image that can be read.", READABLE)
+    return HEADERS[kind](path)
+
+
+def series_files(path: Path) -> tuple[Path, ...]:
+    """The files of the DICOM series that a file belongs to, in its folder.
+
+    Raises:
+        DataError: not DICOM, or damaged.
+    """
+    return _series_of(path).files
+
+
+def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
+    return Scan(
+        array_zyx=array,
+        spacing_xyz_mm=header.placement.spacing_xyz_mm,
+        origin_xyz_mm=header.placement.origin_xyz_mm,
+        direction=header.placement.direction,
+        path=header.path,
+        notes=header.notes,
+    )
+
+
+def _read_dicom(series: Series, path: Path) -> Scan:
+    return _to_scan(*read_series(series, path))
+
+
+def _pictures_of(path: Path) -> list[Path]:
+    """The slices of a folder of pictures; none of anything else, also where pictures lie beside DICOM files."""
+    pictures = slice_pictures(path) if path.is_dir() else []
+    return [] if pictures and _dicom_below(path) else pictures
+
+
+def _dicom_below(path: Path) -> list[Path]:
+    return [
+        file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size and looks_like_dicom(file)
+    ]
+
+
+def _one_series(path: Path, files: Sequence[Path]) -> Series:
+    """The only image series among ``files``, or else in the folder ``path`` and below."""
+    candidates = files or _dicom_below(path)
+    for file in files:
+        require_file(file)
+    found = [one for one in group_slices(_slices_of(candidates)) if one.first.is_image]
+    volumes = [one for one in found if len(one.slices) > 1] or found
+    if not volumes:
+        raise DataError(
+            f"{path} holds no DICOM images.", "Give the folder of a series or of PNG slices, or an image file."
+        )
+    if len(volumes) > 1:
+        names = ", ".join(f"{one.first.modality} of {len(one.slices)} ({one.first.path.name})" for one in volumes[:6])
+        raise DataError(
+            f"{path} holds {len(volumes)} DICOM series: {names}.", "Name one file of the series that is meant."
+        )
+    return volumes[0]
+
+
+def _series_of(path: Path) -> Series:
+    """The series that a file belongs to, from the files beside it."""
+    own = read_slices(path)
+    beside = [
+        file
+        for file in sorted(path.parent.iterdir())
+        if file != path and file.is_file() and file.stat().st_size and looks_like_dicom(file)
+    ]
+    same = [one for one in _slices_of(beside) if one.series_uid == own[0].series_uid]
+    return next(one for one in group_slices([*own, *same]) if path in one.files)
+
+
+def _slices_of(files: Iterable[Path]) -> Iterator[Slice]:
+    for file in files:
+        yield from read_slices(file)
+
+
+SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+SCANNER_CODE = 1  # NIfTI: coordinates of the scanner
+MM_UNIT = "mm"
+
+
+def write_scan(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
+    """Write voxels on the grid of ``like``; the file is there whole or not at all.
+
+    Args:
+        array_zyx: any number format that the file format holds, same shape as ``like``.
+        like: gives spacing, origin and direction.
+        path: ends in ``.nii.gz``, ``.nii``, ``.nrrd`` or ``.mha``; its folder is made where missing.
+    Raises:
+        UsageError: another shape, or a name with another ending.
+        ResourceError: the disk is full or does not allow it.
+    """
+    if array_zyx.shape != like.array_zyx.shape:
+        raise UsageError(
+            f"{path} would get shape {array_zyx.shape} (z, y, x), and its scan has {like.array_zyx.shape}."
+        )
+    suffix = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise UsageError(f"{path} has no ending that can be written.", f"Use one of {', '.join(SUFFIXES)}.")
+    array = array_zyx.astype(np.uint8) if array_zyx.dtype == np.bool_ else array_zyx
+    try:
+        with whole_file(path) as beside:
+            _write_nifti(array, like, beside) if suffix.startswith(".nii") else _write_itk(array, like, beside)
+    except RuntimeError as error:  # how SimpleITK says that it could not write
+        raise ResourceError(f"{path} cannot be written: {error}.") from error
+
+
+def _write_nifti(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = like.direction * np.array(like.spacing_xyz_mm)
+    affine[:3, 3] = like.origin_xyz_mm
+    if array_zyx.dtype == np.float16:
+        array_zyx = array_zyx.astype(np.float32)
+    kind = nib.Nifti2Image if max(array_zyx.shape) > np.iinfo(np.int16).max else nib.Nifti1Image
+    image = kind(array_zyx.T, LPS_TO_RAS @ affine, dtype=array_zyx.dtype)
+    image.set_sform(LPS_TO_RAS @ affine, SCANNER_CODE)
+    image.set_qform(LPS_TO_RAS @ affine, SCANNER_CODE)
+    image.header.set_xyzt_units(MM_UNIT)
+    nib.save(image, path)
+
+
+def _write_itk(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
+    import SimpleITK as sitk  # late: most people have NIfTI
+
+    image = sitk.GetImageFromArray(array_zyx)
+    image.SetSpacing(like.spacing_xyz_mm)
+    image.SetOrigin(like.origin_xyz_mm)
+    image.SetDirection(like.direction.flatten().tolist())
+    sitk.WriteImage(image, str(path), True)

@@ -1,0 +1,66 @@
+"""From a page's values to one HTML file that needs nothing else and can run nothing but its own script."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from voco_cli.document import charts
+from voco_cli.document.blocks import Page
+from voco_cli.foreign_text import visible
+
+TEMPLATES = Path(__file__).parent / "templates"
+DRAWING = {
+    "width": charts.WIDTH,
+    "height": charts.HEIGHT,
+    "left": charts.LEFT,
+    "right": charts.RIGHT,
+    "top": charts.TOP,
+    "bottom": charts.BOTTOM,
+}
+
+
+def render(page: Page) -> str:
+    """Return the whole HTML file: texts of the page are escaped, their unseen characters spelled out.
+
+    Style and script are ours, and known by their hashes.
+    """
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_visible,
+        loader=FileSystemLoader(TEMPLATES),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    style, script = (_text(name) for name in ("style.css", "script.js"))
+    return environment.get_template("page.html.j2").render(
+        page=page, style=Markup(style), script=Markup(script), policy=content_policy(style, script), drawing=DRAWING
+    )
+
+
+def _visible(value: Any) -> Any:
+    """Markup is ours, or went through here before."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def content_policy(style: str, script: str) -> str:
+    """What a browser may load and run: pictures inside the page, this style and this script."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _text(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

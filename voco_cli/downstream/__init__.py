@@ -1,1 +1,0 @@
-"""From labelled data to a trained network and its predictions: tasks, patches, windows, the scan's own grid."""

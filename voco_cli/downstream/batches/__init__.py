@@ -1,1 +1,0 @@
-"""From cached labelled scans to what a training step gets."""

@@ -1,0 +1,267 @@
+"""Measure a folder of predictions against a folder of label maps, each pair in its scan's own space."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.data.io.geometry import grid_shift_mm
+from voco_cli.data.io.image import Scan, placement, rounding_note, stored_like, whole_labels
+from voco_cli.data.io.reader import read_header, read_scan
+from voco_cli.data.parallel import WorkerKilledError, run_jobs
+from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
+from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
+from voco_cli.evaluate.segmentation.classes import all_structures
+from voco_cli.evaluate.segmentation.metrics import (
+    RULES,
+    EmptyRule,
+    Measurement,
+    Structure,
+    absent_structure,
+    labels_in,
+    measure_case,
+)
+from voco_cli.evaluate.segmentation.table import MeasuredCase, ResultTable, Summary, result_table, summarise
+from voco_cli.evaluate.statistics import RESAMPLES
+from voco_cli.operating_system import usable_cores
+
+MOST_UNNAMED_CLASSES = 256
+MOST_WORKERS = 16
+# Starting a process takes about as long as measuring this many voxels.
+FEWEST_VOXELS_FOR_PROCESSES = 50_000_000
+
+Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to measure.
+
+    Attributes:
+        tolerance_mm: of the normalised surface Dice, mm.
+        rule: for empty structures.
+        resamples, seed: of the bootstrap.
+        workers: processes; none is one a core where it pays.
+        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
+    """
+
+    tolerance_mm: float = 2.0
+    rule: EmptyRule = RULES["count"]
+    resamples: int = RESAMPLES
+    seed: int = 0
+    workers: int | None = None
+    ignore_label: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out.
+
+    Attributes:
+        table: every measured case.
+        summary: means and intervals.
+        options: how it was measured.
+        failed: case and reason, of pairs that could not be measured.
+        unpredicted: label maps that nothing was predicted for.
+        unlisted: label values outside the classes, and in how many cases they occur; they count as background.
+        notes: what was repaired on reading, one sentence each.
+    """
+
+    table: ResultTable
+    summary: Summary
+    options: EvaluationOptions
+    failed: tuple[tuple[str, str], ...] = ()
+    unpredicted: tuple[str, ...] = ()
+    unlisted: Mapping[int, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@contextmanager
+def no_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
+    """Show nothing."""
+    yield lambda n=1: None
+
+
+def evaluate_folder(
+    predictions: Path,
+    labels: Path,
+    options: EvaluationOptions = EvaluationOptions(),
+    *,
+    classes: Sequence[Structure] | None = None,
+    regions: Sequence[Structure] = (),
+    patients: Mapping[str, str] | None = None,
+    patient_pattern: str | None = None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure every prediction of a folder against the label map of the same name.
+
+    Args:
+        classes: what to measure; none is every label that is found, under its number.
+        regions: unions of labels to measure as well.
+        patients, patient_pattern: whose a case is, see `pair_folders`.
+        progress: opens a progress bar.
+    Raises:
+        UsageError, DataError: folders that cannot be paired (see `pair_folders`), or no case that could be measured.
+    """
+    pairing = pair_folders(predictions, labels, patients, patient_pattern)
+    evaluation = evaluate_pairs(pairing.pairs, options, classes=classes, regions=regions, progress=progress)
+    return replace(evaluation, unpredicted=pairing.unpredicted)
+
+
+def evaluate_pairs(
+    pairs: Sequence[CasePair],
+    options: EvaluationOptions,
+    *,
+    classes: Sequence[Structure] | None = None,
+    regions: Sequence[Structure] = (),
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Measure pairs of files; a pair that cannot be measured is recorded and does not end the rest.
+
+    Raises:
+        DataError: none could be measured.
+        UsageError: nothing to measure: no classes are named and the label maps hold none.
+    """
+    known = None if classes is None else all_structures(classes, regions)
+    jobs = [_Job(pair, known, tuple(regions), options.tolerance_mm, options.ignore_label) for pair in pairs]
+    measured: list[_Measured] = []
+    failed: list[tuple[str, str]] = []
+    with progress("evaluating", len(jobs)) as advance:
+
+        def finished(job: _Job, outcome: _Measured | Exception) -> None:
+            if isinstance(outcome, Exception):
+                failed.append((job.pair.case, _reason(outcome)))
+            else:
+                measured.append(outcome)
+            advance()
+
+        run_jobs(_measure, jobs, options.workers or _worth_workers(pairs), finished)
+    if not measured:
+        shown = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed)[:3])
+        raise DataError(f"None of the {len(failed)} cases could be measured: {shown}", "Mend these files first.")
+    structures = known if known is not None else _found_structures(measured, regions)
+    if not structures:
+        raise UsageError("The label maps hold nothing but background.", "Name what is looked for with --classes.")
+    table = result_table([one.filled(structures) for one in measured], structures, options.rule)
+    return Evaluation(
+        table=table,
+        summary=summarise(table, options.resamples, options.seed),
+        options=options,
+        failed=tuple(sorted(failed)),
+        unlisted=dict(sorted(Counter(label for one in measured for label in one.unlisted).items())),
+        notes=tuple(sorted(note for one in measured for note in one.notes)),
+    )
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A pair to measure, in a process of its own."""
+
+    pair: CasePair
+    structures: tuple[Structure, ...] | None
+    regions: tuple[Structure, ...]
+    tolerance_mm: float
+    ignore_label: int | None
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What came of a pair."""
+
+    pair: CasePair
+    by_structure: Mapping[Structure, Measurement]
+    diagonal_mm: float
+    unlisted: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    def filled(self, structures: Sequence[Structure]) -> MeasuredCase:
+        """The case with a measurement of each structure; those that were not found here are absent."""
+        absent = absent_structure(self.diagonal_mm)
+        measurements = tuple(self.by_structure.get(one, absent) for one in structures)
+        return MeasuredCase(self.pair.case, self.pair.patient, measurements)
+
+
+def _measure(job: _Job) -> _Measured:
+    reference = read_scan(job.pair.label)
+    prediction = _on_grid_of(read_scan(job.pair.prediction), reference)
+    arrays, notes = [], []
+    for scan in (prediction, reference):
+        try:
+            arrays.append(whole_labels(scan.array_zyx))
+        except ValueError as error:
+            raise DataError(f"{scan.path} {error}.") from error
+        rounded = rounding_note(scan.array_zyx)
+        notes += [f"{scan.path.name}: {note}" for note in (*scan.notes, *([rounded] if rounded else []))]
+    if job.ignore_label is not None:
+        arrays = _annotated(arrays[0], arrays[1], job.ignore_label)
+    found = sorted(labels_in(arrays[0]) | labels_in(arrays[1]))
+    structures = job.structures
+    unlisted: tuple[int, ...] = ()
+    if structures is None:
+        if len(found) > MOST_UNNAMED_CLASSES:
+            raise DataError(f"{job.pair.prediction} and its label hold {len(found)} label values: no label maps?")
+        structures = (*(Structure(str(label), (label,)) for label in found), *job.regions)
+    else:
+        listed = {label for one in structures for label in one.labels}
+        unlisted = tuple(label for label in found if label not in listed)
+    x_mm, y_mm, z_mm = reference.spacing_xyz_mm
+    measurements = measure_case(arrays[0], arrays[1], structures, (z_mm, y_mm, x_mm), job.tolerance_mm)
+    return _Measured(
+        pair=job.pair,
+        by_structure=dict(zip(structures, measurements, strict=True)),
+        diagonal_mm=measurements[0].diagonal_mm if measurements else 0.0,
+        unlisted=unlisted,
+        notes=tuple(notes),
+    )
+
+
+def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:
+    """Prediction and label map without the voxels that nobody annotated, which become background in both."""
+    ignored = reference_zyx == ignore_label
+    return [np.where(ignored, 0, one).astype(one.dtype, copy=False) for one in (prediction_zyx, reference_zyx)]
+
+
+def _on_grid_of(prediction: Scan, reference: Scan) -> Scan:
+    """The prediction in the order in which the voxels of the reference are stored."""
+    there = placement(reference)
+    found = stored_like(prediction, there, reference.shape_xyz, "its label")
+    if found is not None:
+        return found
+    shapes = ["x".join(map(str, scan.shape_xyz)) for scan in (prediction, reference)]
+    hint = "Predictions must lie on the grid of the scan that was labelled; resample them to it (nearest neighbour)."
+    if shapes[0] != shapes[1]:
+        raise GeometryError(f"{prediction.path} has {shapes[0]} voxels, and its label {shapes[1]}.", hint)
+    shift_mm = grid_shift_mm(placement(prediction), there, reference.shape_xyz)
+    raise GeometryError(
+        f"{prediction.path} lies on another grid than its label: voxels are up to {shift_mm:.2f} mm apart.", hint
+    )
+
+
+def _found_structures(measured: Sequence[_Measured], regions: Sequence[Structure]) -> tuple[Structure, ...]:
+    found = {one for case in measured for one in case.by_structure if not one.is_region}
+    return all_structures(sorted(found, key=lambda one: one.labels), regions)
+
+
+def _worth_workers(pairs: Sequence[CasePair]) -> int:
+    """One process for small data, where starting more would take longer than the work."""
+    for pair in pairs:
+        try:
+            x, y, z = read_header(pair.label).shape_xyz
+        except VocoError:  # it will be recorded when it is measured
+            continue
+        worth = x * y * z * len(pairs) > FEWEST_VOXELS_FOR_PROCESSES
+        return min(usable_cores(), MOST_WORKERS, len(pairs)) if worth else 1
+    return 1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, WorkerKilledError):
+        return f"it {error}"
+    return error.message if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"

@@ -1,1 +1,0 @@
-"""Position labels of one scan, drawn."""

@@ -1,0 +1,221 @@
+"""What jobs on labelled cases share, whatever is predicted: rates, validation over processes, state, the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from torch import nn
+
+from voco_cli.config import Settings
+from voco_cli.errors import UsageError
+from voco_cli.models.weights import patch_merging_of, set_patch_merging, write_model
+from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
+from voco_cli.tasks.cases import StoredCase
+from voco_cli.training.dataloader import BatchPlan
+from voco_cli.training.task import ParameterGroup, Place, Values
+
+
+def case_batches(settings: Settings, num_cases: int, place: Place) -> BatchPlan:
+    """Batches of labelled cases; where there are fewer than a step takes, each stands in the list several times.
+
+    A case index of the plan is taken modulo the number of cases.
+    """
+    needed = settings.train.batch_size * place.num_processes
+    rounds = max(1, math.ceil(needed / num_cases))
+    return BatchPlan(num_cases * rounds, settings.train.batch_size, settings.seed, place.process, place.num_processes)
+
+
+def cases_digest(cases: Sequence[StoredCase]) -> str:
+    """A fingerprint of names in their order."""
+    names = "\n".join(case.name for case in cases)
+    return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
+
+
+def refuse_other_cases(state: Mapping[str, Any], cases: Sequence[StoredCase]) -> None:
+    """See that a run goes on with the cases that it began with.
+
+    Raises:
+        UsageError: other cases can be used now, so that the batches would be others.
+    """
+    if state["cases"] != cases_digest(cases):
+        raise UsageError(
+            f"The run was trained on {state['num_cases']} usable cases and would go on with {len(cases)} "
+            f"that are not the same.",
+            "see what was left out and mend it, or start anew in another run.dir",
+        )
+
+
+_LEVELS = (
+    (re.compile(r"swinViT\.patch_embed\."), lambda number: 0),
+    (re.compile(r"swinViT\.layers(\d)c?\."), lambda number: number),
+    (re.compile(r"encoder(1)\."), lambda number: 0),
+    (re.compile(r"encoder([234])\."), lambda number: number - 2),
+    (re.compile(r"encoder(10)\."), lambda number: 4),
+    (re.compile(r"input_block\."), lambda number: 0),
+    (re.compile(r"downsamples\.(\d+)\."), lambda number: number + 1),
+)
+"""Levels of an encoder by the names of its tensors; level 0 sees the voxels."""
+
+
+def encoder_level(name: str, deepest: int) -> int | None:
+    """The level of a tensor of an encoder, 0 at the voxels; None for decoder and head.
+
+    Args:
+        name: as the network has it; what stands before MONAI's name is passed over.
+        deepest: level of the bottleneck.
+    """
+    plain = read_name(name).name
+    if part_of(plain) not in ENCODER_PARTS:
+        return None
+    for pattern, level in _LEVELS:
+        if match := pattern.match(plain):
+            return level(int(match[1]) if match.groups() else 0)
+    return deepest
+
+
+def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGroup]:
+    """Groups by level, decoder and head first.
+
+    A level k of an encoder whose last is d learns at ``task.layer_decay ** (d - k + 1)`` of the rate, after
+    ``task.head_warmup`` of the steps; with ``task.freeze_encoder`` its parameters are set not to need gradients.
+
+    Source: layer-wise rates as in Howard and Ruder, "Universal Language Model Fine-tuning", ACL 2018, Sec. 3.2.
+    """
+    task, model = settings.task, settings.model
+    deepest = 4 if model.backbone == "swinunetr" else model.levels - 1
+    by_level: dict[int | None, list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in network.named_parameters():
+        level = encoder_level(name, deepest)
+        if level is not None and task.freeze_encoder:
+            parameter.requires_grad_(False)
+        else:
+            by_level[level].append(parameter)
+    still_steps = round(task.head_warmup * settings.train.steps)
+    groups = [ParameterGroup(by_level.pop(None, []))]
+    for level in sorted(level for level in by_level if level is not None):
+        rate = task.layer_decay ** (deepest - level + 1)
+        groups.append(ParameterGroup(by_level[level], rate, still_steps))
+    return [group for group in groups if group.parameters]
+
+
+class LabelledJob:
+    """The part of `voco_cli.training.task.Job` that does not depend on the kind of task.
+
+    Args:
+        settings: the resolved settings.
+        training, validation: labelled cases.
+        model: the network, with fresh weights.
+    """
+
+    score_name = "error"
+    score_words: str
+    """What the error is one minus of, for people."""
+
+    def __init__(
+        self, settings: Settings, training: Sequence[StoredCase], validation: Sequence[StoredCase], model: nn.Module
+    ) -> None:
+        self.settings = settings
+        self.training, self.validation = training, validation
+        self.model: nn.Module = model
+        self.groups = parameter_groups(model, settings)
+        self.history: dict[str, dict[str, float]] = {}
+        self.place: Place | None = None
+
+    def measure_case(self, case: StoredCase) -> list[float]:
+        """Numbers of one validation case; as many for each."""
+        raise NotImplementedError
+
+    def figures(self, rows: NDArray[np.float64]) -> dict[str, float]:
+        """Figures of all validation cases, one row a case in their order; ``error`` among them."""
+        raise NotImplementedError
+
+    def is_defined(self, figures: Values) -> bool:
+        """Whether a validation had something to measure."""
+        return True
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """By level of the encoder, see :mod:`voco_cli.finetune.labelled_task`."""
+        return self.groups
+
+    def start(self, place: Place) -> None:
+        """Remember where we run."""
+        self.place = place
+
+    @property
+    def here(self) -> Place:
+        """Where we run."""
+        assert self.place is not None, "the loop calls start() first"
+        return self.place
+
+    def cases(self, batch: Any) -> Sequence[str]:
+        """Names of the cases of a batch."""
+        names: list[str] = batch.names
+        return names
+
+    def validate(self, step: int) -> Values:
+        """Figures on the validation cases, shared out over processes; nothing at step 0, where the head is noise."""
+        if not self.validation or step == 0:
+            return {}
+        first, every = self.here.process, self.here.num_processes
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            mine = [self.measure_case(case) for case in self.validation[first::every]]
+        self.model.train(training)
+        gathered = gather_object(mine) if every > 1 else mine
+        rows = np.empty((len(gathered), len(gathered[0])))
+        # One process after the other; back to the order of the cases.
+        rows[[i for process in range(every) for i in range(process, len(gathered), every)]] = gathered
+        self.history[str(step)] = self.figures(rows)
+        return self.history[str(step)]
+
+    def state(self) -> dict[str, Any]:
+        """Validations so far, the slices of the network's patch merging, and a fingerprint of the cases."""
+        return {
+            "history": self.history,
+            "patch_merging": patch_merging_of(self.model),
+            "num_cases": len(self.training),
+            "cases": cases_digest(self.training),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of :meth:`state`.
+
+        Raises:
+            UsageError: other cases can be used now, so that the batches would be others.
+        """
+        refuse_other_cases(state, self.training)
+        if state["patch_merging"] is not None:
+            set_patch_merging(self.model, state["patch_merging"])
+        self.history = state["history"]
+
+    def export(self, folder: Path, step: int, **more: Any) -> None:
+        """Write the network as it is now; ``more`` is added to what the file says of itself."""
+        write_model(folder, self.model, {**self._about(step), **more})
+
+    def _about(self, step: int) -> dict[str, Any]:
+        """What a reader of the weights needs to know."""
+        settings = self.settings
+        model = settings.model.model_dump(mode="json")
+        if (merging := patch_merging_of(self.model)) is not None:
+            model["patch_merging"] = merging
+        return {
+            "step": step,
+            "task": settings.task.name,
+            "model": model,
+            "channels": list(settings.task.channels),
+            "classes": [one.model_dump(mode="json") for one in settings.task.classes],
+            "preprocess": settings.preprocess.model_dump(mode="json"),
+            "seed": settings.seed,
+            "validation": dict(self.history.get(str(step), {})),
+        }

@@ -1,1 +1,0 @@
-"""How fast this machine does what a run consists of: `voco bench`."""

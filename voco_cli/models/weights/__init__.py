@@ -1,0 +1,60 @@
+"""Weights: ours and other people's in, the right network and a report out, and export to other programs.
+
+Each name is loaded when it is asked for, so that finding a file of weights needs no tensors.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from voco_cli.models.weights.architecture import (
+        Architecture,
+        infer_architecture,
+        patch_merging_of,
+        set_patch_merging,
+    )
+    from voco_cli.models.weights.export import Export, Format, export_weights
+    from voco_cli.models.weights.load import MIN_LOADED, Fate, LoadReport, OtherNetwork, TensorFate, load_into
+    from voco_cli.models.weights.read import KIND_WORDS, Kind, Weights, read_weights
+    from voco_cli.models.weights.write import own_tensors, put_tensors, write_encoder, write_model
+
+__all__ = [
+    "KIND_WORDS",
+    "MIN_LOADED",
+    "Architecture",
+    "Export",
+    "Fate",
+    "Format",
+    "Kind",
+    "LoadReport",
+    "OtherNetwork",
+    "TensorFate",
+    "Weights",
+    "export_weights",
+    "infer_architecture",
+    "load_into",
+    "own_tensors",
+    "patch_merging_of",
+    "put_tensors",
+    "read_weights",
+    "set_patch_merging",
+    "write_encoder",
+    "write_model",
+]
+
+_HOMES = {
+    "architecture": ("Architecture", "infer_architecture", "patch_merging_of", "set_patch_merging"),
+    "export": ("Export", "Format", "export_weights"),
+    "load": ("MIN_LOADED", "Fate", "LoadReport", "OtherNetwork", "TensorFate", "load_into"),
+    "read": ("KIND_WORDS", "Kind", "Weights", "read_weights"),
+    "write": ("own_tensors", "put_tensors", "write_encoder", "write_model"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -1,0 +1,219 @@
+"""Weights for other programs: MONAI, the authors' own loaders, nnU-Net; or one file of ours."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from voco_cli.atomic_files import write_whole
+from voco_cli.errors import UsageError
+from voco_cli.models.weights.architecture import Architecture
+from voco_cli.models.weights.nnunet import plain_conv_unet
+from voco_cli.models.weights.nnunet_plans import (
+    NNUNET_AXES,
+    chosen_configuration,
+    nnunet_architecture,
+    plans_axes,
+    plans_for,
+    plans_name,
+    read_plans,
+)
+from voco_cli.models.weights.read import Weights
+from voco_cli.models.weights.tensor_names import ENCODER_PARTS, Part, part_of
+from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT, describe, safetensors_bytes
+
+
+class Format(StrEnum):
+    """Forms of export."""
+
+    SAFETENSORS = "safetensors"
+    MONAI = "monai"
+    AUTHORS = "authors"
+    NNUNET = "nnunet"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What was written.
+
+    Attributes:
+        files: the weights first.
+        tensors, parameters: how many the file of weights holds, each counted once for all of its names.
+        notes: what a user should know, one sentence each.
+        train: words of nnU-Net's command that trains from the weights; none without its plans.
+    """
+
+    files: tuple[Path, ...]
+    tensors: int
+    parameters: int
+    notes: tuple[str, ...]
+    train: tuple[str, ...] | None = None
+
+
+def export_weights(
+    weights: Weights,
+    output: Path,
+    file_format: Format,
+    axes: str | None = None,
+    plans: Path | None = None,
+    *,
+    replace: bool = False,
+) -> Export:
+    """Write weights in the form that another program reads.
+
+    ``safetensors`` is one file that says what it is. ``monai`` is a state dict for SwinUNETR or DynUNet. ``authors`` is
+    the flat state dict of the encoder that their SSL_head files hold. ``nnunet`` is what nnU-Net v2 takes as
+    ``-pretrained_weights``; beside it lies the architecture for plans, and with the ``plans`` of a data set others of
+    that architecture are written into their folder, where nnU-Net looks for them.
+
+    Args:
+        weights: of our runs, or of anything else that is read.
+        output: file to write; replaced whole.
+        axes: for ``nnunet``: order of the axes of its arrays, for which the kernels are turned, so that equal scans
+            give equal features; by default as the plans say, or z, y, x as nnU-Net reads them. ``xyz`` keeps the
+            kernels.
+        plans: for ``nnunet``: those that it made for the data set to train on.
+        replace: other plans that bear the name of the new ones.
+    Raises:
+        UsageError: the format has no place for these weights, or the plans' data set none.
+        DataError: the plans are missing or damaged.
+        ResourceError: the disk is full.
+    """
+    architecture = weights.architecture
+    if architecture is None:
+        raise UsageError(f"{weights.origin} holds no network that is known here, so it cannot be exported.")
+    tensors = {
+        name: tensor.detach().contiguous()
+        for name, tensor in weights.tensors.items()
+        if part_of(name) is not Part.OTHER
+    }
+    if file_format is Format.NNUNET:
+        return _export_nnunet(weights, tensors, architecture, output, axes, plans, replace)
+    if file_format is Format.AUTHORS:
+        if not (architecture.backbone == "swinunetr" and architecture.use_v2):
+            raise UsageError(
+                f"{weights.origin} is of {architecture.encoder_words}; the authors' files hold SwinUNETR v2."
+            )
+        tensors = {name: tensor for name, tensor in tensors.items() if part_of(name) in ENCODER_PARTS}
+    about = _about(weights, architecture, tensors)
+    if file_format is Format.SAFETENSORS:
+        write_whole(output, safetensors_bytes(tensors, about))
+    else:
+        write_whole(output, _state_dict_bytes(_as_monai_lists(tensors, architecture), about))
+    return Export((output,), len(tensors), _parameters(tensors), _merging_notes(weights, file_format))
+
+
+def _about(weights: Weights, architecture: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    whole = any(part_of(name) is Part.DECODER for name in tensors)
+    known = dict(weights.settings or {})
+    known["model"] = {
+        **known.get("model", {}),
+        "backbone": architecture.backbone,
+        "feature_size": architecture.feature_size,
+        **({"patch_merging": weights.patch_merging} if weights.patch_merging else {}),
+    }
+    if weights.step is not None:
+        known.setdefault("step", weights.step)
+    return describe(MODEL_FORMAT if whole else ENCODER_FORMAT, tensors, {**known, "exported_from": weights.kind.value})
+
+
+def _as_monai_lists(tensors: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
+    """In the order of MONAI's state dict, and for a whole DynUNet with the second names that it asks for."""
+    listed = architecture.build_shapes().state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    for name, tensor in listed.items():
+        first.setdefault(id(tensor), name)
+    whole = all(name in tensors for name in first.values())
+    names = {name: first[id(tensor)] for name, tensor in listed.items() if whole or first[id(tensor)] == name}
+    ordered = {name: tensors[source] for name, source in names.items() if source in tensors}
+    return {**ordered, **{name: tensor for name, tensor in tensors.items() if name not in ordered}}
+
+
+def _state_dict_bytes(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> bytes:
+    state: OrderedDict[str, Tensor] = OrderedDict(tensors)
+    mark = json.dumps({key: value for key, value in about.items() if key != "names"})
+    # load_state_dict hands each module its entry and passes over what it does not know in it.
+    state._metadata = OrderedDict({"": {MARK: mark}})  # type: ignore[attr-defined]
+    return _torch_bytes(state)
+
+
+def _torch_bytes(content: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def _export_nnunet(
+    weights: Weights,
+    tensors: dict[str, Tensor],
+    architecture: Architecture,
+    output: Path,
+    axes: str | None,
+    plans_file: Path | None,
+    replace: bool,
+) -> Export:
+    if architecture.backbone != "unet" or architecture.residual:
+        raise UsageError(
+            f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet.",
+            "export it as monai or authors",
+        )
+    given = read_plans(plans_file) if plans_file else None
+    plans = given and plans_for(given, plans_name(output), architecture.filters, architecture.in_channels)
+    axes = axes or (plans_axes(given) if given else NNUNET_AXES)
+    content = plain_conv_unet(tensors, architecture.filters, axes)
+    about = {**_about(weights, architecture, tensors), "format": "voco-nnunet/1", "axes": axes}
+    mark = json.dumps({key: value for key, value in about.items() if key != "names"})
+    entry = {"architecture": nnunet_architecture(architecture.filters)}
+    beside = output.with_name(f"{output.name}.architecture.json")
+    if plans and plans_file:
+        beside = plans_file.with_name(f"{plans['plans_name']}.json")
+    fitting = json.dumps(plans or entry, indent=1).encode()
+    if plans and not replace and beside.exists() and beside.read_bytes() != fitting:
+        raise UsageError(f"{beside} holds other plans already.", "choose another name with -o, or --force")
+    write_whole(output, _torch_bytes({"network_weights": content, MARK: mark}))
+    write_whole(beside, fitting)
+    notes = [f"The kernels are for arrays with their axes as {', '.join(axes)}."]
+    if "upsamples.0.conv_block.conv1.conv.weight" not in tensors:
+        notes.append("nnU-Net refuses weights without a decoder, so a fresh one is written beside the encoder.")
+    if plans is None:
+        notes.append(
+            "nnU-Net loads them into a network of the same architecture alone; the same command with --force --plans "
+            "$nnUNet_preprocessed/DATASET/nnUNetPlans.json writes plans that have it, and prints how to train."
+        )
+    once = {str(id(tensor)): tensor for tensor in content.values()}
+    train = _train_words(plans, output) if plans else None
+    return Export((output, beside), len(once), _parameters(once), tuple(notes), train)
+
+
+def _train_words(plans: Mapping[str, Any], weights_file: Path) -> tuple[str, ...]:
+    where = (str(plans["dataset_name"]), chosen_configuration(plans), "0")
+    return ("nnUNetv2_train", *where, "-p", str(plans["plans_name"]), "-pretrained_weights", str(weights_file))
+
+
+def _merging_notes(weights: Weights, file_format: Format) -> tuple[str, ...]:
+    if weights.patch_merging is None or file_format is Format.SAFETENSORS:
+        return ()
+    if weights.patch_merging == "legacy" and file_format is Format.MONAI:
+        return (
+            "These weights were trained with the patch merging of MONAI before 1.5; newer ones load them and compute "
+            "other features.",
+        )
+    if weights.patch_merging == "current" and file_format is Format.AUTHORS:
+        return (
+            "These weights were trained with the patch merging of MONAI 1.5 and newer; the authors' code, with MONAI "
+            "1.3, loads them and computes other features.",
+        )
+    return ()
+
+
+def _parameters(tensors: Mapping[str, Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point())

@@ -1,0 +1,369 @@
+"""Put weights into a network, and account for every tensor of both."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal
+
+import torch
+from rich.table import Table
+from torch import Tensor, nn
+
+from voco_cli.config.schema import Model
+from voco_cli.errors import DataError, UsageError
+from voco_cli.models.weights.architecture import (
+    Architecture,
+    infer_architecture,
+    patch_merging_of,
+    set_patch_merging,
+    shapes_only,
+)
+from voco_cli.models.weights.read import Kind, Weights, read_weights
+from voco_cli.models.weights.tensor_names import ENCODER_PARTS, Part, is_first_layer, is_last_layer, part_of, read_name
+from voco_cli.models.weights.write import own_tensors
+
+
+class Fate(StrEnum):
+    """What can become of a tensor.
+
+    LOADED went into the network, MISSING is in the network only, UNEXPECTED in the source only, MISMATCHED in both with
+    different shapes.
+    """
+
+    LOADED = "loaded"
+    MISSING = "missing"
+    UNEXPECTED = "unexpected"
+    MISMATCHED = "mismatched"
+
+
+@dataclass(frozen=True)
+class TensorFate:
+    """One tensor.
+
+    Attributes:
+        name: MONAI's, or the source's where MONAI has none.
+        part: of the network.
+        fate: what became of it.
+        parameters: numbers in it; of the network's tensor where there is one. Index buffers count 0.
+        change: ``repeated`` over more input channels, ``reinitialised`` first or last layer, else empty.
+    """
+
+    name: str
+    part: Part
+    fate: Fate
+    parameters: int
+    change: str = ""
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """The fate of every tensor of a source and of a network; nothing is passed over.
+
+    Attributes:
+        origin, kind, branch: of the source.
+        fates: one entry a tensor.
+        patch_merging: what the network computes with now; None without patch merging.
+        min_loaded: share of the encoder that was asked for.
+        notes: what a user should know, one sentence each.
+    """
+
+    origin: str
+    kind: str
+    branch: str | None
+    fates: tuple[TensorFate, ...]
+    patch_merging: str | None
+    min_loaded: float
+    notes: tuple[str, ...] = ()
+
+    def names(self, fate: Fate) -> tuple[str, ...]:
+        """Names of the tensors of one fate."""
+        return tuple(tensor.name for tensor in self.fates if tensor.fate is fate)
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """Put into the network."""
+        return self.names(Fate.LOADED)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """In the network, but not in the source; left as they were."""
+        return self.names(Fate.MISSING)
+
+    @property
+    def unexpected(self) -> tuple[str, ...]:
+        """In the source, but not in the network."""
+        return self.names(Fate.UNEXPECTED)
+
+    @property
+    def mismatched(self) -> tuple[str, ...]:
+        """In both, of different shapes; left as they were."""
+        return self.names(Fate.MISMATCHED)
+
+    @property
+    def repeated(self) -> tuple[str, ...]:
+        """First layers, loaded with their kernels repeated over more input channels."""
+        return tuple(tensor.name for tensor in self.fates if tensor.change == "repeated")
+
+    @property
+    def reinitialised(self) -> tuple[str, ...]:
+        """First and last layers that differ as asked, and keep the network's fresh values."""
+        return tuple(tensor.name for tensor in self.fates if tensor.change == "reinitialised")
+
+    def count(self, part: Part, fate: Fate) -> tuple[int, int]:
+        """Tensors and parameters of one part and fate."""
+        found = [tensor.parameters for tensor in self.fates if tensor.part is part and tensor.fate is fate]
+        return len(found), sum(found)
+
+    def share(self, parts: Iterable[Part]) -> float | None:
+        """Loaded share of the network's parameters in some parts; None where the network has none."""
+        own = [tensor for tensor in self.fates if tensor.part in set(parts) and tensor.fate is not Fate.UNEXPECTED]
+        total = sum(tensor.parameters for tensor in own)
+        return sum(tensor.parameters for tensor in own if tensor.fate is Fate.LOADED) / total if total else None
+
+    @property
+    def encoder_share(self) -> float:
+        """Loaded share of the encoder's parameters, of the network's and of the source's, whichever is smaller.
+
+        First layers that are reinitialised because the input channels differ count on neither side.
+        """
+        encoder = [t for t in self.fates if t.part in ENCODER_PARTS and t.change != "reinitialised"]
+        loaded = sum(tensor.parameters for tensor in encoder if tensor.fate is Fate.LOADED)
+        of_network = sum(tensor.parameters for tensor in encoder if tensor.fate is not Fate.UNEXPECTED)
+        of_source = sum(tensor.parameters for tensor in encoder if tensor.fate is not Fate.MISSING)
+        return loaded / max(of_network, of_source) if loaded else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, ready for ``json.dumps``; kept in a run."""
+        parts = {}
+        for part in self.parts():
+            counts = {fate.value: self.count(part, fate) for fate in Fate}
+            row: dict[str, Any] = {
+                fate: {"tensors": tensors, "parameters": parameters} for fate, (tensors, parameters) in counts.items()
+            }
+            parts[part.value] = {**row, "share": self.share([part])}
+        return {
+            "origin": self.origin,
+            "kind": self.kind,
+            "branch": self.branch,
+            "patch_merging": self.patch_merging,
+            "encoder_share": self.encoder_share,
+            "min_loaded": self.min_loaded,
+            "parts": parts,
+            "missing": list(self.missing),
+            "unexpected": list(self.unexpected),
+            "mismatched": list(self.mismatched),
+            "repeated": list(self.repeated),
+            "reinitialised": list(self.reinitialised),
+            "notes": list(self.notes),
+        }
+
+    def parts(self) -> list[Part]:
+        """Parts that have a tensor, in the order of reports."""
+        return [part for part in Part if any(tensor.part is part for tensor in self.fates)]
+
+    def table(self) -> Table:
+        """Counts by part, and the loaded share of the network's parameters, for a terminal."""
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column("part of the network", overflow="fold")
+        for column in (*(fate.value for fate in Fate), "parameters loaded"):
+            table.add_column(column, justify="right", overflow="fold")
+        for part in self.parts():
+            counts = [str(self.count(part, fate)[0] or "-") for fate in Fate]
+            share = self.share([part])
+            loaded = self.count(part, Fate.LOADED)[1]
+            table.add_row(part.value, *counts, "-" if share is None else f"{loaded:,} ({share:.1%})")
+        return table
+
+    def __str__(self) -> str:
+        counts = ", ".join(f"{len(self.names(fate))} {fate.value}" for fate in Fate)
+        merging = f"; patch merging {self.patch_merging}" if self.patch_merging else ""
+        return f"{self.origin}: {counts} tensors; {self.encoder_share:.1%} of the encoder's parameters loaded{merging}"
+
+
+InputChannels = Literal["repeat", "reinit"]
+
+
+class OtherNetwork(UsageError):
+    """Weights of another network than the one that they were to fill.
+
+    Attributes:
+        theirs: the network that they belong to.
+    """
+
+    theirs: Architecture
+
+
+MIN_LOADED = dict.fromkeys(Kind, 1.0) | {Kind.OTHER: 0.5}
+"""Share of the encoder's parameters that each kind of source should give; all of it where its layout is known."""
+
+
+def load_into(
+    network: nn.Module | Mapping[str, Tensor],
+    weights: Weights,
+    *,
+    min_loaded: float | None = None,
+    input_channels: InputChannels = "reinit",
+) -> LoadReport:
+    """Copy every tensor that fits, and set the patch merging that the weights were trained with.
+
+    Nothing is changed where an error is raised.
+
+    Args:
+        network: MONAI's SwinUNETR or DynUNet, our encoders, or a module that holds one of these; with fresh weights,
+            which tensors that do not load keep. Or the tensors of such a network, as `Architecture.meta_tensors` gives
+            them: then the report is all that comes of it.
+        weights: from :func:`voco_cli.models.weights.read.read_weights`.
+        min_loaded: share of the encoder's parameters that must load, 0 to 1; none is what the kind of source
+            should give.
+        input_channels: first layers for another number of input channels are left fresh, or for more of them
+            repeated and divided by how often, so that equal channels give the same features.
+    Returns:
+        the fate of each tensor.
+    Raises:
+        UsageError: the weights are of another architecture, or less than ``min_loaded`` fits.
+        DataError: a tensor holds values that are not finite.
+    """
+    own = _under_monai_names(own_tensors(network)) if isinstance(network, nn.Module) else dict(network)
+    needed = MIN_LOADED[weights.kind] if min_loaded is None else min_loaded
+    pairs = {
+        name: _fitted(name, tensor, own[name], input_channels)
+        for name, tensor in weights.tensors.items()
+        if name in own
+    }
+    fates = _fates(weights, own, pairs)
+    merges = not isinstance(network, nn.Module) or patch_merging_of(network) is not None
+    merging = weights.patch_merging if merges else None
+    report = LoadReport(
+        weights.origin, weights.kind.value, weights.branch, fates, merging, needed, (*weights.notes, *_notes(fates))
+    )
+    if not report.loaded or report.encoder_share < needed:
+        raise _too_little(report, weights, own)
+    fitting = {name: tensor for name, (tensor, _) in pairs.items() if tensor is not None}
+    for name, tensor in fitting.items():
+        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise DataError(
+                f"{weights.origin} holds values that are not finite in {name}.", "take an earlier checkpoint"
+            )
+    with torch.no_grad():
+        for name, tensor in fitting.items():
+            own[name].copy_(tensor)
+    if merging is not None and isinstance(network, nn.Module):
+        set_patch_merging(network, merging)
+    return report
+
+
+def _under_monai_names(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without what stands before them in a network that holds an encoder as ``encoder`` or ``backbone``."""
+    named = {read_name(name).name: tensor for name, tensor in own.items()}
+    return named if len(named) == len(own) else own
+
+
+def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
+    """A tensor of the network's shape, or None; and what was done to a first or last layer."""
+    if not _is_plain(tensor) or tensor.is_floating_point() != own.is_floating_point():
+        return None, ""
+    if tensor.shape == own.shape:
+        return tensor, ""
+    if is_last_layer(name) and tensor.shape[1:] == own.shape[1:]:
+        return None, "reinitialised"
+    if not is_first_layer(name) or tensor.ndim != own.ndim or _but_inputs(tensor) != _but_inputs(own):
+        return None, ""
+    times, rest = divmod(own.shape[1], tensor.shape[1])
+    if input_channels == "repeat" and rest == 0:
+        return tensor.repeat(1, times, *[1] * (tensor.ndim - 2)) / times, "repeated"
+    return None, "reinitialised"
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it holds its numbers as they are: sparse and quantised ones do not fill a network by copying."""
+    return tensor.layout is torch.strided and not tensor.is_quantized
+
+
+def _but_inputs(tensor: Tensor) -> tuple[int, ...]:
+    return (tensor.shape[0], *tensor.shape[2:])
+
+
+def _fates(
+    weights: Weights, own: dict[str, Tensor], pairs: dict[str, tuple[Tensor | None, str]]
+) -> tuple[TensorFate, ...]:
+    fates = []
+    for name, tensor in own.items():
+        fitted, change = pairs.get(name, (None, ""))
+        fate = Fate.LOADED if fitted is not None else Fate.MISMATCHED if name in pairs else Fate.MISSING
+        fates.append(TensorFate(name, part_of(name), fate, _parameters(tensor), change))
+    others = {**{name: t for name, t in weights.tensors.items() if name not in own}, **weights.heads}
+    for name, tensor in others.items():
+        part = Part.HEAD if name in weights.heads else part_of(name)
+        fates.append(TensorFate(name, part, Fate.UNEXPECTED, _parameters(tensor)))
+    return tuple(fates)
+
+
+def _parameters(tensor: Tensor) -> int:
+    return tensor.numel() if tensor.is_floating_point() else 0
+
+
+def _notes(fates: tuple[TensorFate, ...]) -> list[str]:
+    notes = []
+    for change, said in (("repeated", "repeated over more input channels"), ("reinitialised", "left fresh")):
+        for kind, is_kind in (("First", is_first_layer), ("Last", is_last_layer)):
+            names = [tensor.name for tensor in fates if tensor.change == change and is_kind(tensor.name)]
+            if names:
+                notes.append(f"{kind} layers of another number of channels are {said}: {', '.join(names)}.")
+    return notes
+
+
+def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) -> UsageError:
+    """The error in words: what the weights are of, what the network is, how much fits."""
+    theirs, ours = weights.architecture, infer_architecture(own)
+    share = f"{report.encoder_share:.1%} of the encoder fits, {report.min_loaded:.1%} must"
+    hint = f"if that is what you want: --set model.min_loaded={math.floor(100 * report.encoder_share) / 100}"
+    if theirs is not None and ours is not None and theirs.encoder_words != ours.encoder_words:
+        message = f"{weights.origin} is of {theirs.encoder_words}, the network is {ours.encoder_words}"
+        words = theirs.settings_words()
+        other = OtherNetwork(
+            f"{message} ({share}).",
+            f"choose the network of the weights: {words}" if words else f"no setting makes it: {theirs.monai_call()}",
+        )
+        other.theirs = theirs
+        return other
+    if not report.loaded:
+        return UsageError(
+            f"No tensor of {weights.origin} fits the network.", "`voco weights inspect` shows what it holds"
+        )
+    missing = [tensor.name for tensor in report.fates if tensor.fate in (Fate.MISSING, Fate.MISMATCHED)]
+    return UsageError(f"{weights.origin} fills too little of the network ({share}; first: {missing[0]}).", hint)
+
+
+def check_start(build: Callable[[], nn.Module], model: Model) -> LoadReport | None:
+    """What `load_start` would do to the network that ``build`` makes, without its memory: in a second, beforehand.
+
+    Raises:
+        UsageError, DataError: as `load_start`.
+    """
+    if model.weights is None:
+        return None
+    with shapes_only():
+        network = build()
+    return load_start(network, model)
+
+
+def load_start(network: nn.Module, model: Model) -> LoadReport | None:
+    """Fill a network with ``model.weights``; it keeps what they do not hold.
+
+    Returns:
+        the fate of each tensor; None where no weights are asked for.
+    Raises:
+        UsageError, DataError: as :func:`read_weights` and :func:`load_into`.
+    """
+    if model.weights is None:
+        return None
+    weights = read_weights(
+        model.weights,
+        trust_pickle=model.trust_pickle,
+        branch=model.weights_branch,
+        patch_merging=None if model.weights_merging == "auto" else model.weights_merging,
+    )
+    return load_into(network, weights, min_loaded=model.min_loaded, input_channels=model.input_channels)

@@ -1,0 +1,335 @@
+"""Weights of any source under MONAI's names, with what is known of where they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from voco_cli.errors import DataError, UsageError
+from voco_cli.models.weights.architecture import Architecture, infer_architecture
+from voco_cli.models.weights.container import Container, container_of, require_plausible
+from voco_cli.models.weights.nnunet_plans import XYZ, plans_axes
+from voco_cli.models.weights.safe_unpickle import read_torch_file
+from voco_cli.models.weights.select import BRANCHES, EMA_PLACES, RAW_PLACES, Chosen, choose, places_of, tensors_of
+from voco_cli.models.weights.tensor_names import read_name
+from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT
+
+HUB = "hf://"
+IN_FOLDER = ("weights/model.safetensors", "weights/encoder.safetensors", "model.safetensors", "encoder.safetensors")
+"""Where a run, its folder of weights or a checkpoint keeps them; the whole network before the encoder alone."""
+
+
+def find_file(source: str | Path, branch: str = "student") -> Path:
+    """The file that holds the weights.
+
+    Args:
+        source: a file; a run folder or a part of one; or ``hf://owner/repository/file``, with ``@revision`` after the
+            repository if wanted.
+        branch: the teacher of a run is in its checkpoints only.
+    Raises:
+        DataError: there is nothing, or nothing that holds weights.
+        UsageError: the address is incomplete, or the extra ``hub`` is missing.
+    """
+    if str(source).startswith(HUB):
+        return _download(str(source))
+    path = Path(source)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist.", "give a run folder, a file of weights or hf://owner/repository/file")
+    found = path.glob("checkpoints/step-*/model.safetensors")
+    checkpoints = sorted(found, key=lambda file: (len(file.parent.name), file.parent.name))[-1:]
+    there = [path / name for name in IN_FOLDER if (path / name).is_file()]
+    candidates = [*checkpoints, *there] if branch == "teacher" else [*there, *checkpoints]
+    if not candidates:
+        raise DataError(f"{path} is a folder without weights.", "give a finished run, or a file inside the folder")
+    return candidates[0]
+
+
+def _download(address: str) -> Path:
+    owner, _, rest = address.removeprefix(HUB).partition("/")
+    repository, _, name = rest.partition("/")
+    repository, _, revision = repository.partition("@")
+    if not (owner and repository and name):
+        raise UsageError(f"{address} is no address of a file.", "write hf://owner/repository/file")
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise UsageError(
+            f"{address} needs the package huggingface_hub, which is not installed.", 'pip install "voco-cli[hub]"'
+        ) from error
+    try:
+        return Path(hf_hub_download(f"{owner}/{repository}", name, revision=revision or None))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"{address} could not be fetched ({first_line}).") from error
+
+
+Merging = Literal["current", "legacy"]
+Branch = Literal["student", "teacher", "ema"]
+
+STEPS = ("global_step", "step", "epoch", "current_epoch")
+
+
+class Kind(StrEnum):
+    """What a source is; decides how much of a network it should fill."""
+
+    VOCO_ENCODER = "voco-encoder"
+    VOCO_MODEL = "voco-model"
+    VOCO_CHECKPOINT = "voco-checkpoint"
+    CVPR_PRETRAINING = "cvpr-pretraining"
+    TPAMI_PRETRAINING = "tpami-pretraining"
+    SWINUNETR_ENCODER = "swinunetr-encoder"
+    SWINUNETR = "swinunetr"
+    DYNUNET_ENCODER = "dynunet-encoder"
+    DYNUNET = "dynunet"
+    NNUNET = "nnunet"
+    OTHER = "other"
+
+
+KIND_WORDS = {
+    Kind.VOCO_ENCODER: "encoder of a voco run",
+    Kind.VOCO_MODEL: "whole network of a voco run",
+    Kind.VOCO_CHECKPOINT: "checkpoint of a voco run",
+    Kind.CVPR_PRETRAINING: "pre-training checkpoint of the authors, CVPR layout (student and teacher networks)",
+    Kind.TPAMI_PRETRAINING: "pre-training checkpoint of the authors, TPAMI layout (one backbone, two projectors)",
+    Kind.SWINUNETR_ENCODER: "encoder of SwinUNETR (as in the authors' SSL_head files and MONAI's pre-training)",
+    Kind.SWINUNETR: "whole SwinUNETR (the layout of the authors' VoComni and fine-tuned files)",
+    Kind.DYNUNET_ENCODER: "encoder of DynUNet",
+    Kind.DYNUNET: "whole DynUNet",
+    Kind.NNUNET: "PlainConvUNet of nnU-Net",
+    Kind.OTHER: "tensors of an unknown network",
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Tensors ready to be loaded, and their story.
+
+    Attributes:
+        tensors: under the names of MONAI's SwinUNETR or DynUNet; names that are not known stay as they are.
+        heads: the chosen branch's projector, under its own names.
+        kind: what the source is.
+        branch: which of two networks was taken; None where there is but one.
+        patch_merging: the slices that the transformer was trained with; None for other networks.
+        origin: the file.
+        settings: what our own files say of model, preprocessing and training; None for others.
+        step: optimizer step or epoch, where the file says it.
+        left_aside: tensors of the other branch, and second names of tensors.
+        notes: what a user should know, one sentence each.
+    """
+
+    tensors: dict[str, Tensor]
+    kind: Kind
+    patch_merging: Merging | None
+    origin: str
+    settings: Mapping[str, Any] | None
+    heads: dict[str, Tensor] = field(default_factory=dict)
+    branch: str | None = None
+    step: int | None = None
+    left_aside: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def architecture(self) -> Architecture | None:
+        """The network that the tensors belong to, as far as they tell."""
+        return infer_architecture(self.tensors)
+
+
+def read_weights(
+    source: str | Path,
+    *,
+    trust_pickle: bool = False,
+    branch: Branch = "student",
+    patch_merging: Merging | None = None,
+) -> Weights:
+    """Read weights of our runs, of safetensors files and of other people's checkpoints.
+
+    Args:
+        source: see :func:`voco_cli.models.weights.read.find_file`.
+        trust_pickle: let a pickle run the code that it names; never done unasked.
+        branch: student, teacher or ema (a copy averaged over the steps), where a checkpoint holds several.
+        patch_merging: overrules what is concluded from the source.
+    Raises:
+        UsageError: the file names foreign code, or does not hold the branch.
+        DataError: missing, damaged, no checkpoint, or without tensors.
+    """
+    path = find_file(source, branch)
+    is_safetensors = container_of(path) is Container.SAFETENSORS
+    content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
+    require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
+    origin = str(source) if str(source).startswith("hf://") else str(path)
+    return understand(content, about, origin, branch, patch_merging)
+
+
+def understand(
+    content: Any,
+    about: Mapping[str, Any],
+    origin: str,
+    branch: Branch = "student",
+    patch_merging: Merging | None = None,
+) -> Weights:
+    """Make weights of the content of a checkpoint.
+
+    Args:
+        content: tensors by name, nested as checkpoints nest them.
+        about: what the file says of itself; empty for other people's.
+        origin: what to call it.
+        branch, patch_merging: as for :func:`read_weights`.
+    Raises:
+        UsageError: the branch is not there.
+        DataError: there are no tensors.
+    """
+    tensors = tensors_of(content)
+    if not tensors:
+        there = places_of(content)
+        held = (
+            f"they are under {', '.join(there[:5])}"
+            if there
+            else f"looked under {', '.join(RAW_PLACES + EMA_PLACES + BRANCHES)}"
+        )
+        raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
+    chosen = choose(tensors, branch, _nnunet_axes(content, about))
+    if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
+        raise _without_branch(origin, branch, chosen)
+    kind = _kind(tensors, chosen, about)
+    merging, notes = _merging(chosen.tensors, kind, about, patch_merging)
+    return Weights(
+        chosen.tensors,
+        kind,
+        merging,
+        origin,
+        about or None,
+        chosen.heads,
+        chosen.branch or about.get("branch"),
+        _step(content, about),
+        chosen.left_aside,
+        (*chosen.notes, *notes),
+    )
+
+
+def _nnunet_axes(content: Any, about: Mapping[str, Any]) -> str:
+    """Order of the axes of nnU-Net's arrays: as our exports say, or the plans in a checkpoint of nnU-Net."""
+    said = about.get("axes")
+    if isinstance(said, str) and sorted(said) == sorted(XYZ):
+        return said
+    made = content.get("init_args") if isinstance(content, Mapping) else None
+    return plans_axes(made.get("plans") if isinstance(made, Mapping) else None)
+
+
+def _without_branch(origin: str, branch: Branch, chosen: Chosen) -> UsageError:
+    word = "moving average (EMA)" if branch == "ema" else branch
+    if chosen.other_branch:
+        hint = (
+            f"choose the other one: --branch {chosen.other_branch}, or --set model.weights_branch={chosen.other_branch}"
+        )
+        return UsageError(f"{origin} holds a {chosen.other_branch}, but no {word}.", hint)
+    if not chosen.tensors:
+        return UsageError(f"{origin} holds no network.")
+    return UsageError(f"{origin} holds one network only, and no {word}.", "leave out --branch")
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            header = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read as safetensors ({str(error).splitlines()[0]}).") from error
+    about = _json(header[MARK]) if MARK in header else {}
+    if not about and path.with_suffix(".json").is_file():
+        about = _json(path.with_suffix(".json").read_text())
+        about = about if str(about.get("format", "")).startswith("voco-") else {}
+    checkpoint = path.with_name("checkpoint.json")
+    if not about and checkpoint.is_file():
+        about = {"format": "voco-checkpoint/1", **_run_settings(path)}
+        about["step"] = _json(checkpoint.read_text()).get("step")
+    about.pop("names", None)
+    return tensors, about
+
+
+def _run_settings(checkpoint: Path) -> dict[str, Any]:
+    """Settings of the run that a checkpoint lies in, as they were written; none where it was moved."""
+    file = checkpoint.parent.parent.parent / "settings.yaml"
+    try:
+        saved = yaml.safe_load(file.read_text())
+    except (OSError, yaml.YAMLError):
+        return {}
+    settings = saved.get("settings") if isinstance(saved, dict) else None
+    return settings if isinstance(settings, dict) else {}
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_torch(path: Path, trust_pickle: bool) -> tuple[Any, dict[str, Any]]:
+    content = read_torch_file(path, trust_pickle)
+    # A state dict keeps what its modules noted of themselves; our exports add a line, which MONAI passes over.
+    for holder in (getattr(content, "_metadata", None), {"": content}):
+        mark = holder.get("", {}).get(MARK) if isinstance(holder, dict) and isinstance(holder.get(""), dict) else None
+        if isinstance(mark, str):
+            return content, _json(mark)
+    return content, {}
+
+
+def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any]) -> Kind:
+    ours = {ENCODER_FORMAT: Kind.VOCO_ENCODER, MODEL_FORMAT: Kind.VOCO_MODEL, "voco-checkpoint/1": Kind.VOCO_CHECKPOINT}
+    if about.get("format") in ours:
+        return ours[about["format"]]
+    if chosen.is_nnunet:
+        return Kind.NNUNET
+    architecture = infer_architecture(chosen.tensors)
+    if architecture is None:
+        return Kind.OTHER
+    if any("teacher_projector." in key or "teacher_encoder." in key for key in tensors):
+        return Kind.VOCO_CHECKPOINT
+    whole = any(name.startswith(("decoder", "upsamples")) for name in chosen.tensors)
+    if architecture.backbone == "unet":
+        return Kind.DYNUNET if whole else Kind.DYNUNET_ENCODER
+    if any(read_name(name).is_authors_head for name in chosen.heads):
+        return Kind.CVPR_PRETRAINING if chosen.branch else Kind.TPAMI_PRETRAINING
+    return Kind.SWINUNETR if whole else Kind.SWINUNETR_ENCODER
+
+
+def _merging(
+    tensors: Mapping[str, Tensor], kind: Kind, about: Mapping[str, Any], asked: Merging | None
+) -> tuple[Merging | None, list[str]]:
+    """The slices of the transformer's patch merging, and how we know."""
+    if not any(name.startswith("swinViT.") for name in tensors):
+        return None, []
+    if asked is not None:
+        return asked, [f"The {asked} patch merging was asked for."]
+    model = about.get("model")
+    said = model.get("patch_merging") if isinstance(model, Mapping) else None
+    if said in ("current", "legacy"):
+        return said, []
+    if kind in (Kind.VOCO_ENCODER, Kind.VOCO_MODEL, Kind.VOCO_CHECKPOINT):
+        return "current", ["The file does not say its patch merging; the current one is assumed."]
+    return "legacy", [
+        "The file does not say its patch merging; the legacy slices are used, as the authors trained with MONAI 1.3 "
+        "(for weights of MONAI 1.5 or newer: --set model.weights_merging=current; of voco weights: --patch-merging "
+        "current)."
+    ]
+
+
+def _step(content: Any, about: Mapping[str, Any]) -> int | None:
+    for holder in (about, content):
+        if isinstance(holder, Mapping):
+            found = next((holder[name] for name in STEPS if isinstance(holder.get(name), int)), None)
+            if found is not None:
+                return int(found)
+    return None

@@ -1,0 +1,278 @@
+"""Every random draw of a case in a step, from a counter: (seed, step, case) gives the same crops anywhere, any time.
+
+S random crops, K base crops, N = S + K crops in the order random, base.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from voco_cli.config.schema import Augment, Crops
+from voco_cli.errors import GeometryError
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+
+
+def base_starts(grid_xyz: Sequence[int], base_size_vox: Sequence[int]) -> IntArray:
+    """Lower corners of the base crops, x slowest: ``k = (ix * gy + iy) * gz + iz``.
+
+    Returns:
+        starts_K3, voxels.
+    """
+    cells = np.stack(np.meshgrid(*(np.arange(n) for n in grid_xyz), indexing="ij"), axis=-1)
+    starts: IntArray = cells.reshape(-1, 3) * np.asarray(base_size_vox, dtype=np.int64)
+    return starts
+
+
+def crop_starts(centres_S3: ArrayLike, size_vox: Sequence[int]) -> IntArray:
+    """Lower corners of crops around integer centres; the crop is ``[start, start + size)``."""
+    return np.asarray(centres_S3, dtype=np.int64) - np.asarray(size_vox, dtype=np.int64) // 2
+
+
+def label_boxes(
+    starts_S3: ArrayLike, size_vox: Sequence[int], odd_box: Literal["whole", "floored"] = "whole"
+) -> tuple[IntArray, IntArray]:
+    """Boxes whose overlap makes the labels: lower corners (included) and upper corners (excluded).
+
+    ``floored`` halves an odd size in the plane downwards on both sides of the centre, as the released code does.
+    """
+    low = np.asarray(starts_S3, dtype=np.int64)
+    size = np.asarray(size_vox, dtype=np.int64)
+    if odd_box == "floored":
+        size = np.array([size[0] // 2 * 2, size[1] // 2 * 2, size[2]])
+    return low, low + size
+
+
+def position_labels(
+    low_S3: ArrayLike,
+    high_S3: ArrayLike,
+    size_vox: Sequence[int],
+    grid_xyz: Sequence[int],
+    base_size_vox: Sequence[int],
+) -> FloatArray:
+    """Share of each random crop that lies in each base crop.
+
+    Args:
+        low_S3, high_S3: boxes of the crops, voxels; any leading dimensions.
+        size_vox: size of a random crop; the overlap is divided by its volume.
+        grid_xyz: base crops along each axis.
+        base_size_vox: size of a base crop.
+    Returns:
+        labels_SK in [0, 1]; a row sums to 1 where the box is the whole crop.
+    Raises:
+        GeometryError: a box reaches outside the region of the grid.
+    Source: VoCo, arXiv 2402.17300, Sec. 3; the share of the area there is the share of the volume here, which is
+        the same for a grid in the plane whose crops span the whole depth.
+    """
+    low, high = np.asarray(low_S3, dtype=np.float64), np.asarray(high_S3, dtype=np.float64)
+    grid, base = np.asarray(grid_xyz), np.asarray(base_size_vox)
+    if (low < 0).any() or (high > grid * base).any():
+        region = "x".join(str(edge) for edge in grid * base)
+        raise GeometryError(f"A random crop reaches outside the {region} voxels of the base grid.")
+    shares = []
+    for axis in range(3):
+        cell_low = np.arange(grid[axis]) * base[axis]
+        overlap = np.minimum(high[..., axis, None], cell_low + base[axis]) - np.maximum(low[..., axis, None], cell_low)
+        shares.append(overlap.clip(min=0.0) / size_vox[axis])
+    cells: FloatArray = np.einsum("...i,...j,...k->...ijk", *shares)
+    return cells.reshape(*cells.shape[:-3], -1)
+
+
+@dataclass(frozen=True)
+class CropDraws:
+    """Where the crops of one case lie in one step.
+
+    Attributes:
+        region_start_3: lower corner of the region of the grid in the volume, voxels.
+        starts_N3: lower corners of all crops in the region, random crops first, voxels.
+        centres_S3: centres of the random crops in the region, voxels.
+        labels_SK: position labels.
+    """
+
+    region_start_3: IntArray
+    starts_N3: IntArray
+    centres_S3: IntArray
+    labels_SK: FloatArray
+
+
+@dataclass(frozen=True)
+class AugmentDraws:
+    """What happens to each crop: flips first, then quarter turns, then the shift.
+
+    Attributes:
+        flips_N3: whether to flip along x, y, z.
+        turns_N: quarter turns from x towards y, 0 to 3.
+        shifts_N: what is added to the intensity, of the range [0, 1].
+    """
+
+    flips_N3: NDArray[np.bool_]
+    turns_N: IntArray
+    shifts_N: NDArray[np.float32]
+
+
+def counter_generator(seed: int, step: int, case: str, purpose: str) -> np.random.Generator:
+    """A generator that depends on nothing but its arguments; ``purpose`` keeps draws of different kinds apart."""
+    digest = hashlib.blake2b(f"{purpose}\0{case}".encode(errors="surrogateescape"), digest_size=16).digest()
+    words = np.frombuffer(digest, dtype=np.uint32)
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, *words.tolist()])))
+
+
+def draw_crops(
+    seed: int,
+    step: int,
+    case: str,
+    volume_xyz: Sequence[int],
+    crops: Crops,
+    centres_S3: Sequence[Sequence[int]] | None = None,
+    region_start_3: Sequence[int] | None = None,
+) -> CropDraws:
+    """Draw the region and the random crops of a case, uniformly over all places where they fit.
+
+    Both ends are included; the released code never draws the last admissible centre.
+
+    Args:
+        volume_xyz: size of the preprocessed volume, voxels.
+        centres_S3: fixed centres in the region instead of drawn ones.
+        region_start_3: a fixed region instead of a drawn one; the crops in it are drawn as before.
+    Raises:
+        GeometryError: the volume is smaller than the region of the grid, or a given crop reaches outside.
+    """
+    region, size = np.asarray(crops.region_vox), np.asarray(crops.size)
+    room = np.asarray(volume_xyz) - region
+    if (room < 0).any():
+        raise GeometryError(
+            f"{case} has {_extent(volume_xyz)} voxels after preprocessing, less than the {_extent(region)} "
+            f"of crops.grid {_extent(crops.grid)} and base crops of {_extent(crops.base_size_vox)}.",
+            "choose a smaller crops.size or crops.grid, or pad with preprocess.min_size_vox",
+        )
+    generator = counter_generator(seed, step, case, "crops")
+    region_start = generator.integers(0, room, endpoint=True)
+    starts = generator.integers(0, region - size, size=(crops.random_per_volume, 3), endpoint=True)
+    if region_start_3 is not None:
+        region_start = np.asarray(region_start_3, dtype=np.int64)
+    if centres_S3 is not None:
+        starts = crop_starts(centres_S3, crops.size)
+    low, high = label_boxes(starts, crops.size, crops.odd_box)
+    labels = position_labels(low, high, crops.size, crops.grid_xyz, crops.base_size_vox)
+    bases = base_starts(crops.grid_xyz, crops.base_size_vox)
+    return CropDraws(region_start, np.concatenate([starts, bases]), starts + size // 2, labels)
+
+
+def draw_augmentation(seed: int, step: int, case: str, num_crops: int, augment: Augment) -> AugmentDraws:
+    """Draw flips, quarter turns and intensity shifts of the crops of a case, each crop on its own."""
+    generator = counter_generator(seed, step, case, "augment")
+    flips = generator.random((num_crops, 3)) < augment.flip_prob
+    turns = np.where(generator.random(num_crops) < augment.rotate_prob, generator.integers(1, 4, num_crops), 0)
+    shifts = generator.uniform(-augment.shift_max, augment.shift_max, num_crops)
+    shifted = generator.random(num_crops) < augment.shift_prob
+    return AugmentDraws(flips, turns, np.where(shifted, shifts, 0.0).astype(np.float32))
+
+
+def _extent(size: Sequence[int] | IntArray) -> str:
+    return "x".join(str(int(edge)) for edge in size)
+
+
+STORED_SCALE = {torch.uint8: 1 / 255, torch.int16: 1 / 32767, torch.float16: 1.0, torch.float32: 1.0}
+"""What a stored number is worth in [0, 1]."""
+
+
+def orient(crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor) -> Tensor:
+    """Flip each crop along its axes, then turn it by quarter turns from x towards y (as ``numpy.rot90``).
+
+    Args:
+        crops_NXYZ: any dtype, any device; square in the plane where a turn is odd.
+        flips_N3: bool, on the CPU, so that deciding what to skip waits for no device.
+        turns_N: 0 to 3, on the CPU.
+    """
+    # turns = transpose (odd ones) followed by flips; flips before a transpose swap their axes.
+    odd = turns_N % 2 == 1
+    flip_x = torch.where(odd, flips_N3[:, 1], flips_N3[:, 0]) ^ ((turns_N == 1) | (turns_N == 2))
+    flip_y = torch.where(odd, flips_N3[:, 0], flips_N3[:, 1]) ^ ((turns_N == 2) | (turns_N == 3))
+    crops = crops_NXYZ
+    if bool(odd.any()):
+        crops = torch.where(_per_crop(odd, crops), crops.transpose(1, 2), crops)
+    for axis, flip in enumerate((flip_x, flip_y, flips_N3[:, 2]), start=1):
+        if bool(flip.any()):
+            crops = torch.where(_per_crop(flip, crops), crops.flip(axis), crops)
+    return crops
+
+
+def _per_crop(mask_N: Tensor, crops: Tensor) -> Tensor:
+    return mask_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1)
+
+
+def to_unit(crops: Tensor) -> Tensor:
+    """Stored numbers as float32 in [0, 1]."""
+    return crops.float() * STORED_SCALE[crops.dtype]
+
+
+def resize(crops_N1XYZ: Tensor, size_xyz: Sequence[int]) -> Tensor:
+    """Trilinear with aligned corners, as released; nothing is done where the size is right already."""
+    size = tuple(size_xyz)
+    if crops_N1XYZ.shape[2:] == size:
+        return crops_N1XYZ
+    if crops_N1XYZ.device.type != "cpu":  # one launch for them all
+        return F.interpolate(crops_N1XYZ, size, mode="trilinear", align_corners=True)
+    return torch.cat([_resize_axes(part, size) for part in crops_N1XYZ.split(1)])  # each stays in the cache
+
+
+def _resize_axes(crops_N1XYZ: Tensor, size_xyz: tuple[int, ...]) -> Tensor:
+    """The plane first, whole rows along z at a time as the channels of pixels are; then z. A third of the time."""
+    planes_NZXY = crops_N1XYZ[:, 0].permute(0, 3, 1, 2)
+    planes_NZXY = F.interpolate(planes_NZXY, size_xyz[:2], mode="bilinear", align_corners=True)
+    rows_NRZ = planes_NZXY.permute(0, 2, 3, 1).flatten(1, 2)
+    return F.interpolate(rows_NRZ, size_xyz[2], mode="linear", align_corners=True).view(-1, 1, *size_xyz)
+
+
+def network_input(
+    crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor, shifts_N: Tensor, size_xyz: Sequence[int]
+) -> Tensor:
+    """Crops as the network gets them.
+
+    The resize commutes with flips and turns, so those are done on the small stored numbers; after the shift values
+    may leave [0, 1], as released. On a CPU crop after crop, which stays in its cache; elsewhere all at once.
+
+    Args:
+        crops_NXYZ: stored numbers on the device.
+        flips_N3, turns_N, shifts_N: draws, on the CPU.
+        size_xyz: what the network expects, voxels.
+    Returns:
+        crops_N1XYZ, float32.
+    """
+    if crops_NXYZ.device.type == "cpu":
+        return _crop_by_crop(crops_NXYZ, flips_N3, turns_N, shifts_N, size_xyz)
+    crops = resize(to_unit(orient(crops_NXYZ, flips_N3, turns_N))[:, None], size_xyz)
+    return crops + shifts_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+
+
+def _crop_by_crop(
+    crops_NXYZ: Tensor, flips_N3: Tensor, turns_N: Tensor, shifts_N: Tensor, size_xyz: Sequence[int]
+) -> Tensor:
+    """The same on a CPU: only what is done of a crop leaves its cache."""
+    batch_N1XYZ = torch.empty(len(crops_NXYZ), 1, *size_xyz)
+    drawn = zip(crops_NXYZ, flips_N3.tolist(), turns_N.tolist(), shifts_N.tolist(), strict=True)
+    for (target_XYZ,), (crop_XYZ, flips, turns, shift) in zip(batch_N1XYZ, drawn, strict=True):
+        oriented_XYZ = _oriented(crop_XYZ, flips, turns)
+        if oriented_XYZ.shape == target_XYZ.shape:
+            target_XYZ.copy_(oriented_XYZ).mul_(STORED_SCALE[crop_XYZ.dtype])
+        else:
+            target_XYZ.copy_(resize(to_unit(oriented_XYZ)[None, None], size_xyz)[0, 0])
+        if shift:
+            target_XYZ.add_(shift)
+    return batch_N1XYZ
+
+
+def _oriented(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
+    """One crop on a CPU: flips and turns are ways to walk through the memory, all done in one copy of small numbers."""
+    axes = tuple(axis for axis in range(3) if flips[axis])
+    return torch.from_numpy(np.ascontiguousarray(np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))))

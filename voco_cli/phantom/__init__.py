@@ -1,7 +1,0 @@
-"""Generated CTs of a torso with labels of the 13 BTCV organs: for tests that must learn, and for a first try."""
-
-from voco_cli.phantom.anatomy import BTCV_ORGANS
-from voco_cli.phantom.generate import FIELD_MM, Phantom, generate_phantom
-from voco_cli.phantom.write import write_phantoms
-
-__all__ = ["BTCV_ORGANS", "FIELD_MM", "Phantom", "generate_phantom", "write_phantoms"]

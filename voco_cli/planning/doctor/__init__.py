@@ -1,1 +1,0 @@
-"""Whether this machine can pre-train, line by line."""

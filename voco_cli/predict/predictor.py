@@ -1,0 +1,132 @@
+"""A fine-tuned network, taken from its run folder to be applied."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from voco_cli.config import Settings, read_saved
+from voco_cli.errors import DataError, UsageError
+from voco_cli.models.build import build_classifier, build_segmenter
+from voco_cli.models.weights import own_tensors, set_patch_merging
+from voco_cli.training.distributed import device_alone
+from voco_cli.training.run_dir import RunFolder
+
+CHANGEABLE = ("predict.", "run.device", "run.precision", "run.threads", "run.keep_memory")
+"""Settings that belong to the prediction and not to the network."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A network and all that is needed to apply it.
+
+    Attributes:
+        run: the folder that it came from.
+        settings: those of the run, but for what was asked of the prediction.
+        network: in evaluation mode, on the device.
+        about: what the file of weights says of itself.
+        digest: hash of that file, 32 hexadecimal digits.
+        device: where it computes.
+        autocast: context of its number format.
+    """
+
+    run: Path
+    settings: Settings
+    network: nn.Module
+    about: Mapping[str, Any]
+    digest: str
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager[Any]]
+
+    def __call__(self, windows_NCXYZ: Tensor) -> Tensor:
+        """Logits in float32, in the number format of the run on the way there."""
+        with torch.no_grad(), self.autocast():
+            logits: Tensor = self.network(windows_NCXYZ)
+        return logits.float()
+
+
+def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] = (), **predict: Any) -> Trained:
+    """Open a run folder of `voco finetune`.
+
+    Args:
+        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+        overrides: ``key=value`` of `CHANGEABLE` settings, as given to ``--set``.
+        predict: values of the section ``predict``; none is the run's.
+    Raises:
+        UsageError: no fine-tuning run, another's setting, or a device that is not here.
+        DataError: a run that has no weights yet, or damaged ones.
+    """
+    settings = _settings(run, overrides, {"run.device": device, **{f"predict.{key}": predict[key] for key in predict}})
+    place, autocast = device_alone(settings.run)
+    content, about = _read(RunFolder(run).weights)
+    network = _network(settings, about)
+    _fill(network, content, run)
+    digest = hashlib.blake2b(content, digest_size=16).hexdigest()
+    return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast)
+
+
+def _settings(run: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> Settings:
+    file = RunFolder(run).settings_file
+    if not file.is_file():
+        raise UsageError(f"{run} is not a run folder: it has no {file.name}.", "give what voco finetune wrote with -o")
+    foreign = [one for one in overrides if not one.strip().startswith(CHANGEABLE)]
+    if foreign:
+        raise UsageError(
+            f"--set {foreign[0]} would change the network or what it sees.",
+            f"settings of a prediction are {', '.join(f'{one}*' if one.endswith('.') else one for one in CHANGEABLE)}",
+        )
+    settings = read_saved(file, overrides, flags)
+    if settings.task.preset is None:
+        raise UsageError(
+            f"{run} is a pre-training run, whose network tells no structures apart.",
+            f"fine-tune it first: voco finetune --task TASK --weights {shlex.quote(str(run))}",
+        )
+    return settings
+
+
+def _read(folder: Path) -> tuple[bytes, Mapping[str, Any]]:
+    file, described = folder / "model.safetensors", folder / "model.json"
+    if not file.is_file() or not described.is_file():
+        raise DataError(f"{folder.parent} has no trained network yet.", "run voco finetune on it again, to the end")
+    try:
+        about: Any = json.loads(described.read_bytes())
+    except ValueError as error:
+        raise DataError(f"{described} is damaged: {error}.", "run voco finetune on the folder again") from error
+    return file.read_bytes(), about if isinstance(about, dict) else {}
+
+
+def _network(settings: Settings, about: Mapping[str, Any]) -> nn.Module:
+    task, model = settings.task, settings.model
+    channels, outputs = len(task.channels), task.num_outputs
+    if task.kind == "classification":
+        network: nn.Module = build_classifier(model, channels, outputs)
+    else:
+        network = build_segmenter(model, channels, outputs, deep_supervision=task.deep_supervision)
+    set_patch_merging(network, about.get("model", {}).get("patch_merging", model.patch_merging))
+    return network
+
+
+def _fill(network: nn.Module, content: bytes, run: Path) -> None:
+    file = RunFolder(run).weights / "model.safetensors"
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise DataError(f"{file} is damaged: {error}.", "copy it again, or run voco finetune on the folder") from error
+    own = own_tensors(network)
+    wrong = sorted(own.keys() ^ tensors.keys()) or [name for name in own if own[name].shape != tensors[name].shape]
+    if wrong:
+        raise DataError(f"{file} is of another network than settings.yaml beside it says: {wrong[0]} does not fit.")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])

@@ -1,0 +1,263 @@
+"""Which scans a run was trained on: counts, sizes, what was skipped and why, and what its weights have seen."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from voco_cli.config import Settings
+from voco_cli.config.load import field_descriptions
+from voco_cli.config.sources import flatten
+from voco_cli.data.index.build import summarise
+from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
+from voco_cli.data.index.trained_on import seen_by
+from voco_cli.document.blocks import Block, Cell, Column, Embedded, Facts, Part, Row, Sentence, Table, cell, text_table
+from voco_cli.errors import DataError, VocoError
+from voco_cli.report.curves import finite
+from voco_cli.report.run_record import RunRecord, read_object
+
+Splits = dict[str, Sequence[Entry]]
+
+TIMES = "\N{NO-BREAK SPACE}\N{MULTIPLICATION SIGN}\N{NO-BREAK SPACE}"
+MOST_SKIPPED = 200
+MOST_LOOKED_FOR = 1000
+MOST_NAMED = 3
+SIZES = (("shape", "size, voxels"), ("spacing_mm", "spacing, mm"), ("extent_mm", "extent, mm"))
+
+
+def data_part(prefix: str, run: RunRecord) -> Part:
+    """Data and splits of a run."""
+    if run.datalist is None:
+        blocks: tuple[Block, ...] = (Sentence(f"What it was trained on is not known. {run.data_fault}", "warning"),)
+    else:
+        blocks = (*_listed(prefix, run.datalist), *_skipped(prefix, run.datalist))
+    return Part(prefix, "Data and splits", (*blocks, *_seen(run)))
+
+
+def _listed(prefix: str, datalist: Datalist) -> list[Block]:
+    splits: Splits = {split: getattr(datalist, split) for split in SPLITS if getattr(datalist, split)}
+    facts = [("dataset", datalist.name), ("modality", datalist.modality)]
+    if datalist.split is not None:
+        rule = datalist.split
+        drawn = f"by patient, seed {rule.seed}: {rule.validation:.0%} for validation, {rule.test:.0%} for testing"
+        facts.append(("split", drawn))
+    blocks: list[Block] = [Facts(tuple(facts))]
+    if not splits:
+        return [*blocks, Sentence("data.json lists no scan.", "warning")]
+    blocks.append(_counts(f"{prefix}-splits", splits))
+    blocks += [*_overlaps(splits), *_absent(splits), *_sizes(f"{prefix}-sizes", splits)]
+    return blocks
+
+
+def _counts(anchor: str, splits: Splits) -> Table:
+    """Scans, patients and labels of each split; categories where there are any."""
+    categories = sorted({one.category for entries in splits.values() for one in entries if one.category is not None})
+    columns = (Column("split"), *(Column(name, True) for name in ("scans", "patients", "with label", *categories)))
+    rows = []
+    for split, entries in splits.items():
+        of = Counter(one.category for one in entries)
+        labelled = sum(one.label is not None or one.category is not None for one in entries)
+        numbers = [len(entries), len({one.patient for one in entries}), labelled, *(of[name] for name in categories)]
+        rows.append(Row((Cell(split), *map(cell, numbers))))
+    return Table(anchor, "Scans of each split", columns, tuple(rows))
+
+
+def _overlaps(splits: Splits) -> list[Block]:
+    of_patient: dict[str, set[str]] = defaultdict(set)
+    for split, entries in splits.items():
+        for one in entries:
+            of_patient[one.patient].add(split)
+    torn = {patient for patient, found in of_patient.items() if len(found) > 1}
+    if torn:
+        scans = [one.name for entries in splits.values() for one in entries if one.patient in torn]
+        words = f"{len(torn)} patients are in more than one split, by their scans: {_some(scans)}."
+        return [Sentence(words, "bad")]
+    return [Sentence("No patient is in more than one split.")] if len(splits) > 1 else []
+
+
+def _absent(splits: Splits) -> list[Block]:
+    """Scans that are not where they were; of very many only the first are looked for."""
+    looked_for = list(islice((one for entries in splits.values() for one in entries), MOST_LOOKED_FOR))
+    # Unlike Path.exists, it holds for a name that no disk takes, too.
+    gone = [one.name for one in looked_for if not os.path.exists(one.image)]  # noqa: PTH110
+    if not gone:
+        return []
+    words = f"{len(gone)} of {len(looked_for)} scans are not any more where the run found them: {_some(gone)}."
+    return [Sentence(words, "warning")]
+
+
+def _sizes(anchor: str, splits: Splits) -> list[Block]:
+    found: dict[str, Any] = summarise(splits)
+    blocks: list[Block] = []
+    rows = [
+        [
+            title,
+            *(TIMES.join(f"{edge:g}" for edge in found[name][which]) for which in ("least", "median", "greatest")),
+        ]
+        for name, title in SIZES
+        if name in found
+    ]
+    if rows:
+        caption = "Least, median and greatest along x, y and z"
+        blocks.append(text_table(anchor, caption, ["", "least", "median", "greatest"], rows, names=4))
+    orientations = {name: count for name, count in found["orientations"].items() if name != "unknown"}
+    if orientations:
+        words = ", ".join(f"{count:,} {name}" for name, count in orientations.items())
+        blocks.append(Sentence(f"Orientations: {words}."))
+    return blocks
+
+
+def _skipped(prefix: str, datalist: Datalist) -> list[Block]:
+    skipped = datalist.skipped
+    if not skipped:
+        return [Sentence("Nothing was skipped when the scans were listed.")] if datalist.statistics else []
+    rows = [[str(one.path), one.reason] for one in skipped[:MOST_SKIPPED]]
+    more = f", the first {MOST_SKIPPED}" if len(skipped) > MOST_SKIPPED else ""
+    files = "file was" if len(skipped) == 1 else "files were"
+    caption = f"{len(skipped):,} {files} skipped{more}"
+    fold = caption if len(rows) > 5 else ""
+    return [text_table(f"{prefix}-skipped", caption, ["file", "reason"], rows, names=2, folded=fold)]
+
+
+def _seen(run: RunRecord) -> list[Block]:
+    """What went into the weights, for those who will evaluate with them."""
+    try:
+        seen = seen_by(run.path)
+    except VocoError as error:
+        return [Sentence(error.message, "warning")]
+    if seen is None:
+        return [Sentence("The run has no weights yet that say what they have seen.")]
+    stages = [f"{len(one):,} scans in the {one.stage} ({one.dataset})" for one in seen.stages]
+    lines = [f"Its weights have seen {', and '.join(stages)}."] if stages else []
+    lines += [f"{name} does not say what it was trained on." for name in seen.unknown]
+    return [Sentence(line, "warning" if seen.unknown else "plain") for line in lines]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(names[:MOST_NAMED])}{more}"
+
+
+PLACES = frozenset({"run.dir"})
+"""Settings that differ between any two runs and tell nothing."""
+NOT_THERE = "\N{EN DASH}"
+
+
+def settings_part(prefix: str, run: RunRecord) -> Part:
+    """Two tables: what differs from the defaults or was set, with its source; and all else."""
+    defaults, meanings = _defaults(), dict(field_descriptions())
+    changed = [key for key in run.settings if key in run.sources or run.settings[key] != defaults.get(key)]
+    blocks: list[Block] = []
+    rows = [
+        Row(
+            (
+                Cell(key),
+                Cell(value_words(run.settings[key])),
+                Cell(value_words(defaults[key]) if key in defaults else NOT_THERE),
+                Cell(run.sources.get(key, "default")),
+                Cell(meanings.get(key) or ""),
+            ),
+            marked=key in defaults and run.settings[key] != defaults[key],
+        )
+        for key in sorted(changed, key=lambda key: run.settings[key] == defaults.get(key))
+    ]
+    if rows:
+        columns = tuple(map(Column, ("setting", "value", "default", "source", "meaning")))
+        caption = f"{len(rows)} settings that were set; a marked value differs from its default"
+        blocks.append(Table(f"{prefix}-set", caption, columns, tuple(rows), searched=True))
+    else:
+        blocks.append(Sentence("All settings have their defaults."))
+    others = [key for key in run.settings if key not in changed]
+    if others:
+        kept = tuple(
+            Row((Cell(key), Cell(value_words(run.settings[key])), Cell(meanings.get(key) or ""))) for key in others
+        )
+        columns = tuple(map(Column, ("setting", "value", "meaning")))
+        words = f"{len(others)} settings at their defaults"
+        blocks.append(Table(f"{prefix}-defaults", words, columns, kept, folded=words, searched=True))
+    return Part(prefix, "Settings and their sources", tuple(blocks))
+
+
+def difference_table(anchor: str, runs: Sequence[RunRecord]) -> Table | Sentence:
+    """Settings that are not the same in all runs, one column a run."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.settings if key not in PLACES))
+    unlike = [key for key in keys if any(_of(run, key) != _of(runs[0], key) for run in runs[1:])]
+    if not unlike:
+        return Sentence("The settings of these runs are the same.")
+    columns = (Column("setting"), *(Column(run.name) for run in runs))
+    rows = tuple(Row((Cell(key), *(Cell(_of(run, key)) for run in runs))) for key in unlike)
+    return Table(anchor, f"{len(unlike)} settings that differ between the runs", columns, rows)
+
+
+def value_words(value: Any) -> str:
+    """A value as it would stand in a settings file."""
+    return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def settings_rows(settings: Mapping[str, Any]) -> tuple[Row, ...]:
+    """A row for each setting: name, value, meaning."""
+    meanings = dict(field_descriptions())
+    return tuple(
+        Row((Cell(key), Cell(value_words(value)), Cell(meanings.get(key) or ""))) for key, value in settings.items()
+    )
+
+
+def _of(run: RunRecord, key: str) -> str:
+    return value_words(run.settings[key]) if key in run.settings else NOT_THERE
+
+
+def _defaults() -> dict[str, Any]:
+    return dict(flatten(Settings().model_dump(mode="json")))
+
+
+def starting_weights(run: RunRecord) -> Block:
+    """Name of the weights, the share of the encoder that they filled, and what loading them had to say."""
+    weights = run.settings.get("model.weights")
+    if weights is None:
+        return Sentence("It started from fresh weights.")
+    report = read_object(run.path / "weights_report.json")
+    facts = [("started from", str(weights))]
+    share, notes = finite(report.get("encoder_share")), report.get("notes")
+    if share is not None:
+        facts.append(("loaded of the encoder", f"{share:.1%} of its parameters"))
+    facts += [("note", str(note)) for note in (notes if isinstance(notes, list) else [])]
+    return Facts(tuple(facts))
+
+
+WEBP_QUALITY = 84
+
+
+def webp_source(content: bytes) -> str:
+    """The data URI of a WebP picture."""
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
+
+
+def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = False) -> Embedded:
+    """A picture of any common format as the page holds it: WebP, no wider than told.
+
+    Args:
+        name: for messages.
+        drawing: lines and text rather than grey values; it is kept without loss.
+    Raises:
+        DataError: it is no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            picture = opened.convert("RGBA" if "A" in opened.getbands() else "RGB")
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError) as error:
+        raise DataError(f"{name} is no picture that can be read: {error}.") from error
+    if picture.width > widest_px:
+        picture = picture.resize(
+            (widest_px, round(picture.height * widest_px / picture.width)), Image.Resampling.LANCZOS
+        )
+    stream = io.BytesIO()
+    picture.save(stream, "WEBP", lossless=drawing, quality=80 if drawing else WEBP_QUALITY, method=4)
+    return Embedded(webp_source(stream.getvalue()), picture.width, picture.height)

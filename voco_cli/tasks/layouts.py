@@ -1,0 +1,302 @@
+"""Where the files of a case lie in a folder, by the layouts of a task."""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from voco_cli.config import Settings
+from voco_cli.config.task_schema import Layout, Task
+from voco_cli.csv_text import csv_rows
+from voco_cli.data.index.datalist_file import read_text
+from voco_cli.data.index.patients import patients_of, stem_of
+from voco_cli.errors import UsageError
+from voco_cli.foreign_text import quoted, shortened
+from voco_cli.tasks.splits import SPLIT_NAMES, Split, is_case_name, named
+
+FIELD = "{case}"
+DEFAULT_ROOT = Path("data")
+
+
+@dataclass(frozen=True)
+class Located:
+    """A case and its files.
+
+    Attributes:
+        case: what stands for ``{case}`` in the layout.
+        name: what the case is called: with the letters before ``{case}``, where a file is named ``img0035``.
+        images: one a channel.
+        label: label map; none where the layout has none, or it is not there.
+        layout: by which it was found.
+    """
+
+    case: str
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None
+    layout: Layout
+
+
+def candidate_folders(settings: Settings) -> tuple[Path, ...]:
+    """Folders that may hold the data: ``data.root`` (or ./data) and the task's folders below it, those that exist.
+
+    Raises:
+        UsageError: ``data.root`` is given and is no folder, or a folder of the task does not lie below it.
+    """
+    task, root = settings.task, settings.data.root
+    if root is not None and not root.is_dir():
+        raise UsageError(f"{root} is not a folder.", "give the folder of the data with --data, VOCO_DATA or data.root")
+    outside = next((name for name in task.folders if Path(name).is_absolute() or ".." in Path(name).parts), None)
+    if outside is not None:
+        raise UsageError(f"task.folders has {outside}, which leaves the data folder.", "name folders below data.root")
+    base = root or DEFAULT_ROOT
+    return tuple(folder.absolute() for folder in (base, *(base / name for name in task.folders)) if folder.is_dir())
+
+
+def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | str:
+    """The files of a case by the first layout that fits, or else the file that is missing.
+
+    Where several layouts fit in part, the one that fits best says what is missing.
+    """
+    best = (-1, f"no layout has a label map of {case}")
+    for layout in task.layouts:
+        if needs_label and layout.label is None:
+            continue
+        images = tuple(_file(folder, pattern, case) for pattern in layout.image)
+        label = _file(folder, layout.label, case) if layout.label is not None else None
+        wanted = [*images, *([label] if label is not None and needs_label else [])]
+        missing = [path for path in wanted if not path.exists()]  # an image may be a folder of slices
+        if not missing:
+            kept = label if label is not None and label.exists() else None
+            return Located(case, case_name(layout, case), images, kept, layout)
+        if len(wanted) - len(missing) > best[0]:
+            best = (len(wanted) - len(missing), str(missing[0].relative_to(folder)))
+    return best[1]
+
+
+def case_name(layout: Layout, case: str) -> str:
+    """``img0035`` for case 0035 of ``imagesTr/img{case}.nii.gz``: a number alone says little."""
+    part = next(part for part in layout.image[0].split("/") if FIELD in part)
+    return part.partition(FIELD)[0] + case
+
+
+def find_cases(folder: Path, task: Task, needs_label: bool) -> tuple[dict[str, Located], tuple[str, ...]]:
+    """All cases of a folder by the layouts of the task, an image belonging to the first layout that fits it.
+
+    Returns:
+        the cases by ``{case}``, sorted; and the images that fit a layout but for their label map.
+    """
+    found: dict[str, Located] = {}
+    images: set[Path] = set()
+    unlabelled: set[Path] = set()
+    for layout in task.layouts:
+        for case, first in _matching(folder, layout.image[0]):
+            one = locate(folder, task.model_copy(update={"layouts": (layout,)}), case, needs_label)
+            if isinstance(one, Located) and first not in images and case not in found:
+                found[case] = one
+                images.update(one.images)
+            else:
+                unlabelled.add(first)
+    left = unlabelled - images - {one.label for one in found.values()}
+    return dict(sorted(found.items())), tuple(sorted(str(path.relative_to(folder)) for path in left))
+
+
+def patients_of_cases(cases: Iterable[Located]) -> dict[str, str]:
+    """Patient by case: what the files' names or folders say (see `patients_of`), else the case itself."""
+    listed = list(cases)
+    known = patients_of(one.images[0] for one in listed)
+    patients = {one.case: known[one.images[0]] for one in listed}
+    return {
+        one.case: one.name if patients[one.case] == stem_of(one.images[0]) else patients[one.case] for one in listed
+    }
+
+
+def layout_words(task: Task, shown: int = 3) -> str:
+    """How a folder should look, for people."""
+    parts = []
+    for layout in task.layouts[:shown]:
+        images = ", ".join(layout.image)
+        parts.append(images + (f" with {layout.label}" if layout.label else ""))
+    return "; or ".join(parts)
+
+
+def _file(folder: Path, pattern: str, case: str) -> Path:
+    return folder / pattern.replace(FIELD, case)
+
+
+def _matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """Cases whose file of this pattern is there; hidden files (``._x``) are none."""
+    wild = "*".join(glob.escape(part) for part in pattern.split(FIELD))
+    first, *others = pattern.split(FIELD)
+    exact = re.compile(re.escape(first) + "(?P<case>[^/]+)" + "(?P=case)".join(map(re.escape, others)))
+    for path in sorted(folder.glob(wild)):
+        place = path.relative_to(folder)
+        match = exact.fullmatch(place.as_posix())
+        if match and not any(part.startswith(".") for part in place.parts):
+            yield match["case"], path
+
+
+def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None) -> tuple[Path, int] | None:
+    """The folder in which most cases are found, and how many; none where there is no folder.
+
+    Args:
+        cases: those of a split; none counts all that fit a layout.
+    """
+    wanted = None if cases is None else list(cases)
+    needs_label = task.kind == "segmentation"
+
+    def count(folder: Path) -> int:
+        if wanted is None:
+            return len(find_cases(folder, task, needs_label)[0])
+        return sum(isinstance(locate(folder, task, case, False), Located) for case in wanted)
+
+    return max(((folder, count(folder)) for folder in folders), key=lambda pair: pair[1], default=None)
+
+
+COLUMNS = ("case", "label")
+SPLIT_WORDS: dict[str, str] = {name: name for name in SPLIT_NAMES} | {
+    "train": "training",
+    "val": "validation",
+    "valid": "validation",
+}
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """A table by case, in its order.
+
+    Attributes:
+        path: the file.
+        categories: name of the class of each case.
+        patients: patient of a case, where there is such a column.
+        splits: split of a case, where there is such a column.
+        folds: fold of a case, where there is such a column; -1 or nothing is tested.
+    """
+
+    path: Path
+    categories: Mapping[str, str]
+    patients: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
+    folds: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_table(task: Task, folders: Sequence[Path]) -> CaseTable | None:
+    """The task's table, from the first folder that has it; none where the task has no table.
+
+    Raises:
+        UsageError: it is nowhere, or wrong.
+    """
+    if task.table is None:
+        return None
+    places = [task.table] if task.table.is_absolute() else [folder / task.table for folder in folders]
+    there = next((place for place in places if place.is_file()), None)
+    if there is None:
+        raise UsageError(f"The table {task.table} (task.table) is not in the data folder.", "check the path")
+    return read_table(there, task)
+
+
+def read_table(path: Path, task: Task) -> CaseTable:
+    """Read a CSV with the columns case and label, and patient, split or fold where there are.
+
+    A label is the name of a class of the task, or one of its values. Commas, semicolons and tabs separate.
+
+    Raises:
+        UsageError: a column is missing, a case stands twice or has no name, a label is of no class, a split or fold is
+            none.
+    """
+    rows = read_rows(path)
+    names = {str(value): one.name for one in task.classes for value in one.values}
+    names |= {one.name: one.name for one in task.classes}
+    odd = {case: row["label"] for case, row in rows.items() if row["label"] not in names}
+    if odd:
+        shown = named(f"{quoted(label)} ({shortened(case)})" for case, label in odd.items())
+        raise UsageError(
+            f"{path} has {len(odd)} labels that no class of the task has: {shown}.",
+            f"the classes are {', '.join(one.name for one in task.classes) or 'none'}",
+        )
+    return CaseTable(
+        path=path,
+        categories={case: names[row["label"]] for case, row in rows.items()},
+        patients={case: row["patient"] for case, row in rows.items() if row.get("patient")},
+        splits={case: _split(row["split"], case, path) for case, row in rows.items() if "split" in row},
+        folds={case: _fold(row["fold"], case, path) for case, row in rows.items() if "fold" in row},
+    )
+
+
+def read_rows(path: Path) -> dict[str, dict[str, str]]:
+    """Rows by case, names of columns in small letters, text without spaces around.
+
+    Raises:
+        UsageError: not to be read, a column is missing, a case stands twice or is no name.
+    """
+    try:
+        text = read_text(path)
+        first_line = text.partition("\n")[0]
+        head, *lines = csv_rows(text, max(",;\t", key=first_line.count)) or [(1, [])]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"The table {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+    columns = [name.strip().lower() for name in head[1]]
+    lacking = [name for name in COLUMNS if name not in columns]
+    if lacking:
+        there = shortened(", ".join(columns)) or "none"
+        raise UsageError(
+            f"{path} has no column {' and none '.join(lacking)}; its columns are {there}.",
+            "a table has the columns case and label, and may have patient, split or fold",
+        )
+    rows: dict[str, dict[str, str]] = {}
+    for number, values in lines:
+        if not any(value.strip() for value in values):
+            continue
+        row = dict(zip(columns, (value.strip() for value in values), strict=False))
+        case = row.get("case", "")
+        if not is_case_name(case):
+            raise UsageError(f"{path}:{number}: {quoted(case)} is no name of a case.")
+        if case in rows:
+            raise UsageError(f"{path}:{number}: the case {shortened(case)} stands twice.")
+        rows[case] = {name: row.get(name, "") for name in columns}
+    return rows
+
+
+def split_of_table(table: CaseTable, task: Task) -> Split:
+    """The split that a table prescribes, by its column split or else fold.
+
+    Raises:
+        UsageError: it has neither, or no such fold.
+    """
+    if table.splits:
+        where, words = table.splits, f"split of {table.path}"
+    elif table.folds:
+        known = sorted({fold for fold in table.folds.values() if fold >= 0})
+        if task.fold not in known:
+            raise UsageError(f"{table.path} has the folds {named(map(str, known))}, and task.fold is {task.fold}.")
+        where = {case: _of_fold(fold, task.fold) for case, fold in table.folds.items()}
+        words = f"folds of {table.path}, fold {task.fold} of {len(known)} validates"
+    else:
+        raise UsageError(
+            f"{table.path} says nothing of splits, and task.split is not given.",
+            "set task.split=seeded, or add a column split (training, validation, test) or fold (0, 1, ...)",
+        )
+    cases = {split: tuple(case for case, one in where.items() if one == split) for split in SPLIT_NAMES}
+    return Split(words, cases, patients=table.patients, categories=table.categories)
+
+
+def _of_fold(fold: int, validating: int) -> str:
+    return "test" if fold < 0 else "validation" if fold == validating else "training"
+
+
+def _split(word: str, case: str, path: Path) -> str:
+    if word.lower() not in SPLIT_WORDS:
+        raise UsageError(
+            f"{path} puts {shortened(case)} into the split {quoted(word)}; there are training, validation and test."
+        )
+    return SPLIT_WORDS[word.lower()]
+
+
+def _fold(word: str, case: str, path: Path) -> int:
+    try:
+        return int(word) if word else -1
+    except ValueError as error:
+        raise UsageError(f"{path} gives {shortened(case)} the fold {quoted(word)}, which is no number.") from error

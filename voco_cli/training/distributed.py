@@ -1,0 +1,249 @@
+"""What several processes do as one: whatever fails on one of them fails on all, with the same sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, broadcast_object_list, gather_object
+from safetensors import SafetensorError
+
+from voco_cli.config.schema import Run
+from voco_cli.errors import ResourceError, UsageError, VocoError
+from voco_cli.operating_system import keep_freed_memory
+from voco_cli.training.task import Place
+
+T = TypeVar("T")
+EVERYWHERE = "on every process"
+"""Note on an error that all processes end with."""
+ALONE = "on process"
+"""How the note on the error of one process begins."""
+
+
+def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
+    """Do something on the main process while the others wait for its result.
+
+    Returns:
+        what the action returned, on every process; it must be picklable where there are several.
+    Raises:
+        VocoError: the action's, on every process.
+    """
+    outcome: list[Any] = [_outcome(action) if accelerator.is_main_process else None]
+    if accelerator.num_processes > 1:
+        broadcast_object_list(outcome)
+    result: T = _result(outcome[0], accelerator)
+    return result
+
+
+def on_all(accelerator: Accelerator, action: Callable[[], T]) -> list[T]:
+    """Do something on every process.
+
+    Returns:
+        what it returned, by process.
+    Raises:
+        VocoError: that of the first process on which it failed, on every process.
+    """
+    outcomes = [_outcome(action)]
+    if accelerator.num_processes > 1:
+        outcomes = gather_object(outcomes)
+    return [_result(outcome, accelerator) for outcome in outcomes]
+
+
+def _outcome(action: Callable[[], T]) -> T | VocoError:
+    try:
+        return action()
+    except VocoError as error:
+        return error
+
+
+def _result(outcome: Any, accelerator: Accelerator) -> Any:
+    if isinstance(outcome, VocoError):
+        if accelerator.num_processes > 1:
+            outcome.add_note(EVERYWHERE)
+        raise outcome
+    return outcome
+
+
+@contextmanager
+def lonely_faults_noted(accelerator: Accelerator) -> Iterator[None]:
+    """Note on an error that this process alone ends with which one it is, as the main process will not tell of it."""
+    try:
+        yield
+    except VocoError as error:
+        if accelerator.process_index and EVERYWHERE not in getattr(error, "__notes__", ()):
+            error.add_note(f"{ALONE} {accelerator.process_index}")
+        raise
+
+
+# The main process may build a cache for hours while the others wait.
+PATIENCE = timedelta(days=7)
+
+
+def build_accelerator(run: Run) -> Accelerator:
+    """The accelerator that the settings ask for.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    _prepare(run)
+    torch.backends.cudnn.benchmark = True  # steps have one size: trying each convolution's algorithms once pays
+    if ":" in run.device:
+        os.environ["ACCELERATE_TORCH_DEVICE"] = run.device
+    # Left to itself, accelerate would not let processes without GPUs know of each other.
+    has_accelerator = torch.cuda.is_available() or torch.backends.mps.is_available()
+    return Accelerator(
+        cpu=run.device == "cpu" or not has_accelerator,
+        mixed_precision="bf16" if _wants_bf16(run) else "no",
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+        ],
+    )
+
+
+def place_of(accelerator: Accelerator) -> Place:
+    """What a job needs to know of the accelerator."""
+    return Place(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
+
+
+def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
+    """The device that the settings ask for, and the context of its number format, for work in one process.
+
+    Nothing is set up that would stay: a process may train and predict, or predict by several runs.
+
+    Raises:
+        UsageError: a device that this machine does not have.
+    """
+    _prepare(run)
+    name = run.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(name)
+    if not _wants_bf16(run):
+        return device, nullcontext
+    return device, partial(torch.autocast, device.type, torch.bfloat16)
+
+
+def _prepare(run: Run) -> None:
+    if run.keep_memory:
+        keep_freed_memory()
+    if run.threads != "auto":
+        torch.set_num_threads(run.threads)
+    require_device(run)
+
+
+def require_device(run: Run) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        UsageError: it is asked for.
+    """
+    if run.device.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError(f"run.device is {run.device}, but there is no CUDA device here.", "use run.device=auto or cpu")
+    if run.device == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("run.device is mps, but there is none here.", "use run.device=auto or cpu")
+
+
+def in_half(run: Run, device: torch.device) -> bool:
+    """Whether networks on a GPU compute in bf16: as the setting has it, or as the card can."""
+    return device.type == "cuda" and _wants_bf16(run)
+
+
+def _wants_bf16(run: Run) -> bool:
+    return run.precision == "bf16" or (run.precision == "auto" and run.device != "cpu" and _has_bf16())
+
+
+def _has_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+ALMOST_FULL_BYTES = 1 << 20
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+
+
+@contextmanager
+def full_disk_told(folder: Path, what: str) -> Iterator[None]:
+    """Recognise a full disk.
+
+    Args:
+        folder: an existing folder on that disk.
+        what: what could not be done, for the message.
+    Raises:
+        ResourceError: the disk of the folder is full.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError, ResourceError) as error:
+        full = any(getattr(fault, "errno", None) in FULL for fault in (error, error.__cause__))
+        full = full or "os error 28" in str(error).lower()
+        if isinstance(error, RuntimeError | SafetensorError):  # torch does not say why
+            full = full or shutil.disk_usage(folder).free < ALMOST_FULL_BYTES
+        if full:
+            raise ResourceError(
+                f"The disk of {folder} is full: {what}.", "free some space, then run the same command again to resume"
+            ) from error
+        raise
+
+
+@contextmanager
+def machine_faults_told() -> Iterator[None]:
+    """Recognise missing memory, killed loader processes and lost companions.
+
+    Raises:
+        ResourceError: memory of the device, of the machine or shared between processes; open files; a killed process.
+        VocoError: another process of the run ended.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError, OSError, EOFError) as error:
+        found = _sentence(error)
+        if found is None:
+            raise
+        raise found from error
+
+
+def _sentence(error: RuntimeError | MemoryError | OSError | EOFError) -> VocoError | None:
+    import torch  # late: a run folder can be locked and written to without it
+
+    text = str(error)
+    first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
+    # Between processes torch hands over open files; one that cannot be received is told in the second way.
+    if getattr(error, "errno", None) in NO_MORE_FILES or "Too many open files" in text or "items of ancdata" in text:
+        return ResourceError(
+            "More files would be open at once than this machine allows a process.",
+            "type `ulimit -n 4096` first, or set data.workers=0; then run the same command again to resume",
+        )
+    if isinstance(error, EOFError):  # what is left to us where the other side could not open one
+        return ResourceError(
+            "A loader process could not hand over its scans, most often because too many files were open.",
+            "type `ulimit -n 4096` first, or set data.workers=0; then run the same command again to resume",
+        )
+    if isinstance(error, OSError):
+        return None
+    if isinstance(error, torch.OutOfMemoryError):
+        return ResourceError(
+            f"The device ran out of memory ({first}).",
+            "start anew with model.checkpointing=on, or with a lower train.batch_size and a higher train.accumulate",
+        )
+    if isinstance(error, MemoryError) or "can't allocate memory" in text:
+        return ResourceError(f"The machine ran out of memory ({first}).", "lower data.workers or data.prefetch")
+    if "DataLoader worker" in text and ("killed by signal" in text or "exited unexpectedly" in text):
+        return ResourceError(
+            f"A loader process was killed, most often for want of memory ({first}).",
+            "lower data.workers or data.prefetch, then run the same command again to resume",
+        )
+    if "unable to write to file </torch" in text or "unable to open shared memory" in text:
+        return ResourceError(f"The shared memory is full ({first}).", "lower data.prefetch or set data.workers=0")
+    if "closed by peer" in text or "reset by peer" in text:
+        return VocoError("Another process of this run ended, so this one cannot go on.", "see what the other one said")
+    return None

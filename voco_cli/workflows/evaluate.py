@@ -1,0 +1,352 @@
+"""What a fine-tuned network is worth: predictions of a split where they are missing, measured in each scan's space."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from json import loads
+from pathlib import Path
+
+from voco_cli.config import Settings, read_saved
+from voco_cli.config.task_schema import Task
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.data.index.trained_on import Seen, seen_by
+from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluate.classification.metrics import scored_cases, summarise_classification
+from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
+from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.segmentation.case_files import CasePair
+from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
+from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
+from voco_cli.evaluate.segmentation.results import write_evaluation
+from voco_cli.finetune.dataset import category_index
+from voco_cli.predict.classification import classify_entries, is_made_by, table_made_by
+from voco_cli.predict.output_dir import RECORD, made_by
+from voco_cli.predict.predictor import Trained, load_trained
+from voco_cli.predict.segmentation import predict_entries
+from voco_cli.tasks.cases import open_cache
+from voco_cli.tasks.find_data import find_task_data
+from voco_cli.tasks.splits import named
+from voco_cli.training.run_dir import RunFolder
+from voco_cli.workflows.leakage import Findings, contamination, findings_object, identities_of, require_clean
+
+MEASURABLE = ("test", "validation")
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class FinetunedRun:
+    """A run folder of a fine-tuning, opened to be measured.
+
+    Attributes:
+        path: the folder.
+        settings: those of the run.
+        datalist: its cases.
+        chosen: how its weights were chosen, one sentence for people; empty where that is not known.
+    """
+
+    path: Path
+    settings: Settings
+    datalist: Datalist
+    chosen: str = ""
+
+    def predictions(self, split: str) -> Path:
+        """Folder of the predictions of a split."""
+        return self.path / "predictions" / split
+
+    def evaluation(self, split: str) -> Path:
+        """Folder of the evaluation of a split."""
+        return self.path / "evaluation" / split
+
+    def labelled(self, split: str) -> list[Entry]:
+        """Cases of a split that have what the task learns: a label map, or a category."""
+        entries: tuple[Entry, ...] = getattr(self.datalist, split)
+        if self.settings.task.kind == "classification":
+            return [entry for entry in entries if entry.category is not None]
+        return [entry for entry in entries if entry.label is not None]
+
+
+def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
+    """Open the run folder of a fine-tuning.
+
+    Args:
+        data: data folder or data.json, where the scans are not any more where the run found them.
+    Raises:
+        DataError: no such folder, no weights yet, scans that are missing.
+        UsageError: the run of something else, or cases that the data does not have.
+    """
+    folder = RunFolder(path)
+    if not folder.settings_file.is_file():
+        raise DataError(f"{path} is not a run folder.", "give the folder that voco finetune wrote")
+    settings = read_saved(folder.settings_file)
+    if settings.task.preset is None:
+        raise UsageError(
+            f"{path} is a pre-training run, which predicts nothing.",
+            f"fine-tune it first: voco finetune --task TASK --weights {shlex.quote(str(path))}",
+        )
+    about = folder.weights / "model.json"
+    if not about.is_file():
+        raise DataError(f"{path} has no trained network yet.", "run voco finetune on it to the end")
+    datalist = read_datalist(folder.data_file, check_files=False)
+    if data is not None:
+        datalist = _moved(datalist, settings, data)
+    _require_files(datalist, path)
+    return FinetunedRun(path, settings, datalist, _chosen(about))
+
+
+def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, list[Entry]]:
+    """The split to measure on and its labelled cases: the wanted one, else test where it has labels, else validation.
+
+    Raises:
+        UsageError: no labelled case.
+    """
+    for split in MEASURABLE if wanted is None else (wanted,):
+        if labelled := run.labelled(split):
+            return split, labelled
+    where = f"in its {wanted} split" if wanted else "to test or validate on"
+    raise UsageError(f"{run.path} has no labelled case {where}.", "see data.json in the run folder")
+
+
+def _require_files(datalist: Datalist, path: Path) -> None:
+    """Scans and labels that can be measured must be there; those that were trained on need not be any more."""
+    entries = [entry for split in MEASURABLE for entry in getattr(datalist, split)]
+    files = [file for entry in entries for file in (entry.image, *entry.files, *entry.channels, entry.label) if file]
+    missing = [str(file) for file in files if not file.exists()]
+    if missing:
+        raise DataError(
+            f"{named(missing)} of {path}/data.json: no such file any more.",
+            "copy them back, or say where the data lie now with --data",
+        )
+
+
+def _chosen(about: Path) -> str:
+    try:
+        content = loads(about.read_text())
+        step = content.get("step")
+        chosen = content.get("chosen") or (f"those of step {step} of a run that is not finished" if step else "")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{about} is damaged: {error}.", "run voco finetune on the folder again") from error
+    return str(chosen)
+
+
+def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
+    """The same cases of the same splits, where they lie now."""
+    where = {"file": data, "root": None} if data.is_file() else {"file": None, "root": data}
+    moved = settings.model_copy(update={"data": settings.data.model_copy(update=where)})
+    found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
+    missing = [entry.name for split in MEASURABLE for entry in getattr(datalist, split) if entry.name not in found]
+    if missing:
+        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
+        raise DataError(f"{data} has no case {', '.join(missing[:MOST_NAMED])}{more}.", "give the data of the run")
+    return datalist.model_copy(
+        update={split: tuple(found[entry.name] for entry in getattr(datalist, split)) for split in MEASURABLE}
+    )
+
+
+def measure_classification(
+    run: FinetunedRun,
+    split: str,
+    entries: Sequence[Entry],
+    options: EvaluationOptions,
+    provenance: Provenance | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress = no_progress,
+) -> ClassificationEvaluation:
+    """Classify what is missing into ``predictions/<split>`` of the run and measure it against the known categories.
+
+    Args:
+        entries: cases of the split with a category, as `measured_split` gives them.
+        options: resamples and seed of the bootstrap.
+        provenance: what else is told of the figures.
+        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+    Raises:
+        DataError: no case could be classified.
+    """
+    settings, trained = run.settings, load_trained(run.path, device)
+    with progress("classifying", len(entries)) as advance:
+        folder = run.predictions(split)
+        # Probabilities of a run are those of its weights as they are now; others are made anew.
+        others = not is_made_by(folder, table_made_by(trained))
+        found = classify_entries(trained, entries, folder, overwrite=others, on_done=lambda *_: advance())
+    failed = {entry.name: found.failed[entry.name] for entry in entries if entry.name in found.failed}
+    usable = [entry for entry in entries if entry.name not in failed]
+    if not usable:
+        raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
+    truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in usable]
+    scored = scored_cases(truth, found.rows, found.categories)
+    summary = summarise_classification(scored, options.resamples, options.seed)
+    return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())), provenance)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run that was measured.
+
+    Attributes:
+        split: test or validation.
+        folder: with cases.csv, summary.json and table.md, which were `written`.
+        evaluation: the figures.
+        provenance: whose they are, and whether the cases were seen in training.
+    """
+
+    split: str
+    folder: Path
+    evaluation: Evaluation | ClassificationEvaluation
+    provenance: Provenance
+    written: tuple[Path, ...]
+
+
+def measure_run(path: Path, progress: Progress = no_progress) -> Measured | None:
+    """Measure the chosen weights at the end of a run, on the test split where it has labels, else on validation.
+
+    Returns:
+        None where no case to be measured has a label.
+    """
+    run = open_run(path)
+    if not any(run.labelled(split) for split in MEASURABLE):
+        return None
+    split, entries = measured_split(run)
+    return measure(run, split, entries, progress=progress)
+
+
+def measure(
+    run: FinetunedRun,
+    split: str,
+    entries: Sequence[Entry],
+    options: EvaluationOptions | None = None,
+    *,
+    output: Path | None = None,
+    device: str | None = None,
+    clean: bool = False,
+    progress: Progress = no_progress,
+) -> Measured:
+    """Predict what is missing, measure it, look for cases that were seen in training, and write it all down.
+
+    Args:
+        entries: labelled cases of the split, as `measured_split` gives them.
+        options: how to measure; none is as the run's settings have it.
+        output: folder to write to; none is ``evaluation/<split>`` in the run.
+        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+        clean: refuse, before anything is predicted, cases that were seen in training or of which that is not known.
+    Raises:
+        VocoError: what ``clean`` refuses.
+        DataError: no case could be predicted or measured.
+    """
+    found = findings_object(contamination_of(run, entries, progress))
+    if clean:
+        require_clean(found)
+    provenance = Provenance(str(run.path), split, run.chosen, found)
+    folder = output or run.evaluation(split)
+    options = options or options_of(run.settings)
+    if run.settings.task.kind == "classification":
+        told = measure_classification(run, split, entries, options, provenance, device=device, progress=progress)
+        return Measured(split, folder, told, provenance, tuple(write_classification(told, folder)))
+    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
+    written = write_evaluation(evaluation, folder, str(run.predictions(split)), str(run.path / "data.json"), provenance)
+    return Measured(split, folder, evaluation, provenance, tuple(written))
+
+
+def contamination_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress = no_progress) -> Findings:
+    """Which of these cases the weights of a run have seen, in pre-training or in the run itself."""
+    scans = sum(len(entry.channel_entries()) for entry in entries)
+    with progress("comparing with training", scans) as advance:
+        identities = identities_of(entries, open_cache(run.settings), advance)
+    return contamination(seen_by(run.path) or Seen(unknown=(str(run.path),)), identities, run.datalist.name)
+
+
+def measure_segmentation(
+    run: FinetunedRun,
+    split: str,
+    entries: Sequence[Entry],
+    options: EvaluationOptions | None = None,
+    *,
+    device: str | None = None,
+    progress: Progress = no_progress,
+) -> Evaluation:
+    """Predict what is missing into ``predictions/<split>`` of the run and measure it against the original label maps.
+
+    Args:
+        entries: labelled cases of the split, as `measured_split` gives them.
+        options: how to measure; none is as the run's settings have it.
+        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+    Raises:
+        DataError: no case could be predicted or measured.
+    """
+    folder, suffix = run.predictions(split), run.settings.predict.suffix
+    trained = load_trained(run.path, device)
+    with progress("predicting", len(entries)) as advance:
+        report = predict_entries(
+            trained,
+            entries,
+            folder,
+            overwrite=not _made_by_it(folder, trained),
+            on_done=lambda entry, reason: advance(),
+        )
+    reasons = dict(report.failed)
+    pairs = [
+        CasePair(entry.name, entry.patient, folder / f"{entry.name}{suffix}", entry.label)
+        for entry in entries
+        if entry.label is not None and entry.name not in reasons
+    ]
+    if not pairs:
+        raise nothing_predicted(split, reasons)
+    evaluation = evaluate_pairs(
+        pairs,
+        options or options_of(run.settings),
+        classes=task_classes(run.settings.task),
+        regions=task_regions(run.settings.task),
+        progress=progress,
+    )
+    return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+
+
+def _made_by_it(folder: Path, trained: Trained) -> bool:
+    """Whether predictions of a run are those of its weights as they are now; else they are made anew."""
+    try:
+        record = loads((folder / RECORD).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get("made_by") == made_by(trained)
+
+
+def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:
+    """The error of a split of which no case could be predicted."""
+    case, reason = next(iter(reasons.items()))
+    return DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
+
+
+def options_of(settings: Settings) -> EvaluationOptions:
+    """How the settings have it measured."""
+    evaluate = settings.evaluate
+    return EvaluationOptions(
+        evaluate.tolerance_mm,
+        empty_rule(evaluate.empty),
+        evaluate.resamples,
+        settings.seed,
+        ignore_label=settings.task.ignore_value,
+    )
+
+
+def task_classes(task: Task) -> tuple[Structure, ...]:
+    """The classes of a task by the values of its label maps; several values are one structure."""
+    return tuple(Structure(one.name, one.values) for one in task.classes)
+
+
+def task_regions(task: Task) -> tuple[Structure, ...]:
+    """The regions of a task: the values of all classes that belong to each.
+
+    Raises:
+        UsageError: a region of a region that is only named after it.
+    """
+    values = {one.name: set(one.values) for one in task.classes}
+    regions = []
+    for region in task.regions:
+        later = [name for name in region.classes if name not in values]
+        if later:
+            raise UsageError(f"The region {region.name!r} consists of {later[0]!r}, which is only named after it.")
+        values[region.name] = set().union(*(values[name] for name in region.classes))
+        regions.append(Structure(region.name, tuple(sorted(values[region.name])), is_region=True))
+    return tuple(regions)

@@ -1,0 +1,265 @@
+"""Whether the cases that something is evaluated on were seen in training, and how surely that is known."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from voco_cli.data.cache.store import VolumeCache
+from voco_cli.data.index.datalist import Entry, read_entry
+from voco_cli.data.index.trained_on import ScanIdentity, Seen, SeenScans, identity_of, seen_before, seen_scans
+from voco_cli.data.io.image import voxel_hash
+from voco_cli.data.parallel import map_files
+from voco_cli.errors import VocoError
+from voco_cli.tasks.cases import StoredCase
+
+FEWEST_FOR_PROCESSES = 16
+MOST_NAMED = 3
+
+Kind = Literal["scan", "series", "study", "patient"]
+COLUMN_OF: Mapping[Kind, str] = {
+    "scan": "voxel_hash",
+    "series": "series_uid",
+    "study": "study_uid",
+    "patient": "patient",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Cases that are known again in one way from one training.
+
+    Attributes:
+        kind: the very voxels, the DICOM series, the DICOM study, or a patient of the same name.
+        stage, dataset: the training.
+        cases: names, each once.
+        surely: False where all there is are names of patients, in data sets of different names: it may be chance.
+    """
+
+    kind: Kind
+    stage: str
+    dataset: str
+    cases: tuple[str, ...]
+    surely: bool = True
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What is known of the cases of an evaluation.
+
+    Attributes:
+        evaluated: number of cases.
+        compared: number of them whose voxels were compared.
+        trained: number of scans of each training, by its words.
+        found: what was found, the surest first.
+        unknown: weights that do not say what they were trained on.
+        unhashed: scans of trainings whose voxels are not known.
+    """
+
+    evaluated: int
+    compared: int
+    trained: Mapping[str, int]
+    found: tuple[Finding, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unhashed: int = 0
+
+    @property
+    def clean(self) -> bool:
+        """Nothing was found that would spoil the evaluation, and everything could be looked at.
+
+        The name of a patient in another data set does not count where all voxels were compared: bare numbers are
+        patients everywhere.
+        """
+        all_compared = self.compared == self.evaluated and not self.unhashed
+        return not self.unknown and all(not one.surely and all_compared for one in self.found)
+
+
+def contamination(seen: Seen, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
+    """Which of the evaluated cases were seen in training, by voxels, DICOM series, DICOM study and patient.
+
+    A case is told of each training once, in the surest way.
+
+    Args:
+        seen: all that went into the weights.
+        evaluated: scans that are evaluated; several may be channels of one case.
+        dataset: name of the dataset that they belong to.
+    """
+    trained: Counter[str] = Counter()
+    for stage in seen.stages:
+        trained[_words(stage.stage, stage.dataset)] += len(stage)
+    hashed = {scan.case for scan in evaluated if scan.voxel_hash}
+    found = [finding for stage in seen.stages for finding in _of_stage(stage, evaluated, dataset)]
+    return Findings(
+        evaluated=len({scan.case for scan in evaluated}),
+        compared=len(hashed),
+        trained=dict(trained),
+        found=tuple(sorted(found, key=lambda one: (not one.surely, list(COLUMN_OF).index(one.kind)))),
+        unknown=seen.unknown,
+        unhashed=sum(stage.voxel_hash.count(None) for stage in seen.stages),
+    )
+
+
+def sentences(findings: Findings) -> list[str]:
+    """What a terminal and a table say of it: a sentence for each kind, or that there is nothing."""
+    lines = [_sentence(one, findings.evaluated) for one in findings.found]
+    lines += [
+        f"Contamination of {findings.evaluated} evaluated cases cannot be ruled out: {name} does not say what it was "
+        "trained on."
+        for name in findings.unknown
+    ]
+    if lines or not findings.trained or not findings.evaluated:
+        return lines
+    trained = " and ".join(f"{count} scans of the {words}" for words, count in findings.trained.items())
+    compared = "" if findings.compared == findings.evaluated else f" (voxels of {findings.compared} were compared)"
+    return [f"Contamination: none of {findings.evaluated} evaluated cases{compared} was among {trained}."]
+
+
+def findings_object(findings: Findings) -> dict[str, Any]:
+    """The same as JSON holds it, with the names of all cases."""
+    return {
+        "clean": findings.clean,
+        "evaluated": findings.evaluated,
+        "voxels_compared": findings.compared,
+        "trained_on": dict(findings.trained),
+        "trained_without_voxel_hash": findings.unhashed,
+        "unknown_weights": list(findings.unknown),
+        "found": [
+            {
+                "by": one.kind,
+                "stage": one.stage,
+                "dataset": one.dataset,
+                "surely": one.surely,
+                "cases": list(one.cases),
+            }
+            for one in findings.found
+        ],
+        "sentences": sentences(findings),
+    }
+
+
+def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None:
+    """What ``--require-clean`` asks of findings, given as `findings_object` writes them.
+
+    Args:
+        whose: name of the run, where there are several.
+    Raises:
+        VocoError: cases were seen in training, or that cannot be known.
+    """
+    if not recorded["clean"]:
+        raise VocoError(
+            " ".join([*([f"{whose}:"] if whose else []), *recorded["sentences"]]),
+            "evaluate on other cases or train without these; --require-clean made this an error",
+        )
+
+
+def look_back(
+    weights: str | None,
+    training: Sequence[StoredCase],
+    evaluated: Iterable[Entry],
+    dataset: str,
+    cache: VolumeCache,
+    advance: Callable[[int], object] = lambda n: None,
+) -> tuple[Seen, Findings]:
+    """What the result of a fine-tuning will have seen, and which of the cases to be evaluated are among it.
+
+    Args:
+        weights: those that it starts from; none is from scratch.
+        training: its own cases.
+        evaluated: labelled cases of validation and test.
+        dataset: name of the dataset of both.
+        cache: of the run.
+        advance: told how many scans were looked at.
+    Raises:
+        DataError: the list beside the weights is damaged.
+    """
+    own = [
+        _identity(case.entry, channel, volume.voxel_hash)
+        for case in training
+        for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
+    ]
+    seen = seen_before(weights).followed_by(seen_scans("fine-tuning", dataset, own))
+    return seen, contamination(seen, identities_of(evaluated, cache, advance), dataset)
+
+
+def identities_of(
+    entries: Iterable[Entry],
+    cache: VolumeCache | None = None,
+    advance: Callable[[int], object] = lambda n: None,
+) -> list[ScanIdentity]:
+    """By what the scans of entries are known, each channel for itself.
+
+    The hash of the voxels is taken from the list, or from the cache, or else the scan is read; a scan that cannot be
+    read has none.
+
+    Args:
+        cache: where the scans may be stored.
+        advance: told how many scans were looked at.
+    """
+    channels = [(entry, channel) for entry in entries for channel in entry.channel_entries()]
+    jobs = [_HashJob(channel, cache) for _, channel in channels]
+    hashes = map_files(_hash, jobs, None, advance, FEWEST_FOR_PROCESSES)
+    return [_identity(*pair, found) for pair, found in zip(channels, hashes, strict=True)]
+
+
+def _identity(entry: Entry, channel: Entry, found: str | None) -> ScanIdentity:
+    """The identity of one channel of a case, which is called as the case is."""
+    return replace(identity_of(channel, found), case=entry.name)
+
+
+@dataclass(frozen=True)
+class _HashJob:
+    """A scan to be known, in a process of its own."""
+
+    entry: Entry
+    cache: VolumeCache | None
+
+
+def _hash(job: _HashJob) -> str | None:
+    if job.entry.content:
+        return job.entry.content
+    try:
+        stored = job.cache.lookup(job.entry) if job.cache is not None else None
+        return stored.voxel_hash if stored is not None else voxel_hash(read_entry(job.entry))
+    except VocoError:
+        return None  # counted as not compared, and said by whoever needs the voxels themselves
+
+
+def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
+    told: set[str] = set()
+    for kind, column in COLUMN_OF.items():
+        open_scans = [scan for scan in evaluated if scan.case not in told]
+        known = stage.known(column, (getattr(scan, column) for scan in open_scans))
+        cases = _unique(scan.case for scan in open_scans if getattr(scan, column) in known)
+        told.update(cases)
+        if cases:
+            surely = kind != "patient" or stage.dataset.casefold() == dataset.casefold()
+            yield Finding(kind, stage.stage, stage.dataset, cases, surely)
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _words(stage: str, dataset: str) -> str:
+    return f"{stage} ({dataset})"
+
+
+def _sentence(finding: Finding, evaluated: int) -> str:
+    count, where = len(finding.cases), _words(finding.stage, finding.dataset)
+    cases = f"{count} of {evaluated} evaluated cases"
+    was = "was" if count == 1 else "were"
+    words = {
+        "scan": f"{cases} {was} in the {where}, voxel for voxel",
+        "series": f"{cases} {was} in the {where}, by the DICOM series",
+        "study": f"{cases} shared a DICOM study with the {where}",
+        "patient": f"{cases} had a patient of the same name in the {where}",
+    }[finding.kind]
+    doubt = "" if finding.surely else "; the data sets have different names, so that it may be another person"
+    return f"Contamination: {words}: {_some(finding.cases)}{doubt}."
+
+
+def _some(names: Collection[str]) -> str:
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"{', '.join(list(names)[:MOST_NAMED])}{more}"

@@ -1,0 +1,189 @@
+"""`voco study` without its command line: one run after the other, and the outcome of all that are finished."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from voco_cli.config import Resolved, Settings
+from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
+from voco_cli.evaluate.read_results import read_stored
+from voco_cli.finetune import starting_weights
+from voco_cli.study.cases import FILE, case_contents, find_cases, fix_cases, require_categories, shared_cache
+from voco_cli.study.metrics import StudyMetric, metric_of
+from voco_cli.study.plan import Plan, PlannedRun, RunRecord, StudyRecord, open_record
+from voco_cli.tasks.find_data import TaskData, find_task_data
+from voco_cli.training.run_dir import RunFolder
+from voco_cli.workflows.study_outcome import Outcome, gather, publish
+
+
+class Finetuned(Protocol):
+    """What a study needs to know of a fine-tuning run that has ended."""
+
+    @property
+    def evaluation(self) -> Path | None:
+        """Folder of the evaluation of the split that was measured; none where nothing is labelled."""
+
+    @property
+    def evaluated_split(self) -> str | None:
+        """test, validation, or none."""
+
+    @property
+    def chosen_step(self) -> int:
+        """Step of the weights that were measured."""
+
+    @property
+    def how_chosen(self) -> str:
+        """How that step was chosen, one sentence."""
+
+
+class StudyWatcher(Protocol):
+    """Who is told how a study goes."""
+
+    def planned(self, total: int, finished: int, data: TaskData) -> None:
+        """So many runs are asked for, so many of them are finished already, and all have these cases."""
+
+    def run_started(self, run: PlannedRun, number: int, total: int) -> None:
+        """A run begins or goes on."""
+
+    def run_ended(self, record: RunRecord, left_s: float) -> None:
+        """A run is done or has failed; the others may take so long."""
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """How a study ended.
+
+    Attributes:
+        record: every run.
+        outcome: what they say.
+        wrote: the files.
+    """
+
+    record: StudyRecord
+    outcome: Outcome
+    wrote: tuple[Path, ...]
+
+
+def run_study(
+    plan: Plan,
+    watcher: StudyWatcher,
+    *,
+    finetune: Callable[[Resolved], Finetuned],
+    find: Callable[[Settings], TaskData] = find_task_data,
+) -> StudyResult:
+    """Run what is not finished of a plan, and publish the outcome after each run.
+
+    A run that fails for its data or a loss that is not finite is recorded, and the others go on.
+
+    Args:
+        finetune: trains and measures one network; the same settings resume a run.
+        find: finds and splits the data of the task.
+    Raises:
+        UsageError: the plan does not fit the folder, or a run its task.
+        DataError: weights that do not exist; no run has come to its end.
+        ResourceError: disk.
+        Interrupted: a signal; the same call goes on.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("A study runs in one process.", "start voco study without torchrun or accelerate launch")
+    with RunFolder(plan.folder).lock():
+        settings = plan.shared_settings()
+        record = open_record(plan, settings)
+        data = find_cases(plan.folder, settings, plan.sizes[-1], find)
+        require_categories(data, settings.task, plan.sizes, plan.seeds)
+        contents = case_contents(plan.folder, data.datalist)
+        record.split = data.split_words
+        cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
+        result = _publish(plan, record)  # the first file, by which the folder is known for a study's
+        fix_cases(plan.folder, data.datalist, contents)
+        waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
+        total = len(plan.runs())
+        watcher.planned(total, total - len(waiting), data)
+        for i, run in enumerate(waiting):
+            watcher.run_started(run, total - len(waiting) + i + 1, total)
+            _run_one(plan, run, record, lambda run: finetune(plan.settings_of(run, cases, cache)))
+            result = _publish(plan, record)
+            watcher.run_ended(record.of(run), _left_s(record, len(waiting) - i - 1))
+    if result.outcome.found is None:
+        reasons = "; ".join(dict.fromkeys(run.reason for run in record.runs.values() if run.reason))
+        raise DataError(f"No run of {plan.folder} has come to its end: {reasons or 'none has begun'}")
+    return result
+
+
+def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]) -> None:
+    """One run, whatever comes of it."""
+    began_s = time.monotonic()
+    before = replace(record.of(run), status="started", reason=None)
+    record.update(before)
+    try:
+        result = finetune(run)
+        record.update(_done(plan.folder, before, result, metric_of(record.settings)))
+    except DataError as error:
+        record.update(replace(before, status="failed", reason=error.message))
+    except (VocoError, KeyboardInterrupt) as error:
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        reason = error.message if isinstance(error, VocoError) else "stopped"
+        record.update(replace(before, status="interrupted" if stopped else "failed", reason=reason))
+        _publish(plan, record)
+        raise
+    record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
+
+
+def _done(folder: Path, before: RunRecord, result: Finetuned, metric: StudyMetric) -> RunRecord:
+    if result.evaluation is None:
+        raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
+    score = metric.score(read_stored(result.evaluation).table)
+    return replace(
+        before,
+        status="done",
+        evaluation=Path(os.path.relpath(result.evaluation, folder)).as_posix(),
+        split=result.evaluated_split,
+        score=None if math.isnan(score) else score,
+        chosen_step=result.chosen_step,
+        how_chosen=result.how_chosen,
+    )
+
+
+def _is_finished(folder: Path, run: RunRecord) -> bool:
+    """Whether a run is done and what it left is still there."""
+    if run.status != "done" or run.evaluation is None:
+        return False
+    try:
+        read_stored(folder / run.evaluation)
+    except (DataError, UsageError):
+        return False
+    return True
+
+
+def _publish(plan: Plan, record: StudyRecord) -> StudyResult:
+    """Write what is known; a run whose evaluation is gone waits again."""
+    for run in list(record.runs.values()):
+        if run.status == "done" and not _is_finished(plan.folder, run):
+            record.update(replace(run, status="waiting", reason=None))
+    outcome = gather(plan.folder, record)
+    return StudyResult(record, outcome, tuple(publish(plan.folder, record, outcome)))
+
+
+def _left_s(record: StudyRecord, runs: int) -> float:
+    """What so many runs will take, from those that were done."""
+    took = [run.took_s for run in record.runs.values() if run.took_s is not None and run.status == "done"]
+    return runs * sum(took) / len(took) if took else float("nan")
+
+
+def require_fitting_weights(plan: Plan) -> None:
+    """Refuse weights of another network, which would end a study only after the runs from fresh weights.
+
+    Raises:
+        UsageError, DataError: weights that do not exist, are damaged, or do not load into the network of the task.
+    """
+    for arm in plan.arms:
+        if arm.weights is not None:
+            starting_weights.require_fitting_weights(
+                plan.settings_of(PlannedRun(arm, plan.sizes[0], plan.seeds[0])).settings
+            )
