@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.machine import cpu_model, load_per_core, machine, slug, usable_cores
 from benchmarks.registry import CASES, Case, Options, find_cases
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 
 FORMAT = "voco-benchmarks/1"
 RESULTS = Path(__file__).parent / "results"
@@ -120,5 +120,5 @@ def write_result(found: dict[str, dict[str, Any]], options: Options, out: Path) 
     }
     names = (f"{now:%Y-%m-%d}{f'-{number}' if number > 1 else ''}.json" for number in range(1, 1000))
     path = next(folder / name for name in names if not (folder / name).exists())
-    write_whole(path, json.dumps(result, indent=1).encode() + b"\n")
+    write_atomic(path, json.dumps(result, indent=1).encode() + b"\n")
     return path

@@ -23,10 +23,10 @@ from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
 from voco_cli.config import Settings, load_settings
 from voco_cli.finetune.dataset import survey_labels
-from voco_cli.finetune.segmentation import SegmentationJob
+from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.training.distributed import build_accelerator, place_of
+from voco_cli.training.distributed import build_accelerator, device_context
 from voco_cli.training.trainer import rate_multiplier
 
 TURN_S = 20.0
@@ -58,7 +58,7 @@ class Learner:
     """
 
     name: str
-    job: SegmentationJob
+    job: SegmentationTask
     schedule: bool
     budget_s: float
     used_s: float = 0.0
@@ -138,8 +138,8 @@ def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner],
     points = survey_labels(training, ours.task)
     learners = []
     for name, settings in (("plain DynUNet", plain), ("preset", ours)):
-        job = SegmentationJob(settings, training, [], points, accelerator.device)
-        job.start(place_of(accelerator))
+        job = SegmentationTask(settings, training, [], points, accelerator.device)
+        job.start(device_context(accelerator))
         job.model.train()
         learners.append(Learner(name, job, name == "preset", budget_s))
     return learners, held_out

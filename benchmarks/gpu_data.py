@@ -67,7 +67,7 @@ def wait_share(
     from voco_cli.data.cache.volume import StoredVolume
     from voco_cli.pretrain.dataset import Case, CropDataset, collate
     from voco_cli.training.dataloader import BatchPlan, load_batches
-    from voco_cli.training.task import Place
+    from voco_cli.training.task import DeviceContext
 
     settings = settings_of(recipe, loaders, sizes)
     size, waited, taken = settings.train.batch_size, 0.0, 0
@@ -76,7 +76,7 @@ def wait_share(
         for seed, path in enumerate(paths):
             write_volume(path, settings.crops.region_vox, seed)
         dataset = CropDataset([Case(path.stem, StoredVolume(path)) for path in paths], settings, 1)
-        plan, place = BatchPlan(VOLUMES, size, 0), Place(device, 0, 1, nullcontext)
+        plan, place = BatchPlan(VOLUMES, size, 0), DeviceContext(device, 0, 1, nullcontext)
         with closing(load_batches(dataset, plan, (0, 10**9), collate, settings.data, place)) as batches:
             for _ in range(1 + loaders):
                 step(next(batches))

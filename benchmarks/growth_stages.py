@@ -150,13 +150,13 @@ def look_up(folder: str) -> float:
 def start(folder: str) -> float:
     """`voco pretrain` until its loop begins, with everything in the cache; a second call resumes the run."""
     from voco_cli.config import load_settings
-    from voco_cli.training.task import Unwatched
+    from voco_cli.training.task import NullCallback
     from voco_cli.workflows.pretrain import pretrain
 
     class ReachedError(Exception):
         """The loop is about to begin."""
 
-    class Stop(Unwatched):
+    class Stop(NullCallback):
         """Goes no further."""
 
         def started(self, step: int, steps: int) -> None:

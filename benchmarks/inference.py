@@ -49,7 +49,7 @@ DIFFERENT_LABELS, REAL_DIFFERENT_LABELS = 1e-5, 1e-3
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingTask:
     """A scan and a network; a U-Net of two channels, for MONAI's way over a whole scan to be done in minutes."""
 
     shape: tuple[int, int, int] = (513, 513, 133)
@@ -67,14 +67,14 @@ class Job:
         return build_segmenter(model, 1, self.classes).eval()
 
 
-REAL = Job(shape=(257, 257, 89), backbone="swinunetr", feature_size=24)
-QUICK = Job(shape=(97, 97, 30), classes=3, patch=32)
-QUICK_REAL = Job(shape=(97, 97, 30), classes=3, patch=64, backbone="swinunetr", feature_size=12)
+REAL = TrainingTask(shape=(257, 257, 89), backbone="swinunetr", feature_size=24)
+QUICK = TrainingTask(shape=(97, 97, 30), classes=3, patch=32)
+QUICK_REAL = TrainingTask(shape=(97, 97, 30), classes=3, patch=64, backbone="swinunetr", feature_size=12)
 
 
 def rows(options: Options) -> Iterator[Row]:
     """The whole way, from logits to labels, the whole way with a real network, and the two peaks."""
-    job = QUICK if options.quick else Job()
+    job = QUICK if options.quick else TrainingTask()
     warm()
     with TemporaryDirectory() as folder:
         volume, record = prepared(job.shape, Path(folder))
@@ -107,7 +107,7 @@ def rows(options: Options) -> Iterator[Row]:
     yield Figure(f"{words}: peak of ours, at most half", "MB", peaks[1:], peaks[0] / 2)
 
 
-def real_network_row(job: Job, rounds: int) -> Ratio:
+def real_network_row(job: TrainingTask, rounds: int) -> Ratio:
     """The whole way with a SwinUNETR: MONAI's with MONAI's modules, ours with ours."""
     with TemporaryDirectory() as folder:
         volume, record = prepared(job.shape, Path(folder))
@@ -175,7 +175,7 @@ def slabs_of(logits_KXYZ: Tensor, swept: int, thick: int) -> Iterator[Slab]:
 def growth_mb(side: str, wanted: dict[str, Any]) -> float:
     """What a process of its own does: one way, after a first window that sets everything up."""
     torch.set_num_threads(1)
-    job = Job(**{**wanted, "shape": tuple(wanted["shape"])})
+    job = TrainingTask(**{**wanted, "shape": tuple(wanted["shape"])})
     with TemporaryDirectory() as folder:
         volume, record = prepared(job.shape, Path(folder))
     network = job.network()

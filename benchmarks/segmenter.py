@@ -23,7 +23,7 @@ TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingTask:
     """A network and its window, voxels along x, y, z."""
 
     feature_size: int = 24
@@ -31,12 +31,12 @@ class Job:
     classes: int = 14
 
 
-QUICK = Job(feature_size=12, window=(64, 32, 32), classes=3)
+QUICK = TrainingTask(feature_size=12, window=(64, 32, 32), classes=3)
 
 
 def rows(options: Options) -> Iterator[Row]:
     """One window, forward."""
-    job = QUICK if options.quick else Job()
+    job = QUICK if options.quick else TrainingTask()
     warm()
     network = make_segmenter(job.feature_size, job.classes)
     window = torch.rand(1, 1, *job.window)

@@ -44,9 +44,9 @@ def write_scans(folder: Path, count: int) -> Path:
     """Generated scans and their data.json, which is returned."""
     from voco_cli.data.index.build import IndexOptions, build_index
     from voco_cli.data.index.datalist_file import write_datalist
-    from voco_cli.data.synthetic.generate import write_phantoms
+    from voco_cli.data.synthetic.generate import write_cts
 
-    write_phantoms(folder / "scans", count, 0)
+    write_cts(folder / "scans", count, 0)
     data = folder / "data.json"
     write_datalist(build_index([folder / "scans"], data, IndexOptions(workers=1)), data)
     return data
@@ -74,13 +74,13 @@ def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> fl
 
     begun = time.process_time()
     from voco_cli.config import load_settings
-    from voco_cli.training.task import Unwatched
+    from voco_cli.training.task import NullCallback
     from voco_cli.workflows.pretrain import pretrain
 
     class ReachedError(Exception):
         """The loop is about to begin."""
 
-    class Clock(Unwatched):
+    class Clock(NullCallback):
         """Notes when the loop begins."""
 
         taken = 0.0

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.atomic_files import STALE_AFTER_S, UNFINISHED, unfinished_files, whole_file, write_whole
+from voco_cli.atomic_files import STALE_AFTER_S, UNFINISHED, unfinished_files, whole_file, write_atomic
 from voco_cli.errors import ResourceError
 
 
 def test_writes_and_replaces(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b.bin"
-    write_whole(path, b"one")
-    write_whole(path, b"two")
+    write_atomic(path, b"one")
+    write_atomic(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(tmp_path.rglob(f"{UNFINISHED}*")) == []
 
@@ -24,17 +24,17 @@ def test_full_disk_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytes
         raise OSError(code, os.strerror(code))
 
     path = tmp_path / "volume.b2nd"
-    write_whole(path, b"before")
+    write_atomic(path, b"before")
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(ResourceError, match=r"disk is full.*volume\.b2nd"):
-        write_whole(path, b"after")
+        write_atomic(path, b"after")
     assert path.read_bytes() == b"before"
     assert [child.name for child in tmp_path.iterdir()] == ["volume.b2nd"]
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
-    write_whole(path, b"before")
+    write_atomic(path, b"before")
 
     def fail() -> None:
         with whole_file(path) as beside:
@@ -50,7 +50,7 @@ def test_a_failing_writer_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ResourceError, match=r"file/a\.txt cannot be written"):
-        write_whole(tmp_path / "file" / "a.txt", b"")
+        write_atomic(tmp_path / "file" / "a.txt", b"")
 
 
 def test_only_old_unfinished_files_count(tmp_path: Path) -> None:

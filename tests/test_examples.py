@@ -13,8 +13,8 @@ import yaml
 from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import load_settings
-from voco_cli.data.synthetic.generate import write_phantoms
-from voco_cli.training.task import Unwatched
+from voco_cli.data.synthetic.generate import write_cts
+from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import finetune
 from voco_cli.workflows.pretrain import pretrain
 
@@ -47,19 +47,19 @@ def test_pretraining_runs(path: Path, data: Path, tmp_path: Path) -> None:
     tiny = [one for one in TINY if not (one.startswith(("objective.", "augment.")) and one.split(".")[0] in given)]
     smaller = ("crops.input_size=null", "model.backbone=unet", "train.steps=2", "train.validate_every=2")
     resolved = load_settings(None, path, (*tiny, *smaller), {"data.file": data, "run.dir": tmp_path / "run"})
-    result = pretrain(resolved, Unwatched())
+    result = pretrain(resolved, NullCallback())
     assert result.weights.is_file()
     assert result.verdict is not None
 
 
 def organs_data(folder: Path) -> Path:
-    write_phantoms(folder, 6, 1, (48, 48, 24), labelled=True)
+    write_cts(folder, 6, 1, (48, 48, 24), labelled=True)
     return folder
 
 
 def sarcoma_data(folder: Path) -> Path:
     """Enough patients for the split of the example."""
-    images = write_phantoms(folder, 30, 1, (36, 36, 16))
+    images = write_cts(folder, 30, 1, (36, 36, 16))
     (folder / "images").mkdir()
     rows = ["case,patient,label"]
     for number, path in enumerate(images):
@@ -86,7 +86,7 @@ def test_finetuning_runs(path: Path, tmp_path: Path) -> None:
         sizes = (*sizes, "preprocess.resize_vox=null")
     flags = {"data.root": folder, "run.dir": tmp_path / "run"}
     overrides = [one for one in (*TINY_TASK, *sizes) if not one.startswith("task.missing")]
-    finetune(load_settings(None, None, overrides, flags, task=str(path)), Unwatched())
+    finetune(load_settings(None, None, overrides, flags, task=str(path)), NullCallback())
     assert (tmp_path / "run" / "evaluation" / "test" / "summary.json").is_file()
 
 
@@ -112,7 +112,7 @@ def test_an_encoder_is_put_into_monais_network(tmp_path: Path) -> None:
 
 
 def test_the_api_from_a_folder_to_features(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "scans", 6, 1, (48, 48, 24))
+    write_cts(tmp_path / "scans", 6, 1, (48, 48, 24))
     shown = run_script("api.py", str(tmp_path / "scans"), str(tmp_path / "out"), "2").splitlines()
     assert shown[0] == "5 scans to train on, 1 held out"
     assert shown[2] == "DynUNet: 30 tensors loaded, 30 keep their start values"

@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from voco_cli.data.index.build import IndexOptions, build_index
     from voco_cli.data.index.datalist_file import read_datalist, write_datalist
     from voco_cli.data.io.reader import read_scan
-    from voco_cli.data.synthetic import generate_phantom, write_phantoms
+    from voco_cli.data.synthetic import generate_ct, write_cts
     from voco_cli.errors import VocoError
     from voco_cli.evaluate.segmentation.metrics import Structure, measure_case
     from voco_cli.models.build import build_encoder
     from voco_cli.models.weights import export_weights, load_into, read_weights
     from voco_cli.objectives.voco.crops import draw_crops, position_labels
     from voco_cli.objectives.voco.model import VolumeContrast
-    from voco_cli.training.task import Unwatched
+    from voco_cli.training.task import NullCallback
     from voco_cli.workflows.finetune import finetune
     from voco_cli.workflows.pretrain import pretrain
 
 __version__ = "0.1.0"
 __all__ = [
     "IndexOptions",
+    "NullCallback",
     "Settings",
     "Structure",
-    "Unwatched",
     "VocoError",
     "VolumeCache",
     "VolumeContrast",
@@ -42,7 +42,7 @@ __all__ = [
     "draw_crops",
     "export_weights",
     "finetune",
-    "generate_phantom",
+    "generate_ct",
     "load_into",
     "load_settings",
     "measure_case",
@@ -52,8 +52,8 @@ __all__ = [
     "read_datalist",
     "read_scan",
     "read_weights",
+    "write_cts",
     "write_datalist",
-    "write_phantoms",
 ]
 
 _MODULES = {
@@ -63,14 +63,14 @@ _MODULES = {
     "data.index.build": ("IndexOptions", "build_index"),
     "data.index.datalist_file": ("read_datalist", "write_datalist"),
     "data.io.reader": ("read_scan",),
-    "data.synthetic": ("generate_phantom", "write_phantoms"),
+    "data.synthetic": ("generate_ct", "write_cts"),
     "errors": ("VocoError",),
     "evaluate.segmentation.metrics": ("Structure", "measure_case"),
     "models.build": ("build_encoder",),
     "models.weights": ("export_weights", "load_into", "read_weights"),
     "objectives.voco.crops": ("draw_crops", "position_labels"),
     "objectives.voco.model": ("VolumeContrast",),
-    "training.task": ("Unwatched",),
+    "training.task": ("NullCallback",),
     "workflows.finetune": ("finetune",),
     "workflows.pretrain": ("pretrain",),
 }

@@ -47,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
             beside.unlink()
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes) -> None:
     """Write bytes as a whole file.
 
     Raises:

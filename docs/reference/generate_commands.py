@@ -12,7 +12,7 @@ from typing import Any
 
 import typer
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.cli.app import EVERYWHERE, EXAMPLES, EXIT_CODES, NUMBER, PANELS, app
 
 PAGE = Path(__file__).with_name("commands.md")
@@ -120,5 +120,5 @@ def _default(parameter: Any) -> str:
 
 
 if __name__ == "__main__":
-    write_whole(PAGE, commands_page().encode())
+    write_atomic(PAGE, commands_page().encode())
     print(f"wrote {PAGE}")

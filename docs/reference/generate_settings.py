@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import ENV_PREFIX
 from voco_cli.config.sources import flatten
@@ -171,5 +171,5 @@ def _changed(value: Any, default: Any) -> str:
 
 
 if __name__ == "__main__":
-    write_whole(PAGE, settings_page().encode())
+    write_atomic(PAGE, settings_page().encode())
     print(f"wrote {PAGE}")

@@ -112,25 +112,25 @@ def test_an_evaluation_against_itself(pair: tuple[Path, Path], tmp_path: Path) -
     assert all(one["difference"] == 0 and one["p"] == 1 for one in found["differences"])
 
 
-CLEAN = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Contamination: none of 6 cases."]}
+CLEAN = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Data leakage: none of 6 cases."]}
 SEEN = {
     "clean": False,
     "found": [{"by": "scan", "cases": ["case0"]}],
     "unknown_weights": [],
-    "sentences": ["Contamination: 1 of 6 evaluated cases was in the pre-training (big), voxel for voxel: case0."],
+    "sentences": ["Data leakage: 1 of 6 evaluated cases was in the pre-training (big), voxel for voxel: case0."],
 }
 
 
 def write_run(root: Path, name: str, shift: int, splits: dict[str, dict[str, object]]) -> Path:
     """A run folder with evaluations of these splits."""
-    for split, contamination in splits.items():
+    for split, leakage in splits.items():
         for case in CASES:
             write_labels(root / f"{name}_{split}" / f"{case}.nii.gz", two_boxes(shift))
             write_labels(root / "true" / f"{case}.nii.gz", two_boxes())
         classes = read_classes("liver=1,spleen=2").structures
         options = EvaluationOptions(resamples=200)
         evaluation = evaluate_folder(root / f"{name}_{split}", root / "true", options, classes=classes)
-        provenance = Provenance(name, split, "weights of step 7", contamination)
+        provenance = Provenance(name, split, "weights of step 7", leakage)
         write_evaluation(evaluation, root / name / "evaluation" / split, "pred", "true", provenance)
     (root / name).mkdir(exist_ok=True)
     (root / name / "settings.yaml").write_text("")
@@ -144,12 +144,12 @@ def test_runs_are_compared_on_the_split_that_all_have(tmp_path: Path) -> None:
     words = " ".join(shown.stdout.split())
     assert "Dice: difference from scratch" in words
     assert "+0.250 0.031 0.062 +1.00" in words
-    assert "scratch: Contamination: none of 6 cases." in words
-    assert "voco: Contamination: 1 of 6 evaluated cases was in the pre-training (big)" in words
-    assert "voco: Contamination: 1 of 6" in (tmp_path / "c" / "comparison.md").read_text()
+    assert "scratch: Data leakage: none of 6 cases." in words
+    assert "voco: Data leakage: 1 of 6 evaluated cases was in the pre-training (big)" in words
+    assert "voco: Data leakage: 1 of 6" in (tmp_path / "c" / "comparison.md").read_text()
     found = json.loads((tmp_path / "c" / "comparison.json").read_text())
     assert found["evaluations"] == [str(run / "evaluation" / "test") for run in runs]
-    assert (found["splits"], found["contamination"]) == (["test", "test"], [CLEAN, SEEN])
+    assert (found["splits"], found["leakage"]) == (["test", "test"], [CLEAN, SEEN])
 
 
 def test_clean_is_required_of_all(tmp_path: Path, pair: tuple[Path, Path]) -> None:

@@ -32,12 +32,12 @@ def write_run(
     name: str,
     scores: Sequence[float],
     truth: Sequence[int] = tuple(TRUTH),
-    contamination: dict[str, Any] | None = None,
+    leakage: dict[str, Any] | None = None,
     split: str = "test",
 ) -> Path:
     """A run folder with an evaluation, of the probabilities of the second category."""
     scored = made_scores(truth, [[1 - p, p] for p in scores])
-    provenance = Provenance(name, split, "weights of step 7", contamination or CLEAN)
+    provenance = Provenance(name, split, "weights of step 7", leakage or CLEAN)
     evaluation = ClassificationEvaluation(scored, summarise_classification(scored, 100), provenance=provenance)
     write_classification(evaluation, root / name / "evaluation" / split)
     (root / name / "settings.yaml").write_text("")
@@ -50,7 +50,7 @@ def call(root: Path, *arguments: object) -> Result:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> tuple[Path, Path]:
-    return write_run(tmp_path, "scratch", SCRATCH), write_run(tmp_path, "voco", VOCO, contamination=SEEN)
+    return write_run(tmp_path, "scratch", SCRATCH), write_run(tmp_path, "voco", VOCO, leakage=SEEN)
 
 
 def test_tables_and_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_tables_and_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert "McNemar's exact test for accuracy" in words
     assert "0 cases right in both, 11 only in voco, 0 only in scratch, 1 in neither; 11 changed category." in words
     assert "1 more changed category, all in comparison.md." in words
-    assert "voco: Contamination: 1 of 6 evaluated cases" in words
+    assert "voco: Data leakage: 1 of 6 evaluated cases" in words
     folder = tmp_path / "comparison"
     assert {path.name for path in folder.iterdir()} == {"comparison.json", "comparison.md", "comparison.png"}
     page = (folder / "comparison.md").read_text()
@@ -115,7 +115,7 @@ def test_what_is_of_segmentations_only_or_not_clean_or_of_another_split(
     validated = write_run(tmp_path, "validated", VOCO, split="validation")
     for arguments, kind, message in (
         ((*pair, "--metric", "dice"), UsageError, "--metric dice is of segmentations"),
-        ((*pair, "--require-clean"), VocoError, "voco: Contamination: 1 of 6"),
+        ((*pair, "--require-clean"), VocoError, "voco: Data leakage: 1 of 6"),
         ((pair[0], validated), UsageError, "were evaluated on different splits"),
         ((pair[0], validated / "evaluation" / "validation"), VocoError, "scratch is of its test split and"),
     ):

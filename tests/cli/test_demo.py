@@ -85,7 +85,7 @@ def test_the_whole_demo(tmp_path: Path) -> None:
     for found in scores.values():
         assert all(0.1 < score < 0.95 for score in found)
     assert study["measured_on"]["patients"] == 12
-    for seen in json.loads((out / "comparison" / "comparison.json").read_text())["contamination"]:
+    for seen in json.loads((out / "comparison" / "comparison.json").read_text())["leakage"]:
         assert "none of 12 evaluated cases was among" in seen["sentences"][0]
     assert all(f"Study, {sentence}" in run.stdout for sentence in study["conclusions"])
     assert "report.html" in run.stdout.splitlines()[-2]

@@ -156,7 +156,7 @@ def test_split_and_options_of_a_run(run: Path, tmp_path: Path) -> None:
     found = json.loads(shown.stdout)
     assert (found["split"], found["cases"], found["tolerance_mm"]) == ("validation", 1, 1)
     assert (found["empty_rule"]["name"], found["interval"]["seed"]) == ("perfect", 3)
-    assert found["contamination"]["clean"] is True
+    assert found["leakage"]["clean"] is True
     assert (tmp_path / "out" / "cases.csv").is_file()
 
 

@@ -14,7 +14,7 @@ import pytest
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from tests.tasks.made_run import make_run
 from voco_cli.cli import app
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 
 Run = Callable[..., tuple[int, str]]
 SET = [part for value in TINY for part in ("--set", value)]
@@ -53,7 +53,7 @@ def test_other_settings_and_a_longer_run(voco: Run, tmp_path: Path) -> None:
 
 
 def test_a_mix_of_modalities(voco: Run, tmp_path: Path) -> None:
-    images = write_phantoms(tmp_path / "scans", 4, 1, (48, 48, 24))
+    images = write_cts(tmp_path / "scans", 4, 1, (48, 48, 24))
     kinds = ["CT", "CT", "CT", "MR"]
     items = [
         {"image": str(path), "patient": path.stem, "modality": kind} for path, kind in zip(images, kinds, strict=True)
@@ -106,7 +106,7 @@ def test_weights_of_another_network(voco: Run, tmp_path: Path) -> None:
 
 def labelled(folder: Path, count: int = 3) -> Path:
     """A folder of generated CTs with label maps, and what says that they are CT."""
-    write_phantoms(folder, count, 1, (40, 40, 20), labelled=True)
+    write_cts(folder, count, 1, (40, 40, 20), labelled=True)
     (folder / "dataset.json").write_text(
         json.dumps({"channel_names": {"0": "CT"}, "labels": {"background": 0}, "file_ending": ".nii.gz"})
     )
@@ -170,7 +170,7 @@ def test_no_label_maps(voco: Run, tmp_path: Path) -> None:
 
 
 def test_a_modality_that_no_file_says(voco: Run, tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "some scans", 3, 1, (40, 40, 20))
+    write_cts(tmp_path / "some scans", 3, 1, (40, 40, 20))
     code, err = voco("index", "some scans", "-o", "data.json")
     hint = next(line for line in err.splitlines() if line.startswith("hint: "))
     command = shlex.split(hint.partition("say it: ")[2])
@@ -200,7 +200,7 @@ def test_a_misspelt_option_recipe_and_setting(voco: Run, tmp_path: Path) -> None
 
 def test_flips_that_training_never_showed(voco: Run, tmp_path: Path) -> None:
     make_run(tmp_path / "run", "augment.flip_prob=0", "preprocess.spacing_mm=null")
-    write_phantoms(tmp_path / "scans", 1, 1, (40, 40, 20))
+    write_cts(tmp_path / "scans", 1, 1, (40, 40, 20))
     predict = ["predict", "run", "scans", "--device", "cpu"]
     code, err = voco(*predict, "--flips", "-o", "refused")
     assert (code, typed(err)) == (2, [["--flips"], ["--set", "predict.flips=true"]])

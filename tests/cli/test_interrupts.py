@@ -13,7 +13,7 @@ import pytest
 from tests.waiting import wait_until
 from voco_cli.cli.app import app
 from voco_cli.cli.interrupts import Stopped, Terminated, going_on, listen
-from voco_cli.data.synthetic import write_phantoms
+from voco_cli.data.synthetic import write_cts
 from voco_cli.errors import Interrupted
 
 VOCO = [sys.executable, "-m", "voco_cli"]
@@ -24,7 +24,7 @@ BEGINS_ANEW = "error: Interrupted; nothing half-written was left behind.\n"
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scans")
-    write_phantoms(folder, 12, 0, (96, 96, 24))
+    write_cts(folder, 12, 0, (96, 96, 24))
     return folder
 
 

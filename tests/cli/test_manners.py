@@ -21,7 +21,7 @@ from tests.waiting import wait_until
 from voco_cli.cli.app import EXAMPLES, PANELS, app
 from voco_cli.cli.options import require_agreement, settings_words
 from voco_cli.config import load_settings
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.document.terminal import shell_words
 from voco_cli.errors import UsageError
 
@@ -53,7 +53,7 @@ def voco(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Co
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scans of mine")
-    write_phantoms(folder, 3, 1, (40, 36, 16))
+    write_cts(folder, 3, 1, (40, 36, 16))
     return folder
 
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from voco_cli.cli.app import app
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import write_scan
-from voco_cli.data.synthetic.generate import generate_phantom
+from voco_cli.data.synthetic.generate import generate_ct
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 
 SHAPE = (64, 56, 24)
@@ -30,7 +30,7 @@ def write(array_zyx: np.ndarray[Any, Any], like: Scan, path: Path) -> Path:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A patient with its label, the label flipped, moved, shortened, emptied; and a list of it."""
     folder = tmp_path_factory.mktemp("case")
-    patient = generate_phantom(5, SHAPE)
+    patient = generate_ct(5, SHAPE)
     image = patient.scan(folder / "ct.nii.gz")
     label = patient.labels_xyz.transpose(2, 1, 0)
     write(image.array_zyx, image, folder / "ct.nii.gz")
@@ -78,7 +78,7 @@ def test_picture_and_volumes_of_a_task(folder: Path) -> None:
     assert "window -175 to 250 HU, as the task has it" in shown
     assert "warning" not in shown
     record = run_json(folder / "ct.nii.gz", folder / "label.nii.gz", "--task", "btcv")
-    voxels = int((generate_phantom(5, SHAPE).labels_xyz == 6).sum())
+    voxels = int((generate_ct(5, SHAPE).labels_xyz == 6).sum())
     (liver,) = (one for one in record["structures"] if one["name"] == "liver")
     assert liver["label_voxels"] == voxels
     assert liver["label_ml"] == pytest.approx(voxels * VOXEL_ML)
@@ -146,7 +146,7 @@ def test_image_alone(folder: Path) -> None:
 
 
 def test_voxels_that_are_no_numbers_are_counted(folder: Path, tmp_path: Path) -> None:
-    image = generate_phantom(5, SHAPE).scan(folder / "ct.nii.gz")
+    image = generate_ct(5, SHAPE).scan(folder / "ct.nii.gz")
     values = image.array_zyx.astype(np.float32)
     values[3, 4, 5:8] = np.nan
     values[0, 0, 0] = np.inf
@@ -208,7 +208,7 @@ def test_four_dimensions_are_refused(folder: Path, tmp_path: Path) -> None:
 
 
 def test_more_values_than_a_label_map_has_are_refused(folder: Path, tmp_path: Path) -> None:
-    image = generate_phantom(5, SHAPE).scan(Path("ct"))
+    image = generate_ct(5, SHAPE).scan(Path("ct"))
     values = np.arange(np.prod(SHAPE), dtype=np.uint16).reshape(image.array_zyx.shape) % 500
     with pytest.raises(DataError, match="holds 499 values: is it one"):
         run(folder / "ct.nii.gz", write(values, image, tmp_path / "many.nii.gz"))

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from voco_cli.cli.app import app
-from voco_cli.data.synthetic import write_phantoms
+from voco_cli.data.synthetic import write_cts
 from voco_cli.errors import UsageError, VocoError
 
 REFERENCE = Path(
@@ -28,7 +28,7 @@ CONFIGURATIONS = ("cvpr", "tpami", "tpami_default4", "cvpr_small_roi", "cvpr_lar
 
 @pytest.fixture(scope="module")
 def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_phantoms(tmp_path_factory.mktemp("scan"), 1, seed=0, shape_xyz=(64, 56, 16))[0]
+    return write_cts(tmp_path_factory.mktemp("scan"), 1, seed=0, shape_xyz=(64, 56, 16))[0]
 
 
 def run(*arguments: object) -> str:
@@ -170,7 +170,7 @@ def test_a_grid_that_is_none_is_wrong_use(scan: Path) -> None:
 def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data.json of two MR scans; relative paths, as `voco index` writes them."""
     monkeypatch.chdir(tmp_path)
-    images = write_phantoms(tmp_path, 2, seed=0, shape_xyz=(64, 56, 16))
+    images = write_cts(tmp_path, 2, seed=0, shape_xyz=(64, 56, 16))
     items = [
         {"image": f"imagesTr/{path.name}", "patient": str(number), "modality": "MR"}
         for number, path in enumerate(images)

@@ -25,7 +25,7 @@ def score(settings: Settings) -> float:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Nothing is trained: a run's Dice follows from its settings."""
     known = StandIn(score)
-    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", lambda resolved, watcher: known(resolved))
+    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", lambda resolved, callback: known(resolved))
     monkeypatch.setattr(
         "voco_cli.workflows.study.require_fitting_weights", lambda plan: None
     )  # of files that hold nothing
@@ -109,7 +109,7 @@ def test_the_same_command_runs_nothing_twice(tmp_path: Path, stand_in: StandIn) 
 
 @pytest.mark.usefixtures("no_picture")
 def test_a_failed_run_is_told_at_the_end_with_exit_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(resolved: Resolved, watcher: Any) -> Any:
+    def failing(resolved: Resolved, callback: Any) -> Any:
         if resolved.settings.run.dir.match("voco/n005-seed1"):
             raise DataError("The loss is not finite at step 3.")
         return StandIn(score)(resolved)

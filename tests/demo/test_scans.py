@@ -9,7 +9,7 @@ import pytest
 
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.reader import read_scan
-from voco_cli.data.synthetic.generate import generate_phantom, patient_seed
+from voco_cli.data.synthetic.generate import generate_ct, patient_seed
 from voco_cli.demo.stages import LABELLED, ORGANS, SHAPE_XYZ, SPACING_MM, unlabelled_name, write_scans
 
 
@@ -41,7 +41,7 @@ def test_labels_are_the_organs_renumbered_and_the_rest_is_background(folder: Pat
     first = read_datalist(folder / "labelled" / "dataset.json").training[0]
     assert first.label is not None
     labels = read_scan(first.label).array_zyx
-    phantom = generate_phantom(patient_seed(1, 0), SHAPE_XYZ)
+    phantom = generate_ct(patient_seed(1, 0), SHAPE_XYZ)
     for value, organ in enumerate(ORGANS, start=1):
         assert np.array_equal(labels == value, phantom.labels_xyz.transpose(2, 1, 0) == organ)
     assert np.unique(labels).tolist() == list(range(len(ORGANS) + 1))

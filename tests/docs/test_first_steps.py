@@ -19,7 +19,7 @@ from tests.docs.test_snippets import check
 from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
 from voco_cli.config import read_saved
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 
 START = ROOT / "docs" / "start.md"
 CHEAP = ("index", "preview-labels")
@@ -39,7 +39,7 @@ def calls_of(page: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("page", ["README.md", "docs/start.md"])
 def test_first_steps_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_phantoms(tmp_path / "scans", 5, 1, (48, 48, 24))
+    write_cts(tmp_path / "scans", 5, 1, (48, 48, 24))
     monkeypatch.chdir(tmp_path)
     steps = [call for call in calls_of(ROOT / page) if call[0] in CHEAP]
     assert [call[0] for call in steps] == [*CHEAP]
@@ -55,7 +55,7 @@ def test_first_steps_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_task_for_ones_own_labels_takes_the_network_of_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_phantoms(tmp_path / "scans", 3, 1, (46, 44, 22), labelled=True)
+    write_cts(tmp_path / "scans", 3, 1, (46, 44, 22), labelled=True)
     make_run(tmp_path / "runs" / "try", "model.levels=4", "model.feature_size=6")
     monkeypatch.chdir(tmp_path)
     steps = [call for call in calls_of(START) if call[0] == "index" or call[:2] == ["tasks", "new"]]
@@ -97,7 +97,7 @@ def hinted(stdout: str) -> list[list[str]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_the_chain_runs_as_it_is_written(modality: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_phantoms(tmp_path / "scans", 6, 1, (32, 32, 16), labelled=True)
+    write_cts(tmp_path / "scans", 6, 1, (32, 32, 16), labelled=True)
     about = {"channel_names": {"0": modality}, "labels": {"background": 0, "spleen": 1}, "file_ending": ".nii.gz"}
     (tmp_path / "scans" / "dataset.json").write_text(json.dumps(about))
     monkeypatch.chdir(tmp_path)

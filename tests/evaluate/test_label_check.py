@@ -10,7 +10,7 @@ import pytest
 
 from voco_cli.data.io.image import Scan
 from voco_cli.data.synthetic.anatomy import BTCV_ORGANS
-from voco_cli.data.synthetic.generate import generate_phantom
+from voco_cli.data.synthetic.generate import generate_ct
 from voco_cli.evaluate.label_check import CaseCheck, check_case
 
 NAMES = {name: (value,) for value, name in BTCV_ORGANS.items()}
@@ -18,14 +18,12 @@ NAMES = {name: (value,) for value, name in BTCV_ORGANS.items()}
 
 @pytest.fixture(scope="module")
 def image() -> Scan:
-    return generate_phantom(3, (64, 56, 24)).scan(Path("ct.nii.gz"))
+    return generate_ct(3, (64, 56, 24)).scan(Path("ct.nii.gz"))
 
 
 @pytest.fixture(scope="module")
 def label(image: Scan) -> Scan:
-    return replace(
-        image, array_zyx=generate_phantom(3, (64, 56, 24)).labels_xyz.transpose(2, 1, 0), path=Path("l.nii.gz")
-    )
+    return replace(image, array_zyx=generate_ct(3, (64, 56, 24)).labels_xyz.transpose(2, 1, 0), path=Path("l.nii.gz"))
 
 
 def kinds(check: CaseCheck) -> list[str]:
@@ -111,7 +109,7 @@ def test_a_label_on_a_grid_of_its_own_is_told_and_judged_where_its_header_puts_i
 
 
 def test_a_label_of_another_patient_seems_misplaced(image: Scan, label: Scan) -> None:
-    other = replace(label, array_zyx=generate_phantom(4, (64, 56, 24)).labels_xyz.transpose(2, 1, 0))
+    other = replace(label, array_zyx=generate_ct(4, (64, 56, 24)).labels_xyz.transpose(2, 1, 0))
     check = check_case(image, other, NAMES)
     assert kinds(check) == ["fit"]
     assert "seems misplaced, or of another scan" in check.findings[0].sentence

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voco_cli.data.synthetic.generate import generate_phantom
+from voco_cli.data.synthetic.generate import generate_ct
 from voco_cli.evaluate.label_check import LabelFit, Turn, label_fit
 
 FLIPS = [flips for flips in product((False, True), repeat=3) if any(flips)]
@@ -137,7 +137,7 @@ def test_nothing_is_concluded_from_nothing(case: str) -> None:
 
 def test_no_false_alarm_on_twenty_patients() -> None:
     for seed in range(20):
-        patient = generate_phantom(seed, (64, 56, 24))
+        patient = generate_ct(seed, (64, 56, 24))
         fit = label_fit(patient.image_hu_xyz, patient.labels_xyz, patient.spacing_mm)
         assert fit is not None
         assert fit.better is None
@@ -148,7 +148,7 @@ def test_no_false_alarm_on_twenty_patients() -> None:
 @pytest.mark.parametrize("flips", [(True, False, False), (False, True, False), (False, False, True)])
 def test_flips_of_patients_are_found(flips: tuple[bool, bool, bool]) -> None:
     for seed in range(6):
-        patient = generate_phantom(seed, (64, 56, 24))
+        patient = generate_ct(seed, (64, 56, 24))
         fit = label_fit(patient.image_hu_xyz, flipped(patient.labels_xyz, flips), patient.spacing_mm)
         assert fit is not None
         assert fit.better is not None
@@ -159,7 +159,7 @@ def test_flips_of_patients_are_found(flips: tuple[bool, bool, bool]) -> None:
 @pytest.mark.parametrize("flips", FLIPS)
 def test_every_flip_of_twenty_patients_is_found(flips: tuple[bool, bool, bool]) -> None:
     for seed in range(20):
-        patient = generate_phantom(seed)
+        patient = generate_ct(seed)
         fit = label_fit(patient.image_hu_xyz, flipped(patient.labels_xyz, flips), patient.spacing_mm)
         assert fit is not None
         assert fit.better is not None
@@ -167,7 +167,7 @@ def test_every_flip_of_twenty_patients_is_found(flips: tuple[bool, bool, bool]) 
 
 
 def test_label_of_another_patient_is_astray() -> None:
-    patients = [generate_phantom(seed, (64, 56, 24)) for seed in range(5)]
+    patients = [generate_ct(seed, (64, 56, 24)) for seed in range(5)]
     astray = 0
     for patient, other in pairwise(patients):
         fit = label_fit(patient.image_hu_xyz, other.labels_xyz, patient.spacing_mm)

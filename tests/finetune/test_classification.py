@@ -16,14 +16,14 @@ from tests.training.made_job import CPU, Hooks, numbers, weights
 from voco_cli.config import Settings
 from voco_cli.errors import UsageError
 from voco_cli.evaluate.classification.metrics import scored_cases, summarise_classification
-from voco_cli.finetune.classification import ClassificationJob, weighted_cross_entropy
+from voco_cli.finetune.classification import ClassificationTask, weighted_cross_entropy
 from voco_cli.models.build import build_classifier
 from voco_cli.models.weights import load_into, read_weights, write_encoder
 from voco_cli.models.weights.load import load_start
 from voco_cli.tasks.cases import StoredCase
-from voco_cli.training.distributed import place_of
+from voco_cli.training.distributed import device_context
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.trainer import Loop
+from voco_cli.training.trainer import Trainer
 
 DEVICE = torch.device("cpu")
 Cases = tuple[list[StoredCase], list[StoredCase]]
@@ -39,18 +39,18 @@ def cases(tmp_path_factory: pytest.TempPathFactory) -> Cases:
     return store(folder / "cache", training, settings), store(folder / "cache", validation, settings)
 
 
-def started(settings: Settings, cases: Cases) -> ClassificationJob:
-    job = ClassificationJob(settings, *cases, DEVICE)
-    job.start(place_of(CPU))
+def started(settings: Settings, cases: Cases) -> ClassificationTask:
+    job = ClassificationTask(settings, *cases, DEVICE)
+    job.start(device_context(CPU))
     return job
 
 
-def train(path: Path, settings: Settings, cases: Cases, hooks: Hooks | None = None) -> ClassificationJob:
+def train(path: Path, settings: Settings, cases: Cases, hooks: Hooks | None = None) -> ClassificationTask:
     folder = RunFolder(path)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    job = ClassificationJob(settings, *cases, DEVICE)
+    job = ClassificationTask(settings, *cases, DEVICE)
     load_start(job.model, settings.model)
-    Loop(job, settings.train, folder, CPU, hooks or Hooks()).run()
+    Trainer(job, settings.train, folder, CPU, hooks or Hooks()).run()
     return job
 
 
@@ -182,4 +182,4 @@ def test_other_cases_cannot_be_gone_on_with(cases: Cases) -> None:
 def test_one_category_alone_teaches_nothing(cases: Cases) -> None:
     normal = [case for case in cases[0] if case.entry.category == "normal"]
     with pytest.raises(UsageError, match="are of 1 category"):
-        ClassificationJob(classification_settings(), normal, cases[1], DEVICE)
+        ClassificationTask(classification_settings(), normal, cases[1], DEVICE)

@@ -37,7 +37,7 @@ def test_rates_fall_towards_the_voxels_and_the_encoder_waits() -> None:
     network = build_segmenter(UNET, 1, 3)
     settings = Settings(model=UNET, task=Task(layer_decay=0.5, head_warmup=0.1), train=Train(steps=200))
     groups = parameter_groups(network, settings)
-    assert [(group.rate, group.still_steps) for group in groups] == [
+    assert [(group.rate, group.freeze_steps) for group in groups] == [
         (1.0, 0), (0.0625, 20), (0.125, 20), (0.25, 20), (0.5, 20)
     ]  # fmt: skip
     assert [group.rate_at(19) for group in groups] == [1.0, 0, 0, 0, 0]

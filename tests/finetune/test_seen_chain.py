@@ -14,11 +14,11 @@ from voco_cli.data.index.trained_on import ScanIdentity, Seen, read_seen, seen_s
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
-from voco_cli.training.task import Unwatched
+from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import PreparedFinetuning, finetune
 
 
-class Listening(Unwatched):
+class Listening(NullCallback):
     """Keeps what is told before the training."""
 
     def prepared(self, prepared: PreparedFinetuning) -> None:
@@ -44,19 +44,19 @@ def test_a_run_keeps_what_it_saw(first: Path) -> None:
     hashes = [voxel_hash(read_scan(entry.image)) for entry in training]
     assert stages[1].known("voxel_hash", hashes) == set(hashes)
     summary = json.loads((first / "first" / "evaluation" / "validation" / "summary.json").read_text())
-    assert summary["contamination"]["clean"] is True  # as it was when it was measured
+    assert summary["leakage"]["clean"] is True  # as it was when it was measured
 
 
 def test_the_next_run_says_so_before_it_trains_and_with_its_figures(first: Path) -> None:
     leaked = read_datalist(first / "first" / "data.json").validation[0].name
-    watcher = Listening()
+    callback = Listening()
     weights = f"model.weights={first / 'first'}"
-    tiny_finetune(first / "data", first / "second", "train.steps=2", weights, watcher=watcher)
-    assert [(one.kind, one.stage, one.cases) for one in watcher.told.contamination.found] == [
+    tiny_finetune(first / "data", first / "second", "train.steps=2", weights, callback=callback)
+    assert [(one.kind, one.stage, one.cases) for one in callback.told.leakage.found] == [
         ("scan", "pre-training", (leaked,))
     ]
     summary = json.loads((first / "second" / "evaluation" / "validation" / "summary.json").read_text())
-    assert summary["contamination"]["found"][0]["cases"] == [leaked]
+    assert summary["leakage"]["found"][0]["cases"] == [leaked]
     table = (first / "second" / "evaluation" / "validation" / "table.md").read_text()
     assert f"1 of 2 evaluated cases was in the pre-training (big), voxel for voxel: {leaked}." in table
     stages = read_seen(first / "second" / "weights" / "seen.json").stages
@@ -67,6 +67,6 @@ def test_clean_is_required_before_anything_is_trained(first: Path) -> None:
     flags = {"data.root": first / "data", "run.dir": first / "refused", "model.weights": str(first / "first")}
     settings = load_settings(None, None, TINY, flags, task="btcv")
     with pytest.raises(VocoError, match="was in the pre-training") as refused:
-        finetune(settings, Unwatched(), clean=True)
+        finetune(settings, NullCallback(), clean=True)
     assert refused.value.exit_code == 1
     assert not list((first / "refused" / "checkpoints").iterdir())

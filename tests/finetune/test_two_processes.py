@@ -17,7 +17,7 @@ def test_two_processes_share_steps_and_validation_and_measure_once(tmp_path: Pat
 
     def one_of_two(process: int) -> None:
         result = tiny_finetune(data, pair, "train.batch_size=1", *STEPS)
-        assert result.to_be_told == (process == 0)
+        assert result.is_main_process == (process == 0)
         assert result.how_chosen == alone.how_chosen
 
     run_two(one_of_two)

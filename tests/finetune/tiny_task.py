@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.pretrain.tiny_run import At
 from tests.tasks.made_task import write_task
 from voco_cli.config import load_settings
-from voco_cli.training.task import Unwatched
+from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import FinetuneResult, finetune
 
 TINY = (
@@ -41,20 +41,20 @@ def make_data(folder: Path, task: str = "btcv") -> Path:
 
 
 def tiny_finetune(
-    data: Path, run: Path, *override: str, task: str = "btcv", watcher: Unwatched | None = None
+    data: Path, run: Path, *override: str, task: str = "btcv", callback: NullCallback | None = None
 ) -> FinetuneResult:
     """Fine-tune in this process."""
     flags = {"data.root": data, "run.dir": run}
-    return finetune(load_settings(None, None, (*TINY, *override), flags, task=task), watcher or Unwatched())
+    return finetune(load_settings(None, None, (*TINY, *override), flags, task=task), callback or NullCallback())
 
 
-def killed_finetune(data: Path, run: Path, watcher: At) -> None:
+def killed_finetune(data: Path, run: Path, callback: At) -> None:
     """Fine-tune in another process, which ends by SIGKILL where the watcher says."""
-    watcher.then = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    callback.then = lambda: os.kill(os.getpid(), signal.SIGKILL)
     child = os.fork()
     if child == 0:
         try:
-            tiny_finetune(data, run, watcher=watcher)
+            tiny_finetune(data, run, callback=callback)
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

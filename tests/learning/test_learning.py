@@ -11,7 +11,7 @@ import pytest
 from voco_cli.config import load_settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.workflows.pretrain import PreparedPretraining, PretrainResult, pretrain
 
 AS_RELEASED = ("augment.flip_prob=0.2", "augment.rotate_prob=0.2")
@@ -49,8 +49,8 @@ class Silent:
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data file of generated patients; no patient is in both splits."""
     folder = tmp_path_factory.mktemp("phantoms")
-    training = write_phantoms(folder / "training", 32, seed=0)
-    held_out = write_phantoms(folder / "held_out", 12, seed=1)
+    training = write_cts(folder / "training", 32, seed=0)
+    held_out = write_cts(folder / "held_out", 12, seed=1)
     entries = [[Entry(image=path, patient=path.name) for path in paths] for paths in (training, held_out)]
     write_datalist(Datalist(training=tuple(entries[0]), validation=tuple(entries[1])), folder / "data.json")
     return folder / "data.json"

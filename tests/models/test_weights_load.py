@@ -23,7 +23,7 @@ from voco_cli.models.weights import (
     patch_merging_of,
     set_patch_merging,
 )
-from voco_cli.models.weights.load import Fate
+from voco_cli.models.weights.load import LoadStatus
 from voco_cli.models.weights.read import understand
 from voco_cli.models.weights.tensor_names import Part
 
@@ -58,11 +58,11 @@ def test_every_encoder_tensor_goes_into_monais_network(swin_weights: Weights) ->
     before = {name: t.clone() for name, t in network.state_dict().items()}
     report = load_into(network, swin_weights)
     # 145 tensors and 3,514,134 parameters: the reference's counts for feature_size 12
-    assert [report.count(part, Fate.LOADED) for part in (Part.TRANSFORMER, Part.ENCODER)] == [
+    assert [report.count(part, LoadStatus.LOADED) for part in (Part.TRANSFORMER, Part.ENCODER)] == [
         (134, 1_355_958),
         (11, 2_158_176),
     ]
-    assert report.count(Part.DECODER, Fate.MISSING)[0] == 22
+    assert report.count(Part.DECODER, LoadStatus.MISSING)[0] == 22
     assert report.unexpected == report.mismatched == ()
     assert report.encoder_share == 1.0
     for name, tensor in network.state_dict().items():
@@ -171,14 +171,14 @@ def test_other_classes_leave_the_last_layer_fresh() -> None:
     source = weights_of(swin_unetr(classes=14))
     report = load_into(swin_unetr(classes=3), source)
     assert set(report.reinitialised) == {"out.conv.conv.weight", "out.conv.conv.bias"}
-    assert report.count(Part.DECODER, Fate.LOADED)[0] == 20
+    assert report.count(Part.DECODER, LoadStatus.LOADED)[0] == 20
     assert any(note.startswith("Last layers") for note in report.notes)
 
 
 def test_heads_and_decoders_that_the_network_lacks_are_unexpected(swin_weights: Weights) -> None:
     whole = weights_of(swin_unetr())
     report = load_into(SwinEncoder(1, 12, "legacy"), whole)
-    assert report.count(Part.DECODER, Fate.UNEXPECTED)[0] == 22
+    assert report.count(Part.DECODER, LoadStatus.UNEXPECTED)[0] == 22
     assert report.encoder_share == 1.0
 
 

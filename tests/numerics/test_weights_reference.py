@@ -16,7 +16,7 @@ from torch import Tensor
 
 from voco_cli.models.swin import SwinEncoder
 from voco_cli.models.weights import Weights, load_into, own_tensors, patch_merging_of, read_weights
-from voco_cli.models.weights.load import Fate
+from voco_cli.models.weights.load import LoadStatus
 from voco_cli.models.weights.read import understand
 from voco_cli.models.weights.tensor_names import Part
 
@@ -138,7 +138,7 @@ def test_every_encoder_tensor_of_every_published_file_maps(reference: Path) -> N
         assert architecture.out_channels == (21 if name.startswith(("VoComni", "VoCo_10k")) else None)
         report = load_into(architecture.build_shapes(), weights)
         assert required <= set(report.loaded), name
-        counted = sum(report.count(part, Fate.LOADED)[1] for part in (Part.TRANSFORMER, Part.ENCODER))
+        counted = sum(report.count(part, LoadStatus.LOADED)[1] for part in (Part.TRANSFORMER, Part.ENCODER))
         assert counted == parameters, name
         assert report.mismatched == ()
         with torch.device("meta"):
@@ -177,6 +177,6 @@ def test_the_published_nnunet_file_maps(reference: Path) -> None:
     assert isinstance(network, DynUNet)
     report = load_into(network, weights)
     # 6 levels x 2 convolutions x (kernel, norm's weight and bias); 5 x (2 x 3 + 2) and the output's 2
-    assert report.count(Part.ENCODER, Fate.LOADED)[0] == 36
-    assert report.count(Part.DECODER, Fate.LOADED)[0] == 5 * 8 + 2 + 4 * 2
+    assert report.count(Part.ENCODER, LoadStatus.LOADED)[0] == 36
+    assert report.count(Part.DECODER, LoadStatus.LOADED)[0] == 5 * 8 + 2 + 4 * 2
     assert report.missing == report.mismatched == report.unexpected == ()

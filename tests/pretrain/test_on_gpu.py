@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState, GradientState
 
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import numbers
-from voco_cli.training.trainer import Loop
+from voco_cli.training.trainer import Trainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -50,9 +50,9 @@ def test_losses_are_those_of_a_cpu(compiled: str, tmp_path: Path, monkeypatch: p
 
 
 def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain, strict_steps = Loop._optimize, []
+    plain, strict_steps = Trainer._optimize, []
 
-    def strict(self: Loop, batches: Iterator[Any]) -> None:
+    def strict(self: Trainer, batches: Iterator[Any]) -> None:
         if self.step < 2:  # libraries set themselves up in the first ones
             return plain(self, batches)
         torch.cuda.set_sync_debug_mode("error")
@@ -63,7 +63,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.Monkey
             torch.cuda.set_sync_debug_mode("default")
         return None
 
-    monkeypatch.setattr(Loop, "_optimize", strict)
+    monkeypatch.setattr(Trainer, "_optimize", strict)
     words = (*SHORT, "run.device=cuda", "train.log_every=4", "train.clip_norm=1.0", "objective.inter_weight=1.0")
     forget_devices()
     tiny_run(write_data(tmp_path / "data"), tmp_path / "run", *words)

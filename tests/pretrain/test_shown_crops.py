@@ -18,9 +18,9 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.trained_on import Seen
 from voco_cli.errors import ResourceError
 from voco_cli.pretrain.dataset import Case
-from voco_cli.pretrain.task import PretrainingJob, location_panel, shown_crops
+from voco_cli.pretrain.task import PretrainingTask, location_panel, shown_crops
 from voco_cli.training.distributed import device_alone
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_crops_are_spread_over_the_cases(cases: int, crops: int, shown: list[tup
     assert shown_crops(cases, crops) == shown
 
 
-def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingJob:
+def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingTask:
     """A job that is about to be looked at."""
     data = write_data(folder / "data", 2, held_out)
     settings = load_settings("debug", None, TINY, {"data.file": data}).settings
@@ -49,8 +49,8 @@ def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingJob:
         for split in (entries.training, entries.validation)
     )
     device, autocast = device_alone(settings.run)
-    job = PretrainingJob(settings, training, looked_at, device, Seen, folder / "run" / "figures" / "location")
-    job.start(Place(device, process, 1, autocast))
+    job = PretrainingTask(settings, training, looked_at, device, Seen, folder / "run" / "figures" / "location")
+    job.start(DeviceContext(device, process, 1, autocast))
     (folder / "run").mkdir()
     return job
 

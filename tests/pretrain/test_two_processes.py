@@ -11,22 +11,22 @@ from safetensors.torch import load_file
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import numbers, state
 from tests.training.two_processes import run_two
-from voco_cli.pretrain.task import PretrainingJob
+from voco_cli.pretrain.task import PretrainingTask
 
 STEPS = ("train.steps=3", "train.validate_every=3", "train.checkpoint_every=3", "train.warmup_start=0.5")
 
 
 def _be_one_of_two(process: int, data: Path, run: Path, seen: Path) -> None:
-    plain_cases = PretrainingJob.cases
+    plain_cases = PretrainingTask.cases
 
     def noted_cases(self, batch):  # type: ignore[no-untyped-def]
         with seen.open("a") as file:
             file.write("".join(f"{name}\n" for name in batch.names))
         return plain_cases(self, batch)
 
-    PretrainingJob.cases = noted_cases  # type: ignore[method-assign]
+    PretrainingTask.cases = noted_cases  # type: ignore[method-assign]
     result = tiny_run(data, run, "train.batch_size=1", *STEPS)
-    assert result.to_be_told == (process == 0)
+    assert result.is_main_process == (process == 0)
 
 
 def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> None:

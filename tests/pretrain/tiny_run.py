@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from voco_cli.config import load_settings
-from voco_cli.data.synthetic.generate import write_phantoms
-from voco_cli.training.task import Unwatched, Values
+from voco_cli.data.synthetic.generate import write_cts
+from voco_cli.training.task import NullCallback, Values
 from voco_cli.workflows.pretrain import PretrainResult, pretrain
 
 TINY = (
@@ -35,14 +35,14 @@ TINY = (
 
 def write_data(folder: Path, training: int = 6, held_out: int = 2) -> Path:
     """Generated scans and their data.json, which is returned."""
-    images = write_phantoms(folder, training + held_out, 1, (48, 48, 24))
+    images = write_cts(folder, training + held_out, 1, (48, 48, 24))
     items = [{"image": str(path.relative_to(folder)), "patient": path.stem} for path in images]
     data = folder / "data.json"
     data.write_text(json.dumps({"modality": "CT", "training": items[:training], "validation": items[training:]}))
     return data
 
 
-class At(Unwatched):
+class At(NullCallback):
     """Does something at a step: when it was trained, or when it was validated."""
 
     def __init__(self, advanced: int = -1, validated: int = -1, then: Callable[[], None] = lambda: None) -> None:
@@ -57,19 +57,19 @@ class At(Unwatched):
             self.then()
 
 
-def tiny_run(data: Path, run: Path, *override: str, watcher: Unwatched | None = None) -> PretrainResult:
+def tiny_run(data: Path, run: Path, *override: str, callback: NullCallback | None = None) -> PretrainResult:
     """Pre-train in this process."""
     flags = {"data.file": data, "run.dir": run}
-    return pretrain(load_settings("debug", None, (*TINY, *override), flags), watcher or Unwatched())
+    return pretrain(load_settings("debug", None, (*TINY, *override), flags), callback or NullCallback())
 
 
-def killed_run(data: Path, run: Path, watcher: At, *override: str) -> None:
+def killed_run(data: Path, run: Path, callback: At, *override: str) -> None:
     """Pre-train in another process, which ends by SIGKILL where the watcher says."""
-    watcher.then = lambda: os.kill(os.getpid(), signal.SIGKILL)
+    callback.then = lambda: os.kill(os.getpid(), signal.SIGKILL)
     child = os.fork()
     if child == 0:
         try:
-            tiny_run(data, run, *override, watcher=watcher)
+            tiny_run(data, run, *override, callback=callback)
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

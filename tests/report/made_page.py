@@ -19,7 +19,7 @@ from tests.report.made_runs import (
     write_state,
 )
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.document.html import render
 from voco_cli.report.page import find_runs, gather_page
 
@@ -31,7 +31,7 @@ def page_of(*paths: Path) -> str:
 
 def hostile_folders(folder: Path) -> list[Path]:
     """Two pre-trainings, two fine-tunings with scans, a classification and a study."""
-    (image,) = write_phantoms(folder / "data", 1, 1, (48, 48, 24))
+    (image,) = write_cts(folder / "data", 1, 1, (48, 48, 24))
     hostile = Entry(image=image, patient=HOSTILE_SCRIPT, case=HOSTILE)
     skipped = [(f"/scans/{HOSTILE_QUOTE}.nii", HOSTILE_SCRIPT)]
     odd = [*METRICS, {"step": 10, "split": "train", HOSTILE: 1.0, HOSTILE_SCRIPT: 2.0, HOSTILE_QUOTE: 3.0}]
@@ -46,8 +46,8 @@ def hostile_folders(folder: Path) -> list[Path]:
     other = pretraining_run(folder / HOSTILE_QUOTE, "seed=1")
     classes = [{**CLASSES[0], "name": HOSTILE_SCRIPT}, {**CLASSES[1], "name": HOSTILE_QUOTE}]
     cases = [HOSTILE, HOSTILE_QUOTE, "case2", "case3"]
-    seen = {"found": [{}], "unknown_weights": [], "sentences": [f"Contamination: {HOSTILE} {HOSTILE_SCRIPT}"]}
-    tuned = finetuning_run(folder / HOSTILE, classes=classes, cases=cases, contamination=seen, scans=True)
+    seen = {"found": [{}], "unknown_weights": [], "sentences": [f"Data leakage: {HOSTILE} {HOSTILE_SCRIPT}"]}
+    tuned = finetuning_run(folder / HOSTILE, classes=classes, cases=cases, leakage=seen, scans=True)
     better = [[a + 0.05, b - 0.1] for a, b in DICE]
     again = finetuning_run(folder / "again", classes=classes, cases=cases, dice=better)
     return [first, other, tuned, again, classification_run(folder / "cats"), study_folder(folder / "s")]

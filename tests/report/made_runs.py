@@ -103,7 +103,7 @@ def finetuning_run(
     classes: Sequence[Mapping[str, Any]] = CLASSES,
     cases: Sequence[str] | None = None,
     table: ResultTable | None = None,
-    contamination: Mapping[str, Any] | None = None,
+    leakage: Mapping[str, Any] | None = None,
     scans: bool = False,
 ) -> Path:
     """A segmentation that is done and evaluated on its test split.
@@ -138,7 +138,7 @@ def finetuning_run(
         table = ResultTable(
             tuple(names), made.patients, made.structures, made.values_NCM, made.states, made.volumes_NC2
         )
-    found = contamination or {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Contamination: none."]}
+    found = leakage or {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Data leakage: none."]}
     write_evaluation(
         Evaluation(table, summarise(table, 200, 0), EvaluationOptions(resamples=200)),
         run / "evaluation" / "test",
@@ -166,7 +166,7 @@ def classification_run(
     _data(run, entries)
     write_json_lines(run / "metrics.jsonl", [{"step": 10, "split": "validation", "auc": 0.75, "accuracy": 0.5}])
     cases = made_scores(truth, [[1 - p, p] for p in second])
-    found = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Contamination: none."]}
+    found = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Data leakage: none."]}
     provenance = Provenance(str(run), "test", "weights of the last step, 10", found)
     evaluation = ClassificationEvaluation(cases, summarise_classification(cases, 200, 0), (), provenance)
     write_classification(evaluation, run / "evaluation" / "test")

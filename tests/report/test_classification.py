@@ -28,7 +28,7 @@ def test_figures(tmp_path: Path) -> None:
     cases = tables["c-cases"]
     assert [cell.text for cell in cases.rows[1].cells] == ["c1", "p002", "normal", "pneumonia", "no", "0.400", "0.600"]
     assert [row.marked for row in cases.rows] == [False, True, False, False]
-    assert Sentence("Contamination: none.") in blocks
+    assert Sentence("Data leakage: none.") in blocks
 
 
 def test_the_figure_in_words(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ from PIL import Image
 
 from tests.report.made_runs import pretraining_run, scan_entries
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.document.blocks import Picture, Sentence
 from voco_cli.report.pretraining import label_picture
 from voco_cli.report.run_record import read_run
 
 
 def test_the_first_scan_that_can_be_read_is_drawn(tmp_path: Path) -> None:
-    (image,) = write_phantoms(tmp_path / "data", 1, 1, (48, 48, 24))
+    (image,) = write_cts(tmp_path / "data", 1, 1, (48, 48, 24))
     entries = [*scan_entries(tmp_path, 1), Entry(image=image, patient="p")]
     found = label_picture(read_run(pretraining_run(tmp_path / "run", training=entries), "run"))
     assert isinstance(found, Picture)

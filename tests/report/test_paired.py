@@ -41,7 +41,7 @@ def test_differences_of_runs_on_the_same_cases(tmp_path: Path) -> None:
     blocks = section.parts[0].blocks
     assert isinstance(blocks[0], Picture)
     assert any(isinstance(one, Bullets) and "4 cases of 4 patients, paired" in one.lines[0] for one in blocks)
-    assert "b: Contamination: none." in sentences(section)
+    assert "b: Data leakage: none." in sentences(section)
 
 
 def test_runs_that_cannot_be_paired_are_named(tmp_path: Path) -> None:

@@ -83,12 +83,12 @@ def test_the_figure_in_words(tmp_path: Path) -> None:
 
 
 def test_cases_that_were_seen_are_a_warning(tmp_path: Path) -> None:
-    found = {"clean": False, "found": [{}], "unknown_weights": [], "sentences": ["Contamination: 1 of 4."]}
-    blocks = segmentation_blocks("s", measured(finetuning_run(tmp_path / "run", contamination=found)))
-    assert Sentence("Contamination: 1 of 4.", "warning") in blocks
+    found = {"clean": False, "found": [{}], "unknown_weights": [], "sentences": ["Data leakage: 1 of 4."]}
+    blocks = segmentation_blocks("s", measured(finetuning_run(tmp_path / "run", leakage=found)))
+    assert Sentence("Data leakage: 1 of 4.", "warning") in blocks
     (bullets,) = (one for one in blocks if isinstance(one, Bullets))
     assert "4 cases of 4 patients" in bullets.lines[0]
-    assert not any("Contamination" in line for line in bullets.lines)
+    assert not any("Leakage" in line for line in bullets.lines)
 
 
 def test_case_means_leave_out_what_is_not_defined() -> None:
@@ -107,11 +107,11 @@ def test_evaluations_that_are_damaged_are_told(tmp_path: Path) -> None:
     assert "cases.csv is not the file that summary.json was made from" in found.faults[0]
 
 
-@pytest.mark.parametrize("contamination", [None, 3, [], {"found": 3, "sentences": True}, {"sentences": None}])
-def test_what_was_seen_is_left_out_where_it_makes_no_sense(tmp_path: Path, contamination: Any) -> None:
+@pytest.mark.parametrize("leakage", [None, 3, [], {"found": 3, "sentences": True}, {"sentences": None}])
+def test_what_was_seen_is_left_out_where_it_makes_no_sense(tmp_path: Path, leakage: Any) -> None:
     run = finetuning_run(tmp_path / "run")
     file = run / "evaluation" / "test" / "summary.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "contamination": contamination}))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "leakage": leakage}))
     (bullets,) = (one for one in segmentation_blocks("s", measured(run)) if isinstance(one, Bullets))
     assert any(line.startswith("Measured on the test split of") for line in bullets.lines)
 

@@ -12,7 +12,7 @@ from voco_cli.config import load_settings
 from voco_cli.config.task_schema import Layout, Task
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import write_scan
-from voco_cli.data.synthetic.generate import Phantom, generate_phantom
+from voco_cli.data.synthetic.generate import SyntheticCT, generate_ct
 from voco_cli.tasks.splits import Split, read_split
 
 Size = tuple[int, int, int]
@@ -72,7 +72,7 @@ def _categories(split: Split) -> list[str]:
 
 
 def _write_case(folder: Path, task: Task, layout: Layout, case: str, shape_xyz: Size) -> None:
-    phantom = generate_phantom(_seed(case), shape_xyz)
+    phantom = generate_ct(_seed(case), shape_xyz)
     for channel, pattern in enumerate(layout.image):
         _write_image(folder / pattern.replace("{case}", case), phantom, channel)
     if layout.label is not None:
@@ -88,7 +88,7 @@ def label_values(organs_xyz: NDArray[np.uint8], task: Task) -> NDArray[np.uint16
     return np.asarray(table[organs_xyz])
 
 
-def _write_image(path: Path, phantom: Phantom, channel: int) -> None:
+def _write_image(path: Path, phantom: SyntheticCT, channel: int) -> None:
     hu = phantom.image_hu_xyz.astype(np.float32)
     if path.name.endswith(".npy"):
         path.parent.mkdir(parents=True, exist_ok=True)

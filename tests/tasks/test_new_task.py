@@ -12,7 +12,7 @@ import pytest
 from voco_cli.config import Settings, load_settings
 from voco_cli.data.index.build import IndexOptions, build_index
 from voco_cli.data.index.datalist_file import write_datalist
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.errors import DataError, UsageError
 from voco_cli.tasks.draft import CaseFacts, classes_of, draft, guess_modality
 from voco_cli.tasks.find_data import find_task_data
@@ -29,7 +29,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def phantoms(folder: Path, count: int = 5, **more: object) -> Path:
     """A Decathlon list of generated CTs whose labels 1 to 13 have some names."""
-    write_phantoms(folder, count, seed=1, shape_xyz=(48, 40, 16), labelled=True)
+    write_cts(folder, count, seed=1, shape_xyz=(48, 40, 16), labelled=True)
     images = sorted((folder / "imagesTr").iterdir())
     items = [
         {"image": f"imagesTr/{one.name}", "label": f"labelsTr/{one.name.replace('_0000.', '.')}"} for one in images
@@ -172,7 +172,7 @@ def test_faults_of_the_data_are_named(tmp_path: Path) -> None:
 
 
 def test_a_table_and_a_folder(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "d", 6, seed=2, shape_xyz=(48, 40, 16))
+    write_cts(tmp_path / "d", 6, seed=2, shape_xyz=(48, 40, 16))
     cases = [path.name.removesuffix("_0000.nii.gz") for path in sorted((tmp_path / "d/imagesTr").iterdir())]
     Path("t.csv").write_text(
         "case,label\n" + "".join(f"{case},{'sick' if i % 2 else 'well'}\n" for i, case in enumerate(cases))
@@ -206,7 +206,7 @@ def test_real_volumes_give_the_known_sizes() -> None:
 
 def two_channels(folder: Path, cases: int = 4) -> Path:
     """A list as voco index writes it of nnU-Net's raw data: each channel a scan with the label map of its case."""
-    write_phantoms(folder, 2 * cases, seed=1, shape_xyz=(48, 40, 16), labelled=True)
+    write_cts(folder, 2 * cases, seed=1, shape_xyz=(48, 40, 16), labelled=True)
     images = sorted((folder / "imagesTr").iterdir())
     items = []
     for number, image in enumerate(images):

@@ -18,8 +18,8 @@ from voco_cli.config.schema import Train
 from voco_cli.errors import VocoError
 from voco_cli.training.loggers import read_metrics
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import ParameterGroup, Place, Values, one_group
-from voco_cli.training.trainer import Loop
+from voco_cli.training.task import DeviceContext, ParameterGroup, Values, one_group
+from voco_cli.training.trainer import Trainer
 
 CPU = Accelerator(cpu=True)
 BATCH = 4
@@ -59,7 +59,7 @@ class LineJob:
     def parameter_groups(self) -> list[ParameterGroup]:
         return self.groups or one_group(self.model)
 
-    def start(self, place: Place) -> None:
+    def start(self, place: DeviceContext) -> None:
         self.place = place
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
@@ -140,10 +140,10 @@ def train_settings(**values: Any) -> Train:
     )
 
 
-def make_loop(path: Path, job: LineJob | None = None, hooks: Hooks | None = None, **train: Any) -> Loop:
+def make_loop(path: Path, job: LineJob | None = None, hooks: Hooks | None = None, **train: Any) -> Trainer:
     folder = RunFolder(path)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return Loop(job or LineJob(), train_settings(**train), folder, CPU, hooks or Hooks())
+    return Trainer(job or LineJob(), train_settings(**train), folder, CPU, hooks or Hooks())
 
 
 def weights(path: Path, step: int = 12) -> bytes:

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from voco_cli.config.schema import Data
 from voco_cli.training.dataloader import BatchPlan, load_batches
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 CODE = """
 import multiprocessing, os, resource, sys
@@ -47,7 +47,7 @@ def test_a_loader_that_runs_out_of_files_leaves_no_process_behind() -> None:
     assert ended.stdout.split() == ["OSError", "0"]
 
 
-HERE = Place(torch.device("cpu"), 0, 1, contextlib.nullcontext)
+HERE = DeviceContext(torch.device("cpu"), 0, 1, contextlib.nullcontext)
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 

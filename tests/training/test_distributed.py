@@ -17,7 +17,7 @@ from tests.training.made_job import CPU
 from tests.training.two_processes import fork_two
 from voco_cli.errors import DataError, UsageError
 from voco_cli.objectives.voco.model import Projector
-from voco_cli.training.distributed import EVERYWHERE, lonely_faults_noted, on_all, on_main
+from voco_cli.training.distributed import EVERYWHERE, annotate_rank, run_on_all, run_on_main
 
 ROWS, WIDTH = 6, 5
 
@@ -98,7 +98,7 @@ def test_faults_of_one_end_all(tmp_path: Path) -> None:
             return 5
 
         def alone() -> None:
-            with lonely_faults_noted(pair):
+            with annotate_rank(pair):
                 refuse()
 
         with (
@@ -108,15 +108,15 @@ def test_faults_of_one_end_all(tmp_path: Path) -> None:
                 lambda objects: dist.broadcast_object_list(objects, 0),
             ),
         ):
-            assert on_main(pair, lambda: f"from {process}") == "from 0"
-            assert on_all(pair, lambda: process) == [0, 1]
-            assert _notes(lambda: on_main(pair, refuse), UsageError) == [EVERYWHERE]
-            assert _notes(lambda: on_all(pair, damaged_on_one), DataError) == [EVERYWHERE]
+            assert run_on_main(pair, lambda: f"from {process}") == "from 0"
+            assert run_on_all(pair, lambda: process) == [0, 1]
+            assert _notes(lambda: run_on_main(pair, refuse), UsageError) == [EVERYWHERE]
+            assert _notes(lambda: run_on_all(pair, damaged_on_one), DataError) == [EVERYWHERE]
             assert _notes(alone, UsageError) == (["on process 1"] if process else [])
 
     assert two_processes(tmp_path, work) == [0, 0]
 
 
 def test_one_process_needs_nobody() -> None:
-    assert on_main(CPU, lambda: nn.Linear(1, 1)).in_features == 1
-    assert on_all(CPU, lambda: 3) == [3]
+    assert run_on_main(CPU, lambda: nn.Linear(1, 1)).in_features == 1
+    assert run_on_all(CPU, lambda: 3) == [3]

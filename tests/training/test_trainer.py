@@ -227,7 +227,7 @@ def test_lost_worker_and_lost_memory_are_told(tmp_path: Path) -> None:
 def test_groups_learn_at_their_own_rates_and_wait_their_steps(tmp_path: Path) -> None:
     job = LineJob()
     weight, bias = job.model.parameters()
-    job.groups = [ParameterGroup([weight]), ParameterGroup([bias], rate=0.5, still_steps=2)]
+    job.groups = [ParameterGroup([weight]), ParameterGroup([bias], rate=0.5, freeze_steps=2)]
     seen: list[tuple[float, float]] = []
     start = float(bias.detach())
     look = lambda: seen.append((float(weight.detach()[0, 0]), float(bias.detach())))  # noqa: E731

@@ -59,10 +59,10 @@ def test_what_is_told_with_the_figures(run: Path) -> None:
     found = json.loads((run / "evaluation" / "test" / "summary.json").read_text())
     assert (found["split"], found["run"]) == ("test", str(run))
     assert found["chosen"] == "weights of step 7, the best of 3 validations"
-    assert found["contamination"]["unknown_weights"] == [str(run)]
+    assert found["leakage"]["unknown_weights"] == [str(run)]
     table = (run / "evaluation" / "test" / "table.md").read_text()
     assert f"Measured on the test split of {run}; its weights: weights of step 7, the best of 3 validations." in table
-    assert "Contamination of 2 evaluated cases cannot be ruled out" in table
+    assert "Leakage of 2 evaluated cases cannot be ruled out" in table
 
 
 def test_predictions_are_kept_until_the_weights_change(run: Path) -> None:
@@ -85,13 +85,13 @@ def test_leaks_from_pretraining_and_from_training_are_found(run: Path) -> None:
     opened = open_run(run)
     entries = measured_split(opened)[1]
     measured = measure(opened, "test", entries)
-    assert measured.provenance.contamination["clean"] is False
+    assert measured.provenance.leakage["clean"] is False
     hashes = {one.name: voxel_hash(read_scan(one.image)) for one in entries}
     pretraining = seen_scans("pre-training", "big", [ScanIdentity("z", "zoe", hashes["a"])])
     training = seen_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
     write_seen(Seen((pretraining, training)), run / "weights" / "seen.json")
-    contamination = measure(opened, "test", entries).provenance.contamination
-    assert [(one["by"], one["stage"], one["cases"]) for one in contamination["found"]] == [
+    leakage = measure(opened, "test", entries).provenance.leakage
+    assert [(one["by"], one["stage"], one["cases"]) for one in leakage["found"]] == [
         ("scan", "pre-training", ["a"]),
         ("patient", "fine-tuning", ["b"]),
     ]
@@ -109,7 +109,7 @@ def test_a_clean_run_says_so_and_passes(run: Path) -> None:
     opened = open_run(run)
     measured = measure(opened, "test", measured_split(opened)[1], clean=True)
     assert measured.provenance.lines()[1] == (
-        "Contamination: none of 2 evaluated cases was among 1 scans of the fine-tuning (tiny)."
+        "Data leakage: none of 2 evaluated cases was among 1 scans of the fine-tuning (tiny)."
     )
 
 

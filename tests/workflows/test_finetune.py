@@ -73,7 +73,7 @@ def test_a_signal_ends_with_a_checkpoint_and_75(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data")
     stop = At(advanced=3, then=lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(Interrupted) as caught:
-        tiny_finetune(data, tmp_path / "run", watcher=stop)
+        tiny_finetune(data, tmp_path / "run", callback=stop)
     assert caught.value.exit_code == 75
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step-000003"]
 

@@ -20,9 +20,9 @@ from voco_cli.errors import VocoError
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.workflows.leakage import (
     Findings,
-    contamination,
     findings_object,
     identities_of,
+    leakage,
     look_back,
     require_clean,
     sentences,
@@ -33,7 +33,7 @@ SEEN = Seen((seen_scans("pre-training", "torsos", [KNOWN, ScanIdentity("other", 
 
 
 def found_in(*evaluated: ScanIdentity, dataset: str = "torsos", seen: Seen = SEEN) -> Findings:
-    return contamination(seen, evaluated, dataset)
+    return leakage(seen, evaluated, dataset)
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_a_case_is_told_once_in_the_surest_way_and_only_the_first_are_named() ->
     findings = found_in(KNOWN, *patients)
     assert [(one.kind, len(one.cases)) for one in findings.found] == [("scan", 1), ("patient", 5)]
     assert sentences(findings) == [
-        "Contamination: 1 of 6 evaluated cases was in the pre-training (torsos), voxel for voxel: known.",
-        "Contamination: 5 of 6 evaluated cases had a patient of the same name in the pre-training (torsos): "
+        "Data leakage: 1 of 6 evaluated cases was in the pre-training (torsos), voxel for voxel: known.",
+        "Data leakage: 5 of 6 evaluated cases had a patient of the same name in the pre-training (torsos): "
         "visit0, visit1, visit2 and 2 more.",
     ]
     assert findings_object(findings)["found"][1]["cases"] == [f"visit{i}" for i in range(5)]
@@ -91,7 +91,7 @@ def test_nothing_found_is_said_with_what_was_compared() -> None:
     findings = found_in(ScanIdentity("x", "carl", "c" * 32), ScanIdentity("y", "dora"))
     assert findings.clean
     assert sentences(findings) == [
-        "Contamination: none of 2 evaluated cases (voxels of 1 were compared) was among 2 scans of the pre-training "
+        "Data leakage: none of 2 evaluated cases (voxels of 1 were compared) was among 2 scans of the pre-training "
         "(torsos)."
     ]
     require_clean(findings_object(findings))
@@ -106,7 +106,7 @@ def test_channels_are_one_case() -> None:
 def test_weights_that_do_not_say_are_never_clean() -> None:
     findings = found_in(ScanIdentity("x", "carl", "c" * 32), seen=Seen(unknown=("SSL_head.pt",)))
     assert sentences(findings) == [
-        "Contamination of 1 evaluated cases cannot be ruled out: SSL_head.pt does not say what it was trained on."
+        "Leakage of 1 evaluated cases cannot be ruled out: SSL_head.pt does not say what it was trained on."
     ]
     with pytest.raises(VocoError, match="cannot be ruled out") as refused:
         require_clean(findings_object(findings))

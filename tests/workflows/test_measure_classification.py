@@ -19,7 +19,7 @@ from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
 from voco_cli.predict import classification
 from voco_cli.training.loggers import read_metrics
-from voco_cli.training.task import Unwatched
+from voco_cli.training.task import NullCallback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
 from voco_cli.workflows.finetune import finetune
 
@@ -60,7 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     task = folder / "made.yaml"
     task.write_text(yaml.safe_dump(PRESET))
     flags = {"data.root": folder / "data", "run.dir": folder / "run"}
-    finetune(load_settings(task=str(task), flags=flags), Unwatched())
+    finetune(load_settings(task=str(task), flags=flags), NullCallback())
     return Done(folder / "data", folder / "run")
 
 
@@ -76,7 +76,7 @@ def test_the_evaluation_finds_what_validation_said(done: Done) -> None:
     for name in ("auc", "accuracy", "balanced_accuracy", "f1"):
         assert summary["overall"][name]["value"] == pytest.approx(said[name], abs=1e-9)
     assert "of 2 validations by AUC" in summary["chosen"] == about["chosen"]
-    assert summary["contamination"]["found"] == []
+    assert summary["leakage"]["found"] == []
 
 
 def test_what_was_classified_is_not_computed_again(done: Done, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,9 +97,9 @@ def test_sigterm_to_the_whole_group_leaves_a_checkpoint_and_no_process(done: Don
             process.send_signal(signal.SIGTERM)
         send(signal.SIGTERM)()
 
-    watcher = At(advanced=5, then=to_all)
+    callback = At(advanced=5, then=to_all)
     with pytest.raises(Interrupted, match="SIGTERM after step 5"):
-        tiny_run(done.data, tmp_path / "run", "data.workers=2", watcher=watcher)
+        tiny_run(done.data, tmp_path / "run", "data.workers=2", callback=callback)
     assert not set(psutil.Process().children()) - set(before)
     tiny_run(done.data, tmp_path / "run")
     assert weights(tmp_path / "run") == weights(done.run)
@@ -107,7 +107,7 @@ def test_sigterm_to_the_whole_group_leaves_a_checkpoint_and_no_process(done: Don
 
 def test_finished_run_reports_its_verdict_again(done: Done) -> None:
     before = weights(done.run), numbers(done.run)
-    again = tiny_run(done.data, done.run, watcher=At(advanced=13))
+    again = tiny_run(done.data, done.run, callback=At(advanced=13))
     assert again == done.result
     assert (weights(done.run), numbers(done.run)) == before
 

@@ -118,12 +118,12 @@ def test_what_is_not_part_of_it_and_what_was_seen_is_said() -> None:
     study.update(failed)
     study.update(RunRecord("none", 5, 2, "none/n005-seed2"))
     lines = statements(
-        study, Outcome(None, excluded=(("voco, 5", "other cases"),), seen=(("voco", "Contamination: 2."),))
+        study, Outcome(None, excluded=(("voco, 5", "other cases"),), seen=(("voco", "Data leakage: 2."),))
     )
     assert lines == [
         "Failed: none, 5 labelled cases, seed 1: The loss is not finite.",
         "Left out: voco, 5: other cases.",
-        "voco: Contamination: 2.",
+        "voco: Data leakage: 2.",
         "1 of 3 runs are not finished: this is an early look.",
     ]
 

@@ -32,7 +32,7 @@ def about(names: Sequence[str], stored: Sequence[Stored], resamples: int, seed: 
     return {
         "evaluations": [str(one.folder) for one in stored],
         "splits": [one.split for one in stored],
-        "contamination": [one.contamination for one in stored],
+        "leakage": [one.leakage for one in stored],
         "settings_that_differ": unlike_settings(trained),
         "warnings": training_warnings(names, trained),
         "interval": {"level": 0.95, "resamples": resamples, "seed": seed, "resampled_by": "patient"},
@@ -50,7 +50,7 @@ def seen_statements(names: Sequence[str], stored: Sequence[Stored]) -> list[str]
     return [
         f"{name}: {sentence}"
         for name, one in zip(names, stored, strict=True)
-        for sentence in (one.contamination or {}).get("sentences", ())
+        for sentence in (one.leakage or {}).get("sentences", ())
     ]
 
 
@@ -70,7 +70,7 @@ def print_statements(lines: Sequence[str], names: Sequence[str], stored: Sequenc
     for line in training_statements(names, stored):
         style = "yellow" if line.startswith("warning: ") else None
         out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-    spotted = not all(spotless(one.contamination) for one in stored if one.contamination)
+    spotted = not all(spotless(one.leakage) for one in stored if one.leakage)
     for line in seen_statements(names, stored):
         out.print(line, style="yellow" if spotted else None, markup=False, highlight=False, soft_wrap=True)
 
@@ -324,7 +324,7 @@ def compare(
 
     Differences with their intervals, tests over patients, the cases that changed most, and one picture.
     """
-    from voco_cli.atomic_files import write_whole
+    from voco_cli.atomic_files import write_atomic
     from voco_cli.evaluate.read_results import read_stored
     from voco_cli.evaluate.segmentation.results import evaluation_folders
 
@@ -344,7 +344,7 @@ def compare(
         "comparison.png": compared.picture(),
     }
     for name, content in contents.items():
-        write_whole(output / name, content)
+        write_atomic(output / name, content)
     if as_json:
         print_json(found)
         return
@@ -403,9 +403,9 @@ def _require_clean(names: Sequence[str], stored: Sequence[Stored]) -> None:
     from voco_cli.workflows.leakage import require_clean
 
     for name, one in zip(names, stored, strict=True):
-        if one.contamination is None:
+        if one.leakage is None:
             raise VocoError(
                 f"{name} was evaluated without looking whether its cases were seen in training.",
                 "evaluate the run itself: voco evaluate RUN",
             )
-        require_clean(one.contamination, name)
+        require_clean(one.leakage, name)

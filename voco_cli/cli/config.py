@@ -67,14 +67,14 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
 ) -> None:
     """Write a commented settings file to start from."""
-    from voco_cli.atomic_files import write_whole
+    from voco_cli.atomic_files import write_atomic
     from voco_cli.config import load_settings
     from voco_cli.config.load import commented_file
 
     _require_one_start(recipe, task)
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    write_whole(output, commented_file(load_settings(recipe, task=task)).encode())
+    write_atomic(output, commented_file(load_settings(recipe, task=task)).encode())
     command = ("finetune", "--task", task) if task else ("pretrain", "data.json")
     done([output], shell_words("voco", *command, "--config", output))
 

@@ -108,16 +108,16 @@ def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], before_
 
 def print_provenance(provenance: Provenance) -> None:
     """Whose figures these are; what spoils them in yellow."""
-    style = None if spotless(provenance.contamination) else "yellow"
-    first, *contamination = provenance.lines()
+    style = None if spotless(provenance.leakage) else "yellow"
+    first, *leakage = provenance.lines()
     out.print(first, markup=False, highlight=False, soft_wrap=True)
-    for line in contamination:
+    for line in leakage:
         out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def spotless(contamination: Mapping[str, Any]) -> bool:
+def spotless(leakage: Mapping[str, Any]) -> bool:
     """Nothing at all was found, not even the name of a patient in another data set."""
-    return not contamination["found"] and not contamination["unknown_weights"]
+    return not leakage["found"] and not leakage["unknown_weights"]
 
 
 def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:

@@ -88,7 +88,7 @@ def finetune(
     from voco_cli.workflows.finetune import finetune as run_finetuning
 
     result = run_finetuning(resolved, FinetuneProgress(), require_clean)
-    if result.to_be_told:
+    if result.is_main_process:
         _print_result(result, as_json)
 
 

@@ -78,7 +78,7 @@ def pretrain(
         words = [*settings_words(None, config, override), *given_words(given)]
         require_choice(resolved, shell_words("voco", "pretrain", *([data] if data else []), *words))
     result = run_pretraining(resolved, PretrainProgress())
-    if result.to_be_told:
+    if result.is_main_process:
         _print_result(result, json, _with_labels(resolved.settings.data.file))
     if result.verdict is not None and result.verdict.status == "collapsed":
         raise VocoError(result.verdict.sentence)

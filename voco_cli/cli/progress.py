@@ -179,13 +179,13 @@ class FinetuneProgress(RunProgress):
             self.say(str(prepared.loaded))
             for note in prepared.loaded.notes:
                 self.say(note)
-        for line in sentences(prepared.contamination):
-            if prepared.contamination.found or prepared.contamination.unknown:
+        for line in sentences(prepared.leakage):
+            if prepared.leakage.found or prepared.leakage.unknown:
                 self.warn(line, style="yellow")
             else:
                 self.say(line)
         resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
-        still = prepared.num_parameters - prepared.num_moving
+        still = prepared.num_parameters - prepared.num_trainable
         frozen = f" ({still / 1e6:.2f} M frozen)" if still else ""
         self.say(
             f"{prepared.folder}: {prepared.num_training} cases to train on, {prepared.num_validation} to validate on; "

@@ -40,7 +40,7 @@ def report(
     Verdict, curves, pictures, tables, settings and data in one HTML file, which opens offline.
     """
     target = _target(runs, output)
-    from voco_cli.atomic_files import write_whole
+    from voco_cli.atomic_files import write_atomic
     from voco_cli.document.html import render
     from voco_cli.report.page import find_runs, gather_page
 
@@ -48,7 +48,7 @@ def report(
     with progress("report", len(shown)) as advance:
         page = gather_page(shown, advance)
     content = render(page).encode(errors="replace")  # a name on disk need not be text
-    write_whole(target, content)
+    write_atomic(target, content)
     if as_json:
         rows = [
             {"run": one.place, "name": one.title, "kind": one.kind, "status": one.status, "result": one.result}

@@ -317,7 +317,7 @@ def new(
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
     if weights is not None and backbone is not None:
         raise UsageError("--weights and --backbone both say which network.", "leave --backbone out")
-    from voco_cli.atomic_files import write_whole
+    from voco_cli.atomic_files import write_atomic
     from voco_cli.config import load_settings
     from voco_cli.tasks.draft import Start, network_of
     from voco_cli.tasks.new_task import task_from_list, task_from_table
@@ -332,7 +332,7 @@ def new(
             text = task_from_table(data, images, output, network, kind, advance, workers, start)
         else:
             text = task_from_list(data, output, network, kind, advance, workers, start, warnings.append)
-    write_whole(output, text.encode())
+    write_atomic(output, text.encode())
     for warning in warnings:
         warn(f"warning: {warning}", "yellow")
     settings = load_settings(task=str(output)).settings

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.demo.stages import (
     LABELLED,
     PRETRAINING,
@@ -50,7 +50,7 @@ class StageTime:
     done: bool = False
 
 
-class DemoWatcher(Protocol):
+class DemoCallback(Protocol):
     """Who is told how a demo goes."""
 
     def generating(self, total: int) -> AbstractContextManager[Callable[[], object]]:
@@ -82,7 +82,7 @@ class DemoResult:
     conclusions: tuple[str, ...]
 
 
-def run_demo(out: Path, watcher: DemoWatcher, command: Callable[[Sequence[str]], int]) -> DemoResult:
+def run_demo(out: Path, callback: DemoCallback, command: Callable[[Sequence[str]], int]) -> DemoResult:
     """Do what is not done yet of a demo.
 
     Args:
@@ -108,15 +108,15 @@ def run_demo(out: Path, watcher: DemoWatcher, command: Callable[[Sequence[str]],
         for number, stage in enumerate(stages, start=1):
             one = times[stage.name]
             if one.done and all(path.exists() for path in stage.wrote):
-                watcher.stage_skipped(stage, number, len(stages))
+                callback.stage_skipped(stage, number, len(stages))
                 continue
-            watcher.stage_started(stage, number, len(stages))
+            callback.stage_started(stage, number, len(stages))
             try:
                 with _timed(one):
-                    _run_stage(stage, paths, watcher, command)
+                    _run_stage(stage, paths, callback, command)
             finally:
                 _write_times(paths.record, times)
-            watcher.stage_ended(stage, one)
+            callback.stage_ended(stage, one)
     verdict = _read(paths.encoder)["verdict"]
     conclusions = tuple(_read(paths.study_record)["conclusions"])
     return DemoResult(
@@ -127,10 +127,10 @@ def run_demo(out: Path, watcher: DemoWatcher, command: Callable[[Sequence[str]],
     )
 
 
-def _run_stage(stage: Stage, paths: DemoPaths, watcher: DemoWatcher, command: Callable[[Sequence[str]], int]) -> None:
+def _run_stage(stage: Stage, paths: DemoPaths, callback: DemoCallback, command: Callable[[Sequence[str]], int]) -> None:
     try:
         if not stage.arguments:
-            with watcher.generating(UNLABELLED + sum(LABELLED.values())) as advance:
+            with callback.generating(UNLABELLED + sum(LABELLED.values())) as advance:
                 write_scans(paths.scans, UNLABELLED, advance)
             return
         code = command(stage.arguments)
@@ -152,7 +152,7 @@ def _write_missing(paths: DemoPaths, script: str) -> None:
     texts = {paths.pretraining_settings: PRETRAINING, paths.study_settings: STUDY, paths.commands: script}
     for path, text in texts.items():
         if not path.exists():
-            write_whole(path, text.encode())
+            write_atomic(path, text.encode())
 
 
 @contextmanager
@@ -171,7 +171,7 @@ def _timed(took: StageTime) -> Iterator[None]:
 def _write_times(path: Path, times: dict[str, StageTime]) -> None:
     """Write demo.json, by which the same command goes on."""
     held = {"format": FORMAT, "stages": {name: asdict(took) for name, took in times.items()}}
-    write_whole(path, (json.dumps(held, indent=1) + "\n").encode())
+    write_atomic(path, (json.dumps(held, indent=1) + "\n").encode())
 
 
 def _read_times(path: Path) -> dict[str, StageTime] | None:

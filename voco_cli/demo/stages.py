@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.splits import position
 from voco_cli.data.io.reader import write_scan
 from voco_cli.data.synthetic.anatomy import BTCV_ORGANS
-from voco_cli.data.synthetic.generate import Phantom, generate_phantom, patient_seed
+from voco_cli.data.synthetic.generate import SyntheticCT, generate_ct, patient_seed
 
 SHAPE_XYZ = (48, 48, 16)
 SPACING_MM = (7.5, 5.8, 20.0)
@@ -54,15 +54,15 @@ def write_scans(folder: Path, unlabelled: int, advance: Callable[[], object]) ->
         phantom = _patient(LABELLED_SEED, index)
         _write(phantom, labelled / "images" / name, labelled / "labels" / name)
         advance()
-    write_whole(labelled / "dataset.json", (json.dumps(_decathlon_list(names), indent=1) + "\n").encode())
+    write_atomic(labelled / "dataset.json", (json.dumps(_decathlon_list(names), indent=1) + "\n").encode())
     return [folder / "unlabelled", labelled / "dataset.json"]
 
 
-def _patient(group: int, index: int) -> Phantom:
-    return replace(generate_phantom(patient_seed(group, index), SHAPE_XYZ), spacing_mm=SPACING_MM)
+def _patient(group: int, index: int) -> SyntheticCT:
+    return replace(generate_ct(patient_seed(group, index), SHAPE_XYZ), spacing_mm=SPACING_MM)
 
 
-def _write(phantom: Phantom, image: Path, label: Path | None = None) -> None:
+def _write(phantom: SyntheticCT, image: Path, label: Path | None = None) -> None:
     scan = phantom.scan(image)
     write_scan(scan.array_zyx, scan, image)
     if label is not None:

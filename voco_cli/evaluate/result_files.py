@@ -54,13 +54,13 @@ class Provenance:
         run: run folder.
         split: what was measured: test or validation.
         chosen: how the weights were chosen, in words; empty where the run does not say.
-        contamination: what is known of cases that were seen in training, as JSON; its ``sentences`` are for people.
+        leakage: what is known of cases that were seen in training, as JSON; its ``sentences`` are for people.
     """
 
     run: str
     split: str
     chosen: str
-    contamination: Mapping[str, Any]
+    leakage: Mapping[str, Any]
 
     def about(self) -> dict[str, Any]:
         """The same for summary.json."""
@@ -68,7 +68,7 @@ class Provenance:
             "run": self.run,
             "split": self.split,
             "chosen": self.chosen,
-            "contamination": dict(self.contamination),
+            "leakage": dict(self.leakage),
         }
 
     def lines(self) -> list[str]:
@@ -78,4 +78,4 @@ class Provenance:
         )
         on_validation = " (the cases that the best weights are chosen on)" if self.split == "validation" else ""
         first = f"Measured on the {self.split} split{on_validation} of {self.run}{chosen}."
-        return [first, *self.contamination.get("sentences", ())]
+        return [first, *self.leakage.get("sentences", ())]

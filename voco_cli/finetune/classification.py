@@ -23,17 +23,17 @@ from voco_cli.finetune.dataset import (
     collate_volumes,
     read_volume,
 )
-from voco_cli.finetune.labelled_task import LabelledJob, case_batches
+from voco_cli.finetune.labelled_task import LabelledTask, case_batches
 from voco_cli.models.build import Classifier, build_classifier
 from voco_cli.models.memory import plan_grouping
 from voco_cli.objectives.voco.crops import to_unit
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.dataloader import load_batches
 from voco_cli.training.distributed import in_half
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 
-class ClassificationJob(LabelledJob):
+class ClassificationTask(LabelledTask):
     """Network, batches of whole volumes, cross entropy, and validation.
 
     A case weighs in the loss inversely to how often its category occurs in training, 1 on average, so that a rare
@@ -61,7 +61,7 @@ class ClassificationJob(LabelledJob):
         self.weights_K = torch.from_numpy(category_weights(self.dataset.categories, settings.task.num_outputs))
         self.score_words = "AUC" if len(set(self.truth_N.tolist())) > 1 else "accuracy"
 
-    def start(self, place: Place) -> None:
+    def start(self, place: DeviceContext) -> None:
         """Remember where we run, and weigh categories there."""
         super().start(place)
         self.weights_K = self.weights_K.to(place.device)

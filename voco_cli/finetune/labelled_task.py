@@ -22,10 +22,10 @@ from voco_cli.models.weights import patch_merging_of, set_patch_merging, write_m
 from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.dataloader import BatchPlan
-from voco_cli.training.task import ParameterGroup, Place, Values
+from voco_cli.training.task import DeviceContext, ParameterGroup, Values
 
 
-def case_batches(settings: Settings, num_cases: int, place: Place) -> BatchPlan:
+def case_batches(settings: Settings, num_cases: int, place: DeviceContext) -> BatchPlan:
     """Batches of labelled cases; where there are fewer than a step takes, each stands in the list several times.
 
     A case index of the plan is taken modulo the number of cases.
@@ -100,16 +100,16 @@ def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGr
             parameter.requires_grad_(False)
         else:
             by_level[level].append(parameter)
-    still_steps = round(task.head_warmup * settings.train.steps)
+    freeze_steps = round(task.head_warmup * settings.train.steps)
     groups = [ParameterGroup(by_level.pop(None, []))]
     for level in sorted(level for level in by_level if level is not None):
         rate = task.layer_decay ** (deepest - level + 1)
-        groups.append(ParameterGroup(by_level[level], rate, still_steps))
+        groups.append(ParameterGroup(by_level[level], rate, freeze_steps))
     return [group for group in groups if group.parameters]
 
 
-class LabelledJob:
-    """The part of `voco_cli.training.task.Job` that does not depend on the kind of task.
+class LabelledTask:
+    """The part of `voco_cli.training.task.TrainingTask` that does not depend on the kind of task.
 
     Args:
         settings: the resolved settings.
@@ -129,7 +129,7 @@ class LabelledJob:
         self.model: nn.Module = model
         self.groups = parameter_groups(model, settings)
         self.history: dict[str, dict[str, float]] = {}
-        self.place: Place | None = None
+        self.place: DeviceContext | None = None
 
     def measure_case(self, case: StoredCase) -> list[float]:
         """Numbers of one validation case; as many for each."""
@@ -147,12 +147,12 @@ class LabelledJob:
         """By level of the encoder, see :mod:`voco_cli.finetune.labelled_task`."""
         return self.groups
 
-    def start(self, place: Place) -> None:
+    def start(self, place: DeviceContext) -> None:
         """Remember where we run."""
         self.place = place
 
     @property
-    def here(self) -> Place:
+    def here(self) -> DeviceContext:
         """Where we run."""
         assert self.place is not None, "the loop calls start() first"
         return self.place

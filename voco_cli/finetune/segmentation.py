@@ -22,7 +22,7 @@ from voco_cli.errors import DataError
 from voco_cli.evaluate.segmentation.table import nan_mean
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.dataset import PatchBatch, PatchDataset, Points, collate_patches
-from voco_cli.finetune.labelled_task import LabelledJob, case_batches
+from voco_cli.finetune.labelled_task import LabelledTask, case_batches
 from voco_cli.models.build import build_segmenter
 from voco_cli.models.memory import kept_bytes, room_bytes
 from voco_cli.predict.segmentation import segment
@@ -74,7 +74,7 @@ TOGETHER_VOX = 64**3
 by one take up to twice as long, as torch computes convolutions of few voxels by a plain loop."""
 
 
-class SegmentationJob(LabelledJob):
+class SegmentationTask(LabelledTask):
     """Batches of patches, Dice and cross entropy, and validation on whole scans.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.cache.store import settings_fingerprint, volume_key, voxel_settings
 from voco_cli.data.index.datalist import Entry
@@ -70,8 +70,8 @@ def write_probabilities(found: Probabilities, folder: Path) -> list[Path]:
         "fingerprints": dict(sorted(found.fingerprints.items())),
         "failed": dict(sorted(found.failed.items())),
     }
-    write_whole(folder / TABLE, csv_text(rows).encode())
-    write_whole(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomic(folder / TABLE, csv_text(rows).encode())
+    write_atomic(folder / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     return [folder / TABLE, folder / RECORD]
 
 

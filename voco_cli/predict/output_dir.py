@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.data.cache.store import volume_key, voxel_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import IGNORE
@@ -69,7 +69,7 @@ class PredictionFolder:
                 f"{path} holds predictions with {difference(record, folder.made_by)}.",
                 "choose another folder, or --overwrite",
             )
-        write_whole(path / LABELS, _json_bytes(_labels(trained)))
+        write_atomic(path / LABELS, _json_bytes(_labels(trained)))
         folder.save()
         return folder
 
@@ -109,7 +109,7 @@ class PredictionFolder:
             ResourceError: the disk is full.
         """
         content = {"format": FORMAT, "run": self.run, "made_by": self.made_by, "cases": self.cases}
-        write_whole(self.path / RECORD, _json_bytes({**content, "failed": self.failed}))
+        write_atomic(self.path / RECORD, _json_bytes({**content, "failed": self.failed}))
         self.saved_s = time.monotonic()
 
 

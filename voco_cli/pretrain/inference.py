@@ -28,7 +28,7 @@ from voco_cli.pretrain.task import build_model
 from voco_cli.training.checkpoint import best_of, list_checkpoints, load_model
 from voco_cli.training.distributed import device_alone, in_half
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 Which = Literal["last", "best"]
 
@@ -49,7 +49,7 @@ class Pretrained:
     settings: Settings
     model: VolumeContrast
     step: int
-    place: Place
+    place: DeviceContext
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class PretrainedEncoder:
     settings: Settings
     encoder: nn.Module
     step: int | None
-    place: Place
+    place: DeviceContext
     group_size: int
     out_features: int
 
@@ -141,9 +141,9 @@ def _settings(run: Path, device: str | None) -> Settings:
     return settings
 
 
-def _place(settings: Settings) -> Place:
+def _place(settings: Settings) -> DeviceContext:
     device, autocast = device_alone(settings.run)
-    return Place(device, 0, 1, autocast)
+    return DeviceContext(device, 0, 1, autocast)
 
 
 FIRST_STEP = 0

@@ -26,8 +26,8 @@ from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate
 from voco_cli.pretrain.starting_weights import require_same_merging
 from voco_cli.pretrain.validation import HealthCheck, Look
 from voco_cli.training.dataloader import BatchPlan, load_batches
-from voco_cli.training.distributed import full_disk_told, in_half
-from voco_cli.training.task import ParameterGroup, Place, Values, one_group
+from voco_cli.training.distributed import in_half, translate_errors
+from voco_cli.training.task import DeviceContext, ParameterGroup, Values, one_group
 
 MOST_CROPS = 6
 
@@ -92,7 +92,7 @@ def build_model(settings: Settings, device: torch.device) -> VolumeContrast:
     return contrast
 
 
-class PretrainingJob:
+class PretrainingTask:
     """Model, batches, loss and health check of a pre-training run.
 
     Args:
@@ -122,7 +122,7 @@ class PretrainingJob:
         self.model: nn.Module = build_model(settings, device)
         self.health = HealthCheck(held_out, settings)
         self.history: dict[str, dict[str, float]] = {}
-        self.place: Place | None = None
+        self.place: DeviceContext | None = None
 
     @property
     def voco(self) -> VolumeContrast:
@@ -149,7 +149,7 @@ class PretrainingJob:
         """Everything at one rate."""
         return one_group(self.model)
 
-    def start(self, place: Place) -> None:
+    def start(self, place: DeviceContext) -> None:
         """Remember where we run."""
         self.place = place
 
@@ -194,7 +194,7 @@ class PretrainingJob:
         self.history[str(step)] = dict(look.figures)
         if self.pictures is not None and self.place.process == 0:
             path = self.pictures / f"step-{step:06d}.png"
-            with full_disk_told(self.pictures.parent.parent, f"the picture of step {step} could not be written"):
+            with translate_errors(self.pictures.parent.parent, f"the picture of step {step} could not be written"):
                 draw_location(location_panel(self.health, look, step), path)
         return look.figures
 

@@ -14,7 +14,7 @@ from voco_cli.objectives.voco.crops import draw_crops, network_input
 from voco_cli.objectives.voco.diagnostics import Figures, LookedAt, Verdict, health_figures, true_ranks, verdict
 from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 from voco_cli.pretrain.dataset import Case, read_crops
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class EmbeddedRows:
 
 
 def encoder_features(
-    embed: Callable[[Tensor], Tensor], stored: Sequence[Tensor], size_vox: Sequence[int], place: Place
+    embed: Callable[[Tensor], Tensor], stored: Sequence[Tensor], size_vox: Sequence[int], place: DeviceContext
 ) -> Tensor:
     """Features_NE of crops, each of its crop alone: an encoder never mixes them.
 
@@ -53,7 +53,11 @@ def encoder_features(
 
 @torch.no_grad()
 def embed_crops(
-    model: VolumeContrast, stored: Sequence[Tensor], size_vox: Sequence[int], place: Place, own_teacher: bool = False
+    model: VolumeContrast,
+    stored: Sequence[Tensor],
+    size_vox: Sequence[int],
+    place: DeviceContext,
+    own_teacher: bool = False,
 ) -> EmbeddedRows:
     """Embed and project crops, all of them together: the batch norm of a projector takes its statistics from all rows.
 
@@ -139,7 +143,7 @@ class HealthCheck:
         return FixedCrops(random, bases, torch.stack(labels))
 
     @torch.no_grad()
-    def look(self, model: VolumeContrast, place: Place, own_teacher: bool = False) -> Look | None:
+    def look(self, model: VolumeContrast, place: DeviceContext, own_teacher: bool = False) -> Look | None:
         """Look with the model, all crops projected together; None where nothing is held out.
 
         Args:

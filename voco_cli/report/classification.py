@@ -34,7 +34,7 @@ def classification_blocks(prefix: str, measured: Classified) -> list[Block]:
         _case_table(f"{prefix}-cases", evaluation.scored),
     ]
     whose = evaluation.provenance.lines() if evaluation.provenance is not None else []
-    seen = seen_sentences(measured.stored.contamination)
+    seen = seen_sentences(measured.stored.leakage)
     return [*blocks, *seen, Bullets((*statements(replace(evaluation, provenance=None)), *whose))]
 
 

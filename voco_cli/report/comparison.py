@@ -138,7 +138,7 @@ def _faults(first_name: str, first: Measured, name: str, other: Measured) -> lis
 def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
     names = [name for name, _ in pairs]
     segmented = [one for _, one in pairs if isinstance(one, Segmented)]
-    seen = [sentence for name, one in pairs for sentence in seen_sentences(one.stored.contamination, name)]
+    seen = [sentence for name, one in pairs for sentence in seen_sentences(one.stored.leakage, name)]
     if segmented:
         found = compare_tables(names, [one.stored.table for one in segmented])
         first = segmented[0].stored
@@ -430,7 +430,7 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
         places = [str(place) for place in held["evaluations"]]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{path / COMPARISON} is damaged: {error!r}.", "write it again with voco compare -o") from error
-    recorded = held.get("contamination")
+    recorded = held.get("leakage")
     pairs = zip(runs, recorded if isinstance(recorded, list) else [], strict=False)
     seen = [sentence for run, one in pairs for sentence in seen_sentences(one, run)]
     told_apart = [Sentence(line, "warning") for key in ("missed", "warnings") for line in _sentences(held.get(key))]

@@ -70,13 +70,13 @@ def evaluations_of(run: Path) -> Evaluations:
     return Evaluations(tuple(found), tuple(faults))
 
 
-def seen_sentences(contamination: Mapping[str, Any] | None, whose: str = "") -> list[Sentence]:
+def seen_sentences(leakage: Mapping[str, Any] | None, whose: str = "") -> list[Sentence]:
     """What an evaluation recorded of cases that were seen in training; a warning where there is something.
 
     Args:
         whose: name of the run, where there are several.
     """
-    held = contamination if isinstance(contamination, Mapping) else {}
+    held = leakage if isinstance(leakage, Mapping) else {}
     spotted = bool(held.get("found") or held.get("unknown_weights"))
     before, lines = f"{whose}: " if whose else "", held.get("sentences")
     shown = lines if isinstance(lines, list) else []

@@ -37,7 +37,7 @@ def segmentation_blocks(prefix: str, measured: Segmented) -> list[Block]:
     blocks: list[Block] = [by_class, *_failed(measured)]
     blocks += [_case_table(prefix, evaluation.table, metric, tolerance) for metric in METRICS]
     whose = measured.provenance.lines() if measured.provenance is not None else []
-    seen = seen_sentences(measured.stored.contamination)
+    seen = seen_sentences(measured.stored.leakage)
     return [*blocks, *seen, Bullets((*statements(evaluation), *whose, *evaluation.notes))]
 
 

@@ -23,7 +23,7 @@ from voco_cli.data.cache.volume import quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.image import Scan
-from voco_cli.data.synthetic.generate import write_phantoms
+from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.models.build import build_segmenter
 from voco_cli.operating_system import drop_cached_pages
@@ -35,12 +35,12 @@ from voco_cli.resources.tried import TRY_TRAINING, Sweep, Trial, TrialRequest
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.dataloader import BatchPlan, load_batches, loader_workers
 from voco_cli.training.distributed import device_alone
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 SPANS = 5
 """Rates that are taken one after another."""
 ENDLESS = 10**9
-CPU = Place(torch.device("cpu"), 0, 1, nullcontext)
+CPU = DeviceContext(torch.device("cpu"), 0, 1, nullcontext)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _entries(request: MaterialRequest) -> list[Entry]:
     """Training scans spread over the whole list, or generated ones."""
     data = request.settings.data.file
     if data is None:
-        images = write_phantoms(request.folder / "scans", MOST_SCANS, 0, MADE_VOX)
+        images = write_cts(request.folder / "scans", MOST_SCANS, 0, MADE_VOX)
         return [Entry(image=path, patient=path.stem) for path in images]
     listed = read_datalist(data).training
     if not listed:

@@ -371,19 +371,19 @@ def throughput(folder: Path) -> Check:
     """Write some compressed volumes as the cache does, and read them back from the disk."""
     import numpy as np
 
-    from voco_cli.atomic_files import write_whole
+    from voco_cli.atomic_files import write_atomic
     from voco_cli.config.schema import Cache
     from voco_cli.data.cache.volume import StoredVolume, compress
-    from voco_cli.data.synthetic.generate import generate_phantom
+    from voco_cli.data.synthetic.generate import generate_ct
 
-    hu = generate_phantom(0, PHANTOM_VOX).image_hu_xyz.astype(np.float32)
+    hu = generate_ct(0, PHANTOM_VOX).image_hu_xyz.astype(np.float32)
     stored = np.tile(np.rint(np.clip((hu + 175) / 425, 0, 1) * 255).astype(np.uint8), TILES)
     content = bytes(compress(stored, Cache()).to_cframe())
     with temporary_folder(folder) as beside:
         paths = [beside / f"{number}.b2nd" for number in range(VOLUMES)]
         start_s = time.perf_counter()
         for path in paths:
-            write_whole(path, content)
+            write_atomic(path, content)
         written_s = time.perf_counter() - start_s
         for path in paths:
             drop_cached_pages(path)

@@ -25,15 +25,15 @@ from voco_cli.data.index.trained_on import Seen
 from voco_cli.errors import ResourceError, VocoError
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import evaluate_pairs
-from voco_cli.finetune.classification import ClassificationJob
+from voco_cli.finetune.classification import ClassificationTask
 from voco_cli.finetune.dataset import PatchDataset, VolumeDataset, collate_patches, collate_volumes, survey_labels
-from voco_cli.finetune.segmentation import SegmentationJob
+from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.models.weights.load import load_start
 from voco_cli.operating_system import drop_cached_pages, free_host_bytes, peak_memory_bytes
 from voco_cli.predict.segmentation import segment
 from voco_cli.predict.sliding_window import FLIPS, window_starts
 from voco_cli.pretrain.dataset import Case, CropDataset, collate
-from voco_cli.pretrain.task import PretrainingJob
+from voco_cli.pretrain.task import PretrainingTask
 from voco_cli.pretrain.validation import HealthCheck
 from voco_cli.resources.estimates import training_footprint
 from voco_cli.resources.sampling import bytes_below
@@ -43,8 +43,8 @@ from voco_cli.training.checkpoint import save_checkpoint
 from voco_cli.training.dataloader import loader_workers
 from voco_cli.training.distributed import build_accelerator, machine_faults_told
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Unwatched, Values
-from voco_cli.training.trainer import Loop
+from voco_cli.training.task import NullCallback, Values
+from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.evaluate import options_of, task_classes, task_regions
 
 WINDOW_TRIES = 3
@@ -104,24 +104,24 @@ def _time_rest(channels_CXYZ: NDArray[Any], record: GridMap, settings: Settings,
 LONG_S = 20.0
 """A look that takes longer is not taken twice."""
 
-AnyJob = PretrainingJob | SegmentationJob | ClassificationJob
+AnyTask = PretrainingTask | SegmentationTask | ClassificationTask
 
 
-def take_looks(job: AnyJob, held_out: Sequence[StoredCase], training: Sequence[StoredCase]) -> Looks:
+def take_looks(job: AnyTask, held_out: Sequence[StoredCase], training: Sequence[StoredCase]) -> Looks:
     """Look once with a job that has been started; where nothing is held out, at a training case for the time alone."""
-    if isinstance(job, PretrainingJob):
+    if isinstance(job, PretrainingTask):
         return _pretraining_looks(job, held_out[:1])
     cases = held_out or training[:1]
     job.model.eval()
     start_s = time.perf_counter()
-    if isinstance(job, ClassificationJob):
+    if isinstance(job, ClassificationTask):
         for case in cases:
             job.logits(case)
         return Looks((time.perf_counter() - start_s) / len(cases))
     return _segmentation_looks(job, cases[0])
 
 
-def _pretraining_looks(job: PretrainingJob, held_out: Sequence[StoredCase]) -> Looks:
+def _pretraining_looks(job: PretrainingTask, held_out: Sequence[StoredCase]) -> Looks:
     """At one case without the picture, and where that is quick once more with it."""
     if not held_out:
         return Looks()
@@ -139,7 +139,7 @@ def _pretraining_looks(job: PretrainingJob, held_out: Sequence[StoredCase]) -> L
     return Looks(case_s, max(0.0, drawn_s - case_s * len(held_out)), bytes_below(pictures))
 
 
-def _segmentation_looks(job: SegmentationJob, case: StoredCase) -> Looks:
+def _segmentation_looks(job: SegmentationTask, case: StoredCase) -> Looks:
     settings, here = job.settings, job.here
     start_s = time.perf_counter()
     survey_labels([case], settings.task)
@@ -263,7 +263,7 @@ class _EnoughSteps(Exception):
     """Ends the loop before it would write anything of a finished run."""
 
 
-class _Clock(Unwatched):
+class _Clock(NullCallback):
     """Takes the time of each step, and ends the loop when it has enough."""
 
     def __init__(self, wanted: int, budget_s: float) -> None:
@@ -320,14 +320,14 @@ def loader_memory_bytes() -> int:
     return total
 
 
-def _run(job: AnyJob, request: TrialRequest, accelerator: Any, setup_s: float) -> tuple[Steps, Looks]:
+def _run(job: AnyTask, request: TrialRequest, accelerator: Any, setup_s: float) -> tuple[Steps, Looks]:
     # The trial's own bookkeeping: a value read back each step, and nothing that is due after many.
     beyond = 10 * (request.steps + 100)
     own = {"log_every": 1, "validate_every": beyond, "checkpoint_every": beyond}
     train = request.settings.train
     train = train.model_copy(update={**own, "steps": max(train.steps, beyond)})
     clock = _Clock(request.steps, request.budget_s)
-    loop = Loop(job, train, RunFolder(request.folder / RUN), accelerator, clock)
+    loop = Trainer(job, train, RunFolder(request.folder / RUN), accelerator, clock)
     start_s = time.perf_counter()
     with machine_faults_told():
         with suppress(_EnoughSteps):
@@ -366,21 +366,21 @@ def _try_checkpoint(request: TrialRequest, model: Any, optimizer: Any, size: int
     return bytes_below(checkpoint.path), time.perf_counter() - start_s
 
 
-def _make_job(request: TrialRequest, device: torch.device) -> AnyJob:
+def _make_job(request: TrialRequest, device: torch.device) -> AnyTask:
     settings = request.settings
     if settings.task.preset is None:
         run = RunFolder(request.folder / RUN)
         # Nothing is held out while steps run: a look before the first one would take as long as some steps.
         cases = crop_cases(request.training, settings.train.batch_size)
-        job = PretrainingJob(settings, cases, (), device, Seen, run.location)
+        job = PretrainingTask(settings, cases, (), device, Seen, run.location)
         job.load_start()
         return job
-    made: SegmentationJob | ClassificationJob
+    made: SegmentationTask | ClassificationTask
     if settings.task.kind == "classification":
-        made = ClassificationJob(settings, request.training, (), device)
+        made = ClassificationTask(settings, request.training, (), device)
     else:
         points = survey_labels(request.training, settings.task)
-        made = SegmentationJob(settings, request.training, (), points, device)
+        made = SegmentationTask(settings, request.training, (), points, device)
     load_start(made.model, settings.model)
     return made
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
 from voco_cli.data.cache.store import cache_folder, content_identity
@@ -83,7 +83,7 @@ def fix_cases(folder: Path, datalist: Datalist, contents: Contents) -> None:
     """
     write_datalist(datalist, folder / FILE)
     held = {"format": FORMAT, "cases": contents}
-    write_whole(folder / CONTENTS, json.dumps(held, indent=1).encode() + b"\n")
+    write_atomic(folder / CONTENTS, json.dumps(held, indent=1).encode() + b"\n")
 
 
 def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from voco_cli import __version__
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, load_settings
 from voco_cli.errors import DataError, UsageError
 from voco_cli.study.cases import FILE as DATA
@@ -380,7 +380,7 @@ def write_record(folder: Path, record: StudyRecord, outcome: Mapping[str, Any]) 
         "runs": [asdict(run) for run in record.in_order()],
         **outcome,
     }
-    write_whole(folder / FILE, json.dumps(held, indent=2, allow_nan=False).encode() + b"\n")
+    write_atomic(folder / FILE, json.dumps(held, indent=2, allow_nan=False).encode() + b"\n")
     return folder / FILE
 
 

@@ -31,7 +31,7 @@ class Place:
     channel: int | None
 
 
-def place_of(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
+def device_context(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
     """The case and channel of a file.
 
     Args:
@@ -68,7 +68,7 @@ def merge_channels(entries: Sequence[Entry], task: Task) -> list[Entry]:
     groups: dict[Place, dict[int, Entry]] = defaultdict(dict)
     others: list[Entry] = []
     for entry in entries:
-        place = place_of(entry.image, task, present)
+        place = device_context(entry.image, task, present)
         group = groups[Place(place.folder, place.case, None)]
         if entry.channels or place.channel is None or place.channel in group:
             others.append(entry)

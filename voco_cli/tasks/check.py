@@ -20,7 +20,7 @@ from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.tasks.cases import unlisted_values
-from voco_cli.tasks.find_data import Stock, check_entries, listed_data, stock_entries, take_stock
+from voco_cli.tasks.find_data import Stock, check_entries, listed_data, stock_entries, take_inventory
 from voco_cli.tasks.splits import SPLIT_NAMES
 
 FEWEST_LABELS_FOR_PROCESSES = 16
@@ -133,7 +133,7 @@ def check_task(
         DataError: the list cannot be read.
     """
     task = settings.task
-    stock = None if settings.data.file is not None else take_stock(settings)
+    stock = None if settings.data.file is not None else take_inventory(settings)
     if stock is None:
         assert settings.data.file is not None
         entries, words = listed_data(settings.data.file, settings)

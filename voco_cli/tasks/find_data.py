@@ -151,7 +151,7 @@ class Stock:
         return [self.found[case] for case in cases if case in self.found], [c for c in cases if c in self.missing]
 
 
-def take_stock(settings: Settings) -> Stock:
+def take_inventory(settings: Settings) -> Stock:
     """Look for the cases of a task below ``data.root``, or ./data.
 
     Raises:
@@ -301,7 +301,7 @@ def find_task_data(settings: Settings) -> TaskData:
         entries, words = listed_data(settings.data.file, settings)
         origin = str(settings.data.file)
     else:
-        stock = take_stock(settings)
+        stock = take_inventory(settings)
         missing = _missing(stock, task)
         entries, words = stock_entries(stock, settings), _words(stock)
         origin = str(stock.folder)

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from voco_cli.atomic_files import UNFINISHED
 from voco_cli.errors import DataError
 from voco_cli.models.weights import own_tensors, put_tensors
-from voco_cli.training.distributed import full_disk_told
+from voco_cli.training.distributed import translate_errors
 
 FORMAT = "voco-checkpoint/1"
 PREFIX = "step-"
@@ -92,7 +92,7 @@ def save_checkpoint(
     what = f"checkpoint {target.name} could not be written; {kept}"
     try:
         # Inside the clean-up: a full disk is told by its free space, which the clean-up would bring back.
-        with full_disk_told(folder, what):
+        with translate_errors(folder, what):
             remove_unfinished(folder)
             beside.mkdir(parents=True)
             tensors = {name: tensor.detach().contiguous() for name, tensor in own_tensors(model).items()}

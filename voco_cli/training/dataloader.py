@@ -20,7 +20,7 @@ from voco_cli.errors import UsageError
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
-    from voco_cli.training.task import Place
+    from voco_cli.training.task import DeviceContext
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def load_batches(
     batches: tuple[int, int],
     collate: Callable[[Any], Any],
     data: Data,
-    place: Place,
+    place: DeviceContext,
 ) -> Generator[Any, None, None]:
     """Batches of a dataset whose keys are (batch number, case index).
 

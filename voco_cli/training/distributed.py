@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from voco_cli.config.schema import Run
 from voco_cli.errors import ResourceError, UsageError, VocoError
 from voco_cli.operating_system import keep_freed_memory
-from voco_cli.training.task import Place
+from voco_cli.training.task import DeviceContext
 
 T = TypeVar("T")
 EVERYWHERE = "on every process"
@@ -29,7 +29,7 @@ ALONE = "on process"
 """How the note on the error of one process begins."""
 
 
-def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
+def run_on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     """Do something on the main process while the others wait for its result.
 
     Returns:
@@ -44,7 +44,7 @@ def on_main(accelerator: Accelerator, action: Callable[[], T]) -> T:
     return result
 
 
-def on_all(accelerator: Accelerator, action: Callable[[], T]) -> list[T]:
+def run_on_all(accelerator: Accelerator, action: Callable[[], T]) -> list[T]:
     """Do something on every process.
 
     Returns:
@@ -74,7 +74,7 @@ def _result(outcome: Any, accelerator: Accelerator) -> Any:
 
 
 @contextmanager
-def lonely_faults_noted(accelerator: Accelerator) -> Iterator[None]:
+def annotate_rank(accelerator: Accelerator) -> Iterator[None]:
     """Note on an error that this process alone ends with which one it is, as the main process will not tell of it."""
     try:
         yield
@@ -110,9 +110,9 @@ def build_accelerator(run: Run) -> Accelerator:
     )
 
 
-def place_of(accelerator: Accelerator) -> Place:
+def device_context(accelerator: Accelerator) -> DeviceContext:
     """What a job needs to know of the accelerator."""
-    return Place(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
+    return DeviceContext(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
 
 
 def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
@@ -172,7 +172,7 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 @contextmanager
-def full_disk_told(folder: Path, what: str) -> Iterator[None]:
+def translate_errors(folder: Path, what: str) -> Iterator[None]:
     """Recognise a full disk.
 
     Args:

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voco_cli.atomic_files import write_whole
-from voco_cli.training.distributed import full_disk_told
+from voco_cli.atomic_files import write_atomic
+from voco_cli.training.distributed import translate_errors
 
 if TYPE_CHECKING:
     from voco_cli.training.task import Values
@@ -85,8 +85,8 @@ class MetricsWriter:
     def __init__(self, path: Path, tensorboard: Path, step: int) -> None:
         self.path = path
         kept = [record for record in read_metrics(path) if 0 < step >= record["step"]]
-        with full_disk_told(path.parent, f"{path.name} could not be written"):
-            write_whole(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+        with translate_errors(path.parent, f"{path.name} could not be written"):
+            write_atomic(path, "".join(json.dumps(record) + "\n" for record in kept).encode())
             self._lines = path.open("a", buffering=1)
             self._board = EventFile(tensorboard, purge_step=step + 1 if step else 0)
 
@@ -96,7 +96,7 @@ class MetricsWriter:
         Raises:
             ResourceError: the disk is full.
         """
-        with full_disk_told(self.path.parent, f"the values of step {step} could not be added to {self.path.name}"):
+        with translate_errors(self.path.parent, f"the values of step {step} could not be added to {self.path.name}"):
             self._lines.write(json.dumps({"step": step, "split": split, **values}) + "\n")
             self._board.write(split, step, values)
 

@@ -19,7 +19,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from voco_cli import __version__
-from voco_cli.atomic_files import UNFINISHED, write_whole
+from voco_cli.atomic_files import UNFINISHED, write_atomic
 from voco_cli.config import Resolved, Settings, read_saved
 from voco_cli.config.load import leaves, saved_file
 from voco_cli.config.schema import Model
@@ -30,7 +30,7 @@ from voco_cli.data.index.intensity import Judge, judge_by_values
 from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.models.weights.read import find_file
 from voco_cli.operating_system import locked
-from voco_cli.training.distributed import full_disk_told
+from voco_cli.training.distributed import translate_errors
 
 FREE_TO_CHANGE = (
     "recipe",
@@ -113,8 +113,8 @@ class RunFolder:
             )
         self.write_state(PREPARING, 0)
         self._remove_beginning()
-        with full_disk_told(self.path, f"{self.settings_file.name} could not be written"):
-            write_whole(self.settings_file, saved_file(resolved, versions()).encode())
+        with translate_errors(self.path, f"{self.settings_file.name} could not be written"):
+            write_atomic(self.settings_file, saved_file(resolved, versions()).encode())
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def _remove_beginning(self) -> None:
@@ -173,8 +173,8 @@ class RunFolder:
             ResourceError: the disk is full.
         """
         if read_saved(self.settings_file) != resolved.settings:
-            with full_disk_told(self.path, f"{self.settings_file.name} could not be written"):
-                write_whole(self.settings_file, saved_file(resolved, versions()).encode())
+            with translate_errors(self.path, f"{self.settings_file.name} could not be written"):
+                write_atomic(self.settings_file, saved_file(resolved, versions()).encode())
 
     def remove_unfinished(self) -> None:
         """Remove files that killed processes left half-written; only for the one process that holds the lock."""
@@ -185,13 +185,13 @@ class RunFolder:
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
         """Keep how the run stands: preparing, running, done, interrupted or failed."""
         state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        with full_disk_told(self.path, f"{self.state_file.name} could not be written"):
-            write_whole(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
+        with translate_errors(self.path, f"{self.state_file.name} could not be written"):
+            write_atomic(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
 
     def write_weights_report(self, report: Mapping[str, Any]) -> None:
         """Keep what became of each tensor of the weights that the run started from."""
-        with full_disk_told(self.path, f"{self.weights_report.name} could not be written"):
-            write_whole(self.weights_report, (json.dumps(report, indent=1) + "\n").encode())
+        with translate_errors(self.path, f"{self.weights_report.name} could not be written"):
+            write_atomic(self.weights_report, (json.dumps(report, indent=1) + "\n").encode())
 
     def read_state(self) -> Mapping[str, Any]:
         """The last state, or an empty one."""
@@ -346,8 +346,8 @@ def write_contents(path: Path, contents: Contents) -> None:
         ResourceError: the disk is full.
     """
     held: dict[str, Any] = {"format": FORMAT, "weights": contents.weights, "scans": contents.scans}
-    with full_disk_told(path.parent, f"{path.name} could not be written"):
-        write_whole(path, json.dumps(held, separators=(",", ":")).encode() + b"\n")
+    with translate_errors(path.parent, f"{path.name} could not be written"):
+        write_atomic(path, json.dumps(held, separators=(",", ":")).encode() + b"\n")
 
 
 MOST_NAMED = 3

@@ -15,7 +15,7 @@ Values = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Place:
+class DeviceContext:
     """Where and how a job runs.
 
     Attributes:
@@ -36,16 +36,16 @@ class ParameterGroup:
 
     Attributes:
         rate: share of the run's learning rate.
-        still_steps: optimizer steps from the start in which they do not move.
+        freeze_steps: optimizer steps from the start in which they do not move.
     """
 
     parameters: list[nn.Parameter]
     rate: float = 1.0
-    still_steps: int = 0
+    freeze_steps: int = 0
 
     def rate_at(self, step: int) -> float:
         """Share of the run's learning rate in optimizer step ``step``, from 0."""
-        return self.rate if step >= self.still_steps else 0.0
+        return self.rate if step >= self.freeze_steps else 0.0
 
 
 def one_group(model: nn.Module) -> list[ParameterGroup]:
@@ -53,7 +53,7 @@ def one_group(model: nn.Module) -> list[ParameterGroup]:
     return [ParameterGroup([parameter for parameter in model.parameters() if parameter.requires_grad])]
 
 
-class Job(Protocol):
+class TrainingTask(Protocol):
     """A thing to train. Everything that must survive a restart is in ``model`` and ``state``."""
 
     model: nn.Module
@@ -63,7 +63,7 @@ class Job(Protocol):
     def parameter_groups(self) -> list[ParameterGroup]:
         """What the optimizer moves, and how fast; the same groups in the same order at every start."""
 
-    def start(self, place: Place) -> None:
+    def start(self, place: DeviceContext) -> None:
         """Called once, with the model on its device, before anything else."""
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
@@ -101,7 +101,7 @@ class Teller(Protocol):
         """What one should know of before using the result."""
 
 
-class Watcher(Teller, Protocol):
+class Callback(Teller, Protocol):
     """Who is told how a run goes."""
 
     def started(self, step: int, steps: int) -> None:
@@ -120,7 +120,7 @@ class Watcher(Teller, Protocol):
         """The loop has ended, well or not."""
 
 
-class Unwatched:
+class NullCallback:
     """Says nothing."""
 
     @contextmanager

@@ -27,10 +27,10 @@ from voco_cli.training.checkpoint import (
     rotate,
     save_checkpoint,
 )
-from voco_cli.training.distributed import full_disk_told, machine_faults_told, on_all, on_main, place_of
+from voco_cli.training.distributed import device_context, machine_faults_told, run_on_all, run_on_main, translate_errors
 from voco_cli.training.loggers import MetricsWriter
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Job, Values, Watcher
+from voco_cli.training.task import Callback, TrainingTask, Values
 
 
 def rate_multiplier(step: int, total: int, warmup: int, start: float = 0.0) -> float:
@@ -76,7 +76,7 @@ class StopRequest:
 
 
 @dataclass
-class Recent:
+class MetricAccumulator:
     """Terms and cases of the last few steps, and where their time went."""
 
     terms: list[Mapping[str, Tensor]] = field(default_factory=list)
@@ -128,24 +128,24 @@ class Recent:
 
 
 @dataclass
-class Loop:
+class Trainer:
     """One run of a job from its last checkpoint to its last step.
 
     Every process runs it; the main one writes.
     """
 
-    job: Job
+    job: TrainingTask
     train: Train
     folder: RunFolder
     accelerator: Accelerator
-    watcher: Watcher
+    callback: Callback
     step: int = 0
     score: float | None = None
     scored_step: int = -1
     best_score: float = math.inf
     saved_step: int = -1
     metrics: MetricsWriter | None = None
-    recent: Recent = field(default_factory=Recent)
+    recent: MetricAccumulator = field(default_factory=MetricAccumulator)
 
     def run(self) -> None:
         """Train to the end.
@@ -158,7 +158,7 @@ class Loop:
         try:
             with machine_faults_told(), StopRequest() as stop:
                 self._prepare()
-                self.watcher.started(self.step, self.train.steps)
+                self.callback.started(self.step, self.train.steps)
                 if self.step == 0:
                     self._validate()
                 self._write_state("running")
@@ -168,7 +168,7 @@ class Loop:
             self._write_failure(error)
             raise
         finally:
-            self.watcher.ended()
+            self.callback.ended()
             if self.metrics is not None:
                 self.metrics.close()
 
@@ -198,8 +198,8 @@ class Loop:
             # The name of an option that is to change in torch; what it means to us stays the same.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
-        job.start(place_of(self.accelerator))
-        on_main(self.accelerator, self._prepare_files)
+        job.start(device_context(self.accelerator))
+        run_on_main(self.accelerator, self._prepare_files)
 
     def _prepare_files(self) -> None:
         self.folder.remove_unfinished()
@@ -210,7 +210,7 @@ class Loop:
 
     def _train(self, stop: StopRequest) -> None:
         train = self.train
-        self.recent = Recent()
+        self.recent = MetricAccumulator()
         # Closing ends the loader processes, whatever happens in between.
         with closing(self.job.batches(self.step * train.accumulate, train.steps * train.accumulate)) as batches:
             while self.step < train.steps:
@@ -221,7 +221,7 @@ class Loop:
         train = self.train
         self._optimize(batches)
         self.step += 1
-        self.watcher.advanced(self.step)
+        self.callback.advanced(self.step)
         last = self.step == train.steps
         if last or self.step % train.log_every == 0:
             self._log()
@@ -276,14 +276,14 @@ class Loop:
         recent = self.recent
         if not recent.terms:
             return
-        of_processes = on_all(self.accelerator, lambda: {**recent.means(), **recent.timing()})
+        of_processes = run_on_all(self.accelerator, lambda: {**recent.means(), **recent.timing()})
         values = {name: fmean(one[name] for one in of_processes) for name in of_processes[0]}
         values["lr"] = learning_rate(self.step - 1, self.train)
         values["grad_norm"] *= self.train.accumulate  # its mean is over batches, all but the last of a step being 0
         values["cases_per_s"] *= len(of_processes)
         self._tell("train", values)
-        self.watcher.trained(self.step, values)
-        self.recent = Recent()
+        self.callback.trained(self.step, values)
+        self.recent = MetricAccumulator()
 
     def _validate(self) -> None:
         self._log()
@@ -291,15 +291,15 @@ class Loop:
         if figures:
             self.score, self.scored_step = figures.get(self.job.score_name), self.step
             self._tell("validation", figures)
-            self.watcher.validated(self.step, figures)
-        self.recent = Recent()
+            self.callback.validated(self.step, figures)
+        self.recent = MetricAccumulator()
 
     def _is_best(self) -> bool:
         """Whether this step was validated and scored better than any before; the main process decides for all."""
         if self.scored_step != self.step or self.score is None:
             return False
         score = self.score
-        return on_main(self.accelerator, lambda: score < self.best_score)
+        return run_on_main(self.accelerator, lambda: score < self.best_score)
 
     def _tell(self, split: str, values: Values) -> None:
         if self.metrics is not None:
@@ -308,7 +308,7 @@ class Loop:
     def _checkpoint(self) -> None:
         self._log()  # raises before a checkpoint is written if a loss was not finite
         if self.saved_step != self.step:
-            on_main(self.accelerator, self._save)
+            run_on_main(self.accelerator, self._save)
         self.saved_step = self.step
 
     def _save(self) -> None:
@@ -320,7 +320,7 @@ class Loop:
         self.saved_step = self.step
         self.best_score = min(self.best_score, math.inf if score is None else score)
         rotate(self.folder.checkpoints, self.train.keep_checkpoints)
-        with full_disk_told(self.folder.path, f"the weights of step {self.step} could not be written"):
+        with translate_errors(self.folder.path, f"the weights of step {self.step} could not be written"):
             self.job.export(self.folder.weights, self.step)
         self._write_state("running")
 

@@ -30,7 +30,7 @@ from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.splits import named
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.workflows.leakage import Findings, contamination, findings_object, identities_of, require_clean
+from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage, require_clean
 
 MEASURABLE = ("test", "validation")
 MOST_NAMED = 5
@@ -235,7 +235,7 @@ def measure(
         VocoError: what ``clean`` refuses.
         DataError: no case could be predicted or measured.
     """
-    found = findings_object(contamination_of(run, entries, progress))
+    found = findings_object(leakage_of(run, entries, progress))
     if clean:
         require_clean(found)
     provenance = Provenance(str(run.path), split, run.chosen, found)
@@ -249,12 +249,12 @@ def measure(
     return Measured(split, folder, evaluation, provenance, tuple(written))
 
 
-def contamination_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress = no_progress) -> Findings:
+def leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress = no_progress) -> Findings:
     """Which of these cases the weights of a run have seen, in pre-training or in the run itself."""
     scans = sum(len(entry.channel_entries()) for entry in entries)
     with progress("comparing with training", scans) as advance:
         identities = identities_of(entries, open_cache(run.settings), advance)
-    return contamination(seen_by(run.path) or Seen(unknown=(str(run.path),)), identities, run.datalist.name)
+    return leakage(seen_by(run.path) or Seen(unknown=(str(run.path),)), identities, run.datalist.name)
 
 
 def measure_segmentation(

@@ -18,19 +18,19 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
 from voco_cli.errors import DataError
-from voco_cli.finetune.classification import ClassificationJob
+from voco_cli.finetune.classification import ClassificationTask
 from voco_cli.finetune.dataset import survey_labels
-from voco_cli.finetune.segmentation import SegmentationJob
+from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.models.weights import LoadReport, put_tensors
 from voco_cli.models.weights.load import load_start
 from voco_cli.tasks.cases import LeftOut, StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 from voco_cli.training.checkpoint import best_of, list_checkpoints
-from voco_cli.training.distributed import build_accelerator, lonely_faults_noted, on_all, on_main
+from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
 from voco_cli.training.run_dir import RunFolder, open_run_folder, scan_content, settle_run_folder
-from voco_cli.training.task import Unwatched, Values, Watcher
-from voco_cli.training.trainer import Loop
+from voco_cli.training.task import Callback, NullCallback, Values
+from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.evaluate import MEASURABLE, Measured, measure_run
 from voco_cli.workflows.finetune_checks import before_finetuning
 from voco_cli.workflows.leakage import Findings, findings_object, look_back, require_clean
@@ -83,7 +83,7 @@ def choose_weights(job: Scored, checkpoints: Path, weights: Path, choose: str, n
     return best.step, words
 
 
-FinetuningJob = SegmentationJob | ClassificationJob
+FinetuningJob = SegmentationTask | ClassificationTask
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,13 @@ class PreparedFinetuning:
     num_validation: int
     left_out: LeftOut
     num_parameters: int
-    num_moving: int
+    num_trainable: int
     loaded: LoadReport | None
     resumed_step: int
-    contamination: Findings
+    leakage: Findings
 
 
-class FinetuneWatcher(Watcher, Protocol):
+class FinetuneCallback(Callback, Protocol):
     """Who is told how a fine-tuning goes."""
 
     def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
@@ -125,7 +125,7 @@ class FinetuneResult:
         weights: the chosen network.
         chosen_step, how_chosen: of these weights.
         measured: what they are worth, on test where it has labels, else on validation; None where nothing is labelled.
-        to_be_told: this is the process that tells the user, of several that ran together.
+        is_main_process: this is the process that tells the user, of several that ran together.
     """
 
     folder: Path
@@ -133,7 +133,7 @@ class FinetuneResult:
     chosen_step: int
     how_chosen: str
     measured: Measured | None
-    to_be_told: bool
+    is_main_process: bool
 
     @property
     def evaluated_split(self) -> str | None:
@@ -155,7 +155,7 @@ class _Cases:
     left_out: LeftOut = field(default_factory=list)
 
 
-def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) -> FinetuneResult:
+def finetune(resolved: Resolved, callback: FinetuneCallback, clean: bool = False) -> FinetuneResult:
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
     Args:
@@ -168,33 +168,33 @@ def finetune(resolved: Resolved, watcher: FinetuneWatcher, clean: bool = False) 
         Interrupted: a signal; the same call resumes.
     """
     if os.environ.get("RANK", "0") != "0":
-        watcher = Unwatched()
-    resolved, data = before_finetuning(resolved, watcher)
+        callback = NullCallback()
+    resolved, data = before_finetuning(resolved, callback)
     settings = resolved.settings
     training = subset(data.datalist.training, settings.task, settings.seed)
     datalist = data.datalist.model_copy(update={"training": tuple(training)})
     accelerator = build_accelerator(settings.run)
     if not accelerator.is_main_process:
-        watcher = Unwatched()
+        callback = NullCallback()
     folder = RunFolder(settings.run.dir)
     try:
-        with ExitStack() as stack, lonely_faults_noted(accelerator):
+        with ExitStack() as stack, annotate_rank(accelerator):
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
                 open_run_folder(folder, resolved, datalist, _names)
                 entries = [*datalist.training, *datalist.validation]
-                with watcher.building(len(entries) * len(settings.task.channels)) as on_done:
+                with callback.building(len(entries) * len(settings.task.channels)) as on_done:
                     return build_cases(open_cache(settings), entries, on_done)
 
-            failed = on_main(accelerator, open_run)
+            failed = run_on_main(accelerator, open_run)
             cases = _Cases()
-            on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
-            on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
-            seen, findings = on_main(accelerator, lambda: _look_back(settings, datalist, cases, watcher))
+            run_on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
+            run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
+            seen, findings = run_on_main(accelerator, lambda: _look_back(settings, datalist, cases, callback))
             if clean:
                 require_clean(findings_object(findings))
-            return _train(resolved, data, cases, folder, accelerator, watcher, seen, findings)
+            return _train(resolved, data, cases, folder, accelerator, callback, seen, findings)
     finally:
         accelerator.end_training()
 
@@ -236,22 +236,22 @@ def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: M
 
 
 def _look_back(
-    settings: Settings, datalist: Datalist, cases: _Cases, watcher: FinetuneWatcher
+    settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
 ) -> tuple[Seen, Findings]:
     """What the weights will have seen, and which of the cases that will be evaluated are among it."""
     listed = [entry for split in MEASURABLE for entry in getattr(datalist, split) if entry.label or entry.category]
-    with watcher.progress("comparing with training", len(listed) * len(settings.task.channels)) as advance:
+    with callback.progress("comparing with training", len(listed) * len(settings.task.channels)) as advance:
         cache = open_cache(settings)
         return look_back(settings.model.weights, cases.training, listed, datalist.name, cache, advance)
 
 
-def _make_job(settings: Settings, cases: _Cases, device: torch.device, watcher: FinetuneWatcher) -> FinetuningJob:
+def _make_job(settings: Settings, cases: _Cases, device: torch.device, callback: FinetuneCallback) -> FinetuningJob:
     if settings.task.kind == "classification":
-        return ClassificationJob(settings, cases.training, cases.validation, device)
+        return ClassificationTask(settings, cases.training, cases.validation, device)
     labelled = [*cases.training, *cases.validation]
-    with watcher.progress("labels", len(labelled)) as advance:
+    with callback.progress("labels", len(labelled)) as advance:
         points = survey_labels(labelled, settings.task, advance)
-    return SegmentationJob(settings, cases.training, cases.validation, points, device)
+    return SegmentationTask(settings, cases.training, cases.validation, points, device)
 
 
 def _train(
@@ -260,18 +260,18 @@ def _train(
     cases: _Cases,
     folder: RunFolder,
     accelerator: Accelerator,
-    watcher: FinetuneWatcher,
+    callback: FinetuneCallback,
     seen: Seen,
     findings: Findings,
 ) -> FinetuneResult:
     settings = resolved.settings
-    job = _make_job(settings, cases, accelerator.device, watcher)
+    job = _make_job(settings, cases, accelerator.device, callback)
     resumed = max((one.step for one in list_checkpoints(folder.checkpoints)), default=0)
     loaded = None if resumed else load_start(job.model, settings.model)
     if loaded is not None:
-        on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
+        run_on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
     trainable = [parameter for parameter in job.model.parameters() if parameter.requires_grad]
-    watcher.prepared(
+    callback.prepared(
         PreparedFinetuning(
             folder.path,
             str(accelerator.device),
@@ -287,15 +287,15 @@ def _train(
             findings,
         )
     )
-    Loop(job, settings.train, folder, accelerator, watcher).run()
+    Trainer(job, settings.train, folder, accelerator, callback).run()
 
     def finish() -> tuple[int, str, Measured | None]:
         step, words = choose_weights(
             job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
         )
         write_seen(seen, folder.weights / SEEN_FILE)
-        return step, words, measure_run(folder.path, watcher.progress)
+        return step, words, measure_run(folder.path, callback.progress)
 
-    step, words, measured = on_main(accelerator, finish)
+    step, words, measured = run_on_main(accelerator, finish)
     weights = folder.weights / "model.safetensors"
     return FinetuneResult(folder.path, weights, step, words, measured, bool(accelerator.is_main_process))

@@ -76,7 +76,7 @@ class Findings:
         return not self.unknown and all(not one.surely and all_compared for one in self.found)
 
 
-def contamination(seen: Seen, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
+def leakage(seen: Seen, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
     """Which of the evaluated cases were seen in training, by voxels, DICOM series, DICOM study and patient.
 
     A case is told of each training once, in the surest way.
@@ -105,7 +105,7 @@ def sentences(findings: Findings) -> list[str]:
     """What a terminal and a table say of it: a sentence for each kind, or that there is nothing."""
     lines = [_sentence(one, findings.evaluated) for one in findings.found]
     lines += [
-        f"Contamination of {findings.evaluated} evaluated cases cannot be ruled out: {name} does not say what it was "
+        f"Leakage of {findings.evaluated} evaluated cases cannot be ruled out: {name} does not say what it was "
         "trained on."
         for name in findings.unknown
     ]
@@ -113,7 +113,7 @@ def sentences(findings: Findings) -> list[str]:
         return lines
     trained = " and ".join(f"{count} scans of the {words}" for words, count in findings.trained.items())
     compared = "" if findings.compared == findings.evaluated else f" (voxels of {findings.compared} were compared)"
-    return [f"Contamination: none of {findings.evaluated} evaluated cases{compared} was among {trained}."]
+    return [f"Data leakage: none of {findings.evaluated} evaluated cases{compared} was among {trained}."]
 
 
 def findings_object(findings: Findings) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def look_back(
         for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
     ]
     seen = seen_before(weights).followed_by(seen_scans("fine-tuning", dataset, own))
-    return seen, contamination(seen, identities_of(evaluated, cache, advance), dataset)
+    return seen, leakage(seen, identities_of(evaluated, cache, advance), dataset)
 
 
 def identities_of(
@@ -257,7 +257,7 @@ def _sentence(finding: Finding, evaluated: int) -> str:
         "patient": f"{cases} had a patient of the same name in the {where}",
     }[finding.kind]
     doubt = "" if finding.surely else "; the data sets have different names, so that it may be another person"
-    return f"Contamination: {words}: {_some(finding.cases)}{doubt}."
+    return f"Data leakage: {words}: {_some(finding.cases)}{doubt}."
 
 
 def _some(names: Collection[str]) -> str:

@@ -19,18 +19,18 @@ from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.voco.diagnostics import Figures, Verdict
 from voco_cli.pretrain.dataset import Case
-from voco_cli.pretrain.task import PretrainingJob, batch_plan
+from voco_cli.pretrain.task import PretrainingTask, batch_plan
 from voco_cli.training.checkpoint import list_checkpoints
-from voco_cli.training.distributed import build_accelerator, lonely_faults_noted, on_all, on_main
+from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
 from voco_cli.training.run_dir import RunFolder, open_run_folder, scan_content, settle_run_folder
-from voco_cli.training.task import Unwatched, Watcher
-from voco_cli.training.trainer import Loop
+from voco_cli.training.task import Callback, NullCallback
+from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
 
 TOO_SMALL = "too small after preprocessing"
 
 
-class PretrainWatcher(Watcher, Protocol):
+class PretrainCallback(Callback, Protocol):
     """Who is told how a pre-training run goes."""
 
     def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
@@ -64,7 +64,7 @@ class PretrainResult:
         start, end: figures at step 0 and at the last step; empty where nothing was held out.
         verdict: what they say; None where nothing was held out.
         weights: the encoder that was written.
-        to_be_told: this is the process that tells the user, of several that ran together.
+        is_main_process: this is the process that tells the user, of several that ran together.
     """
 
     folder: Path
@@ -73,10 +73,10 @@ class PretrainResult:
     verdict: Verdict | None
     weights: Path
     num_bases: int
-    to_be_told: bool
+    is_main_process: bool
 
 
-def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
+def pretrain(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
     """Pre-train an encoder, or go on where an earlier run in the same folder stopped.
 
     Raises:
@@ -86,23 +86,23 @@ def pretrain(resolved: Resolved, watcher: PretrainWatcher) -> PretrainResult:
         Interrupted: a signal; the same call resumes.
     """
     if os.environ.get("RANK", "0") != "0":
-        watcher = Unwatched()
-    resolved, datalist = before_pretraining(resolved, watcher)
+        callback = NullCallback()
+    resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     accelerator = build_accelerator(settings.run)
     if not accelerator.is_main_process:
-        watcher = Unwatched()
+        callback = NullCallback()
     folder = RunFolder(settings.run.dir)
     try:
-        with ExitStack() as stack, lonely_faults_noted(accelerator):
+        with ExitStack() as stack, annotate_rank(accelerator):
 
             def open_run() -> dict[Path, str]:
                 stack.enter_context(folder.lock())
                 open_run_folder(folder, resolved, datalist, _names)
-                return _build_cache(settings, datalist, watcher)
+                return _build_cache(settings, datalist, callback)
 
-            failed = on_main(accelerator, open_run)
-            return _train(resolved, datalist, folder, accelerator, watcher, failed)
+            failed = run_on_main(accelerator, open_run)
+            return _train(resolved, datalist, folder, accelerator, callback, failed)
     finally:
         accelerator.end_training()
 
@@ -112,10 +112,10 @@ def _cache(settings: Settings) -> VolumeCache:
     return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
 
 
-def _build_cache(settings: Settings, datalist: Datalist, watcher: PretrainWatcher) -> dict[Path, str]:
+def _build_cache(settings: Settings, datalist: Datalist, callback: PretrainCallback) -> dict[Path, str]:
     """Make what is missing of the cache; returns the scans that failed, with the reason."""
     entries = [*datalist.training, *datalist.validation]
-    with watcher.building(len(entries)) as on_done:
+    with callback.building(len(entries)) as on_done:
         report = _cache(settings).build(entries, on_done=lambda entry, reason: on_done(str(entry.image), reason))
     return dict(report.failed)
 
@@ -174,7 +174,7 @@ def _train(
     datalist: Datalist,
     folder: RunFolder,
     accelerator: Accelerator,
-    watcher: PretrainWatcher,
+    callback: PretrainCallback,
     failed: Mapping[Path, str],
 ) -> PretrainResult:
     settings = resolved.settings
@@ -197,20 +197,20 @@ def _train(
             raise _nothing_to_train_on(datalist, settings, left_out)
         batch_plan(settings, len(training), 0, accelerator.num_processes)
 
-    on_all(accelerator, find_cases)
-    on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
+    run_on_all(accelerator, find_cases)
+    run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
     before = seen_before(settings.model.weights)
 
     def seen() -> Seen:
         return before.followed_by(seen_scans("pre-training", datalist.name, trained_on))
 
-    job = PretrainingJob(settings, training, held_out, accelerator.device, seen, folder.location)
+    job = PretrainingTask(settings, training, held_out, accelerator.device, seen, folder.location)
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)
     loaded = None if resumed else job.load_start()
     if loaded is not None:
-        on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
-    loop = Loop(job, settings.train, folder, accelerator, watcher)
-    watcher.prepared(
+        run_on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
+    loop = Trainer(job, settings.train, folder, accelerator, callback)
+    callback.prepared(
         PreparedPretraining(
             folder.path,
             str(accelerator.device),

@@ -42,7 +42,7 @@ class Finetuned(Protocol):
         """How that step was chosen, one sentence."""
 
 
-class StudyWatcher(Protocol):
+class StudyCallback(Protocol):
     """Who is told how a study goes."""
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
@@ -72,7 +72,7 @@ class StudyResult:
 
 def run_study(
     plan: Plan,
-    watcher: StudyWatcher,
+    callback: StudyCallback,
     *,
     finetune: Callable[[Resolved], Finetuned],
     find: Callable[[Settings], TaskData] = find_task_data,
@@ -104,12 +104,12 @@ def run_study(
         fix_cases(plan.folder, data.datalist, contents)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
         total = len(plan.runs())
-        watcher.planned(total, total - len(waiting), data)
+        callback.planned(total, total - len(waiting), data)
         for i, run in enumerate(waiting):
-            watcher.run_started(run, total - len(waiting) + i + 1, total)
+            callback.run_started(run, total - len(waiting) + i + 1, total)
             _run_one(plan, run, record, lambda run: finetune(plan.settings_of(run, cases, cache)))
             result = _publish(plan, record)
-            watcher.run_ended(record.of(run), _left_s(record, len(waiting) - i - 1))
+            callback.run_ended(record.of(run), _left_s(record, len(waiting) - i - 1))
     if result.outcome.found is None:
         reasons = "; ".join(dict.fromkeys(run.reason for run in record.runs.values() if run.reason))
         raise DataError(f"No run of {plan.folder} has come to its end: {reasons or 'none has begun'}")

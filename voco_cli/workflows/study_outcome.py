@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.errors import VocoError
 from voco_cli.evaluate.read_results import Stored, read_stored
 from voco_cli.evaluate.segmentation.results import NONE, markdown, p_value, without_nan
@@ -87,7 +87,7 @@ def _seen(usable: Sequence[RunRecord], stored: dict[str, Stored]) -> tuple[tuple
     """What evaluations recorded of cases that were seen in training, once for each arm."""
     told: dict[tuple[str, str], None] = {}
     for run in usable:
-        recorded = stored[run.folder].contamination or {}
+        recorded = stored[run.folder].leakage or {}
         if recorded.get("found") or recorded.get("unknown_weights"):
             told |= {(run.arm, sentence): None for sentence in recorded.get("sentences", ())}
     return tuple(told)
@@ -129,8 +129,8 @@ def publish(folder: Path, record: StudyRecord, outcome: Outcome) -> list[Path]:
     """
     written = [write_record(folder, record, outcome_object(record, outcome))]
     if outcome.found is not None:
-        write_whole(folder / TABLE, visible(study_markdown(record, outcome, outcome.found)).encode())
-        write_whole(folder / PICTURE, draw_label_efficiency(outcome.found))
+        write_atomic(folder / TABLE, visible(study_markdown(record, outcome, outcome.found)).encode())
+        write_atomic(folder / PICTURE, draw_label_efficiency(outcome.found))
         written += [folder / TABLE, folder / PICTURE]
     return written
 

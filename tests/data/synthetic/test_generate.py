@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from voco_cli.data.synthetic import BTCV_ORGANS, FIELD_MM, Phantom, generate_phantom
+from voco_cli.data.synthetic import BTCV_ORGANS, FIELD_MM, SyntheticCT, generate_ct
 from voco_cli.errors import UsageError
 
 # Adult organs, mL: a wide plausible range, since small organs are a few voxels here.
@@ -27,15 +27,15 @@ VOLUME_ML = {
 
 
 @pytest.fixture(scope="module")
-def patients() -> list[Phantom]:
-    return [generate_phantom(seed) for seed in range(12)]
+def patients() -> list[SyntheticCT]:
+    return [generate_ct(seed) for seed in range(12)]
 
 
-def _centroid(phantom: Phantom, label: int) -> np.ndarray:
+def _centroid(phantom: SyntheticCT, label: int) -> np.ndarray:
     return np.argwhere(phantom.labels_xyz == label).mean(axis=0)
 
 
-def test_field_and_types(patients: list[Phantom]) -> None:
+def test_field_and_types(patients: list[SyntheticCT]) -> None:
     phantom = patients[0]
     assert phantom.image_hu_xyz.shape == phantom.labels_xyz.shape == (96, 96, 24)
     assert phantom.image_hu_xyz.dtype == np.int16
@@ -45,7 +45,7 @@ def test_field_and_types(patients: list[Phantom]) -> None:
     assert phantom.image_hu_xyz.max() <= 3071
 
 
-def test_every_organ_has_a_plausible_volume_in_every_patient(patients: list[Phantom]) -> None:
+def test_every_organ_has_a_plausible_volume_in_every_patient(patients: list[SyntheticCT]) -> None:
     assert set(VOLUME_ML) == set(BTCV_ORGANS) == set(range(1, 14))
     for seed, phantom in enumerate(patients):
         ml = np.bincount(phantom.labels_xyz.ravel(), minlength=14) * np.prod(phantom.spacing_mm) / 1000
@@ -55,10 +55,10 @@ def test_every_organ_has_a_plausible_volume_in_every_patient(patients: list[Phan
 
 def test_no_organ_vanishes_in_many_patients() -> None:
     for seed in range(100, 130):
-        assert np.unique(generate_phantom(seed, (64, 64, 20)).labels_xyz).tolist() == list(range(14)), seed
+        assert np.unique(generate_ct(seed, (64, 64, 20)).labels_xyz).tolist() == list(range(14)), seed
 
 
-def test_sides_are_those_of_ras(patients: list[Phantom]) -> None:
+def test_sides_are_those_of_ras(patients: list[SyntheticCT]) -> None:
     for phantom in patients:
         centre = {label: _centroid(phantom, label) for label in BTCV_ORGANS}
         assert centre[6][0] > centre[7][0] > centre[1][0]  # x grows to the right: liver, stomach, spleen
@@ -69,7 +69,7 @@ def test_sides_are_those_of_ras(patients: list[Phantom]) -> None:
         assert centre[5][2] > centre[6][2] > centre[2][2]  # z grows to the head: esophagus, liver, kidney
 
 
-def test_attenuation_is_that_of_a_ct(patients: list[Phantom]) -> None:
+def test_attenuation_is_that_of_a_ct(patients: list[SyntheticCT]) -> None:
     for phantom in patients:
         image, labels = phantom.image_hu_xyz, phantom.labels_xyz
         assert 30 < np.median(image[labels == 6]) < 140  # liver
@@ -83,16 +83,16 @@ def test_attenuation_is_that_of_a_ct(patients: list[Phantom]) -> None:
 
 
 def test_the_seed_fixes_everything_and_the_shape_only_the_sampling() -> None:
-    first, again, other = generate_phantom(7), generate_phantom(7), generate_phantom(8)
+    first, again, other = generate_ct(7), generate_ct(7), generate_ct(8)
     assert np.array_equal(first.image_hu_xyz, again.image_hu_xyz)
     assert np.array_equal(first.labels_xyz, again.labels_xyz)
     assert not np.array_equal(first.labels_xyz, other.labels_xyz)
-    fine = generate_phantom(7, (192, 96, 24))
+    fine = generate_ct(7, (192, 96, 24))
     for label in (1, 2, 6, 7):
         assert np.allclose((_centroid(fine, label) + 0.5) / (2, 1, 1), _centroid(first, label) + 0.5, atol=0.6)
 
 
-def test_patients_differ_in_place_size_contrast_and_noise(patients: list[Phantom]) -> None:
+def test_patients_differ_in_place_size_contrast_and_noise(patients: list[SyntheticCT]) -> None:
     livers = np.array([_centroid(phantom, 6) / phantom.labels_xyz.shape for phantom in patients])
     assert np.all(livers.std(axis=0) > 0.015)
     sizes = np.array([np.count_nonzero(phantom.labels_xyz == 6) for phantom in patients])
@@ -106,4 +106,4 @@ def test_patients_differ_in_place_size_contrast_and_noise(patients: list[Phantom
 
 def test_a_shape_in_which_organs_would_vanish_is_refused() -> None:
     with pytest.raises(UsageError, match="96x96x4 voxels is too small"):
-        generate_phantom(0, (96, 96, 4))
+        generate_ct(0, (96, 96, 4))

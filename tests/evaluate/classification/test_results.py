@@ -48,7 +48,7 @@ def test_the_three_files(tmp_path: Path) -> None:
     }
     found = json.loads((tmp_path / "test" / "summary.json").read_text())
     assert (found["format"], found["run"], found["split"]) == ("voco-classification/1", "runs/a", "test")
-    assert (found["chosen"], found["contamination"]["sentences"]) == ("weights of step 3", ["None was seen."])
+    assert (found["chosen"], found["leakage"]["sentences"]) == ("weights of step 3", ["None was seen."])
     assert found["failed"] == [{"case": "c9", "reason": "it is empty"}]
     assert found["cases_csv_sha256"] == hashlib.sha256((tmp_path / "test" / "cases.csv").read_bytes()).hexdigest()
     assert found["confusion"]["cases"] == [[1, 1], [1, 1]]
@@ -104,7 +104,7 @@ def test_written_and_read(tmp_path: Path) -> None:
     write_classification(evaluation, tmp_path)
     stored = read_classification(tmp_path)
     assert (stored.folder, stored.failed, stored.split) == (tmp_path, ("c9",), "test")
-    assert stored.contamination == {"sentences": ["None was seen."]}
+    assert stored.leakage == {"sentences": ["None was seen."]}
     table = stored.table
     assert (table.cases, table.patients, table.categories) == (SCORED.cases, SCORED.patients, SCORED.categories)
     np.testing.assert_array_equal(table.truth_N, SCORED.truth_N)

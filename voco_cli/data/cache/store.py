@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from voco_cli.atomic_files import UNFINISHED, unfinished_files, write_whole
+from voco_cli.atomic_files import UNFINISHED, unfinished_files, write_atomic
 from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.disk_space import (
     LEAST_RATIO,
@@ -132,7 +132,7 @@ def _samples(file: Path, size: int) -> bytes:
 
 
 @dataclass(frozen=True)
-class BuildJob:
+class BuildTask:
     """A scan, and where its volume and label map belong; paths that exist already are not written again."""
 
     entry: Entry
@@ -149,7 +149,7 @@ class Built:
     bytes: int
 
 
-def build_one(job: BuildJob) -> Built:
+def build_one(job: BuildTask) -> Built:
     """Read, preprocess and write what is missing of one scan.
 
     Raises:
@@ -159,17 +159,17 @@ def build_one(job: BuildJob) -> Built:
     written = 0
     if not job.volume_path.exists():
         content = volume_bytes(job)
-        write_whole(job.volume_path, content)
+        write_atomic(job.volume_path, content)
         written += len(content)
     label = job.entry.label
     if label is not None and job.label_path is not None and not job.label_path.exists():
         content = _label_bytes(job, label)
-        write_whole(job.label_path, content)
+        write_atomic(job.label_path, content)
         written += len(content)
     return Built(written)
 
 
-def volume_bytes(job: BuildJob) -> bytes:
+def volume_bytes(job: BuildTask) -> bytes:
     """The file that a scan would be cached as."""
     scan = read_entry(job.entry)
     volume = preprocess(scan, job.preprocess)
@@ -186,7 +186,7 @@ def volume_bytes(job: BuildJob) -> bytes:
     return to_file_bytes(compress(stored, job.cache), metadata)
 
 
-def _label_bytes(job: BuildJob, label: Path) -> bytes:
+def _label_bytes(job: BuildTask, label: Path) -> bytes:
     of_volume = StoredVolume(job.volume_path).metadata
     scan = read_scan(label)
     try:
@@ -252,7 +252,7 @@ class VolumeCache:
         failed: list[tuple[Path, str]] = []
         counts: Counter[str] = Counter()
         done = on_done or (lambda entry, reason: None)
-        waiting: dict[BuildJob, None] = {}
+        waiting: dict[BuildTask, None] = {}
 
         def fail(entry: Entry, reason: str) -> None:
             failed.append((entry.image, reason))
@@ -271,7 +271,7 @@ class VolumeCache:
                 waiting[job] = None
         self._require_space([job.entry for job in waiting])
 
-        def finished(job: BuildJob, outcome: Built | Exception) -> None:
+        def finished(job: BuildTask, outcome: Built | Exception) -> None:
             if isinstance(outcome, ResourceError):
                 raise outcome
             if isinstance(outcome, Exception):
@@ -371,11 +371,11 @@ class VolumeCache:
         found = (self.folder / kind).glob(f"*/*{SUFFIX}")
         return sorted(path for path in found if not path.name.startswith(UNFINISHED))
 
-    def _job(self, entry: Entry) -> BuildJob:
+    def _job(self, entry: Entry) -> BuildTask:
         volume, label = self._paths(entry)
-        return BuildJob(entry, volume, label, self.preprocess, self.cache)
+        return BuildTask(entry, volume, label, self.preprocess, self.cache)
 
-    def _is_built(self, job: BuildJob) -> bool:
+    def _is_built(self, job: BuildTask) -> bool:
         return job.volume_path.is_file() and (job.label_path is None or job.label_path.is_file())
 
     def _voxel_bytes(self, entry: Entry) -> int:

@@ -19,7 +19,7 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
     VoxelCheck,
-    VoxelJob,
+    VoxelTask,
     check_voxels,
     find_candidates,
     inspect_file,
@@ -268,7 +268,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
 
 
 def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
-    jobs = [VoxelJob(entry.image, entry.files, entry.label) for entry in entries]
+    jobs = [VoxelTask(entry.image, entry.files, entry.label) for entry in entries]
     with watch("decoding voxels", len(jobs)) as advance:
         checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
     kept: list[Entry] = []

@@ -42,7 +42,7 @@ class Inspected:
 
 
 @dataclass(frozen=True)
-class VoxelJob:
+class VoxelTask:
     """A scan to decode, with its label."""
 
     path: Path
@@ -124,7 +124,7 @@ def _flat_share(array: NDArray[Any]) -> float:
     return int(np.count_nonzero(within & (left == right))) / count if count else 1.0
 
 
-def check_voxels(job: VoxelJob) -> VoxelCheck:
+def check_voxels(job: VoxelTask) -> VoxelCheck:
     """Decode a scan and its label: NaN, infinite and constant voxels, labels that are not whole numbers."""
     try:
         scan = read_scan(job.path, job.files)
@@ -149,7 +149,7 @@ def killed_file(path: Path, error: Exception) -> Inspected:
     return Inspected(path, fault=f"{error}.")
 
 
-def killed_check(job: VoxelJob, error: Exception) -> VoxelCheck:
+def killed_check(job: VoxelTask, error: Exception) -> VoxelCheck:
     """What is said of a scan whose voxels (or whose label's) ended the process that decoded them."""
     return VoxelCheck(fault=f"{error}.")
 

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError
 
@@ -159,7 +159,7 @@ def write_seen(seen: Seen, path: Path) -> None:
         for one in seen.stages
     ]
     found = {"format": FORMAT, "unknown": list(seen.unknown), "stages": stages}
-    write_whole(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
+    write_atomic(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
 
 
 def read_seen(path: Path) -> Seen:

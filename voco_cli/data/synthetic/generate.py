@@ -31,7 +31,7 @@ Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Phantom:
+class SyntheticCT:
     """A generated scan in RAS voxel order: index 0 of x is the patient's left, of y the back, of z the feet.
 
     Attributes:
@@ -51,7 +51,7 @@ class Phantom:
         return Scan(self.image_hu_xyz.transpose(2, 1, 0), self.spacing_mm, origin, np.diag(RAS_IN_LPS), path)
 
 
-def generate_phantom(seed: int, shape_xyz: Size = (96, 96, 24)) -> Phantom:
+def generate_ct(seed: int, shape_xyz: Size = (96, 96, 24)) -> SyntheticCT:
     """Draw a patient and scan it.
 
     Two patients differ in size, place and pose of the body, in a smooth warp, in place and size of each organ, in fat,
@@ -72,7 +72,7 @@ def generate_phantom(seed: int, shape_xyz: Size = (96, 96, 24)) -> Phantom:
     body_3XYZ = _body_coordinates(rng, shape_xyz)
     clean_hu, labels = _paint(rng, body_3XYZ)
     spacing = (FIELD_MM[0] / shape_xyz[0], FIELD_MM[1] / shape_xyz[1], FIELD_MM[2] / shape_xyz[2])
-    return Phantom(_scanned(rng, clean_hu), labels, spacing)
+    return SyntheticCT(_scanned(rng, clean_hu), labels, spacing)
 
 
 def _body_coordinates(rng: np.random.Generator, shape_xyz: Size) -> FloatArray:
@@ -142,7 +142,7 @@ def patient_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
 
 
-def write_phantoms(
+def write_cts(
     folder: Path,
     count: int,
     seed: int,
@@ -167,7 +167,7 @@ def write_phantoms(
     """
     images = []
     for index in range(count):
-        phantom = generate_phantom(patient_seed(seed, index), shape_xyz)
+        phantom = generate_ct(patient_seed(seed, index), shape_xyz)
         if spacing_mm is not None:
             phantom = replace(phantom, spacing_mm=spacing_mm)
         name = f"phantom_{seed:03d}_{index:04d}"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from voco_cli import __version__
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
 from voco_cli.evaluate.classification.compare import CategoryChange, ClassificationComparison, FigureDifference
@@ -174,14 +174,14 @@ class StoredClassification:
         table: every case.
         failed: cases that could not be measured.
         split: of the run whose predictions they are.
-        contamination: what was known of cases that were seen in training; none where nobody looked.
+        leakage: what was known of cases that were seen in training; none where nobody looked.
     """
 
     folder: Path
     table: ScoredCases
     failed: tuple[str, ...]
     split: str | None = None
-    contamination: Mapping[str, Any] | None = None
+    leakage: Mapping[str, Any] | None = None
 
 
 def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> list[Path]:
@@ -198,7 +198,7 @@ def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> 
         SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
     }
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_atomic(folder / name, content)
     return [folder / name for name in contents]
 
 
@@ -272,7 +272,7 @@ def stored_classification(folder: Path, summary: Mapping[str, Any], cases: str) 
             table=parse_cases_csv(cases),
             failed=tuple(one["case"] for one in summary["failed"]),
             split=summary.get("split"),
-            contamination=summary.get("contamination"),
+            leakage=summary.get("leakage"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder, error) from error

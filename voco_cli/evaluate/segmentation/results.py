@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from voco_cli import __version__
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
 from voco_cli.errors import DataError, UsageError
@@ -259,7 +259,7 @@ class StoredEvaluation:
         rule: name of the rule for empty structures.
         failed: cases that could not be measured.
         split: of the run whose predictions they are; none where they came as a folder.
-        contamination: what was known of cases that were seen in training; none where nobody looked.
+        leakage: what was known of cases that were seen in training; none where nobody looked.
     """
 
     folder: Path
@@ -268,7 +268,7 @@ class StoredEvaluation:
     rule: str
     failed: tuple[str, ...]
     split: str | None = None
-    contamination: Mapping[str, Any] | None = None
+    leakage: Mapping[str, Any] | None = None
 
 
 def evaluation_object(
@@ -346,7 +346,7 @@ def write_evaluation(
         SUMMARY: json.dumps(found, indent=2, allow_nan=False).encode() + b"\n",
     }
     for name, content in contents.items():
-        write_whole(folder / name, content)
+        write_atomic(folder / name, content)
     return [folder / name for name in contents]
 
 
@@ -374,7 +374,7 @@ def stored_evaluation(folder: Path, summary: Mapping[str, Any], cases: str) -> S
             rule=str(summary["empty_rule"]["name"]),
             failed=tuple(one["case"] for one in summary["failed"]),
             split=summary.get("split"),
-            contamination=summary.get("contamination"),
+            leakage=summary.get("leakage"),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(folder, error) from error

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         set_patch_merging,
     )
     from voco_cli.models.weights.export import Export, Format, export_weights
-    from voco_cli.models.weights.load import MIN_LOADED, Fate, LoadReport, OtherNetwork, TensorFate, load_into
+    from voco_cli.models.weights.load import MIN_LOADED, LoadReport, LoadStatus, OtherNetwork, TensorStatus, load_into
     from voco_cli.models.weights.read import KIND_WORDS, Kind, Weights, read_weights
     from voco_cli.models.weights.write import own_tensors, put_tensors, write_encoder, write_model
 
@@ -25,12 +25,12 @@ __all__ = [
     "MIN_LOADED",
     "Architecture",
     "Export",
-    "Fate",
     "Format",
     "Kind",
     "LoadReport",
+    "LoadStatus",
     "OtherNetwork",
-    "TensorFate",
+    "TensorStatus",
     "Weights",
     "export_weights",
     "infer_architecture",
@@ -47,7 +47,7 @@ __all__ = [
 _HOMES = {
     "architecture": ("Architecture", "infer_architecture", "patch_merging_of", "set_patch_merging"),
     "export": ("Export", "Format", "export_weights"),
-    "load": ("MIN_LOADED", "Fate", "LoadReport", "OtherNetwork", "TensorFate", "load_into"),
+    "load": ("MIN_LOADED", "LoadStatus", "LoadReport", "OtherNetwork", "TensorStatus", "load_into"),
     "read": ("KIND_WORDS", "Kind", "Weights", "read_weights"),
     "write": ("own_tensors", "put_tensors", "write_encoder", "write_model"),
 }

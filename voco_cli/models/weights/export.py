@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 from voco_cli.errors import UsageError
 from voco_cli.models.weights.architecture import Architecture
 from voco_cli.models.weights.nnunet import plain_conv_unet
@@ -106,9 +106,9 @@ def export_weights(
         tensors = {name: tensor for name, tensor in tensors.items() if part_of(name) in ENCODER_PARTS}
     about = _about(weights, architecture, tensors)
     if file_format is Format.SAFETENSORS:
-        write_whole(output, safetensors_bytes(tensors, about))
+        write_atomic(output, safetensors_bytes(tensors, about))
     else:
-        write_whole(output, _state_dict_bytes(_as_monai_lists(tensors, architecture), about))
+        write_atomic(output, _state_dict_bytes(_as_monai_lists(tensors, architecture), about))
     return Export((output,), len(tensors), _parameters(tensors), _merging_notes(weights, file_format))
 
 
@@ -179,8 +179,8 @@ def _export_nnunet(
     fitting = json.dumps(plans or entry, indent=1).encode()
     if plans and not replace and beside.exists() and beside.read_bytes() != fitting:
         raise UsageError(f"{beside} holds other plans already.", "choose another name with -o, or --force")
-    write_whole(output, _torch_bytes({"network_weights": content, MARK: mark}))
-    write_whole(beside, fitting)
+    write_atomic(output, _torch_bytes({"network_weights": content, MARK: mark}))
+    write_atomic(beside, fitting)
     notes = [f"The kernels are for arrays with their axes as {', '.join(axes)}."]
     if "upsamples.0.conv_block.conv1.conv.weight" not in tensors:
         notes.append("nnU-Net refuses weights without a decoder, so a fresh one is written beside the encoder.")

@@ -26,7 +26,7 @@ from voco_cli.models.weights.tensor_names import ENCODER_PARTS, Part, is_first_l
 from voco_cli.models.weights.write import own_tensors
 
 
-class Fate(StrEnum):
+class LoadStatus(StrEnum):
     """What can become of a tensor.
 
     LOADED went into the network, MISSING is in the network only, UNEXPECTED in the source only, MISMATCHED in both with
@@ -40,7 +40,7 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True)
-class TensorFate:
+class TensorStatus:
     """One tensor.
 
     Attributes:
@@ -53,7 +53,7 @@ class TensorFate:
 
     name: str
     part: Part
-    fate: Fate
+    fate: LoadStatus
     parameters: int
     change: str = ""
 
@@ -73,34 +73,34 @@ class LoadReport:
     origin: str
     kind: str
     branch: str | None
-    fates: tuple[TensorFate, ...]
+    fates: tuple[TensorStatus, ...]
     patch_merging: str | None
     min_loaded: float
     notes: tuple[str, ...] = ()
 
-    def names(self, fate: Fate) -> tuple[str, ...]:
+    def names(self, fate: LoadStatus) -> tuple[str, ...]:
         """Names of the tensors of one fate."""
         return tuple(tensor.name for tensor in self.fates if tensor.fate is fate)
 
     @property
     def loaded(self) -> tuple[str, ...]:
         """Put into the network."""
-        return self.names(Fate.LOADED)
+        return self.names(LoadStatus.LOADED)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """In the network, but not in the source; left as they were."""
-        return self.names(Fate.MISSING)
+        return self.names(LoadStatus.MISSING)
 
     @property
     def unexpected(self) -> tuple[str, ...]:
         """In the source, but not in the network."""
-        return self.names(Fate.UNEXPECTED)
+        return self.names(LoadStatus.UNEXPECTED)
 
     @property
     def mismatched(self) -> tuple[str, ...]:
         """In both, of different shapes; left as they were."""
-        return self.names(Fate.MISMATCHED)
+        return self.names(LoadStatus.MISMATCHED)
 
     @property
     def repeated(self) -> tuple[str, ...]:
@@ -112,16 +112,18 @@ class LoadReport:
         """First and last layers that differ as asked, and keep the network's fresh values."""
         return tuple(tensor.name for tensor in self.fates if tensor.change == "reinitialised")
 
-    def count(self, part: Part, fate: Fate) -> tuple[int, int]:
+    def count(self, part: Part, fate: LoadStatus) -> tuple[int, int]:
         """Tensors and parameters of one part and fate."""
         found = [tensor.parameters for tensor in self.fates if tensor.part is part and tensor.fate is fate]
         return len(found), sum(found)
 
     def share(self, parts: Iterable[Part]) -> float | None:
         """Loaded share of the network's parameters in some parts; None where the network has none."""
-        own = [tensor for tensor in self.fates if tensor.part in set(parts) and tensor.fate is not Fate.UNEXPECTED]
+        own = [
+            tensor for tensor in self.fates if tensor.part in set(parts) and tensor.fate is not LoadStatus.UNEXPECTED
+        ]
         total = sum(tensor.parameters for tensor in own)
-        return sum(tensor.parameters for tensor in own if tensor.fate is Fate.LOADED) / total if total else None
+        return sum(tensor.parameters for tensor in own if tensor.fate is LoadStatus.LOADED) / total if total else None
 
     @property
     def encoder_share(self) -> float:
@@ -130,16 +132,16 @@ class LoadReport:
         First layers that are reinitialised because the input channels differ count on neither side.
         """
         encoder = [t for t in self.fates if t.part in ENCODER_PARTS and t.change != "reinitialised"]
-        loaded = sum(tensor.parameters for tensor in encoder if tensor.fate is Fate.LOADED)
-        of_network = sum(tensor.parameters for tensor in encoder if tensor.fate is not Fate.UNEXPECTED)
-        of_source = sum(tensor.parameters for tensor in encoder if tensor.fate is not Fate.MISSING)
+        loaded = sum(tensor.parameters for tensor in encoder if tensor.fate is LoadStatus.LOADED)
+        of_network = sum(tensor.parameters for tensor in encoder if tensor.fate is not LoadStatus.UNEXPECTED)
+        of_source = sum(tensor.parameters for tensor in encoder if tensor.fate is not LoadStatus.MISSING)
         return loaded / max(of_network, of_source) if loaded else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Everything, ready for ``json.dumps``; kept in a run."""
         parts = {}
         for part in self.parts():
-            counts = {fate.value: self.count(part, fate) for fate in Fate}
+            counts = {fate.value: self.count(part, fate) for fate in LoadStatus}
             row: dict[str, Any] = {
                 fate: {"tensors": tensors, "parameters": parameters} for fate, (tensors, parameters) in counts.items()
             }
@@ -168,17 +170,17 @@ class LoadReport:
         """Counts by part, and the loaded share of the network's parameters, for a terminal."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column("part of the network", overflow="fold")
-        for column in (*(fate.value for fate in Fate), "parameters loaded"):
+        for column in (*(fate.value for fate in LoadStatus), "parameters loaded"):
             table.add_column(column, justify="right", overflow="fold")
         for part in self.parts():
-            counts = [str(self.count(part, fate)[0] or "-") for fate in Fate]
+            counts = [str(self.count(part, fate)[0] or "-") for fate in LoadStatus]
             share = self.share([part])
-            loaded = self.count(part, Fate.LOADED)[1]
+            loaded = self.count(part, LoadStatus.LOADED)[1]
             table.add_row(part.value, *counts, "-" if share is None else f"{loaded:,} ({share:.1%})")
         return table
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{len(self.names(fate))} {fate.value}" for fate in Fate)
+        counts = ", ".join(f"{len(self.names(fate))} {fate.value}" for fate in LoadStatus)
         merging = f"; patch merging {self.patch_merging}" if self.patch_merging else ""
         return f"{self.origin}: {counts} tensors; {self.encoder_share:.1%} of the encoder's parameters loaded{merging}"
 
@@ -288,16 +290,18 @@ def _but_inputs(tensor: Tensor) -> tuple[int, ...]:
 
 def _fates(
     weights: Weights, own: dict[str, Tensor], pairs: dict[str, tuple[Tensor | None, str]]
-) -> tuple[TensorFate, ...]:
+) -> tuple[TensorStatus, ...]:
     fates = []
     for name, tensor in own.items():
         fitted, change = pairs.get(name, (None, ""))
-        fate = Fate.LOADED if fitted is not None else Fate.MISMATCHED if name in pairs else Fate.MISSING
-        fates.append(TensorFate(name, part_of(name), fate, _parameters(tensor), change))
+        fate = (
+            LoadStatus.LOADED if fitted is not None else LoadStatus.MISMATCHED if name in pairs else LoadStatus.MISSING
+        )
+        fates.append(TensorStatus(name, part_of(name), fate, _parameters(tensor), change))
     others = {**{name: t for name, t in weights.tensors.items() if name not in own}, **weights.heads}
     for name, tensor in others.items():
         part = Part.HEAD if name in weights.heads else part_of(name)
-        fates.append(TensorFate(name, part, Fate.UNEXPECTED, _parameters(tensor)))
+        fates.append(TensorStatus(name, part, LoadStatus.UNEXPECTED, _parameters(tensor)))
     return tuple(fates)
 
 
@@ -305,7 +309,7 @@ def _parameters(tensor: Tensor) -> int:
     return tensor.numel() if tensor.is_floating_point() else 0
 
 
-def _notes(fates: tuple[TensorFate, ...]) -> list[str]:
+def _notes(fates: tuple[TensorStatus, ...]) -> list[str]:
     notes = []
     for change, said in (("repeated", "repeated over more input channels"), ("reinitialised", "left fresh")):
         for kind, is_kind in (("First", is_first_layer), ("Last", is_last_layer)):
@@ -333,7 +337,7 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
         return UsageError(
             f"No tensor of {weights.origin} fits the network.", "`voco weights inspect` shows what it holds"
         )
-    missing = [tensor.name for tensor in report.fates if tensor.fate in (Fate.MISSING, Fate.MISMATCHED)]
+    missing = [tensor.name for tensor in report.fates if tensor.fate in (LoadStatus.MISSING, LoadStatus.MISMATCHED)]
     return UsageError(f"{weights.origin} fills too little of the network ({share}; first: {missing[0]}).", hint)
 
 

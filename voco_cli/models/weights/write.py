@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from voco_cli.atomic_files import write_whole
+from voco_cli.atomic_files import write_atomic
 
 ENCODER_FORMAT = "voco-encoder/1"
 MODEL_FORMAT = "voco-model/1"
@@ -91,6 +91,6 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, A
 def _write(path: Path, file_format: str, network: nn.Module, about: Mapping[str, Any]) -> int:
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own_tensors(network).items()}
     description = describe(file_format, tensors, about)
-    write_whole(path, safetensors_bytes(tensors, description))
-    write_whole(path.with_suffix(".json"), json.dumps(description, indent=1).encode())
+    write_atomic(path, safetensors_bytes(tensors, description))
+    write_atomic(path.with_suffix(".json"), json.dumps(description, indent=1).encode())
     return len(tensors)
