@@ -32,7 +32,7 @@ from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.cache.volume import quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
-from voco_cli.objectives.voco.crops import network_input
+from voco_cli.objectives.voco.augment import network_input
 from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate
 
 DEFAULT_CODEC: Literal["zstd", "lz4"] = "zstd"

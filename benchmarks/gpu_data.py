@@ -18,7 +18,7 @@ import torch
 
 NEEDED = ("blosc2", "pydantic", "yaml")
 VOLUMES = 16
-RECIPES = Path(__file__).parent.parent / "voco_cli" / "settings" / "recipes"
+RECIPES = Path(__file__).parent.parent / "voco_cli" / "config" / "recipes"
 
 
 def missing() -> list[str]:

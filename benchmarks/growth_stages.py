@@ -151,7 +151,7 @@ def start(folder: str) -> float:
     """`voco pretrain` until its loop begins, with everything in the cache; a second call resumes the run."""
     from voco_cli.config import load_settings
     from voco_cli.training.task import NullCallback
-    from voco_cli.workflows.pretrain import pretrain
+    from voco_cli.workflows.pretrain import run_pretraining
 
     class ReachedError(Exception):
         """The loop is about to begin."""
@@ -166,7 +166,7 @@ def start(folder: str) -> float:
     clock = Clock()
     flags = {"data.file": Path(folder) / "data.json", "run.dir": Path(folder) / "run"}
     with clock.running(), suppress(ReachedError):
-        pretrain(load_settings("debug", None, TINY, flags), Stop())
+        run_pretraining(load_settings("debug", None, TINY, flags), Stop())
     return clock.seconds
 
 

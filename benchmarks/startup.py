@@ -75,7 +75,7 @@ def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> fl
     begun = time.process_time()
     from voco_cli.config import load_settings
     from voco_cli.training.task import NullCallback
-    from voco_cli.workflows.pretrain import pretrain
+    from voco_cli.workflows.pretrain import run_pretraining
 
     class ReachedError(Exception):
         """The loop is about to begin."""
@@ -94,7 +94,7 @@ def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> fl
     flags = {"data.file": Path(data), "run.dir": Path(run), "run.device": "cpu", "run.threads": 1}
     clock = Clock()
     try:
-        pretrain(load_settings(recipe, None, tuple(overrides), flags), clock)
+        run_pretraining(load_settings(recipe, None, tuple(overrides), flags), clock)
     except ReachedError:
         return clock.taken
     return clock.taken

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from voco_cli.objectives.voco.crops import draw_crops, position_labels
     from voco_cli.objectives.voco.model import VolumeContrast
     from voco_cli.training.task import NullCallback
-    from voco_cli.workflows.finetune import finetune
-    from voco_cli.workflows.pretrain import pretrain
+    from voco_cli.workflows.finetune import run_finetuning
+    from voco_cli.workflows.pretrain import run_pretraining
 
 __version__ = "0.1.0"
 __all__ = [
@@ -41,17 +41,17 @@ __all__ = [
     "build_index",
     "draw_crops",
     "export_weights",
-    "finetune",
     "generate_ct",
     "load_into",
     "load_settings",
     "measure_case",
     "position_labels",
     "preprocess",
-    "pretrain",
     "read_datalist",
     "read_scan",
     "read_weights",
+    "run_finetuning",
+    "run_pretraining",
     "write_cts",
     "write_datalist",
 ]
@@ -71,8 +71,8 @@ _MODULES = {
     "objectives.voco.crops": ("draw_crops", "position_labels"),
     "objectives.voco.model": ("VolumeContrast",),
     "training.task": ("NullCallback",),
-    "workflows.finetune": ("finetune",),
-    "workflows.pretrain": ("pretrain",),
+    "workflows.finetune": ("run_finetuning",),
+    "workflows.pretrain": ("run_pretraining",),
 }
 _HOMES = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -75,8 +75,8 @@ def test_workers_end_with_an_index_without_a_word(number: int, code: int, scans:
 
 
 LONG = {
-    "pretrain data.json --recipe debug": "voco_cli.workflows.pretrain.pretrain",
-    "finetune --task btcv": "voco_cli.workflows.finetune.finetune",
+    "pretrain data.json --recipe debug": "voco_cli.workflows.pretrain.run_pretraining",
+    "finetune --task btcv": "voco_cli.workflows.finetune.run_finetuning",
     "study --task btcv --weights none --cases 1": "voco_cli.workflows.study.run_study",
     "evaluate run": "voco_cli.cli.evaluate.evaluate_run",
     "demo": "voco_cli.demo.run.run_demo",

@@ -25,7 +25,7 @@ def score(settings: Settings) -> float:
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """Nothing is trained: a run's Dice follows from its settings."""
     known = StandIn(score)
-    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", lambda resolved, callback: known(resolved))
+    monkeypatch.setattr("voco_cli.workflows.finetune.run_finetuning", lambda resolved, callback: known(resolved))
     monkeypatch.setattr(
         "voco_cli.workflows.study.require_fitting_weights", lambda plan: None
     )  # of files that hold nothing
@@ -114,7 +114,7 @@ def test_a_failed_run_is_told_at_the_end_with_exit_code_1(tmp_path: Path, monkey
             raise DataError("The loss is not finite at step 3.")
         return StandIn(score)(resolved)
 
-    monkeypatch.setattr("voco_cli.workflows.finetune.finetune", failing)
+    monkeypatch.setattr("voco_cli.workflows.finetune.run_finetuning", failing)
     shown = call(tmp_path)
     assert isinstance(shown.exception, VocoError)
     assert shown.exception.exit_code == 1

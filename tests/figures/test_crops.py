@@ -11,7 +11,8 @@ import torch
 from voco_cli.config import load_settings
 from voco_cli.data.io.image import Scan
 from voco_cli.figures.crops import LabelPreview, caption, label_scene, network_crops, preview_scan
-from voco_cli.objectives.voco.crops import AugmentDraws, network_input
+from voco_cli.objectives.voco.augment import network_input
+from voco_cli.objectives.voco.crops import AugmentDraws
 
 SETTINGS = (
     "preprocess.window_hu=0,255",

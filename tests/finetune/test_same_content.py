@@ -15,7 +15,7 @@ from voco_cli.config import load_settings
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
 from voco_cli.training.task import NullCallback
-from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.finetune import run_finetuning
 
 TASK = """
 task:
@@ -57,7 +57,9 @@ def write_all(folder: Path) -> Path:
 
 
 def go(task: Path | str, run: Path, *override: str) -> Path | None:
-    return finetune(load_settings(None, None, override, {"run.dir": run}, task=str(task)), NullCallback()).evaluation
+    return run_finetuning(
+        load_settings(None, None, override, {"run.dir": run}, task=str(task)), NullCallback()
+    ).evaluation
 
 
 def test_task_file_split_and_data_that_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

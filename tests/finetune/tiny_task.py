@@ -10,7 +10,7 @@ from tests.pretrain.tiny_run import At
 from tests.tasks.made_task import write_task
 from voco_cli.config import load_settings
 from voco_cli.training.task import NullCallback
-from voco_cli.workflows.finetune import FinetuneResult, finetune
+from voco_cli.workflows.finetune import FinetuneResult, run_finetuning
 
 TINY = (
     "task.missing=leave_out",
@@ -45,7 +45,7 @@ def tiny_finetune(
 ) -> FinetuneResult:
     """Fine-tune in this process."""
     flags = {"data.root": data, "run.dir": run}
-    return finetune(load_settings(None, None, (*TINY, *override), flags, task=task), callback or NullCallback())
+    return run_finetuning(load_settings(None, None, (*TINY, *override), flags, task=task), callback or NullCallback())
 
 
 def killed_finetune(data: Path, run: Path, callback: At) -> None:

@@ -12,7 +12,7 @@ from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.training.task import NullCallback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run
-from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.finetune import run_finetuning
 
 HIPPOCAMPUS = Path(os.environ.get("VOCO_SHARED", Path(__file__).parents[2].parent / "shared")) / "data" / "hippocampus"
 STEPS = 500
@@ -32,7 +32,7 @@ def test_the_hippocampus_preset_reaches_its_dice_on_patients_that_it_has_not_see
         "data.workers=1",
     )
     flags = {"data.root": HIPPOCAMPUS, "run.dir": tmp_path / "run"}
-    result = finetune(load_settings(None, None, overrides, flags, task="msd_hippocampus"), NullCallback())
+    result = run_finetuning(load_settings(None, None, overrides, flags, task="msd_hippocampus"), NullCallback())
     assert result.evaluated_split == "test"
     assert result.evaluation is not None
     table = read_evaluation(result.evaluation).table

@@ -12,7 +12,7 @@ from voco_cli.config import load_settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.synthetic.generate import write_cts
-from voco_cli.workflows.pretrain import PreparedPretraining, PretrainResult, pretrain
+from voco_cli.workflows.pretrain import PreparedPretraining, PretrainResult, run_pretraining
 
 AS_RELEASED = ("augment.flip_prob=0.2", "augment.rotate_prob=0.2")
 TPAMI = (
@@ -58,7 +58,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train(data: Path, folder: Path, seed: int, *overrides: str) -> PretrainResult:
     resolved = load_settings("debug", overrides=overrides, flags={"data.file": data, "run.dir": folder, "seed": seed})
-    return pretrain(resolved, Silent())
+    return run_pretraining(resolved, Silent())
 
 
 def test_a_minute_of_training_learns_to_locate(phantoms: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from voco_cli.config import load_settings
 from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.training.task import NullCallback, Values
-from voco_cli.workflows.pretrain import PretrainResult, pretrain
+from voco_cli.workflows.pretrain import PretrainResult, run_pretraining
 
 TINY = (
     "preprocess.resize_vox=48x48x24",
@@ -60,7 +60,7 @@ class At(NullCallback):
 def tiny_run(data: Path, run: Path, *override: str, callback: NullCallback | None = None) -> PretrainResult:
     """Pre-train in this process."""
     flags = {"data.file": data, "run.dir": run}
-    return pretrain(load_settings("debug", None, (*TINY, *override), flags), callback or NullCallback())
+    return run_pretraining(load_settings("debug", None, (*TINY, *override), flags), callback or NullCallback())
 
 
 def killed_run(data: Path, run: Path, callback: At, *override: str) -> None:

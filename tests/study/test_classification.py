@@ -28,7 +28,7 @@ from voco_cli.evaluate.classification.results import (
 from voco_cli.study.plan import Plan, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.task import NullCallback
-from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.study import StudyResult, run_study
 
 PRESET: dict[str, Any] = {
@@ -124,11 +124,13 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResult]:
         table.writerows((entry.name, entry.patient, 10 + c) for entry, c in zip(entries, categories, strict=True))
     data = {"data.root": folder / "data"}
     first = plan(folder, [], (4,), 1, **data)
-    run_study(first, Heard(), finetune=lambda resolved: finetune(resolved, NullCallback()))
+    run_study(first, Heard(), finetune=lambda resolved: run_finetuning(resolved, NullCallback()))
     weights = folder / "weights"
     (folder / "study").rename(weights)
     asked = plan(folder, [str(weights / "none" / "n004-seed0")], (4,), 2, "task.freeze_encoder=true", **data)
-    return folder / "study", run_study(asked, Heard(), finetune=lambda resolved: finetune(resolved, NullCallback()))
+    return folder / "study", run_study(
+        asked, Heard(), finetune=lambda resolved: run_finetuning(resolved, NullCallback())
+    )
 
 
 def test_every_run_is_done_on_a_split_with_both_categories(real: tuple[Path, StudyResult]) -> None:

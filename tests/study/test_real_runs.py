@@ -13,7 +13,7 @@ from voco_cli.evaluate.segmentation.compare import OVERALL, compare_tables
 from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import make_plan
 from voco_cli.training.task import NullCallback
-from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.study import Finetuned, StudyResult, run_study
 
 PRESET = """
@@ -35,7 +35,7 @@ cache: {workers: 1}
 
 
 def train(resolved: Resolved) -> Finetuned:
-    return finetune(resolved, NullCallback())
+    return run_finetuning(resolved, NullCallback())
 
 
 def never(resolved: Resolved) -> Finetuned:

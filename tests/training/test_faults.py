@@ -9,7 +9,7 @@ import pytest
 
 from voco_cli.cli.exit import tell
 from voco_cli.errors import ResourceError
-from voco_cli.training.distributed import machine_faults_told
+from voco_cli.training.errors import translate_machine_errors
 
 NO_MORE_FILES = [
     OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
@@ -20,7 +20,7 @@ NO_MORE_FILES = [
 
 @pytest.mark.parametrize("fault", NO_MORE_FILES, ids=str)
 def test_too_many_open_files_say_how_to_allow_more(fault: Exception) -> None:
-    with pytest.raises(ResourceError, match="More files would be open at once") as told, machine_faults_told():
+    with pytest.raises(ResourceError, match="More files would be open at once") as told, translate_machine_errors():
         raise fault
     assert told.value.hint is not None
     assert "ulimit -n 4096" in told.value.hint
@@ -28,13 +28,13 @@ def test_too_many_open_files_say_how_to_allow_more(fault: Exception) -> None:
 
 def test_a_loader_process_that_breaks_off_is_a_want_of_resources() -> None:
     """The parser of the command line takes an EOFError for an answer that nobody gave, and says Abort."""
-    with pytest.raises(ResourceError, match="could not hand over its scans") as told, machine_faults_told():
+    with pytest.raises(ResourceError, match="could not hand over its scans") as told, translate_machine_errors():
         raise EOFError
     assert "ulimit -n 4096" in str(told.value.hint)
 
 
 def test_other_faults_of_files_stay_what_they_are() -> None:
-    with pytest.raises(FileNotFoundError), machine_faults_told():
+    with pytest.raises(FileNotFoundError), translate_machine_errors():
         raise FileNotFoundError(errno.ENOENT, "No such file")
 
 

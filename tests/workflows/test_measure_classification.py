@@ -21,7 +21,7 @@ from voco_cli.predict import classification
 from voco_cli.training.loggers import read_metrics
 from voco_cli.training.task import NullCallback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
-from voco_cli.workflows.finetune import finetune
+from voco_cli.workflows.finetune import run_finetuning
 
 CATEGORIES = [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1]
 PRESET: dict[str, Any] = {
@@ -60,7 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     task = folder / "made.yaml"
     task.write_text(yaml.safe_dump(PRESET))
     flags = {"data.root": folder / "data", "run.dir": folder / "run"}
-    finetune(load_settings(task=str(task), flags=flags), NullCallback())
+    run_finetuning(load_settings(task=str(task), flags=flags), NullCallback())
     return Done(folder / "data", folder / "run")
 
 

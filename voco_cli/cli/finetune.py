@@ -85,7 +85,7 @@ def finetune(
     warn_of_untrained_flips(resolved.settings)
 
     from voco_cli.cli.progress import FinetuneProgress
-    from voco_cli.workflows.finetune import finetune as run_finetuning
+    from voco_cli.workflows.finetune import run_finetuning
 
     result = run_finetuning(resolved, FinetuneProgress(), require_clean)
     if result.is_main_process:

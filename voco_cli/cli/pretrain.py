@@ -71,7 +71,7 @@ def pretrain(
 
     from voco_cli.cli.progress import PretrainProgress
     from voco_cli.resources.rough_time import require_choice
-    from voco_cli.workflows.pretrain import pretrain as run_pretraining
+    from voco_cli.workflows.pretrain import run_pretraining
 
     if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
         given = {"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}

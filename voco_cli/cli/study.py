@@ -108,7 +108,7 @@ def study(
 
     from voco_cli.cli.progress import FinetuneProgress
     from voco_cli.study.metrics import METRICS
-    from voco_cli.workflows.finetune import finetune
+    from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.study import require_fitting_weights, run_study
     from voco_cli.workflows.study_outcome import require_complete
 
@@ -116,7 +116,7 @@ def study(
     result = run_study(
         plan,
         StudyProgress(METRICS[kind].title),
-        finetune=lambda resolved: finetune(resolved, FinetuneProgress()),
+        finetune=lambda resolved: run_finetuning(resolved, FinetuneProgress()),
     )
     _print_result(result, as_json)
     require_complete(result.record, result.outcome)

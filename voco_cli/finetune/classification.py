@@ -26,7 +26,7 @@ from voco_cli.finetune.dataset import (
 from voco_cli.finetune.labelled_task import LabelledTask, case_batches
 from voco_cli.models.build import Classifier, build_classifier
 from voco_cli.models.memory import plan_grouping
-from voco_cli.objectives.voco.crops import to_unit
+from voco_cli.objectives.voco.augment import to_unit
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.dataloader import load_batches
 from voco_cli.training.distributed import in_half

@@ -20,7 +20,7 @@ from voco_cli.data.cache.store import settings_fingerprint, volume_key, voxel_se
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
 from voco_cli.foreign_text import quoted, shortened
-from voco_cli.objectives.voco.crops import to_unit
+from voco_cli.objectives.voco.augment import to_unit
 from voco_cli.predict.inputs import prepare
 from voco_cli.predict.output_dir import difference
 from voco_cli.predict.predictor import Trained

@@ -20,13 +20,14 @@ from voco_cli.models.build import build_encoder, compile_encoder
 from voco_cli.models.memory import plan_grouping, training_bytes
 from voco_cli.models.weights import LoadReport, write_encoder
 from voco_cli.models.weights.load import load_start
-from voco_cli.objectives.voco.crops import network_input, to_unit
+from voco_cli.objectives.voco.augment import network_input, to_unit
 from voco_cli.objectives.voco.model import Projector, VolumeContrast
 from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate
 from voco_cli.pretrain.starting_weights import require_same_merging
 from voco_cli.pretrain.validation import HealthCheck, Look
 from voco_cli.training.dataloader import BatchPlan, load_batches
-from voco_cli.training.distributed import in_half, translate_errors
+from voco_cli.training.distributed import in_half
+from voco_cli.training.errors import translate_errors
 from voco_cli.training.task import DeviceContext, ParameterGroup, Values, one_group
 
 MOST_CROPS = 6

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from voco_cli.config import Settings
-from voco_cli.objectives.voco.crops import draw_crops, network_input
+from voco_cli.objectives.voco.augment import network_input
+from voco_cli.objectives.voco.crops import draw_crops
 from voco_cli.objectives.voco.diagnostics import Figures, LookedAt, Verdict, health_figures, true_ranks, verdict
 from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 from voco_cli.pretrain.dataset import Case, read_crops

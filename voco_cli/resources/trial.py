@@ -41,7 +41,8 @@ from voco_cli.resources.tried import Looks, Reads, Steps, Sweep, Trial, TrialReq
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.checkpoint import save_checkpoint
 from voco_cli.training.dataloader import loader_workers
-from voco_cli.training.distributed import build_accelerator, machine_faults_told
+from voco_cli.training.distributed import build_accelerator
+from voco_cli.training.errors import translate_machine_errors
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import NullCallback, Values
 from voco_cli.training.trainer import Trainer
@@ -329,7 +330,7 @@ def _run(job: AnyTask, request: TrialRequest, accelerator: Any, setup_s: float) 
     clock = _Clock(request.steps, request.budget_s)
     loop = Trainer(job, train, RunFolder(request.folder / RUN), accelerator, clock)
     start_s = time.perf_counter()
-    with machine_faults_told():
+    with translate_machine_errors():
         with suppress(_EnoughSteps):
             loop.run()
         setup_s += clock.began_s - start_s + max(0.0, clock.times_s[0] - median(clock.measured_s))

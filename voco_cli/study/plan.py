@@ -14,7 +14,8 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, load_settings
 from voco_cli.errors import DataError, UsageError
 from voco_cli.study.cases import FILE as DATA
-from voco_cli.training.run_dir import FREE_TO_CHANGE, is_file_spelled, weights_digest
+from voco_cli.training.run_contents import weights_digest
+from voco_cli.training.run_dir import FREE_TO_CHANGE, is_file_spelled
 
 BASELINE = "none"
 VARYING = ("run.dir", "seed", "task.cases", "model.weights")

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from voco_cli.atomic_files import UNFINISHED
 from voco_cli.errors import DataError
 from voco_cli.models.weights import own_tensors, put_tensors
-from voco_cli.training.distributed import translate_errors
+from voco_cli.training.errors import translate_errors
 
 FORMAT = "voco-checkpoint/1"
 PREFIX = "step-"

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.training.distributed import translate_errors
+from voco_cli.training.errors import translate_errors
 
 if TYPE_CHECKING:
     from voco_cli.training.task import Values

@@ -27,7 +27,8 @@ from voco_cli.training.checkpoint import (
     rotate,
     save_checkpoint,
 )
-from voco_cli.training.distributed import device_context, machine_faults_told, run_on_all, run_on_main, translate_errors
+from voco_cli.training.distributed import device_context, run_on_all, run_on_main
+from voco_cli.training.errors import translate_errors, translate_machine_errors
 from voco_cli.training.loggers import MetricsWriter
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, TrainingTask, Values
@@ -156,7 +157,7 @@ class Trainer:
             ResourceError: the disk or the memory is full.
         """
         try:
-            with machine_faults_told(), StopRequest() as stop:
+            with translate_machine_errors(), StopRequest() as stop:
                 self._prepare()
                 self.callback.started(self.step, self.train.steps)
                 if self.step == 0:

@@ -28,7 +28,8 @@ from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 from voco_cli.training.checkpoint import best_of, list_checkpoints
 from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
-from voco_cli.training.run_dir import RunFolder, open_run_folder, scan_content, settle_run_folder
+from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
+from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, NullCallback, Values
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.evaluate import MEASURABLE, Measured, measure_run
@@ -155,7 +156,7 @@ class _Cases:
     left_out: LeftOut = field(default_factory=list)
 
 
-def finetune(resolved: Resolved, callback: FinetuneCallback, clean: bool = False) -> FinetuneResult:
+def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool = False) -> FinetuneResult:
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
     Args:

@@ -8,7 +8,8 @@ from voco_cli.config import Resolved
 from voco_cli.data.index.intensity import Suited, suit_intensity
 from voco_cli.errors import UsageError
 from voco_cli.tasks.find_data import TaskData, find_task_data
-from voco_cli.training.run_dir import RunFolder, judge_as_before
+from voco_cli.training.run_contents import judge_as_before
+from voco_cli.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
     from voco_cli.training.task import Teller

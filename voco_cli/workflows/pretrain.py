@@ -22,7 +22,8 @@ from voco_cli.pretrain.dataset import Case
 from voco_cli.pretrain.task import PretrainingTask, batch_plan
 from voco_cli.training.checkpoint import list_checkpoints
 from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
-from voco_cli.training.run_dir import RunFolder, open_run_folder, scan_content, settle_run_folder
+from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
+from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, NullCallback
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
@@ -76,7 +77,7 @@ class PretrainResult:
     is_main_process: bool
 
 
-def pretrain(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
+def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
     """Pre-train an encoder, or go on where an earlier run in the same folder stopped.
 
     Raises:

@@ -10,7 +10,8 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.intensity import suit_intensity
 from voco_cli.errors import UsageError
 from voco_cli.training.dataloader import BatchPlan
-from voco_cli.training.run_dir import RunFolder, judge_as_before
+from voco_cli.training.run_contents import judge_as_before
+from voco_cli.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
     from voco_cli.training.task import Teller
