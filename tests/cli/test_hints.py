@@ -226,5 +226,5 @@ def test_fewer_scans_than_a_step_needs(voco: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "A step needs 2 different scans (train.batch_size of 1 processes), but only 1 are there" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # before the cache and the run folder
-    lower = ["--set", "train.batch_size=1", "--set", "objective.inter_weight=0"]
+    lower = ["--set", "train.batch_size=1", "--set", "objective.voco.inter_weight=0"]
     assert voco(*run, *lower)[0] == 0

@@ -9,7 +9,7 @@ from voco_cli.report.pretraining import evenly, location_frames
 
 
 def write_panels(run: Path, steps: list[int]) -> Path:
-    folder = run / "figures" / "location"
+    folder = run / "figures" / "validation"
     folder.mkdir(parents=True)
     for step in steps:
         (folder / f"step-{step:06d}.png").write_bytes(small_png())

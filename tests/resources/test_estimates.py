@@ -30,7 +30,7 @@ def test_checkpoint_and_training_bytes_by_hand() -> None:
     assert parameters.training_bytes(amsgrad=True) == 4 * (1000 + 3 * 600 + 600)
 
 
-@pytest.mark.parametrize("more", [(), ("objective.teacher=projector", "objective.symmetric=false")])
+@pytest.mark.parametrize("more", [(), ("objective.voco.teacher=projector", "objective.voco.symmetric=false")])
 def test_parameters_are_those_of_the_model(more: tuple[str, ...]) -> None:
     settings = load_settings("debug", None, (*TINY, *more)).settings
     model, counted = build_model(settings, CPU), count_parameters(settings)

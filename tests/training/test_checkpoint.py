@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.made_job import Hooks, LineJob, make_loop, numbers, state, weights
+from tests.training.made_job import Hooks, LineTask, make_loop, numbers, state, weights
 from voco_cli.errors import DataError, ResourceError
 from voco_cli.training.checkpoint import list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
 from voco_cli.training.loggers import MetricsWriter
@@ -127,7 +127,7 @@ def _fill(disk: Path, leave_bytes: int) -> Path:
     return filler
 
 
-class _BigJob(LineJob):
+class _BigJob(LineTask):
     """200 kB of weights, 600 kB of checkpoint."""
 
     def __init__(self) -> None:

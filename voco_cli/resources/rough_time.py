@@ -49,7 +49,7 @@ def rough_time(settings: Settings, measure: Callable[[Settings], float] | None =
     crops, train = settings.crops, settings.train
     bases = math.prod(crops.grid_xyz)
     rows = train.batch_size * train.accumulate * (crops.random_per_volume + bases)
-    twin = 1.0 if settings.objective.teacher == "network" else 0.0
+    twin = 1.0 if settings.objective.voco.teacher == "network" else 0.0
     return RoughTime((measure or crop_seconds)(settings), train.steps * rows * (1.0 + BACKWARD + twin))
 
 
