@@ -123,6 +123,8 @@ def _list_in_words(info: Schema) -> str:
     if "$ref" in item:
         name = ITEMS[item["$ref"].rpartition("/")[2]]
         return f"list of [{name}](#an-item-of-task{name})"
+    if "const" in item or "enum" in item:
+        return f"list of {in_words(item)}"
     least, most = info.get("minItems", 0), info.get("maxItems")
     count = "list of" if most is None else COUNTS[most] if least == most else f"{COUNTS[least]} or {COUNTS[most]}"
     return ", ".join([f"{count} {WORDS[item['type']]}s", *(f"each {limit}" for limit in _range(item))])

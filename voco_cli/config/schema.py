@@ -73,6 +73,9 @@ class Run(Section):
         description="keep freed memory in the process (glibc): faster on a CPU, at the price of a higher footprint",
     )
     threads: PositiveInt | Auto = Field("auto", description="CPU threads of the tensor library; auto leaves its choice")
+    loggers: tuple[Literal["tensorboard"], ...] = Field(
+        ("tensorboard",), description="where the numbers of a run go beside metrics.jsonl"
+    )
 
 
 class Data(Section):

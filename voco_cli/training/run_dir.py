@@ -31,6 +31,7 @@ FREE_TO_CHANGE = (
     "run.dir",
     "run.device",
     "run.keep_memory",
+    "run.loggers",
     "run.threads",
     "data.file",
     "data.root",
@@ -60,7 +61,7 @@ STATUSES = (PREPARING, "running", "done", "interrupted", "failed")
 
 
 class RunFolder:
-    """Names and small files of a run folder (design section 6)."""
+    """Names and small files of a run folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -29,7 +29,7 @@ from voco_cli.training.checkpoint import (
 )
 from voco_cli.training.distributed import device_context, run_on_all, run_on_main
 from voco_cli.training.errors import translate_errors, translate_machine_errors
-from voco_cli.training.loggers import MetricsWriter
+from voco_cli.training.loggers import Loggers
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, TrainingTask, Values
 
@@ -140,12 +140,13 @@ class Trainer:
     folder: RunFolder
     accelerator: Accelerator
     callback: Callback
+    logger_names: Sequence[str] = ("tensorboard",)
     step: int = 0
     score: float | None = None
     scored_step: int = -1
     best_score: float = math.inf
     saved_step: int = -1
-    metrics: MetricsWriter | None = None
+    loggers: Loggers | None = None
     recent: MetricAccumulator = field(default_factory=MetricAccumulator)
 
     def run(self) -> None:
@@ -170,8 +171,8 @@ class Trainer:
             raise
         finally:
             self.callback.ended()
-            if self.metrics is not None:
-                self.metrics.close()
+            if self.loggers is not None:
+                self.loggers.close()
 
     @property
     def _is_main(self) -> bool:
@@ -207,7 +208,7 @@ class Trainer:
         remove_unfinished(self.folder.checkpoints)
         if self.saved_step == self.step:
             self.task.export(self.folder.weights, self.step)  # a kill may have come between checkpoint and weights
-        self.metrics = MetricsWriter(self.folder.metrics_file, self.folder.tensorboard, self.step)
+        self.loggers = Loggers(self.folder.path, self.step, self.logger_names)
 
     def _train(self, stop: StopRequest) -> None:
         train = self.train
@@ -303,8 +304,8 @@ class Trainer:
         return run_on_main(self.accelerator, lambda: score < self.best_score)
 
     def _write_metrics(self, split: str, values: Values) -> None:
-        if self.metrics is not None:
-            self.metrics.write(split, self.step, values)
+        if self.loggers is not None:
+            self.loggers.write(split, self.step, values)
 
     def _checkpoint(self) -> None:
         self._log()  # raises before a checkpoint is written if a loss was not finite
@@ -313,8 +314,8 @@ class Trainer:
         self.saved_step = self.step
 
     def _save(self) -> None:
-        if self.metrics is not None:
-            self.metrics.flush()
+        if self.loggers is not None:
+            self.loggers.flush()
         bare, optimizer = self.accelerator.unwrap_model(self.model), self.optimizer.optimizer
         score = self.score if self.scored_step == self.step else None
         save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, score, self.task.state())

@@ -137,7 +137,7 @@ def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainR
             run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, scans.contents))
             task = _make_task(objective, settings, datalist, scans, folder)
             callback.prepared(_start(task, scans, folder, accelerator))
-            Trainer(task, settings.train, folder, accelerator, callback).run()
+            Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
             return _result(task, folder, accelerator)
     finally:
         accelerator.end_training()
