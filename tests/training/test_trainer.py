@@ -108,8 +108,8 @@ def test_loss_that_is_not_finite_names_step_and_cases_and_spares_the_checkpoint(
 
 def test_gradient_that_is_not_finite_stops_too_though_the_loss_is_fine(tmp_path: Path) -> None:
     class RootJob(LineTask):
-        def loss(self, model, batch, *, first_of_step):  # type: ignore[no-untyped-def]
-            terms = dict(super().loss(model, batch, first_of_step=first_of_step))
+        def train_step(self, model, batch, *, first_of_step):  # type: ignore[no-untyped-def]
+            terms = dict(super().train_step(model, batch, first_of_step=first_of_step))
             if batch.number == 3:  # the last step before a checkpoint
                 terms["loss"] = terms["loss"] + (terms["loss"] * 0).sqrt()  # 0, of infinite slope
             return terms
