@@ -59,7 +59,7 @@ def wait_share(
     """Take steps on what the loader gives.
 
     Args:
-        step: gets a `PretrainingBatch`; what it returns is not looked at.
+        step: gets a `CropBatch`; what it returns is not looked at.
         sizes: other settings than the recipe's, by section.
     Returns:
         share of the time that waited for batches, and volumes a second.
@@ -82,14 +82,14 @@ def wait_share(
         plan, place = BatchPlan(VOLUMES, size, 0), DeviceContext(device, 0, 1, nullcontext)
         with closing(load_batches(dataset, plan, (0, 10**9), dataset.collate, settings.data, place)) as batches:
             for _ in range(1 + loaders):
-                step(next(batches))
+                step(next(batches).drawn)
             _finish(device)
             begin = time.perf_counter()
             while not taken or time.perf_counter() - begin < seconds:
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
-                step(batch)
+                step(batch.drawn)
                 taken += size
             _finish(device)
             whole = time.perf_counter() - begin
