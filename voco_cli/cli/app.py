@@ -70,6 +70,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pretrain": (
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
+        "voco pretrain data.json --dry-run",
     ),
     "locate": (
         "voco locate runs/pretrain scans/one.nii.gz",

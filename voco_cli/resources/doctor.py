@@ -25,7 +25,7 @@ from voco_cli import __version__
 from voco_cli.config import Settings, load_settings
 from voco_cli.errors import VocoError
 from voco_cli.operating_system import drop_cached_pages, open_file_limits, usable_cores
-from voco_cli.resources.sampling import LEAST_BYTES, existing_parent, mount_point, temporary_folder
+from voco_cli.resources.disk import LEAST_BYTES, existing_parent, mount_point, temporary_folder
 
 Status = Literal["ok", "warning", "problem"]
 
