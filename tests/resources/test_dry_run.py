@@ -13,6 +13,7 @@ from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.finetune.tiny_task import make_data
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from tests.tasks.made_run import make_run
+from tests.tasks.made_task import write_task
 from voco_cli.config import Resolved, load_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
@@ -134,6 +135,28 @@ def test_a_fine_tuning_is_measured_to_its_end(labelled: Path, tmp_path: Path) ->
     assert one["cache"] == pytest.approx(other["cache"], rel=0.1)
     assert one["checkpoints"] == pytest.approx(other["checkpoints"], rel=0.1)
     assert one["training"] < MEMORY_FACTOR * other["training"]
+
+
+@pytest.mark.parametrize("task", ["brats21", "cc_ccii"])
+def test_several_channels_and_categories_are_measured_too(task: str, tmp_path: Path) -> None:
+    """The list that the short run reads has their channels and their categories."""
+    size: tuple[str, ...] = ()
+    if task == "cc_ccii":
+        data = write_task(tmp_path / "data", task, training=6, validation=3, test=3, shape_xyz=(32, 32, 32))
+        size = ("preprocess.resize_vox=32x32x32",)
+    else:
+        data = make_data(tmp_path / "data", task)
+    before = content(tmp_path)
+    flags = {"data.root": data, "run.dir": tmp_path / "run"}
+    resolved = load_settings(None, None, (*TINY_TASK, *size), flags, task=task)
+    measured = dry_finetuning(resolved, Heard())
+    assert content(tmp_path) == before
+    names = [part.name for part in measured.times]
+    assert names[-1] == "predicting and measuring at the end"
+    assert ("looking at labels" in names) is (task == "brats21")
+    estimated = plan_finetuning(resolved.settings, 20.0, lambda text: None)
+    assert [part.name for part in estimated.times] == names
+    assert content(tmp_path) == before
 
 
 def made_scans(folder: Path) -> tuple[Path, Path]:

@@ -18,6 +18,7 @@ import torch
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.index.intensity import INTENSITY
 from voco_cli.errors import DataError, UsageError
 from voco_cli.operating_system import free_host_bytes, peak_memory_bytes
 from voco_cli.predict.classification import classify_entries
@@ -53,6 +54,8 @@ SPARE_CASES = 2
 class StepClock(NullCallback):
     """Takes the time of each phase of a run; what should be known of it goes on to another callback.
 
+    Warnings do not: the checks before the run have given them already.
+
     Args:
         callback: of the command.
         whole: what the whole run has in place of what the short one prepares: its folder and its data.
@@ -80,10 +83,6 @@ class StepClock(NullCallback):
             yield advance
         if description == "labels":
             self.survey_s = time.perf_counter() - began_s
-
-    def warn(self, text: str, style: str | None = None) -> None:
-        """Pass on a warning."""
-        self.callback.warn(text, style)
 
     def prepared(self, prepared: Any) -> None:
         """Pass on what is about to run."""
@@ -183,7 +182,9 @@ class ShortRun:
         values = self.settings.model_dump()
         for section, changed in changes.items():
             values[section] |= changed
-        return replace(self.resolved, settings=Settings.model_validate(values))
+        # The modality of all scans has been looked at, and what a few of them say changes nothing.
+        sources = {**self.resolved.sources, INTENSITY: "the whole run"}
+        return Resolved(Settings.model_validate(values), sources)
 
     def costs(self, num_held_out: int, weights: str) -> RunCosts:
         """Return what the pieces of the run took.
