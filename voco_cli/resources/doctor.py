@@ -228,8 +228,9 @@ def open_files() -> Check:
     values = {"soft": soft, "hard": hard}
     if soft < 0:
         return Check("open files", "ok", "as many as one likes", values=values)
-    limits: tuple[Limit, ...] = ((LEAST_FILES, "problem", "ulimit -n 4096"), (FEW_FILES, "warning", "ulimit -n 4096"))
-    return graded("open files", f"at most {soft} a process", values, soft, *limits)
+    more = "ulimit -n 4096"
+    found = f"at most {soft} a process"
+    return graded("open files", found, values, soft, (LEAST_FILES, "problem", more), (FEW_FILES, "warning", more))
 
 
 def allocator(settings: Settings) -> Check:
