@@ -14,7 +14,6 @@ from typer.core import TyperGroup
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
-from voco_cli.cli.bench import bench
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -71,6 +70,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pretrain": (
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
+        "voco pretrain data.json --dry-run",
     ),
     "locate": (
         "voco locate runs/pretrain scans/one.nii.gz",
@@ -127,10 +127,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco demo",
         "voco demo --out try",
     ),
-    "bench": (
-        "voco bench",
-        "voco bench --data data.json --recipe tpami --minutes 10",
-    ),
     "config": ("voco config show --recipe tpami",),
     "config show": (
         "voco config show --recipe tpami",
@@ -152,7 +148,7 @@ PANELS = {
     "Data": ("index", "preview-labels", "preview-case", "cache"),
     "Pre-training": ("plan", "pretrain", "locate", "embed"),
     "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
-    "Machine and settings": ("doctor", "bench", "config", "weights"),
+    "Machine and settings": ("doctor", "config", "weights"),
 }
 """Commands in the order of work."""
 ORDER = [name for names in PANELS.values() for name in names]
@@ -317,7 +313,6 @@ app.command("study")(study)
 app.command("report")(report)
 app.command("demo")(demo)
 app.command("doctor")(doctor)
-app.command("bench")(bench)
 
 
 def _print_version(wanted: bool) -> None:

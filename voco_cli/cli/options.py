@@ -165,6 +165,13 @@ TrustPickleOption = Annotated[
         help="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your rights.",
     ),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Take three real steps in a temporary folder, say what the whole run will take here, and leave nothing.",
+    ),
+]
 RequireCleanOption = Annotated[
     bool,
     typer.Option(

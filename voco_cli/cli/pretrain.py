@@ -13,6 +13,7 @@ from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
     DeviceOption,
+    DryRunOption,
     JsonOption,
     RecipeOption,
     SetOption,
@@ -23,6 +24,7 @@ from voco_cli.cli.options import (
     require_agreement,
     settings_words,
 )
+from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
@@ -43,6 +45,7 @@ def pretrain(
     weights: WeightsOption = None,
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder on unlabelled scans.
@@ -58,9 +61,14 @@ def pretrain(
     resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.progress import PretrainProgress
-    from voco_cli.resources.rough_time import require_choice
+    from voco_cli.resources.costs import require_choice
     from voco_cli.workflows.pretrain import run_pretraining
 
+    if dry_run:
+        from voco_cli.resources.dry_run import dry_pretraining
+
+        show_dry_run(lambda: dry_pretraining(resolved, PretrainProgress()), json)
+        return
     if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
         given = {"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}
         words = [*settings_words(None, config, override), *given_words(given)]
