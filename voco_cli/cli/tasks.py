@@ -79,7 +79,8 @@ def _counted(row: dict[str, Any]) -> str:
 
 
 def _row(settings: Settings) -> dict[str, Any]:
-    from voco_cli.tasks.splits import SPLIT_NAMES, read_split
+    from voco_cli.data.index.datalist import SPLITS
+    from voco_cli.tasks.splits import read_split
 
     task = settings.task
     assert task.split is not None
@@ -89,7 +90,7 @@ def _row(settings: Settings) -> dict[str, Any]:
         "title": task.title,
         "kind": task.kind,
         "classes": len(task.classes),
-        **{name: len(split.cases[name]) for name in SPLIT_NAMES},
+        **{name: len(split.cases[name]) for name in SPLITS},
         "test_labelled": split.test_labelled and bool(split.cases["test"]),
         "split": task.split,
         "folds": split.folds,
@@ -131,7 +132,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _print_layouts(settings: Settings) -> None:
-    from voco_cli.tasks.check import layout_name
+    from voco_cli.tasks.layouts import layout_words
 
     task, data = settings.task, settings.data
     if data.file is not None:
@@ -139,7 +140,7 @@ def _print_layouts(settings: Settings) -> None:
     if task.layouts:
         below = f", also below {', '.join(task.folders)}" if task.folders else ""
         _lines(["", f"files from the data folder{below}:"])
-        _lines([f"  {layout_name(layout)}" for layout in task.layouts])
+        _lines([f"  {layout_words(layout)}" for layout in task.layouts])
 
 
 def _print_classes(settings: Settings) -> None:
@@ -197,14 +198,16 @@ def check(
     """
     from voco_cli.config import load_settings
     from voco_cli.tasks.check import check_task
+    from voco_cli.tasks.find_data import take_inventory
 
     if data is not None and also_data is not None and data != also_data:
         raise UsageError(f"The data are given twice: {data}, and {also_data} by --data.", "leave one of them out")
     data = data or also_data
     place, list_off = data_flags(data)
     settings = load_settings(task=task, overrides=[*list_off, *(override or ())], flags=place).settings
-    with progress("checking", None) as advance:
-        found = check_task(settings, labels, advance, workers)
+    inventory = take_inventory(settings)
+    with progress("checking", sum(map(len, inventory.entries.values()))) as advance:
+        found = check_task(inventory, settings.task, labels, advance, workers)
     if json:
         print_json(found.to_json())
     else:

@@ -29,7 +29,7 @@ from voco_cli.data.io.image import Scan
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import DataError, GeometryError, UsageError
 from voco_cli.predict.output_dir import RECORD, predicted_files
-from voco_cli.tasks.channels import device_context, merge_channels
+from voco_cli.tasks.channels import merge_channels, place_of_file
 
 MOST_APART_VOX = 0.5
 """Grids of channels may lie this far apart; more and a structure would be elsewhere in another channel."""
@@ -177,7 +177,7 @@ def _cases(scans: Mapping[Path, Candidate], task: Task) -> tuple[list[Entry], li
     groups: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
     present = {(path.parent, stem_of(path)) for path in scans}
     for path in scans:
-        place = device_context(path, task, present)
+        place = place_of_file(path, task, present)
         groups[place.folder, place.case].append((place.channel, path))
     entries, refused = [], []
     for (_, case), members in groups.items():

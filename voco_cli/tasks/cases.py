@@ -17,6 +17,7 @@ from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import LARGEST_LABEL
 from voco_cli.errors import DataError
+from voco_cli.tasks.targets import target_of
 
 IntXYZ = tuple[int, int, int]
 
@@ -56,7 +57,7 @@ def open_cache(settings: Settings) -> VolumeCache:
     cache = settings.cache
     folder = cache_folder(settings.data.file, cache) if settings.data.file else cache.dir
     folder = folder or settings.run.dir.resolve().parent / ".voco-cache"
-    return VolumeCache(folder, settings.preprocess, cache, labels=settings.task.kind == "segmentation")
+    return VolumeCache(folder, settings.preprocess, cache, labels=target_of(settings.task).is_label_map)
 
 
 def build_cases(
@@ -89,8 +90,9 @@ def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, failed: M
             f"{entry.image} has {len(entry.channels) + 1} channels, and the task has {len(channels)} "
             f"({', '.join(channels)})."
         )
-    if settings.task.kind == "segmentation" and entry.label is None:
-        raise DataError(f"{entry.image} has no label map.")
+    target = target_of(settings.task)
+    if target.is_label_map and not target.is_known(entry):
+        raise DataError(f"{entry.image} has no {target.name}.")
     volumes = []
     for channel in entry.channel_entries():
         volume = cache.lookup(channel)

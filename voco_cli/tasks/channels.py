@@ -31,8 +31,8 @@ class Place:
     channel: int | None
 
 
-def device_context(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
-    """The case and channel of a file.
+def place_of_file(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
+    """Return the case and channel of a file.
 
     Args:
         present: folder and stem of all files.
@@ -68,7 +68,7 @@ def merge_channels(entries: Sequence[Entry], task: Task) -> list[Entry]:
     groups: dict[Place, dict[int, Entry]] = defaultdict(dict)
     others: list[Entry] = []
     for entry in entries:
-        place = device_context(entry.image, task, present)
+        place = place_of_file(entry.image, task, present)
         group = groups[Place(place.folder, place.case, None)]
         if entry.channels or place.channel is None or place.channel in group:
             others.append(entry)

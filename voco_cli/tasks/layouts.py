@@ -11,11 +11,13 @@ from pathlib import Path
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Layout, Task
 from voco_cli.csv_text import csv_rows
+from voco_cli.data.index.datalist import SPLITS
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import patients_of, stem_of
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import quoted, shortened
-from voco_cli.tasks.splits import SPLIT_NAMES, Split, is_case_name, named
+from voco_cli.tasks.splits import Split, is_case_name, named
+from voco_cli.tasks.targets import target_of
 
 FIELD = "{case}"
 DEFAULT_ROOT = Path("data")
@@ -114,13 +116,9 @@ def patients_of_cases(cases: Iterable[Located]) -> dict[str, str]:
     }
 
 
-def layout_words(task: Task, shown: int = 3) -> str:
-    """How a folder should look, for people."""
-    parts = []
-    for layout in task.layouts[:shown]:
-        images = ", ".join(layout.image)
-        parts.append(images + (f" with {layout.label}" if layout.label else ""))
-    return "; or ".join(parts)
+def layout_words(layout: Layout) -> str:
+    """Return a layout in one line, for people."""
+    return ", ".join(layout.image) + (f" with {layout.label}" if layout.label else "")
 
 
 def _file(folder: Path, pattern: str, case: str) -> Path:
@@ -146,7 +144,7 @@ def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None)
         cases: those of a split; none counts all that fit a layout.
     """
     wanted = None if cases is None else list(cases)
-    needs_label = task.kind == "segmentation"
+    needs_label = target_of(task).is_label_map
 
     def count(folder: Path) -> int:
         if wanted is None:
@@ -157,7 +155,7 @@ def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None)
 
 
 COLUMNS = ("case", "label")
-SPLIT_WORDS: dict[str, str] = {name: name for name in SPLIT_NAMES} | {
+SPLIT_WORDS: dict[str, str] = {name: name for name in SPLITS} | {
     "train": "training",
     "val": "validation",
     "valid": "validation",
@@ -279,7 +277,9 @@ def split_of_table(table: CaseTable, task: Task) -> Split:
             f"{table.path} says nothing of splits, and task.split is not given.",
             "set task.split=seeded, or add a column split (training, validation, test) or fold (0, 1, ...)",
         )
-    cases = {split: tuple(case for case, one in where.items() if one == split) for split in SPLIT_NAMES}
+    cases: dict[str, tuple[str, ...]] = {
+        split: tuple(case for case, one in where.items() if one == split) for split in SPLITS
+    }
     return Split(words, cases, patients=table.patients, categories=table.categories)
 
 

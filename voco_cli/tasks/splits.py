@@ -21,7 +21,6 @@ from voco_cli.errors import UsageError
 from voco_cli.foreign_text import quoted
 
 FORMAT = "voco-split/1"
-SPLIT_NAMES: tuple[str, ...] = SPLITS
 SEEDED = "seeded"
 SHOWN = 5
 
@@ -266,7 +265,7 @@ def _categories(lists: Iterable[Cases]) -> Iterable[tuple[str, str]]:
 
 
 def _all(cases: Mapping[str, tuple[Any, ...]]) -> Iterable[str]:
-    for split in SPLIT_NAMES:
+    for split in SPLITS:
         yield from cases[split]
 
 
