@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,20 +27,6 @@ app = typer.Typer(help="List labelled tasks, check data against one, start your 
 
 SHOWN_NAMES = 5
 SHOWN_FAULTS = 20
-
-
-class DraftBackbone(StrEnum):
-    """Networks of a draft."""
-
-    UNET = "unet"
-    SWINUNETR = "swinunetr"
-
-
-class DraftModality(StrEnum):
-    """How intensities of a draft are read."""
-
-    CT = "CT"
-    MR = "MR"
 
 
 WorkersOption = Annotated[
@@ -298,11 +283,11 @@ def new(
     ] = None,
     trust_pickle: TrustPickleOption = False,
     backbone: Annotated[
-        DraftBackbone | None,
+        Literal["unet", "swinunetr"] | None,
         typer.Option("--backbone", help="Network to train from fresh weights (by default unet)."),
     ] = None,
     modality: Annotated[
-        DraftModality | None,
+        Literal["CT", "MR"] | None,
         typer.Option(
             "--modality", help="CT has one window in HU, MR a range of each scan (by default what the data are)."
         ),
@@ -322,22 +307,21 @@ def new(
         raise UsageError("--weights and --backbone both say which network.", "leave --backbone out")
     from voco_cli.atomic_files import write_atomic
     from voco_cli.config import load_settings
-    from voco_cli.tasks.draft import Start, network_of
-    from voco_cli.tasks.new_task import task_from_list, task_from_table
+    from voco_cli.tasks.new_task import source_of_list, source_of_table, task_file
+    from voco_cli.tasks.template import network_of
 
-    start = Start(weights, network_of(weights, trust_pickle)) if weights is not None else None
-    network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value
-    kind, warnings = modality.value if modality else None, list[str]()
-    with progress("reading scans and labels", None) as advance:
-        if data.suffix.lower() in (".csv", ".tsv"):
-            if images is None:
-                raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
-            text = task_from_table(data, images, output, network, kind, advance, workers, start)
-        else:
-            text = task_from_list(data, output, network, kind, advance, workers, start, warnings.append)
+    network = network_of(weights, trust_pickle) if weights is not None else backbone
+    if data.suffix.lower() not in (".csv", ".tsv"):
+        source = source_of_list(data, modality)
+    elif images is None:
+        raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
+    else:
+        source = source_of_table(data, images, modality)
+    with progress("reading scans and labels", len(source.entries)) as advance:
+        text = task_file(source, output, network or "unet", advance, workers)
     write_atomic(output, text.encode())
-    for warning in warnings:
-        warn(f"warning: {warning}", "yellow")
+    if source.mixed_names:
+        warn(f"warning: {source.mixed_names}", "yellow")
     settings = load_settings(task=str(output)).settings
     task, preprocess = settings.task, settings.preprocess
     low, high = preprocess.window_hu
