@@ -222,8 +222,8 @@ def from_folder(settings: Settings) -> Inventory:
     folder = best[0]
     found, missing, unlabelled = _look_up(folder, task, split, wanted)
     if split is None:
-        of_table = {"patients": table.patients, "categories": table.categories} if table else {}
-        split = Split(seeded_words(task), {}, **of_table)
+        patients, categories = (table.patients, table.categories) if table else ({}, {})
+        split = Split(seeded_words(task), {}, patients=patients, categories=categories)
     own = {case: one.name for case, one in found.items()} if split.public else patients_of_cases(found.values())
     patients = {**own, **split.patients}
     # A fixed window is one of HU; MR has none, and its files' names may say so.
