@@ -22,7 +22,7 @@ import torch
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
 from voco_cli.config import Settings, load_settings
-from voco_cli.finetune.dataset import survey_labels
+from voco_cli.finetune.patches import survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import find_task_data

@@ -102,7 +102,7 @@ def test_a_step_computes_that_loss_on_the_batch(cases: Cases) -> None:
     terms = job.loss(job.model, batch, first_of_step=True)
     # Nine cases, six and three: weights 9 / (2 * 6) and 9 / (2 * 3).
     losses = []
-    for name, category in zip(job.cases(batch), batch.categories_N.tolist(), strict=True):
+    for name, category in zip(job.cases(batch), batch.targets.tolist(), strict=True):
         (case,) = (case for case in cases[0] if case.name == name)
         row = job.logits(case).double()
         losses.append((0.75, 1.5)[category] * float(torch.logsumexp(row, 0) - row[category]))

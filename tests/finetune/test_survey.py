@@ -8,7 +8,7 @@ import pytest
 from tests.tasks.made_cases import make_case
 from voco_cli.config.task_schema import LabelClass, Task
 from voco_cli.errors import DataError
-from voco_cli.finetune.dataset import ANNOTATED, MOST_POINTS, survey_label, survey_labels
+from voco_cli.finetune.patches import ANNOTATED, MOST_POINTS, survey_label, survey_labels
 
 TASK = Task(
     name="made",

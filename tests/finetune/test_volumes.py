@@ -14,13 +14,8 @@ from voco_cli.data.cache.preprocess import preprocess
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, UsageError
 from voco_cli.finetune.augment import augment_patches
-from voco_cli.finetune.dataset import (
-    VolumeBatch,
-    VolumeDataset,
-    category_index,
-    category_weights,
-    collate_volumes,
-)
+from voco_cli.finetune.classification import VolumeDataset, category_index, category_weights
+from voco_cli.finetune.dataset import LabelledBatch, collate
 
 
 def test_an_item_is_the_whole_stored_volume_and_its_category(tmp_path: Path) -> None:
@@ -29,8 +24,8 @@ def test_an_item_is_the_whole_stored_volume_and_its_category(tmp_path: Path) -> 
     item = VolumeDataset(cases, settings)[5, 1]
     assert not isinstance(item, Exception)
     expected = preprocess(read_scan(cases[1].entry.image), settings.preprocess).array_xyz
-    assert (item.name, item.category, item.volume_CXYZ.dtype) == ("p1-s1", 2, np.uint8)
-    np.testing.assert_array_equal(item.volume_CXYZ[0], np.rint(expected * 255).astype(np.uint8))
+    assert (item.name, item.targets.tolist(), item.images_NCXYZ.dtype) == ("p1-s1", [2], np.uint8)
+    np.testing.assert_array_equal(item.images_NCXYZ[0][0], np.rint(expected * 255).astype(np.uint8))
 
 
 def test_channels_are_stacked_in_their_order(tmp_path: Path) -> None:
@@ -40,8 +35,8 @@ def test_channels_are_stacked_in_their_order(tmp_path: Path) -> None:
     (case,) = store(tmp_path / "cache", [both], settings)
     item = VolumeDataset([case], settings)[0, 0]
     assert not isinstance(item, Exception)
-    assert item.volume_CXYZ.shape == (2, *SIZE)
-    bright = [channel[4:8, 4:8, 3:5].mean() > 150 for channel in item.volume_CXYZ]
+    assert item.images_NCXYZ[0].shape == (2, *SIZE)
+    bright = [channel[4:8, 4:8, 3:5].mean() > 150 for channel in item.images_NCXYZ[0]]
     assert bright == [False, True]
 
 
@@ -66,15 +61,15 @@ def test_a_batch_is_augmented_as_its_cases_are(tmp_path: Path) -> None:
     settings = classification_settings(2, augment={"noise_prob": 0.0, "affine_prob": 0.0})
     dataset = VolumeDataset(store(tmp_path / "cache", make_entries(tmp_path, [0, 1, 1]), settings), settings)
     items = [dataset[4, index] for index in range(3)]
-    batch = collate_volumes(items)
-    assert isinstance(batch, VolumeBatch)
-    assert (batch.names, batch.categories_N.tolist()) == (["p0-s0", "p1-s1", "p2-s2"], [0, 1, 1])
-    images, labels = augment_patches(batch.volumes_NCXYZ, None, batch.draws)
+    batch = collate(items)
+    assert isinstance(batch, LabelledBatch)
+    assert (batch.names, batch.targets.tolist()) == (["p0-s0", "p1-s1", "p2-s2"], [0, 1, 1])
+    images, labels = augment_patches(batch.images_NCXYZ, None, batch.draws)
     assert labels is None
     for row, item in enumerate(items):
         assert not isinstance(item, Exception)
         flips, turns = item.draws.flips_N3[0].tolist(), int(item.draws.turns_N[0])
-        flipped = np.flip(item.volume_CXYZ[0], [axis for axis in range(3) if flips[axis]])
+        flipped = np.flip(item.images_NCXYZ[0][0], [axis for axis in range(3) if flips[axis]])
         by_hand = np.rot90(flipped, turns, (0, 1)) / 255 * float(item.draws.scales_N[0]) + float(item.draws.shifts_N[0])
         torch.testing.assert_close(images[row, 0].double(), torch.from_numpy(by_hand.copy()), atol=1e-6, rtol=0)
 
@@ -84,7 +79,7 @@ def test_a_damaged_volume_becomes_the_batch(tmp_path: Path) -> None:
     cases = store(tmp_path / "cache", make_entries(tmp_path, [0, 1]), settings)
     cases[1].volumes[0].path.unlink()
     dataset = VolumeDataset(cases, settings)
-    assert isinstance(collate_volumes([dataset[0, 0], dataset[0, 1]]), DataError)
+    assert isinstance(collate([dataset[0, 0], dataset[0, 1]]), DataError)
 
 
 def test_weights_by_hand() -> None:

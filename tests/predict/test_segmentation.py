@@ -17,8 +17,9 @@ from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import ResourceError, UsageError
 from voco_cli.predict import segmentation
+from voco_cli.predict.output_dir import PredictionReport
 from voco_cli.predict.predictor import Trained, load_trained
-from voco_cli.predict.segmentation import Report, predict_entries
+from voco_cli.predict.segmentation import predict_entries
 
 SHAPE = (28, 24, 18)
 
@@ -44,7 +45,7 @@ def test_label_values_on_the_scans_own_grid(run: Path, tmp_path: Path, suffix: s
     entry = made_entry(tmp_path / "scans", "case_07", codes)
     trained = known_network(run, f"predict.suffix={suffix}", "predict.overlap=0.25")
     report = predict_entries(trained, [entry], tmp_path / "out")
-    assert report == Report(
+    assert report == PredictionReport(
         ("case_07",), (), (), (tmp_path / "out" / "labels.json", tmp_path / "out" / "prediction.json")
     )
     scan, found = read_scan(entry.image), read_scan(tmp_path / "out" / f"case_07{suffix}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -14,8 +14,8 @@ from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from voco_cli.predict.inputs import Inputs
+    from voco_cli.predict.output_dir import PredictionReport
     from voco_cli.predict.predictor import Trained
-    from voco_cli.predict.segmentation import Report
 
 SHOWN_FAULTS = 20
 
@@ -96,27 +96,15 @@ def _require_trained_flips(trained: Trained) -> None:
         )
 
 
-def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:
-    from voco_cli.predict.segmentation import Report, predict_entries
+def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> PredictionReport:
+    from voco_cli.task_kinds import kind_of
 
     with progress("predicting", len(found.entries)) as advance:
-
-        def on_done(entry: Any, reason: str | None) -> None:
-            advance()
-
-        if trained.settings.task.kind == "segmentation":
-            return predict_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-        from voco_cli.predict.classification import classify_entries
-
-        table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-    asked = {entry.name for entry in found.entries}
-    failed = tuple((case, reason) for case, reason in table.failed.items() if case in asked)
-    there = asked & table.rows.keys()
-    predicted, kept = sorted(there & table.computed), sorted(there - table.computed)
-    return Report(tuple(predicted), tuple(kept), failed, (output / "probabilities.csv",))
+        predict_all = kind_of(trained.settings.task).predict
+        return predict_all(trained, found.entries, output, overwrite=overwrite, on_done=lambda *_: advance())
 
 
-def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path, failures: int) -> None:
+def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, output: Path, failures: int) -> None:
     if found.passed_over:
         first, *others = found.passed_over
         what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings, read_saved
 from voco_cli.errors import DataError, UsageError
-from voco_cli.models.build import build_classifier, build_segmenter
+from voco_cli.models.build import build_task_network
 from voco_cli.models.weights import own_tensors, set_patch_merging
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.run_dir import RunFolder
@@ -70,7 +70,8 @@ def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] 
     settings = _settings(run, overrides, {"run.device": device, **{f"predict.{key}": predict[key] for key in predict}})
     place, autocast = device_alone(settings.run)
     content, about = _read(RunFolder(run).weights)
-    network = _network(settings, about)
+    network = build_task_network(settings)
+    set_patch_merging(network, about.get("model", {}).get("patch_merging", settings.model.patch_merging))
     _fill(network, content, run)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast)
@@ -104,17 +105,6 @@ def _read(folder: Path) -> tuple[bytes, Mapping[str, Any]]:
     except ValueError as error:
         raise DataError(f"{described} is damaged: {error}.", "run voco finetune on the folder again") from error
     return file.read_bytes(), about if isinstance(about, dict) else {}
-
-
-def _network(settings: Settings, about: Mapping[str, Any]) -> nn.Module:
-    task, model = settings.task, settings.model
-    channels, outputs = len(task.channels), task.num_outputs
-    if task.kind == "classification":
-        network: nn.Module = build_classifier(model, channels, outputs)
-    else:
-        network = build_segmenter(model, channels, outputs, deep_supervision=task.deep_supervision)
-    set_patch_merging(network, about.get("model", {}).get("patch_merging", model.patch_merging))
-    return network
 
 
 def _fill(network: nn.Module, content: bytes, run: Path) -> None:

@@ -25,8 +25,9 @@ from voco_cli.data.index.trained_on import Seen
 from voco_cli.errors import ResourceError, VocoError
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import evaluate_pairs
-from voco_cli.finetune.classification import ClassificationTask
-from voco_cli.finetune.dataset import PatchDataset, VolumeDataset, collate_patches, collate_volumes, survey_labels
+from voco_cli.finetune.classification import ClassificationTask, VolumeDataset
+from voco_cli.finetune.dataset import collate as collate_labelled
+from voco_cli.finetune.patches import PatchDataset, survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.models.weights.load import load_start
 from voco_cli.operating_system import drop_cached_pages, free_host_bytes, peak_memory_bytes
@@ -187,8 +188,8 @@ def _dataset(cases: Sequence[StoredCase], settings: Settings) -> tuple[Dataset[A
     if settings.task.preset is None:
         return CropDataset([Case(case.name, case.volumes[0]) for case in cases], settings, 1), collate
     if settings.task.kind == "classification":
-        return VolumeDataset(cases, settings), collate_volumes
-    return PatchDataset(cases, {case.name: {} for case in cases}, settings), collate_patches
+        return VolumeDataset(cases, settings), collate_labelled
+    return PatchDataset(cases, {case.name: {} for case in cases}, settings), collate_labelled
 
 
 def _read_s(dataset: Dataset[Any], index: int) -> float:

@@ -44,6 +44,14 @@ class StoredCase:
         """Voxels of each channel along x, y, z."""
         return self.volumes[0].shape_xyz
 
+    def read_channels(self) -> NDArray[Any]:
+        """Read all channels as they are stored, channels_CXYZ.
+
+        Raises:
+            DataError: a cached volume is damaged.
+        """
+        return np.stack([volume.read((0, 0, 0), self.shape_xyz) for volume in self.volumes])
+
 
 LeftOut = list[tuple[str, str]]
 """Cases that are not used, and why."""

@@ -11,15 +11,8 @@ from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
 from voco_cli.config.task_schema import LabelClass, Task
 from voco_cli.finetune.augment import augment_patches
-from voco_cli.finetune.dataset import (
-    CasePatches,
-    PatchBatch,
-    PatchDataset,
-    collate_patches,
-    patch_starts,
-    read_patch,
-    survey_labels,
-)
+from voco_cli.finetune.dataset import CaseSamples, LabelledBatch, collate
+from voco_cli.finetune.patches import PatchDataset, patch_starts, read_patch, survey_labels
 from voco_cli.tasks.cases import IGNORED
 
 CLASSES = (LabelClass(name="a", values=1), LabelClass(name="b", values=2))
@@ -89,20 +82,20 @@ def test_batches_hold_class_indices_and_can_be_replayed(tmp_path: Path) -> None:
     points = survey_labels(cases, settings.task)
     dataset = PatchDataset(cases, points, settings)
     items = [dataset[3, 0], dataset[3, 1], dataset[3, 2]]
-    assert all(isinstance(item, CasePatches) for item in items)
-    first, _, again = (item for item in items if isinstance(item, CasePatches))
+    assert all(isinstance(item, CaseSamples) for item in items)
+    first, _, again = (item for item in items if isinstance(item, CaseSamples))
     # Every patch is centred on the one voxel of class 2, which lies at index 4, 3, 2 of a patch of 8 x 6 x 4.
-    assert np.argwhere(first.labels_NXYZ == 2).tolist() == [[0, 4, 3, 2], [1, 4, 3, 2]]
+    assert np.argwhere(first.targets == 2).tolist() == [[0, 4, 3, 2], [1, 4, 3, 2]]
     # Index 2 is case "one" for the second time in a step of few cases: other draws, the same case.
     assert again.name == first.name == "one"
     assert not torch.equal(again.draws.seeds_N, first.draws.seeds_N)
-    batch = collate_patches(items)
-    assert isinstance(batch, PatchBatch)
+    batch = collate(items)
+    assert isinstance(batch, LabelledBatch)
     assert batch.names == ["one", "two", "one"]
     assert batch.images_NCXYZ.shape == (6, 1, 8, 6, 4)
     assert batch.images_NCXYZ.dtype == torch.uint8
-    replay = collate_patches([dataset[3, index] for index in range(3)])
-    assert isinstance(replay, PatchBatch)
+    replay = collate([dataset[3, index] for index in range(3)])
+    assert isinstance(replay, LabelledBatch)
     assert torch.equal(replay.images_NCXYZ, batch.images_NCXYZ)
     assert torch.equal(replay.draws.affine_N34, batch.draws.affine_N34)
 
@@ -129,9 +122,9 @@ def test_ignored_voxels_stay_ignored_and_outside_the_volume_is_background(tmp_pa
     settings = Settings(task=asked.model_copy(update={"preset": None}), augment=Augment(affine_prob=1.0))
     dataset = PatchDataset([case], survey_labels([case], asked), settings)
     item = dataset[0, 0]
-    assert isinstance(item, CasePatches)
-    assert np.unique(item.labels_NXYZ[0, :, :, 1:3]).tolist() == [2, IGNORED]
-    assert np.unique(item.labels_NXYZ[0, :, :, [0, 3]]).tolist() == [0]
-    _, moved = augment_patches(torch.from_numpy(item.images_NCXYZ), torch.from_numpy(item.labels_NXYZ), item.draws)
+    assert isinstance(item, CaseSamples)
+    assert np.unique(item.targets[0, :, :, 1:3]).tolist() == [2, IGNORED]
+    assert np.unique(item.targets[0, :, :, [0, 3]]).tolist() == [0]
+    _, moved = augment_patches(torch.from_numpy(item.images_NCXYZ), torch.from_numpy(item.targets), item.draws)
     assert moved is not None
     assert set(moved.unique().tolist()) <= {0, 2, IGNORED}  # nothing in between

@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from voco_cli.finetune.labelled_task import select_checkpoint
 from voco_cli.training.task import Values
-from voco_cli.workflows.finetune import choose_weights
 
 FOUND, NOTHING = {"dice": 0.0, "error": 1.0}, {"error": 0.0}
 
@@ -72,6 +72,6 @@ def checkpoints(folder: Path, job: Validated) -> Path:
 )
 def test_the_best(history: Mapping[int, Mapping[str, float]], step: int, words: str, tmp_path: Path) -> None:
     job = Validated(history)
-    found = choose_weights(job, checkpoints(tmp_path / "checkpoints", job), tmp_path / "weights", "best", 2)
+    found = select_checkpoint(job, checkpoints(tmp_path / "checkpoints", job), tmp_path / "weights", "best", 2)
     assert found == (step, words)
     assert job.written == step
