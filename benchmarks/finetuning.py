@@ -138,7 +138,7 @@ def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner],
     points = survey_labels(training, ours.task)
     learners = []
     for name, settings in (("plain DynUNet", plain), ("preset", ours)):
-        job = SegmentationTask(settings, training, [], points, accelerator.device)
+        job = SegmentationTask(settings, training, [], accelerator.device, points=points)
         job.start(device_context(accelerator))
         job.model.train()
         learners.append(Learner(name, job, name == "preset", budget_s))

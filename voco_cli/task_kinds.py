@@ -35,7 +35,7 @@ class TaskKind:
     """One kind of task.
 
     Attributes:
-        training_task: what the trainer trains; built by its `from_cases`.
+        training_task: what the trainer trains.
         predict: applies the network of a run.
     """
 

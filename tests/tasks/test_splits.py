@@ -12,7 +12,8 @@ import pytest
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.splits import position
 from voco_cli.errors import UsageError
-from voco_cli.tasks.splits import draw_split, named, read_split
+from voco_cli.foreign_text import named
+from voco_cli.tasks.splits import draw_split, read_split
 
 PEOPLE = [f"p{n:03d}" for n in range(60)]
 

@@ -86,7 +86,9 @@ def _require_trained_flips(trained: Trained) -> None:
     Raises:
         UsageError: the run is a classification, or was trained without flips.
     """
-    if trained.settings.task.kind == "classification":
+    from voco_cli.tasks.targets import target_of
+
+    if not target_of(trained.settings.task).is_label_map:
         raise UsageError(f"--flips is for label maps, and {trained.run} predicts categories.", "leave --flips out")
     if trained.settings.augment.flip_prob == 0:
         raise UsageError(
@@ -105,6 +107,8 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
 
 
 def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, output: Path, failures: int) -> None:
+    from voco_cli.tasks.targets import target_of
+
     if found.passed_over:
         first, *others = found.passed_over
         what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"
@@ -113,7 +117,7 @@ def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, ou
     out.print(
         f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
     )
-    if trained.settings.task.kind == "segmentation":
+    if target_of(trained.settings.task).is_label_map:
         suffix = trained.settings.predict.suffix
         labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
         done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)

@@ -18,6 +18,7 @@ from voco_cli.cli.options import (
 )
 from voco_cli.document.terminal import done, folded, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.foreign_text import named
 
 if TYPE_CHECKING:
     from voco_cli.config import Settings
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
 
-SHOWN_NAMES = 5
 SHOWN_FAULTS = 20
 
 
@@ -45,22 +45,20 @@ def list_tasks(json: JsonOption = False) -> None:
         return
     from rich.table import Table
 
+    from voco_cli.tasks.targets import TARGETS
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("name", "title", "kind", "cases", "split"):
         table.add_column(heading, no_wrap=heading not in ("title", "kind"), overflow="fold")
     for row in rows:
-        kind = _counted(row)
+        one, many = TARGETS[row["kind"]].of_class
+        kind = f"{row['classes']} {one if row['classes'] == 1 else many}"
         cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
         cases += "" if row["test_labelled"] else "*" * bool(row["test"])
         table.add_row(row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list")
     out.print(table)
     out.print("Cases: training/validation/test; * test labels are not public.", highlight=False)
     done([], "voco tasks show btcv")
-
-
-def _counted(row: dict[str, Any]) -> str:
-    one, many = ("structure", "structures") if row["kind"] == "segmentation" else ("category", "categories")
-    return f"{row['classes']} {one if row['classes'] == 1 else many}"
 
 
 def _row(settings: Settings) -> dict[str, Any]:
@@ -133,8 +131,8 @@ def _print_classes(settings: Settings) -> None:
     from rich.text import Text
 
     table = Table(*folded("output", "class", "values in the files"), box=None, header_style="bold", pad_edge=False)
-    first = 1 if settings.task.kind == "segmentation" else 0
-    for output, one in enumerate(settings.task.classes, start=first):
+    background = settings.task.num_outputs - len(settings.task.classes)
+    for output, one in enumerate(settings.task.classes, start=background):
         table.add_row(str(output), Text(one.name), ", ".join(map(str, one.values)))
     if settings.task.ignore_value is not None:
         table.add_row("", "(ignored)", str(settings.task.ignore_value))
@@ -145,7 +143,7 @@ def _print_classes(settings: Settings) -> None:
 
 
 def _print_settings(settings: Settings) -> None:
-    """What differs from the defaults, section by section; words and files are shown above."""
+    """Print what differs from the defaults, section by section; words and files are shown above."""
     from voco_cli.config import Settings as Model
     from voco_cli.config.load import leaves
 
@@ -209,14 +207,16 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from voco_cli.tasks.targets import target_of
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    target = "label map" if settings.task.kind == "segmentation" else "category"
+    target = target_of(settings.task)
     table.add_row("data", Text(found.origin))
     table.add_row("split", Text(found.split_words))
     for one in found.splits:
-        words = f"{one.found} cases, {one.labelled} with a {target}"
+        words = f"{one.found} cases, {one.labelled} with a {target.name}"
         if one.missing:
             words += f"; {len(one.missing)} not there" + ("" if one.required else " (labels not public, not needed)")
         table.add_row(one.name, words)
@@ -227,25 +227,19 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
         table.add_row("class", Text(f"{name}: in {count} of {sum(one.labelled for one in found.splits)}"))
     if found.values:
         table.add_row("label values", ", ".join(map(str, found.values)))
-    elif settings.task.kind == "segmentation" and not decoded:
+    elif target.is_label_map and not decoded:
         table.add_row("label values", "not looked at; --labels decodes the label maps")
     if found.unlabelled:
-        table.add_row("no label map", Text(_first(found.unlabelled)))
+        table.add_row("no label map", Text(named(found.unlabelled)))
     table.add_row("faults", str(len(found.faults)))
     out.print(table)
     for one in found.splits:
         if one.missing and one.required:
             what = "left out of" if found.may_lack else "missing in"
-            _lines([f"{what} {one.name}: {_first(one.missing)}"])
+            _lines([f"{what} {one.name}: {named(one.missing)}"])
     _lines([f"fault: {fault}" for fault in found.faults[:SHOWN_FAULTS]])
     if len(found.faults) > SHOWN_FAULTS:
         _lines([f"and {len(found.faults) - SHOWN_FAULTS} faults more, all in --json"])
-
-
-def _first(names: tuple[str, ...]) -> str:
-    from voco_cli.tasks.splits import named
-
-    return named(names, SHOWN_NAMES)
 
 
 def _verdict(found: TaskCheck) -> str:
@@ -326,7 +320,7 @@ def new(
     task, preprocess = settings.task, settings.preprocess
     low, high = preprocess.window_hu
     of_scan = preprocess.intensity == "percentiles"
-    _lines([f"{len(task.classes)} classes: {_first(tuple(one.name for one in task.classes))}"])
+    _lines([f"{len(task.classes)} classes: {named(tuple(one.name for one in task.classes))}"])
     _lines([f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}"])
     training = ["voco", "finetune", "--task", output, *(["--weights", weights] if weights else [])]
     done([output], f"{shell_words('voco', 'tasks', 'check', '--task', output)}, then {shell_words(*training)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.metrics import ScoredCases, measure
-from voco_cli.evaluate.segmentation.evaluate import Progress
+from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.dataset import CaseDataset, LabelledBatch
 from voco_cli.finetune.labelled_task import LabelledTask
@@ -104,24 +104,13 @@ class ClassificationTask(LabelledTask):
         training: Sequence[StoredCase],
         validation: Sequence[StoredCase],
         device: torch.device,
+        progress: Progress = no_progress,
     ) -> None:
         super().__init__(settings, training, validation, build_network(settings, device))
         self.dataset = VolumeDataset(training, settings)
         self.truth_N = np.array([category_index(settings.task, case.entry) for case in validation], np.intp)
         self.weights_K = torch.from_numpy(category_weights(self.dataset.categories, settings.task.num_outputs))
         self.score_words = "AUC" if len(set(self.truth_N.tolist())) > 1 else "accuracy"
-
-    @classmethod
-    def from_cases(
-        cls,
-        settings: Settings,
-        training: Sequence[StoredCase],
-        validation: Sequence[StoredCase],
-        device: torch.device,
-        progress: Progress,
-    ) -> Self:
-        """Build the task; see the base class."""
-        return cls(settings, training, validation, device)
 
     def start(self, place: DeviceContext) -> None:
         """Remember the device, and weigh categories there."""

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,6 @@ from torch import nn
 
 from voco_cli.config import Settings
 from voco_cli.errors import UsageError
-from voco_cli.evaluate.segmentation.evaluate import Progress
 from voco_cli.finetune.dataset import CaseDataset, collate
 from voco_cli.models.weights import patch_merging_of, put_tensors, set_patch_merging, write_model
 from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
@@ -135,22 +134,6 @@ class LabelledTask:
         self.groups = parameter_groups(model, settings)
         self.history: dict[str, dict[str, float]] = {}
         self.place: DeviceContext | None = None
-
-    @classmethod
-    def from_cases(
-        cls,
-        settings: Settings,
-        training: Sequence[StoredCase],
-        validation: Sequence[StoredCase],
-        device: torch.device,
-        progress: Progress,
-    ) -> Self:
-        """Build the task for cached cases; ``progress`` shows what takes a while.
-
-        Raises:
-            UsageError, DataError: targets that cannot be learned from.
-        """
-        raise NotImplementedError
 
     def measure_case(self, case: StoredCase) -> list[float]:
         """Return numbers of one validation case; as many for each."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ from voco_cli.data.cache.preprocess import on_scan_grid
 from voco_cli.data.io.image import whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
-from voco_cli.evaluate.segmentation.evaluate import Progress
+from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
 from voco_cli.evaluate.segmentation.table import nan_mean
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.dataset import LabelledBatch
@@ -81,8 +81,11 @@ class SegmentationTask(LabelledTask):
     Args:
         settings: the resolved settings.
         training, validation: labelled cases.
-        points: voxels of the classes of each training case.
         device: where it will run.
+        progress: shows how far the survey of the label maps is.
+        points: voxels of the classes of each training case; none is to look for them.
+    Raises:
+        DataError: label values that no class of the task has.
     """
 
     score_words = "mean Dice"
@@ -92,30 +95,20 @@ class SegmentationTask(LabelledTask):
         settings: Settings,
         training: Sequence[StoredCase],
         validation: Sequence[StoredCase],
-        points: Mapping[str, Points],
         device: torch.device,
+        progress: Progress = no_progress,
+        points: Mapping[str, Points] | None = None,
     ) -> None:
+        if points is None:
+            labelled = [*training, *validation]
+            with progress("labels", len(labelled)) as advance:
+                points = survey_labels(labelled, settings.task, advance)
         recompute = needs_recomputing(settings, device)
         by_patch = device.type == "cpu"
         super().__init__(settings, training, validation, build_network(settings, recompute and not by_patch))
         self.dataset = PatchDataset(training, points, settings)
         self.by_patch, self.recompute_patches = by_patch, recompute and by_patch
         self.criterion = segmentation_loss(settings.task)
-
-    @classmethod
-    def from_cases(
-        cls,
-        settings: Settings,
-        training: Sequence[StoredCase],
-        validation: Sequence[StoredCase],
-        device: torch.device,
-        progress: Progress,
-    ) -> Self:
-        """Note where the classes of all cases lie, and build the task; see the base class."""
-        labelled = [*training, *validation]
-        with progress("labels", len(labelled)) as advance:
-            points = survey_labels(labelled, settings.task, advance)
-        return cls(settings, training, validation, points, device)
 
     def loss(self, model: nn.Module, batch: LabelledBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         """Copy stored patches to the device, augment them there, and compute the loss."""

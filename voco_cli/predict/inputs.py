@@ -1,4 +1,4 @@
-"""What `voco predict` is pointed at: files, folders and lists in, cases out, each with as many channels as needed."""
+"""Inputs of a prediction: files, folders and lists in, cases out, each with as many channels as the network needs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def prepare(entry: Entry, settings: Settings) -> Prepared:
 
 
 def channel_fault(case: str, found: list[str], needed: tuple[str, ...]) -> str:
-    """One sentence on a wrong number of channels."""
+    """Return one sentence on a wrong number of channels."""
     has = f"{len(found)} channel{'s' if len(found) != 1 else ''} ({', '.join(found)})"
     return f"{case} has {has}, and the network needs {len(needed)}: {', '.join(needed)}."
 
@@ -105,7 +105,7 @@ NO_SCAN = ("not an image", "no image", "reached twice", "label map", "prediction
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found.
+    """Cases to predict, and what else lies there.
 
     Attributes:
         entries: cases with all their channels.
@@ -162,7 +162,7 @@ def _are_labels(paths: Sequence[Path], named: bool) -> list[bool]:
 
 
 def _predictions(files: Sequence[FoundFile], out: Path | None) -> list[Path]:
-    """Files that voco predict has written: those of a record among them, and all in a folder for predictions."""
+    """Return files that voco predict has written: those of a record among them, and all in a folder for predictions."""
     recorded = {path for found in files if found.path.name == RECORD for path in predicted_files(found.path)}
     own = out.resolve() if out is not None else None
 

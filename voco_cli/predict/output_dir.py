@@ -114,7 +114,7 @@ class PredictionFolder(ABC):
     @property
     @abstractmethod
     def files(self) -> tuple[Path, ...]:
-        """Files that a user should know of, the predictions of single cases left out."""
+        """Paths that a user should know of, the predictions of single cases left out."""
 
     def refuse_difference(self, record: Mapping[str, Any]) -> None:
         """Raise a UsageError that names what the record was made by and is another now."""

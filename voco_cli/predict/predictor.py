@@ -50,7 +50,7 @@ class Trained:
     autocast: Callable[[], AbstractContextManager[Any]]
 
     def __call__(self, windows_NCXYZ: Tensor) -> Tensor:
-        """Logits in float32, in the number format of the run on the way there."""
+        """Return logits in float32, in the number format of the run on the way there."""
         with torch.no_grad(), self.autocast():
             logits: Tensor = self.network(windows_NCXYZ)
         return logits.float()

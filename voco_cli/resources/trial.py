@@ -39,6 +39,7 @@ from voco_cli.pretrain.validation import HealthCheck
 from voco_cli.resources.estimates import training_footprint
 from voco_cli.resources.sampling import bytes_below
 from voco_cli.resources.tried import Looks, Reads, Steps, Sweep, Trial, TrialRequest
+from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.checkpoint import save_checkpoint
 from voco_cli.training.dataloader import loader_workers
@@ -377,12 +378,7 @@ def _make_job(request: TrialRequest, device: torch.device) -> AnyTask:
         job = PretrainingTask(settings, cases, (), device, Seen, run.location)
         job.load_start()
         return job
-    made: SegmentationTask | ClassificationTask
-    if settings.task.kind == "classification":
-        made = ClassificationTask(settings, request.training, (), device)
-    else:
-        points = survey_labels(request.training, settings.task)
-        made = SegmentationTask(settings, request.training, (), points, device)
+    made = kind_of(settings.task).training_task(settings, request.training, (), device)
     load_start(made.model, settings.model)
     return made
 

@@ -36,7 +36,7 @@ class StoredCase:
 
     @property
     def name(self) -> str:
-        """What random draws, messages and predictions call it."""
+        """Name in random draws, messages and predictions."""
         return self.entry.name
 
     @property
@@ -58,7 +58,7 @@ LeftOut = list[tuple[str, str]]
 
 
 def open_cache(settings: Settings) -> VolumeCache:
-    """The cache of a fine-tuning: beside data.json, as for pre-training, or else beside the run folder.
+    """Open the cache of a fine-tuning: beside data.json, as for pre-training, or else beside the run folder.
 
     Folders of public data sets are often shared and should stay as they are.
     """
@@ -71,7 +71,7 @@ def open_cache(settings: Settings) -> VolumeCache:
 def build_cases(
     cache: VolumeCache, entries: Sequence[Entry], on_done: Callable[[str, str | None], None]
 ) -> dict[Path, str]:
-    """Make what is missing of all channels; returns the files that failed, with the reason."""
+    """Make what is missing of all channels; return the files that failed, with the reason."""
     channels = [channel for entry in entries for channel in entry.channel_entries()]
     report = cache.build(channels, on_done=lambda entry, reason: on_done(str(entry.image), reason))
     return dict(report.failed)
@@ -80,7 +80,7 @@ def build_cases(
 def stored_cases(
     cache: VolumeCache, entries: Sequence[Entry], settings: Settings, failed: Mapping[Path, str]
 ) -> tuple[list[StoredCase], LeftOut]:
-    """Cases that can be used, and the others."""
+    """Look up the cases that can be used, and say why the others cannot."""
     cases: list[StoredCase] = []
     left_out: LeftOut = []
     for entry in entries:
@@ -119,7 +119,7 @@ IGNORED = 255
 
 
 def index_table(classes: Sequence[LabelClass], ignore_value: int | None = None) -> NDArray[np.uint8]:
-    """Network index of every label value from 0 to 65535: position of its class + 1, background for all others.
+    """Return the network index of label values 0 to 65535: position of their class + 1, background for all others.
 
     Args:
         ignore_value: label value that becomes `IGNORED`.
@@ -137,13 +137,13 @@ def index_table(classes: Sequence[LabelClass], ignore_value: int | None = None) 
 
 
 def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass], ignore_value: int | None = None) -> list[int]:
-    """Label values that are neither background, nor of a class, nor ignored."""
+    """Return the label values that are neither background, nor of a class, nor ignored."""
     listed = {0, ignore_value, *(value for one in classes for value in one.values)}
     return sorted(set(found) - listed)
 
 
 def to_label_values(indices: NDArray[Any], classes: Sequence[LabelClass]) -> NDArray[Any]:
-    """Network indices as label values, in the smallest number format that holds them; the inverse of `index_table`."""
+    """Turn network indices into label values, in the smallest number format; the inverse of `index_table`."""
     values = np.array([0, *(one.values[0] for one in classes)])
     small = values.max(initial=0) <= np.iinfo(np.uint8).max
     return np.asarray(values.astype(np.uint8 if small else np.uint16)[indices])

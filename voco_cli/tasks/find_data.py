@@ -14,6 +14,7 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.patients import modality_of
 from voco_cli.data.io.image import IGNORE
 from voco_cli.errors import UsageError
+from voco_cli.foreign_text import named
 from voco_cli.tasks.channels import merge_channels
 from voco_cli.tasks.layouts import (
     DEFAULT_ROOT,
@@ -28,7 +29,7 @@ from voco_cli.tasks.layouts import (
     patients_of_cases,
     split_of_table,
 )
-from voco_cli.tasks.splits import SEEDED, Split, draw_split, named, read_split, seeded_words, split_names
+from voco_cli.tasks.splits import SEEDED, Split, draw_split, read_split, split_names
 from voco_cli.tasks.targets import target_of
 
 
@@ -156,7 +157,7 @@ def from_datalist(path: Path, settings: Settings) -> Inventory:
     if task.split == SEEDED:
         drawn = _draw(usable, task)
         kept: dict[str, list[Entry]] = {name: [one for one in usable if drawn[one.patient] == name] for name in SPLITS}
-        words = seeded_words(task)
+        words = _drawn_words(task)
     else:
         kept = {split: [one for one in whole[split] if split == "test" or target.is_known(one)] for split in SPLITS}
         words = f"splits of {path.name}"
@@ -199,6 +200,11 @@ def _draw(entries: Iterable[Entry], task: Task) -> dict[str, str]:
     return draw_split((entry.patient for entry in listed), task, categories)
 
 
+def _drawn_words(task: Task) -> str:
+    within = "" if target_of(task).is_label_map else " within each category"
+    return f"drawn by patient{within} with seed {task.split_seed}"
+
+
 def from_folder(settings: Settings) -> Inventory:
     """Look for the cases of a task below ``data.root``, or ./data.
 
@@ -223,7 +229,7 @@ def from_folder(settings: Settings) -> Inventory:
     found, missing, unlabelled = _look_up(folder, task, split, wanted)
     if split is None:
         patients, categories = (table.patients, table.categories) if table else ({}, {})
-        split = Split(seeded_words(task), {}, patients=patients, categories=categories)
+        split = Split(_drawn_words(task), {}, patients=patients, categories=categories)
     own = {case: one.name for case, one in found.items()} if split.public else patients_of_cases(found.values())
     patients = {**own, **split.patients}
     # A fixed window is one of HU; MR has none, and its files' names may say so.

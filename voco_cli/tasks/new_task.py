@@ -19,9 +19,9 @@ from voco_cli.data.index.patients import SUFFIXES, patients_of
 from voco_cli.data.io.image import ignored_value
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import named
 from voco_cli.tasks.channels import channels_of, merge_channels
 from voco_cli.tasks.layouts import read_rows
-from voco_cli.tasks.splits import named
 from voco_cli.tasks.template import (
     Backbone,
     CaseFacts,

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import UsageError
-from voco_cli.tasks.splits import named
+from voco_cli.foreign_text import named
 
 
 class Target(ABC):

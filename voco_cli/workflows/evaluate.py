@@ -22,18 +22,17 @@ from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOption
 from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
 from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.finetune.classification import category_index
+from voco_cli.foreign_text import named
 from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
 from voco_cli.predict.predictor import load_trained
 from voco_cli.predict.segmentation import predict_entries
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.tasks.splits import named
 from voco_cli.tasks.targets import target_of
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage, require_clean
 
 MEASURABLE = ("test", "validation")
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -136,8 +135,7 @@ def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
     found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
     missing = [entry.name for split in MEASURABLE for entry in getattr(datalist, split) if entry.name not in found]
     if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        raise DataError(f"{data} has no case {', '.join(missing[:MOST_NAMED])}{more}.", "give the data of the run")
+        raise DataError(f"{data} has no case {named(missing)}.", "give the data of the run")
     return datalist.model_copy(
         update={split: tuple(found[entry.name] for entry in getattr(datalist, split)) for split in MEASURABLE}
     )

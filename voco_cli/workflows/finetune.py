@@ -129,7 +129,7 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
         if clean:
             require_clean(findings_object(findings))
 
-        make_task = kind_of(settings.task).training_task.from_cases
+        make_task = kind_of(settings.task).training_task
         task = make_task(settings, cases.training, cases.validation, accelerator.device, callback.progress)
         resumed_step = max((one.step for one in list_checkpoints(folder.checkpoints)), default=0)
         loaded = None if resumed_step else load_start(task.model, settings.model)
