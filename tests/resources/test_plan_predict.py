@@ -14,8 +14,8 @@ from voco_cli.config import read_saved
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_header
 from voco_cli.errors import DataError, UsageError
-from voco_cli.predict.inputs import prepare
 from voco_cli.predict.memory import needed_memory
+from voco_cli.predict.predictor import prepare
 from voco_cli.resources import plan_predict
 from voco_cli.resources import plan_predict as prediction_trial
 from voco_cli.resources.estimates import Plan

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from tests.data.cache.made_scans import body_hu, oriented_affine, write_nifti
 from tests.tasks.made_run import known_network, make_run
 from voco_cli.data.index.datalist import Entry
-from voco_cli.predict.inputs import prepare
+from voco_cli.predict.predictor import prepare
 from voco_cli.predict.segmentation import segment
 from voco_cli.resources.trial import WINDOW_TRIES, count_windows, try_sweep
 from voco_cli.resources.tried import Sweep

@@ -16,7 +16,6 @@ from voco_cli.data.index.datalist import Entry, is_file_name
 from voco_cli.data.io.image import IGNORE, Scan
 from voco_cli.data.io.reader import read_header, write_scan
 from voco_cli.errors import UsageError
-from voco_cli.predict.inputs import prepare
 from voco_cli.predict.memory import Room, needed_memory
 from voco_cli.predict.output_dir import (
     ELSEWHERE,
@@ -28,7 +27,7 @@ from voco_cli.predict.output_dir import (
     PredictionReport,
     write_json,
 )
-from voco_cli.predict.predictor import Trained
+from voco_cli.predict.predictor import Trained, prepare
 from voco_cli.predict.sliding_window import Network, SizeXYZ, labels_on_scan_grid, sliding_window, swept_axis
 from voco_cli.tasks.cases import to_label_values
 

@@ -20,9 +20,9 @@ from voco_cli.data.io.reader import read_header
 from voco_cli.errors import DataError, VocoError
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.predict.classification import classify_scan
-from voco_cli.predict.inputs import find_inputs, prepare
+from voco_cli.predict.inputs import find_inputs
 from voco_cli.predict.memory import Needed, needed_memory
-from voco_cli.predict.predictor import Trained, load_trained
+from voco_cli.predict.predictor import Trained, load_trained, prepare
 from voco_cli.resources.advice import disk_advice
 from voco_cli.resources.estimates import Amount, Need, Part, Plan
 from voco_cli.resources.plan import disk_needs, label_map_bytes
