@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "weights inspect encoder.pt": ({"torch"}, 1900),
     "tasks list": (READING, 850),
     "tasks show btcv": (READING, 850),
-    "tasks new listed.json -o new.yaml": (READING, 850),
+    "tasks new listed.json -o new.yaml": (READING | {"jinja2"}, 850),
     "tasks check --task organs.yaml": (READING, 850),
     "index scans -o data.json": (READING, 800),
     "preview-labels scan.nii.gz --recipe debug -o labels.png": (DRAWING, 1050),

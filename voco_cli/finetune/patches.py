@@ -18,7 +18,8 @@ from voco_cli.data.cache.volume import IntXYZ
 from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
 from voco_cli.objectives.voco.crops import counter_generator
-from voco_cli.tasks.cases import IGNORED, StoredCase, index_table, unlisted_values
+from voco_cli.tasks.cases import StoredCase
+from voco_cli.tasks.label_values import IGNORED, index_table, unlisted_values
 
 MOST_POINTS = 1000
 MOST_NAMED = 5
