@@ -110,6 +110,9 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
     assert run(entries)[0] == names[:1]
     again, found = run(entries)
     assert (again, found.predicted, found.kept, len(rows_of(tmp_path / "out"))) == ([], (), tuple(names), 3)
+    # To overwrite is to replace what others have made: rows of this very network stay, as label maps do.
+    assert run(entries, overwrite=True)[0] == []
+    assert run(entries, seed=1, overwrite=True)[0] == names
 
 
 def test_tables_of_others_are_not_mixed_with_ours(tmp_path: Path) -> None:
