@@ -22,7 +22,7 @@ import torch
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note, Row
 from voco_cli.config import Settings, load_settings
-from voco_cli.finetune.dataset import survey_labels
+from voco_cli.finetune.patches import survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import find_task_data
@@ -138,7 +138,7 @@ def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner],
     points = survey_labels(training, ours.task)
     learners = []
     for name, settings in (("plain DynUNet", plain), ("preset", ours)):
-        job = SegmentationTask(settings, training, [], points, accelerator.device)
+        job = SegmentationTask(settings, training, [], accelerator.device, points=points)
         job.start(device_context(accelerator))
         job.model.train()
         learners.append(Learner(name, job, name == "preset", budget_s))

@@ -43,6 +43,7 @@ LAYERS = (
     "figures",
     "pretrain",
     "finetune",
+    "task_kinds",
     "workflows",
     "resources",
     "report",

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
 MOST_QUOTED = 100
 MOST_IN_LINE = 1000
+MOST_NAMED = 5
 UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 """Unicode's controls, formats (zero width, direction of writing), separators of lines and halves of characters."""
 # Not of these categories, and yet nothing to be seen: fillers of Hangul and the joiner of graphemes.
@@ -51,6 +53,13 @@ def quoted(value: object, most: int = MOST_QUOTED) -> str:
 def shortened(text: str, most: int = MOST_QUOTED) -> str:
     """Return the text, or its two ends where it is longer than ``most`` characters."""
     return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most - most // 2 - 1) :]}"
+
+
+def named(names: Iterable[str], shown: int = MOST_NAMED) -> str:
+    """Return the first of many names, and how many more there are."""
+    listed = list(names)
+    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
+    return ", ".join(listed[:shown]) + more
 
 
 def visible_json(text: str) -> str:

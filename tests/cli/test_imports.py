@@ -21,7 +21,7 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import write_encoder
-from voco_cli.tasks.new_task import task_from_list
+from voco_cli.tasks.new_task import source_of_list, task_file
 
 SLOW = (
     "SimpleITK",
@@ -66,7 +66,7 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "weights inspect encoder.pt": ({"torch"}, 1900),
     "tasks list": (READING, 850),
     "tasks show btcv": (READING, 850),
-    "tasks new listed.json -o new.yaml": (READING, 850),
+    "tasks new listed.json -o new.yaml": (READING | {"jinja2"}, 850),
     "tasks check --task organs.yaml": (READING, 850),
     "index scans -o data.json": (READING, 800),
     "preview-labels scan.nii.gz --recipe debug -o labels.png": (DRAWING, 1050),
@@ -119,7 +119,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_datalist(Datalist(name="made", training=(scan, scan)), folder / "scan.json")
     listed = Datalist(name="made", labels={"1": "organ"}, training=tuple(entries[:1]), validation=tuple(entries[1:]))
     write_datalist(listed, folder / "listed.json")
-    task = task_from_list(folder / "listed.json", folder / "organs.yaml", "unet", "CT", lambda count: None, 1)
+    task = task_file(
+        source_of_list(folder / "listed.json", "CT"), folder / "organs.yaml", "unet", lambda count: None, 1
+    )
     (folder / "organs.yaml").write_text(task)
     for name in ("first", "second"):
         made = finetuning_run(folder / f"run_{name}", scans=name == "first")

@@ -7,7 +7,7 @@ import pytest
 from voco_cli.config import Settings, load_settings
 from voco_cli.demo.scans import SHAPE_XYZ, write_scans
 from voco_cli.demo.stages import PRETRAINING, STUDY
-from voco_cli.tasks.new_task import task_from_list
+from voco_cli.tasks.new_task import source_of_list, task_file
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
     folder = tmp_path_factory.mktemp("demo")
     _, listed = write_scans(folder / "scans", 0)
     task = folder / "task.yaml"
-    task.write_text(task_from_list(listed, task, "unet", None, lambda n: None, 1))
+    task.write_text(task_file(source_of_list(listed), task, "unet", lambda n: None, 1))
     for name, text in (("pretrain.yaml", PRETRAINING), ("study.yaml", STUDY)):
         (folder / name).write_text(text)
     pretraining = load_settings(config=folder / "pretrain.yaml").settings

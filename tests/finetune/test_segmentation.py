@@ -1,3 +1,5 @@
+"""The loss where some voxels were annotated by nobody: by hand, by a slow plain version, and its gradient."""
+
 from __future__ import annotations
 
 import math
@@ -6,8 +8,11 @@ import numpy as np
 import pytest
 import torch
 from monai.losses import DiceCELoss
+from torch import Tensor
 
-from voco_cli.finetune.segmentation import class_dice, dice_figures, supervised_loss
+from voco_cli.config.task_schema import LabelClass, Task
+from voco_cli.finetune.segmentation import AnnotatedDiceCE, class_dice, dice_figures, segmentation_loss, supervised_loss
+from voco_cli.tasks.label_values import IGNORED
 
 
 def test_dice_of_each_class_by_hand() -> None:
@@ -52,3 +57,81 @@ def test_the_loss_of_a_patch_without_foreground_is_finite() -> None:
     assert float(loss.detach()) == pytest.approx(math.log(3) + 1, abs=1e-5)
     assert logits.grad is not None
     assert bool(logits.grad.isfinite().all())
+
+
+CLASSES = (LabelClass(name="a", values=1), LabelClass(name="b", values=2))
+SMOOTH = 1e-5
+
+
+def drawn(seed: int = 0, share: float = 0.4) -> tuple[Tensor, Tensor]:
+    """Logits of two patches and three outputs, and labels of which a share is ignored."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(0, 3, (2, 1, 4, 5, 6), generator=generator, dtype=torch.uint8)
+    labels[torch.rand(labels.shape, generator=generator) < share] = IGNORED
+    return logits, labels
+
+
+def plain(logits: Tensor, labels: Tensor, first_class: int) -> float:
+    """Voxel by voxel, in the annotated ones alone."""
+    values, indices = logits.detach().numpy(), labels.numpy()[:, 0]
+    dices, entropies = [], []
+    for patch in range(len(values)):
+        voxels = [place for place in np.ndindex(indices.shape[1:]) if indices[patch][place] != IGNORED]
+        shares = []
+        for place in voxels:
+            exponents = np.exp(values[patch][(slice(None), *place)])
+            shares.append(exponents / exponents.sum())
+            entropies.append(-math.log(shares[-1][indices[patch][place]]))
+        for one in range(first_class, 3):
+            truth = [float(indices[patch][place] == one) for place in voxels]
+            predicted = [share[one] for share in shares]
+            both = sum(t * p for t, p in zip(truth, predicted, strict=True))
+            dices.append(1 - (2 * both + SMOOTH) / (sum(truth) + sum(predicted) + SMOOTH))
+    return float(np.mean(dices) + np.mean(entropies))
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_only_annotated_voxels_count(background: bool) -> None:
+    logits, labels = drawn()
+    loss = AnnotatedDiceCE(include_background=background)(logits, labels)
+    assert float(loss.detach()) == pytest.approx(plain(logits, labels, 0 if background else 1), abs=1e-6)
+
+
+def test_the_gradient_of_an_ignored_voxel_is_exactly_zero() -> None:
+    logits, labels = drawn()
+    outputs = [logits, 0.5 * logits]  # deep supervision
+    supervised_loss(AnnotatedDiceCE(include_background=False), outputs, labels).backward()
+    assert logits.grad is not None
+    ignored = (labels == IGNORED).expand_as(logits)
+    assert torch.count_nonzero(logits.grad[ignored]) == 0
+    assert torch.count_nonzero(logits.grad[~ignored]) == (~ignored).sum()
+
+
+def test_what_the_network_says_of_ignored_voxels_changes_nothing() -> None:
+    logits, labels = drawn()
+    other = torch.where(labels == IGNORED, 100.0 * torch.randn_like(logits), logits)
+    criterion = AnnotatedDiceCE(include_background=True)
+    assert torch.equal(criterion(logits, labels), criterion(other, labels))
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_without_ignored_voxels_it_is_the_usual_loss(background: bool) -> None:
+    logits, labels = drawn(share=0.0)
+    usual = DiceCELoss(include_background=background, to_onehot_y=True, softmax=True)(logits, labels)
+    ours = AnnotatedDiceCE(include_background=background)(logits, labels)
+    torch.testing.assert_close(ours, usual, rtol=1e-6, atol=1e-6)
+
+
+def test_a_patch_that_nobody_annotated_teaches_nothing() -> None:
+    logits, labels = drawn(share=1.1)
+    loss = AnnotatedDiceCE(include_background=False)(logits, labels)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert logits.grad is not None
+    assert torch.count_nonzero(logits.grad) == 0
+
+
+def test_tasks_without_such_a_value_keep_their_loss() -> None:
+    assert isinstance(segmentation_loss(Task(name="x", classes=CLASSES)), DiceCELoss)
+    assert isinstance(segmentation_loss(Task(name="x", classes=CLASSES, ignore_value=3)), AnnotatedDiceCE)

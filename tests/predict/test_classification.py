@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tasks.made_categories import classification_settings, make_entries, store
+from tests.tasks.made_categories import NAMES, classification_settings, make_entries, store
 from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
-from voco_cli.finetune.dataset import read_volume
 from voco_cli.models.build import build_classifier
 from voco_cli.predict import classification
-from voco_cli.predict.classification import Probabilities, classify_entries, read_probabilities
+from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
+from voco_cli.predict.output_dir import PredictionReport
 from voco_cli.predict.predictor import Trained
 
 
@@ -28,6 +28,10 @@ def trained_of(settings: Settings, seed: int = 0) -> Trained:
     network = build_classifier(settings.model, len(settings.task.channels), settings.task.num_outputs).eval()
     torch.nn.init.normal_(network.head.weight)
     return Trained(Path("run"), settings, network, {}, f"weights {seed}", torch.device("cpu"), nullcontext)
+
+
+def rows_of(out: Path, categories: tuple[str, ...] = ("normal", "pneumonia")) -> dict[str, tuple[float, ...]]:
+    return read_probabilities(out / TABLE, categories)
 
 
 class Counting:
@@ -44,20 +48,20 @@ def test_probabilities_are_those_of_the_stored_volumes(tmp_path: Path) -> None:
     settings = classification_settings(3)
     entries = make_entries(tmp_path, [0, 1, 2])
     trained = trained_of(settings)
-    found = classify_entries(trained, entries, tmp_path / "out")
+    classify_entries(trained, entries, tmp_path / "out")
+    found = rows_of(tmp_path / "out", NAMES)
     for case in store(tmp_path / "cache", entries, settings):
         with torch.no_grad():
-            logits = trained.network(torch.from_numpy(read_volume(case))[None].float() / 255)[0].double().numpy()
+            logits = trained.network(torch.from_numpy(case.read_channels())[None].float() / 255)[0].double().numpy()
         by_hand = np.exp(logits) / np.exp(logits).sum()
-        np.testing.assert_allclose(found.rows[case.name], by_hand, atol=1e-6)
+        np.testing.assert_allclose(found[case.name], by_hand, atol=1e-6)
     rows = list(csv.DictReader((tmp_path / "out" / "probabilities.csv").read_text().splitlines()))
     assert [row["case"] for row in rows] == ["p0-s0", "p1-s1", "p2-s2"]
     for row in rows:
-        values = {name: float(row[f"p_{name}"]) for name in found.categories}
+        values = {name: float(row[f"p_{name}"]) for name in NAMES}
         assert row["predicted"] == max(values, key=values.__getitem__)
         assert sum(values.values()) == pytest.approx(1, abs=1e-12)
-    again = read_probabilities(tmp_path / "out" / "probabilities.csv", found.categories)
-    assert again == found.rows
+    assert list(found) == ["p0-s0", "p1-s1", "p2-s2"]
 
 
 def test_a_bad_scan_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
@@ -66,16 +70,18 @@ def test_a_bad_scan_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
     entries[1].image.write_bytes(b"no array")
     counting = Counting()
     found = classify_entries(trained_of(settings), entries, tmp_path / "out", on_done=counting)
-    assert list(found.rows) == ["p0-s0", "p2-s2"]
+    assert (found.predicted, list(rows_of(tmp_path / "out"))) == (("p0-s0", "p2-s2"), ["p0-s0", "p2-s2"])
     assert counting.told["p0-s0"] is None
     record = json.loads((tmp_path / "out" / "probabilities.json").read_text())
-    assert list(record["failed"]) == ["p1-s1"]
+    assert list(record["failed"]) == [case for case, _ in found.failed] == ["p1-s1"]
     assert "is no .npy array" in record["failed"]["p1-s1"] == str(counting.told["p1-s1"])
     # Mended, it is classified, and no longer among the failed.
     np.save(entries[1].image, np.load(entries[0].image))
     found = classify_entries(trained_of(settings), entries, tmp_path / "out")
-    assert (len(found.rows), found.failed) == (3, {})
-    assert found.rows["p1-s1"] == found.rows["p0-s0"]
+    rows = rows_of(tmp_path / "out")
+    assert (len(rows), found.failed) == (3, ())
+    assert rows["p1-s1"] == rows["p0-s0"]
+    assert json.loads((tmp_path / "out" / "probabilities.json").read_text())["failed"] == {}
 
 
 def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +97,7 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
 
     def run(
         listed: list[Entry], seed: int = 0, asked: Settings = settings, overwrite: bool = False
-    ) -> tuple[list[str], Probabilities]:
+    ) -> tuple[list[str], PredictionReport]:
         computed.clear()
         found = classify_entries(trained_of(asked, seed), listed, tmp_path / "out", overwrite=overwrite)
         return list(computed), found
@@ -99,11 +105,14 @@ def test_only_what_is_missing_or_changed_is_computed(tmp_path: Path, monkeypatch
     names = [entry.name for entry in entries]
     assert run(entries[:2])[0] == names[:2]
     again, found = run(entries)
-    assert (again, len(found.rows)) == (names[2:], 3)
+    assert (again, found.predicted, found.kept) == (names[2:], tuple(names[2:]), tuple(names[:2]))
     np.save(entries[0].image, np.load(entries[1].image))
     assert run(entries)[0] == names[:1]
     again, found = run(entries)
-    assert (again, found.computed, len(found.rows)) == ([], set(), 3)
+    assert (again, found.predicted, found.kept, len(rows_of(tmp_path / "out"))) == ([], (), tuple(names), 3)
+    # To overwrite is to replace what others have made: rows of this very network stay, as label maps do.
+    assert run(entries, overwrite=True)[0] == []
+    assert run(entries, seed=1, overwrite=True)[0] == names
 
 
 def test_tables_of_others_are_not_mixed_with_ours(tmp_path: Path) -> None:
@@ -120,8 +129,8 @@ def test_tables_of_others_are_not_mixed_with_ours(tmp_path: Path) -> None:
         classify_entries(trained_of(settings), entries, out)
     assert "--overwrite" in str(caught.value.hint)
     assert (out / "probabilities.csv").read_bytes() == before
-    found = classify_entries(trained_of(settings, 1), entries[:1], out, overwrite=True)
-    assert list(found.rows) == ["p0-s0"]
+    classify_entries(trained_of(settings, 1), entries[:1], out, overwrite=True)
+    assert list(rows_of(out)) == ["p0-s0"]
 
 
 def test_what_was_classified_is_written_when_a_batch_is_broken_off(tmp_path: Path) -> None:
@@ -146,7 +155,7 @@ def test_what_no_table_can_hold(tmp_path: Path) -> None:
         classify_entries(trained_of(settings), [entry, entry], tmp_path / "out")
     two = entry.model_copy(update={"channels": (entry.image,)})
     found = classify_entries(trained_of(settings), [two], tmp_path / "out")
-    assert "p0-s0 has 2 channels" in found.failed["p0-s0"]
+    assert "p0-s0 has 2 channels" in dict(found.failed)["p0-s0"]
 
 
 def test_tables_that_cannot_be_read(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import saved_file
-from voco_cli.models.build import build_classifier, build_segmenter
+from voco_cli.models.build import build_task_network
 from voco_cli.models.weights import write_model
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.training.run_dir import RunFolder, versions
@@ -46,10 +46,7 @@ def make_run(folder: Path, *overrides: str, seed: int = 0) -> Path:
 
 def build_network(settings: Settings, seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    task, channels = settings.task, len(settings.task.channels)
-    if task.kind == "classification":
-        return build_classifier(settings.model, channels, task.num_outputs)
-    return build_segmenter(settings.model, channels, task.num_outputs, deep_supervision=task.deep_supervision)
+    return build_task_network(settings)
 
 
 class Thresholds(nn.Module):

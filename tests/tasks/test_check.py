@@ -13,6 +13,7 @@ from voco_cli.config import load_settings, task_names
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan, write_scan
 from voco_cli.tasks.check import TaskCheck, check_task
+from voco_cli.tasks.find_data import take_inventory
 
 SMALL = (32, 32, 12)
 
@@ -24,7 +25,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def look(name: str, root: Path, *overrides: str, decode: bool = True) -> TaskCheck:
     settings = load_settings(task=name, overrides=overrides, flags={"data.root": root}).settings
-    return check_task(settings, decode, lambda n: None, workers=1)
+    return check_task(take_inventory(settings), settings.task, decode, lambda n: None, workers=1)
 
 
 @pytest.mark.parametrize("name", task_names())

@@ -14,9 +14,9 @@ from voco_cli.data.index.build import IndexOptions, build_index
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.errors import DataError, UsageError
-from voco_cli.tasks.draft import CaseFacts, classes_of, draft, guess_modality
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.tasks.new_task import task_from_list, task_from_table
+from voco_cli.tasks.new_task import source_of_list, source_of_table, task_file
+from voco_cli.tasks.template import Backbone, CaseFacts, Network, classes_of, guess_modality, make_template
 
 HIPPOCAMPUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "hippocampus"
 
@@ -40,9 +40,12 @@ def phantoms(folder: Path, count: int = 5, **more: object) -> Path:
     return folder / "dataset.json"
 
 
-def written(path: Path, output: str = "my.yaml", backbone: str = "unet", modality: str | None = None) -> Settings:
-    text = task_from_list(path, Path(output), backbone, modality, lambda n: None, 1)  # type: ignore[arg-type]
-    Path(output).write_text(text)
+def text_of_list(path: Path, output: str = "my.yaml", backbone: Backbone = "unet", modality: str | None = None) -> str:
+    return task_file(source_of_list(path, modality), Path(output), backbone, lambda n: None, 1)
+
+
+def written(path: Path, output: str = "my.yaml", backbone: Backbone = "unet") -> Settings:
+    Path(output).write_text(text_of_list(path, output, backbone))
     return load_settings(task=output).settings
 
 
@@ -106,7 +109,7 @@ def test_one_patient_cannot_be_split(tmp_path: Path) -> None:
 
 def test_spacing_is_the_median_along_the_patients_axes() -> None:
     spacings = [(0.7, 0.7, 5.0), (0.8, 0.8, 2.5), (0.9, 0.9, 2.5)]
-    plan = draft([facts((400, 400, 80), one) for one in spacings], {"a": (1,)}, "CT", "swinunetr")
+    plan = make_template([facts((400, 400, 80), one) for one in spacings], {"a": (1,)}, "CT", "swinunetr")
     assert plan.spacing_mm == (0.8, 0.8, 2.5)
     assert plan.spacings == ((0.7, 0.9), (0.7, 0.9), (2.5, 5.0))
     assert plan.common_shape == (400, 400, 80)  # medians of 350, 400, 450 and of 160, 80, 80
@@ -115,32 +118,32 @@ def test_spacing_is_the_median_along_the_patients_axes() -> None:
 
 def test_the_window_is_rounded_outwards_and_never_too_narrow() -> None:
     inside = np.linspace(-103, 203, 10_001)
-    plan = draft([facts((64, 64, 64), (1, 1, 1), inside)], {"a": (1,)}, "CT", "unet")
+    plan = make_template([facts((64, 64, 64), (1, 1, 1), inside)], {"a": (1,)}, "CT", "unet")
     assert plan.window_hu == (-110, 210)  # percentiles 0.5 and 99.5 are -101.5 and 201.5
-    narrow = draft([facts((64, 64, 64), (1, 1, 1), [40.0, 41.0, 42.0])], {"a": (1,)}, "CT", "unet")
+    narrow = make_template([facts((64, 64, 64), (1, 1, 1), [40.0, 41.0, 42.0])], {"a": (1,)}, "CT", "unet")
     assert narrow.window_hu == (-5, 95)  # 40 to 50, widened to a hundred
-    assert draft([facts((64, 64, 64), (1, 1, 1))], {"a": (1,)}, "MR", "unet").window_hu is None
+    assert make_template([facts((64, 64, 64), (1, 1, 1))], {"a": (1,)}, "MR", "unet").window_hu is None
 
 
 def test_patches_of_small_volumes() -> None:
-    plan = draft([facts((35, 51, 36), (1, 1, 1))], {"a": (1,)}, "MR", "unet", training=92)
-    assert (plan.size, plan.levels, plan.feature_size) == ((40, 56, 40), 4, 16)
+    plan = make_template([facts((35, 51, 36), (1, 1, 1))], {"a": (1,)}, "MR", "unet", training=92)
+    assert (plan.size, plan.network) == ((40, 56, 40), Network("unet", 16, 4))
     assert plan.steps == 4600  # 100 passes of 92 scans, two a step
-    assert draft([facts((20, 20, 20), (1, 1, 1))], {"a": (1,)}, "MR", "swinunetr").size == (64, 64, 32)
+    assert make_template([facts((20, 20, 20), (1, 1, 1))], {"a": (1,)}, "MR", "swinunetr").size == (64, 64, 32)
 
 
 def test_patches_are_no_larger_than_scans_whose_spacing_has_many_digits() -> None:
     # 360/64, 280/64 and 320/24 mm, as a NIfTI header holds them: 5.625, 4.375, 13.333333
     spacing = (5.625, float(np.float32(4.4)), float(np.float32(320 / 24)))
     one = facts((64, 64, 24), spacing)
-    assert draft([one] * 3, {"x": (1,)}, "MR", "unet").size == (64, 64, 24)
+    assert make_template([one] * 3, {"x": (1,)}, "MR", "unet").size == (64, 64, 24)
 
 
 def test_sides_are_seen_in_names() -> None:
     one = [facts((64, 64, 64), (1, 1, 1))]
-    assert draft(one, {"left kidney": (1,)}, "CT", "unet").mixed_sides
-    assert draft(one, {"lung_r": (1,)}, "CT", "unet").mixed_sides
-    assert not draft(one, {"liver": (1,), "bright spot": (2,)}, "CT", "unet").mixed_sides
+    assert make_template(one, {"left kidney": (1,)}, "CT", "unet").mixed_sides
+    assert make_template(one, {"lung_r": (1,)}, "CT", "unet").mixed_sides
+    assert not make_template(one, {"liver": (1,), "bright spot": (2,)}, "CT", "unet").mixed_sides
 
 
 def test_modality_is_known_or_read_off_the_air() -> None:
@@ -177,7 +180,8 @@ def test_a_table_and_a_folder(tmp_path: Path) -> None:
     Path("t.csv").write_text(
         "case,label\n" + "".join(f"{case},{'sick' if i % 2 else 'well'}\n" for i, case in enumerate(cases))
     )
-    text = task_from_table(Path("t.csv"), Path("d/imagesTr"), Path("my.yaml"), "unet", None, lambda n: None, 1)
+    source = source_of_table(Path("t.csv"), Path("d/imagesTr"))
+    text = task_file(source, Path("my.yaml"), "unet", lambda n: None, 1)
     Path("my.yaml").write_text(text)
     settings = load_settings(task="my.yaml").settings
     assert settings.task.kind == "classification"
@@ -186,10 +190,10 @@ def test_a_table_and_a_folder(tmp_path: Path) -> None:
     data = find_task_data(settings).datalist
     assert (len(data.training), len(data.validation)) == (5, 1)
     with pytest.raises(UsageError, match="holds no scan of the 6 cases"):
-        task_from_table(Path("t.csv"), Path("d"), Path("my.yaml"), "unet", None, lambda n: None, 1)
+        source_of_table(Path("t.csv"), Path("d"))
     Path("t.csv").write_text("case,label\na,1\nb,\nc\n")
     with pytest.raises(UsageError, match=r"t\.csv has no label for b, c\."):
-        task_from_table(Path("t.csv"), Path("d"), Path("my.yaml"), "unet", None, lambda n: None, 1)
+        source_of_table(Path("t.csv"), Path("d"))
 
 
 def test_real_volumes_give_the_known_sizes() -> None:
@@ -247,20 +251,20 @@ def test_label_maps_that_name_one_value_differently_are_warned_of(tmp_path: Path
     for label, one in zip(sorted((folder / "labelsTr").iterdir()), names, strict=True):
         label.with_name(label.name.replace(".nii.gz", ".json")).write_text(json.dumps(one))
     write_datalist(build_index([folder], tmp_path / "data.json", IndexOptions(workers=1)), tmp_path / "data.json")
-    told: list[str] = []
-    text = task_from_list(tmp_path / "data.json", Path("my.yaml"), "unet", "CT", lambda n: None, 1, warn=told.append)
-    assert told == [
+    source = source_of_list(tmp_path / "data.json", "CT")
+    assert source.mixed_names == (
         "The label maps call one value by several names, so a class of this task mixes structures: phantom_001_0002 "
         "(1 is heart here and spleen elsewhere). `voco index` takes folders and files: list scans and label maps "
         "of one naming alone."
-    ]
-    assert f"# Caution: {told[0]}" in text
+    )
+    text = text_of_list(tmp_path / "data.json", modality="CT")
+    assert f"# Caution: {source.mixed_names}" in text
     Path("my.yaml").write_text(text)
     assert load_settings(task="my.yaml").settings.task.classes[0].name == "label 1"
     third = sorted((folder / "labelsTr").glob("*.json"))[2]
     third.write_text(json.dumps(names[0]))
     write_datalist(build_index([folder], tmp_path / "data.json", IndexOptions(workers=1)), tmp_path / "data.json")
-    text = task_from_list(tmp_path / "data.json", Path("my.yaml"), "unet", "CT", lambda n: None, 1, warn=told.append)
-    assert len(told) == 1
+    assert source_of_list(tmp_path / "data.json", "CT").mixed_names is None
+    text = text_of_list(tmp_path / "data.json", modality="CT")
     assert "Caution" not in text
     assert '"spleen"' in text

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from voco_cli.config import Settings, load_settings, task_names
-from voco_cli.tasks.cases import index_table
-from voco_cli.tasks.splits import SPLIT_NAMES, read_split, split_names
+from voco_cli.data.index.datalist import SPLITS
+from voco_cli.tasks.label_values import index_table
+from voco_cli.tasks.splits import read_split, split_names
 
 # Training, validation and test cases of the public splits; classes; what the network gives out.
 FACTS = {
@@ -51,7 +52,7 @@ def test_cases_classes_and_outputs(name: str) -> None:
     cases, classes, outputs = FACTS[name]
     task = preset(name).task
     split = read_split(task.split or "", task.fold)
-    assert tuple(len(split.cases[part]) for part in SPLIT_NAMES) == cases
+    assert tuple(len(split.cases[part]) for part in SPLITS) == cases
     assert (task.name, len(task.classes), task.num_outputs) == (name, classes, outputs)
     assert task.title
     assert task.source
@@ -74,10 +75,10 @@ def test_schedules_are_counted_in_steps(name: str) -> None:
 def test_no_case_and_no_patient_in_two_splits(name: str) -> None:
     for fold in range(read_split(name).folds or 1):
         split = read_split(name, fold)
-        cases = [case for part in SPLIT_NAMES for case in split.cases[part]]
+        cases = [case for part in SPLITS for case in split.cases[part]]
         assert max(Counter(cases).values()) == 1
         parts: dict[str, set[str]] = {}
-        for part in SPLIT_NAMES:
+        for part in SPLITS:
             for case in split.cases[part]:
                 parts.setdefault(split.patients.get(case, case), set()).add(part)
         assert {len(found) for found in parts.values()} == {1}

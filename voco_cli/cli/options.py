@@ -224,8 +224,10 @@ def require_agreement(flags: Mapping[str, Any], overrides: Sequence[str]) -> Non
 
 def warn_of_untrained_flips(settings: Settings) -> None:
     """Say where predictions will be averaged over flips that training never shows the network."""
+    from voco_cli.tasks.targets import target_of
+
     task, flips = settings.task, settings.predict.flips
-    if flips and task.kind == "segmentation" and settings.augment.flip_prob == 0:
+    if flips and target_of(task).is_label_map and settings.augment.flip_prob == 0:
         text = "warning: predict.flips averages over flips that the network does not see in training"
         warn(f"{text} (augment.flip_prob is 0), which as a rule makes it worse.", "yellow")
 

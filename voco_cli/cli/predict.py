@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,8 +15,8 @@ from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from voco_cli.predict.inputs import Inputs
+    from voco_cli.predict.output_dir import PredictionReport
     from voco_cli.predict.predictor import Trained
-    from voco_cli.predict.segmentation import Report
 
 SHOWN_FAULTS = 20
 
@@ -99,7 +99,9 @@ def _require_trained_flips(trained: Trained) -> None:
     Raises:
         UsageError: the run is a classification, or was trained without flips.
     """
-    if trained.settings.task.kind == "classification":
+    from voco_cli.tasks.targets import target_of
+
+    if not target_of(trained.settings.task).is_label_map:
         raise UsageError(f"--flips is for label maps, and {trained.run} predicts categories.", "leave --flips out")
     if trained.settings.augment.flip_prob == 0:
         raise UsageError(
@@ -109,27 +111,17 @@ def _require_trained_flips(trained: Trained) -> None:
         )
 
 
-def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> Report:
-    from voco_cli.predict.segmentation import Report, predict_entries
+def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> PredictionReport:
+    from voco_cli.task_kinds import kind_of
 
     with progress("predicting", len(found.entries)) as advance:
-
-        def on_done(entry: Any, reason: str | None) -> None:
-            advance()
-
-        if trained.settings.task.kind == "segmentation":
-            return predict_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-        from voco_cli.predict.classification import classify_entries
-
-        table = classify_entries(trained, found.entries, output, overwrite=overwrite, on_done=on_done)
-    asked = {entry.name for entry in found.entries}
-    failed = tuple((case, reason) for case, reason in table.failed.items() if case in asked)
-    there = asked & table.rows.keys()
-    predicted, kept = sorted(there & table.computed), sorted(there - table.computed)
-    return Report(tuple(predicted), tuple(kept), failed, (output / "probabilities.csv",))
+        predict_all = kind_of(trained.settings.task).predict
+        return predict_all(trained, found.entries, output, overwrite=overwrite, on_done=lambda *_: advance())
 
 
-def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path, failures: int) -> None:
+def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, output: Path, failures: int) -> None:
+    from voco_cli.tasks.targets import target_of
+
     if found.passed_over:
         first, *others = found.passed_over
         what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"
@@ -138,7 +130,7 @@ def _print_summary(trained: Trained, found: Inputs, report: Report, output: Path
     out.print(
         f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
     )
-    if trained.settings.task.kind == "segmentation":
+    if target_of(trained.settings.task).is_label_map:
         suffix = trained.settings.predict.suffix
         labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
         done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from voco_cli.document.terminal import err, is_quiet, note, progress, shows_bars, warn
-from voco_cli.tasks.splits import named
+from voco_cli.foreign_text import named
 from voco_cli.workflows.leakage import sentences
 
 if TYPE_CHECKING:

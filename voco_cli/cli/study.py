@@ -136,7 +136,7 @@ class StudyProgress:
         """How much there is to do, and on which cases."""
         note(f"{data.origin}: {data.split_words}")
         if data.missing:
-            from voco_cli.tasks.splits import named
+            from voco_cli.foreign_text import named
 
             warn(f"{len(data.missing)} cases of the split are missing and left out: {named(data.missing, 3)}")
         note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))

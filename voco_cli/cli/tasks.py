@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,6 +18,7 @@ from voco_cli.cli.options import (
 )
 from voco_cli.document.terminal import done, folded, out, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.foreign_text import named
 
 if TYPE_CHECKING:
     from voco_cli.config import Settings
@@ -26,22 +26,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
 
-SHOWN_NAMES = 5
 SHOWN_FAULTS = 20
-
-
-class DraftBackbone(StrEnum):
-    """Networks of a draft."""
-
-    UNET = "unet"
-    SWINUNETR = "swinunetr"
-
-
-class DraftModality(StrEnum):
-    """How intensities of a draft are read."""
-
-    CT = "CT"
-    MR = "MR"
 
 
 WorkersOption = Annotated[
@@ -60,11 +45,14 @@ def list_tasks(json: JsonOption = False) -> None:
         return
     from rich.table import Table
 
+    from voco_cli.tasks.targets import TARGETS
+
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("name", "title", "kind", "cases", "split"):
         table.add_column(heading, no_wrap=heading not in ("title", "kind"), overflow="fold")
     for row in rows:
-        kind = _counted(row)
+        one, many = TARGETS[row["kind"]].of_class
+        kind = f"{row['classes']} {one if row['classes'] == 1 else many}"
         cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
         cases += "" if row["test_labelled"] else "*" * bool(row["test"])
         table.add_row(row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list")
@@ -73,13 +61,9 @@ def list_tasks(json: JsonOption = False) -> None:
     done([], "voco tasks show btcv")
 
 
-def _counted(row: dict[str, Any]) -> str:
-    one, many = ("structure", "structures") if row["kind"] == "segmentation" else ("category", "categories")
-    return f"{row['classes']} {one if row['classes'] == 1 else many}"
-
-
 def _row(settings: Settings) -> dict[str, Any]:
-    from voco_cli.tasks.splits import SPLIT_NAMES, read_split
+    from voco_cli.data.index.datalist import SPLITS
+    from voco_cli.tasks.splits import read_split
 
     task = settings.task
     assert task.split is not None
@@ -89,7 +73,7 @@ def _row(settings: Settings) -> dict[str, Any]:
         "title": task.title,
         "kind": task.kind,
         "classes": len(task.classes),
-        **{name: len(split.cases[name]) for name in SPLIT_NAMES},
+        **{name: len(split.cases[name]) for name in SPLITS},
         "test_labelled": split.test_labelled and bool(split.cases["test"]),
         "split": task.split,
         "folds": split.folds,
@@ -131,7 +115,7 @@ def _lines(lines: list[str]) -> None:
 
 
 def _print_layouts(settings: Settings) -> None:
-    from voco_cli.tasks.check import layout_name
+    from voco_cli.tasks.layouts import layout_words
 
     task, data = settings.task, settings.data
     if data.file is not None:
@@ -139,7 +123,7 @@ def _print_layouts(settings: Settings) -> None:
     if task.layouts:
         below = f", also below {', '.join(task.folders)}" if task.folders else ""
         _lines(["", f"files from the data folder{below}:"])
-        _lines([f"  {layout_name(layout)}" for layout in task.layouts])
+        _lines([f"  {layout_words(layout)}" for layout in task.layouts])
 
 
 def _print_classes(settings: Settings) -> None:
@@ -147,8 +131,8 @@ def _print_classes(settings: Settings) -> None:
     from rich.text import Text
 
     table = Table(*folded("output", "class", "values in the files"), box=None, header_style="bold", pad_edge=False)
-    first = 1 if settings.task.kind == "segmentation" else 0
-    for output, one in enumerate(settings.task.classes, start=first):
+    background = settings.task.num_outputs - len(settings.task.classes)
+    for output, one in enumerate(settings.task.classes, start=background):
         table.add_row(str(output), Text(one.name), ", ".join(map(str, one.values)))
     if settings.task.ignore_value is not None:
         table.add_row("", "(ignored)", str(settings.task.ignore_value))
@@ -159,7 +143,7 @@ def _print_classes(settings: Settings) -> None:
 
 
 def _print_settings(settings: Settings) -> None:
-    """What differs from the defaults, section by section; words and files are shown above."""
+    """Print what differs from the defaults, section by section; words and files are shown above."""
     from voco_cli.config import Settings as Model
     from voco_cli.config.load import leaves
 
@@ -197,14 +181,16 @@ def check(
     """
     from voco_cli.config import load_settings
     from voco_cli.tasks.check import check_task
+    from voco_cli.tasks.find_data import take_inventory
 
     if data is not None and also_data is not None and data != also_data:
         raise UsageError(f"The data are given twice: {data}, and {also_data} by --data.", "leave one of them out")
     data = data or also_data
     place, list_off = data_flags(data)
     settings = load_settings(task=task, overrides=[*list_off, *(override or ())], flags=place).settings
-    with progress("checking", None) as advance:
-        found = check_task(settings, labels, advance, workers)
+    inventory = take_inventory(settings)
+    with progress("checking", sum(map(len, inventory.entries.values()))) as advance:
+        found = check_task(inventory, settings.task, labels, advance, workers)
     if json:
         print_json(found.to_json())
     else:
@@ -221,14 +207,16 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from voco_cli.tasks.targets import target_of
+
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True, style="bold")
     table.add_column(overflow="fold")
-    target = "label map" if settings.task.kind == "segmentation" else "category"
+    target = target_of(settings.task)
     table.add_row("data", Text(found.origin))
     table.add_row("split", Text(found.split_words))
     for one in found.splits:
-        words = f"{one.found} cases, {one.labelled} with a {target}"
+        words = f"{one.found} cases, {one.labelled} with a {target.name}"
         if one.missing:
             words += f"; {len(one.missing)} not there" + ("" if one.required else " (labels not public, not needed)")
         table.add_row(one.name, words)
@@ -239,25 +227,19 @@ def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
         table.add_row("class", Text(f"{name}: in {count} of {sum(one.labelled for one in found.splits)}"))
     if found.values:
         table.add_row("label values", ", ".join(map(str, found.values)))
-    elif settings.task.kind == "segmentation" and not decoded:
+    elif target.is_label_map and not decoded:
         table.add_row("label values", "not looked at; --labels decodes the label maps")
     if found.unlabelled:
-        table.add_row("no label map", Text(_first(found.unlabelled)))
+        table.add_row("no label map", Text(named(found.unlabelled)))
     table.add_row("faults", str(len(found.faults)))
     out.print(table)
     for one in found.splits:
         if one.missing and one.required:
             what = "left out of" if found.may_lack else "missing in"
-            _lines([f"{what} {one.name}: {_first(one.missing)}"])
+            _lines([f"{what} {one.name}: {named(one.missing)}"])
     _lines([f"fault: {fault}" for fault in found.faults[:SHOWN_FAULTS]])
     if len(found.faults) > SHOWN_FAULTS:
         _lines([f"and {len(found.faults) - SHOWN_FAULTS} faults more, all in --json"])
-
-
-def _first(names: tuple[str, ...]) -> str:
-    from voco_cli.tasks.splits import named
-
-    return named(names, SHOWN_NAMES)
 
 
 def _verdict(found: TaskCheck) -> str:
@@ -295,11 +277,11 @@ def new(
     ] = None,
     trust_pickle: TrustPickleOption = False,
     backbone: Annotated[
-        DraftBackbone | None,
+        Literal["unet", "swinunetr"] | None,
         typer.Option("--backbone", help="Network to train from fresh weights (by default unet)."),
     ] = None,
     modality: Annotated[
-        DraftModality | None,
+        Literal["CT", "MR"] | None,
         typer.Option(
             "--modality", help="CT has one window in HU, MR a range of each scan (by default what the data are)."
         ),
@@ -319,27 +301,26 @@ def new(
         raise UsageError("--weights and --backbone both say which network.", "leave --backbone out")
     from voco_cli.atomic_files import write_atomic
     from voco_cli.config import load_settings
-    from voco_cli.tasks.draft import Start, network_of
-    from voco_cli.tasks.new_task import task_from_list, task_from_table
+    from voco_cli.tasks.new_task import source_of_list, source_of_table, task_file
+    from voco_cli.tasks.template import network_of
 
-    start = Start(weights, network_of(weights, trust_pickle)) if weights is not None else None
-    network = start.network.backbone if start else (backbone or DraftBackbone.UNET).value
-    kind, warnings = modality.value if modality else None, list[str]()
-    with progress("reading scans and labels", None) as advance:
-        if data.suffix.lower() in (".csv", ".tsv"):
-            if images is None:
-                raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
-            text = task_from_table(data, images, output, network, kind, advance, workers, start)
-        else:
-            text = task_from_list(data, output, network, kind, advance, workers, start, warnings.append)
+    network = network_of(weights, trust_pickle) if weights is not None else backbone
+    if data.suffix.lower() not in (".csv", ".tsv"):
+        source = source_of_list(data, modality)
+    elif images is None:
+        raise UsageError(f"{data} names cases and no files.", "give the folder of the scans with --images")
+    else:
+        source = source_of_table(data, images, modality)
+    with progress("reading scans and labels", len(source.entries)) as advance:
+        text = task_file(source, output, network or "unet", advance, workers)
     write_atomic(output, text.encode())
-    for warning in warnings:
-        warn(f"warning: {warning}", "yellow")
+    if source.mixed_names:
+        warn(f"warning: {source.mixed_names}", "yellow")
     settings = load_settings(task=str(output)).settings
     task, preprocess = settings.task, settings.preprocess
     low, high = preprocess.window_hu
     of_scan = preprocess.intensity == "percentiles"
-    _lines([f"{len(task.classes)} classes: {_first(tuple(one.name for one in task.classes))}"])
+    _lines([f"{len(task.classes)} classes: {named(tuple(one.name for one in task.classes))}"])
     _lines([f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}"])
     training = ["voco", "finetune", "--task", output, *(["--weights", weights] if weights else [])]
     done([output], f"{shell_words('voco', 'tasks', 'check', '--task', output)}, then {shell_words(*training)}")

@@ -1,1 +1,1 @@
-"""The fine-tuning job: a task's settings in, a trained network and its measured quality out."""
+"""Training tasks on labelled cases: segmentation, classification, and their data sets."""

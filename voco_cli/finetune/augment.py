@@ -21,7 +21,7 @@ from voco_cli.objectives.voco.crops import counter_generator
 
 
 class PatchDraws(NamedTuple):
-    """What happens to each patch: flips, quarter turns, the affine map, then intensity; all on the CPU.
+    """Changes of each patch: flips, quarter turns, the affine map, then intensity; all on the CPU.
 
     Attributes:
         flips_N3: whether to flip along x, y, z.
@@ -47,7 +47,7 @@ class PatchDraws(NamedTuple):
 def draw_patches(
     seed: int, number: int, case: str, count: int, spacing_mm: Sequence[float], augment: Augment
 ) -> PatchDraws:
-    """Draws for ``count`` patches of a case in batch ``number``; they depend on nothing but the arguments.
+    """Draw changes for ``count`` patches of a case in batch ``number``; they depend on nothing but the arguments.
 
     Args:
         spacing_mm: of the patch's voxels; rotations keep lengths in mm, so that thick slices are not sheared.
@@ -75,7 +75,7 @@ def draw_patches(
 
 
 def _affine(generator: np.random.Generator, spacing_mm: Sequence[float], augment: Augment) -> NDArray[np.float64]:
-    """A rotation about each axis in turn, one zoom for all, and a shift: 3x4."""
+    """Draw a rotation about each axis in turn, one zoom for all, and a shift: 3x4."""
     rotation = np.eye(3)
     for axis, angle in enumerate(np.radians(generator.uniform(-1, 1, 3) * augment.affine_degrees)):
         one, two = (axis + 1) % 3, (axis + 2) % 3
@@ -90,7 +90,7 @@ def _affine(generator: np.random.Generator, spacing_mm: Sequence[float], augment
 
 
 def join_draws(draws: Sequence[PatchDraws]) -> PatchDraws:
-    """Draws of several cases in a row."""
+    """Join the draws of several cases in a row."""
     return PatchDraws(*(torch.cat(rows) for rows in zip(*draws, strict=True)))
 
 
@@ -131,7 +131,7 @@ def _orient_channels(images_NCXYZ: Tensor, draws: PatchDraws) -> Tensor:
 
 
 def _move(images: Tensor, labels: Tensor | None, draws: PatchDraws) -> tuple[Tensor, Tensor | None]:
-    """The affine map of the patches that are moved: images by interpolation, labels by the nearest voxel."""
+    """Apply the affine map of the patches that are moved: images by interpolation, labels by the nearest voxel."""
     rows = draws.moved_N.nonzero()[:, 0]
     size = torch.tensor(images.shape[2:], dtype=torch.float32)
     theta = draws.affine_N34[rows].clone()

@@ -1,4 +1,4 @@
-"""What jobs on labelled cases share, whatever is predicted: rates, validation over processes, state, the weights."""
+"""Training tasks on labelled cases, whatever is predicted: rates, validation over processes, state, the weights."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,22 @@ import numpy as np
 import torch
 from accelerate.utils import gather_object
 from numpy.typing import NDArray
+from safetensors.torch import load_file
 from torch import nn
 
 from voco_cli.config import Settings
 from voco_cli.errors import UsageError
-from voco_cli.models.weights import patch_merging_of, set_patch_merging, write_model
+from voco_cli.finetune.dataset import CaseDataset, collate
+from voco_cli.models.weights import patch_merging_of, put_tensors, set_patch_merging, write_model
 from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
 from voco_cli.tasks.cases import StoredCase
-from voco_cli.training.dataloader import BatchPlan
+from voco_cli.training.checkpoint import best_of, list_checkpoints
+from voco_cli.training.dataloader import BatchPlan, load_batches
 from voco_cli.training.task import DeviceContext, ParameterGroup, TrainingTask, Values
 
 
 def case_batches(settings: Settings, num_cases: int, place: DeviceContext) -> BatchPlan:
-    """Batches of labelled cases; where there are fewer than a step takes, each stands in the list several times.
+    """Plan batches of labelled cases; where there are fewer than a step takes, each stands in the list several times.
 
     A case index of the plan is taken modulo the number of cases.
     """
@@ -36,13 +39,13 @@ def case_batches(settings: Settings, num_cases: int, place: DeviceContext) -> Ba
 
 
 def cases_digest(cases: Sequence[StoredCase]) -> str:
-    """A fingerprint of names in their order."""
+    """Return a fingerprint of names in their order."""
     names = "\n".join(case.name for case in cases)
     return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
 
 def refuse_other_cases(state: Mapping[str, Any], cases: Sequence[StoredCase]) -> None:
-    """See that a run goes on with the cases that it began with.
+    """Refuse to go on with other cases than a run began with.
 
     Raises:
         UsageError: other cases can be used now, so that the batches would be others.
@@ -68,7 +71,7 @@ _LEVELS = (
 
 
 def encoder_level(name: str, deepest: int) -> int | None:
-    """The level of a tensor of an encoder, 0 at the voxels; None for decoder and head.
+    """Return the level of a tensor of an encoder, 0 at the voxels; None for decoder and head.
 
     Args:
         name: as the network has it; what stands before MONAI's name is passed over.
@@ -84,7 +87,7 @@ def encoder_level(name: str, deepest: int) -> int | None:
 
 
 def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGroup]:
-    """Groups by level, decoder and head first.
+    """Group parameters by level, decoder and head first.
 
     A level k of an encoder whose last is d learns at ``task.layer_decay ** (d - k + 1)`` of the rate, after
     ``task.head_warmup`` of the steps; with ``task.freeze_encoder`` its parameters are set not to need gradients.
@@ -118,8 +121,9 @@ class LabelledTask(TrainingTask):
     """
 
     score_name = "error"
+    dataset: CaseDataset
     score_words: str
-    """What the error is one minus of, for people."""
+    """Validation figure that the error is one minus of, for people."""
 
     def __init__(
         self, settings: Settings, training: Sequence[StoredCase], validation: Sequence[StoredCase], model: nn.Module
@@ -131,23 +135,28 @@ class LabelledTask(TrainingTask):
         self.history: dict[str, dict[str, float]] = {}
 
     def measure_case(self, case: StoredCase) -> list[float]:
-        """Numbers of one validation case; as many for each."""
+        """Return numbers of one validation case; as many for each."""
         raise NotImplementedError
 
     def figures(self, rows: NDArray[np.float64]) -> dict[str, float]:
-        """Figures of all validation cases, one row a case in their order; ``error`` among them."""
+        """Return figures of all validation cases, one row a case in their order; ``error`` among them."""
         raise NotImplementedError
 
     def is_defined(self, figures: Values) -> bool:
-        """Whether a validation had something to measure."""
+        """Return whether a validation had something to measure."""
         return True
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """By level of the encoder, see :mod:`voco_cli.finetune.labelled_task`."""
+        """Return the groups by level of the encoder, see :func:`parameter_groups`."""
         return self.groups
 
+    def batches(self, first: int, last: int) -> Generator[Any, None, None]:
+        """Yield batches of this process, from a loader whose processes end when the generator is closed."""
+        plan = case_batches(self.settings, len(self.training), self.here)
+        yield from load_batches(self.dataset, plan, (first, last), collate, self.settings.data, self.here)
+
     def validate(self, step: int) -> Values:
-        """Figures on the validation cases, shared out over processes; nothing at step 0, where the head is noise."""
+        """Measure the validation cases, shared out over processes; nothing at step 0, where the head is noise."""
         if not self.validation or step == 0:
             return {}
         first, every = self.here.process, self.here.num_processes
@@ -164,7 +173,7 @@ class LabelledTask(TrainingTask):
         return self.history[str(step)]
 
     def state(self) -> dict[str, Any]:
-        """Validations so far, the slices of the network's patch merging, and a fingerprint of the cases."""
+        """Return validations so far, the slices of the network's patch merging, and a fingerprint of the cases."""
         return {
             "history": self.history,
             "patch_merging": patch_merging_of(self.model),
@@ -173,7 +182,7 @@ class LabelledTask(TrainingTask):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of :meth:`state`.
+        """Go on from what :meth:`state` returned.
 
         Raises:
             UsageError: other cases can be used now, so that the batches would be others.
@@ -188,7 +197,7 @@ class LabelledTask(TrainingTask):
         write_model(folder, self.model, {**self._about(step), **more})
 
     def _about(self, step: int) -> dict[str, Any]:
-        """What a reader of the weights needs to know."""
+        """Return what a reader of the weights needs to know."""
         settings = self.settings
         model = settings.model.model_dump(mode="json")
         if (merging := patch_merging_of(self.model)) is not None:
@@ -203,3 +212,38 @@ class LabelledTask(TrainingTask):
             "seed": settings.seed,
             "validation": dict(self.history.get(str(step), {})),
         }
+
+
+def select_checkpoint(
+    task: LabelledTask, checkpoints: Path, weights: Path, choose: str, num_validation: int
+) -> tuple[int, str]:
+    """Load the selected checkpoint into the task's network and write it as the result of the run.
+
+    Args:
+        choose: ``best`` on validation, or ``last``.
+        num_validation: cases that validated.
+    Returns:
+        its step, and how it was chosen.
+    """
+    found = list_checkpoints(checkpoints)
+    defined = {step for step, figures in task.history.items() if task.is_defined(figures)}
+    best = best_of(found) if choose == "best" else None
+    if best is not None and str(best.step) in defined:
+        score = 1.0 - (best.score or 0.0)
+        words = (
+            f"weights of step {best.step}, the best of {len(task.history)} validations by {task.score_words} "
+            f"({score:.4f} on {num_validation} validation cases)"
+        )
+    elif best is not None and defined:
+        words = (
+            f"weights of step {best.step}, which predict nothing in {num_validation} validation cases, where nothing "
+            f"is there; {len(defined)} of {len(task.history)} validations found what is not there"
+        )
+    else:
+        nothing = best is not None
+        best = found[-1]
+        words = f"weights of the last step, {best.step}; no validation chose them"
+        words += f", as nothing is there in {num_validation} validation cases" if nothing else ""
+    put_tensors(task.model, load_file(best.path / "model.safetensors"))
+    task.export(weights, best.step, chosen=words)
+    return best.step, words

@@ -1,9 +1,9 @@
-"""Segmentation as a job of the engine."""
+"""Segmentation as a training task: patches in, Dice and cross entropy, validation on whole scans."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +19,17 @@ from voco_cli.data.cache.preprocess import on_scan_grid
 from voco_cli.data.io.image import whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
+from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
 from voco_cli.evaluate.segmentation.table import nan_mean
 from voco_cli.finetune.augment import augment_patches
-from voco_cli.finetune.dataset import PatchBatch, PatchDataset, Points, collate_patches
-from voco_cli.finetune.labelled_task import LabelledTask, case_batches
-from voco_cli.models.build import build_segmenter
+from voco_cli.finetune.dataset import LabelledBatch
+from voco_cli.finetune.labelled_task import LabelledTask
+from voco_cli.finetune.patches import PatchDataset, Points, survey_labels
+from voco_cli.models.build import build_task_network
 from voco_cli.models.memory import kept_bytes, room_bytes
 from voco_cli.predict.segmentation import segment
-from voco_cli.tasks.cases import IGNORED, StoredCase, index_table
-from voco_cli.training.dataloader import load_batches
+from voco_cli.tasks.cases import StoredCase
+from voco_cli.tasks.label_values import IGNORED, index_table
 from voco_cli.training.distributed import in_half
 from voco_cli.training.task import Values
 
@@ -80,8 +82,11 @@ class SegmentationTask(LabelledTask):
     Args:
         settings: the resolved settings.
         training, validation: labelled cases.
-        points: voxels of the classes of each training case.
         device: where it will run.
+        progress: shows how far the survey of the label maps is.
+        points: voxels of the classes of each training case; none is to look for them.
+    Raises:
+        DataError: label values that no class of the task has.
     """
 
     score_words = "mean Dice"
@@ -91,27 +96,26 @@ class SegmentationTask(LabelledTask):
         settings: Settings,
         training: Sequence[StoredCase],
         validation: Sequence[StoredCase],
-        points: Mapping[str, Points],
         device: torch.device,
+        progress: Progress = no_progress,
+        points: Mapping[str, Points] | None = None,
     ) -> None:
+        if points is None:
+            labelled = [*training, *validation]
+            with progress("labels", len(labelled)) as advance:
+                points = survey_labels(labelled, settings.task, advance)
         recompute = needs_recomputing(settings, device)
         by_patch = device.type == "cpu"
         super().__init__(settings, training, validation, build_network(settings, recompute and not by_patch))
-        self.points = points
+        self.dataset = PatchDataset(training, points, settings)
         self.by_patch, self.recompute_patches = by_patch, recompute and by_patch
         self.criterion = segmentation_loss(settings.task)
 
-    def batches(self, first: int, last: int) -> Generator[Any, None, None]:
-        """Batches of this process, from a loader whose processes end when the generator is closed."""
-        dataset = PatchDataset(self.training, self.points, self.settings)
-        plan = case_batches(self.settings, len(self.training), self.here)
-        yield from load_batches(dataset, plan, (first, last), collate_patches, self.settings.data, self.here)
-
-    def train_step(self, model: nn.Module, batch: PatchBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+    def train_step(self, model: nn.Module, batch: LabelledBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         """Copy stored patches to the device, augment them there, and compute the loss."""
         device = self.here.device
         images = batch.images_NCXYZ.to(device, non_blocking=True)
-        labels = batch.labels_NXYZ.to(device, non_blocking=True)
+        labels = batch.targets.to(device, non_blocking=True)
         images, moved = augment_patches(images, labels, batch.draws)
         assert moved is not None
         logits = self._logits(model, images)
@@ -132,7 +136,7 @@ class SegmentationTask(LabelledTask):
         return torch.cat([model(part) for part in parts])
 
     def measure_case(self, case: StoredCase) -> list[float]:
-        """Dice of each class against the label map as it lies on disk; NaN where neither map has the class.
+        """Return the Dice of each class against the label map as it lies on disk; NaN where neither map has the class.
 
         Ignored voxels are in neither map.
 
@@ -153,16 +157,15 @@ class SegmentationTask(LabelledTask):
         return class_dice(prediction, reference, len(task.classes))
 
     def figures(self, rows: NDArray[np.float64]) -> dict[str, float]:
-        """Dice of every class and their mean, on the scans' own grids."""
+        """Return the Dice of every class and their mean, on the scans' own grids."""
         return dice_figures(rows, [one.name for one in self.settings.task.classes])
 
     def is_defined(self, figures: Values) -> bool:
-        """Whether there was a Dice."""
+        """Return whether there was a Dice."""
         return "dice" in figures
 
     def predict_indices(self, case: StoredCase) -> NDArray[Any]:
-        """Class indices_zyx of a case on its scan's own grid."""
-        channels = np.stack([volume.read((0, 0, 0), case.shape_xyz) for volume in case.volumes])
+        """Predict the class indices_zyx of a case on its scan's own grid."""
         settings, here = self.settings, self.here
 
         def network(windows: Tensor) -> Tensor:
@@ -172,11 +175,13 @@ class SegmentationTask(LabelledTask):
 
         record = case.volumes[0].metadata.record
         size = settings.task.patch_size
-        return segment(channels, record, network, patch_size=size, predict=settings.predict, device=here.device)
+        return segment(
+            case.read_channels(), record, network, patch_size=size, predict=settings.predict, device=here.device
+        )
 
 
 def needs_recomputing(settings: Settings, device: torch.device) -> bool:
-    """Whether activations are forgotten and computed again: as the settings have it, or as the memory asks."""
+    """Decide whether activations are forgotten and computed again: as the settings have it, or as the memory asks."""
     task, model = settings.task, settings.model
     if model.checkpointing != "auto":
         return model.checkpointing == "on"
@@ -186,31 +191,24 @@ def needs_recomputing(settings: Settings, device: torch.device) -> bool:
 
 
 def build_network(settings: Settings, recompute: bool) -> nn.Module:
-    """The network of the settings, with weights from their seed.
+    """Build the network of the settings, with weights from their seed.
 
     Args:
         recompute: its transformer forgets its activations.
     """
-    task = settings.task
     torch.manual_seed(settings.seed)
-    return build_segmenter(
-        settings.model,
-        len(task.channels),
-        task.num_outputs,
-        deep_supervision=task.deep_supervision,
-        recompute=recompute,
-    )
+    return build_task_network(settings, recompute=recompute)
 
 
 def supervised_loss(criterion: nn.Module, outputs: Sequence[Tensor], labels_N1XYZ: Tensor) -> Tensor:
-    """Mean of the losses of all outputs, each with half the weight of the one before."""
+    """Return the mean of the losses of all outputs, each with half the weight of the one before."""
     weights = [0.5**level for level in range(len(outputs))]
     losses = [weight * criterion(output, labels_N1XYZ) for weight, output in zip(weights, outputs, strict=True)]
     return torch.stack(losses).sum() / sum(weights)
 
 
 def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: int) -> list[float]:
-    """Dice of classes 1 to ``num_classes`` of two index maps of one shape: 2 |A and B| / (|A| + |B|), NaN for 0 / 0."""
+    """Return the Dice of classes 1 to ``num_classes`` of two index maps: 2 |A and B| / (|A| + |B|), NaN for 0 / 0."""
     size = num_classes + 1
     both = np.bincount(reference.ravel().astype(np.int64) * size + prediction.ravel(), minlength=size * size)
     table = both.reshape(size, size)
@@ -219,7 +217,7 @@ def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: i
 
 
 def dice_figures(dice_NC: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:
-    """Mean of each class over the cases that have it, the mean of these means, and what the best has least of.
+    """Return the mean Dice of each class over the cases that have it, their mean, and the error, one minus it.
 
     Where no case has a class and none is predicted there is no Dice, and no error: a false positive, whose Dice is 0,
     is worse.

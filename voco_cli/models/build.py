@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from voco_cli.config import Settings
 from voco_cli.config.schema import Model
 from voco_cli.models.tensor_shapes import level_widths
 from voco_cli.models.weights.architecture import set_patch_merging
@@ -141,3 +143,31 @@ def build_classifier(
 ) -> Classifier:
     """A classifier with fresh weights from torch's global generator; see `Classifier` for the arguments."""
     return Classifier(build_encoder(model, in_channels), categories, group_size, recompute)
+
+
+def _segmenter_of(settings: Settings, group_size: int | None, recompute: bool) -> nn.Module:
+    task = settings.task
+    channels, depth = len(task.channels), task.deep_supervision
+    return build_segmenter(settings.model, channels, task.num_outputs, deep_supervision=depth, recompute=recompute)
+
+
+def _classifier_of(settings: Settings, group_size: int | None, recompute: bool) -> nn.Module:
+    channels, outputs = len(settings.task.channels), settings.task.num_outputs
+    return build_classifier(settings.model, channels, outputs, group_size=group_size, recompute=recompute)
+
+
+TASK_NETWORKS: dict[str, Callable[[Settings, int | None, bool], nn.Module]] = {
+    "segmentation": _segmenter_of,
+    "classification": _classifier_of,
+}
+"""Networks by ``task.kind``."""
+
+
+def build_task_network(settings: Settings, *, group_size: int | None = None, recompute: bool = False) -> nn.Module:
+    """Build the network of a labelled task, with fresh weights from torch's global generator.
+
+    Args:
+        group_size: of a classification, see `Classifier`.
+        recompute: forget activations and compute them again in the backward pass.
+    """
+    return TASK_NETWORKS[settings.task.kind](settings, group_size, recompute)

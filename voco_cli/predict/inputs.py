@@ -1,103 +1,26 @@
-"""What `voco predict` is pointed at: files, folders and lists in, cases out, each with as many channels as needed."""
+"""Inputs of a prediction: files, folders and lists in, cases out, each with as many channels as the network needs."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
-from voco_cli.data.cache.grid import GridMap
-from voco_cli.data.cache.preprocess import preprocess
-from voco_cli.data.cache.volume import quantise
 from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import Entry, Skipped, read_entry
+from voco_cli.data.index.datalist import Entry, Skipped
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import Candidate, find_candidates, inspect_file, is_label_map
 from voco_cli.data.index.label_pairing import pair_labels
 from voco_cli.data.index.patients import stem_of
 from voco_cli.data.index.scan_files import FoundFile, walk_inputs
-from voco_cli.data.io.geometry import Placement, grid_shift_mm, storage_order
-from voco_cli.data.io.image import Scan
 from voco_cli.data.parallel import map_files
-from voco_cli.errors import DataError, GeometryError, UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.predict.output_dir import RECORD, predicted_files
-from voco_cli.tasks.channels import device_context, merge_channels
-
-MOST_APART_VOX = 0.5
-"""Grids of channels may lie this far apart; more and a structure would be elsewhere in another channel."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A case, preprocessed as for training.
-
-    Attributes:
-        channels_CXYZ: stored numbers, C-contiguous.
-        record: how they lie in the grid of the scan.
-        scan: the first channel's place; its voxels are gone, which a large scan has better use for.
-    """
-
-    channels_CXYZ: NDArray[Any]
-    record: GridMap
-    scan: Scan
-
-
-def prepare(entry: Entry, settings: Settings) -> Prepared:
-    """Read and preprocess all channels of a case, one after another.
-
-    Raises:
-        DataError: a channel that cannot be read or is empty, or another number of them than the network has inputs.
-        GeometryError: channels on different grids.
-    """
-    names = settings.task.channels
-    channels = entry.channel_entries()
-    if len(channels) != len(names):
-        raise DataError(channel_fault(entry.name, [one.image.name for one in channels], names))
-    volumes: list[NDArray[Any]] = []
-    placed: list[tuple[Scan, GridMap]] = []
-    for channel in channels:
-        scan = read_entry(channel)
-        made = preprocess(scan, settings.preprocess)
-        volumes.append(quantise(made.array_xyz, settings.cache.dtype))
-        without_voxels = np.broadcast_to(np.zeros((), dtype=scan.array_zyx.dtype), scan.array_zyx.shape)
-        placed.append((replace(scan, array_zyx=without_voxels), made.record))
-        _require_same_grid(placed[0], placed[-1])
-    stored = volumes[0][None] if len(volumes) == 1 else np.stack(volumes)
-    return Prepared(stored, placed[0][1], placed[0][0])
-
-
-def channel_fault(case: str, found: list[str], needed: tuple[str, ...]) -> str:
-    """One sentence on a wrong number of channels."""
-    has = f"{len(found)} channel{'s' if len(found) != 1 else ''} ({', '.join(found)})"
-    return f"{case} has {has}, and the network needs {len(needed)}: {', '.join(needed)}."
-
-
-def _require_same_grid(first: tuple[Scan, GridMap], other: tuple[Scan, GridMap]) -> None:
-    (scan, record), (channel, its_record) = first, other
-    order = storage_order(_placement(channel), channel.shape_xyz, _placement(scan), scan.shape_xyz)
-    if order is not None and record.shape_xyz == its_record.shape_xyz:
-        return
-    if (record.source_shape_xyz, record.shape_xyz) == (its_record.source_shape_xyz, its_record.shape_xyz):
-        apart_mm = grid_shift_mm(_placement(channel), _placement(scan), scan.shape_xyz)
-        if apart_mm <= MOST_APART_VOX * min(scan.spacing_xyz_mm):
-            return
-    raise GeometryError(
-        f"{channel.path} lies on another grid than {scan.path}, the first channel.",
-        "resample the channels to one grid first",
-    )
-
-
-def _placement(scan: Scan) -> Placement:
-    return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)
-
+from voco_cli.predict.predictor import channel_fault
+from voco_cli.tasks.channels import merge_channels, place_of_file
 
 NO_SCAN = ("not an image", "no image", "reached twice", "label map", "prediction")
 """How the reasons begin of what was met in a folder and is no scan that failed."""
@@ -105,7 +28,7 @@ NO_SCAN = ("not an image", "no image", "reached twice", "label map", "prediction
 
 @dataclass(frozen=True)
 class Inputs:
-    """What was found.
+    """Cases to predict, and what else lies there.
 
     Attributes:
         entries: cases with all their channels.
@@ -162,7 +85,7 @@ def _are_labels(paths: Sequence[Path], named: bool) -> list[bool]:
 
 
 def _predictions(files: Sequence[FoundFile], out: Path | None) -> list[Path]:
-    """Files that voco predict has written: those of a record among them, and all in a folder for predictions."""
+    """Return files that voco predict has written: those of a record among them, and all in a folder for predictions."""
     recorded = {path for found in files if found.path.name == RECORD for path in predicted_files(found.path)}
     own = out.resolve() if out is not None else None
 
@@ -177,7 +100,7 @@ def _cases(scans: Mapping[Path, Candidate], task: Task) -> tuple[list[Entry], li
     groups: dict[tuple[Path, str], list[tuple[int | None, Path]]] = defaultdict(list)
     present = {(path.parent, stem_of(path)) for path in scans}
     for path in scans:
-        place = device_context(path, task, present)
+        place = place_of_file(path, task, present)
         groups[place.folder, place.case].append((place.channel, path))
     entries, refused = [], []
     for (_, case), members in groups.items():

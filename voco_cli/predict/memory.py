@@ -1,4 +1,4 @@
-"""How much memory a prediction will take, from headers and settings alone, and whether there is as much."""
+"""Memory that a prediction will take, from headers and settings alone, and what is free."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Needed:
 
 
 def needed_memory(header: Header, settings: Settings, device: torch.device) -> Needed:
-    """What a scan takes at most; no foreground is cut, as no header tells how much there is.
+    """Estimate what a scan takes at most; no foreground is cut, as no header tells how much there is.
 
     Args:
         header: of the first channel, on whose grid the others lie.
@@ -85,7 +85,7 @@ class Room:
 
     @classmethod
     def now(cls, device: torch.device) -> Room:
-        """Before the first scan, the network being loaded."""
+        """Note what the process has before the first scan, the network being loaded."""
         return cls(device, psutil.Process().memory_info().rss)
 
     def require(self, needed: Needed, name: str) -> None:

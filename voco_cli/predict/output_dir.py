@@ -4,172 +4,206 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import torch
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.data.cache.store import volume_key, voxel_settings
+from voco_cli.data.cache.store import volume_key
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.io.image import IGNORE
-from voco_cli.errors import UsageError
+from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import visible_json
 from voco_cli.predict.predictor import Trained
 
-FORMAT = "voco-prediction/1"
-RECORD, LABELS = "prediction.json", "labels.json"
+FORMAT, RECORD, LABELS = "voco-prediction/1", "prediction.json", "labels.json"
+"""Of a folder of label maps: format and name of its record, and the file with the names of the labels."""
+ELSEWHERE = "choose another folder, or --overwrite"
 SAVE_EVERY_S = 10.0
 """What a killed process has to predict again, at most."""
 
+OnDone = Callable[[Entry, str | None], object]
+"""Called for each case with the reason why it failed, or None."""
 
-@dataclass
-class PredictionFolder:
-    """Predictions of one network, with one record of all of them.
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """Outcome of a batch of predictions.
 
     Attributes:
-        path: the folder.
-        made_by: everything that a prediction depends on, besides its scan.
-        cases: finished cases, and what tells the content of their scans.
-        failed: cases that could not be predicted the last time, and why.
+        predicted: cases that were predicted now.
+        kept: cases that the folder held already, of the same scan, weights and settings.
+        failed: cases with the reason, one sentence each.
+        written: files that stand beside the label maps, or the table.
     """
 
-    path: Path
-    made_by: Mapping[str, Any]
-    run: str
-    cases: dict[str, str] = field(default_factory=dict)
-    failed: dict[str, str] = field(default_factory=dict)
-    saved_s: float = field(default_factory=time.monotonic)
+    predicted: tuple[str, ...]
+    kept: tuple[str, ...]
+    failed: tuple[tuple[str, str], ...]
+    written: tuple[Path, ...]
 
-    @classmethod
-    def open(cls, path: Path, trained: Trained, targets: Sequence[Path], *, overwrite: bool) -> PredictionFolder:
-        """Open a folder to predict into, or go on with; it is made where there is none.
 
-        Args:
-            targets: files that will be written.
-            overwrite: what others have written may be replaced.
-        Raises:
-            UsageError: it holds predictions of another network or other settings, or files of the same names.
-            ResourceError: it cannot be written to.
-        """
+class PredictionFolder(ABC):
+    """Predictions of one network, with one record of all of them; a subclass for each kind of task.
+
+    Everything is written whole or not at all, so that the same call after an interruption goes on.
+
+    Args:
+        path: the folder, made where there is none.
+        trained: the network.
+        overwrite: what others have written may be replaced.
+    Raises:
+        UsageError: it holds predictions of another network or other settings, or files of another program.
+    """
+
+    format: ClassVar[str]
+    record_name: ClassVar[str]
+    content: ClassVar[str]
+    """What it holds, for people."""
+
+    def __init__(self, path: Path, trained: Trained, *, overwrite: bool) -> None:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a folder for predictions.", "choose another name with --output")
-        folder = cls(path, made_by(trained), str(trained.run))
-        record = _read(path / RECORD)
-        if record is None and not overwrite:
-            present = next((target for target in targets if target.exists()), None)
-            if present is not None:
-                raise UsageError(
-                    f"{present} is there and was not written by voco predict.", "choose another folder, or --overwrite"
-                )
-        if record is not None and record.get("made_by") == folder.made_by:
-            folder.cases = {str(name): str(source) for name, source in record.get("cases", {}).items()}
-        elif record is not None and not overwrite:
-            raise UsageError(
-                f"{path} holds predictions with {difference(record, folder.made_by)}.",
-                "choose another folder, or --overwrite",
-            )
-        write_atomic(path / LABELS, _json_bytes(_labels(trained)))
-        folder.save()
-        return folder
+        self.path, self.trained, self.run = path, trained, str(trained.run)
+        self.made_by: dict[str, Any] = json.loads(json.dumps(self.dependencies()))  # as a record has it
+        self.cases: dict[str, str] = {}
+        """Finished cases, and what tells the content of their scans."""
+        self.failed: dict[str, str] = {}
+        self.saved_s = time.monotonic()
+        record = read_record(path / self.record_name, self.format)
+        if record and record.get("made_by") == self.made_by and self.resume(record):
+            return
+        if not overwrite:
+            self.refuse_others(record)
+
+    @abstractmethod
+    def dependencies(self) -> dict[str, Any]:
+        """Return everything that a prediction depends on, besides its scan."""
+
+    @abstractmethod
+    def resume(self, record: Mapping[str, Any]) -> bool:
+        """Take over finished cases of the same network and settings; return False if they are damaged."""
+
+    @abstractmethod
+    def refuse_others(self, record: Mapping[str, Any] | None) -> None:
+        """Raise a UsageError if the folder holds what others have made.
+
+        Args:
+            record: empty where it is damaged, none where there is none.
+        """
+
+    @abstractmethod
+    def holds(self, case: str) -> bool:
+        """Return whether the prediction of a finished case is there."""
+
+    @abstractmethod
+    def compute(self, entry: Entry) -> Any:
+        """Predict a case. Whatever is raised is this scan's fault alone."""
+
+    @abstractmethod
+    def keep(self, case: str, prediction: Any) -> None:
+        """Store what `compute` returned. Raise a ResourceError if the disk is full, which ends the batch."""
+
+    @abstractmethod
+    def save(self) -> None:
+        """Write the record. Raise a ResourceError if the disk is full."""
 
     @property
-    def files(self) -> tuple[Path, Path]:
-        """What lies beside the label maps."""
-        return self.path / LABELS, self.path / RECORD
+    @abstractmethod
+    def files(self) -> tuple[Path, ...]:
+        """Paths that a user should know of, the predictions of single cases left out."""
 
-    @staticmethod
-    def source_of(entry: Entry) -> str:
-        """What tells the content of a case's files from others, by size, time and samples.
+    def refuse_difference(self, record: Mapping[str, Any]) -> None:
+        """Raise a UsageError that names what the record was made by and is another now."""
+        before = record.get("made_by", {})
+        differ = [name for name in self.made_by if before.get(name) != self.made_by[name]]
+        if "weights" in differ:
+            difference = f"other weights (of {record.get('run', 'an unknown run')})"
+        elif differ:
+            name = differ[0]
+            difference = f"another {name} ({before.get(name)} and now {self.made_by[name]})"
+        else:
+            difference = "another record"
+        raise UsageError(f"{self.path} holds {self.content} with {difference}.", ELSEWHERE)
+
+    def source_of(self, entry: Entry) -> str:
+        """Return what tells the content of a case's files from others: size, time and samples, or all of it.
 
         Raises:
             DataError: one is missing.
         """
-        return "|".join(volume_key(one.image, one.files, "", full_hash=False) for one in entry.channel_entries())
+        full_hash = self.trained.settings.cache.full_hash
+        return "|".join(volume_key(one.image, one.files, "", full_hash) for one in entry.channel_entries())
 
-    def is_finished(self, case: str, source: str, path: Path) -> bool:
-        """Whether a prediction of this very scan is there."""
-        return self.cases.get(case) == source and path.is_file()
-
-    def record(self, case: str, source: str) -> None:
-        """A case is finished."""
-        self.cases[case] = source
-        if time.monotonic() - self.saved_s > SAVE_EVERY_S:
-            self.save()
-
-    def record_failure(self, case: str, reason: str) -> None:
-        """A case could not be predicted."""
-        self.cases.pop(case, None)
-        self.failed[case] = reason
-
-    def save(self) -> None:
-        """Write the record.
+    def predict(self, entries: Sequence[Entry], on_done: OnDone) -> PredictionReport:
+        """Predict what is not finished; a scan that fails is recorded, and the others go on.
 
         Raises:
             ResourceError: the disk is full.
         """
-        content = {"format": FORMAT, "run": self.run, "made_by": self.made_by, "cases": self.cases}
-        write_atomic(self.path / RECORD, _json_bytes({**content, "failed": self.failed}))
-        self.saved_s = time.monotonic()
+        predicted: list[str] = []
+        kept: list[str] = []
+        failed: list[tuple[str, str]] = []
+        try:
+            for entry in entries:
+                name, reason = entry.name, None
+                try:
+                    source = self.source_of(entry)
+                    is_finished = self.cases.get(name) == source and self.holds(name)
+                    prediction = None if is_finished else self.compute(entry)
+                except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
+                    reason = _reason(error, entry)
+                    failed.append((name, reason))
+                    self.cases.pop(name, None)
+                    self.failed[name] = reason
+                else:
+                    (kept if is_finished else predicted).append(name)
+                    if not is_finished:
+                        self.keep(name, prediction)
+                        self.cases[name] = source
+                        self._save_now_and_then()
+                on_done(entry, reason)
+        finally:
+            self.save()
+        return PredictionReport(tuple(predicted), tuple(kept), tuple(failed), self.files)
+
+    def _save_now_and_then(self) -> None:
+        if time.monotonic() - self.saved_s > SAVE_EVERY_S:
+            self.save()
+            self.saved_s = time.monotonic()
 
 
-def predicted_files(record: Path) -> set[Path]:
-    """A record, and what it says was predicted beside it; nothing where it is of another program."""
-    content = _read(record)
-    if not content:
-        return set()
-    suffix = content.get("made_by", {}).get("suffix", "")
-    return {record, record.parent / LABELS, *(record.parent / f"{case}{suffix}" for case in content.get("cases", {}))}
-
-
-def made_by(trained: Trained) -> dict[str, Any]:
-    """Everything that a label map depends on, besides its scan, as JSON has it."""
-    settings = trained.settings
-    task, predict = settings.task, settings.predict
-    depends = {
-        "weights": trained.digest,
-        "overlap": predict.overlap,
-        "flips": predict.flips,
-        "suffix": predict.suffix,
-        "patch_size": task.patch_size,
-        "channels": task.channels,
-        "classes": {one.name: one.values[0] for one in task.classes},
-        "voxels": voxel_settings(settings.preprocess, settings.cache),
-    }
-    as_read: dict[str, Any] = json.loads(json.dumps(depends))
-    return as_read
-
-
-def _labels(trained: Trained) -> dict[str, Any]:
-    task = trained.settings.task
-    ignored = {} if task.ignore_value is None else {str(task.ignore_value): IGNORE}
-    return {
-        "labels": {**{str(one.values[0]): one.name for one in task.classes}, **ignored},
-        "run": str(trained.run),
-        "step": trained.about.get("step"),
-        "chosen": trained.about.get("chosen"),
-    }
-
-
-def _read(path: Path) -> Mapping[str, Any] | None:
-    """A record; an empty one where it is damaged, none where there is none."""
+def read_record(path: Path, wanted: str) -> Mapping[str, Any] | None:
+    """Read the record of a folder; empty where it is damaged or of another format, none where there is none."""
     try:
         record: Any = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return {}
-    return record if isinstance(record, dict) and record.get("format") == FORMAT else {}
+    return record if isinstance(record, dict) and record.get("format") == wanted else {}
 
 
-def difference(record: Mapping[str, Any], made: Mapping[str, Any]) -> str:
-    """What a record was made by that is another now, in a few words."""
-    before = record.get("made_by", {})
-    differ = [name for name in made if before.get(name) != made[name]]
-    if "weights" in differ:
-        return f"other weights (of {record.get('run', 'an unknown run')})"
-    return f"another {differ[0]} ({before.get(differ[0])} and now {made[differ[0]]})" if differ else "another record"
+def predicted_files(record: Path) -> set[Path]:
+    """Return a record and the label maps that it names beside it; nothing where it is of another program."""
+    content = read_record(record, FORMAT)
+    if not content:
+        return set()
+    suffix = content.get("made_by", {}).get("suffix", "")
+    return {record, record.parent / LABELS, *(record.parent / f"{case}{suffix}" for case in content.get("cases", {}))}
 
 
-def _json_bytes(value: Mapping[str, Any]) -> bytes:
-    return (visible_json(json.dumps(value, indent=1, ensure_ascii=False)) + "\n").encode()
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all, characters that no one sees spelled out."""
+    write_atomic(path, (visible_json(json.dumps(value, indent=1, ensure_ascii=False)) + "\n").encode())
+
+
+def _reason(error: Exception, entry: Entry) -> str:
+    if isinstance(error, VocoError):
+        return error.message
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return f"{entry.name} did not fit into memory ({type(error).__name__} {error})."
+    return f"{entry.name} could not be predicted ({type(error).__name__}: {error})."

@@ -1,4 +1,4 @@
-"""A fine-tuned network, taken from its run folder to be applied."""
+"""A fine-tuned network, taken from its run folder to be applied, and scans prepared for it as for training."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
 
 from voco_cli.config import Settings, read_saved
-from voco_cli.errors import DataError, UsageError
-from voco_cli.models.build import build_classifier, build_segmenter
+from voco_cli.data.cache.grid import GridMap
+from voco_cli.data.cache.preprocess import preprocess
+from voco_cli.data.cache.volume import quantise
+from voco_cli.data.index.datalist import Entry, read_entry
+from voco_cli.data.io.geometry import Placement, grid_shift_mm, storage_order
+from voco_cli.data.io.image import Scan
+from voco_cli.errors import DataError, GeometryError, UsageError
+from voco_cli.models.build import build_task_network
 from voco_cli.models.weights import own_tensors, set_patch_merging
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.run_dir import RunFolder
 
 CHANGEABLE = ("predict.", "run.device", "run.precision", "run.threads", "run.keep_memory")
 """Settings that belong to the prediction and not to the network."""
+
+MOST_APART_VOX = 0.5
+"""Grids of channels may lie this far apart; more and a structure would be elsewhere in another channel."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Trained:
     autocast: Callable[[], AbstractContextManager[Any]]
 
     def __call__(self, windows_NCXYZ: Tensor) -> Tensor:
-        """Logits in float32, in the number format of the run on the way there."""
+        """Return logits in float32, in the number format of the run on the way there."""
         with torch.no_grad(), self.autocast():
             logits: Tensor = self.network(windows_NCXYZ)
         return logits.float()
@@ -70,7 +81,8 @@ def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] 
     settings = _settings(run, overrides, {"run.device": device, **{f"predict.{key}": predict[key] for key in predict}})
     place, autocast = device_alone(settings.run)
     content, about = _read(RunFolder(run).weights)
-    network = _network(settings, about)
+    network = build_task_network(settings)
+    set_patch_merging(network, about.get("model", {}).get("patch_merging", settings.model.patch_merging))
     _fill(network, content, run)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast)
@@ -106,17 +118,6 @@ def _read(folder: Path) -> tuple[bytes, Mapping[str, Any]]:
     return file.read_bytes(), about if isinstance(about, dict) else {}
 
 
-def _network(settings: Settings, about: Mapping[str, Any]) -> nn.Module:
-    task, model = settings.task, settings.model
-    channels, outputs = len(task.channels), task.num_outputs
-    if task.kind == "classification":
-        network: nn.Module = build_classifier(model, channels, outputs)
-    else:
-        network = build_segmenter(model, channels, outputs, deep_supervision=task.deep_supervision)
-    set_patch_merging(network, about.get("model", {}).get("patch_merging", model.patch_merging))
-    return network
-
-
 def _fill(network: nn.Module, content: bytes, run: Path) -> None:
     file = RunFolder(run).weights / "model.safetensors"
     try:
@@ -130,3 +131,67 @@ def _fill(network: nn.Module, content: bytes, run: Path) -> None:
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case, preprocessed as for training.
+
+    Attributes:
+        channels_CXYZ: stored numbers, C-contiguous.
+        record: how they lie in the grid of the scan.
+        scan: the first channel's place; its voxels are gone, which a large scan has better use for.
+    """
+
+    channels_CXYZ: NDArray[Any]
+    record: GridMap
+    scan: Scan
+
+
+def prepare(entry: Entry, settings: Settings) -> Prepared:
+    """Read and preprocess all channels of a case, one after another.
+
+    Raises:
+        DataError: a channel that cannot be read or is empty, or another number of them than the network has inputs.
+        GeometryError: channels on different grids.
+    """
+    names = settings.task.channels
+    channels = entry.channel_entries()
+    if len(channels) != len(names):
+        raise DataError(channel_fault(entry.name, [one.image.name for one in channels], names))
+    volumes: list[NDArray[Any]] = []
+    placed: list[tuple[Scan, GridMap]] = []
+    for channel in channels:
+        scan = read_entry(channel)
+        made = preprocess(scan, settings.preprocess)
+        volumes.append(quantise(made.array_xyz, settings.cache.dtype))
+        without_voxels = np.broadcast_to(np.zeros((), dtype=scan.array_zyx.dtype), scan.array_zyx.shape)
+        placed.append((replace(scan, array_zyx=without_voxels), made.record))
+        _require_same_grid(placed[0], placed[-1])
+    stored = volumes[0][None] if len(volumes) == 1 else np.stack(volumes)
+    return Prepared(stored, placed[0][1], placed[0][0])
+
+
+def channel_fault(case: str, found: list[str], needed: tuple[str, ...]) -> str:
+    """Return one sentence on a wrong number of channels."""
+    has = f"{len(found)} channel{'s' if len(found) != 1 else ''} ({', '.join(found)})"
+    return f"{case} has {has}, and the network needs {len(needed)}: {', '.join(needed)}."
+
+
+def _require_same_grid(first: tuple[Scan, GridMap], other: tuple[Scan, GridMap]) -> None:
+    (scan, record), (channel, its_record) = first, other
+    order = storage_order(_placement(channel), channel.shape_xyz, _placement(scan), scan.shape_xyz)
+    if order is not None and record.shape_xyz == its_record.shape_xyz:
+        return
+    if (record.source_shape_xyz, record.shape_xyz) == (its_record.source_shape_xyz, its_record.shape_xyz):
+        apart_mm = grid_shift_mm(_placement(channel), _placement(scan), scan.shape_xyz)
+        if apart_mm <= MOST_APART_VOX * min(scan.spacing_xyz_mm):
+            return
+    raise GeometryError(
+        f"{channel.path} lies on another grid than {scan.path}, the first channel.",
+        "resample the channels to one grid first",
+    )
+
+
+def _placement(scan: Scan) -> Placement:
+    return Placement(scan.spacing_xyz_mm, scan.origin_xyz_mm, scan.direction)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,25 @@ from numpy.typing import NDArray
 
 from voco_cli.config.task_schema import Predict
 from voco_cli.data.cache.grid import GridMap
+from voco_cli.data.cache.store import voxel_settings
 from voco_cli.data.index.datalist import Entry, is_file_name
-from voco_cli.data.io.image import Scan
+from voco_cli.data.io.image import IGNORE, Scan
 from voco_cli.data.io.reader import read_header, write_scan
-from voco_cli.errors import UsageError, VocoError
-from voco_cli.predict.inputs import prepare
+from voco_cli.errors import UsageError
 from voco_cli.predict.memory import Room, needed_memory
-from voco_cli.predict.output_dir import PredictionFolder
-from voco_cli.predict.predictor import Trained
+from voco_cli.predict.output_dir import (
+    ELSEWHERE,
+    FORMAT,
+    LABELS,
+    RECORD,
+    OnDone,
+    PredictionFolder,
+    PredictionReport,
+    write_json,
+)
+from voco_cli.predict.predictor import Trained, prepare
 from voco_cli.predict.sliding_window import Network, SizeXYZ, labels_on_scan_grid, sliding_window, swept_axis
-from voco_cli.tasks.cases import to_label_values
+from voco_cli.tasks.label_values import to_label_values
 
 
 @torch.no_grad()
@@ -54,78 +62,6 @@ def segment(
     return labels_on_scan_grid(slabs, record, swept)
 
 
-OnDone = Callable[[Entry, str | None], None]
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of a batch.
-
-    Attributes:
-        predicted: cases that were predicted now.
-        kept: cases that the folder held already, of the same scan, weights and settings.
-        failed: cases with the reason, one sentence each.
-        written: files that stand beside the label maps.
-    """
-
-    predicted: tuple[str, ...]
-    kept: tuple[str, ...]
-    failed: tuple[tuple[str, str], ...]
-    written: tuple[Path, ...]
-
-
-def predict_entries(
-    trained: Trained,
-    entries: Sequence[Entry],
-    out: Path,
-    *,
-    overwrite: bool = False,
-    on_done: OnDone = lambda entry, reason: None,
-) -> Report:
-    """Predict scans into ``out/<case><suffix>``, with ``labels.json`` and ``prediction.json`` beside.
-
-    Cases that the same weights and settings have predicted already are kept. Everything is written whole or not at all,
-    so that the same call after an interruption goes on.
-
-    Args:
-        trained: of a segmentation.
-        entries: cases of different names.
-        overwrite: replace what another network, other settings or another program has written there.
-        on_done: called for each case, with the reason why it failed, or None.
-    Returns:
-        what was done; failed scans are listed, not raised.
-    Raises:
-        UsageError: two cases of one name, a prediction that would replace an input, or a folder of other predictions.
-        ResourceError: the disk is full.
-    """
-    paths = {entry.name: out / f"{entry.name}{trained.settings.predict.suffix}" for entry in entries}
-    _refuse_names(entries)
-    _refuse_own_inputs(entries, paths)
-    folder = PredictionFolder.open(out, trained, list(paths.values()), overwrite=overwrite)
-    batch = _Batch(trained, folder, Room.now(trained.device))
-    predicted: list[str] = []
-    kept: list[str] = []
-    failed: list[tuple[str, str]] = []
-    try:
-        for entry in entries:
-            reason = None
-            try:
-                made = batch.case(entry, paths[entry.name])
-            except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
-                reason = _reason(error, entry)
-                failed.append((entry.name, reason))
-                folder.record_failure(entry.name, reason)
-            else:
-                (kept if made is None else predicted).append(entry.name)
-                if made is not None:
-                    write_scan(made.values_zyx, made.scan, paths[entry.name])
-                    folder.record(entry.name, made.source)
-            on_done(entry, reason)
-    finally:
-        folder.save()
-    return Report(tuple(predicted), tuple(kept), tuple(failed), folder.files)
-
-
 def predict_case(trained: Trained, entry: Entry) -> tuple[NDArray[Any], Scan]:
     """Predict one scan.
 
@@ -147,32 +83,118 @@ def predict_case(trained: Trained, entry: Entry) -> tuple[NDArray[Any], Scan]:
     return to_label_values(indices_zyx, settings.task.classes), prepared.scan
 
 
-@dataclass(frozen=True)
-class _Made:
-    values_zyx: NDArray[Any]
-    scan: Scan
-    source: str
+def predict_entries(
+    trained: Trained,
+    entries: Sequence[Entry],
+    out: Path,
+    *,
+    overwrite: bool = False,
+    on_done: OnDone = lambda entry, reason: None,
+) -> PredictionReport:
+    """Predict scans into ``out/<case><suffix>``, with ``labels.json`` and ``prediction.json`` beside.
+
+    Cases that the same weights and settings have predicted already are kept.
+
+    Args:
+        trained: of a segmentation.
+        entries: cases of different names.
+        overwrite: replace what another network, other settings or another program has written there.
+    Returns:
+        what was done; failed scans are listed, not raised.
+    Raises:
+        UsageError: two cases of one name, a prediction that would replace an input, or a folder of other predictions.
+        ResourceError: the disk is full.
+    """
+    paths = {entry.name: out / f"{entry.name}{trained.settings.predict.suffix}" for entry in entries}
+    _refuse_names(entries)
+    _refuse_own_inputs(entries, paths)
+    return LabelMapFolder(out, trained, paths, overwrite=overwrite).predict(entries, on_done)
 
 
-@dataclass(frozen=True)
-class _Batch:
-    trained: Trained
-    folder: PredictionFolder
-    room: Room
+class LabelMapFolder(PredictionFolder):
+    """Label maps of one network, one a case.
 
-    def case(self, entry: Entry, path: Path) -> _Made | None:
-        """Predict a case, unless it is finished."""
-        source = self.folder.source_of(entry)
-        if self.folder.is_finished(entry.name, source, path):
-            return None
+    Args:
+        paths: where the label map of each case will be written.
+    """
+
+    format = FORMAT
+    record_name = RECORD
+    content = "predictions"
+
+    def __init__(self, path: Path, trained: Trained, paths: Mapping[str, Path], *, overwrite: bool) -> None:
+        self.paths = paths
+        super().__init__(path, trained, overwrite=overwrite)
+        self.room = Room.now(trained.device)
+        write_json(path / LABELS, self._labels())
+        self.save()
+
+    def dependencies(self) -> dict[str, Any]:
+        """Return everything that a label map depends on, besides its scan."""
+        settings = self.trained.settings
+        task, predict = settings.task, settings.predict
+        return {
+            "weights": self.trained.digest,
+            "overlap": predict.overlap,
+            "flips": predict.flips,
+            "suffix": predict.suffix,
+            "patch_size": task.patch_size,
+            "channels": task.channels,
+            "classes": {one.name: one.values[0] for one in task.classes},
+            "voxels": voxel_settings(settings.preprocess, settings.cache),
+        }
+
+    def resume(self, record: Mapping[str, Any]) -> bool:
+        """Take over the finished cases of a record."""
+        self.cases = {str(name): str(source) for name, source in record.get("cases", {}).items()}
+        return True
+
+    def refuse_others(self, record: Mapping[str, Any] | None) -> None:
+        """Raise a UsageError if others have predicted here, or files of the same names are here without a record."""
+        if record is not None:
+            self.refuse_difference(record)
+        present = next((target for target in self.paths.values() if target.exists()), None)
+        if present is not None:
+            raise UsageError(f"{present} is there and was not written by voco predict.", ELSEWHERE)
+
+    def holds(self, case: str) -> bool:
+        """Return whether the label map is there."""
+        return self.paths[case].is_file()
+
+    def compute(self, entry: Entry) -> tuple[NDArray[Any], Scan]:
+        """Predict a case, unless it cannot fit into the memory."""
         header = read_header(entry.image, entry.files)
         self.room.require(needed_memory(header, self.trained.settings, self.trained.device), entry.name)
-        values_zyx, scan = predict_case(self.trained, entry)
-        return _Made(values_zyx, scan, source)
+        return predict_case(self.trained, entry)
+
+    def keep(self, case: str, prediction: tuple[NDArray[Any], Scan]) -> None:
+        """Write the label map on its scan's grid."""
+        values_zyx, scan = prediction
+        write_scan(values_zyx, scan, self.paths[case])
+
+    def save(self) -> None:
+        """Write the record."""
+        content = {"format": self.format, "run": self.run, "made_by": self.made_by, "cases": self.cases}
+        write_json(self.path / self.record_name, {**content, "failed": self.failed})
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Names of the labels, and the record."""
+        return self.path / LABELS, self.path / self.record_name
+
+    def _labels(self) -> dict[str, Any]:
+        task, about = self.trained.settings.task, self.trained.about
+        ignored = {} if task.ignore_value is None else {str(task.ignore_value): IGNORE}
+        return {
+            "labels": {**{str(one.values[0]): one.name for one in task.classes}, **ignored},
+            "run": self.run,
+            "step": about.get("step"),
+            "chosen": about.get("chosen"),
+        }
 
 
 def _refuse_names(entries: Sequence[Entry]) -> None:
-    """Two cases of one name would overwrite one another; a name with a folder in it would lie elsewhere."""
+    """Refuse two cases of one name, which would overwrite one another, and a name with a folder in it."""
     first: dict[str, Entry] = {}
     for entry in entries:
         if not is_file_name(entry.name):
@@ -191,11 +213,3 @@ def _refuse_own_inputs(entries: Sequence[Entry], paths: Mapping[str, Path]) -> N
         files = (entry.image, *entry.channels, *([entry.label] if entry.label is not None else []))
         if hit := next((file for file in files if file.resolve() in targets), None):
             raise UsageError(f"The prediction would replace {hit}.", "choose another folder with --output")
-
-
-def _reason(error: Exception, entry: Entry) -> str:
-    if isinstance(error, VocoError):
-        return error.message
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return f"{entry.name} did not fit into memory ({type(error).__name__} {error})."
-    return f"{entry.name} could not be predicted ({type(error).__name__}: {error})."

@@ -1,4 +1,4 @@
-"""A network over a volume larger than it can take at once, window by window, in bounded memory.
+"""Inference over a volume larger than the network can take at once, window by window, in bounded memory.
 
 K classes, N windows, C channels; X, Y, Z the axes of the preprocessed volume. A, B, D are the same axes, the one that
 is swept first, so that what is finished is a stack of whole planes.
@@ -52,7 +52,7 @@ def sliding_window(
     device: torch.device,
     swept: int,
 ) -> Iterator[Slab]:
-    """Logits of a whole volume, one slab after another along an axis.
+    """Yield the logits of a whole volume, one slab after another along an axis.
 
     Windows lie where MONAI's ``sliding_window_inference`` has them and weigh the same, and a volume smaller than the
     window gets zeros around it, so that the logits agree to rounding. But windows come in the order of their place
@@ -87,7 +87,7 @@ def sliding_window(
 
 
 def flipped_mean(network: Network, windows_NCXYZ: Tensor) -> Tensor:
-    """Mean of the logits over the eight flips of each window, every one turned back before."""
+    """Return the mean of the logits over the eight flips of each window, every one turned back before."""
     total = torch.zeros(())
     for flip in FLIPS:
         axes = [axis - 3 for axis, wanted in enumerate(flip) if wanted]
@@ -97,7 +97,7 @@ def flipped_mean(network: Network, windows_NCXYZ: Tensor) -> Tensor:
 
 
 def window_starts(size: int, window: int, overlap: float) -> list[int]:
-    """First voxels of the windows along an axis; the last is drawn back so that it ends with the volume.
+    """Return the first voxels of the windows along an axis; the last is drawn back so that it ends with the volume.
 
     Source: MONAI, ``_get_scan_interval`` and ``dense_patch_slices``.
     """
@@ -108,7 +108,7 @@ def window_starts(size: int, window: int, overlap: float) -> list[int]:
 
 
 def gaussian_weight(patch_size: SizeXYZ, device: torch.device) -> Tensor:
-    """Weight of each voxel of a window, float32, largest in the middle.
+    """Return the weight of each voxel of a window, float32, largest in the middle.
 
     Source: MONAI, ``compute_importance_map(mode="gaussian", sigma_scale=0.125)``.
     """
@@ -120,7 +120,7 @@ def gaussian_weight(patch_size: SizeXYZ, device: torch.device) -> Tensor:
 
 
 def swept_axis(shape_xyz: Sequence[int], patch_size: SizeXYZ) -> int:
-    """The axis along which a window is the smallest part of the volume: sums then take the least memory."""
+    """Return the axis along which a window is the smallest part of the volume: sums then take the least memory."""
     return int(np.argmin([window / max(window, size) for window, size in zip(patch_size, shape_xyz, strict=True)]))
 
 
@@ -154,7 +154,7 @@ class _Sums:
         self.weights_ABD[:, rows, columns] += weight_ABD
 
     def finished(self, planes: int) -> Tensor:
-        """The mean over the first planes, which no further window reaches; in the same memory."""
+        """Return the mean over the first planes, which no further window reaches; in the same memory."""
         return self.logits_AKBD[:planes].div_(self.weights_ABD[:planes, None])
 
     def forget(self, planes: int) -> None:
@@ -172,7 +172,7 @@ def _with_next(starts: Sequence[int], end: int) -> Iterator[tuple[int, int]]:
 
 
 def _padded(channels_CXYZ: NDArray[Any], patch_size: SizeXYZ, before: Sequence[int]) -> NDArray[Any]:
-    """Zeros around a volume that is smaller than the window; the odd one goes behind."""
+    """Put zeros around a volume that is smaller than the window; the odd one goes behind."""
     missing = [max(0, window - size) for window, size in zip(patch_size, channels_CXYZ.shape[1:], strict=True)]
     if not any(missing):
         return channels_CXYZ
@@ -201,7 +201,7 @@ MOST_IN_A_BYTE = 256
 
 
 def labels_on_scan_grid(slabs: Iterable[Slab], record: GridMap, swept: int) -> NDArray[Any]:
-    """The class with the largest logit at each voxel of a scan, logits interpolated to it.
+    """Find the class with the largest logit at each voxel of a scan, logits interpolated to it.
 
     Args:
         slabs: follow one another and cover the preprocessed volume along the ``swept`` axis.
@@ -268,7 +268,7 @@ class _Along:
         return _Along(self.voxels, self.taps, self.order, lower, upper, weight)
 
     def rows(self, planes: Tensor) -> Tensor:
-        """Planes (..., B, D) interpolated along B; whole rows are read, which is why B is the slower axis."""
+        """Interpolate planes (..., B, D) along B; whole rows are read, which is why B is the slower axis."""
         first = planes.index_select(-2, self.lower)
         return first if self.taps.exact else first.lerp_(planes.index_select(-2, self.upper), self.weight)
 
@@ -278,7 +278,7 @@ def _label_type(classes: int) -> type[np.uint8] | type[np.uint16]:
 
 
 def _likeliest(lower_KBD: Tensor, upper_KBD: Tensor, weight: float, rows: _Along, columns: _Along) -> Tensor:
-    """Classes of one plane of the scan, (b, d)."""
+    """Return the classes of one plane of the scan, (b, d)."""
     kind = torch.uint8 if len(lower_KBD) <= MOST_IN_A_BYTE else torch.int32
     if lower_KBD.device.type != "cpu":  # one launch for all classes
         return _interpolated(lower_KBD, upper_KBD, weight, rows, columns).argmax(0).to(kind).T
@@ -292,7 +292,7 @@ def _likeliest(lower_KBD: Tensor, upper_KBD: Tensor, weight: float, rows: _Along
 
 
 def _interpolated(lower_BD: Tensor, upper_BD: Tensor, weight: float, rows: _Along, columns: _Along) -> Tensor:
-    """A plane between two, and in it the voxels of the scan: (..., B, D) to (..., d, b)."""
+    """Interpolate a plane between two, and in it the voxels of the scan: (..., B, D) to (..., d, b)."""
     between_BD = lower_BD if weight == 0 else torch.lerp(lower_BD, upper_BD, weight)
     between_Db = rows.rows(between_BD).transpose(-1, -2).contiguous()
     return columns.rows(between_Db)

@@ -21,9 +21,7 @@ from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.index.intensity import INTENSITY
 from voco_cli.errors import DataError, UsageError
 from voco_cli.operating_system import free_host_bytes, peak_memory_bytes
-from voco_cli.predict.classification import classify_entries
 from voco_cli.predict.predictor import Trained
-from voco_cli.predict.segmentation import predict_entries
 from voco_cli.resources.amounts import Amount, Need, Part, Plan
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
 from voco_cli.resources.disk import bytes_below, disk_needs, temporary_folder
@@ -37,6 +35,7 @@ from voco_cli.resources.plan import (
     refuse_small,
 )
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
+from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.task import NullCallback, Values
@@ -321,9 +320,8 @@ def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Pl
 
 def _predict_one(trained: Trained, entry: Entry, folder: Path) -> str | None:
     """Predict a case into a folder; return the reason where it failed."""
-    if trained.settings.task.kind == "segmentation":
-        return dict(predict_entries(trained, [entry], folder).failed).get(entry.name)
-    return classify_entries(trained, [entry], folder).failed.get(entry.name)
+    report = kind_of(trained.settings.task).predict(trained, [entry], folder)
+    return dict(report.failed).get(entry.name)
 
 
 def _require_one_process() -> None:

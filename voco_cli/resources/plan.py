@@ -17,7 +17,7 @@ from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
-from voco_cli.finetune.dataset import survey_labels
+from voco_cli.finetune.patches import survey_labels
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.resources.amounts import Amount, Need, Part, Plan, total

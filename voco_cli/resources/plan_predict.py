@@ -20,9 +20,9 @@ from voco_cli.data.io.image import Header
 from voco_cli.data.io.reader import read_header
 from voco_cli.errors import DataError, VocoError
 from voco_cli.operating_system import free_host_bytes
-from voco_cli.predict.inputs import Inputs, find_inputs, prepare
+from voco_cli.predict.inputs import Inputs, find_inputs
 from voco_cli.predict.memory import needed_memory
-from voco_cli.predict.predictor import Trained, load_trained
+from voco_cli.predict.predictor import Trained, load_trained, prepare
 from voco_cli.resources.advice import disk_advice
 from voco_cli.resources.amounts import Amount, Need, Part, Plan, total
 from voco_cli.resources.cases import Tell, scaled, seeded_order

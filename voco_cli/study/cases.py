@@ -15,8 +15,9 @@ from voco_cli.data.cache.store import cache_folder, content_identity
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import named
 from voco_cli.tasks.find_data import TaskData
-from voco_cli.tasks.splits import named, subset
+from voco_cli.tasks.splits import subset
 
 FILE, CONTENTS = "data.json", "contents.json"
 FORMAT = "voco-study-contents/1"

@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import Settings
-from voco_cli.config.task_schema import LabelClass
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.io.image import LARGEST_LABEL
 from voco_cli.errors import DataError
+from voco_cli.tasks.targets import target_of
 
 IntXYZ = tuple[int, int, int]
 
@@ -35,7 +34,7 @@ class StoredCase:
 
     @property
     def name(self) -> str:
-        """What random draws, messages and predictions call it."""
+        """Name in random draws, messages and predictions."""
         return self.entry.name
 
     @property
@@ -43,26 +42,34 @@ class StoredCase:
         """Voxels of each channel along x, y, z."""
         return self.volumes[0].shape_xyz
 
+    def read_channels(self) -> NDArray[Any]:
+        """Read all channels as they are stored, channels_CXYZ.
+
+        Raises:
+            DataError: a cached volume is damaged.
+        """
+        return np.stack([volume.read((0, 0, 0), self.shape_xyz) for volume in self.volumes])
+
 
 LeftOut = list[tuple[str, str]]
 """Cases that are not used, and why."""
 
 
 def open_cache(settings: Settings) -> VolumeCache:
-    """The cache of a fine-tuning: beside data.json, as for pre-training, or else beside the run folder.
+    """Open the cache of a fine-tuning: beside data.json, as for pre-training, or else beside the run folder.
 
     Folders of public data sets are often shared and should stay as they are.
     """
     cache = settings.cache
     folder = cache_folder(settings.data.file, cache) if settings.data.file else cache.dir
     folder = folder or settings.run.dir.resolve().parent / ".voco-cache"
-    return VolumeCache(folder, settings.preprocess, cache, labels=settings.task.kind == "segmentation")
+    return VolumeCache(folder, settings.preprocess, cache, labels=target_of(settings.task).is_label_map)
 
 
 def build_cases(
     cache: VolumeCache, entries: Sequence[Entry], on_done: Callable[[str, str | None], None]
 ) -> dict[Path, str]:
-    """Make what is missing of all channels; returns the files that failed, with the reason."""
+    """Make what is missing of all channels; return the files that failed, with the reason."""
     channels = [channel for entry in entries for channel in entry.channel_entries()]
     report = cache.build(channels, on_done=lambda entry, reason: on_done(str(entry.image), reason))
     return dict(report.failed)
@@ -71,7 +78,7 @@ def build_cases(
 def stored_cases(
     cache: VolumeCache, entries: Sequence[Entry], settings: Settings, failed: Mapping[Path, str]
 ) -> tuple[list[StoredCase], LeftOut]:
-    """Cases that can be used, and the others."""
+    """Look up the cases that can be used, and say why the others cannot."""
     cases: list[StoredCase] = []
     left_out: LeftOut = []
     for entry in entries:
@@ -89,8 +96,9 @@ def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, failed: M
             f"{entry.image} has {len(entry.channels) + 1} channels, and the task has {len(channels)} "
             f"({', '.join(channels)})."
         )
-    if settings.task.kind == "segmentation" and entry.label is None:
-        raise DataError(f"{entry.image} has no label map.")
+    target = target_of(settings.task)
+    if target.is_label_map and not target.is_known(entry):
+        raise DataError(f"{entry.image} has no {target.name}.")
     volumes = []
     for channel in entry.channel_entries():
         volume = cache.lookup(channel)
@@ -102,38 +110,3 @@ def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, failed: M
         words = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes))
         raise DataError(f"{entry.image} and its other channels lie on different grids ({words} voxels).")
     return StoredCase(entry, tuple(volumes))
-
-
-IGNORED = 255
-"""In place of a network index: voxels that nobody annotated."""
-
-
-def index_table(classes: Sequence[LabelClass], ignore_value: int | None = None) -> NDArray[np.uint8]:
-    """Network index of every label value from 0 to 65535: position of its class + 1, background for all others.
-
-    Args:
-        ignore_value: label value that becomes `IGNORED`.
-    Raises:
-        ValueError: more than 255 classes, or 254 where a value is ignored.
-    """
-    if len(classes) > IGNORED - (ignore_value is not None):
-        raise ValueError(f"a network of {len(classes)} classes does not fit into bytes")
-    table = np.zeros(LARGEST_LABEL + 1, np.uint8)
-    for index, one in enumerate(classes, start=1):
-        table[list(one.values)] = index
-    if ignore_value is not None:
-        table[ignore_value] = IGNORED
-    return table
-
-
-def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass], ignore_value: int | None = None) -> list[int]:
-    """Label values that are neither background, nor of a class, nor ignored."""
-    listed = {0, ignore_value, *(value for one in classes for value in one.values)}
-    return sorted(set(found) - listed)
-
-
-def to_label_values(indices: NDArray[Any], classes: Sequence[LabelClass]) -> NDArray[Any]:
-    """Network indices as label values, in the smallest number format that holds them; the inverse of `index_table`."""
-    values = np.array([0, *(one.values[0] for one in classes)])
-    small = values.max(initial=0) <= np.iinfo(np.uint8).max
-    return np.asarray(values.astype(np.uint8 if small else np.uint16)[indices])

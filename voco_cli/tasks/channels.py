@@ -1,4 +1,4 @@
-"""Which files are the channels of one case: by a task's layouts, by names of channels, by nnU-Net's numbers."""
+"""Tell which files are the channels of one case: by a task's layouts, by names of channels, by nnU-Net's numbers."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Place:
     channel: int | None
 
 
-def device_context(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
-    """The case and channel of a file.
+def place_of_file(path: Path, task: Task, present: set[tuple[Path, str]]) -> Place:
+    """Return the case and channel of a file.
 
     Args:
         present: folder and stem of all files.
@@ -58,7 +58,7 @@ def device_context(path: Path, task: Task, present: set[tuple[Path, str]]) -> Pl
 
 
 def merge_channels(entries: Sequence[Entry], task: Task) -> list[Entry]:
-    """Entries with all channels of their cases, where a list has each as a scan of its own, as `voco index` writes it.
+    """Join entries of one case, where a list has each channel as a scan of its own, as `voco index` writes it.
 
     Cases of which a channel is lacking, and those whose channels the list gives, stay as they are.
     """
@@ -68,7 +68,7 @@ def merge_channels(entries: Sequence[Entry], task: Task) -> list[Entry]:
     groups: dict[Place, dict[int, Entry]] = defaultdict(dict)
     others: list[Entry] = []
     for entry in entries:
-        place = device_context(entry.image, task, present)
+        place = place_of_file(entry.image, task, present)
         group = groups[Place(place.folder, place.case, None)]
         if entry.channels or place.channel is None or place.channel in group:
             others.append(entry)
@@ -94,7 +94,7 @@ def _merged(members: Sequence[Entry], place: Place) -> Entry:
 
 
 def channels_of(labelled: Sequence[Entry]) -> tuple[str, ...] | None:
-    """Names of the channels of cases whose sequences are scans that share a label map; none where cases differ.
+    """Name the channels of cases whose sequences are scans that share a label map; none where cases differ.
 
     nnU-Net's numbers get the names of the ``dataset.json`` above the images; others are the ends of the files' names.
     """
@@ -114,7 +114,7 @@ def channels_of(labelled: Sequence[Entry]) -> tuple[str, ...] | None:
 
 
 def _channel_names(images: Sequence[Path]) -> tuple[str, ...]:
-    """What tells the files of a case apart: numbers of channels, or the words behind what they have in common."""
+    """Return what tells the files of a case apart: numbers of channels, or the ends of their names."""
     stems = [stem_of(image) for image in images]
     if len(stems) == 1:
         return ("image",)
@@ -127,7 +127,7 @@ def _channel_names(images: Sequence[Path]) -> tuple[str, ...]:
 
 
 def _stated_channels(image: Path) -> tuple[str, ...]:
-    """The names of channels of the nearest ``dataset.json`` above an image; none where there is none that is sound."""
+    """Read the names of channels from the nearest sound ``dataset.json`` above an image; none where there is none."""
     file = next((folder / DATASET_FILE for folder in image.parents if (folder / DATASET_FILE).is_file()), None)
     try:
         raw = json.loads(read_text(file)) if file else {}
@@ -140,7 +140,7 @@ def _stated_channels(image: Path) -> tuple[str, ...]:
 
 
 def _by_layout(path: Path, task: Task) -> Place | None:
-    """The place that a layout of the task gives to a file, wherever its folder lies."""
+    """Return the place that a layout of the task gives to a file, wherever its folder lies."""
     for layout in task.layouts:
         for channel, pattern in enumerate(layout.image):
             first, *others = pattern.split(FIELD)
@@ -151,7 +151,7 @@ def _by_layout(path: Path, task: Task) -> Place | None:
 
 
 def _is_channel(folder: Path, case: str, channels: int, present: set[tuple[Path, str]]) -> bool:
-    """Whether the number after a case counts its channels, or is what tells it from other cases (``volume_0012``).
+    """Return whether the number after a case counts its channels, or tells it from other cases (``volume_0012``).
 
     Channels begin at 0. A case without a number of its own, of a network with one channel, is numbered by it.
     """

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from voco_cli.config import Settings
-from voco_cli.config.task_schema import Layout, Task
-from voco_cli.data.index.datalist import Entry
+from voco_cli.config.task_schema import Task
+from voco_cli.data.index.datalist import SPLITS, Entry
 from voco_cli.data.index.label_pairing import grid_fault
 from voco_cli.data.io.image import Header, whole_labels
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.tasks.cases import unlisted_values
-from voco_cli.tasks.find_data import Stock, check_entries, listed_data, stock_entries, take_inventory
-from voco_cli.tasks.splits import SPLIT_NAMES
+from voco_cli.tasks.find_data import Inventory, check_entries
+from voco_cli.tasks.label_values import unlisted_values
+from voco_cli.tasks.targets import target_of
 
 FEWEST_LABELS_FOR_PROCESSES = 16
 """Decoding a label map takes as long as a hundred headers."""
@@ -29,7 +28,7 @@ FEWEST_LABELS_FOR_PROCESSES = 16
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """What was seen of a case.
+    """A case that was looked at.
 
     Attributes:
         faults: one sentence each.
@@ -61,7 +60,7 @@ class SplitCheck:
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """All that was seen.
+    """A task against the data that is there.
 
     Attributes:
         origin: folder or data.json.
@@ -87,7 +86,7 @@ class TaskCheck:
 
     @property
     def missing(self) -> int:
-        """Cases that should be there and are not."""
+        """Number of cases that should be there and are not."""
         return sum(len(split.missing) for split in self.splits if split.required)
 
     @property
@@ -96,19 +95,14 @@ class TaskCheck:
         return (self.may_lack or not self.missing) and not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, for machines."""
+        """Return everything, for machines."""
+        splits = {one.name: {**asdict(one), "missing": list(one.missing)} for one in self.splits}
+        for one in splits.values():
+            del one["name"]
         return {
             "origin": self.origin,
             "split": self.split_words,
-            "splits": {
-                one.name: {
-                    "found": one.found,
-                    "missing": list(one.missing),
-                    "labelled": one.labelled,
-                    "required": one.required,
-                }
-                for one in self.splits
-            },
+            "splits": splits,
             "layouts": dict(self.layouts),
             "faults": list(self.faults),
             "label_values": {str(value): count for value, count in self.values.items()},
@@ -119,47 +113,35 @@ class TaskCheck:
 
 
 def check_task(
-    settings: Settings, decode: bool, advance: Callable[[int], object], workers: int | None = None
+    inventory: Inventory, task: Task, decode: bool, advance: Callable[[int], object], workers: int | None = None
 ) -> TaskCheck:
-    """Compare the data of a task with its preset.
+    """Compare what is there of a task with its preset.
 
     Args:
-        settings: with ``data.root`` or ``data.file``.
+        inventory: its cases, from `take_inventory`.
         decode: read label maps as a whole, so that their values are known; else only headers.
         advance: told how many cases were looked at.
         workers: processes; none is one a core where it pays.
-    Raises:
-        UsageError: there is nothing to look at.
-        DataError: the list cannot be read.
     """
-    task = settings.task
-    stock = None if settings.data.file is not None else take_inventory(settings)
-    if stock is None:
-        assert settings.data.file is not None
-        entries, words = listed_data(settings.data.file, settings)
-    else:
-        entries, words = stock_entries(stock, settings), stock.split.words
-    origin = str(settings.data.file) if stock is None else str(stock.folder)
-    everyone = [entry for split in SPLIT_NAMES for entry in entries[split]]
+    entries = [entry for split in SPLITS for entry in inventory.entries[split]]
     look = partial(check_case, task=task, decode=decode)
-    checks = map_files(look, everyone, workers, advance, FEWEST_LABELS_FOR_PROCESSES if decode else 256)
-    faults = [f"{entry.name}: {fault}" for entry, check in zip(everyone, checks, strict=True) for fault in check.faults]
-    values = _count(value for check in checks for value in check.values)
+    checks = map_files(look, entries, workers, advance, FEWEST_LABELS_FOR_PROCESSES if decode else 256)
+    faults = [f"{entry.name}: {fault}" for entry, check in zip(entries, checks, strict=True) for fault in check.faults]
     return TaskCheck(
-        origin=origin,
-        split_words=words,
-        splits=tuple(_split(name, entries[name], stock, task) for name in SPLIT_NAMES),
-        layouts=_layouts(stock),
-        faults=(*_whole(entries, task, origin), *faults),
-        values=values,
-        classes=_classes(everyone, checks, task) if values or task.kind == "classification" else {},
-        unlabelled=stock.unlabelled if stock else (),
+        origin=inventory.origin,
+        split_words=inventory.split_words,
+        splits=tuple(_split(name, inventory, task) for name in SPLITS),
+        layouts=inventory.layouts,
+        faults=(*_whole(inventory, task), *faults),
+        values=dict(sorted(Counter(value for check in checks for value in check.values).items())),
+        classes=target_of(task).count_classes(entries, [check.values for check in checks], task),
+        unlabelled=inventory.unlabelled,
         may_lack=task.missing == "leave_out",
     )
 
 
 def check_case(entry: Entry, task: Task, decode: bool) -> CaseCheck:
-    """Headers of a case: readable, all on one grid; and, where asked, the values of its label map."""
+    """Read the headers of a case, which must all lie on one grid, and where asked the values of its label map."""
     if entry.label is None:
         return CaseCheck(tuple(_grid_faults(entry)))
     try:
@@ -175,7 +157,7 @@ def check_case(entry: Entry, task: Task, decode: bool) -> CaseCheck:
 
 
 def _grid_faults(entry: Entry) -> list[str]:
-    """Channels and label map that lie on another grid than the first channel, or cannot be read."""
+    """Return a sentence on each channel or label map on another grid than the first channel, or not to be read."""
     faults: list[str] = []
     first = _header(entry.image, faults, entry.files)
     for path in (*entry.channels, *([entry.label] if entry.label else [])):
@@ -194,40 +176,17 @@ def _header(path: Path, faults: list[str], files: Sequence[Path] = ()) -> Header
         return None
 
 
-def _whole(entries: Mapping[str, list[Entry]], task: Task, origin: str) -> list[str]:
-    """What a training would refuse."""
+def _whole(inventory: Inventory, task: Task) -> list[str]:
+    """Return what a training would refuse."""
     try:
-        check_entries(entries, task, origin)
+        check_entries(inventory.entries, task, inventory.origin)
     except UsageError as error:
         return [error.message]
     return []
 
 
-def _split(name: str, entries: Sequence[Entry], stock: Stock | None, task: Task) -> SplitCheck:
-    targets = [entry.label if task.kind == "segmentation" else entry.category for entry in entries]
-    labelled = sum(target is not None for target in targets)
-    if stock is None:
-        return SplitCheck(name, len(entries), (), labelled)
-    lacking = tuple(f"{case} ({stock.missing[case]})" for case in stock.of_split(name)[1])
-    return SplitCheck(name, len(entries), lacking, labelled, name != "test" or stock.split.test_labelled)
-
-
-def _layouts(stock: Stock | None) -> dict[str, int]:
-    found = stock.found.values() if stock else ()
-    return dict(Counter(layout_name(one.layout) for one in found).most_common())
-
-
-def layout_name(layout: Layout) -> str:
-    """A layout in one line."""
-    return ", ".join(layout.image) + (f" with {layout.label}" if layout.label else "")
-
-
-def _count(values: Any) -> dict[int, int]:
-    return dict(sorted(Counter(values).items()))
-
-
-def _classes(entries: Sequence[Entry], checks: Sequence[CaseCheck], task: Task) -> dict[str, int]:
-    if task.kind == "classification":
-        counts = Counter(entry.category for entry in entries)
-        return {one.name: counts[one.name] for one in task.classes}
-    return {one.name: sum(bool(set(one.values) & set(check.values)) for check in checks) for one in task.classes}
+def _split(name: str, inventory: Inventory, task: Task) -> SplitCheck:
+    entries = inventory.entries[name]
+    labelled = sum(target_of(task).is_known(entry) for entry in entries)
+    required = name != "test" or inventory.test_labelled
+    return SplitCheck(name, len(entries), inventory.missing.get(name, ()), labelled, required)

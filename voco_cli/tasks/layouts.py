@@ -11,11 +11,13 @@ from pathlib import Path
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Layout, Task
 from voco_cli.csv_text import csv_rows
+from voco_cli.data.index.datalist import SPLITS
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import patients_of, stem_of
 from voco_cli.errors import UsageError
-from voco_cli.foreign_text import quoted, shortened
-from voco_cli.tasks.splits import SPLIT_NAMES, Split, is_case_name, named
+from voco_cli.foreign_text import named, quoted, shortened
+from voco_cli.tasks.splits import Split, is_case_name
+from voco_cli.tasks.targets import target_of
 
 FIELD = "{case}"
 DEFAULT_ROOT = Path("data")
@@ -41,7 +43,7 @@ class Located:
 
 
 def candidate_folders(settings: Settings) -> tuple[Path, ...]:
-    """Folders that may hold the data: ``data.root`` (or ./data) and the task's folders below it, those that exist.
+    """Return the folders that may hold the data and exist: ``data.root`` (or ./data) and the task's folders below it.
 
     Raises:
         UsageError: ``data.root`` is given and is no folder, or a folder of the task does not lie below it.
@@ -57,7 +59,7 @@ def candidate_folders(settings: Settings) -> tuple[Path, ...]:
 
 
 def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | str:
-    """The files of a case by the first layout that fits, or else the file that is missing.
+    """Find the files of a case by the first layout that fits, or else the file that is missing.
 
     Where several layouts fit in part, the one that fits best says what is missing.
     """
@@ -65,8 +67,8 @@ def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | 
     for layout in task.layouts:
         if needs_label and layout.label is None:
             continue
-        images = tuple(_file(folder, pattern, case) for pattern in layout.image)
-        label = _file(folder, layout.label, case) if layout.label is not None else None
+        images = tuple(folder / pattern.replace(FIELD, case) for pattern in layout.image)
+        label = folder / layout.label.replace(FIELD, case) if layout.label is not None else None
         wanted = [*images, *([label] if label is not None and needs_label else [])]
         missing = [path for path in wanted if not path.exists()]  # an image may be a folder of slices
         if not missing:
@@ -78,13 +80,13 @@ def locate(folder: Path, task: Task, case: str, needs_label: bool) -> Located | 
 
 
 def case_name(layout: Layout, case: str) -> str:
-    """``img0035`` for case 0035 of ``imagesTr/img{case}.nii.gz``: a number alone says little."""
+    """Return ``img0035`` for case 0035 of ``imagesTr/img{case}.nii.gz``: a number alone says little."""
     part = next(part for part in layout.image[0].split("/") if FIELD in part)
     return part.partition(FIELD)[0] + case
 
 
 def find_cases(folder: Path, task: Task, needs_label: bool) -> tuple[dict[str, Located], tuple[str, ...]]:
-    """All cases of a folder by the layouts of the task, an image belonging to the first layout that fits it.
+    """Find all cases of a folder by the layouts of the task, an image belonging to the first layout that fits it.
 
     Returns:
         the cases by ``{case}``, sorted; and the images that fit a layout but for their label map.
@@ -105,7 +107,7 @@ def find_cases(folder: Path, task: Task, needs_label: bool) -> tuple[dict[str, L
 
 
 def patients_of_cases(cases: Iterable[Located]) -> dict[str, str]:
-    """Patient by case: what the files' names or folders say (see `patients_of`), else the case itself."""
+    """Return the patient of each case: what files' names or folders say (see `patients_of`), else the case itself."""
     listed = list(cases)
     known = patients_of(one.images[0] for one in listed)
     patients = {one.case: known[one.images[0]] for one in listed}
@@ -114,21 +116,13 @@ def patients_of_cases(cases: Iterable[Located]) -> dict[str, str]:
     }
 
 
-def layout_words(task: Task, shown: int = 3) -> str:
-    """How a folder should look, for people."""
-    parts = []
-    for layout in task.layouts[:shown]:
-        images = ", ".join(layout.image)
-        parts.append(images + (f" with {layout.label}" if layout.label else ""))
-    return "; or ".join(parts)
-
-
-def _file(folder: Path, pattern: str, case: str) -> Path:
-    return folder / pattern.replace(FIELD, case)
+def layout_words(layout: Layout) -> str:
+    """Return a layout in one line, for people."""
+    return ", ".join(layout.image) + (f" with {layout.label}" if layout.label else "")
 
 
 def _matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
-    """Cases whose file of this pattern is there; hidden files (``._x``) are none."""
+    """Yield the cases whose file of this pattern is there, and the file; hidden files (``._x``) are none."""
     wild = "*".join(glob.escape(part) for part in pattern.split(FIELD))
     first, *others = pattern.split(FIELD)
     exact = re.compile(re.escape(first) + "(?P<case>[^/]+)" + "(?P=case)".join(map(re.escape, others)))
@@ -140,13 +134,13 @@ def _matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
 
 
 def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None) -> tuple[Path, int] | None:
-    """The folder in which most cases are found, and how many; none where there is no folder.
+    """Return the folder in which most cases are found, and their number; none where there is no folder.
 
     Args:
         cases: those of a split; none counts all that fit a layout.
     """
     wanted = None if cases is None else list(cases)
-    needs_label = task.kind == "segmentation"
+    needs_label = target_of(task).is_label_map
 
     def count(folder: Path) -> int:
         if wanted is None:
@@ -157,7 +151,7 @@ def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None)
 
 
 COLUMNS = ("case", "label")
-SPLIT_WORDS: dict[str, str] = {name: name for name in SPLIT_NAMES} | {
+SPLIT_WORDS: dict[str, str] = {name: name for name in SPLITS} | {
     "train": "training",
     "val": "validation",
     "valid": "validation",
@@ -184,7 +178,7 @@ class CaseTable:
 
 
 def find_table(task: Task, folders: Sequence[Path]) -> CaseTable | None:
-    """The task's table, from the first folder that has it; none where the task has no table.
+    """Read the task's table, from the first folder that has it; none where the task has no table.
 
     Raises:
         UsageError: it is nowhere, or wrong.
@@ -227,7 +221,7 @@ def read_table(path: Path, task: Task) -> CaseTable:
 
 
 def read_rows(path: Path) -> dict[str, dict[str, str]]:
-    """Rows by case, names of columns in small letters, text without spaces around.
+    """Read rows by case, names of columns in small letters, text without spaces around.
 
     Raises:
         UsageError: not to be read, a column is missing, a case stands twice or is no name.
@@ -261,7 +255,7 @@ def read_rows(path: Path) -> dict[str, dict[str, str]]:
 
 
 def split_of_table(table: CaseTable, task: Task) -> Split:
-    """The split that a table prescribes, by its column split or else fold.
+    """Return the split that a table prescribes, by its column split or else fold.
 
     Raises:
         UsageError: it has neither, or no such fold.
@@ -279,7 +273,9 @@ def split_of_table(table: CaseTable, task: Task) -> Split:
             f"{table.path} says nothing of splits, and task.split is not given.",
             "set task.split=seeded, or add a column split (training, validation, test) or fold (0, 1, ...)",
         )
-    cases = {split: tuple(case for case, one in where.items() if one == split) for split in SPLIT_NAMES}
+    cases: dict[str, tuple[str, ...]] = {
+        split: tuple(case for case, one in where.items() if one == split) for split in SPLITS
+    }
     return Split(words, cases, patients=table.patients, categories=table.categories)
 
 

@@ -1,12 +1,16 @@
-"""A task file from a list of labelled scans, or from a table of categories and a folder of scans."""
+"""A task file for scans of one's own: from a list with label maps, or from a table of categories and a folder."""
 
 from __future__ import annotations
 
+import json
+import os
 import shlex
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import OTHER_NAMES, Entry
@@ -15,21 +19,19 @@ from voco_cli.data.index.patients import SUFFIXES, patients_of
 from voco_cli.data.io.image import ignored_value
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import DataError, UsageError
+from voco_cli.foreign_text import named
 from voco_cli.tasks.channels import channels_of, merge_channels
-from voco_cli.tasks.draft import (
+from voco_cli.tasks.layouts import read_rows
+from voco_cli.tasks.template import (
     Backbone,
     CaseFacts,
     Network,
-    Source,
-    Start,
+    Template,
     classes_of,
-    draft,
     guess_modality,
-    look_at,
-    task_file,
+    make_template,
+    read_facts,
 )
-from voco_cli.tasks.layouts import read_rows
-from voco_cli.tasks.splits import named
 
 FEWEST_FOR_PROCESSES = 8
 MOST_SCANS_OF_A_TABLE = 50
@@ -41,26 +43,49 @@ IMAGE_PATTERNS = (
     "{case}",
 )
 
-Progress = Callable[[int], object]
+
+@dataclass(frozen=True)
+class Source:
+    """Scans to make a task of.
+
+    Attributes:
+        path: the list, or the table.
+        entries: scans to look at, with all their channels.
+        training: how many there are to train on.
+        patients: how many there are to draw a split from.
+        own_split: list or table say who validates.
+        modality: CT, MR, or unknown.
+        names: of a list, label values to their names.
+        categories: of a table, to their values; empty for a list.
+        images, pattern: of a table, the folder of its scans, and where a scan lies in it.
+        channels: names of the input channels.
+        ignore_value: label value of voxels that nobody annotated, if there is one.
+        mixed_names: sentence on label maps that call one value by several names; none where they agree.
+    """
+
+    path: Path
+    entries: tuple[Entry, ...]
+    training: int
+    patients: int
+    own_split: bool
+    modality: str
+    names: Mapping[str, str] = field(default_factory=dict)
+    categories: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    images: Path | None = None
+    pattern: str = ""
+    channels: tuple[str, ...] = ("image",)
+    ignore_value: int | None = None
+    mixed_names: str | None = None
 
 
-def task_from_list(
-    path: Path,
-    output: Path,
-    backbone: Backbone,
-    modality: str | None,
-    advance: Progress,
-    workers: int | None = None,
-    start: Start | None = None,
-    warn: Callable[[str], object] = lambda text: None,
-) -> str:
-    """The text of a task file for the labelled scans of data.json or a Decathlon list.
+def source_of_list(path: Path, modality: str | None = None) -> Source:
+    """Take the labelled scans of data.json or a Decathlon list.
 
     Args:
-        warn: told what one should know before training on the task.
+        modality: CT or MR; none is what the list says.
     Raises:
-        UsageError: there is no labelled scan, or the list's keys are wrong.
-        DataError: the list or a scan cannot be read, or a label map does not fit its scan.
+        UsageError: there is no labelled scan, the list's keys are wrong, or some scans are CT and some are not.
+        DataError: the list cannot be read.
     """
     datalist = read_datalist(path)
     labelled = [entry for split, entry in datalist.entries() if entry.label is not None and split != "test"]
@@ -71,33 +96,26 @@ def task_from_list(
             "a CSV with --images",
         )
     modalities = {entry.modality for entry in labelled}
-    channels, labelled = _with_channels(labelled, path)
-    ignore = ignored_value(datalist.labels)
-    facts = _look(labelled, advance, workers, ignore)
+    channels, cases = _with_channels(labelled, path)
     # A window is one of HU, which all channels have to have.
     together = "CT" if modalities == {"CT"} else "MR"
-    kind = guess_modality(facts, modality or (_modality(labelled, path) if len(channels) == 1 else together))
     trained = {entry.image for entry in datalist.training}
-    training = [entry for entry in labelled if entry.image in trained]
-    classes = classes_of(facts, datalist.labels)
-    plan = draft(facts, classes, kind, backbone, training=len(training), network=network_in(start))
-    plan = replace(plan, ignore_value=ignore)
-    if mixed := mixed_names(labelled):
-        warn(mixed)
-    source = Source(
-        name=_name(output),
-        scans=len(labelled),
-        patients=len({entry.patient for entry in labelled}),
+    return Source(
+        path=path,
+        entries=tuple(cases),
+        training=sum(entry.image in trained for entry in cases),
+        patients=len({entry.patient for entry in cases}),
         own_split=any(entry.label is not None for entry in datalist.validation),
-        data_file=path,
+        modality=modality or (_modality(cases, path) if len(channels) == 1 else together),
+        names=datalist.labels,
         channels=channels,
-        mixed_names=mixed,
+        ignore_value=ignored_value(datalist.labels),
+        mixed_names=_mixed_names(cases),
     )
-    return task_file(plan, source, backbone, output, start)
 
 
-def mixed_names(entries: Iterable[Entry]) -> str | None:
-    """A sentence on scans whose label maps call one value by several names, so that no class means one thing."""
+def _mixed_names(entries: Iterable[Entry]) -> str | None:
+    """Say which label maps call one value by several names, so that no class means one thing."""
     odd = {entry.name: note for entry in entries for note in entry.notes if note.startswith(OTHER_NAMES)}
     if not odd:
         return None
@@ -109,7 +127,7 @@ def mixed_names(entries: Iterable[Entry]) -> str | None:
 
 
 def _modality(entries: Sequence[Entry], path: Path) -> str:
-    """What all labelled scans are.
+    """Return what all labelled scans are.
 
     Raises:
         UsageError: some are CT and some are not: no range of values suits both.
@@ -126,7 +144,7 @@ def _modality(entries: Sequence[Entry], path: Path) -> str:
 
 
 def _with_channels(labelled: Sequence[Entry], path: Path) -> tuple[tuple[str, ...], list[Entry]]:
-    """Names of the channels, and the cases with all of them: given in the list, or scans that share a label map.
+    """Return names of the channels, and the cases with all of them: given in the list, or scans of one label map.
 
     Raises:
         UsageError: cases differ in their channels.
@@ -145,85 +163,107 @@ def _with_channels(labelled: Sequence[Entry], path: Path) -> tuple[tuple[str, ..
     return names, cases
 
 
-def task_from_table(
-    path: Path,
-    images: Path,
-    output: Path,
-    backbone: Backbone,
-    modality: str | None,
-    advance: Progress,
-    workers: int | None = None,
-    start: Start | None = None,
-) -> str:
-    """The text of a task file for a CSV with the columns case and label, and scans named by the cases.
+def source_of_table(path: Path, images: Path, modality: str | None = None) -> Source:
+    """Take the scans that the cases of a CSV with the columns case and label name in a folder.
 
+    Args:
+        modality: CT or MR; none is what the scans look like.
     Raises:
         UsageError: the table is wrong, or the folder does not hold its scans.
-        DataError: a scan cannot be read.
     """
     rows = read_rows(path)
     if lacking := [case for case, row in rows.items() if not row["label"]]:
         raise UsageError(f"{path} has no label for {named(lacking)}.", "fill in the column label, or leave the row out")
     if not images.is_dir():
         raise UsageError(f"{images} is not a folder.", "give the folder of the scans with --images")
-    pattern = next((one for one in IMAGE_PATTERNS if any(_scan(images, one, case).exists() for case in rows)), None)
-    if pattern is None:
+    places = ({case: images / one.replace("{case}", case) for case in rows} for one in IMAGE_PATTERNS)
+    found = ({case: scan for case, scan in scans.items() if scan.exists()} for scans in places)
+    pattern, there = next(((one, scans) for one, scans in zip(IMAGE_PATTERNS, found, strict=False) if scans), ("", {}))
+    if not there:
         raise UsageError(
             f"{images} holds no scan of the {len(rows)} cases of {path}.", "a scan is named by its case, as p1.nii.gz"
         )
-    there = {case: _scan(images, pattern, case) for case in rows if _scan(images, pattern, case).exists()}
     known = patients_of(there.values())
-    patients = {rows[case].get("patient") or known[scan] for case, scan in there.items()}
-    entries = [Entry(image=scan, patient=case) for case, scan in list(there.items())[:MOST_SCANS_OF_A_TABLE]]
-    facts = _look(entries, advance, workers)
     labels = sorted({row["label"] for row in rows.values()})
-    kind = guess_modality(facts, modality or "unknown")
-    plan = draft(facts, _categories(labels), kind, backbone, True, len(there), network_in(start))
-    source = Source(
-        name=_name(output),
-        scans=len(entries),
-        patients=len(patients),
+    numbers = all(label.isdigit() for label in labels)
+    return Source(
+        path=path,
+        entries=tuple(Entry(image=scan, patient=case) for case, scan in list(there.items())[:MOST_SCANS_OF_A_TABLE]),
+        training=len(there),
+        patients=len({rows[case].get("patient") or known[scan] for case, scan in there.items()}),
         own_split=any("split" in row or "fold" in row for row in rows.values()),
-        table=path,
-        root=images,
-        images=pattern,
+        modality=modality or "unknown",
+        # Numbers stand for themselves; names are numbered in their order.
+        categories={label: (int(label) if numbers else number,) for number, label in enumerate(labels)},
+        images=images,
+        pattern=pattern,
     )
-    return task_file(plan, source, backbone, output, start)
 
 
-def network_in(start: Start | None) -> Network | None:
-    """The network of the weights to start from."""
-    return start.network if start else None
+def task_file(
+    source: Source,
+    output: Path,
+    network: Backbone | Network,
+    advance: Callable[[int], object],
+    workers: int | None = None,
+) -> str:
+    """Look at the scans and return the text of a task file, with the reason of every value beside it.
 
-
-def _look(
-    entries: Sequence[Entry], advance: Progress, workers: int | None, ignore_value: int | None = None
-) -> list[CaseFacts]:
-    look = partial(_facts_or_fault, ignore_value=ignore_value)
-    found = map_files(look, entries, workers, advance, FEWEST_FOR_PROCESSES)
-    faults = [one for one in found if isinstance(one, str)]
-    if faults:
-        raise DataError(f"{len(faults)} of {len(entries)} scans cannot be used: {named(faults, 3)}")
-    return [one for one in found if isinstance(one, CaseFacts)]
+    Args:
+        output: where the file will lie; the paths in it are relative to its folder.
+        network: that of weights to start from, or the kind of a fresh one.
+        advance: told how many scans were looked at.
+        workers: processes; none is one a core where it pays.
+    Raises:
+        DataError: a scan cannot be read, or a label map does not fit its scan.
+        UsageError: the label maps hold nothing but background.
+    """
+    read = partial(_facts_or_fault, ignore_value=source.ignore_value)
+    found = map_files(read, source.entries, workers, advance, FEWEST_FOR_PROCESSES)
+    if faults := [one for one in found if isinstance(one, str)]:
+        raise DataError(f"{len(faults)} of {len(found)} scans cannot be used: {named(faults, 3)}")
+    facts = [one for one in found if isinstance(one, CaseFacts)]
+    whole = bool(source.categories)
+    classes = source.categories or classes_of(facts, source.names)
+    modality = guess_modality(facts, source.modality)
+    return _render(source, make_template(facts, classes, modality, network, whole, source.training), output)
 
 
 def _facts_or_fault(entry: Entry, ignore_value: int | None) -> CaseFacts | str:
     try:
-        return look_at(entry, ignore_value)
+        return read_facts(entry, ignore_value)
     except DataError as error:
         return error.message
 
 
-def _categories(labels: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Numbers stand for themselves; names are numbered in their order."""
-    if all(label.isdigit() for label in labels):
-        return {label: (int(label),) for label in labels}
-    return {label: (number,) for number, label in enumerate(labels)}
+def _render(source: Source, plan: Template, output: Path) -> str:
+    environment = Environment(
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "json": json.dumps,
+        "one_line": lambda text: " ".join(text.split()),
+        "relative": partial(_relative, output=output),
+        "range": lambda pair: f"{pair[0]:.3g}" if pair[0] == pair[1] else f"{pair[0]:.3g} to {pair[1]:.3g}",
+        "short": lambda value: f"{value:g}",
+    }
+    weights = " ".join(plan.network.weights.split())
+    return environment.get_template("task.yaml.j2").render(
+        source=source,
+        plan=plan,
+        output=output,
+        name=output.name.removesuffix(output.suffix),
+        whole=bool(source.categories),
+        start=f" --weights {shlex.quote(weights)}" if weights else "",
+    )
 
 
-def _scan(folder: Path, pattern: str, case: str) -> Path:
-    return folder / pattern.replace("{case}", case)
-
-
-def _name(output: Path) -> str:
-    return output.name.removesuffix(output.suffix)
+def _relative(path: Path, output: Path) -> str:
+    """Return a path from the folder of the task file, absolute where they share nothing but the root."""
+    here, there = output.resolve().parent, path.resolve()
+    shared = os.path.commonpath((here, there))
+    return str(there) if shared == os.path.sep else os.path.relpath(there, here)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,16 +18,15 @@ from voco_cli.data.index.datalist import SPLITS, Entry, is_file_name
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.splits import position
 from voco_cli.errors import UsageError
-from voco_cli.foreign_text import quoted
+from voco_cli.foreign_text import named, quoted
 
 FORMAT = "voco-split/1"
-SPLIT_NAMES: tuple[str, ...] = SPLITS
 SEEDED = "seeded"
-SHOWN = 5
+SHIPPED = resources.files("voco_cli.tasks") / "presets" / "splits"
 
 
 def _case(name: str) -> str:
-    """A case that names a file or folder and nothing above or below it."""
+    """Return a case that names a file or folder and nothing above or below it."""
     if not is_case_name(name):
         raise ValueError(f"{quoted(name)} is no name of a case")
     return name
@@ -51,7 +50,7 @@ Cases = tuple[Case, ...] | dict[str, tuple[Case, ...]]
 
 
 class SplitFile(BaseModel):
-    """What a file of cases holds. A list of cases may be keys and lists instead: category to its cases."""
+    """Content of a file of cases. A list of cases may be keys and lists instead: category to its cases."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -93,13 +92,12 @@ class Split:
 
 
 def split_names() -> list[str]:
-    """Names of the splits that come with the package."""
-    folder = resources.files("voco_cli.tasks") / "presets" / "splits"
-    return sorted(item.name.removesuffix(".json") for item in folder.iterdir() if item.name.endswith(".json"))
+    """Return the names of the splits that come with the package."""
+    return sorted(item.name.removesuffix(".json") for item in SHIPPED.iterdir() if item.name.endswith(".json"))
 
 
 def read_split(name: str, fold: int = 0) -> Split:
-    """A shipped split, or one of a JSON file.
+    """Read a shipped split, or one of a JSON file.
 
     Args:
         name: of a shipped split, or a path that ends in ``.json``.
@@ -108,34 +106,33 @@ def read_split(name: str, fold: int = 0) -> Split:
         UsageError: neither, damaged, a case twice, or no such fold.
     """
     shipped = name in split_names()
-    if shipped:
-        text = (resources.files("voco_cli.tasks") / "presets" / "splits" / f"{name}.json").read_text()
-    elif name.endswith(".json"):
-        text = _text(Path(name))
-    else:
+    if not shipped and not name.endswith(".json"):
         raise UsageError(
             f"task.split is {name!r}, which is no split.",
             f"use {SEEDED}, a JSON file, or one of {', '.join(split_names())}",
         )
-    file = _parsed(text, name)
+    file = _read(name, shipped)
     lists = _by_split(file, fold, name)
-    cases = {split: tuple(_flat(listed)) for split, listed in lists.items()}
-    _refuse_twice(cases, name)
-    patients = {case: match[0] for case in _all(cases) if (match := re.search(file.patient_pattern or "(?!)", case))}
-    kind = "public split" if shipped else "split of"
+    listed = {split: [pair for one in lists[split] for pair in _with_categories(one)] for split in SPLITS}
+    everyone = [case for pairs in listed.values() for case, _ in pairs]
+    twice = sorted(case for case, count in Counter(everyone).items() if count > 1)
+    if twice:
+        raise UsageError(f"The split {name} lists {len(twice)} cases more than once: {named(twice)}.")
+    patients = {case: match[0] for case in everyone if (match := re.search(file.patient_pattern or "(?!)", case))}
     return Split(
-        words=f"{kind} {name}" + (f", fold {fold} of {len(file.folds)} validates" if file.folds else ""),
-        cases=cases,
+        words=f"{'public split' if shipped else 'split of'} {name}"
+        + (f", fold {fold} of {len(file.folds)} validates" if file.folds else ""),
+        cases={split: tuple(case for case, _ in pairs) for split, pairs in listed.items()},
         test_labelled=file.test_labelled,
         patients={**patients, **file.patients},
-        categories=dict(pair for listed in lists.values() for pair in _categories(listed)),
+        categories={case: one for pairs in listed.values() for case, one in pairs if one is not None},
         folds=len(file.folds),
         public=shipped,
     )
 
 
 def draw_split(patients: Iterable[str], task: Task, categories: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """The split of every patient, drawn by the hash of its name, category by category.
+    """Draw the split of every patient by the hash of its name, category by category.
 
     In the order of `position`, the first ``task.test_patients`` are tested, the next ``task.validation_patients``
     validate and the rest trains. With categories each has its share of these numbers (see `_seats`), and the first of
@@ -164,7 +161,7 @@ def draw_split(patients: Iterable[str], task: Task, categories: Iterable[tuple[s
 
 
 def _by_category(ordered: Iterable[str], categories: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
-    """Patients in their order, by category; one group where there are no categories."""
+    """Group patients by category, in their order; one group where there are no categories."""
     of_patient: dict[str, set[str]] = {}
     for who, category in categories:
         of_patient.setdefault(who, set()).add(category)
@@ -175,7 +172,7 @@ def _by_category(ordered: Iterable[str], categories: Iterable[tuple[str, str]]) 
 
 
 def _seats(wanted: int, there: Mapping[str, int]) -> dict[str, int]:
-    """How many patients of each category are held out, of ``wanted``.
+    """Share out ``wanted`` places among the categories: how many patients of each are held out.
 
     In proportion, but every category gets one before any gets two, and keeps one to train on, as far as the numbers
     allow. The rest goes by Sainte-Laguë's divisors, under which a category that grows never loses a seat.
@@ -189,34 +186,22 @@ def _seats(wanted: int, there: Mapping[str, int]) -> dict[str, int]:
     return seats
 
 
-def seeded_words(task: Task) -> str:
-    """What a drawn split is, for people."""
-    within = " within each category" if task.kind == "classification" else ""
-    return f"drawn by patient{within} with seed {task.split_seed}"
-
-
-def named(names: Iterable[str], shown: int = SHOWN) -> str:
-    """The first of many names, and how many more there are."""
-    listed = list(names)
-    more = f" and {len(listed) - shown} more" if len(listed) > shown else ""
-    return ", ".join(listed[:shown]) + more
-
-
 def _count(wanted: float, there: int) -> int:
-    """A number as it is; a share rounded, at least one."""
+    """Return a number as it is; a share of those who are there rounded, at least one."""
     if wanted >= 1 or not wanted:
         return round(wanted)
     return max(1, round(wanted * there))
 
 
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The split {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-
-
-def _parsed(text: str, name: str) -> SplitFile:
+def _read(name: str, shipped: bool) -> SplitFile:
+    if shipped:
+        text = (SHIPPED / f"{name}.json").read_text()
+    else:
+        try:
+            text = read_text(Path(name))
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise UsageError(f"The split {name} cannot be read: {reason}.") from error
     try:
         raw = json.loads(text)
     except ValueError as error:
@@ -251,33 +236,15 @@ def _by_split(file: SplitFile, fold: int, name: str) -> dict[str, list[Cases]]:
     return {"training": others, "validation": [file.folds[fold]], "test": [file.test]}
 
 
-def _flat(lists: Iterable[Cases]) -> Iterable[str]:
-    for listed in lists:
-        if isinstance(listed, dict):
-            yield from (case for cases in listed.values() for case in cases)
-        else:
-            yield from listed
-
-
-def _categories(lists: Iterable[Cases]) -> Iterable[tuple[str, str]]:
-    for listed in lists:
-        if isinstance(listed, dict):
-            yield from ((case, category) for category, cases in listed.items() for case in cases)
-
-
-def _all(cases: Mapping[str, tuple[Any, ...]]) -> Iterable[str]:
-    for split in SPLIT_NAMES:
-        yield from cases[split]
-
-
-def _refuse_twice(cases: Mapping[str, tuple[str, ...]], name: str) -> None:
-    twice = sorted(case for case, count in Counter(_all(cases)).items() if count > 1)
-    if twice:
-        raise UsageError(f"The split {name} lists {len(twice)} cases more than once: {named(twice)}.")
+def _with_categories(listed: Cases) -> Iterator[tuple[str, str | None]]:
+    """Yield each case and its category, if the file gives one."""
+    groups = listed if isinstance(listed, dict) else {None: listed}
+    for category, cases in groups.items():
+        yield from ((case, category) for case in cases)
 
 
 def subset(training: Sequence[Entry], task: Task, seed: int) -> tuple[Entry, ...]:
-    """The training cases that ``task.cases`` or ``task.fraction`` leaves, in the order of ``training``.
+    """Choose the training cases that ``task.cases`` or ``task.fraction`` leaves, in the order of ``training``.
 
     Patients come in a seeded order and are taken whole: until there are at least ``task.cases`` cases, or the rounded
     share of patients, at least one. With the same seed a smaller subset is part of a larger. Categories alternate in
@@ -308,7 +275,7 @@ def subset(training: Sequence[Entry], task: Task, seed: int) -> tuple[Entry, ...
 
 
 def _ordered(scans: dict[str, list[Entry]], seed: int) -> list[str]:
-    """Patients in their seeded order, categories interleaved by their shares."""
+    """Put patients into their seeded order, categories interleaved by their shares."""
     groups: dict[str, list[str]] = {}
     # Another draw than that of the split, or who trains near its border would always come first.
     for who in sorted(scans, key=lambda who: (position(seed, f"subset\0{who}"), who)):

@@ -21,19 +21,18 @@ from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
 from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
 from voco_cli.evaluate.segmentation.results import write_evaluation
-from voco_cli.finetune.dataset import category_index
-from voco_cli.predict.classification import classify_entries, is_made_by, table_made_by
-from voco_cli.predict.output_dir import RECORD, made_by
-from voco_cli.predict.predictor import Trained, load_trained
+from voco_cli.finetune.classification import category_index
+from voco_cli.foreign_text import named
+from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
+from voco_cli.predict.predictor import load_trained
 from voco_cli.predict.segmentation import predict_entries
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.tasks.splits import named
+from voco_cli.tasks.targets import target_of
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage, require_clean
 
 MEASURABLE = ("test", "validation")
-MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -63,9 +62,7 @@ class FinetunedRun:
     def labelled(self, split: str) -> list[Entry]:
         """Cases of a split that have what the task learns: a label map, or a category."""
         entries: tuple[Entry, ...] = getattr(self.datalist, split)
-        if self.settings.task.kind == "classification":
-            return [entry for entry in entries if entry.category is not None]
-        return [entry for entry in entries if entry.label is not None]
+        return [entry for entry in entries if target_of(self.settings.task).is_known(entry)]
 
 
 def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
@@ -138,8 +135,7 @@ def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
     found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
     missing = [entry.name for split in MEASURABLE for entry in getattr(datalist, split) if entry.name not in found]
     if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        raise DataError(f"{data} has no case {', '.join(missing[:MOST_NAMED])}{more}.", "give the data of the run")
+        raise DataError(f"{data} has no case {named(missing)}.", "give the data of the run")
     return datalist.model_copy(
         update={split: tuple(found[entry.name] for entry in getattr(datalist, split)) for split in MEASURABLE}
     )
@@ -167,16 +163,16 @@ def measure_classification(
     """
     settings, trained = run.settings, load_trained(run.path, device)
     with progress("classifying", len(entries)) as advance:
-        folder = run.predictions(split)
         # Probabilities of a run are those of its weights as they are now; others are made anew.
-        others = not is_made_by(folder, table_made_by(trained))
-        found = classify_entries(trained, entries, folder, overwrite=others, on_done=lambda *_: advance())
-    failed = {entry.name: found.failed[entry.name] for entry in entries if entry.name in found.failed}
+        folder = run.predictions(split)
+        report = classify_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
+    failed = dict(report.failed)
     usable = [entry for entry in entries if entry.name not in failed]
     if not usable:
         raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
+    categories = tuple(one.name for one in settings.task.classes)
     truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in usable]
-    scored = scored_cases(truth, found.rows, found.categories)
+    scored = scored_cases(truth, read_probabilities(folder / TABLE, categories), categories)
     summary = summarise_classification(scored, options.resamples, options.seed)
     return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())), provenance)
 
@@ -278,13 +274,8 @@ def measure_segmentation(
     folder, suffix = run.predictions(split), run.settings.predict.suffix
     trained = load_trained(run.path, device)
     with progress("predicting", len(entries)) as advance:
-        report = predict_entries(
-            trained,
-            entries,
-            folder,
-            overwrite=not _made_by_it(folder, trained),
-            on_done=lambda entry, reason: advance(),
-        )
+        # Predictions of a run are those of its weights as they are now; others are made anew.
+        report = predict_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
     reasons = dict(report.failed)
     pairs = [
         CasePair(entry.name, entry.patient, folder / f"{entry.name}{suffix}", entry.label)
@@ -301,15 +292,6 @@ def measure_segmentation(
         progress=progress,
     )
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
-
-
-def _made_by_it(folder: Path, trained: Trained) -> bool:
-    """Whether predictions of a run are those of its weights as they are now; else they are made anew."""
-    try:
-        record = loads((folder / RECORD).read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(record, dict) and record.get("made_by") == made_by(trained)
 
 
 def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:

@@ -1,4 +1,4 @@
-"""What a fine-tuning refuses before anything is built: task, data, run folder and weights, in seconds."""
+"""Checks of a fine-tuning before anything is built: task, data, run folder and weights, in seconds."""
 
 from __future__ import annotations
 

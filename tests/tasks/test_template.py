@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from tests.tasks.made_run import make_run
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights.architecture import Architecture
-from voco_cli.tasks.draft import CaseFacts, Network, draft, network_of
+from voco_cli.tasks.template import CaseFacts, Network, make_template, network_of
 
 FACTS = CaseFacts((50, 40, 20), (1.0, 1.0, 1.0), -1000.0, np.zeros(1, np.float32), (1,))
 LARGE = CaseFacts((500, 500, 500), (1.0, 1.0, 1.0), -1000.0, np.zeros(1, np.float32), (1,))
@@ -21,8 +21,8 @@ UNET_3 = Architecture("unet", (2, 4, 8), 1, 2)
 
 
 def size_for(network: Network, facts: CaseFacts = FACTS) -> tuple[int, int, int]:
-    plan = draft([facts], {"spleen": (1,)}, "CT", network.backbone, network=network)
-    assert (plan.levels, plan.feature_size) == (network.levels, network.feature_size)
+    plan = make_template([facts], {"spleen": (1,)}, "CT", network)
+    assert plan.network == network
     return plan.size
 
 
