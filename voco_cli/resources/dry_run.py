@@ -27,15 +27,8 @@ from voco_cli.predict.segmentation import predict_entries
 from voco_cli.resources.amounts import Amount, Need, Part, Plan
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
 from voco_cli.resources.disk import bytes_below, disk_needs, temporary_folder
-from voco_cli.resources.plan import (
-    RunCosts,
-    TrainingPlan,
-    finetuning_cases,
-    labelled_plan,
-    measured_entries,
-    pretraining_cases,
-    refuse_small,
-)
+from voco_cli.resources.plan import RunCosts, TrainingPlan, pretraining_cases, refuse_small
+from voco_cli.resources.plan_finetune import finetuning_cases, labelled_plan, measured_entries
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.distributed import device_alone
@@ -123,6 +116,11 @@ class StepClock(NullCallback):
         return Amount(median(counted), "measured", min(counted), max(counted))
 
 
+def process_bytes() -> int:
+    """Return the most memory that this process has had; what it has now where the system does not say."""
+    return peak_memory_bytes() or int(psutil.Process().memory_info().rss)
+
+
 def loader_memory_bytes() -> int:
     """Return the memory that only the processes started by this one have, each for itself."""
     total = 0
@@ -208,7 +206,7 @@ class ShortRun:
             checkpoint_s=measured(clock.checkpoint_s),
             checkpoint_bytes=measured(bytes_below(checkpoint)),
             weights_bytes=measured((run / "weights" / weights).stat().st_size),
-            host_bytes=measured(peak_memory_bytes() + clock.loader_bytes),
+            host_bytes=measured(process_bytes() + clock.loader_bytes),
             device_bytes=measured(torch.cuda.max_memory_allocated(self.device)) if on_gpu else None,
             free_host_bytes=self.free_bytes,
             free_device_bytes=self.free_device_bytes,
@@ -305,7 +303,7 @@ def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Pl
     factor = sum(prod(header.shape_xyz) for header in scans.headers.values()) / prod(
         scans.headers[entry.name].shape_xyz
     )
-    peak = Part(LARGEST, Amount.of(peak_memory_bytes(), "measured"))
+    peak = Part(LARGEST, Amount.of(process_bytes(), "measured"))
     needs = [Need("memory", LARGEST, (peak,), scans.free_bytes + scans.own_bytes)]
     if on_gpu:
         on_device = Part(LARGEST, Amount.of(torch.cuda.max_memory_allocated(trained.device), "measured"))
