@@ -16,7 +16,7 @@ from voco_cli.config import Settings
 from voco_cli.errors import UsageError
 from voco_cli.models.kernels import triton_here
 from voco_cli.resources import doctor, machine
-from voco_cli.resources.doctor import examine, load_apart, load_here
+from voco_cli.resources.doctor import examine, load_here, load_in_subprocess
 from voco_cli.resources.machine import Check, looked_at
 
 Usage = namedtuple("Usage", "total used free")
@@ -76,7 +76,7 @@ def test_a_library_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_libraries_are_loaded_in_a_process_of_their_own() -> None:
-    apart, here = load_apart(), load_here()
+    apart, here = load_in_subprocess(), load_here()
     assert list(apart) == list(here) == ["libraries", "extras", "processor", "GPU"]
     assert apart["libraries"] == here["libraries"]
     assert [check.name for check in apart["GPU"]] == [check.name for check in here["GPU"]]

@@ -207,7 +207,7 @@ def load_here() -> Loaded:
     }
 
 
-def load_apart() -> Loaded:
+def load_in_subprocess() -> Loaded:
     """Do the same in a process of its own; where that does not come to an end, this is the only check."""
     ended = subprocess.run(COMMAND, capture_output=True, text=True, errors="replace", check=False)
     told = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(f'{{"{FIRST}"')), None)
@@ -217,7 +217,7 @@ def load_apart() -> Loaded:
 
 
 def main() -> None:
-    """Print what `load_here` finds as a line of JSON, in the process that `load_apart` starts."""
+    """Print what `load_here` finds as a line of JSON, in the process that `load_in_subprocess` starts."""
     print(json.dumps({name: [asdict(check) for check in checks] for name, checks in load_here().items()}))
 
 
@@ -233,7 +233,7 @@ def _died(code: int, said: str) -> Check:
     )
 
 
-def examine(data: Path | None = None, load: Callable[[], Loaded] = load_apart) -> Iterator[Check]:
+def examine(data: Path | None = None, load: Callable[[], Loaded] = load_in_subprocess) -> Iterator[Check]:
     """Yield all checks; one that cannot be done becomes a line, and the rest goes on.
 
     Args:

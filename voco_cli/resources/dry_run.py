@@ -82,26 +82,26 @@ class StepClock(NullCallback):
         self.callback.prepared(replace(prepared, **self.whole))
 
     def started(self, step: int, steps: int) -> None:
-        """The loop begins."""
+        """Note how long the start took."""
         self.start_s = self._lap() - self.survey_s
 
     def advanced(self, step: int) -> None:
-        """A step was finished."""
+        """Note how long a step took."""
         self.step_s.append(self._lap())
         if step == STEPS:
             self.loader_bytes = loader_memory_bytes()
 
     def trained(self, step: int, values: Values) -> None:
-        """The share of a step that was spent waiting for data."""
+        """Note the share of a step that was spent waiting for data."""
         self.wait.append(values["data_wait"])
         self._lap()
 
     def validated(self, step: int, values: Values) -> None:
-        """Held-out cases were looked at."""
+        """Note how long held-out cases took."""
         self.validation_s = self._lap()
 
     def ended(self) -> None:
-        """The last checkpoint was written."""
+        """Note how long the last checkpoint took."""
         self.checkpoint_s = self._lap()
 
     def _lap(self) -> float:
@@ -111,7 +111,7 @@ class StepClock(NullCallback):
 
     @property
     def step(self) -> Amount:
-        """An optimizer step, those that count."""
+        """Return the seconds of an optimizer step, the first one left out."""
         counted = self.step_s[1:]
         return Amount(median(counted), "measured", min(counted), max(counted))
 
@@ -159,7 +159,7 @@ class ShortRun:
 
     @property
     def settings(self) -> Settings:
-        """Those of the whole run."""
+        """Return the settings of the whole run."""
         return self.resolved.settings
 
     def shortened(self, datalist: Datalist) -> Resolved:

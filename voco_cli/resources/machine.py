@@ -20,7 +20,7 @@ Status = Literal["ok", "warning", "problem"]
 
 @dataclass(frozen=True)
 class Check:
-    """What was found.
+    """A finding about this machine.
 
     Attributes:
         name: what was looked at.

@@ -50,7 +50,7 @@ TO_TRAIN, TO_BUILD = "training", "building the cache"
 
 @dataclass(frozen=True)
 class RemainingWork:
-    """What is still to come of a run.
+    """The steps, validations and checkpoints that are still to come of a run.
 
     Attributes:
         steps: optimizer steps.
@@ -97,7 +97,7 @@ def label_map_bytes(source_vox: Iterable[int], settings: Settings) -> Amount:
 
 @dataclass(frozen=True)
 class RunCosts:
-    """What the pieces of a training take: estimated from sizes, or measured by a dry run.
+    """Time and memory of the pieces of a training: estimated from sizes, or measured by a dry run.
 
     Attributes:
         device: where it computes.
@@ -182,12 +182,12 @@ class TrainingPlan:
 
     @property
     def resumed(self) -> int:
-        """The step that the run folder holds."""
+        """Return the step that the run folder holds."""
         return resumed_step(self.settings.run.dir)
 
     @property
     def work(self) -> RemainingWork:
-        """What is left of the run."""
+        """Return what is left of the run."""
         return remaining_work(self.settings.train, self.resumed)
 
     def _disk(self) -> Sequence[Need]:
