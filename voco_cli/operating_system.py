@@ -184,23 +184,6 @@ def open_file_limits() -> tuple[int, int] | None:
     return (-1 if soft == resource.RLIM_INFINITY else soft, -1 if hard == resource.RLIM_INFINITY else hard)
 
 
-def cost_so_far() -> tuple[float, int]:
-    """Return CPU seconds of this process and of those that it started and that have ended, and the largest footprint.
-
-    Bytes; without the ended ones where the system does not count them.
-    """
-    if resource is None:
-        import psutil
-
-        process = psutil.Process()
-        times, memory = process.cpu_times(), process.memory_info()
-        return times.user + times.system, int(getattr(memory, "peak_wset", memory.rss))
-    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
-    unit = 1 if os.uname().sysname == "Darwin" else KILOBYTE  # macOS counts bytes
-    return cpu_s, max(own.ru_maxrss, others.ru_maxrss) * unit
-
-
 def peak_memory_bytes() -> int:
     """Return the largest resident set that this process has had; 0 where the system does not say.
 
@@ -211,26 +194,6 @@ def peak_memory_bytes() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * KILOBYTE
     return 0
-
-
-def lead_own_group() -> None:
-    """Make this process the first of a group of its own: a terminal's Ctrl-C does not reach it. Nothing elsewhere."""
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
-
-
-def kill_group(process_id: int) -> None:
-    """End all processes of a group at once, 0 for that of this process; elsewhere the one process alone."""
-    if hasattr(os, "killpg"):
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process_id, signal.SIGKILL)
-    elif process_id == 0:
-        os._exit(1)
-
-
-def was_killed(exit_code: int) -> bool:
-    """Return whether a process was ended as the system ends the largest one when memory has run out."""
-    return hasattr(signal, "SIGKILL") and exit_code == -signal.SIGKILL
 
 
 def drop_cached_pages(path: Path) -> None:

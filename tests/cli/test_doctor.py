@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from voco_cli.cli.doctor import doctor
 from voco_cli.errors import VocoError
 from voco_cli.resources import doctor as examine
-from voco_cli.resources.doctor import Check
+from voco_cli.resources.machine import Check
 
 app = typer.Typer()
 app.command()(doctor)

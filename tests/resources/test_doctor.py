@@ -15,8 +15,9 @@ from voco_cli import operating_system
 from voco_cli.config import Settings
 from voco_cli.errors import UsageError
 from voco_cli.models.kernels import triton_here
-from voco_cli.resources import doctor
-from voco_cli.resources.doctor import Check, examine, load_apart, load_here, looked_at
+from voco_cli.resources import doctor, machine
+from voco_cli.resources.doctor import examine, load_here, load_in_subprocess
+from voco_cli.resources.machine import Check, looked_at
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -34,7 +35,7 @@ def statuses(checks: dict[str, Check]) -> set[str]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder; no other settings than the defaults."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "no driver")
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "no driver")
     return tmp_path
 
 
@@ -75,7 +76,7 @@ def test_a_library_that_breaks_on_import(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_libraries_are_loaded_in_a_process_of_their_own() -> None:
-    apart, here = load_apart(), load_here()
+    apart, here = load_in_subprocess(), load_here()
     assert list(apart) == list(here) == ["libraries", "extras", "processor", "GPU"]
     assert apart["libraries"] == here["libraries"]
     assert [check.name for check in apart["GPU"]] == [check.name for check in here["GPU"]]
@@ -95,7 +96,7 @@ def test_a_library_that_ends_the_process_ends_no_doctor(tmp_path: Path, monkeypa
 def test_memory(monkeypatch: pytest.MonkeyPatch, free: float, status: str) -> None:
     monkeypatch.setattr(operating_system, "free_host_bytes", lambda: int(free))
     monkeypatch.setattr(operating_system, "total_host_bytes", lambda: int(8e9))
-    check = doctor.memory()
+    check = machine.memory()
     assert check.status == status
     assert check.found == f"{free / 1e9:.1f} GB free of 8.0 GB"
 
@@ -157,39 +158,39 @@ def write_group(folder: Path, **content: str) -> None:
 
 def test_cores_of_a_container_of_either_version(tmp_path: Path) -> None:
     (tmp_path / "of").write_text("5:cpu,cpuacct:/job\n0::/job\n")
-    assert doctor.core_quota(tmp_path, tmp_path / "of") is None
+    assert machine.core_quota(tmp_path, tmp_path / "of") is None
     write_group(tmp_path / "cpu" / "job", cfs_quota_us="-1", cfs_period_us="100000")
     write_group(tmp_path / "job", max="max 100000")
-    assert doctor.core_quota(tmp_path, tmp_path / "of") is None
+    assert machine.core_quota(tmp_path, tmp_path / "of") is None
     write_group(tmp_path / "cpu", cfs_quota_us="250000", cfs_period_us="100000")
-    assert doctor.core_quota(tmp_path, tmp_path / "of") == 2.5
+    assert machine.core_quota(tmp_path, tmp_path / "of") == 2.5
     write_group(tmp_path / "job", max="150000 100000")
-    assert doctor.core_quota(tmp_path, tmp_path / "of") == 1.5
+    assert machine.core_quota(tmp_path, tmp_path / "of") == 1.5
 
 
 def test_fewer_cores_than_there_are_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "usable_cores", lambda: 16)
-    monkeypatch.setattr(doctor, "core_quota", lambda: 3.6)
-    check = doctor.cores()
+    monkeypatch.setattr(machine, "usable_cores", lambda: 16)
+    monkeypatch.setattr(machine, "core_quota", lambda: 3.6)
+    check = machine.cores()
     assert check.status == "warning"
     assert check.advice == "--set run.threads=4 --set data.workers=3 --set cache.workers=4"
 
 
 @pytest.mark.parametrize(("limit", "status"), [(64, "problem"), (512, "warning"), (4096, "ok"), (-1, "ok")])
 def test_open_files(monkeypatch: pytest.MonkeyPatch, limit: int, status: str) -> None:
-    monkeypatch.setattr(doctor, "open_file_limits", lambda: (limit, limit))
-    assert doctor.open_files().status == status
+    monkeypatch.setattr(machine, "open_file_limits", lambda: (limit, limit))
+    assert machine.open_files().status == status
 
 
 def test_shared_memory_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """cvpr: 2 volumes of (2 + 16) crops of 96^3 bytes, 4 batches ahead of each of 3 processes."""
     settings = Settings()
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"workers": 3})})
-    monkeypatch.setattr(doctor, "SHARED", tmp_path)
+    monkeypatch.setattr(machine, "SHARED", tmp_path)
     needed = 3 * 4 * 2 * 18 * 96**3
     for free, status in ((needed, "ok"), (needed - 1, "warning")):
-        monkeypatch.setattr(doctor, "disk_usage", lambda path, free=free: Usage(0, 0, free))
-        check = doctor.shared_memory(settings)
+        monkeypatch.setattr(machine, "disk_usage", lambda path, free=free: Usage(0, 0, free))
+        check = machine.shared_memory(settings)
         assert (check.status, check.values["needed_bytes"]) == (status, needed)
 
 
@@ -197,10 +198,10 @@ def test_a_gpu_that_this_torch_cannot_use(tmp_path: Path, monkeypatch: pytest.Mo
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", None)
-    assert next(doctor.gpus()).found == "none; torch was built without CUDA"
+    assert next(machine.gpus()).found == "none; torch was built without CUDA"
     (tmp_path / "nvidiactl").touch()
-    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "nvidiactl")
-    check = next(doctor.gpus())
+    monkeypatch.setattr(machine, "DRIVER", tmp_path / "nvidiactl")
+    check = next(machine.gpus())
     assert (check.status, check.found) == ("warning", "an NVIDIA driver is here, but torch was built without CUDA")
 
 
@@ -215,7 +216,7 @@ def test_gpus_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (int(70e9), int(80e9)))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: including_emulation)
     monkeypatch.setattr(torch.cuda, "device", lambda index: pytest.MonkeyPatch.context())
-    first, second = doctor.gpus()
+    first, second = machine.gpus()
     assert first.found.startswith("card 0, 70.0 GB free of 80.0 GB, CUDA 12.8")
     assert (first.status, second.name, second.values["capability"]) == ("warning", "GPU 1", "8.0")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
@@ -224,7 +225,7 @@ def test_gpus_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, "ok", "bf16"),
     ):
         monkeypatch.setattr(triton_here, "missing", lambda index, missing=missing: missing)
-        check = next(doctor.gpus())
+        check = next(machine.gpus())
         assert (check.status, check.values["kernels"]) == (status, missing is None)
         assert check.found.endswith(end)
 

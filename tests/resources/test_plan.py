@@ -26,12 +26,12 @@ from voco_cli.resources.plan import (
     RunCosts,
     TrainingPlan,
     label_map_bytes,
-    plan_finetuning,
     plan_pretraining,
     pretraining_cases,
     remaining_work,
     resumed_step,
 )
+from voco_cli.resources.plan_finetune import plan_finetuning
 
 Usage = namedtuple("Usage", "total used free")
 CASES = (16, 4)

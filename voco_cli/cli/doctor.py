@@ -14,7 +14,7 @@ from voco_cli.document.terminal import done, out, print_json
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.resources.doctor import Check
+    from voco_cli.resources.machine import Check
 
 STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red"}
 

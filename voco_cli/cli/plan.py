@@ -46,7 +46,7 @@ DEFAULT = "pretrain"
 
 
 class _PretrainByDefault(TyperGroup):
-    """`voco plan data.json` is `voco plan pretrain data.json`."""
+    """A group in which `voco plan data.json` is `voco plan pretrain data.json`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] != "--help":
@@ -146,7 +146,7 @@ def plan_finetune(
     require_agreement({**flags, "task.preset": task}, override or ())
     resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
 
-    from voco_cli.resources.plan import plan_finetuning
+    from voco_cli.resources.plan_finetune import plan_finetuning
     from voco_cli.workflows.finetune_checks import before_finetuning
 
     resolved, _ = before_finetuning(resolved, TELLER)
@@ -281,12 +281,12 @@ def _needed(need: Need) -> str:
 
 
 def bytes_words(amount: Amount) -> str:
-    """Bytes with their spread."""
+    """Return bytes with their spread, for people."""
     return _with_spread(amount, size)
 
 
 def seconds_words(amount: Amount) -> str:
-    """Seconds with their spread."""
+    """Return seconds with their spread, for people."""
     return _with_spread(amount, duration)
 
 
@@ -297,7 +297,7 @@ def _with_spread(amount: Amount, words: Callable[[float], str]) -> str:
 
 
 def size(value: float) -> str:
-    """Bytes for people."""
+    """Return bytes for people."""
     for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
         if value >= factor:
             return f"{value / factor:.3g} {unit}" if value < 1000 * factor else f"{value / factor:.0f} {unit}"
@@ -305,7 +305,7 @@ def size(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """Return seconds for people."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 100:

@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Need:
-    """What is needed of one thing, and what is free of it.
+    """The need of one thing, and how much of it is free.
 
     Attributes:
         kind: of the thing.
@@ -70,22 +70,22 @@ class Need:
 
     @property
     def total(self) -> Amount:
-        """The sum of the parts."""
+        """Return the sum of the parts."""
         return total([part.amount for part in self.parts])
 
     @property
     def needed_bytes(self) -> float:
-        """The likeliest sum of the parts."""
+        """Return the likeliest sum of the parts."""
         return self.total.value
 
     @property
     def high_bytes(self) -> float:
-        """The most that the parts may come to."""
+        """Return the most that the parts may come to."""
         return self.total.high
 
     @property
     def fits(self) -> bool:
-        """There is room for the most that it may come to."""
+        """Return whether there is room for the most that it may come to."""
         return self.high_bytes <= self.free_bytes
 
     def to_json(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will need here.
+    """The needs of a run on this machine.
 
     Attributes:
         subject: what was planned, in a few words.
@@ -124,12 +124,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """There is room for everything."""
+        """Return whether there is room for everything."""
         return all(need.fits for need in self.needs)
 
     @property
     def time_s(self) -> Amount | None:
-        """All of the time; None where no part of it is known."""
+        """Return all of the time; None where no part of it is known."""
         return total([part.amount for part in self.times]) if self.times else None
 
     def to_json(self) -> dict[str, Any]:

@@ -39,14 +39,14 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class ScanSize:
-    """What a header says of a case: voxels of all its channels, in the files and preprocessed (at most)."""
+    """The size of a case by its header: voxels of all its channels, in the files and preprocessed (at most)."""
 
     source_vox: int
     prepared_vox: int
 
     @property
     def work_vox(self) -> int:
-        """What the time of preprocessing goes by."""
+        """Return the voxels that the time of preprocessing grows with."""
         return self.source_vox + self.prepared_vox
 
 
@@ -140,7 +140,7 @@ class RunCases:
 
     @property
     def everyone(self) -> list[Entry]:
-        """Training and held-out cases."""
+        """Return training and held-out cases."""
         return [*self.training, *self.held_out]
 
     def find_missing(self, tell: Tell) -> None:
@@ -213,7 +213,7 @@ class RunCases:
 
     @property
     def cache_bytes(self) -> Amount:
-        """What the missing cases will take on disk."""
+        """Return what the missing cases will take on disk."""
         settings = self.cache.cache
         prepared = sum(size.prepared_vox for size in self.sizes)
         if not self.tried:
@@ -224,7 +224,7 @@ class RunCases:
 
     @property
     def build_s(self) -> Amount | None:
-        """Seconds until all missing cases are cached; None where it was not measured."""
+        """Return the seconds until all missing cases are cached; None where it was not measured."""
         if not self.missing:
             return Amount.of(0.0, "measured")
         if not self.tried:
@@ -239,12 +239,12 @@ class RunCases:
 
     @property
     def processes(self) -> int:
-        """Processes that will build the cache."""
+        """Return the number of processes that will build the cache."""
         return min(self.cache.workers, max(1, len(self.missing)))
 
     @property
     def builder_bytes(self) -> int:
-        """Memory of a process that preprocesses the largest channel of the missing cases."""
+        """Return the memory of a process that preprocesses the largest channel of the missing cases."""
         channels = 1 + max((len(entry.channels) for entry in self.missing), default=0)
         return PROCESS_BYTES + max(map(preprocessing_bytes, self.sizes), default=0) // channels
 

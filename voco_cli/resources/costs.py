@@ -125,9 +125,9 @@ def case_seconds(shape_xyz: tuple[int, int, int], source_vox: int, settings: Set
     """
     if settings.task.kind == "classification":
         return one_pass
-    sweep = one_pass.times(count_windows(shape_xyz, settings) * (len(FLIPS) if settings.predict.flips else 1))
+    windows = one_pass.times(count_windows(shape_xyz, settings) * (len(FLIPS) if settings.predict.flips else 1))
     rest_s = source_vox * settings.task.num_outputs * RESAMPLE_S
-    return Amount(sweep.value + rest_s, sweep.known, sweep.low + rest_s, sweep.high + rest_s)
+    return Amount(windows.value + rest_s, windows.known, windows.low + rest_s, windows.high + rest_s)
 
 
 def validation_seconds(settings: Settings, num_held_out: int, one_pass: Amount) -> Amount:

@@ -25,15 +25,8 @@ from voco_cli.predict.predictor import Trained
 from voco_cli.resources.amounts import Amount, Need, Part, Plan
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
 from voco_cli.resources.disk import bytes_below, disk_needs, temporary_folder
-from voco_cli.resources.plan import (
-    RunCosts,
-    TrainingPlan,
-    finetuning_cases,
-    labelled_plan,
-    measured_entries,
-    pretraining_cases,
-    refuse_small,
-)
+from voco_cli.resources.plan import RunCosts, TrainingPlan, pretraining_cases, refuse_small
+from voco_cli.resources.plan_finetune import finetuning_cases, labelled_plan, measured_entries
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.find_data import TaskData
@@ -88,26 +81,26 @@ class StepClock(NullCallback):
         self.callback.prepared(replace(prepared, **self.whole))
 
     def started(self, step: int, steps: int) -> None:
-        """The loop begins."""
+        """Note how long the start took."""
         self.start_s = self._lap() - self.survey_s
 
     def advanced(self, step: int) -> None:
-        """A step was finished."""
+        """Note how long a step took."""
         self.step_s.append(self._lap())
         if step == STEPS:
             self.loader_bytes = loader_memory_bytes()
 
     def trained(self, step: int, values: Values) -> None:
-        """The share of a step that was spent waiting for data."""
+        """Note the share of a step that was spent waiting for data."""
         self.wait.append(values["data_wait"])
         self._lap()
 
     def validated(self, step: int, values: Values) -> None:
-        """Held-out cases were looked at."""
+        """Note how long held-out cases took."""
         self.validation_s = self._lap()
 
     def ended(self) -> None:
-        """The last checkpoint was written."""
+        """Note how long the last checkpoint took."""
         self.checkpoint_s = self._lap()
 
     def _lap(self) -> float:
@@ -117,9 +110,14 @@ class StepClock(NullCallback):
 
     @property
     def step(self) -> Amount:
-        """An optimizer step, those that count."""
+        """Return the seconds of an optimizer step, the first one left out."""
         counted = self.step_s[1:]
         return Amount(median(counted), "measured", min(counted), max(counted))
+
+
+def process_bytes() -> int:
+    """Return the most memory that this process has had; what it has now where the system does not say."""
+    return peak_memory_bytes() or int(psutil.Process().memory_info().rss)
 
 
 def loader_memory_bytes() -> int:
@@ -160,7 +158,7 @@ class ShortRun:
 
     @property
     def settings(self) -> Settings:
-        """Those of the whole run."""
+        """Return the settings of the whole run."""
         return self.resolved.settings
 
     def shortened(self, datalist: Datalist) -> Resolved:
@@ -207,7 +205,7 @@ class ShortRun:
             checkpoint_s=measured(clock.checkpoint_s),
             checkpoint_bytes=measured(bytes_below(checkpoint)),
             weights_bytes=measured((run / "weights" / weights).stat().st_size),
-            host_bytes=measured(peak_memory_bytes() + clock.loader_bytes),
+            host_bytes=measured(process_bytes() + clock.loader_bytes),
             device_bytes=measured(torch.cuda.max_memory_allocated(self.device)) if on_gpu else None,
             free_host_bytes=self.free_bytes,
             free_device_bytes=self.free_device_bytes,
@@ -304,7 +302,7 @@ def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Pl
     factor = sum(prod(header.shape_xyz) for header in scans.headers.values()) / prod(
         scans.headers[entry.name].shape_xyz
     )
-    peak = Part(LARGEST, Amount.of(peak_memory_bytes(), "measured"))
+    peak = Part(LARGEST, Amount.of(process_bytes(), "measured"))
     needs = [Need("memory", LARGEST, (peak,), scans.free_bytes + scans.own_bytes)]
     if on_gpu:
         on_device = Part(LARGEST, Amount.of(torch.cuda.max_memory_allocated(trained.device), "measured"))

@@ -74,12 +74,12 @@ class ScansToPredict:
 
     @property
     def settings(self) -> Settings:
-        """Those of the prediction."""
+        """Return the settings of the prediction."""
         return self.trained.settings
 
     @property
     def largest_first(self) -> list[Entry]:
-        """The scans whose headers can be read, that which takes most memory first."""
+        """Return the scans whose headers can be read, that which takes most memory first."""
         readable = [entry for entry in self.found.entries if entry.name in self.headers]
         return sorted(readable, key=lambda entry: -_nbytes(self.headers[entry.name]))
 
@@ -148,8 +148,8 @@ def plan_prediction(
         preparing = scaled(list(prepare_s.values()), sizes, everything, len(scans.headers))
         times.append(Part("reading and preprocessing", preparing))
     one_pass = Amount.within(_window_seconds(scans.trained), CPU_FACTOR)
-    sweeps = [_sweep(header, scans.settings, one_pass) for header in scans.headers.values()]
-    times.append(Part("network and the way back", total(sweeps)))
+    windows = [_windows_seconds(header, scans.settings, one_pass) for header in scans.headers.values()]
+    times.append(Part("network and the way back", total(windows)))
     notes = []
     if failed:
         name, reason = failed[0]
@@ -187,7 +187,7 @@ def _window_seconds(trained: Trained) -> float:
     return time.perf_counter() - start_s
 
 
-def _sweep(header: Header, settings: Settings, one_pass: Amount) -> Amount:
+def _windows_seconds(header: Header, settings: Settings, one_pass: Amount) -> Amount:
     shape = largest_shape(header.shape_xyz, header.placement.spacing_xyz_mm, header.orientation, settings.preprocess)
     return case_seconds(shape, math.prod(header.shape_xyz), settings, one_pass)
 

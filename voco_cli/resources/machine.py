@@ -1,0 +1,242 @@
+"""Checks of processor, memory, GPUs and limits of this machine, and how a check is graded."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from shutil import disk_usage
+from typing import Any, Literal
+
+from voco_cli.config import Settings
+from voco_cli.errors import VocoError
+from voco_cli.operating_system import open_file_limits, usable_cores
+
+Status = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A finding about this machine.
+
+    Attributes:
+        name: what was looked at.
+        status: a problem is what keeps pre-training from running.
+        found: in a few words.
+        advice: what to do; none where nothing is to be done.
+        values: the numbers, for ``--json``.
+    """
+
+    name: str
+    status: Status
+    found: str
+    advice: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+Limit = tuple[float, Status, str]
+"""Below how much of something a check is no longer ok, what it is then, and what to do."""
+
+
+def graded(name: str, found: str, values: Mapping[str, Any], have: float, *limits: Limit) -> Check:
+    """Return a check by the first limit that ``have`` is below; ok where it is below none."""
+    for least, status, advice in limits:
+        if have < least:
+            return Check(name, status, found, advice, values)
+    return Check(name, "ok", found, values=values)
+
+
+def looked_at(name: str, look: Callable[[], Check], failing: Status = "warning") -> Check:
+    """Do a check; one that cannot even be done becomes a line of its own, and never the end of the others."""
+    return next(all_looked_at(name, lambda: iter((look(),)), failing))
+
+
+def all_looked_at(name: str, look: Callable[[], Iterator[Check]], failing: Status = "warning") -> Iterator[Check]:
+    """Do a check of several lines; if it ends early, yield those it had, and why."""
+    try:
+        yield from look()
+    except VocoError as error:
+        yield Check(name, failing, error.message, error.hint)
+    except Exception as error:  # whatever a broken installation raises is what is being looked for
+        yield Check(name, failing, f"could not be looked at ({type(error).__name__}: {error})")
+
+
+LEAST_MEMORY_BYTES = 1_000_000_000
+"""The recipe debug took 0.97 GB with a loader process."""
+SMALL_MEMORY_BYTES = 4_000_000_000
+LEAST_FILES, FEW_FILES = 128, 1024
+"""A loader process keeps up to 64 volumes open, and the libraries some more."""
+SHARED = Path("/dev/shm")
+QUOTA_FILES = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+"""Of each version of control groups."""
+DRIVER, DRIVER_VERSION = Path("/dev/nvidiactl"), Path("/sys/module/nvidia/version")
+GIGA = 1e9
+
+
+def cores() -> Check:
+    """Count the cores of the machine, those that may be used, and the threads of the tensor library."""
+    import torch
+
+    machine, usable, quota = os.cpu_count() or 1, usable_cores(), core_quota()
+    threads = torch.get_num_threads()
+    values = {"cores": machine, "usable": usable, "quota": quota, "threads": threads}
+    found = f"{usable} of {machine} cores; threads for tensors: {threads}"
+    if quota is not None and quota < usable:
+        whole = max(1, round(quota))
+        advice = f"--set run.threads={whole} --set data.workers={max(0, whole - 1)} --set cache.workers={whole}"
+        return Check("processor", "warning", f"{found}; the container allows {quota:g} at a time", advice, values)
+    return Check("processor", "ok", found, values=values)
+
+
+def core_quota(*places: Path) -> float | None:
+    """Return the cores that a control group lets the process use at a time; None where it sets no limit.
+
+    Args:
+        places: as for `group_folders`, where not the usual ones.
+    """
+    from voco_cli.operating_system import group_folders
+
+    quotas = []
+    for version, folder in group_folders("cpu", *places):
+        try:
+            quota, period = " ".join((folder / name).read_text().strip() for name in QUOTA_FILES[version]).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def memory() -> Check:
+    """Look at the memory of the machine, or of its container or batch job."""
+    from voco_cli.operating_system import free_host_bytes, total_host_bytes
+
+    total, free = total_host_bytes(), free_host_bytes()
+    values = {"total_bytes": total, "free_bytes": free}
+    found = f"{free / GIGA:.1f} GB free of {total / GIGA:.1f} GB"
+    return graded(
+        *("memory", found, values, free),
+        (LEAST_MEMORY_BYTES, "problem", "free some: even the recipe debug takes 1 GB"),
+        (SMALL_MEMORY_BYTES, "warning", "enough for the recipe debug; voco plan says what another needs"),
+    )
+
+
+def gpus() -> Iterator[Check]:
+    """Yield one line a GPU, or why there is none."""
+    import torch
+
+    built = torch.version.cuda or (f"ROCm {torch.version.hip}" if torch.version.hip else None)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        available = torch.cuda.is_available()
+    if not available:
+        if torch.backends.mps.is_available():
+            yield Check("GPU", "ok", "Apple's, through MPS")
+            return
+        yield _no_gpu(built, str(caught[0].message).splitlines()[0] if caught else None)
+        return
+    for index in range(torch.cuda.device_count()):
+        yield _gpu(index, built)
+
+
+def _gpu(index: int, built: str | None) -> Check:
+    import torch
+
+    from voco_cli.models.kernels import triton_here
+
+    properties = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    with torch.cuda.device(index):
+        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    driver, missing = _read(DRIVER_VERSION), triton_here.missing(index)
+    values: dict[str, Any] = {
+        "name": properties.name,
+        "total_bytes": total,
+        "free_bytes": free,
+        "capability": f"{properties.major}.{properties.minor}",
+        "bf16": bf16,
+        "kernels": missing is None,
+        "cuda": built,
+        "driver": driver,
+    }
+    found = f"{properties.name}, {free / GIGA:.1f} GB free of {total / GIGA:.1f} GB, CUDA {built}"
+    found += f", driver {driver}" if driver else ""
+    if not bf16:
+        found, advice = f"{found}, no bf16", "training runs in fp32: slower, and with more memory"
+    elif missing is not None:
+        found = f"{found}, bf16; {missing}"
+        advice = "mend it, or SwinUNETR takes three times as long, and more memory; Triton needs a C compiler"
+    else:
+        return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
+    return Check(f"GPU {index}", "warning", found, advice, values)
+
+
+def _no_gpu(built: str | None, said: str | None) -> Check:
+    values = {"cuda": built, "driver": _read(DRIVER_VERSION)}
+    if DRIVER.exists() and built is None:
+        found = "an NVIDIA driver is here, but torch was built without CUDA"
+        advice = "install the torch that fits the driver: https://pytorch.org"
+    elif said is not None:
+        found, advice = f"torch finds none: {said}", "update the driver, or install another torch"
+    else:
+        how = "torch was built without CUDA" if built is None else f"torch was built for {built} and finds none"
+        found = f"none; {how}"
+        advice = "training runs on the processor: enough for the recipe debug, days for the others"
+    return Check("GPU", "warning", found, advice, values)
+
+
+def shared_memory(settings: Settings) -> Check:
+    """Look whether there is room for the batches that loader processes hand over."""
+    from voco_cli.training.dataloader import loader_workers
+
+    crops, workers = settings.crops, loader_workers(settings.data)
+    voxels = crops.random_per_volume * math.prod(crops.size) + math.prod(crops.grid_xyz) * math.prod(
+        crops.base_size_vox
+    )
+    needed = workers * settings.data.prefetch * settings.train.batch_size * voxels
+    if not SHARED.is_dir():
+        return Check("shared memory", "ok", "this system has no /dev/shm")
+    free = disk_usage(SHARED).free
+    values = {"free_bytes": free, "needed_bytes": needed, "loaders": workers}
+    found = f"{free / GIGA:.1f} GB free; loader processes: {workers}, "
+    found += f"which need {needed / GIGA:.1f} GB with the recipe {settings.recipe}"
+    advice = "give the container more (docker run --shm-size=8g), or --set data.prefetch=1 or data.workers=0"
+    return graded("shared memory", found, values, free, (needed, "warning", advice))
+
+
+def open_files() -> Check:
+    """Look how many files a process may have open."""
+    limits = open_file_limits()
+    if limits is None:
+        return Check("open files", "ok", "as many as one likes")
+    soft, hard = limits
+    values = {"soft": soft, "hard": hard}
+    if soft < 0:
+        return Check("open files", "ok", "as many as one likes", values=values)
+    more = "ulimit -n 4096"
+    found = f"at most {soft} a process"
+    return graded("open files", found, values, soft, (LEAST_FILES, "problem", more), (FEW_FILES, "warning", more))
+
+
+def allocator(settings: Settings) -> Check:
+    """Look whether freed memory stays in the process."""
+    from voco_cli.operating_system import keep_freed_memory
+
+    if not settings.run.keep_memory:
+        return Check("allocator", "ok", "freed memory goes back to the system (run.keep_memory is off)")
+    kept = keep_freed_memory()
+    values = {"kept": kept}
+    if not kept:
+        found = "freed memory goes back to the system: this is no glibc"
+        return Check("allocator", "warning", found, "nothing to do; steps on a processor are slower", values)
+    return Check("allocator", "ok", "freed memory is kept, which makes steps on a processor faster", values=values)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
