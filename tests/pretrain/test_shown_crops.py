@@ -15,7 +15,7 @@ from tests.pretrain.tiny_run import TINY, write_data
 from voco_cli.config import load_settings
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import Seen
+from voco_cli.data.index.trained_on import TrainingManifest
 from voco_cli.errors import ResourceError
 from voco_cli.pretrain.dataset import Case
 from voco_cli.pretrain.task import PretrainingTask, location_panel, shown_crops
@@ -49,7 +49,9 @@ def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingTask
         for split in (entries.training, entries.validation)
     )
     device, autocast = device_alone(settings.run)
-    job = PretrainingTask(settings, training, looked_at, device, Seen, folder / "run" / "figures" / "location")
+    job = PretrainingTask(
+        settings, training, looked_at, device, TrainingManifest, folder / "run" / "figures" / "location"
+    )
     job.start(DeviceContext(device, process, 1, autocast))
     (folder / "run").mkdir()
     return job

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings
 from voco_cli.data.index.patients import case_of
-from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
+from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import UsageError
 from voco_cli.figures.location import LocatedCrop, LocationPanel, draw_location
 from voco_cli.models.build import build_encoder, compile_encoder
@@ -113,7 +113,7 @@ class PretrainingTask:
         training: Sequence[Case],
         held_out: Sequence[Case],
         device: torch.device,
-        seen: Callable[[], Seen],
+        seen: Callable[[], TrainingManifest],
         pictures: Path | None = None,
     ) -> None:
         self.settings = settings
@@ -239,8 +239,8 @@ class PretrainingTask:
             "start_figures": start,
             "verdict": asdict(self.health.verdict(start, last)) if looks else None,
         }
-        if not (folder / SEEN_FILE).is_file():
-            write_seen(self.seen(), folder / SEEN_FILE)
+        if not (folder / MANIFEST_FILE).is_file():
+            write_manifest(self.seen(), folder / MANIFEST_FILE)
         write_encoder(folder, self.voco.encoder, about)
 
 

@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from voco_cli.config import Settings
 from voco_cli.data.cache.grid import GridMap
 from voco_cli.data.cache.volume import FULL_SCALE
-from voco_cli.data.index.trained_on import Seen
+from voco_cli.data.index.trained_on import TrainingManifest
 from voco_cli.errors import ResourceError, VocoError
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import evaluate_pairs
@@ -373,7 +373,7 @@ def _make_job(request: TrialRequest, device: torch.device) -> AnyTask:
         run = RunFolder(request.folder / RUN)
         # Nothing is held out while steps run: a look before the first one would take as long as some steps.
         cases = crop_cases(request.training, settings.train.batch_size)
-        job = PretrainingTask(settings, cases, (), device, Seen, run.location)
+        job = PretrainingTask(settings, cases, (), device, TrainingManifest, run.location)
         job.load_start()
         return job
     made: SegmentationTask | ClassificationTask

@@ -16,7 +16,7 @@ from torch import nn
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
+from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import DataError
 from voco_cli.finetune.classification import ClassificationTask
 from voco_cli.finetune.dataset import survey_labels
@@ -238,7 +238,7 @@ def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: M
 
 def _look_back(
     settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
-) -> tuple[Seen, Findings]:
+) -> tuple[TrainingManifest, Findings]:
     """What the weights will have seen, and which of the cases that will be evaluated are among it."""
     listed = [entry for split in MEASURABLE for entry in getattr(datalist, split) if entry.label or entry.category]
     with callback.progress("comparing with training", len(listed) * len(settings.task.channels)) as advance:
@@ -262,7 +262,7 @@ def _train(
     folder: RunFolder,
     accelerator: Accelerator,
     callback: FinetuneCallback,
-    seen: Seen,
+    seen: TrainingManifest,
     findings: Findings,
 ) -> FinetuneResult:
     settings = resolved.settings
@@ -294,7 +294,7 @@ def _train(
         step, words = choose_weights(
             job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
         )
-        write_seen(seen, folder.weights / SEEN_FILE)
+        write_manifest(seen, folder.weights / MANIFEST_FILE)
         return step, words, measure_run(folder.path, callback.progress)
 
     step, words, measured = run_on_main(accelerator, finish)

@@ -14,7 +14,13 @@ from accelerate import Accelerator
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, identity_of, seen_before, seen_scans
+from voco_cli.data.index.trained_on import (
+    ScanIdentity,
+    TrainingManifest,
+    manifest_before,
+    scan_identity,
+    training_scans,
+)
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.voco.diagnostics import Figures, Verdict
@@ -166,7 +172,7 @@ def _cases(
             left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, the grid needs {sizes[1]}"))
             continue
         cases.append(Case(names[entry.image], volume))
-        identities.append(identity_of(entry, voxel_hash))
+        identities.append(scan_identity(entry, voxel_hash))
     return cases, identities, contents, left_out
 
 
@@ -200,10 +206,10 @@ def _train(
 
     run_on_all(accelerator, find_cases)
     run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
-    before = seen_before(settings.model.weights)
+    before = manifest_before(settings.model.weights)
 
-    def seen() -> Seen:
-        return before.followed_by(seen_scans("pre-training", datalist.name, trained_on))
+    def seen() -> TrainingManifest:
+        return before.followed_by(training_scans("pre-training", datalist.name, trained_on))
 
     job = PretrainingTask(settings, training, held_out, accelerator.device, seen, folder.location)
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)
