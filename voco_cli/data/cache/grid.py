@@ -11,8 +11,6 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from voco_cli.data.io.image import Scan
-
 IntXYZ = tuple[int, int, int]
 FloatXYZ = tuple[float, float, float]
 Row = tuple[float, float, float, float]
@@ -236,21 +234,6 @@ def _lerp(plane: Plane, taps: Taps, axis: int) -> Plane:
     second *= taps.weight[:, None] if axis == 0 else taps.weight
     second += first
     return second
-
-
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def ras_affine(scan: Scan) -> NDArray[np.float64]:
-    """Affine of a scan's own grid: voxel (x, y, z) to world coordinates in RAS, mm.
-
-    Returns:
-        4x4 float64, as nibabel and MONAI have it; ITK's world is LPS, so that two rows change their sign.
-    """
-    affine_lps = np.eye(4)
-    affine_lps[:3, :3] = scan.direction * np.asarray(scan.spacing_xyz_mm)
-    affine_lps[:3, 3] = scan.origin_xyz_mm
-    return LPS_TO_RAS @ affine_lps
 
 
 def axes_to_ras(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:

@@ -16,20 +16,18 @@ from numpy.typing import NDArray
 
 from voco_cli.config.schema import Preprocess
 from voco_cli.data.cache.grid import (
-    LPS_TO_RAS,
     FloatXYZ,
     GridMap,
     IntXYZ,
     Taps,
     axes_to_ras,
     interpolate,
-    ras_affine,
     resize_coordinates,
     spacing_size,
     taps_at,
 )
 from voco_cli.data.io.geometry import grid_shift_mm, place
-from voco_cli.data.io.image import Scan, placement, stored_like
+from voco_cli.data.io.image import LPS_TO_RAS, Scan, placement, ras_affine, stored_like
 from voco_cli.errors import DataError, GeometryError
 
 Plane = NDArray[np.float32]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import math
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +18,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import HeaderDataError
-from numpy.typing import NDArray
 
 from voco_cli.data.io.image import Header, require_file, volume_shape
 from voco_cli.data.io.nifti_place import nifti_placement
-from voco_cli.data.io.voxel_bytes import (
-    MAGIC,
-    UNREADABLE,
-    Encoding,
-    VoxelBytes,
-    check_length,
-    damaged,
-    read_voxels,
-)
+from voco_cli.data.io.voxel_bytes import MAGIC, UNREADABLE, VoxelBytes, check_length, damaged
 from voco_cli.errors import DataError
 
 MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
@@ -41,47 +31,26 @@ FIRST_VERSION = {b"n+1": nib.Nifti1Header, b"ni1": nib.nifti1.Nifti1PairHeader}
 SECOND_VERSION = {b"n+2": nib.Nifti2Header, b"ni2": nib.nifti2.Nifti2PairHeader}
 
 
-def read_nifti_header(path: Path) -> Header:
-    """Header of a NIfTI-1 or -2 file (``.nii``, ``.nii.gz``) or pair; the length of the voxels is checked too.
+def nifti_layout(path: Path) -> tuple[Header, VoxelBytes]:
+    """Return the header of a NIfTI-1 or -2 file or pair, and where its voxels lie; their length is checked.
 
+    Voxels are float32 or float64 where a slope or intercept applies.
+
+    Args:
+        path: ``.nii``, ``.nii.gz``, or either file of a pair ``.hdr`` and ``.img``.
     Raises:
         DataError: missing, empty, not NIfTI, or of another length than its header says.
         GeometryError: not 3-D, or sheared.
     """
-    return _layout(path)[0]
-
-
-def read_nifti(path: Path) -> tuple[Header, NDArray[Any]]:
-    """Header and voxels (array_zyx, stored dtype; float32 or float64 where a slope or intercept applies).
-
-    Args:
-        path: either file of a pair ``.hdr`` and ``.img``.
-    Raises:
-        DataError: as `read_nifti_header`, or a checksum that does not hold.
-        GeometryError: as `read_nifti_header`.
-    """
-    header, voxels, raw = _layout(path)
-    slope, intercept = _slope(raw)
-    if (slope, intercept) == (1.0, 0.0):
-        return header, read_voxels(voxels)
-    decoded = np.dtype(header.dtype)
-    stored = read_voxels(voxels, memory_bytes=math.prod(header.shape_xyz) * decoded.itemsize)
-    rescaled = np.empty(stored.shape, decoded)
-    for plane, target in zip(stored, rescaled, strict=True):  # in double precision, a slice at a time
-        target[...] = plane * np.float64(slope) + intercept
-    return header, rescaled
-
-
-def _layout(path: Path) -> tuple[Header, VoxelBytes, Any]:
     raw, _, data = _read_raw_header(path)
     require_file(data)
     header = _to_header(raw, path)
     voxels = _voxels(raw, path, data, header)
-    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels, raw
+    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels
 
 
 def nifti_files(path: Path) -> tuple[Path, Path]:
-    """The file with the header and the file with the voxels; the same unless it is a pair.
+    """Return the file with the header and the file with the voxels; the same unless it is a pair.
 
     Raises:
         DataError: the other file of the pair is missing.
@@ -90,7 +59,7 @@ def nifti_files(path: Path) -> tuple[Path, Path]:
 
 
 def is_pair(path: Path) -> bool:
-    """Whether a file called ``.hdr`` or ``.img`` belongs to a NIfTI or ANALYZE image: its header begins as one."""
+    """Return whether a file called ``.hdr`` or ``.img`` is of a NIfTI or ANALYZE image: its header begins as one."""
     ending = next((ending for ending in PAIR if path.name.lower().endswith(ending)), None)
     header = _of_pair(path, HEADERS) if ending else None
     if header is None or not header.is_file():
@@ -102,7 +71,7 @@ def is_pair(path: Path) -> bool:
 
 
 def _of_pair(path: Path, endings: tuple[str, ...]) -> Path | None:
-    """The file of this pair that has one of these endings; in small letters, or as capital as the given one's."""
+    """Return the file of this pair that has one of these endings, in small letters or capitals."""
     ending = next(ending for ending in PAIR if path.name.lower().endswith(ending))
     if ending in endings:
         return path
@@ -129,7 +98,7 @@ def _first_bytes(path: Path, count: int) -> bytes:
 
 
 def _read_raw_header(path: Path) -> tuple[Any, Path, Path]:
-    """The header, unchecked by nibabel, its file, and the file that holds the voxels."""
+    """Read the header, unchecked by nibabel; return it, its file, and the file that holds the voxels."""
     paired = path.name.lower().endswith(PAIR)
     file = _of_pair(path, HEADERS) if paired else path
     if file is None:
@@ -157,7 +126,7 @@ def _read_raw_header(path: Path) -> tuple[Any, Path, Path]:
 
 
 def _header_kind(start: bytes, path: Path) -> Any:
-    """The class of a header by its size and its four letters.
+    """Return the class of a header by its size and its four letters.
 
     Raises:
         DataError: it is of ANALYZE, or of nothing that is known.
@@ -182,12 +151,10 @@ def _to_header(raw: Any, path: Path) -> Header:
     placement, notes = nifti_placement(raw, shape, path)
     if len(raw.get_data_shape()) > 3:
         notes.append("a trailing axis of length 1 was dropped")
-    slope, intercept = _slope(raw)
-    rescaled = (slope, intercept) != (1.0, 0.0)
     return Header(
         path=path,
         shape_xyz=shape,
-        dtype=_rescaled_dtype(dtype).name if rescaled else dtype.newbyteorder("=").name,
+        dtype=dtype.newbyteorder("=").name if _slope(raw) == (1.0, 0.0) else _rescaled_dtype(dtype),
         placement=placement,
         format="nifti",
         notes=(*placement.notes, *notes),
@@ -199,8 +166,18 @@ def _voxels(raw: Any, path: Path, data: Path, header: Header) -> VoxelBytes:
     with data.open("rb") as file:
         compressed = file.read(2) == MAGIC["gzip"]
     x, y, z = header.shape_xyz
-    encoding: Encoding = "gzip" if compressed else "raw"
-    return VoxelBytes(path, data, (z, y, x), raw.get_data_dtype(), encoding, skip=int(raw.get_data_offset()))
+    slope, intercept = _slope(raw)
+    return VoxelBytes(
+        path,
+        data,
+        (z, y, x),
+        raw.get_data_dtype(),
+        "gzip" if compressed else "raw",
+        skip=int(raw.get_data_offset()),
+        decoded=np.dtype(header.dtype),
+        slope=slope,
+        intercept=intercept,
+    )
 
 
 def _slope(raw: Any) -> tuple[float, float]:
@@ -211,5 +188,5 @@ def _slope(raw: Any) -> tuple[float, float]:
     return slope, intercept
 
 
-def _rescaled_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return np.dtype(np.float64 if dtype.kind == "f" and dtype.itemsize > 4 else np.float32)
+def _rescaled_dtype(dtype: np.dtype[Any]) -> str:
+    return "float64" if dtype.kind == "f" and dtype.itemsize > 4 else "float32"

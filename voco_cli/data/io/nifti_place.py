@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.quaternions import quat2mat
 from numpy.typing import NDArray
 
-from voco_cli.data.io.geometry import MOST_MM, Placement, grid_shift_mm, place, same_grid
+from voco_cli.data.io.geometry import MOST_MM, Placement, grid_shift_mm, place, same_grid, unit_notes
 from voco_cli.errors import GeometryError
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
@@ -24,7 +24,7 @@ ROUNDED_QUATERNION = 2e-3
 
 
 def nifti_placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[Placement, list[str]]:
-    """Where the voxels lie, and what is to be noted of it.
+    """Return where the voxels lie, and what is to be noted of it.
 
     Args:
         raw: the header as nibabel parsed it, unchecked; negative voxel sizes in it are made positive.
@@ -32,10 +32,8 @@ def nifti_placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[
     Raises:
         GeometryError: sheared, or neither form can be used and one is set.
     """
-    notes: list[str] = []
     unit = MM_PER_UNIT.get(int(raw["xyzt_units"]) & 7, 1.0)
-    if unit != 1.0:
-        notes.append(f"lengths were converted to millimetres (factor {unit:g})")
+    notes = unit_notes(unit)
     pixdim = np.array(raw["pixdim"][1:4], dtype=np.float64)
     if (pixdim < 0).any():
         notes.append("negative voxel sizes were taken as positive")
@@ -67,7 +65,7 @@ def _sform_fault(sform: NDArray[np.float64]) -> str | None:
 
 
 def _qform(raw: Any) -> tuple[NDArray[np.float64] | None, list[str], list[str]]:
-    """The affine of the qform (none where it is not set or of no use), its faults, and what was repaired in it.
+    """Return the affine of the qform (none where it is not set or of no use), its faults, and its repairs.
 
     As the NIfTI-1 standard and its C library have it, where nibabel raises: a qfac of 0 means 1, and a quaternion that
     rounding made longer than 1 is one of half a turn.
