@@ -25,8 +25,7 @@ from voco_cli.document.terminal import done, folded, note, out, print_json, prog
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.disk_space import BuildReport
-    from voco_cli.data.cache.store import VolumeCache
+    from voco_cli.data.cache.store import BuildReport, VolumeCache
     from voco_cli.data.index.datalist import Entry
 
 app = typer.Typer(

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
-from voco_cli.data.cache.volume import IntXYZ
+from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.finetune.augment import PatchDraws, draw_patches, join_draws

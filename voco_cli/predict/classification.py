@@ -16,7 +16,7 @@ import torch
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
-from voco_cli.data.cache.store import settings_fingerprint, volume_key, voxel_settings
+from voco_cli.data.cache.keys import settings_fingerprint, volume_key, voxel_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
 from voco_cli.foreign_text import quoted, shortened

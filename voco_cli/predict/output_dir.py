@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.data.cache.store import volume_key, voxel_settings
+from voco_cli.data.cache.keys import volume_key, voxel_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import IGNORE
 from voco_cli.errors import UsageError
