@@ -1,4 +1,4 @@
-"""From folders, files and lists to one datalist."""
+"""`voco index`: one datalist from folders, files and lists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from voco_cli.data.index.datalist import OTHER_NAMES, Datalist, Entry, Skipped, 
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
-    VoxelCheck,
     VoxelTask,
     check_voxels,
     find_candidates,
@@ -27,7 +26,7 @@ from voco_cli.data.index.inspect import (
     killed_check,
     killed_file,
 )
-from voco_cli.data.index.intensity import LOOKED_AT, doubt_some, header_doubt, with_doubt
+from voco_cli.data.index.intensity import LOOKED_AT, NOT_SAID, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
 from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.index.splits import assign_splits, stricter
@@ -36,7 +35,7 @@ from voco_cli.errors import UsageError, VocoError
 
 
 def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
-    """Counts, and least, median and greatest size along x, y, z (voxels, mm).
+    """Count scans, patients and labels, and return least, median and greatest size along x, y, z (voxels, mm).
 
     Args:
         splits: name of a split to its scans, all with shape and spacing.
@@ -63,7 +62,7 @@ def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
     return summary
 
 
-def _counts(values: Any) -> dict[str, int]:
+def _counts(values: Iterable[str]) -> dict[str, int]:
     return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -112,27 +111,23 @@ KINDS = (
 
 
 def kind_of(reason: str) -> str:
-    """A few words for the kind of a reason."""
+    """Return a few words for the kind of a reason."""
     return next((kind for phrase, kind in KINDS if phrase in reason), "damaged or not readable")
 
 
 def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
-    """How many of each kind, most frequent first."""
-    counts: dict[str, int] = {}
-    for one in skipped:
-        counts[kind_of(one.reason)] = counts.get(kind_of(one.reason), 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """Count the reasons of each kind, most frequent first."""
+    return _counts(kind_of(one.reason) for one in skipped)
 
 
 # Decoding a scan takes long enough for a process to pay from a few scans on.
 FEWEST_TO_DECODE = 8
-NOT_SAID = ("unknown", "mixed")
 Watch = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How to look, and what to keep.
+    """Options of `voco index`.
 
     Attributes:
         name: of the dataset; empty takes the first input's.
@@ -282,17 +277,14 @@ def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch)
         if fault is not None:
             refused.append(Skipped(path=entry.image, reason=fault))
             continue
-        if check.label_fault is not None and entry.label is not None:
-            refused.append(Skipped(path=entry.label, reason=check.label_fault))
-        kept.append(_checked(entry, check))
+        label = entry.label
+        if check.label_fault is not None and label is not None:
+            refused.append(Skipped(path=label, reason=check.label_fault))
+            label = None
+        notes = (*entry.notes, *check.notes)
+        checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
+        kept.append(with_doubt(checked, check.doubt))
     return kept, refused
-
-
-def _checked(entry: Entry, check: VoxelCheck) -> Entry:
-    label = None if check.label_fault is not None else entry.label
-    notes = (*entry.notes, *check.notes)
-    checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
-    return with_doubt(checked, check.doubt)
 
 
 def _assemble(
@@ -338,7 +330,7 @@ def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
 
 
 def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
-    """Where patients are in the index that is about to be replaced, if it was drawn by the same rule."""
+    """Return the splits of the index that is about to be replaced, if it was drawn by the same rule."""
     if not output.exists():
         return {}
     try:

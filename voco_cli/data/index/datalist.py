@@ -32,7 +32,7 @@ def _to_path(value: object) -> Path:
 
 
 def is_file_name(name: str) -> bool:
-    """Whether a case may be called so, and its prediction be a file of that name: no path, no control characters."""
+    """Return whether a case may be called so, and its prediction be a file of that name: no path, no control codes."""
     letters = all(letter >= " " and letter not in "/\x7f" for letter in name)
     return letters and name not in ("", ".", "..") and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
@@ -74,11 +74,11 @@ class Entry(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the case is called in messages, random draws and predictions."""
+        """Return what the case is called in messages, random draws and predictions."""
         return self.case or case_of(self.image)
 
     def channel_entries(self) -> tuple[Entry, ...]:
-        """An entry for each input channel; the label map goes with the first."""
+        """Return an entry for each input channel; the label map goes with the first."""
         others = (Entry(image=path, patient=self.patient, modality=self.modality) for path in self.channels)
         return (self.model_copy(update={"channels": ()}), *others)
 
@@ -119,7 +119,7 @@ class Datalist(BaseModel):
     statistics: dict[str, Any] = Field(default_factory=dict, description="summary of the listed scans")
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """Every scan with the name of its split: training, validation, test."""
+        """Yield every scan with the name of its split: training, validation, test."""
         for split in SPLITS:
             for entry in getattr(self, split):
                 yield split, entry

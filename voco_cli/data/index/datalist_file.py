@@ -79,7 +79,7 @@ def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A million new objects and no garbage: the collector's passes over them would take most of the time."""
+    """Hold the collector off: of a million new objects none is garbage, and its passes would take most of the time."""
     active = gc.isenabled()
     gc.disable()
     try:
@@ -140,7 +140,7 @@ def _check_format(raw: dict[str, Any], path: Path) -> None:
 
 
 def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
+    """Return our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
     if not any(isinstance(raw.get(split), list) for split in SPLITS):
         if wrong := [split for split in SPLITS if split in raw]:
             raise UsageError(f"{path} is not a datalist: {wrong[0]} is no list.")
@@ -181,7 +181,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
-    """A list may hold file names (the Decathlon's test lists do) or keys and values; several images are channels."""
+    """Return an item's keys: it may be a file name (in the Decathlon's test lists); several images are channels."""
     known = dict(item) if isinstance(item, dict) else {"image": item}
     images = known.get("image") if isinstance(known.get("image"), list) else [known.get("image")]
     if not images or not all(isinstance(image, str) and image for image in images):
@@ -204,20 +204,20 @@ def _short(value: Any) -> str:
 
 
 def only_modality(modality: Any) -> str:
-    """CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
+    """Return CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
     values = modality.values() if isinstance(modality, dict) else [modality]
     found = {_modality(str(value)) for value in values}
     return found.pop() if len(found) == 1 else "mixed"
 
 
 def _modality(said: str) -> str:
-    """CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for any other text."""
+    """Return CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for other text."""
     known = modality_of_words(words_of(said))
     return said if known == "unknown" and DICOM_CODE.fullmatch(said) else known
 
 
 def label_names(labels: dict[str, Any]) -> dict[str, str]:
-    """Label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
+    """Return label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
     if all(key.isdigit() for key in labels):
         return {key: str(value) for key, value in labels.items()}
     return {str(value): key for key, value in labels.items() if isinstance(value, int)}
@@ -254,7 +254,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
-        valid = _fields(fault["loc"][:-1])
+        valid = list((Entry if fault["loc"][0] in SPLITS and len(fault["loc"]) > 1 else Datalist).model_fields)
         near = difflib.get_close_matches(str(fault["loc"][-1]), valid, 1, 0.5)
         return "is not a key" + (f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(valid)})")
     if fault["type"] == "missing":
@@ -263,14 +263,9 @@ def _fault(fault: Any) -> str:
     return f"is wrong: {said[0].lower()}{said[1:]}"
 
 
-def _fields(loc: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Entry if loc and loc[0] in SPLITS else Datalist
-    return list(model.model_fields)
-
-
 def _check_files(datalist: Datalist, path: Path) -> None:
-    wanted = (file for _, entry in datalist.entries() for file in _files(entry) if file)
-    missing = [file for file in wanted if not os.path.exists(file)]  # noqa: PTH110 (160,000 of them)
+    wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
+    missing = [file for files in wanted for file in files if file and not os.path.exists(file)]  # noqa: PTH110 (160,000)
     if missing:
         named = ", ".join(str(file) for file in missing[:MAX_NAMED])
         more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
@@ -279,10 +274,6 @@ def _check_files(datalist: Datalist, path: Path) -> None:
             f"{path} lists {count} missing: {named}{more}.",
             "Copy them back, or run `voco index` again.",
         )
-
-
-def _files(entry: Entry) -> tuple[Path | None, ...]:
-    return (entry.image, entry.label, *entry.files, *entry.channels)
 
 
 def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
@@ -315,7 +306,7 @@ def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
 
 
 def _relative(name: str, folder: str) -> str:
-    """Relative where the two share more than the root of the file system, so that both can move together."""
+    """Return a relative path where the two share more than the root of the disk, so that both can move together."""
     if not os.path.isabs(name):  # noqa: PTH117
         name = os.path.abspath(name)  # noqa: PTH100
     shared = os.path.commonpath((name, folder))

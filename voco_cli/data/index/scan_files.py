@@ -1,4 +1,4 @@
-"""Which files there are: folders opened up, the same file found once, datalists set apart."""
+"""Files to look at: folders opened up, the same file found once; and what datalists say of files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FoundFile:
 
 @dataclass
 class Walk:
-    """What the inputs hold.
+    """The files of all inputs.
 
     Attributes:
         files: candidates, sorted by path, each real file once.
@@ -52,7 +52,7 @@ class Walk:
     seen: dict[Path, Path] = field(default_factory=dict)
 
     def standing_for(self, path: Path) -> Path:
-        """The path under which a file was found first; the path itself where it was not found."""
+        """Return the path under which a file was found first; the path itself where it was not found."""
         return self.seen.get(path.resolve(), path)
 
 
@@ -159,7 +159,7 @@ def _files_below(root: Path, skipped: list[Skipped]) -> Iterator[Path]:
 
 
 def _is_entered(folder: Path) -> bool:
-    """Whether to go into a folder: not a hidden one, nor a link to a folder that holds it (that would never end)."""
+    """Return whether to go into a folder: not a hidden one, nor a link to one that holds it, which would never end."""
     if folder.name.startswith(".") or folder.name in IGNORED:
         return False
     if not folder.is_symlink():
@@ -169,7 +169,7 @@ def _is_entered(folder: Path) -> bool:
 
 
 def _is_detached(name: str, present: Set[str]) -> bool:
-    """Whether a file holds the voxels of a header beside it.
+    """Return whether a file holds the voxels of a header beside it.
 
     Args:
         present: names of the folder's files, in small letters.
@@ -180,7 +180,7 @@ def _is_detached(name: str, present: Set[str]) -> bool:
 
 
 def header_file(path: Path) -> Path:
-    """The header of a pair that is named by its voxels (``x.img``), as some lists do; any other path as it is."""
+    """Return the header of a pair that is named by its voxels (``x.img``), as in some lists; any other path as it is."""
     lower = path.name.lower()
     for voxels, header in ((".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")):
         if lower.endswith(voxels):
@@ -193,7 +193,7 @@ def header_file(path: Path) -> Path:
 
 @dataclass
 class Sources:
-    """Everything that was said of files, by real path, so that a link to a file means the file.
+    """The statements of all lists, by real path, so that a link to a file means the file.
 
     Attributes:
         listed: image to the entry of the list that named it first.
@@ -216,7 +216,7 @@ class Sources:
     skipped: list[Skipped] = field(default_factory=list)
 
     def modality_at(self, path: Path) -> str:
-        """What the nearest ``dataset.json`` above a file says."""
+        """Return the modality that the nearest ``dataset.json`` above a file states."""
         above = next((above for above in path.parents if above in self.modality_below), None)
         if above is None:
             return "unknown"
@@ -225,7 +225,7 @@ class Sources:
         return self.modality_below[above]
 
     def label_names(self, labelled: Iterable[tuple[Path, Path]]) -> LabelNames:
-        """What the values of label maps are called, where that is the same for all.
+        """Return what the values of label maps are called, where that is the same for all.
 
         Names stand in the list of an image, beside its label map, or in a ``dataset.json`` above the image.
 
@@ -265,12 +265,12 @@ class LabelNames:
 
 
 def names_file(label: Path) -> Path:
-    """Where TotalSegmentator and others write the names of a label map's values: ``x_seg.json`` beside its file."""
+    """Return where TotalSegmentator and others name a label map's values: ``x_seg.json`` beside its file."""
     return label.with_name(f"{stem_of(label)}.json")
 
 
 def names_beside(label: Path) -> dict[str, str]:
-    """Value to name from the file beside a label map, ``{"1": "spleen"}`` or the same under labels; or empty."""
+    """Read value to name from the file beside a label map, ``{"1": "spleen"}`` or the same under labels; or empty."""
     try:
         raw: Any = json.loads(read_text(names_file(label)))
     except (OSError, ValueError):
@@ -291,16 +291,16 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
     sources = Sources()
     for path in datalists:
         datalist = read_datalist(path, check_files=False)
-        _take(sources, datalist, path, with_splits=bool(datalist.validation or datalist.test))
+        _add_datalist(sources, datalist, path, with_splits=bool(datalist.validation or datalist.test))
     for path in dataset_files:
         try:
-            _take_dataset_file(sources, path)
+            _add_dataset_file(sources, path)
         except VocoError as error:
             sources.skipped.append(Skipped(path=path, reason=error.message.removeprefix(f"{path} ")))
     return sources
 
 
-def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
+def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
     for split, entry in datalist.entries():
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:
@@ -322,8 +322,8 @@ def _take(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -
                 sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
 
 
-def _take_dataset_file(sources: Sources, path: Path) -> None:
-    """Decathlon files list pairs; nnU-Net's name labels and channels only. Their splits are not taken from a folder."""
+def _add_dataset_file(sources: Sources, path: Path) -> None:
+    """Add what a ``dataset.json`` says: Decathlon's lists pairs, nnU-Net's names labels and channels; no splits."""
     try:
         raw: Any = json.loads(read_text(path))
     except (OSError, ValueError) as error:
@@ -338,6 +338,6 @@ def _take_dataset_file(sources: Sources, path: Path) -> None:
             int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
         }
     if isinstance(raw.get("training"), list):
-        _take(sources, read_datalist(path, check_files=False), path, with_splits=False)
+        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits=False)
     elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
         sources.names_below[path.parent] = names

@@ -70,11 +70,6 @@ class Header:
         """Return axis codes such as ``RAS``: where each voxel axis grows to."""
         return axis_codes(self.placement.direction)
 
-    @property
-    def is_integer(self) -> bool:
-        """Return whether voxels are stored as whole numbers."""
-        return np.dtype(self.dtype).kind in "iub"
-
 
 def require_file(path: Path) -> None:
     """Raise DataError where there is no regular file, or an empty one."""
