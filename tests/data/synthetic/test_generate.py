@@ -31,24 +31,24 @@ def patients() -> list[SyntheticCT]:
     return [generate_ct(seed) for seed in range(12)]
 
 
-def _centroid(phantom: SyntheticCT, label: int) -> np.ndarray:
-    return np.argwhere(phantom.labels_xyz == label).mean(axis=0)
+def _centroid(ct: SyntheticCT, label: int) -> np.ndarray:
+    return np.argwhere(ct.labels_xyz == label).mean(axis=0)
 
 
 def test_field_and_types(patients: list[SyntheticCT]) -> None:
-    phantom = patients[0]
-    assert phantom.image_hu_xyz.shape == phantom.labels_xyz.shape == (96, 96, 24)
-    assert phantom.image_hu_xyz.dtype == np.int16
-    assert phantom.labels_xyz.dtype == np.uint8
-    assert np.allclose(np.multiply(phantom.spacing_mm, (96, 96, 24)), FIELD_MM)
-    assert phantom.image_hu_xyz.min() >= -1024
-    assert phantom.image_hu_xyz.max() <= 3071
+    ct = patients[0]
+    assert ct.image_hu_xyz.shape == ct.labels_xyz.shape == (96, 96, 24)
+    assert ct.image_hu_xyz.dtype == np.int16
+    assert ct.labels_xyz.dtype == np.uint8
+    assert np.allclose(np.multiply(ct.spacing_mm, (96, 96, 24)), FIELD_MM)
+    assert ct.image_hu_xyz.min() >= -1024
+    assert ct.image_hu_xyz.max() <= 3071
 
 
 def test_every_organ_has_a_plausible_volume_in_every_patient(patients: list[SyntheticCT]) -> None:
     assert set(VOLUME_ML) == set(BTCV_ORGANS) == set(range(1, 14))
-    for seed, phantom in enumerate(patients):
-        ml = np.bincount(phantom.labels_xyz.ravel(), minlength=14) * np.prod(phantom.spacing_mm) / 1000
+    for seed, ct in enumerate(patients):
+        ml = np.bincount(ct.labels_xyz.ravel(), minlength=14) * np.prod(ct.spacing_mm) / 1000
         for label, (least, most) in VOLUME_ML.items():
             assert least <= ml[label] <= most, f"seed {seed}: {BTCV_ORGANS[label]} has {ml[label]:.1f} mL"
 
@@ -59,8 +59,8 @@ def test_no_organ_vanishes_in_many_patients() -> None:
 
 
 def test_sides_are_those_of_ras(patients: list[SyntheticCT]) -> None:
-    for phantom in patients:
-        centre = {label: _centroid(phantom, label) for label in BTCV_ORGANS}
+    for ct in patients:
+        centre = {label: _centroid(ct, label) for label in BTCV_ORGANS}
         assert centre[6][0] > centre[7][0] > centre[1][0]  # x grows to the right: liver, stomach, spleen
         assert centre[2][0] > 48 > centre[3][0]  # right and left kidney
         assert centre[9][0] > centre[8][0]  # vena cava right of the aorta
@@ -70,8 +70,8 @@ def test_sides_are_those_of_ras(patients: list[SyntheticCT]) -> None:
 
 
 def test_attenuation_is_that_of_a_ct(patients: list[SyntheticCT]) -> None:
-    for phantom in patients:
-        image, labels = phantom.image_hu_xyz, phantom.labels_xyz
+    for ct in patients:
+        image, labels = ct.image_hu_xyz, ct.labels_xyz
         assert 30 < np.median(image[labels == 6]) < 140  # liver
         assert -30 < np.median(image[labels == 4]) < 60  # bile, partial volume included
         assert 15 < np.median(image[labels == 8]) < 320  # aorta
@@ -93,13 +93,13 @@ def test_the_seed_fixes_everything_and_the_shape_only_the_sampling() -> None:
 
 
 def test_patients_differ_in_place_size_contrast_and_noise(patients: list[SyntheticCT]) -> None:
-    livers = np.array([_centroid(phantom, 6) / phantom.labels_xyz.shape for phantom in patients])
+    livers = np.array([_centroid(ct, 6) / ct.labels_xyz.shape for ct in patients])
     assert np.all(livers.std(axis=0) > 0.015)
-    sizes = np.array([np.count_nonzero(phantom.labels_xyz == 6) for phantom in patients])
+    sizes = np.array([np.count_nonzero(ct.labels_xyz == 6) for ct in patients])
     assert sizes.std() / sizes.mean() > 0.08
-    aorta_hu = np.array([np.median(phantom.image_hu_xyz[phantom.labels_xyz == 8]) for phantom in patients])
+    aorta_hu = np.array([np.median(ct.image_hu_xyz[ct.labels_xyz == 8]) for ct in patients])
     assert np.ptp(aorta_hu) > 60
-    noise_hu = np.array([phantom.image_hu_xyz[phantom.labels_xyz == 6].std() for phantom in patients])
+    noise_hu = np.array([ct.image_hu_xyz[ct.labels_xyz == 6].std() for ct in patients])
     assert noise_hu.min() > 15
     assert np.ptp(noise_hu) > 5
 

@@ -17,15 +17,15 @@ SHAPE = (48, 40, 16)
 
 def test_nibabel_reads_ras_with_the_same_voxels(tmp_path: Path) -> None:
     (image_path,) = write_cts(tmp_path, 1, seed=3, shape_xyz=SHAPE, spacing_mm=(7.0, 6.0, 20.0), labelled=True)
-    phantom = generate_ct(patient_seed(3, 0), SHAPE)
+    ct = generate_ct(patient_seed(3, 0), SHAPE)
     image = nib.load(image_path)
     assert nib.aff2axcodes(image.affine) == ("R", "A", "S")
     assert np.allclose(image.affine[:3, :3], np.diag((7.0, 6.0, 20.0)))
     assert np.allclose(image.affine[:3, 3], (-7.0 * 47 / 2, -6.0 * 39 / 2, -20.0 * 15 / 2))
-    assert np.array_equal(np.asarray(image.dataobj), phantom.image_hu_xyz)
+    assert np.array_equal(np.asarray(image.dataobj), ct.image_hu_xyz)
     label = nib.load(tmp_path / "labelsTr" / "phantom_003_0000.nii.gz")
     assert np.allclose(label.affine, image.affine)
-    assert np.array_equal(np.asarray(label.dataobj), phantom.labels_xyz)
+    assert np.array_equal(np.asarray(label.dataobj), ct.labels_xyz)
 
 
 def test_layout_is_nnunets_and_labels_are_optional(tmp_path: Path) -> None:

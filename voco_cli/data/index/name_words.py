@@ -23,22 +23,8 @@ IMAGE_WORDS = frozenset(
 LABEL_WORDS = frozenset(
     {
         *("seg", "segs", "segm", "segmentation", "segmentations", "dseg", "probseg", "label", "labels", "labelmap"),
-        *("lbl", "mask", "masks", "msk", "gt", "groundtruth", "truth", "roi", "rois", "annotation"),
-        *(
-            "annotations",
-            "contour",
-            "contours",
-            "lesion",
-            "lesions",
-            "tumor",
-            "tumour",
-            "gtv",
-            "gtvp",
-            "gtvn",
-            "gtvt",
-            "ctv",
-            "ptv",
-        ),
+        *("lbl", "mask", "masks", "msk", "gt", "groundtruth", "truth", "roi", "rois", "annotation", "annotations"),
+        *("contour", "contours", "lesion", "lesions", "tumor", "tumour", "gtv", "gtvp", "gtvn", "gtvt", "ctv", "ptv"),
     }
 )
 ROLE_WORDS = IMAGE_WORDS | LABEL_WORDS

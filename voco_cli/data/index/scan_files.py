@@ -180,7 +180,7 @@ def _is_detached(name: str, present: Set[str]) -> bool:
 
 
 def header_file(path: Path) -> Path:
-    """Return the header of a pair that is named by its voxels (``x.img``), as in some lists; any other path as it is."""
+    """Return the header of a pair that is named by its voxels (``x.img``) in some lists; any other path as it is."""
     lower = path.name.lower()
     for voxels, header in ((".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")):
         if lower.endswith(voxels):
