@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from voco_cli.atomic_files import whole_file
 from voco_cli.data.index.case_names import distinct_names
-from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry
+from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name
 from voco_cli.data.index.name_words import modality_of_words, words_of
 from voco_cli.data.index.patients import case_of, patients_of
 from voco_cli.errors import DataError, UsageError
@@ -56,8 +56,6 @@ MOST_SHOWN = 60
 DICOM_CODE = re.compile(r"[A-Z]{2}")
 FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
 """What an entry of another program's list is asked for; keys that only an index writes are its own business there."""
-PATH_KEYS = ("image", "label", "path")
-PATH_LISTS = ("files", "channels")
 
 
 def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
@@ -91,17 +89,12 @@ def _without_collector() -> Iterator[None]:
 
 def _parse(path: Path) -> Datalist:
     raw = _load(path)
-    folder = path.resolve().parent
     if "format" in raw:
         _check_format(raw, path)
     else:
         raw = _from_decathlon(raw, path)
-    for split in (*SPLITS, "skipped"):
-        listed = raw.get(split)
-        for item in listed if isinstance(listed, list) else ():
-            _make_absolute(item, folder)
     try:
-        return Datalist.model_validate(raw)
+        return Datalist.model_validate(raw, context=path.resolve().parent)
     except ValidationError as error:
         raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
 
@@ -159,9 +152,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     one = only_modality(modality)
     items = [item for items in listed.values() for item in items]
     folder = path.resolve().parent
-    for item in items:
-        _make_absolute(item, folder)
-    images = [Path(item["image"]) for item in items]
+    images = [Path(absolute_name(item["image"], folder)) for item in items]
     patients = patients_of(images)
     names = distinct_names(
         {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
@@ -223,23 +214,6 @@ def label_names(labels: dict[str, Any]) -> dict[str, str]:
     return {str(value): key for key, value in labels.items() if isinstance(value, int)}
 
 
-def _make_absolute(item: Any, folder: Path) -> None:
-    if not isinstance(item, dict):
-        return
-    for key in PATH_KEYS:
-        if isinstance(item.get(key), str):
-            item[key] = _absolute(item[key], folder)
-    for key in PATH_LISTS:
-        if isinstance(item.get(key), list):
-            item[key] = [_absolute(name, folder) if isinstance(name, str) else name for name in item[key]]
-
-
-def _absolute(name: str, folder: Path) -> str:
-    if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
-        name = name.replace("\\", "/")  # written on Windows
-    return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
-
-
 def _describe(error: ValidationError, path: Path) -> str:
     faults = error.errors(include_url=False)
     lines = [f"{_place(fault['loc'])} {_fault(fault)}" for fault in faults[:MAX_NAMED]]
@@ -293,21 +267,7 @@ def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
 
 
 def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
-    plain = item.model_dump(exclude_defaults=True)
+    plain = item.model_dump(exclude_defaults=True, context=folder)
     if isinstance(item, Entry):
         plain.setdefault("modality", item.modality)
-    for key in PATH_KEYS:
-        if plain.get(key) is not None:
-            plain[key] = _relative(str(plain[key]), folder)
-    for key in PATH_LISTS:
-        if key in plain:
-            plain[key] = [_relative(str(file), folder) for file in plain[key]]
     return plain
-
-
-def _relative(name: str, folder: str) -> str:
-    """Return a relative path where the two share more than the root of the disk, so that both can move together."""
-    if not os.path.isabs(name):  # noqa: PTH117
-        name = os.path.abspath(name)  # noqa: PTH100
-    shared = os.path.commonpath((name, folder))
-    return name if shared == os.path.sep else os.path.relpath(name, folder)
