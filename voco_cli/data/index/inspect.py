@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from voco_cli.data.index.datalist import Skipped
 from voco_cli.data.index.patients import modality_of, modality_of_word, patients_of, places_of
-from voco_cli.data.io.dicom import Series, group_slices, series_header
+from voco_cli.data.io.dicom import DicomSeries, group_slices, series_header
 from voco_cli.data.io.dicom_slices import Slice, read_slices
 from voco_cli.data.io.image import ROUNDING, Header, hounsfield_doubt, require_file, rounding_note, voxel_hash
 from voco_cli.data.io.reader import file_format, read_header, read_scan
@@ -232,7 +232,7 @@ def find_candidates(
     return candidates, skipped
 
 
-def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candidate | Skipped:
+def _from_series(series: DicomSeries, path: Path, files: tuple[Path, ...]) -> Candidate | Skipped:
     first = series.first
     try:
         header, _ = series_header(series, path)
@@ -248,7 +248,7 @@ def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candida
     )
 
 
-def _names(series: Sequence[Series], roots: Mapping[Path, Path]) -> list[tuple[Path, tuple[Path, ...]]]:
+def _names(series: Sequence[DicomSeries], roots: Mapping[Path, Path]) -> list[tuple[Path, tuple[Path, ...]]]:
     """Name each series: by its only file, the folder that holds nothing else, or else its first file.
 
     A series over several folders that hold others too is named by its first file and lists all its files.

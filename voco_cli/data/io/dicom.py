@@ -29,7 +29,7 @@ HOUNSFIELD = {"", "HU", "US"}
 
 
 @dataclass(frozen=True)
-class Series:
+class DicomSeries:
     """The slices of one volume: one series UID, one slice size, one orientation; or the frames of one object.
 
     Attributes:
@@ -61,7 +61,7 @@ class Series:
         return f"{where} ({kind} series of {len(self.slices)})"
 
 
-def group_slices(slices: Iterable[Slice]) -> list[Series]:
+def group_slices(slices: Iterable[Slice]) -> list[DicomSeries]:
     """Sort slices into series by UID, patient, size and orientation, so that a scout does not spoil its scan.
 
     Slices whose UIDs were blanked go by what a series shares: folder, frame of reference, number and spacing.
@@ -75,10 +75,10 @@ def group_slices(slices: Iterable[Slice]) -> list[Series]:
                 break
         else:
             groups.append([one])
-    return [Series(tuple(group)) for groups in by_series.values() for group in groups]
+    return [DicomSeries(tuple(group)) for groups in by_series.values() for group in groups]
 
 
-def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]]:
+def series_header(series: DicomSeries, path: Path) -> tuple[Header, tuple[Slice, ...]]:
     """Return the geometry of a series by the positions of its slices, and its slices from the first to the last.
 
     Raises:
@@ -111,7 +111,7 @@ def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]
     return header, tuple(slices)
 
 
-def read_series(series: Series, path: Path) -> tuple[Header, NDArray[Any]]:
+def read_series(series: DicomSeries, path: Path) -> tuple[Header, NDArray[Any]]:
     """Decode a series: stored number x slope + intercept of each slice.
 
     Returns:
@@ -156,7 +156,7 @@ def _belong_together(first: Slice, second: Slice) -> bool:
     return bool(np.allclose(first.pixel_mm, second.pixel_mm, rtol=SAME_SPACING_SHARE))
 
 
-def _distinct(series: Series) -> list[Slice]:
+def _distinct(series: DicomSeries) -> list[Slice]:
     """Return the slices without second copies of the same object: one UID, place and scale."""
     kept = {_copy_of(one): one for one in reversed(series.slices)}
     return sorted(kept.values(), key=lambda one: (str(one.path), one.frame))
@@ -167,7 +167,7 @@ def _copy_of(one: Slice) -> tuple[Any, ...]:
     return (uid, one.frame, one.position_mm, one.orientation, one.slope, one.intercept, one.sweeps)
 
 
-def _check_copies(series: Series, slices: Sequence[Slice]) -> None:
+def _check_copies(series: DicomSeries, slices: Sequence[Slice]) -> None:
     """Compare the pixels of second copies with those of the slices that were taken.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from voco_cli.atomic_files import whole_file
 from voco_cli.data.io.arrays import ARRAY_SUFFIX, array_layout, read_pictures, read_pictures_header, slice_pictures
-from voco_cli.data.io.dicom import Series, group_slices, read_series, series_header
+from voco_cli.data.io.dicom import DicomSeries, group_slices, read_series, series_header
 from voco_cli.data.io.dicom_slices import Slice, looks_like_dicom, read_slices
 from voco_cli.data.io.image import Header, Scan, ras_affine, require_file
 from voco_cli.data.io.metaimage import metaimage_files, metaimage_layout
@@ -77,7 +77,7 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
     """
     source = _source(path, files)
-    if isinstance(source, Series):
+    if isinstance(source, DicomSeries):
         header, array = read_series(source, path)
     elif isinstance(source, str):
         header, voxels = LAYOUTS[source](path)
@@ -101,12 +101,12 @@ def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
         DataError, GeometryError: as `read_scan`.
     """
     source = _source(path, files)
-    if isinstance(source, Series):
+    if isinstance(source, DicomSeries):
         return series_header(source, path)[0]
     return LAYOUTS[source](path)[0] if isinstance(source, str) else read_pictures_header(path, source)
 
 
-def _source(path: Path, files: Sequence[Path]) -> Series | list[Path] | str:
+def _source(path: Path, files: Sequence[Path]) -> DicomSeries | list[Path] | str:
     """Return what a scan is made of: a DICOM series, the pictures of a folder, or a file of a format of `LAYOUTS`."""
     if not files and (pictures := _pictures_of(path)):
         return pictures
@@ -140,7 +140,7 @@ def _dicom_among(paths: Iterable[Path]) -> list[Path]:
     return [file for file in sorted(paths) if file.is_file() and file.stat().st_size and looks_like_dicom(file)]
 
 
-def _one_series(path: Path, files: Sequence[Path]) -> Series:
+def _one_series(path: Path, files: Sequence[Path]) -> DicomSeries:
     """Return the only image series among ``files``, or else in the folder ``path`` and below."""
     candidates = files or _dicom_among(path.rglob("*"))
     for file in files:
@@ -159,7 +159,7 @@ def _one_series(path: Path, files: Sequence[Path]) -> Series:
     return volumes[0]
 
 
-def _series_of(path: Path) -> Series:
+def _series_of(path: Path) -> DicomSeries:
     """Return the series that a file belongs to, from the files beside it."""
     own = read_slices(path)
     beside = _dicom_among(file for file in path.parent.iterdir() if file != path)

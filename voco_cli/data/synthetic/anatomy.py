@@ -314,7 +314,7 @@ RIB_PERIOD = 0.21
 
 
 @dataclass(frozen=True)
-class Frame:
+class TissueMasks:
     """Masks of the frame, all of one shape; ``bone`` is cortex, ``marrow`` the spongy inside of vertebrae."""
 
     skin: Mask
@@ -344,7 +344,7 @@ class Wall:
     rib_phase: float
     rib_slope: float
 
-    def masks(self, body_3XYZ: FloatArray) -> Frame:
+    def masks(self, body_3XYZ: FloatArray) -> TissueMasks:
         """Return the frame at the points (u, v, w) of ``body_3XYZ``."""
         u, v, w = body_3XYZ
         # A superellipse: flatter at back and front than an ellipse, and narrower at the waist.
@@ -359,7 +359,7 @@ class Wall:
         lungs = self._lungs(body_3XYZ, cavity)
         bone, marrow, canal = self._spine(body_3XYZ)
         bone |= self._ribs(body_3XYZ, radius, inner) & muscle
-        return Frame(skin, muscle, cavity, lungs, bone & skin, marrow, canal)
+        return TissueMasks(skin, muscle, cavity, lungs, bone & skin, marrow, canal)
 
     def _lungs(self, body_3XYZ: FloatArray, cavity: Mask) -> Mask:
         u, v, w = body_3XYZ
