@@ -19,7 +19,7 @@ STALE_AFTER_S = 3600.0
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside the target to write to; after the block it is flushed to the disk and takes the target's name.
+    """Give a name beside the target to write to; after the block it is flushed to disk and takes the target's name.
 
     The name ends like the target's, for writers that go by the ending. It is removed on any failure.
 
@@ -58,6 +58,6 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def unfinished_files(folder: Path) -> list[Path]:
-    """What killed processes left behind; files younger than an hour may belong to a process at work."""
+    """List what killed processes left behind; files younger than an hour may belong to a process at work."""
     oldest = time.time() - STALE_AFTER_S
     return [path for path in folder.rglob(f"{UNFINISHED}*") if path.stat().st_mtime < oldest]

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tests.evaluate.made_results import two_boxes, write_labels
 from tests.finetune.made_finetuned import finetuned_run, know_the_network, write_case
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans, write_manifest
 from voco_cli.document.terminal import out
 from voco_cli.errors import DataError, UsageError, VocoError
 
@@ -123,8 +123,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     know_the_network(monkeypatch)
     test = [write_case(tmp_path / "data", "a"), write_case(tmp_path / "data", "b", shift=1)]
     made = finetuned_run(tmp_path / "run", test=test, validation=[write_case(tmp_path / "data", "v")])
-    trained = seen_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
-    write_seen(Seen((trained,)), made / "weights" / "seen.json")
+    trained = training_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
+    write_manifest(TrainingManifest((trained,)), made / "weights" / "seen.json")
     return made
 
 

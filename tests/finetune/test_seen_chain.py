@@ -10,7 +10,7 @@ import pytest
 from tests.finetune.tiny_task import TINY, make_data, tiny_finetune
 from voco_cli.config import load_settings
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, read_seen, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, read_manifest, training_scans, write_manifest
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
@@ -31,14 +31,14 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("chain")
     tiny_finetune(make_data(folder / "data"), folder / "first", "train.steps=2")
     leaked = read_datalist(folder / "first" / "data.json").validation[0]
-    big = seen_scans("pre-training", "big", [ScanIdentity("z", "zoe", voxel_hash(read_scan(leaked.image)))])
-    own = read_seen(folder / "first" / "weights" / "seen.json")
-    write_seen(Seen((big, *own.stages)), folder / "first" / "weights" / "seen.json")
+    big = training_scans("pre-training", "big", [ScanIdentity("z", "zoe", voxel_hash(read_scan(leaked.image)))])
+    own = read_manifest(folder / "first" / "weights" / "seen.json")
+    write_manifest(TrainingManifest((big, *own.stages)), folder / "first" / "weights" / "seen.json")
     return folder
 
 
 def test_a_run_keeps_what_it_saw(first: Path) -> None:
-    stages = read_seen(first / "first" / "weights" / "seen.json").stages
+    stages = read_manifest(first / "first" / "weights" / "seen.json").stages
     training = read_datalist(first / "first" / "data.json").training
     assert [(stage.stage, len(stage)) for stage in stages] == [("pre-training", 1), ("fine-tuning", 3)]
     hashes = [voxel_hash(read_scan(entry.image)) for entry in training]
@@ -59,7 +59,7 @@ def test_the_next_run_says_so_before_it_trains_and_with_its_figures(first: Path)
     assert summary["leakage"]["found"][0]["cases"] == [leaked]
     table = (first / "second" / "evaluation" / "validation" / "table.md").read_text()
     assert f"1 of 2 evaluated cases was in the pre-training (big), voxel for voxel: {leaked}." in table
-    stages = read_seen(first / "second" / "weights" / "seen.json").stages
+    stages = read_manifest(first / "second" / "weights" / "seen.json").stages
     assert [stage.stage for stage in stages] == ["pre-training", "fine-tuning", "fine-tuning"]
 
 

@@ -15,7 +15,7 @@ from tests.pretrain.tiny_run import TINY, write_data
 from voco_cli.config import load_settings
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import Seen
+from voco_cli.data.index.trained_on import TrainingManifest
 from voco_cli.errors import ResourceError
 from voco_cli.objectives.objective import Case
 from voco_cli.objectives.voco.objective import LocatedCrops, VocoObjective, spread
@@ -51,7 +51,7 @@ def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingTask
     )
     device, autocast = device_alone(settings.run)
     pictures = folder / "run" / "figures" / "validation"
-    job = PretrainingTask(settings, build_model(settings, device), training, looked_at, Seen, pictures)
+    job = PretrainingTask(settings, build_model(settings, device), training, looked_at, TrainingManifest, pictures)
     job.start(DeviceContext(device, process, 1, autocast))
     (folder / "run").mkdir()
     return job

@@ -21,7 +21,7 @@ from voco_cli.config import load_settings
 from voco_cli.config.load import saved_file
 from voco_cli.data.index.datalist import Datalist, Entry, Skipped
 from voco_cli.data.index.datalist_file import write_datalist
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans, write_manifest
 from voco_cli.evaluate.classification.metrics import summarise_classification
 from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
 from voco_cli.evaluate.result_files import Provenance
@@ -91,8 +91,10 @@ def pretraining_run(
     write_state(run)
     about = {"step": 10, "figures": LEARNED, "start_figures": FIGURES, "verdict": verdict}
     (run / "weights" / "encoder.json").write_text(json.dumps(about))
-    seen = Seen((seen_scans("pre-training", "made", [ScanIdentity(one.name, one.patient) for one in training]),))
-    write_seen(seen, run / "weights" / "seen.json")
+    seen = TrainingManifest(
+        (training_scans("pre-training", "made", [ScanIdentity(one.name, one.patient) for one in training]),)
+    )
+    write_manifest(seen, run / "weights" / "seen.json")
     return run
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.finetune.made_finetuned import finetuned_run, know_the_network, write_case
 from voco_cli.config.task_schema import LabelClass, LabelRegion, Task
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans, write_manifest
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, UsageError, VocoError
@@ -87,9 +87,9 @@ def test_leaks_from_pretraining_and_from_training_are_found(run: Path) -> None:
     measured = measure(opened, "test", entries)
     assert measured.provenance.leakage["clean"] is False
     hashes = {one.name: voxel_hash(read_scan(one.image)) for one in entries}
-    pretraining = seen_scans("pre-training", "big", [ScanIdentity("z", "zoe", hashes["a"])])
-    training = seen_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
-    write_seen(Seen((pretraining, training)), run / "weights" / "seen.json")
+    pretraining = training_scans("pre-training", "big", [ScanIdentity("z", "zoe", hashes["a"])])
+    training = training_scans("fine-tuning", "tiny", [ScanIdentity("t", "patient b", "0" * 32)])
+    write_manifest(TrainingManifest((pretraining, training)), run / "weights" / "seen.json")
     leakage = measure(opened, "test", entries).provenance.leakage
     assert [(one["by"], one["stage"], one["cases"]) for one in leakage["found"]] == [
         ("scan", "pre-training", ["a"]),
@@ -103,8 +103,9 @@ def test_leaks_from_pretraining_and_from_training_are_found(run: Path) -> None:
 
 
 def test_a_clean_run_says_so_and_passes(run: Path) -> None:
-    write_seen(
-        Seen((seen_scans("fine-tuning", "tiny", [ScanIdentity("t", "t", "0" * 32)]),)), run / "weights/seen.json"
+    write_manifest(
+        TrainingManifest((training_scans("fine-tuning", "tiny", [ScanIdentity("t", "t", "0" * 32)]),)),
+        run / "weights/seen.json",
     )
     opened = open_run(run)
     measured = measure(opened, "test", measured_split(opened)[1], clean=True)

@@ -13,7 +13,7 @@ from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, seen_by, seen_scans, write_seen
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, manifest_of, training_scans, write_manifest
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
@@ -29,10 +29,12 @@ from voco_cli.workflows.leakage import (
 )
 
 KNOWN = ScanIdentity("known", "anna", "a" * 32, "1.1", "1")
-SEEN = Seen((seen_scans("pre-training", "torsos", [KNOWN, ScanIdentity("other", "ben", "b" * 32, "2.1", "2")]),))
+SEEN = TrainingManifest(
+    (training_scans("pre-training", "torsos", [KNOWN, ScanIdentity("other", "ben", "b" * 32, "2.1", "2")]),)
+)
 
 
-def found_in(*evaluated: ScanIdentity, dataset: str = "torsos", seen: Seen = SEEN) -> Findings:
+def found_in(*evaluated: ScanIdentity, dataset: str = "torsos", seen: TrainingManifest = SEEN) -> Findings:
     return leakage(seen, evaluated, dataset)
 
 
@@ -82,7 +84,7 @@ def test_a_name_in_another_data_set_may_be_chance() -> None:
     assert sentences(findings)[0].endswith(": x; the data sets have different names, so that it may be another person.")
     assert findings.clean  # all voxels were compared, and none are the same
     assert not found_in(ScanIdentity("x", "anna"), dataset="livers").clean  # here they were not
-    unhashed = Seen((seen_scans("pre-training", "torsos", [ScanIdentity("known", "anna")]),))
+    unhashed = TrainingManifest((training_scans("pre-training", "torsos", [ScanIdentity("known", "anna")]),))
     assert not found_in(namesake, dataset="livers", seen=unhashed).clean
     assert found_in(namesake, dataset="Torsos").found[0].surely  # the same data set, spelt otherwise
 
@@ -95,7 +97,7 @@ def test_nothing_found_is_said_with_what_was_compared() -> None:
         "(torsos)."
     ]
     require_clean(findings_object(findings))
-    assert sentences(found_in(seen=Seen())) == []
+    assert sentences(found_in(seen=TrainingManifest())) == []
 
 
 def test_channels_are_one_case() -> None:
@@ -104,7 +106,7 @@ def test_channels_are_one_case() -> None:
 
 
 def test_weights_that_do_not_say_are_never_clean() -> None:
-    findings = found_in(ScanIdentity("x", "carl", "c" * 32), seen=Seen(unknown=("SSL_head.pt",)))
+    findings = found_in(ScanIdentity("x", "carl", "c" * 32), seen=TrainingManifest(unknown=("SSL_head.pt",)))
     assert sentences(findings) == [
         "Leakage of 1 evaluated cases cannot be ruled out: SSL_head.pt does not say what it was trained on."
     ]
@@ -133,7 +135,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pretraining_run_says_what_it_saw(pretrained: Path) -> None:
-    seen = seen_by(pretrained / "run")
+    seen = manifest_of(pretrained / "run")
     assert seen is not None
     (stage,) = seen.stages
     training = read_datalist(pretrained / "data.json").training
@@ -174,7 +176,7 @@ def test_the_chain_holds_through_a_second_fine_tuning(pretrained: Path, tmp_path
     assert volume is not None
     mine = [StoredCase(listed.validation[0], (volume,))]
     seen, _ = look_back(str(pretrained / "run"), mine, [], "torsos", cache)
-    write_seen(seen, tmp_path / "first" / "weights" / "seen.json")
+    write_manifest(seen, tmp_path / "first" / "weights" / "seen.json")
     again, findings = look_back(str(tmp_path / "first"), [], listed.training[:1] + listed.validation, "livers", cache)
     assert [(stage.stage, len(stage)) for stage in again.stages] == [
         ("pre-training", 6),

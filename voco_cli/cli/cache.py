@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,8 +25,7 @@ from voco_cli.document.terminal import done, folded, note, out, print_json, prog
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.disk_space import BuildReport
-    from voco_cli.data.cache.store import VolumeCache
+    from voco_cli.data.cache.store import BuildReport, VolumeCache
     from voco_cli.data.index.datalist import Entry
 
 app = typer.Typer(
@@ -41,6 +40,68 @@ DirOption = Annotated[
 WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes (by default one a core).")]
 LabelsOption = Annotated[bool, typer.Option("--labels", help="The label maps too, which are stored beside the scans.")]
 SHOWN_FAULTS = 20
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """What every `voco cache` command is given, so that the next command can be named in full."""
+
+    data: Path
+    recipe: str | None
+    config: Path | None
+    overrides: Sequence[str]
+    folder: Path | None
+    labels: bool = False
+
+    def command(self, name: str) -> str:
+        """Return another command on the same cache."""
+        place = ["--dir", str(self.folder)] if self.folder else []
+        place += ["--labels"] if self.labels else []
+        settings = settings_words(self.recipe, self.config, self.overrides)
+        return shell_words("voco", "cache", name, self.data, *settings, *place)
+
+    def pretrain_command(self) -> str:
+        """Return the training that finds this very cache."""
+        from voco_cli.config import load_settings
+
+        place = ["--set", f"cache.dir={self.folder}"] if self.folder else []
+        recipe = self.recipe or spoken_recipe(load_settings(self.recipe, self.config, self.overrides))
+        return shell_words("voco", "pretrain", self.data, *settings_words(recipe, self.config, self.overrides), *place)
+
+    def entries(self) -> list[Entry]:
+        """Return the scans of the data file."""
+        from voco_cli.data.index.datalist_file import read_datalist
+
+        return [entry for _, entry in read_datalist(self.data).entries()]
+
+    def open(self, workers: int | None = None) -> VolumeCache:
+        """Open the cache with the settings that suit the scans.
+
+        Raises:
+            UsageError: a folder in place of a data file, or a file in place of a cache folder.
+            DataError: no such data file.
+        """
+        from voco_cli.config import load_settings
+        from voco_cli.data.cache.store import VolumeCache, cache_folder
+        from voco_cli.data.index.intensity import suit_intensity
+
+        if self.data.is_dir():
+            raise UsageError(
+                f"{self.data} is a folder, and a data.json is needed.", shell_words("voco", "index", self.data)
+            )
+        if not self.data.is_file():
+            raise DataError(f"{self.data} does not exist.", hint="make it with voco index")
+        flags = {"cache.dir": self.folder, "cache.workers": workers}
+        require_agreement({**flags, "recipe": self.recipe}, self.overrides)
+        resolved = load_settings(self.recipe, self.config, self.overrides, flags)
+        suited = suit_intensity(resolved, self.entries(), [self.data])
+        for text in (*suited.notes, *suited.warnings):
+            note(text)
+        settings = suited.resolved.settings
+        place = cache_folder(self.data, settings.cache)
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")
+        return VolumeCache(place, settings.preprocess, settings.cache, self.labels)
 
 
 @app.command()
@@ -61,8 +122,8 @@ def build(
     """Preprocess and store the scans of DATA that are not stored yet."""
     from voco_cli.data.cache.disk_space import gigabytes
 
-    cache = _open(data, recipe, config, set_, folder, workers, labels)
-    entries = _entries(data)
+    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
+    cache, entries = options.open(workers), options.entries()
     missing = [entry for entry in entries if cache.lookup(entry) is None]
     predicted = cache.predict_bytes(missing)
     if dry_run or not as_json:
@@ -77,7 +138,7 @@ def build(
         out.print(f"{report.built} built, {report.reused} reused, {len(report.failed)} failed.", highlight=False)
         _print_faults(report.failed)
         written = f"{cache.folder} ({report.built} volumes, {gigabytes(report.bytes)})"
-        done([written] if report.built else [], _pretrain(data, recipe, config, set_, folder))
+        done([written] if report.built else [], options.pretrain_command())
     _require_some(report)
 
 
@@ -100,12 +161,8 @@ def verify(
     Scans of DATA that are not stored under these settings are named, too. The exit code is 3 where something is
     damaged, 1 where something is missing.
     """
-    cache = _open(data, recipe, config, set_, folder, workers, labels)
-    entries = _entries(data)
-
-    def command(name: str) -> str:
-        return _command(name, data, recipe, config, set_, folder, labels)
-
+    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
+    cache, entries = options.open(workers), options.entries()
     with progress("checking", None) as advance:
         report = cache.verify(on_done=advance)
     if repair:
@@ -121,12 +178,14 @@ def verify(
     if report.damaged and not repair:
         raise DataError(
             f"{cache.folder} holds {len(report.damaged)} damaged volumes.",
-            hint=f"{command('verify')} --repair, then {command('build')}",
+            hint=f"{options.command('verify')} --repair, then {options.command('build')}",
         )
     if missing:
-        raise VocoError(f"{len(missing)} of {len(entries)} scans are not in {cache.folder}.", hint=command("build"))
+        raise VocoError(
+            f"{len(missing)} of {len(entries)} scans are not in {cache.folder}.", hint=options.command("build")
+        )
     if not as_json:
-        done([], _pretrain(data, recipe, config, set_, folder))
+        done([], options.pretrain_command())
 
 
 @app.command()
@@ -141,7 +200,8 @@ def stats(
     """Print how much is stored, and under which settings."""
     from voco_cli.data.cache.disk_space import gigabytes
 
-    cache = _open(data, recipe, config, set_, folder, None, False)
+    options = CacheOptions(data, recipe, config, set_ or (), folder)
+    cache = options.open()
     found = cache.stats()
     if as_json:
         print_json({"folder": cache.folder, **asdict(found)})
@@ -158,7 +218,7 @@ def stats(
         table.add_row(f"{count} volumes with", settings)
     out.print(table)
     useful = "verify" if found.unreadable else "prune" if found.volumes else "build"
-    done([], _command(useful, data, recipe, config, set_, folder))
+    done([], options.command(useful))
 
 
 @app.command()
@@ -178,79 +238,15 @@ def prune(
     """
     from voco_cli.data.cache.disk_space import gigabytes
 
-    cache = _open(data, recipe, config, set_, folder, None, labels)
-    report = cache.prune(_entries(data), rehearse=not yes)
+    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
+    cache = options.open()
+    report = cache.prune(options.entries(), rehearse=not yes)
     if as_json:
         print_json({"folder": cache.folder, "removed": report.removed, "bytes": report.bytes, "rehearsal": not yes})
         return
     did = "removed" if yes else "would be removed"
     out.print(f"{len(report.removed)} files, {gigabytes(report.bytes)}, {did}.", highlight=False)
-    if yes:
-        done([], _command("stats", data, recipe, config, set_, folder))
-    else:
-        done([], f"{_command('prune', data, recipe, config, set_, folder, labels)} --yes")
-
-
-def _command(
-    name: str,
-    data: Path,
-    recipe: str | None,
-    config: Path | None,
-    overrides: Sequence[str] | None,
-    folder: Path | None,
-    labels: bool = False,
-) -> str:
-    """Another command on the same cache."""
-    place = ["--dir", str(folder)] if folder else []
-    place += ["--labels"] if labels else []
-    return shell_words("voco", "cache", name, data, *settings_words(recipe, config, overrides), *place)
-
-
-def _pretrain(
-    data: Path, recipe: str | None, config: Path | None, overrides: Sequence[str] | None, folder: Path | None
-) -> str:
-    """The training that finds this very cache."""
-    from voco_cli.config import load_settings
-
-    place = ["--set", f"cache.dir={folder}"] if folder else []
-    recipe = recipe or spoken_recipe(load_settings(recipe, config, overrides or ()))
-    return shell_words("voco", "pretrain", data, *settings_words(recipe, config, overrides), *place)
-
-
-def _open(
-    data: Path,
-    recipe: str | None,
-    config: Path | None,
-    overrides: Sequence[str] | None,
-    folder: Path | None,
-    workers: int | None,
-    labels: bool,
-) -> VolumeCache:
-    from voco_cli.config import load_settings
-    from voco_cli.data.cache.store import VolumeCache, cache_folder
-    from voco_cli.data.index.intensity import suit_intensity
-
-    if data.is_dir():
-        raise UsageError(f"{data} is a folder, and a data.json is needed.", shell_words("voco", "index", data))
-    if not data.is_file():
-        raise DataError(f"{data} does not exist.", hint="make it with voco index")
-    flags = {"cache.dir": folder, "cache.workers": workers}
-    require_agreement({**flags, "recipe": recipe}, overrides or ())
-    resolved = load_settings(recipe, config, overrides or (), flags)
-    suited = suit_intensity(resolved, _entries(data), [data])
-    for text in (*suited.notes, *suited.warnings):
-        note(text)
-    settings = suited.resolved.settings
-    place = cache_folder(data, settings.cache)
-    if place.exists() and not place.is_dir():
-        raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")
-    return VolumeCache(place, settings.preprocess, settings.cache, labels)
-
-
-def _entries(data: Path) -> list[Entry]:
-    from voco_cli.data.index.datalist_file import read_datalist
-
-    return [entry for _, entry in read_datalist(data).entries()]
+    done([], replace(options, labels=False).command("stats") if yes else f"{options.command('prune')} --yes")
 
 
 def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json: bool) -> None:
@@ -272,7 +268,7 @@ def _print_faults(faults: Sequence[tuple[Path, str]]) -> None:
 
 
 def _require_some(report: BuildReport) -> None:
-    """Some failures are a finding; nothing but failures is damaged data."""
+    """Raise where scans failed: some failures are a finding, nothing but failures is damaged data."""
     if not report.failed:
         return
     if report.built + report.reused == 0:

@@ -113,7 +113,7 @@ def index(
 
 
 def _warn_of_units(datalist: Datalist) -> None:
-    """CT scans whose numbers the window of a recipe, which is in HU, would cut in the wrong place."""
+    """Warn of CT scans whose numbers the window of a recipe, which is in HU, would cut in the wrong place."""
     from voco_cli.data.index.intensity import DOUBTED, is_doubted
 
     doubted = [entry for _, entry in datalist.entries() if is_doubted(entry)]
@@ -128,7 +128,7 @@ def _warn_of_units(datalist: Datalist) -> None:
 
 
 def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
-    """Where files do not say what they are, the command that does."""
+    """Show the command that states the modality, where files do not."""
     from voco_cli.data.index.intensity import NOT_SAID, judge_by_values
 
     entries = [entry for _, entry in datalist.entries()]
@@ -145,7 +145,7 @@ def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
-    from voco_cli.data.index.build import count_kinds
+    from voco_cli.data.index.summary import count_kinds
 
     return {
         "output": str(output),
@@ -158,7 +158,7 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
 
 
 def _print_folders(datalist: Datalist) -> None:
-    """One row a folder: enough to see whether sizes, labels and splits came out right."""
+    """Print one row a folder: enough to see whether sizes, labels and splits came out right."""
     from rich.table import Table
     from rich.text import Text
 
@@ -198,7 +198,7 @@ def _print_skipped(datalist: Datalist) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.data.index.build import count_kinds, kind_of
+    from voco_cli.data.index.summary import count_kinds, kind_of
 
     if not datalist.skipped:
         return

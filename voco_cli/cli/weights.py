@@ -135,12 +135,12 @@ def export(
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
     if file_format is not ExportFormat.NNUNET and (plans or axes):
         raise UsageError(f"{'--plans' if plans else '--axes'} is for nnU-Net.", "add --format nnunet, or leave it out")
-    from voco_cli.data.index.trained_on import copy_seen
+    from voco_cli.data.index.trained_on import copy_manifest
     from voco_cli.models.weights import Format, export_weights
 
     weights = _read(run, branch, patch_merging, trust_pickle)
     written = export_weights(weights, output, Format(file_format.value), axes and axes.value, plans, replace=force)
-    files = [*written.files, *copy_seen(run, output)]
+    files = [*written.files, *copy_manifest(run, output)]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
         train = {"train": shell_words(*written.train)} if written.train else {}

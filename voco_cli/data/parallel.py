@@ -1,4 +1,12 @@
-"""The same function over many files, in processes where it pays."""
+"""One executor for everything that works scan by scan: processes of this machine, which a killed worker does not end.
+
+`run_jobs` hands results out as they come, `map_files` returns them in order. Both survive a worker that the system
+kills (for its memory, most likely) or that a library crashes: only the job that did it fails.
+
+The library pebble has such a pool too. It was tried (5.2) and not taken: a job that leaves its process with code 0 is
+waited for without end, and a worker that is killed while it sends its result holds a lock for 60 s, after which all
+other jobs are lost. The pool of the standard library notices both at once.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +16,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
@@ -21,9 +28,14 @@ from voco_cli.operating_system import STOPPING, interrupts_blocked, usable_cores
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+MAX_WORKERS = 16
+FEWEST_FOR_PROCESSES = 256
+"""Starting processes takes about a second each; fewer header reads than this are done sooner alone."""
+CHUNKS_PER_WORKER = 16
+
 
 class WorkerKilledError(Exception):
-    """The process at work on a job ended without a word: killed by the system, most likely for its memory."""
+    """A job whose process ended without a word: killed by the system, most likely for its memory."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -53,9 +65,8 @@ def run_jobs(
         return
     pending = deque(jobs)
     while pending:
-        suspects = _run_pool(work, pending, workers, finished)
-        # A killed worker takes its whole pool along. Those that were in it are tried again, each alone.
-        for job in suspects:
+        # A killed worker takes its whole pool along. The jobs that were in it are tried again, each alone.
+        for job in _run_pool(work, pending, workers, finished):
             if _run_pool(work, deque([job]), 1, finished):
                 finished(job, WorkerKilledError())
 
@@ -73,9 +84,8 @@ def _run_pool(
     workers: int,
     finished: Callable[[Job, Result | Exception], None],
 ) -> list[Job]:
-    """Take jobs from ``pending`` until it is empty or the pool breaks; the jobs that were in it then."""
-    context = multiprocessing.get_context("spawn")  # a fork would copy locked threads of the libraries
-    pool = ProcessPoolExecutor(min(workers, len(pending)), mp_context=context, initializer=_begin_worker)
+    """Take jobs from ``pending`` until it is empty or the pool breaks; return the jobs that were in it then."""
+    pool = _process_pool(min(workers, len(pending)))
     running: dict[Future[Result], Job] = {}
     suspects: list[Job] = []
     try:
@@ -86,9 +96,8 @@ def _run_pool(
                     running[pool.submit(work, pending[0])] = pending[0]
                 pending.popleft()
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                job = running.pop(future)
-                error = future.exception()
-                if isinstance(error, BrokenProcessPool):
+                job, error = running.pop(future), future.exception()
+                if isinstance(error, BrokenExecutor):
                     suspects.append(job)
                 elif isinstance(error, Exception):
                     finished(job, error)
@@ -96,19 +105,23 @@ def _run_pool(
                     finished(job, future.result())
             if suspects and not running:
                 break
-    except BrokenProcessPool:  # raised by submit: the job at hand is still pending
+    except BrokenExecutor:  # raised by submit: the job at hand is still pending
         suspects.extend(running.values())
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return suspects
 
 
+def _process_pool(workers: int) -> Executor:
+    """Return the executor that jobs are submitted to; a fork would copy locked threads of the libraries."""
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _begin_worker)
+
+
 @contextmanager
 def leaving_interrupts_to_us() -> Iterator[None]:
-    """Processes that are started inside are deaf to Ctrl-C from the first line on, or each would print a traceback.
+    """Start processes inside that are deaf to Ctrl-C from the first line on, or each would print a traceback.
 
-    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself. Here it
-    waits
+    A signal that is blocked stays so in a new process, whatever it imports before it could say so itself. Here it waits
     until the end, as do those that would unwind us: a process half started when we leave prints a traceback.
     """
     # Started in between, what tracks the processes' resources would unblock it.
@@ -142,67 +155,6 @@ def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
     os._exit(1)
 
 
-Item = TypeVar("Item")
-
-MAX_WORKERS = 16
-# Starting processes takes about a second each; fewer header reads than this are done sooner alone.
-FEWEST_FOR_PROCESSES = 256
-CHUNKS_PER_WORKER = 16
-
-
-def _raise(item: object, error: Exception) -> NoReturn:
-    name = getattr(item, "image", None) or getattr(item, "path", item)
-    raise ResourceError(f"{name} {error}.", "Leave that file out, or read it where there is more memory.")
-
-
-def map_files(
-    function: Callable[[Item], Result],
-    items: Sequence[Item],
-    workers: int | None,
-    advance: Callable[[int], object],
-    fewest: int = FEWEST_FOR_PROCESSES,
-    killed: Callable[[Item, Exception], Result] = _raise,
-    apart: bool = False,
-) -> list[Result]:
-    """Results in the order of ``items``.
-
-    Args:
-        function: picklable; expected faults come back as results, not as exceptions.
-        workers: processes; none is one a core where there are at least ``fewest`` items.
-        advance: told how many items were finished.
-        killed: makes the result of an item that ended its process, alone as well; without it that is an error.
-        apart: work in a process of its own also where it is a single one, so that its end is not the command's.
-    Raises:
-        ResourceError: a worker process was killed, and ``killed`` does not take it.
-    """
-    count = workers or (min(usable_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
-    if count == 1 and not apart:
-        return [_one(function, item, advance) for item in items]
-    size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER)))
-    chunks = [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
-    results: dict[int, Result] = {}
-    suspects: list[int] = []
-
-    def finished(chunk: Chunk, outcome: list[Result] | Exception) -> None:
-        if isinstance(outcome, WorkerKilledError) and len(chunk.places) > 1:
-            suspects.extend(chunk.places)
-            return
-        if isinstance(outcome, WorkerKilledError):
-            outcome = [killed(chunk.items[0], outcome)]
-        if isinstance(outcome, Exception):
-            raise outcome
-        results.update(zip(chunk.places, outcome, strict=True))
-        advance(len(chunk.places))
-
-    def job(places: Sequence[int]) -> Chunk:
-        return Chunk(function, tuple(items[place] for place in places), tuple(places))
-
-    run_jobs(_do_chunk, map(job, chunks), count, finished, apart=apart)
-    # What killed its worker is somewhere in these chunks: one file at a time tells.
-    run_jobs(_do_chunk, [job([place]) for place in suspects], count, finished, apart=True)
-    return [results[place] for place in range(len(items))]
-
-
 @dataclass(frozen=True)
 class Chunk:
     """Items that travel to a worker together, with their places in the whole."""
@@ -211,12 +163,57 @@ class Chunk:
     items: tuple[Any, ...]
     places: tuple[int, ...]
 
+    def results(self) -> list[Any]:
+        """Return the function's result for each item."""
+        return [self.function(item) for item in self.items]
 
-def _do_chunk(chunk: Chunk) -> list[Any]:
-    return [chunk.function(item) for item in chunk.items]
+
+def _raise(item: object, error: Exception) -> NoReturn:
+    name = getattr(item, "image", None) or getattr(item, "path", item)
+    raise ResourceError(f"{name} {error}.", "Leave that file out, or read it where there is more memory.")
 
 
-def _one(function: Callable[[Item], Result], item: Item, advance: Callable[[int], object]) -> Result:
-    result = function(item)
-    advance(1)
-    return result
+def map_files(
+    function: Callable[[Job], Result],
+    items: Sequence[Job],
+    workers: int | None,
+    advance: Callable[[int], object],
+    fewest: int = FEWEST_FOR_PROCESSES,
+    killed: Callable[[Job, Exception], Result] = _raise,
+    apart: bool = False,
+) -> list[Result]:
+    """Return the results of a function in the order of ``items``.
+
+    Args:
+        function: picklable; expected faults come back as results, and exceptions end the whole.
+        workers: processes; none is one a core where there are at least ``fewest`` items.
+        advance: told how many items were finished.
+        killed: makes the result of an item that ended its process, alone as well; without it that is an error.
+        apart: work in a process of its own also where it is a single one, so that its end is not the command's.
+    Raises:
+        ResourceError: a worker process was killed, and ``killed`` does not take it.
+    """
+    count = workers or (min(usable_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
+    size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER))) if count > 1 or apart else 1
+    results: dict[int, Result] = {}
+    suspects: list[Chunk] = []
+
+    def chunk(places: Sequence[int]) -> Chunk:
+        return Chunk(function, tuple(items[place] for place in places), tuple(places))
+
+    def finished(chunk_: Chunk, outcome: list[Any] | Exception) -> None:
+        if isinstance(outcome, WorkerKilledError) and len(chunk_.places) > 1:
+            suspects.extend(chunk([place]) for place in chunk_.places)
+            return
+        if isinstance(outcome, WorkerKilledError):
+            outcome = [killed(chunk_.items[0], outcome)]
+        if isinstance(outcome, Exception):
+            raise outcome
+        results.update(zip(chunk_.places, outcome, strict=True))
+        advance(len(chunk_.places))
+
+    chunks = [chunk(range(len(items))[start : start + size]) for start in range(0, len(items), size)]
+    run_jobs(Chunk.results, chunks, count, finished, apart)
+    # What killed its worker is somewhere in these chunks: one file at a time tells.
+    run_jobs(Chunk.results, suspects, count, finished, apart=True)
+    return [results[place] for place in range(len(items))]

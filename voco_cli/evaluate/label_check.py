@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voco_cli.data.cache.grid import axes_to_ras, ras_affine
+from voco_cli.data.cache.grid import axes_to_ras
 from voco_cli.data.io.geometry import axis_codes, grid_shift_mm, same_grid, storage_order
-from voco_cli.data.io.image import Scan, placement, whole_labels
+from voco_cli.data.io.image import Scan, placement, ras_affine, whole_labels
 from voco_cli.errors import DataError, GeometryError
 from voco_cli.evaluate.sides import Centre, looks_like_ct, outside_shares, wrong_sides
 

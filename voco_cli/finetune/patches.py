@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
-from voco_cli.data.cache.volume import IntXYZ
+from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
 from voco_cli.objectives.voco.crops import counter_generator

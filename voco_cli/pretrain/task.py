@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.config import Settings
-from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
+from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import UsageError
 from voco_cli.models.build import build_encoder, compile_encoder
 from voco_cli.models.memory import plan_grouping, training_bytes
@@ -47,7 +47,7 @@ class PretrainingTask(TrainingTask):
         objective: Objective,
         training: Sequence[Case],
         held_out: Sequence[Case],
-        seen: Callable[[], Seen],
+        seen: Callable[[], TrainingManifest],
         pictures: Path | None = None,
     ) -> None:
         self.settings = settings
@@ -143,8 +143,8 @@ class PretrainingTask(TrainingTask):
             "start_figures": self.history.get(str(start), {}),
             "verdict": asdict(verdict) if verdict else None,
         }
-        if not (folder / SEEN_FILE).is_file():
-            write_seen(self.seen(), folder / SEEN_FILE)
+        if not (folder / MANIFEST_FILE).is_file():
+            write_manifest(self.seen(), folder / MANIFEST_FILE)
         write_encoder(folder, self.objective.encoder, about)
 
 

@@ -16,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from voco_cli.config import Settings
 from voco_cli.config.load import field_descriptions
 from voco_cli.config.sources import flatten
-from voco_cli.data.index.build import summarise
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
-from voco_cli.data.index.trained_on import seen_by
+from voco_cli.data.index.summary import summarise
+from voco_cli.data.index.trained_on import manifest_of
 from voco_cli.document.blocks import Block, Cell, Column, Embedded, Facts, Part, Row, Sentence, Table, cell, text_table
 from voco_cli.errors import DataError, VocoError
 from voco_cli.report.curves import finite
@@ -130,7 +130,7 @@ def _skipped(prefix: str, datalist: Datalist) -> list[Block]:
 def _seen(run: RunRecord) -> list[Block]:
     """What went into the weights, for those who will evaluate with them."""
     try:
-        seen = seen_by(run.path)
+        seen = manifest_of(run.path)
     except VocoError as error:
         return [Sentence(error.message, "warning")]
     if seen is None:

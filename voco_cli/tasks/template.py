@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import read_saved
-from voco_cli.data.cache.grid import axes_to_ras, ras_affine
+from voco_cli.data.cache.grid import axes_to_ras
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.label_pairing import grid_fault
-from voco_cli.data.io.image import SURELY_CT_BELOW, Scan, placement, stored_like, whole_labels
+from voco_cli.data.io.image import SURELY_CT_BELOW, Scan, placement, ras_affine, stored_like, whole_labels
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.errors import DataError, UsageError
 

@@ -12,7 +12,7 @@ from voco_cli.config import Settings, read_saved
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import Seen, seen_by
+from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.metrics import scored_cases, summarise_classification
 from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
@@ -250,7 +250,7 @@ def leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress =
     scans = sum(len(entry.channel_entries()) for entry in entries)
     with progress("comparing with training", scans) as advance:
         identities = identities_of(entries, open_cache(run.settings), advance)
-    return leakage(seen_by(run.path) or Seen(unknown=(str(run.path),)), identities, run.datalist.name)
+    return leakage(manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),)), identities, run.datalist.name)
 
 
 def measure_segmentation(

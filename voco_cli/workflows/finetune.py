@@ -12,7 +12,7 @@ from typing import Protocol
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist
-from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
+from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import DataError
 from voco_cli.finetune.labelled_task import LabelledTask, select_checkpoint
 from voco_cli.models.weights import LoadReport
@@ -202,7 +202,7 @@ def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
 
 def _look_back(
     settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
-) -> tuple[Seen, Findings]:
+) -> tuple[TrainingManifest, Findings]:
     """Find out what the weights will have seen, and which of the cases that will be evaluated are among it."""
     target, listed = target_of(settings.task), [*datalist.test, *datalist.validation]
     evaluated = [entry for entry in listed if target.is_known(entry)]
@@ -242,10 +242,10 @@ def _finish(
     settings: Settings,
     folder: RunFolder,
     num_validation: int,
-    seen: Seen,
+    seen: TrainingManifest,
     callback: FinetuneCallback,
 ) -> tuple[int, str, Measured | None]:
     """Write the selected weights and the manifest of what they were trained on, and measure them."""
     step, how_chosen = select_checkpoint(task, folder.checkpoints, folder.weights, settings.task.choose, num_validation)
-    write_seen(seen, folder.weights / SEEN_FILE)
+    write_manifest(seen, folder.weights / MANIFEST_FILE)
     return step, how_chosen, measure_run(folder.path, callback.progress)

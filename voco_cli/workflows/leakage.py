@@ -9,7 +9,14 @@ from typing import Any, Literal
 
 from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.index.datalist import Entry, read_entry
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, SeenScans, identity_of, seen_before, seen_scans
+from voco_cli.data.index.trained_on import (
+    ScanIdentity,
+    TrainingManifest,
+    TrainingScans,
+    manifest_before,
+    scan_identity,
+    training_scans,
+)
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import VocoError
@@ -76,7 +83,7 @@ class Findings:
         return not self.unknown and all(not one.surely and all_compared for one in self.found)
 
 
-def leakage(seen: Seen, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
+def leakage(seen: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
     """Which of the evaluated cases were seen in training, by voxels, DICOM series, DICOM study and patient.
 
     A case is told of each training once, in the surest way.
@@ -161,7 +168,7 @@ def look_back(
     dataset: str,
     cache: VolumeCache,
     advance: Callable[[int], object] = lambda n: None,
-) -> tuple[Seen, Findings]:
+) -> tuple[TrainingManifest, Findings]:
     """What the result of a fine-tuning will have seen, and which of the cases to be evaluated are among it.
 
     Args:
@@ -179,7 +186,7 @@ def look_back(
         for case in training
         for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
     ]
-    seen = seen_before(weights).followed_by(seen_scans("fine-tuning", dataset, own))
+    seen = manifest_before(weights).followed_by(training_scans("fine-tuning", dataset, own))
     return seen, leakage(seen, identities_of(evaluated, cache, advance), dataset)
 
 
@@ -205,7 +212,7 @@ def identities_of(
 
 def _identity(entry: Entry, channel: Entry, found: str | None) -> ScanIdentity:
     """The identity of one channel of a case, which is called as the case is."""
-    return replace(identity_of(channel, found), case=entry.name)
+    return replace(scan_identity(channel, found), case=entry.name)
 
 
 @dataclass(frozen=True)
@@ -226,7 +233,7 @@ def _hash(job: _HashJob) -> str | None:
         return None  # counted as not compared, and said by whoever needs the voxels themselves
 
 
-def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
+def _of_stage(stage: TrainingScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
     told: set[str] = set()
     for kind, column in COLUMN_OF.items():
         open_scans = [scan for scan in evaluated if scan.case not in told]

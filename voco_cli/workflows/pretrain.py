@@ -14,7 +14,13 @@ from accelerate import Accelerator
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import ScanIdentity, Seen, identity_of, seen_before, seen_scans
+from voco_cli.data.index.trained_on import (
+    ScanIdentity,
+    TrainingManifest,
+    manifest_before,
+    scan_identity,
+    training_scans,
+)
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
@@ -200,7 +206,7 @@ def _cases(
             left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, {sizes[1]} are needed"))
             continue
         cases.append(Case(names[entry.image], volume))
-        identities.append(identity_of(entry, voxel_hash))
+        identities.append(scan_identity(entry, voxel_hash))
     return cases, identities, contents, left_out
 
 
@@ -233,10 +239,10 @@ def _find_cases(
 def _make_task(
     objective: Objective, settings: Settings, datalist: Datalist, scans: UsableScans, folder: RunFolder
 ) -> PretrainingTask:
-    before = seen_before(settings.model.weights)
+    before = manifest_before(settings.model.weights)
 
-    def seen() -> Seen:
-        return before.followed_by(seen_scans("pre-training", datalist.name, scans.identities))
+    def seen() -> TrainingManifest:
+        return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))
 
     return PretrainingTask(settings, objective, scans.training, scans.held_out, seen, folder.pictures)
 

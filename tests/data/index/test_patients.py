@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.data.index.patients import case_of, modality_of, patients_of, places_of, stem_of
+from voco_cli.data.index.patients import case_of, modality_of, numbered, patients_of, places_of, stem_of
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,9 @@ def test_t1_beside_t0_is_a_time_point() -> None:
     assert found("P0_T1.nii.gz", "P0_T2.nii.gz", "P0_T3.nii.gz") == ["unknown"] * 3
     assert found("P0_t1.nii.gz", "P0_t2.nii.gz") == ["MR", "MR"]
     assert found("P0/t0/a.nii.gz", "P0/t1/a.nii.gz", "P0/t1/b_ct.nii.gz") == ["unknown", "unknown", "CT"]
+
+
+def test_numbers_in_place_of_names() -> None:
+    assert numbered(["MEIER", "KHAN", "MEIER", "ABE"]) == ("p001", "p002", "p001", "p003")
+    assert numbered(numbered(["b", "a", "b"])) == numbered(["b", "a", "b"])
+    assert numbered(f"{n}" for n in range(1001))[-1] == "p1001"

@@ -12,18 +12,18 @@ from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.trained_on import (
     COLUMNS,
     FORMAT,
+    MANIFEST_FILE,
     SALT_BYTES,
-    SEEN_FILE,
     ScanIdentity,
-    Seen,
-    copy_seen,
+    TrainingManifest,
+    copy_manifest,
     digests,
-    identity_of,
-    read_seen,
-    seen_before,
-    seen_by,
-    seen_scans,
-    write_seen,
+    manifest_before,
+    manifest_of,
+    read_manifest,
+    scan_identity,
+    training_scans,
+    write_manifest,
 )
 from voco_cli.errors import DataError
 
@@ -32,18 +32,18 @@ SCANS = (
     ScanIdentity("b", "Müller^Anna", None, None, "1.2"),
     ScanIdentity("c", "p2", "f" * 32),
 )
-SEEN = Seen(unknown=("SSL_head.pt",)).followed_by(seen_scans("pre-training", "torsos", SCANS))
+SEEN = TrainingManifest(unknown=("SSL_head.pt",)).followed_by(training_scans("pre-training", "torsos", SCANS))
 
 
 def test_written_and_read(tmp_path: Path) -> None:
-    chain = SEEN.followed_by(seen_scans("fine-tuning", "btcv", SCANS[2:]))
-    write_seen(chain, tmp_path / "seen.json")
-    assert read_seen(tmp_path / "seen.json") == chain
+    chain = SEEN.followed_by(training_scans("fine-tuning", "btcv", SCANS[2:]))
+    write_manifest(chain, tmp_path / "seen.json")
+    assert read_manifest(tmp_path / "seen.json") == chain
     assert [len(stage) for stage in chain.stages] == [3, 1]
 
 
 def test_columns_of_the_file(tmp_path: Path) -> None:
-    write_seen(SEEN, tmp_path / "seen.json")
+    write_manifest(SEEN, tmp_path / "seen.json")
     found = json.loads((tmp_path / "seen.json").read_text())
     assert (found["format"], found["unknown"]) == ("voco-seen/2", ["SSL_head.pt"])
     (stage,) = found["stages"]
@@ -62,7 +62,7 @@ def test_columns_of_the_file(tmp_path: Path) -> None:
 
 
 def test_the_salt_is_another_each_time_so_that_no_two_lists_can_be_put_together() -> None:
-    first, second = (seen_scans("pre-training", "d", SCANS) for _ in range(2))
+    first, second = (training_scans("pre-training", "d", SCANS) for _ in range(2))
     assert len(first.salt) == SALT_BYTES == 16
     assert first.salt != second.salt
     for column in COLUMNS:
@@ -84,7 +84,9 @@ def test_a_name_is_hashed_once_however_many_scans_it_has(monkeypatch: pytest.Mon
         return real(name, **arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(hashlib, "scrypt", counted)
-    stage = seen_scans("pre-training", "d", [ScanIdentity(str(i), f"p{i % 3}", series_uid=str(i)) for i in range(99)])
+    stage = training_scans(
+        "pre-training", "d", [ScanIdentity(str(i), f"p{i % 3}", series_uid=str(i)) for i in range(99)]
+    )
     assert sorted(asked) == [b"patient\x00p0", b"patient\x00p1", b"patient\x00p2"]
     assert stage.known("patient", ["p1", "p7", None]) == {"p1"}
     assert stage.known("study_uid", ["1.2"]) == frozenset()
@@ -92,20 +94,20 @@ def test_a_name_is_hashed_once_however_many_scans_it_has(monkeypatch: pytest.Mon
 
 
 def test_names_of_people_and_series_stay_at_home(tmp_path: Path) -> None:
-    write_seen(SEEN, tmp_path / "seen.json")
+    write_manifest(SEEN, tmp_path / "seen.json")
     text = (tmp_path / "seen.json").read_text()
     assert not any(name in text for name in ("ller", "Anna", "1.2.3", '"p2"'))
 
 
 def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
-    write_seen(Seen((seen_scans("pre-training", "d", SCANS[2:]),)), tmp_path / "seen.json")
+    write_manifest(TrainingManifest((training_scans("pre-training", "d", SCANS[2:]),)), tmp_path / "seen.json")
     assert json.loads((tmp_path / "seen.json").read_text())["stages"][0]["study_uid"] is None
-    assert read_seen(tmp_path / "seen.json").stages[0].study_uid == (None,)
+    assert read_manifest(tmp_path / "seen.json").stages[0].study_uid == (None,)
 
 
 def test_identity_of_an_entry(tmp_path: Path) -> None:
     entry = Entry(image=tmp_path / "p7_0000.nii.gz", patient="p7", series_uid="1.9", study_uid="1.8")
-    assert identity_of(entry, "ab") == ScanIdentity("p7", "p7", "ab", "1.9", "1.8")
+    assert scan_identity(entry, "ab") == ScanIdentity("p7", "p7", "ab", "1.9", "1.8")
 
 
 @pytest.mark.parametrize(
@@ -120,27 +122,27 @@ def test_identity_of_an_entry(tmp_path: Path) -> None:
     ],
 )
 def test_all_of_a_run_and_what_was_exported_know_what_they_saw(weights: str, tmp_path: Path) -> None:
-    write_seen(SEEN, tmp_path / "run" / "weights" / "seen.json")
-    assert copy_seen(tmp_path / "run", tmp_path / "elsewhere" / "encoder.pt") == [
+    write_manifest(SEEN, tmp_path / "run" / "weights" / "seen.json")
+    assert copy_manifest(tmp_path / "run", tmp_path / "elsewhere" / "encoder.pt") == [
         tmp_path / "elsewhere" / "encoder.seen.json"
     ]
     (tmp_path / "run" / "checkpoints" / "step-000010").mkdir(parents=True)
-    assert seen_by(tmp_path / weights) == SEEN
+    assert manifest_of(tmp_path / weights) == SEEN
 
 
 def test_weights_of_others_do_not_say(tmp_path: Path) -> None:
-    write_seen(SEEN, tmp_path / "run" / "weights" / "seen.json")
+    write_manifest(SEEN, tmp_path / "run" / "weights" / "seen.json")
     for other in (tmp_path / "run" / ".." / "SSL_head.pt", tmp_path / "elsewhere", "hf://owner/repo/file.safetensors"):
-        assert seen_by(other) is None
-    assert seen_before("VoCo_B.pt") == Seen(unknown=("VoCo_B.pt",))
-    assert seen_before(None) == Seen()
-    assert seen_before(str(tmp_path / "run")) == SEEN
+        assert manifest_of(other) is None
+    assert manifest_before("VoCo_B.pt") == TrainingManifest(unknown=("VoCo_B.pt",))
+    assert manifest_before(None) == TrainingManifest()
+    assert manifest_before(str(tmp_path / "run")) == SEEN
 
 
 def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path: Path) -> None:
-    write_seen(SEEN, tmp_path / "out.seen.json")
-    assert copy_seen(tmp_path / "authors.pt", tmp_path / "out.safetensors") == []
-    assert seen_by(tmp_path / "out.safetensors") is None
+    write_manifest(SEEN, tmp_path / "out.seen.json")
+    assert copy_manifest(tmp_path / "authors.pt", tmp_path / "out.safetensors") == []
+    assert manifest_of(tmp_path / "out.safetensors") is None
 
 
 @pytest.mark.parametrize(
@@ -157,17 +159,17 @@ def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path:
 )
 def test_a_damaged_list_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "weights" / "seen.json"
-    write_seen(SEEN, path)
+    write_manifest(SEEN, path)
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(DataError, match=r"seen\.json") as refused:
-        seen_by(tmp_path)
+        manifest_of(tmp_path)
     assert message in refused.value.message
 
 
 def test_160_000_scans_of_ten_patients_fit_into_15_mb(tmp_path: Path) -> None:
     scans = [ScanIdentity(str(i), f"p{i % 10}", f"{i:032x}", f"1.2.840.{i}", f"1.2.{i}") for i in range(160_000)]
-    write_seen(Seen().followed_by(seen_scans("pre-training", "all", scans)), tmp_path / "seen.json")
-    stage = read_seen(tmp_path / "seen.json").stages[0]
+    write_manifest(TrainingManifest().followed_by(training_scans("pre-training", "all", scans)), tmp_path / "seen.json")
+    stage = read_manifest(tmp_path / "seen.json").stages[0]
     assert len(stage) == 160_000
     assert stage.known("series_uid", ["1.2.840.159999", "1.2.840.160000"]) == {"1.2.840.159999"}
     assert (tmp_path / "seen.json").stat().st_size < 15_000_000
@@ -175,16 +177,16 @@ def test_160_000_scans_of_ten_patients_fit_into_15_mb(tmp_path: Path) -> None:
 
 def test_an_unsalted_list_of_an_older_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "weights" / "seen.json"
-    write_seen(SEEN, path)
+    write_manifest(SEEN, path)
     path.write_text(path.read_text().replace("voco-seen/2", "voco-seen/1"))
     with pytest.raises(
         DataError, match=r"whose hashes were not salted and can be looked up: it is not read"
     ) as refused:
-        seen_before(str(tmp_path))
+        manifest_before(str(tmp_path))
     assert refused.value.hint is not None
     assert f"rm {path}" in refused.value.hint
     path.unlink()
-    assert seen_before(str(tmp_path)).unknown == (str(tmp_path),)
+    assert manifest_before(str(tmp_path)).unknown == (str(tmp_path),)
 
 
 @pytest.mark.parametrize(
@@ -192,6 +194,6 @@ def test_an_unsalted_list_of_an_older_version_is_refused_in_a_sentence(tmp_path:
 )
 def test_a_list_made_to_do_harm_is_refused(tmp_path: Path, content: str) -> None:
     columns = ", ".join(f'"{name}": null' for name in COLUMNS)
-    (tmp_path / SEEN_FILE).write_text(content.replace("FORMAT", FORMAT).replace('"STAGE": 1', columns))
+    (tmp_path / MANIFEST_FILE).write_text(content.replace("FORMAT", FORMAT).replace('"STAGE": 1', columns))
     with pytest.raises(DataError, match="cannot be read as a list of scans"):
-        read_seen(tmp_path / SEEN_FILE)
+        read_manifest(tmp_path / MANIFEST_FILE)

@@ -9,12 +9,24 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from tests.data.io.make_files import numbers, write_nifti
 from voco_cli.data.io import voxel_bytes
-from voco_cli.data.io.nifti import read_nifti, read_nifti_header
+from voco_cli.data.io.image import Header
+from voco_cli.data.io.nifti import nifti_layout
 from voco_cli.data.io.reader import file_format, image_files, read_scan
+from voco_cli.data.io.voxel_bytes import read_voxels
 from voco_cli.errors import DataError, GeometryError
+
+
+def read_nifti_header(path: Path) -> Header:
+    return nifti_layout(path)[0]
+
+
+def read_nifti(path: Path) -> tuple[Header, NDArray[Any]]:
+    header, voxels = nifti_layout(path)
+    return header, read_voxels(voxels)
 
 
 def test_voxels_type_and_place_are_those_that_simpleitk_reads(tmp_path: Path) -> None:

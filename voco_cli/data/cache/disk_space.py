@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ RAS_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
 def largest_voxel_bytes(entry: Entry, preprocess: Preprocess, cache: Cache) -> int:
-    """Uncompressed size of a preprocessed volume, at most: from the header alone, before any foreground is cut.
+    """Return the uncompressed bytes of a preprocessed volume, at most: from the header, before foreground is cut.
 
     A list that does not say shapes costs a look into each header; an unreadable scan takes no space.
     """
@@ -47,7 +46,7 @@ def largest_shape(
     orientation: str,
     preprocess: Preprocess,
 ) -> tuple[int, int, int]:
-    """Voxels of a preprocessed volume, at most, from what a header says of its scan (``orientation`` such as LPS)."""
+    """Return the voxels of a preprocessed volume, at most, by its scan's header (``orientation`` such as LPS)."""
     shape, spacing = [1, 1, 1], [1.0, 1.0, 1.0]
     for own_axis, letter in enumerate(orientation):
         shape[RAS_AXIS[letter]] = shape_xyz[own_axis]
@@ -72,60 +71,5 @@ def require_space(folder: Path, needed_bytes: int, volumes: int) -> None:
 
 
 def gigabytes(size: float) -> str:
-    """A size for people."""
+    """Return a number of bytes in words."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """How a build went.
-
-    Attributes:
-        built: volumes that were written.
-        reused: volumes that were there.
-        failed: scans that gave none, and why.
-        bytes: size of what was written.
-    """
-
-    built: int = 0
-    reused: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    bytes: int = 0
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """Stored arrays that were decoded, and those that are damaged, each with what is wrong."""
-
-    checked: int
-    damaged: list[tuple[Path, str]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class CacheStats:
-    """What lies in a cache folder.
-
-    Attributes:
-        volumes, labels: stored arrays.
-        bytes: their size on disk.
-        voxel_bytes: size of the volumes uncompressed.
-        settings: volumes for each combination of voxel settings (as JSON text).
-        unfinished: files that killed processes left behind.
-        unreadable: arrays that do not open.
-    """
-
-    volumes: int
-    labels: int
-    bytes: int
-    voxel_bytes: int
-    settings: dict[str, int]
-    unfinished: int
-    unreadable: int
-
-
-@dataclass(frozen=True)
-class PruneReport:
-    """Files that no kept scan needs; removed unless it was a rehearsal."""
-
-    removed: list[Path]
-    bytes: int

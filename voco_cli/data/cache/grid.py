@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,9 @@ from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from voco_cli.data.io.image import Scan
-
 IntXYZ = tuple[int, int, int]
 FloatXYZ = tuple[float, float, float]
+Float32 = NDArray[np.float32]
 Row = tuple[float, float, float, float]
 
 ROUNDING_VOX = 1e-6
@@ -53,18 +52,18 @@ class GridMap(BaseModel):
 
     @property
     def padded_shape(self) -> IntXYZ:
-        """Voxels after cutting and padding, before the resize."""
+        """Return the voxels after cutting and padding, before the resize."""
         x, y, z = (a + b + c for a, b, c in zip(self.pad_before, self.box_size, self.pad_after, strict=True))
         return (x, y, z)
 
     @property
     def shape_xyz(self) -> IntXYZ:
-        """Voxels of the preprocessed volume along x, y, z."""
+        """Return the voxels of the preprocessed volume along x, y, z."""
         return self.resized or self.padded_shape
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Voxel of the preprocessed volume to RAS world, mm, 4x4."""
+        """Return the affine from voxels of the preprocessed volume to RAS world, mm, 4x4."""
         corners = self.to_source(np.vstack([np.zeros(3), np.eye(3)]))
         to_source = np.eye(4)
         to_source[:3, :3] = (corners[1:] - corners[0]).T
@@ -73,12 +72,12 @@ class GridMap(BaseModel):
 
     @property
     def spacing_mm(self) -> FloatXYZ:
-        """Distance of voxel centres of the preprocessed volume along x, y, z, mm."""
+        """Return the distance of voxel centres of the preprocessed volume along x, y, z, mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return (float(x), float(y), float(z))
 
     def to_preprocessed(self, source_xyz_vox: NDArray[Any]) -> NDArray[np.float64]:
-        """Coordinates on the scan's own grid to coordinates on the preprocessed grid.
+        """Map coordinates on the scan's own grid to coordinates on the preprocessed grid.
 
         Args:
             source_xyz_vox: shape (..., 3), voxels along the scan's own x, y, z; need not be whole or inside.
@@ -91,7 +90,7 @@ class GridMap(BaseModel):
         return np.asarray(padded / self._resize_step)
 
     def to_source(self, xyz_vox: NDArray[Any]) -> NDArray[np.float64]:
-        """Coordinates on the preprocessed grid to coordinates on the scan's own grid; undoes `to_preprocessed`."""
+        """Map coordinates on the preprocessed grid to the scan's own grid; undoes `to_preprocessed`."""
         resampled = np.asarray(xyz_vox, dtype=np.float64) * self._resize_step - self.pad_before + self.box_start
         ras = resampled * self.step
         ras = np.where(self.flipped, self._last_ras - ras, ras)
@@ -110,7 +109,7 @@ class GridMap(BaseModel):
         return np.array([(old - 1) / (new - 1) if min(old, new) > 1 else old / new for old, new in pairs])
 
     def nearest_source(self, axis: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """For each voxel along a RAS axis: the nearest voxel of the scan along its own axis, and whether it has one.
+        """Return, for each voxel along a RAS axis, the scan's nearest voxel along its own axis, and whether it has one.
 
         The rounding is MONAI's (half to even, in RAS order); voxels that lie in the padding have none.
         """
@@ -121,7 +120,7 @@ class GridMap(BaseModel):
         return (last - nearest if self.flipped[axis] else nearest), inside
 
     def in_preprocessed(self, axis: int) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """For each voxel of the scan along the axis that runs along a RAS axis: its place in the preprocessed volume.
+        """Return where each voxel of the scan, along its axis nearest to a RAS axis, lies in the preprocessed volume.
 
         Returns:
             coordinates along the preprocessed axis, held inside the foreground box, and whether the voxel belongs to
@@ -135,32 +134,29 @@ class GridMap(BaseModel):
         return padded / self._resize_step[axis], inside
 
 
-Plane = NDArray[np.float32]
-
-
 @dataclass(frozen=True)
 class Taps:
     """Linear interpolation along one axis: ``(1 - weight) * v[lower] + weight * v[upper]`` for each output."""
 
     lower: NDArray[np.intp]
     upper: NDArray[np.intp]
-    weight: Plane
+    weight: Float32
 
     @property
     def exact(self) -> bool:
-        """Every output lies on an input voxel, so that nothing is interpolated."""
+        """Return whether every output lies on an input voxel, so that nothing is interpolated."""
         return not self.weight.any()
 
 
 def taps_at(coordinates: NDArray[np.floating[Any]], size: int) -> Taps:
-    """The taps for given coordinates on an axis of ``size`` voxels; what lies outside gets the border's value."""
+    """Return the taps for coordinates on an axis of ``size`` voxels; what lies outside gets the border's value."""
     clipped = np.clip(coordinates, 0, size - 1)
     lower = np.floor(clipped).astype(np.intp)
     return Taps(lower, np.minimum(lower + 1, size - 1), (clipped - lower).astype(np.float32))
 
 
 def spacing_size(size: int, step: float) -> int:
-    """Voxels along an axis after it is resampled to ``step`` old voxels per new voxel.
+    """Return the voxels along an axis after it is resampled to ``step`` old voxels per new voxel.
 
     Source: MONAI, ``compute_shape_offset`` with ``scale_extent=False``: round((n - 1) s / p + 1), half to even.
     """
@@ -168,7 +164,7 @@ def spacing_size(size: int, step: float) -> int:
 
 
 def resize_coordinates(old_size: int, new_size: int) -> NDArray[np.float64]:
-    """Where the voxels of a resized axis lie on the old one, corners aligned.
+    """Return where the voxels of a resized axis lie on the old one, corners aligned.
 
     Computed in float32 as torch's ``interpolate`` does: in float64 results at 384 voxels would be 4e-5 away from it.
     """
@@ -178,9 +174,9 @@ def resize_coordinates(old_size: int, new_size: int) -> NDArray[np.float64]:
 
 def interpolate(
     source: NDArray[Any],
-    taps: tuple[Taps, Taps, Taps],
-    prepare: Callable[[NDArray[Any]], Plane],
-    finish: Callable[[Plane], None] | None = None,
+    taps: Sequence[Taps],
+    prepare: Callable[[NDArray[Any]], Float32],
+    finish: Callable[[Float32], None] | None = None,
 ) -> NDArray[np.float32]:
     """Resample along all three axes.
 
@@ -194,9 +190,9 @@ def interpolate(
     """
     slow, rows, columns = taps
     out = np.empty((len(slow.lower), len(rows.lower), len(columns.lower)), dtype=np.float32)
-    recent: dict[int, Plane] = {}
+    recent: dict[int, Float32] = {}
 
-    def plane_at(index: int) -> Plane:
+    def plane_at(index: int) -> Float32:
         if index not in recent:
             if len(recent) == 2:
                 del recent[next(iter(recent))]
@@ -217,8 +213,10 @@ def interpolate(
     return out
 
 
-def _resample_plane(raw: NDArray[Any], rows: Taps, columns: Taps, prepare: Callable[[NDArray[Any]], Plane]) -> Plane:
-    """One plane along both its axes; gathering columns is the dearest step and comes where there are fewer rows."""
+def _resample_plane(
+    raw: NDArray[Any], rows: Taps, columns: Taps, prepare: Callable[[NDArray[Any]], Float32]
+) -> Float32:
+    """Resample a plane along both its axes; gathering columns is dearest, and is done where there are fewer rows."""
     first, last = int(rows.lower.min()), int(rows.upper.max())
     plane = prepare(raw[first : last + 1])
     rows = Taps(rows.lower - first, rows.upper - first, rows.weight)
@@ -227,7 +225,7 @@ def _resample_plane(raw: NDArray[Any], rows: Taps, columns: Taps, prepare: Calla
     return _lerp(_lerp(plane, rows, axis=0), columns, axis=1)
 
 
-def _lerp(plane: Plane, taps: Taps, axis: int) -> Plane:
+def _lerp(plane: Float32, taps: Taps, axis: int) -> Float32:
     first = np.take(plane, taps.lower, axis=axis)
     if taps.exact:
         return first
@@ -238,33 +236,14 @@ def _lerp(plane: Plane, taps: Taps, axis: int) -> Plane:
     return second
 
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def ras_affine(scan: Scan) -> NDArray[np.float64]:
-    """Affine of a scan's own grid: voxel (x, y, z) to world coordinates in RAS, mm.
-
-    Returns:
-        4x4 float64, as nibabel and MONAI have it; ITK's world is LPS, so that two rows change their sign.
-    """
-    affine_lps = np.eye(4)
-    affine_lps[:3, :3] = scan.direction * np.asarray(scan.spacing_xyz_mm)
-    affine_lps[:3, 3] = scan.origin_xyz_mm
-    return LPS_TO_RAS @ affine_lps
-
-
 def axes_to_ras(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """The permutation and flips that bring voxel axes as near as possible to right, anterior, superior.
+    """Return the permutation and flips that bring voxel axes as near as possible to right, anterior, superior.
 
     Args:
         affine: 4x4, voxel (x, y, z) to RAS world.
     Returns:
         (axes, flipped): voxel axis ``axes[r]`` runs along patient axis r, against it where ``flipped[r]``.
     """
-    nearest = io_orientation(affine)
-    axes = [0, 0, 0]
-    flipped = [False, False, False]
-    for voxel_axis, (patient_axis, sign) in enumerate(nearest):
-        axes[int(patient_axis)] = voxel_axis
-        flipped[int(patient_axis)] = bool(sign < 0)
-    return (axes[0], axes[1], axes[2]), (flipped[0], flipped[1], flipped[2])
+    nearest = io_orientation(affine)  # for each voxel axis: its patient axis, and 1 or -1
+    x, y, z = (int(axis) for axis in np.argsort(nearest[:, 0]))
+    return (x, y, z), (bool(nearest[x, 1] < 0), bool(nearest[y, 1] < 0), bool(nearest[z, 1] < 0))

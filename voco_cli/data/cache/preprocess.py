@@ -16,23 +16,20 @@ from numpy.typing import NDArray
 
 from voco_cli.config.schema import Preprocess
 from voco_cli.data.cache.grid import (
-    LPS_TO_RAS,
+    Float32,
     FloatXYZ,
     GridMap,
     IntXYZ,
     Taps,
     axes_to_ras,
     interpolate,
-    ras_affine,
     resize_coordinates,
     spacing_size,
     taps_at,
 )
 from voco_cli.data.io.geometry import grid_shift_mm, place
-from voco_cli.data.io.image import Scan, placement, stored_like
+from voco_cli.data.io.image import LPS_TO_RAS, Scan, placement, ras_affine, stored_like
 from voco_cli.errors import DataError, GeometryError
-
-Plane = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -46,23 +43,23 @@ class Window:
     low: float
     high: float
 
-    def shift(self, plane: NDArray[Any]) -> Plane:
-        """``v - low`` as float32; exact for integers."""
+    def shift(self, plane: NDArray[Any]) -> Float32:
+        """Return ``v - low`` as float32; exact for integers."""
         return np.asarray(np.subtract(plane, np.float32(self.low), dtype=np.float32))
 
-    def finish(self, plane: Plane) -> None:
+    def finish(self, plane: Float32) -> None:
         """Divide by the width and clip, in place."""
         plane *= np.float32(1.0 / (self.high - self.low))
         np.clip(plane, 0.0, 1.0, out=plane)
 
-    def apply(self, plane: NDArray[Any]) -> Plane:
-        """The whole map on one plane of raw values."""
+    def apply(self, plane: NDArray[Any]) -> Float32:
+        """Map one plane of raw values to [0, 1]."""
         shifted = self.shift(plane)
         self.finish(shifted)
         return shifted
 
     def raw_threshold(self, above: float, dtype: np.dtype[Any]) -> float:
-        """The raw value v such that a voxel is foreground (x > ``above``) exactly where it is greater than v.
+        """Return the raw value v such that a voxel is foreground (x > ``above``) exactly where it is greater than v.
 
         For integers the comparison is the one that float32 arithmetic makes, so that the foreground box is the one
         of ``x > above`` to the voxel.
@@ -78,7 +75,7 @@ class Window:
 
 
 def intensity_window(scan: Scan, settings: Preprocess) -> Window:
-    """The window of a scan: ``window_hu``, or the percentiles of all its voxels.
+    """Return the window of a scan: ``window_hu``, or the percentiles of all its voxels.
 
     Raises:
         DataError: the percentiles coincide, or a voxel is not a finite number.
@@ -97,13 +94,13 @@ def intensity_window(scan: Scan, settings: Preprocess) -> Window:
     return Window(low, high)
 
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
 
 
 def box_above(array: NDArray[Any], threshold: float) -> Box | None:
-    """The smallest box that holds every voxel greater than ``threshold``.
+    """Return the smallest box that holds every voxel greater than ``threshold``.
 
-    Plane by plane along axis 0, so that a plane is read once while it is in cache.
+    Float32 by plane along axis 0, so that a plane is read once while it is in cache.
 
     Args:
         array: three axes, any numeric type.
@@ -130,29 +127,27 @@ def _extent(hit: NDArray[np.bool_]) -> slice:
 SAME_SPACING_MM = 1e-3
 """Spacings as near as this are taken for equal and nothing is resampled, as MONAI does (AFFINE_TOL)."""
 
-Volume = NDArray[np.float32]
-
 
 @dataclass(frozen=True)
 class Preprocessed:
-    """A volume as the method sees it.
+    """A volume as networks see it.
 
     Attributes:
         array_xyz: float32 in [0, 1], axes right, anterior, superior; a view, not contiguous in general.
         record: how its voxels lie in the scan's own grid.
     """
 
-    array_xyz: Volume
+    array_xyz: Float32
     record: GridMap
 
     @property
     def spacing_mm(self) -> FloatXYZ:
-        """Distance of voxel centres along x, y, z, mm."""
+        """Return the distance of voxel centres along x, y, z, mm."""
         return self.record.spacing_mm
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Voxel to RAS world, mm, 4x4."""
+        """Return the affine from voxels to RAS world, mm, 4x4."""
         return self.record.affine
 
 
@@ -226,7 +221,7 @@ def on_scan_grid(label: Scan, record: GridMap) -> Scan:
 
 
 def preprocessed_shape(shape_ras: IntXYZ, spacing_ras_mm: FloatXYZ, settings: Preprocess) -> IntXYZ:
-    """The largest shape that a scan can have after preprocessing, from its header alone (no foreground is cut)."""
+    """Return the largest shape that a scan can have after preprocessing, by its header alone: nothing is cut."""
     if settings.resize_vox is not None:
         return settings.resize_vox
     steps = _steps(spacing_ras_mm, settings)
@@ -247,7 +242,7 @@ class _Plan:
 
     @property
     def memory_axes(self) -> IntXYZ:
-        """The axis of ``array_zyx`` along each RAS axis."""
+        """Return the axis of ``array_zyx`` along each RAS axis."""
         x, y, z = (2 - axis for axis in self.axes)
         return (x, y, z)
 
@@ -255,7 +250,7 @@ class _Plan:
         return self.memory_axes.index(memory_axis)
 
     def to_memory(self, ras_axis: int, coordinates: NDArray[Any]) -> NDArray[Any]:
-        """RAS coordinates along an axis as coordinates along the array's own axis."""
+        """Return RAS coordinates along an axis as coordinates along the array's own axis."""
         return self.shape[ras_axis] - 1 - coordinates if self.flipped[ras_axis] else coordinates
 
 
@@ -278,14 +273,18 @@ def _steps(spacing_ras_mm: FloatXYZ, settings: Preprocess) -> FloatXYZ:
 
 
 def _raw_box(scan: Scan, settings: Preprocess, window: Window) -> Box:
-    """The foreground box of the scan's own voxels, memory order; the whole scan where none is asked for."""
+    """Return the foreground box of the scan's voxels, memory order; the whole scan where none is asked for."""
     array = scan.array_zyx
     if settings.foreground_above is None:
-        return (slice(0, array.shape[0]), slice(0, array.shape[1]), slice(0, array.shape[2]))
+        return _whole(array)
     box = box_above(array, window.raw_threshold(settings.foreground_above, array.dtype))
     if box is None:
         raise _empty(scan, settings)
     return box
+
+
+def _whole(array: NDArray[Any]) -> Box:
+    return tuple(slice(0, size) for size in array.shape)
 
 
 def _empty(scan: Scan, settings: Preprocess) -> DataError:
@@ -296,16 +295,16 @@ def _empty(scan: Scan, settings: Preprocess) -> DataError:
 
 
 def _in_ras_direction(raw: Box, plan: _Plan) -> Box:
-    """A box of the array's own voxels, counted in the direction of the RAS axes; still in memory order."""
+    """Return a box of the array's voxels, counted in the direction of the RAS axes; still in memory order."""
     turned = []
     for memory_axis, part in enumerate(raw):
         axis = plan.ras_axis(memory_axis)
         size = plan.shape[axis]
         turned.append(slice(size - part.stop, size - part.start) if plan.flipped[axis] else part)
-    return (turned[0], turned[1], turned[2])
+    return tuple(turned)
 
 
-def _respaced(scan: Scan, raw: Box, settings: Preprocess, plan: _Plan, window: Window) -> tuple[Volume, Box]:
+def _respaced(scan: Scan, raw: Box, settings: Preprocess, plan: _Plan, window: Window) -> tuple[Float32, Box]:
     """Resample to the wanted spacing, window, and cut to the foreground; only its neighbourhood is computed.
 
     Returns:
@@ -324,17 +323,16 @@ def _respaced(scan: Scan, raw: Box, settings: Preprocess, plan: _Plan, window: W
             raise _empty(scan, settings)
         starts.append(int(wanted[0]))
         taps.append(taps_at(plan.to_memory(axis, coordinates[wanted]), size))
-    volume = interpolate(scan.array_zyx, (taps[0], taps[1], taps[2]), window.shift, window.finish)
-    exact: Box | None = (slice(0, volume.shape[0]), slice(0, volume.shape[1]), slice(0, volume.shape[2]))
-    if settings.foreground_above is not None:
-        exact = box_above(volume, settings.foreground_above)
+    volume = interpolate(scan.array_zyx, taps, window.shift, window.finish)
+    above = settings.foreground_above
+    exact = _whole(volume) if above is None else box_above(volume, above)
     if exact is None:
         raise _empty(scan, settings)
-    box = [slice(part.start + start, part.stop + start) for part, start in zip(exact, starts, strict=True)]
-    return volume[exact], (box[0], box[1], box[2])
+    box = tuple(slice(part.start + start, part.stop + start) for part, start in zip(exact, starts, strict=True))
+    return volume[exact], box
 
 
-def _cut(scan: Scan, raw: Box, plan: _Plan, window: Window, resize: IntXYZ | None) -> Volume:
+def _cut(scan: Scan, raw: Box, plan: _Plan, window: Window, resize: IntXYZ | None) -> Float32:
     """Cut to the box, window, and resize where asked; memory order, RAS directions."""
     taps: list[Taps] = []
     for memory_axis, part in enumerate(raw):
@@ -342,16 +340,16 @@ def _cut(scan: Scan, raw: Box, plan: _Plan, window: Window, resize: IntXYZ | Non
         size = part.stop - part.start
         wanted = resize_coordinates(size, resize[axis] if resize else size)
         taps.append(taps_at(size - 1 - wanted if plan.flipped[axis] else wanted, size))
-    return interpolate(scan.array_zyx[raw], (taps[0], taps[1], taps[2]), window.apply)
+    return interpolate(scan.array_zyx[raw], taps, window.apply)
 
 
-def _resized(volume: Volume, size_vox: IntXYZ, plan: _Plan) -> Volume:
+def _resized(volume: Float32, size_vox: IntXYZ, plan: _Plan) -> Float32:
     taps = [taps_at(resize_coordinates(n, size_vox[plan.ras_axis(m)]), n) for m, n in enumerate(volume.shape)]
-    return interpolate(volume, (taps[0], taps[1], taps[2]), np.asarray)
+    return interpolate(volume, taps, np.asarray)
 
 
 def _padding(box: Box, settings: Preprocess, plan: _Plan) -> NDArray[np.int64]:
-    """Zeros before and after along each memory axis, 3x2; MONAI's split: the odd one goes behind."""
+    """Return the zeros before and after along each memory axis, 3x2; MONAI's split: the odd one goes behind."""
     least = settings.min_size_vox or (1, 1, 1)
     missing = np.array([max(0, least[plan.ras_axis(m)] - (part.stop - part.start)) for m, part in enumerate(box)])
     return np.stack([missing // 2, missing - missing // 2], axis=1)

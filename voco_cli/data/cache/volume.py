@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from voco_cli.config.schema import Cache
-from voco_cli.data.cache.grid import GridMap
+from voco_cli.data.cache.grid import GridMap, IntXYZ
 from voco_cli.errors import DataError, GeometryError
 
 META_KEY = "voco"
@@ -26,14 +26,14 @@ FULL_SCALE = {"uint8": 255.0, "int16": 32767.0, "float16": 1.0}
 
 
 class VolumeMetadata(BaseModel):
-    """What a stored array says about itself: nothing of whose scan it is, nor of where that lay.
+    """The description in a stored array: nothing of whose scan it is, nor of where that lay.
 
     Caches are shared, and names of patients, which folders and files bear too, are private.
 
     Attributes:
         format: version of the layout.
         key: name of the entry.
-        voxel_hash: of the own voxels of the scan or label map, see `scans.content`.
+        voxel_hash: of the own voxels of the scan or label map, see `voxel_hash` in data/io/image.py.
         stored_hash: BLAKE2b of the stored voxels in C order, to find damage.
         settings: those that change a voxel.
         record: how the voxels lie in the scan's own grid.
@@ -52,7 +52,7 @@ class VolumeMetadata(BaseModel):
 
 
 def quantise(volume_xyz: NDArray[np.float32], dtype: str) -> NDArray[Any]:
-    """[0, 1] as numbers of the stored type, C order: round(x * 255), round(x * 32767), or float16."""
+    """Return [0, 1] as numbers of the stored type, C order: round(x * 255), round(x * 32767), or float16."""
     if dtype == "float16":
         return np.ascontiguousarray(volume_xyz.astype(np.float16))
     # Rounded in the order the voxels lie in memory, and only then turned: a byte is cheaper to move than a float.
@@ -64,7 +64,7 @@ def quantise(volume_xyz: NDArray[np.float32], dtype: str) -> NDArray[Any]:
 
 
 def compress(stored: NDArray[Any], cache: Cache) -> blosc2.NDArray:
-    """A blosc2 array in memory; no filter for single bytes (shuffled CT is larger and slower), shuffle otherwise."""
+    """Compress into a blosc2 array in memory; single bytes are not shuffled (shuffled CT is larger and slower)."""
     shape = stored.shape
     chunks = tuple(min(chunk, size) for chunk, size in zip(cache.chunk_vox, shape, strict=True))
     blocks = tuple(min(block, chunk) for block, chunk in zip(cache.block_vox, chunks, strict=True))
@@ -75,17 +75,15 @@ def compress(stored: NDArray[Any], cache: Cache) -> blosc2.NDArray:
 
 
 def to_file_bytes(array: blosc2.NDArray, metadata: VolumeMetadata) -> bytes:
-    """The whole content of a ``.b2nd`` file. Made in memory: a full disk then shows as an ordinary OSError."""
+    """Return the whole content of a ``.b2nd`` file, made in memory: a full disk then shows as an ordinary OSError."""
     array.schunk.vlmeta[META_KEY] = metadata.model_dump_json()
     return bytes(array.to_cframe())
 
 
 def stored_hash(stored: NDArray[Any]) -> str:
-    """BLAKE2b of an array's voxels in C order, 32 hexadecimal digits."""
+    """Return BLAKE2b of an array's voxels in C order, 32 hexadecimal digits."""
     return hashlib.blake2b(np.ascontiguousarray(stored).data, digest_size=16).hexdigest()
 
-
-IntXYZ = tuple[int, int, int]
 
 OPEN_VOLUMES = 64
 """Handles that a process keeps; each is a few kilobytes, and no open file."""
@@ -108,38 +106,38 @@ class StoredVolume:
 
     @property
     def shape_xyz(self) -> IntXYZ:
-        """Voxels along x, y, z."""
+        """Return the voxels along x, y, z."""
         x, y, z = _open(self.path).shape
         return (x, y, z)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Number format of the stored voxels."""
+        """Return the number format of the stored voxels."""
         stored: np.dtype[Any] = _open(self.path).dtype
         return stored
 
     @property
     def full_scale(self) -> float:
-        """What 1.0 is stored as: divide by it to get back to [0, 1]."""
+        """Return what 1.0 is stored as: divide by it to get back to [0, 1]."""
         return FULL_SCALE[self.dtype.name]
 
     @property
     def metadata(self) -> VolumeMetadata:
-        """What the file says about itself."""
+        """Return the description in the file."""
         return _metadata(str(self.path), os.getpid())
 
     @property
     def voxel_hash(self) -> str:
-        """Hash of the scan's own voxels: equal for the same scan under another name or in another container."""
+        """Return the hash of the scan's voxels: equal for the same scan under another name or in another container."""
         return self.metadata.voxel_hash
 
     @property
     def label_hash(self) -> str | None:
-        """Hash of the label map's own voxels; none where there is no label map."""
+        """Return the hash of the label map's voxels; none where there is no label map."""
         return None if self.label_path is None else _metadata(str(self.label_path), os.getpid()).voxel_hash
 
     def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
-        """A region of the volume, axes x, y, z, stored number format.
+        """Read a region of the volume, axes x, y, z, stored number format.
 
         Args:
             out_xyz: C-contiguous memory that takes it; none is memory of its own.
@@ -150,7 +148,7 @@ class StoredVolume:
         return _read(self.path, self.scan, start_xyz, size_xyz, out_xyz)
 
     def is_whole_blocks(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> bool:
-        """Whether regions of this size, side by side from this corner on, share no block: each is decoded once."""
+        """Return whether regions of this size, side by side from this corner on, share no block (decoded once each)."""
         array = _open(self.path)
         pieces = zip(array.chunks, array.blocks, strict=True)
         units = (block if chunk % block == 0 else chunk for chunk, block in pieces)  # blocks begin anew with each chunk
@@ -159,7 +157,7 @@ class StoredVolume:
         )
 
     def read_label(self, start_xyz: IntXYZ, size_xyz: IntXYZ) -> NDArray[Any]:
-        """The same region of the label map.
+        """Read the same region of the label map.
 
         Raises:
             DataError: there is no label map, or it is damaged.
@@ -171,7 +169,7 @@ class StoredVolume:
 
 
 def damage(path: Path) -> str | None:
-    """What is wrong with a stored array, or None: every voxel is decoded and compared with the recorded hash."""
+    """Say what is wrong with a stored array, or None: every voxel is decoded, and compared with the recorded hash."""
     try:
         array = _open_fresh(path)
         metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])

@@ -1,9 +1,8 @@
-"""From folders, files and lists to one datalist."""
+"""`voco index`: one datalist from folders, files and lists."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -11,14 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from voco_cli.data.index.case_names import with_distinct_names
 from voco_cli.data.index.datalist import OTHER_NAMES, Datalist, Entry, Skipped, SplitRule
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
-    VoxelCheck,
     VoxelTask,
     check_voxels,
     find_candidates,
@@ -27,112 +23,23 @@ from voco_cli.data.index.inspect import (
     killed_check,
     killed_file,
 )
-from voco_cli.data.index.intensity import LOOKED_AT, doubt_some, header_doubt, with_doubt
+from voco_cli.data.index.intensity import LOOKED_AT, NOT_SAID, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
-from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
+from voco_cli.data.index.scan_files import Walk, add_listed, walk_inputs
+from voco_cli.data.index.sources import Sources, read_sources
 from voco_cli.data.index.splits import assign_splits, stricter
+from voco_cli.data.index.summary import count_kinds, summarise
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 
-
-def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
-    """Counts, and least, median and greatest size along x, y, z (voxels, mm).
-
-    Args:
-        splits: name of a split to its scans, all with shape and spacing.
-    """
-    entries = [entry for members in splits.values() for entry in members]
-    shapes = np.array([entry.shape for entry in entries if entry.shape], dtype=np.float64).reshape(-1, 3)
-    spacings = np.array([entry.spacing_mm for entry in entries if entry.spacing_mm], dtype=np.float64).reshape(-1, 3)
-    summary: dict[str, Any] = {
-        "scans": len(entries),
-        "patients": len({entry.patient for entry in entries}),
-        "labelled": sum(entry.label is not None for entry in entries),
-        "splits": {
-            name: {"scans": len(members), "patients": len({entry.patient for entry in members})}
-            for name, members in splits.items()
-        },
-        "modalities": _counts(entry.modality for entry in entries),
-        "orientations": _counts(entry.orientation or "unknown" for entry in entries),
-    }
-    if len(shapes) and len(shapes) == len(spacings):
-        summary["shape"] = _range(shapes, 0)
-        summary["spacing_mm"] = _range(spacings, 4)
-        summary["extent_mm"] = _range(shapes * spacings, 1)
-        summary["voxels"] = int(shapes.prod(axis=1).sum())
-    return summary
-
-
-def _counts(values: Any) -> dict[str, int]:
-    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
-
-
-def _range(rows: np.ndarray[Any, Any], digits: int) -> dict[str, list[float]]:
-    named = {"least": rows.min(axis=0), "median": np.median(rows, axis=0), "greatest": rows.max(axis=0)}
-    return {name: [round(float(value), digits) for value in values] for name, values in named.items()}
-
-
-# The first phrase that a reason holds names its kind; the more particular ones come first.
-KINDS = (
-    ("right angles", "sheared axes"),
-    ("gantry tilt", "gantry tilt"),
-    ("uneven slice gaps", "uneven slice gaps"),
-    ("slices shifted", "slices shifted sideways"),
-    ("same position as another", "slices at the same position"),
-    ("slices interleave", "several acquisitions in one series"),
-    ("in one series (", "slices that differ in spacing, units or frame"),
-    ("orientations, which", "slices that differ in orientation"),
-    ("colour picture", "colour pictures"),
-    ("is compressed as", "compression that is not decoded"),
-    ("scout (", "scouts"),
-    ("no geometry", "DICOM without geometry"),
-    ("single slice", "2-D"),
-    ("2-D", "2-D"),
-    ("-D (", "4-D or more"),
-    ("label on another grid", "label on another grid"),
-    ("label map without a scan", "label map without a scan"),
-    ("its own image", "label that is its own image"),
-    ("label map beside others", "one of several label maps of a scan"),
-    ("label map that could belong", "label map of one of several scans"),
-    ("not whole numbers", "label with fractions"),
-    ("holds voxels that are no numbers", "NaN or infinite voxels"),
-    ("constant", "constant"),
-    ("same content", "same content twice"),
-    ("reached twice", "reached twice"),
-    ("was asked for", "other modality"),
-    ("no image: a DICOM", "DICOM object without image"),
-    ("missing", "missing"),
-    ("empty", "empty"),
-    ("truncated", "truncated"),
-    ("not an image", "not an image"),
-    ("not a gzip", "not an image"),
-    ("not a NIfTI", "not an image"),
-    ("spacing", "spacing that cannot be used"),
-)
-
-
-def kind_of(reason: str) -> str:
-    """A few words for the kind of a reason."""
-    return next((kind for phrase, kind in KINDS if phrase in reason), "damaged or not readable")
-
-
-def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
-    """How many of each kind, most frequent first."""
-    counts: dict[str, int] = {}
-    for one in skipped:
-        counts[kind_of(one.reason)] = counts.get(kind_of(one.reason), 0) + 1
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
-
-
-# Decoding a scan takes long enough for a process to pay from a few scans on.
 FEWEST_TO_DECODE = 8
-NOT_SAID = ("unknown", "mixed")
-Watch = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
+"""Decoding a scan takes long enough for a process to pay from so few scans on."""
+Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass(frozen=True)
 class IndexOptions:
-    """How to look, and what to keep.
+    """Options of `voco index`.
 
     Attributes:
         name: of the dataset; empty takes the first input's.
@@ -153,13 +60,16 @@ class IndexOptions:
 
 
 def build_index(
-    inputs: Sequence[Path], output: Path, options: IndexOptions, watch: Watch = lambda *_: nullcontext(lambda *_: None)
+    inputs: Sequence[Path],
+    output: Path,
+    options: IndexOptions,
+    progress: Progress = lambda *_: nullcontext(lambda *_: None),
 ) -> Datalist:
     """Look at all inputs and put together what `write_datalist` writes to ``output``.
 
     Args:
         output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
-        watch: makes a progress bar of a description and a count.
+        progress: opens a progress bar, from a description and a count.
     Raises:
         DataError: an input that does not exist.
         UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
@@ -170,23 +80,23 @@ def build_index(
     sources = read_sources(walk.datalists, walk.dataset_files)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
     add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
-    candidates, skipped = _inspect(walk, options, watch)
-    entries, refused = _list_scans(walk, sources, candidates, skipped, options, watch)
+    candidates, skipped = _inspect(walk, options, progress)
+    entries, refused = _list_scans(walk, sources, candidates, skipped, options, progress)
     skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
     if options.full:
-        entries, refused = _check_voxels(entries, options, watch)
+        entries, refused = _check_voxels(entries, options, progress)
         skipped += refused
     else:
-        with watch("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
+        with progress("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
             entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
     return _assemble(entries, skipped, sources, earlier, options, inputs)
 
 
-def _inspect(walk: Walk, options: IndexOptions, watch: Watch) -> tuple[dict[Path, Candidate], list[Skipped]]:
+def _inspect(walk: Walk, options: IndexOptions, progress: Progress) -> tuple[dict[Path, Candidate], list[Skipped]]:
     paths = [found.path for found in walk.files]
-    with watch("reading headers", len(paths)) as advance:
+    with progress("reading headers", len(paths)) as advance:
         inspected = map_files(inspect_file, paths, options.workers, advance, killed=killed_file)
     return find_candidates(inspected, {found.path: found.root for found in walk.files})
 
@@ -197,13 +107,13 @@ def _list_scans(
     candidates: dict[Path, Candidate],
     skipped: Sequence[Skipped],
     options: IndexOptions,
-    watch: Watch,
+    progress: Progress,
 ) -> tuple[list[Entry], list[Skipped]]:
     listed = {walk.standing_for(image): walk.standing_for(label) for image, label in sources.label_of.items()}
     images = {walk.standing_for(image) for image in sources.listed}
     files = [found.path for found in walk.files]
     headers = {path: candidate.header for path, candidate in candidates.items()}
-    pairs = pair_labels(headers, files, listed, options.label_pattern, partial(_are_labels, options, watch), images)
+    pairs = pair_labels(headers, files, listed, options.label_pattern, partial(_are_labels, options, progress), images)
     faulty = {one.path for one in skipped}
     elsewhere = sorted({label for label in pairs.label_of.values() if label not in candidates and label not in faulty})
     more, refused = find_candidates(map(inspect_file, elsewhere), {path: path.parent for path in elsewhere})
@@ -228,9 +138,9 @@ def _list_scans(
     return entries, refused
 
 
-def _are_labels(options: IndexOptions, watch: Watch, paths: Sequence[Path], named: bool) -> list[bool]:
+def _are_labels(options: IndexOptions, progress: Progress, paths: Sequence[Path], named: bool) -> list[bool]:
     """Decode what may be a label map, with a bar where that takes a while."""
-    with watch("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
+    with progress("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
         return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
 
 
@@ -267,9 +177,11 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
     return entry if options.full else with_doubt(entry, header_doubt(header))
 
 
-def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch) -> tuple[list[Entry], list[Skipped]]:
+def _check_voxels(
+    entries: Sequence[Entry], options: IndexOptions, progress: Progress
+) -> tuple[list[Entry], list[Skipped]]:
     jobs = [VoxelTask(entry.image, entry.files, entry.label) for entry in entries]
-    with watch("decoding voxels", len(jobs)) as advance:
+    with progress("decoding voxels", len(jobs)) as advance:
         checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
     kept: list[Entry] = []
     refused: list[Skipped] = []
@@ -282,17 +194,14 @@ def _check_voxels(entries: Sequence[Entry], options: IndexOptions, watch: Watch)
         if fault is not None:
             refused.append(Skipped(path=entry.image, reason=fault))
             continue
-        if check.label_fault is not None and entry.label is not None:
-            refused.append(Skipped(path=entry.label, reason=check.label_fault))
-        kept.append(_checked(entry, check))
+        label = entry.label
+        if check.label_fault is not None and label is not None:
+            refused.append(Skipped(path=label, reason=check.label_fault))
+            label = None
+        notes = (*entry.notes, *check.notes)
+        checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
+        kept.append(with_doubt(checked, check.doubt))
     return kept, refused
-
-
-def _checked(entry: Entry, check: VoxelCheck) -> Entry:
-    label = None if check.label_fault is not None else entry.label
-    notes = (*entry.notes, *check.notes)
-    checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
-    return with_doubt(checked, check.doubt)
 
 
 def _assemble(
@@ -338,7 +247,7 @@ def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
 
 
 def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
-    """Where patients are in the index that is about to be replaced, if it was drawn by the same rule."""
+    """Return the splits of the index that is about to be replaced, if it was drawn by the same rule."""
     if not output.exists():
         return {}
     try:

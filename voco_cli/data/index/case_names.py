@@ -12,7 +12,7 @@ from voco_cli.data.index.patients import IMPERSONAL, stem_of
 
 
 def with_distinct_names(entries: Sequence[Entry]) -> list[Entry]:
-    """Entries of which no two have one name; those that had it get ``case``."""
+    """Return entries of which no two have one name; those that had it get ``case``."""
     names = distinct_names({entry.image: entry.name for entry in entries})
     return [
         entry if entry.name == (name := names[entry.image]) else entry.model_copy(update={"case": name})
@@ -21,7 +21,7 @@ def with_distinct_names(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def distinct_names(names: Mapping[Path, str]) -> dict[Path, str]:
-    """A name for each file, of which no two are the same; a name that only one file has stays as it is.
+    """Return a name for each file, of which no two are the same; a name that only one file has stays as it is.
 
     ``case_1/imaging.nii.gz`` and ``case_2/imaging.nii.gz`` are ``case_1`` and ``case_2``; ``a/p1.nii.gz`` and
     ``b/p1.nii.gz`` are ``a_p1`` and ``b_p1``; ``x_0000`` and ``x_0001``, which both were ``x``, keep their numbers.
@@ -40,7 +40,7 @@ def distinct_names(names: Mapping[Path, str]) -> dict[Path, str]:
 
 
 def _told_apart(members: Sequence[Path], alone: bool) -> dict[Path, str]:
-    """Names by the stem where stems differ, else by the folders that differ.
+    """Return names by the stem where stems differ, else by the folders that differ.
 
     Args:
         alone: each lies alone in its folder, which then needs no word of what it is.
@@ -61,7 +61,7 @@ def _told_apart(members: Sequence[Path], alone: bool) -> dict[Path, str]:
 
 
 def _numbered(told: Mapping[Path, str], taken: set[str]) -> dict[Path, str]:
-    """The same, shortened where a name is too long for a file, and with a number where it is taken."""
+    """Return the names, shortened where too long for a file, and with a number where taken."""
     final: dict[Path, str] = {}
     for path in sorted(told):
         final[path] = next(name for name in _with_numbers(_short(told[path])) if name not in taken)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, PositiveFloat, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PositiveFloat,
+    PositiveInt,
+    SerializationInfo,
+    ValidationInfo,
+)
 
 from voco_cli.data.index.patients import case_of
 from voco_cli.data.io.image import Scan
@@ -23,16 +35,38 @@ Shape = tuple[PositiveInt, PositiveInt, PositiveInt]
 Spacing = tuple[PositiveFloat, PositiveFloat, PositiveFloat]
 
 
-def _to_path(value: object) -> Path:
+def _to_path(value: object, info: ValidationInfo) -> Path:
+    """Return a path; relative text is below the folder that is the context of the validation."""
     if isinstance(value, Path):
         return value
     if isinstance(value, str) and value and "\0" not in value:
-        return Path(value)
+        return Path(absolute_name(value, info.context) if info.context is not None else value)
     raise ValueError(f"{value!r} is not a path")
 
 
+def absolute_name(name: str, folder: Path) -> str:
+    """Return the path that a list in this folder means by a name, also one that was written on Windows."""
+    if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
+        name = name.replace("\\", "/")
+    return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
+
+
+def _to_text(path: Path, info: SerializationInfo) -> Path | str:
+    """Return the path as it is, or, with a folder as context, as a list in that folder names it.
+
+    Relative where the two share more than the root of the disk, so that both can move together.
+    """
+    if info.context is None:
+        return path
+    name = str(path)
+    if not os.path.isabs(name):  # noqa: PTH117
+        name = os.path.abspath(name)  # noqa: PTH100
+    shared = os.path.commonpath((name, info.context))
+    return name if shared == os.path.sep else os.path.relpath(name, info.context)
+
+
 def is_file_name(name: str) -> bool:
-    """Whether a case may be called so, and its prediction be a file of that name: no path, no control characters."""
+    """Return whether a case may be called so, and its prediction be a file of that name: no path, no control codes."""
     letters = all(letter >= " " and letter not in "/\x7f" for letter in name)
     return letters and name not in ("", ".", "..") and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
@@ -44,7 +78,7 @@ def _case_name(value: str | None) -> str | None:
 
 
 # pydantic's own validator of paths takes most of the time of opening a list of 160,000 scans.
-FilePath = Annotated[Path, PlainValidator(_to_path)]
+FilePath = Annotated[Path, PlainValidator(_to_path), PlainSerializer(_to_text)]
 
 
 class Entry(BaseModel):
@@ -74,11 +108,11 @@ class Entry(BaseModel):
 
     @property
     def name(self) -> str:
-        """What the case is called in messages, random draws and predictions."""
+        """Return what the case is called in messages, random draws and predictions."""
         return self.case or case_of(self.image)
 
     def channel_entries(self) -> tuple[Entry, ...]:
-        """An entry for each input channel; the label map goes with the first."""
+        """Return an entry for each input channel; the label map goes with the first."""
         others = (Entry(image=path, patient=self.patient, modality=self.modality) for path in self.channels)
         return (self.model_copy(update={"channels": ()}), *others)
 
@@ -119,7 +153,7 @@ class Datalist(BaseModel):
     statistics: dict[str, Any] = Field(default_factory=dict, description="summary of the listed scans")
 
     def entries(self) -> Iterator[tuple[str, Entry]]:
-        """Every scan with the name of its split: training, validation, test."""
+        """Yield every scan with the name of its split: training, validation, test."""
         for split in SPLITS:
             for entry in getattr(self, split):
                 yield split, entry

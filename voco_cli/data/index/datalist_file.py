@@ -19,7 +19,7 @@ from pydantic_core import from_json
 
 from voco_cli.atomic_files import whole_file
 from voco_cli.data.index.case_names import distinct_names
-from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry
+from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name
 from voco_cli.data.index.name_words import modality_of_words, words_of
 from voco_cli.data.index.patients import case_of, patients_of
 from voco_cli.errors import DataError, UsageError
@@ -56,8 +56,6 @@ MOST_SHOWN = 60
 DICOM_CODE = re.compile(r"[A-Z]{2}")
 FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
 """What an entry of another program's list is asked for; keys that only an index writes are its own business there."""
-PATH_KEYS = ("image", "label", "path")
-PATH_LISTS = ("files", "channels")
 
 
 def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
@@ -79,7 +77,7 @@ def read_datalist(path: Path, *, check_files: bool = True) -> Datalist:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A million new objects and no garbage: the collector's passes over them would take most of the time."""
+    """Hold the collector off: of a million new objects none is garbage, and its passes would take most of the time."""
     active = gc.isenabled()
     gc.disable()
     try:
@@ -91,17 +89,12 @@ def _without_collector() -> Iterator[None]:
 
 def _parse(path: Path) -> Datalist:
     raw = _load(path)
-    folder = path.resolve().parent
     if "format" in raw:
         _check_format(raw, path)
     else:
         raw = _from_decathlon(raw, path)
-    for split in (*SPLITS, "skipped"):
-        listed = raw.get(split)
-        for item in listed if isinstance(listed, list) else ():
-            _make_absolute(item, folder)
     try:
-        return Datalist.model_validate(raw)
+        return Datalist.model_validate(raw, context=path.resolve().parent)
     except ValidationError as error:
         raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
 
@@ -140,7 +133,7 @@ def _check_format(raw: dict[str, Any], path: Path) -> None:
 
 
 def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
+    """Return our keys of a foreign list. Other keys are its own business; a misspelt split is not."""
     if not any(isinstance(raw.get(split), list) for split in SPLITS):
         if wrong := [split for split in SPLITS if split in raw]:
             raise UsageError(f"{path} is not a datalist: {wrong[0]} is no list.")
@@ -159,9 +152,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     one = only_modality(modality)
     items = [item for items in listed.values() for item in items]
     folder = path.resolve().parent
-    for item in items:
-        _make_absolute(item, folder)
-    images = [Path(item["image"]) for item in items]
+    images = [Path(absolute_name(item["image"], folder)) for item in items]
     patients = patients_of(images)
     names = distinct_names(
         {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
@@ -181,7 +172,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _from_item(item: Any, split: str, index: int, path: Path) -> dict[str, Any]:
-    """A list may hold file names (the Decathlon's test lists do) or keys and values; several images are channels."""
+    """Return an item's keys: it may be a file name (in the Decathlon's test lists); several images are channels."""
     known = dict(item) if isinstance(item, dict) else {"image": item}
     images = known.get("image") if isinstance(known.get("image"), list) else [known.get("image")]
     if not images or not all(isinstance(image, str) and image for image in images):
@@ -204,40 +195,23 @@ def _short(value: Any) -> str:
 
 
 def only_modality(modality: Any) -> str:
-    """CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
+    """Return CT, MR or PT from what a Decathlon or nnU-Net file says; ``mixed`` where channels differ."""
     values = modality.values() if isinstance(modality, dict) else [modality]
     found = {_modality(str(value)) for value in values}
     return found.pop() if len(found) == 1 else "mixed"
 
 
 def _modality(said: str) -> str:
-    """CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for any other text."""
+    """Return CT, MR or PT for ``MRI``, ``T1-weighted``; another code of DICOM as it is; unknown for other text."""
     known = modality_of_words(words_of(said))
     return said if known == "unknown" and DICOM_CODE.fullmatch(said) else known
 
 
 def label_names(labels: dict[str, Any]) -> dict[str, str]:
-    """Label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
+    """Return label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
     if all(key.isdigit() for key in labels):
         return {key: str(value) for key, value in labels.items()}
     return {str(value): key for key, value in labels.items() if isinstance(value, int)}
-
-
-def _make_absolute(item: Any, folder: Path) -> None:
-    if not isinstance(item, dict):
-        return
-    for key in PATH_KEYS:
-        if isinstance(item.get(key), str):
-            item[key] = _absolute(item[key], folder)
-    for key in PATH_LISTS:
-        if isinstance(item.get(key), list):
-            item[key] = [_absolute(name, folder) if isinstance(name, str) else name for name in item[key]]
-
-
-def _absolute(name: str, folder: Path) -> str:
-    if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
-        name = name.replace("\\", "/")  # written on Windows
-    return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
 
 
 def _describe(error: ValidationError, path: Path) -> str:
@@ -254,7 +228,7 @@ def _place(loc: tuple[int | str, ...]) -> str:
 
 def _fault(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
-        valid = _fields(fault["loc"][:-1])
+        valid = list((Entry if fault["loc"][0] in SPLITS and len(fault["loc"]) > 1 else Datalist).model_fields)
         near = difflib.get_close_matches(str(fault["loc"][-1]), valid, 1, 0.5)
         return "is not a key" + (f", did you mean {near[0]!r}?" if near else f" (there are {', '.join(valid)})")
     if fault["type"] == "missing":
@@ -263,14 +237,9 @@ def _fault(fault: Any) -> str:
     return f"is wrong: {said[0].lower()}{said[1:]}"
 
 
-def _fields(loc: tuple[int | str, ...]) -> list[str]:
-    model: type[BaseModel] = Entry if loc and loc[0] in SPLITS else Datalist
-    return list(model.model_fields)
-
-
 def _check_files(datalist: Datalist, path: Path) -> None:
-    wanted = (file for _, entry in datalist.entries() for file in _files(entry) if file)
-    missing = [file for file in wanted if not os.path.exists(file)]  # noqa: PTH110 (160,000 of them)
+    wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
+    missing = [file for files in wanted for file in files if file and not os.path.exists(file)]  # noqa: PTH110 (160,000)
     if missing:
         named = ", ".join(str(file) for file in missing[:MAX_NAMED])
         more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
@@ -279,10 +248,6 @@ def _check_files(datalist: Datalist, path: Path) -> None:
             f"{path} lists {count} missing: {named}{more}.",
             "Copy them back, or run `voco index` again.",
         )
-
-
-def _files(entry: Entry) -> tuple[Path | None, ...]:
-    return (entry.image, entry.label, *entry.files, *entry.channels)
 
 
 def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
@@ -302,21 +267,7 @@ def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
 
 
 def _on_disk(item: BaseModel, folder: str) -> dict[str, Any]:
-    plain = item.model_dump(exclude_defaults=True)
+    plain = item.model_dump(exclude_defaults=True, context=folder)
     if isinstance(item, Entry):
         plain.setdefault("modality", item.modality)
-    for key in PATH_KEYS:
-        if plain.get(key) is not None:
-            plain[key] = _relative(str(plain[key]), folder)
-    for key in PATH_LISTS:
-        if key in plain:
-            plain[key] = [_relative(str(file), folder) for file in plain[key]]
     return plain
-
-
-def _relative(name: str, folder: str) -> str:
-    """Relative where the two share more than the root of the file system, so that both can move together."""
-    if not os.path.isabs(name):  # noqa: PTH117
-        name = os.path.abspath(name)  # noqa: PTH100
-    shared = os.path.commonpath((name, folder))
-    return name if shared == os.path.sep else os.path.relpath(name, folder)

@@ -1,4 +1,4 @@
-"""What a scan and its label map have in common: their place and the words of their names, without what tells them."""
+"""What the names of a scan and its label map share: their place and words, without those that say image or label."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SLICER_SEGMENTATION = ".seg.nrrd"
 
 @dataclass(frozen=True)
 class Identity:
-    """What is compared of two files.
+    """The part of a file's name and place that is compared.
 
     Attributes:
         place: folder, without folders that say image, label or modality.
@@ -45,22 +45,22 @@ class Identity:
 
 
 def is_label_folder(folder: Path) -> bool:
-    """Whether a folder is called as those of label maps are: ``labelsTr``, ``masks``, ``segmentations``."""
+    """Return whether a folder is called as those of label maps are: ``labelsTr``, ``masks``, ``segmentations``."""
     return LABEL_FOLDER.fullmatch(folder.name) is not None
 
 
 def is_label_by_standard(path: Path) -> bool:
-    """Whether a standard makes a file of this name a segmentation: BIDS, or 3D Slicer's ``.seg.nrrd``."""
+    """Return whether a standard makes a file of this name a segmentation: BIDS, or 3D Slicer's ``.seg.nrrd``."""
     return _bids_suffix(path) in BIDS_LABELS or path.name.lower().endswith(SLICER_SEGMENTATION)
 
 
 def is_probability(path: Path) -> bool:
-    """Whether BIDS makes a file a map of probabilities, which holds no labels."""
+    """Return whether BIDS makes a file a map of probabilities, which holds no labels."""
     return _bids_suffix(path) == "probseg"
 
 
 def identity_of(path: Path, *, with_number: bool = True) -> Identity:
-    """The identity of a scan or label map.
+    """Return the identity of a scan or label map.
 
     Args:
         with_number: whether four digits at the end belong to it (``volume_0012``), or are an nnU-Net channel.
@@ -87,13 +87,13 @@ def _place(folder: Path) -> str:
 
 
 def _bids_suffix(path: Path) -> str:
-    """The last word of a BIDS name, in small letters; empty for any other name."""
+    """Return the last word of a BIDS name, in small letters; empty for any other name."""
     stem = stem_of(path)
     return stem.rpartition("_")[2].lower() if BIDS_NAME.match(stem) else ""
 
 
 def _bids_identity(path: Path) -> Identity:
-    """Subject, session and the like, wherever in the data set the file lies; what only a label has is not compared."""
+    """Return subject, session and the like, wherever in the data set the file lies, without what only a label has."""
     *entities, suffix = stem_of(path).split("_")
     values = dict(entity.partition("-")[::2] for entity in entities)
     words = [f"{key}-{values[key]}".lower() for key in BIDS_SHARED if key in values]

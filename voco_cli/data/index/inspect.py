@@ -1,4 +1,4 @@
-"""Volumes that may be listed, from inspected files: single files, and DICOM slices put together into series."""
+"""Inspection of files: volumes that may be listed, single files and DICOM series; label maps and voxels checked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.data.index.datalist import Skipped
-from voco_cli.data.index.patients import modality_of, patients_of, places_of
-from voco_cli.data.io.dicom import Series, group_slices, series_header
+from voco_cli.data.index.patients import modality_of, modality_of_word, patients_of, places_of
+from voco_cli.data.io.dicom import DicomSeries, group_slices, series_header
 from voco_cli.data.io.dicom_slices import Slice, read_slices
 from voco_cli.data.io.image import ROUNDING, Header, hounsfield_doubt, require_file, rounding_note, voxel_hash
 from voco_cli.data.io.reader import file_format, read_header, read_scan
@@ -33,7 +33,7 @@ LEAST_NAMED = -2
 
 @dataclass(frozen=True)
 class Inspected:
-    """Exactly one of header (a volume), slices (a DICOM object, image or not) and fault is given."""
+    """A file after a look at its header: a volume's header, a DICOM object's slices, or a fault; one of the three."""
 
     path: Path
     header: Header | None = None
@@ -52,7 +52,7 @@ class VoxelTask:
 
 @dataclass(frozen=True)
 class VoxelCheck:
-    """What the voxels say.
+    """The result of decoding a scan and its label.
 
     Attributes:
         fault: why the scan cannot be used.
@@ -86,21 +86,19 @@ def inspect_file(path: Path) -> Inspected:
 
 
 def is_label_map(path: Path, named: bool) -> bool:
-    """Whether a file's voxels are those of a label map: whole numbers, few of them or in flat regions.
+    """Return whether a file's voxels are those of a label map: whole numbers, few of them or in flat regions.
 
     Args:
         named: its name says so; the voxels then only have to agree. Without, they have to be small and leave no doubt.
     """
     try:
         return holds_labels(read_scan(path).array_zyx, named)
-    except VocoError:
-        return named  # it cannot be listed either way
-    except Exception:  # a library's own on a damaged file
+    except Exception:  # ours, or a library's own on a damaged file: it cannot be listed either way
         return named
 
 
 def holds_labels(array: NDArray[Any], named: bool) -> bool:
-    """Whether voxels are those of a label map (see `is_label_map`); NaN counts as no label."""
+    """Return whether voxels are those of a label map (see `is_label_map`); NaN counts as no label."""
     lowest, highest = array.min(), array.max()
     if np.isnan(lowest):
         array = np.nan_to_num(array, nan=0.0, posinf=np.inf, neginf=-np.inf)
@@ -117,7 +115,7 @@ def holds_labels(array: NDArray[Any], named: bool) -> bool:
 
 
 def _flat_share(array: NDArray[Any]) -> float:
-    """Share of neighbours along x, one of which is not 0, that are equal."""
+    """Return the share of neighbours along x, one of which is not 0, that are equal."""
     left, right = array[..., :-1], array[..., 1:]
     within = (left != 0) | (right != 0)
     count = int(np.count_nonzero(within))
@@ -145,17 +143,17 @@ def check_voxels(job: VoxelTask) -> VoxelCheck:
 
 
 def killed_file(path: Path, error: Exception) -> Inspected:
-    """What is said of a file whose inspection ended its process."""
+    """Return the record of a file whose inspection ended its process."""
     return Inspected(path, fault=f"{error}.")
 
 
 def killed_check(job: VoxelTask, error: Exception) -> VoxelCheck:
-    """What is said of a scan whose voxels (or whose label's) ended the process that decoded them."""
+    """Return the record of a scan whose voxels (or whose label's) ended the process that decoded them."""
     return VoxelCheck(fault=f"{error}.")
 
 
 def fault_of(error: Exception, name: Path | str) -> str:
-    """The sentence of an error without the name it begins with, which stands beside it."""
+    """Return the sentence of an error without the name that it begins with, which stands beside it."""
     if isinstance(error, VocoError):
         sentence = error.message.removeprefix(f"{name} ")
         return sentence.removeprefix("is ").removeprefix("has ")
@@ -172,9 +170,6 @@ def _check_label(path: Path) -> tuple[str | None, tuple[str, ...]]:
         return "label map with values that are not whole numbers.", ()
     notes = [note] if (note := rounding_note(array)) else []
     return None, tuple(notes if array.any() else [*notes, "the label map is empty"])
-
-
-DICOM_MODALITIES = {"PET": "PT", "MRI": "MR"}
 
 
 @dataclass(frozen=True)
@@ -197,14 +192,14 @@ class Candidate:
 
     @property
     def path(self) -> Path:
-        """What the list will name."""
+        """Return what the list will name."""
         return self.header.path
 
 
 def find_candidates(
     inspected: Iterable[Inspected], roots: Mapping[Path, Path]
 ) -> tuple[dict[Path, Candidate], list[Skipped]]:
-    """Candidates by path, and what is none of them, with reasons.
+    """Return candidates by path, and what is none of them, with reasons.
 
     Args:
         inspected: looked-at files.
@@ -237,7 +232,7 @@ def find_candidates(
     return candidates, skipped
 
 
-def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candidate | Skipped:
+def _from_series(series: DicomSeries, path: Path, files: tuple[Path, ...]) -> Candidate | Skipped:
     first = series.first
     try:
         header, _ = series_header(series, path)
@@ -246,15 +241,15 @@ def _from_series(series: Series, path: Path, files: tuple[Path, ...]) -> Candida
     return Candidate(
         header=header,
         patient=first.patient or patients_of([path])[path],
-        modality=DICOM_MODALITIES.get(first.modality, first.modality),
+        modality=modality_of_word(first.modality),
         files=files,
         study_uid=first.study_uid or None,
         series_uid=first.series_uid or None,
     )
 
 
-def _names(series: Sequence[Series], roots: Mapping[Path, Path]) -> list[tuple[Path, tuple[Path, ...]]]:
-    """What to call each series: its only file, the folder that holds nothing else, else its first file.
+def _names(series: Sequence[DicomSeries], roots: Mapping[Path, Path]) -> list[tuple[Path, tuple[Path, ...]]]:
+    """Name each series: by its only file, the folder that holds nothing else, or else its first file.
 
     A series over several folders that hold others too is named by its first file and lists all its files.
     """
@@ -266,14 +261,8 @@ def _names(series: Sequence[Series], roots: Mapping[Path, Path]) -> list[tuple[P
     names: list[tuple[Path, tuple[Path, ...]]] = []
     for index, one in enumerate(series):
         folder = Path(os.path.commonpath(one.folders))
-        root = roots[one.first.path]
+        alone = holding[folder] == {index} and folder.is_relative_to(roots[one.first.path])
         files = one.files
-        if len(files) == 1:
-            names.append((files[0], ()))
-        elif holding[folder] == {index} and folder.is_relative_to(root):
-            names.append((folder, ()))
-        elif len(one.folders) > 1:
-            names.append((files[0], files))
-        else:
-            names.append((files[0], ()))
+        name = folder if alone and len(files) > 1 else files[0]
+        names.append((name, files if name == files[0] and len(one.folders) > 1 else ()))
     return names

@@ -1,4 +1,4 @@
-"""Which range of values a list of scans asks for: the window of the recipe is in HU, and only CT has these."""
+"""The intensity that a list of scans asks for: the window of the recipe is in HU, and only CT is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ import numpy as np
 
 from voco_cli.config import Resolved, Settings, recipe_names, task_names
 from voco_cli.data.index.datalist import Entry, read_entry
-from voco_cli.data.index.inspect import DICOM_MODALITIES
-from voco_cli.data.index.patients import modality_of
+from voco_cli.data.index.patients import modality_of, modality_of_word
 from voco_cli.data.io.dicom_slices import looks_like_dicom, read_slices
 from voco_cli.data.io.image import Header, Scan, hounsfield_doubt, looks_like_ct
 from voco_cli.data.io.reader import file_format
@@ -48,14 +47,14 @@ class Suited:
 
 
 def spread(entries: Sequence[Entry]) -> list[Entry]:
-    """A few entries, evenly over the list."""
+    """Return a few entries, evenly over the list."""
     return (
         [entries[i * len(entries) // LOOKED_AT] for i in range(LOOKED_AT)] if len(entries) > LOOKED_AT else [*entries]
     )
 
 
 def judge_by_values(entries: Sequence[Entry]) -> bool | None:
-    """Whether most of a few scans hold values that only a CT has; None where none of them can be read."""
+    """Return whether most of a few scans hold values that only a CT has; None where none of them can be read."""
     votes = []
     for entry in spread(entries):
         try:
@@ -66,7 +65,7 @@ def judge_by_values(entries: Sequence[Entry]) -> bool | None:
 
 
 def is_chosen(resolved: Resolved) -> bool:
-    """Whether the user has said what maps to [0, 1], and did not leave it to a recipe or task of the package."""
+    """Return whether the user has said what maps to [0, 1], and left it to no recipe or task of the package."""
     return any(_is_given(resolved, key) for key in CHOICES)
 
 
@@ -82,7 +81,7 @@ def suit_intensity(
     judge: Judge = judge_by_values,
     settable: bool = True,
 ) -> Suited:
-    """Settings under which no scan but CT goes through a window in HU, unless the user has chosen so.
+    """Return settings under which no scan but CT goes through a window in HU, unless the user has chosen so.
 
     Args:
         entries: all scans.
@@ -112,7 +111,7 @@ def suit_intensity(
 def suit_scans(
     resolved: Resolved, scans: Sequence[Scan], modality: str = "unknown", *, settable: bool = True
 ) -> Suited:
-    """As `suit_intensity` for scans in memory, whose modality their tags, names or else values say.
+    """Do as `suit_intensity` for scans in memory, whose modality their tags, names or else values say.
 
     Args:
         modality: of all of them, where a list says it.
@@ -149,11 +148,10 @@ def _why_no_ct(scan: Scan, said: str) -> str:
 
 
 def said_modality(path: Path) -> str:
-    """CT, MR, PT or unknown: what the DICOM tag says, else the file's or its folder's name."""
+    """Return CT, MR, PT or unknown: what the DICOM tag says, else the file's or its folder's name."""
     file = next((one for one in sorted(path.rglob("*")) if _is_image(one)), None) if path.is_dir() else path
     if file is not None and file.is_file() and (path.is_dir() or file_format(path) == "dicom"):
-        modality: str = read_slices(file)[0].modality
-        return DICOM_MODALITIES.get(modality, modality)
+        return modality_of_word(read_slices(file)[0].modality)
     return modality_of(path, path.absolute().parent)
 
 
@@ -165,12 +163,12 @@ def _is_image(path: Path) -> bool:
 
 
 def with_preprocess(settings: Settings, suited: Suited) -> Settings:
-    """Other settings of the same run, with the suited preprocessing."""
+    """Return other settings of the same run with the suited preprocessing."""
     return settings.model_copy(update={"preprocess": suited.resolved.settings.preprocess})
 
 
 def by_percentiles(resolved: Resolved, source: str) -> Resolved:
-    """The settings with each scan's own percentiles, and the whole field of view unless the user cuts it."""
+    """Return the settings with each scan's own percentiles, and the whole field of view unless the user cuts it."""
     changes: dict[str, Any] = {"intensity": "percentiles"}
     sources: dict[str, str] = {**resolved.sources, INTENSITY: source}
     if not _is_given(resolved, FOREGROUND):
@@ -221,26 +219,26 @@ DOUBTED = "may not be in HU: "
 
 
 def header_doubt(header: Header) -> str | None:
-    """What a CT's header alone gives away: numbers without a sign, and no rescale tags that would move them."""
+    """Return the doubt that a CT's header alone raises: numbers without a sign, and no tags that would move them."""
     if np.dtype(header.dtype).kind != "u":
         return None
     return "it is stored without a sign and without an offset (rescale tags), and air in a CT is near -1000 HU"
 
 
 def with_doubt(entry: Entry, doubt: str | None) -> Entry:
-    """The entry of a CT with a note of the doubt; any other as it is."""
+    """Return the entry of a CT with a note of the doubt; any other as it is."""
     if doubt is None or entry.modality != "CT" or is_doubted(entry):
         return entry
     return entry.model_copy(update={"notes": (*entry.notes, f"{DOUBTED}{doubt}")})
 
 
 def is_doubted(entry: Entry) -> bool:
-    """Whether an entry has such a note."""
+    """Return whether an entry has such a note."""
     return any(note.startswith(DOUBTED) for note in entry.notes)
 
 
 def doubt_some(entries: Sequence[Entry], advance: Callable[[int], object]) -> list[Entry]:
-    """All entries, a few CTs of which were read, spread over the list, and noted where their values are doubted."""
+    """Read a few CTs, spread over the list; return all entries, with a note where values are doubted."""
     looked_at = spread([entry for entry in entries if entry.modality == "CT" and not is_doubted(entry)])
     noted = {}
     for entry in looked_at:

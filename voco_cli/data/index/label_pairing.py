@@ -1,4 +1,4 @@
-"""Which files are label maps, and of which scans, by the conventions that datasets go by."""
+"""Label maps among files, and the scan of each, by the conventions that datasets go by."""
 
 from __future__ import annotations
 
@@ -73,10 +73,10 @@ class _Index:
                     self.longer[one.place, one.words[:count]].append((path, one))
 
     def choices(self, scan: Path, header: Header, grid_fault: Fault) -> list[Path]:
-        """Label maps of the nearest kind of name that has any: all of them, where it has several."""
+        """Return the label maps of the nearest kind of name that has any: all of them, where it has several."""
         times = time_points_of(scan, self.places)
         if times:  # P7_seg need not belong to P7_t1 where there is a P7_t0
-            return [path for one in (identity_of(scan),) for path in self._exact(one)]
+            return list(self._exact(identity_of(scan)))
         identities = dict.fromkeys((identity_of(scan), identity_of(scan, with_number=False)))
         exact = [found for one in identities for found in self._exact(one)]
         if len(exact) == 1:
@@ -101,7 +101,7 @@ class _Index:
 
 
 def _are_channels(scans: Sequence[Path]) -> bool:
-    """Whether scans of one name differ by their sequence or modality alone, or by nnU-Net's channel numbers."""
+    """Return whether scans of one name differ by sequence or modality alone, or by nnU-Net's channel numbers."""
     kinds = {identity_of(scan).modalities for scan in scans}
     cases = {scan.parent / case_of(scan) for scan in scans}
     return len(kinds) == len(scans) or (len(cases) == 1 and all(case_of(scan) != stem_of(scan) for scan in scans))
@@ -162,7 +162,7 @@ def pair_labels(
             continue
         if (label := listed.get(path) or _by_pattern(path, pattern)) not in (None, path):
             said[path] = label
-        elif (label := _by_convention(path, known)) not in (None, path):
+        elif (label := next(filter(None, map(known.get, _conventional_places(path))), None)) not in (None, path):
             guessed[path] = label
     labels = stated | set(said.values())
     labels |= _found_labels(scans, labels, said.keys(), guessed, are_labels, images)
@@ -195,7 +195,7 @@ def _found_labels(
     are_labels: AreLabels,
     images: Collection[Path],
 ) -> set[Path]:
-    """Label maps that nobody stated; voxels are decoded only where neither place nor number format settles it."""
+    """Find label maps that nobody stated; voxels are decoded where neither place nor number format settles it."""
     of: dict[Path, Path] = {label: scan for scan, label in guessed.items()}
     found, named, nameless = set(of.keys() - scans.keys()), [], []  # what cannot be read is no scan either
     for path, header in sorted(scans.items()):
@@ -231,15 +231,11 @@ def _by_pattern(path: Path, pattern: str | None) -> Path | None:
 
 
 def _by_stem(files: Iterable[Path]) -> dict[tuple[str, str], Path]:
-    """Files by folder and stem: asking a dictionary is a hundred times faster than making paths to ask for."""
+    """Return files by folder and stem: a dictionary is a hundred times faster than making paths to ask for."""
     return {(str(path.parent), stem_of(path)): path for path in sorted(files, reverse=True)}
 
 
-def _by_convention(path: Path, known: Mapping[tuple[str, str], Path]) -> Path | None:
-    return next((known[key] for key in _candidates(path) if key in known), None)
-
-
-def _candidates(path: Path) -> Iterator[tuple[str, str]]:
+def _conventional_places(path: Path) -> Iterator[tuple[str, str]]:
     stems = dict.fromkeys((case_of(path), stem_of(path)))
     folder = path.parent
     if IMAGE_FOLDER.match(folder.name):

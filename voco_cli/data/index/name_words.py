@@ -22,21 +22,9 @@ IMAGE_WORDS = frozenset(
 )
 LABEL_WORDS = frozenset(
     {
-        *(
-            "seg",
-            "segs",
-            "segm",
-            "segmentation",
-            "segmentations",
-            "dseg",
-            "probseg",
-            "label",
-            "labels",
-            "labelmap",
-            "lbl",
-        ),
-        *("mask", "masks", "msk", "gt", "groundtruth", "truth", "roi", "rois", "annotation", "annotations", "contour"),
-        *("contours", "lesion", "lesions", "tumor", "tumour", "gtv", "gtvp", "gtvn", "gtvt", "ctv", "ptv"),
+        *("seg", "segs", "segm", "segmentation", "segmentations", "dseg", "probseg", "label", "labels", "labelmap"),
+        *("lbl", "mask", "masks", "msk", "gt", "groundtruth", "truth", "roi", "rois", "annotation", "annotations"),
+        *("contour", "contours", "lesion", "lesions", "tumor", "tumour", "gtv", "gtvp", "gtvn", "gtvt", "ctv", "ptv"),
     }
 )
 ROLE_WORDS = IMAGE_WORDS | LABEL_WORDS
@@ -56,7 +44,7 @@ SEQUENCE_BEHIND = re.compile(rf"[-_. ]+({'|'.join(sorted(EVERY_MODALITY_WORD))})
 
 @lru_cache(maxsize=65_536)  # folders have many files
 def words_of(name: str) -> tuple[str, ...]:
-    """Words in small letters: ``img0035`` is ``img`` and ``0035``, ``LiverSeg`` is ``liver`` and ``seg``."""
+    """Return words in small letters: ``img0035`` is ``img`` and ``0035``, ``LiverSeg`` is ``liver`` and ``seg``."""
     words: list[str] = []
     for part in re.split(r"[\W_]+", CAMEL.sub("_", name)):
         match = NUMBERED_ROLE.fullmatch(part.lower())
@@ -65,12 +53,12 @@ def words_of(name: str) -> tuple[str, ...]:
 
 
 def says_label(name: str) -> bool:
-    """Whether a word of a name says label map; its voxels have to agree."""
+    """Return whether a word of a name says label map; its voxels have to agree."""
     return not LABEL_WORDS.isdisjoint(words_of(name))
 
 
 def modality_of_words(words: Sequence[str]) -> str:
-    """CT, MR or PT for the words of a name; unknown where none of them says so."""
+    """Return CT, MR or PT for the words of a name; unknown where none of them says so."""
     said = {
         word
         for word, behind in zip(words, (*words[1:], ""), strict=False)
@@ -80,7 +68,7 @@ def modality_of_words(words: Sequence[str]) -> str:
 
 
 def without_examination(name: str) -> str:
-    """A name without what says which sequence or which visit of a patient it is: ``P7_t1ce``, ``P7_visit2`` are P7.
+    """Return a name without the sequence or the visit of a patient: ``P7_t1ce`` and ``P7_visit2`` are P7.
 
     A visit is only dropped behind a number, without which a name tells nobody from another.
     """

@@ -1,4 +1,4 @@
-"""Whose scan a file is, from its name, and what the name says of the modality."""
+"""Patient and modality of a scan, by the name of its file and folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OTHER_TIME_POINTS = tuple(f"{letter}{number}" for letter in "tT" for number in (
 
 
 def stem_of(path: Path) -> str:
-    """File name without its image ending (``.nii.gz`` counts as one)."""
+    """Return a file's name without its image ending (``.nii.gz`` counts as one)."""
     lower = path.name.lower()
     for suffix in (*SUFFIXES, *VOXEL_SUFFIXES, ARRAY_SUFFIX):
         if lower.endswith(suffix):
@@ -42,12 +42,12 @@ def stem_of(path: Path) -> str:
 
 
 def case_of(path: Path) -> str:
-    """The stem without nnU-Net's channel number."""
+    """Return the stem without nnU-Net's channel number."""
     return CHANNEL.sub("", stem_of(path))
 
 
 def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
-    """Patient of each file: a BIDS subject, else the case, else the folder of a file such as ``ct.nii.gz``.
+    """Return the patient of each file: a BIDS subject, else the case, else the folder of a file such as ``ct.nii.gz``.
 
     What says which sequence or visit a scan is does not count (``P7_t1``, ``P7_t2``, ``P7/baseline/ct``). A name alone
     does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a case) from
@@ -66,7 +66,7 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 
 
 def _repeated(folders: Mapping[Path, Sequence[Path]]) -> set[str]:
-    """Names without a number that files of several folders have: those tell what a file is (``P1/abdomen.nii.gz``)."""
+    """Return names without a number in several folders: they tell what a file is (``P1/abdomen.nii.gz``)."""
     told = [
         folder for folder in folders if not IMPERSONAL.fullmatch(folder.name) and not VISIT_NAME.fullmatch(folder.name)
     ]
@@ -92,7 +92,7 @@ def _patients_in(folder: Path, files: Sequence[Path], repeated: Set[str]) -> Ite
 
 
 def _of_folder(folder: Path) -> str:
-    """The nearest folder whose name says whose, and not what or when (``P7/baseline/ct.nii.gz``)."""
+    """Return the nearest folder whose name says whose, and not what or when (``P7/baseline/ct.nii.gz``)."""
     for one in (folder, *folder.parents):
         if one.name and not IMPERSONAL.fullmatch(one.name) and not VISIT_NAME.fullmatch(one.name):
             return without_examination(one.name)
@@ -100,26 +100,26 @@ def _of_folder(folder: Path) -> str:
 
 
 def _begins_with(name: str, folder: str) -> bool:
-    """Whether a file is named by its folder (``P7/P7_left.nii.gz``) and what is added is no number of another case."""
+    """Return whether a file is named by its folder (``P7/P7_left.nii.gz``), and what is added numbers no other case."""
     added = name.removeprefix(folder)
     is_numbered = any(letter.isdigit() for letter in folder)
     return is_numbered and added != name and added[:1] in set("-_. ") and not re.search(r"\d{2}", added)
 
 
 def _without_channel(stem: str, present: Set[str]) -> str:
-    """The stem without a channel number: one below 10, of a case that has a number itself and a channel 0."""
+    """Return the stem without a channel number: below 10, of a case that has a number itself and a channel 0."""
     case = CHANNEL.sub("", stem)
     is_channel = stem[len(case) : -1] == "_000" and f"{case}_0000" in present
     return case if is_channel and any(letter.isdigit() for letter in case) else stem
 
 
 def modality_of_word(word: str) -> str:
-    """CT, MR or PT for a word such as MRI or T1w; the word itself where it is none of theirs."""
+    """Return CT, MR or PT for a word such as MRI or T1w; the word itself where it is none of theirs."""
     return next((name for name, words in MODALITY_WORDS.items() if word.lower() in words), word or "unknown")
 
 
 def modality_of(path: Path, root: Path, known: Collection[Path] = ()) -> str:
-    """CT, MR or PT where the file's name, or else a folder's name below and including ``root``, holds such a word.
+    """Return CT, MR or PT where the file's name, or else a folder's up to ``root``, holds such a word.
 
     Args:
         known: what `places_of` says of all files: among ``P7_t0`` and ``P7_t1`` the second is a time point, not an MR
@@ -138,7 +138,7 @@ def modality_of(path: Path, root: Path, known: Collection[Path] = ()) -> str:
 
 
 def places_of(paths: Iterable[Path]) -> set[Path]:
-    """Every file without its ending, and every folder above one."""
+    """Return every file without its ending, and every folder above one."""
     places: set[Path] = set()
     for path in paths:
         places.add(path.with_name(stem_of(path)))
@@ -150,7 +150,7 @@ def places_of(paths: Iterable[Path]) -> set[Path]:
 
 
 def time_points_of(path: Path, known: Collection[Path]) -> set[str]:
-    """Which of t1 and t2 count time in a name: the same name exists with a number that no MR sequence has."""
+    """Return which of t1 and t2 count time in a name: the same name exists with a number that no MR sequence has."""
     place = path.with_name(stem_of(path)) if path.name else path
     found = set()
     for word in TIME_POINTS & set(words_of(place.name)):

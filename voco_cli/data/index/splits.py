@@ -12,7 +12,7 @@ HELD_OUT_FIRST = ("test", "validation", "training")
 
 
 def position(seed: int, patient: str) -> float:
-    """A number in [0, 1) that depends on seed and patient alone (the first 8 bytes of BLAKE2b)."""
+    """Return a number in [0, 1) that depends on seed and patient alone (the first 8 bytes of BLAKE2b)."""
     digest = hashlib.blake2b(f"{seed}\0{patient}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
@@ -23,7 +23,7 @@ def assign_splits(
     listed: Mapping[str, str] | None = None,
     earlier: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The split of every patient.
+    """Return the split of every patient.
 
     A patient is tested where `position` is below the test share, validated where it is below both shares together, and
     trained on otherwise; nobody's place depends on who else is there. Where a validation share is asked for and nobody
@@ -50,7 +50,7 @@ def assign_splits(
 
 
 def stricter(first: str, second: str) -> str:
-    """The split of the two that is held out the more."""
+    """Return the split of the two that is held out the more."""
     return min(first, second, key=HELD_OUT_FIRST.index)
 
 

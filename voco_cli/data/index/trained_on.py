@@ -1,7 +1,7 @@
-"""Which scans some weights were trained on: ``seen.json`` beside them, so that an evaluation can tell old friends.
+"""The manifest of training scans, ``seen.json`` beside weights: it shows data leakage into a later evaluation.
 
-Weights are given away, and names of patients are private: the file holds salted digests. What they protect against,
-and what not, is said in docs/reference/files.md.
+Weights are given away, and names of patients are private: the file holds salted digests. docs/reference/files.md says
+what they protect against, and what not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from voco_cli.errors import DataError
 
 FORMAT = "voco-seen/2"
 UNSALTED_FORMAT = "voco-seen/1"
-SEEN_FILE = "seen.json"
+MANIFEST_FILE = "seen.json"
 COLUMNS = ("patient", "voxel_hash", "series_uid", "study_uid")
 GUESSABLE = ("patient",)
 """Names that are short enough to be tried out; hashes of voxels and UIDs are too long for that."""
@@ -38,12 +38,12 @@ Stage = Literal["pre-training", "fine-tuning"]
 
 @dataclass(frozen=True)
 class ScanIdentity:
-    """By what a scan is known again.
+    """What a scan is recognised by.
 
     Attributes:
         case: what messages call it; scans of several channels share it.
         patient: as the data file has it.
-        voxel_hash: of the decoded voxels, see `scans.content`; none where they were not read.
+        voxel_hash: of the decoded voxels, see `voxel_hash` in data/io/image.py; none where they were not read.
         series_uid, study_uid: of DICOM, where known.
     """
 
@@ -55,7 +55,7 @@ class ScanIdentity:
 
 
 @dataclass(frozen=True)
-class SeenScans:
+class TrainingScans:
     """The scans of one training.
 
     Attributes:
@@ -79,11 +79,11 @@ class SeenScans:
 
     @cached_property
     def sets(self) -> dict[str, frozenset[str]]:
-        """What occurs in each column."""
+        """Return the digests that occur in each column."""
         return {name: frozenset(value for value in getattr(self, name) if value) for name in COLUMNS}
 
     def known(self, column: str, values: Iterable[str | None]) -> frozenset[str]:
-        """Those of some names (or hashes of voxels) that occur in a column."""
+        """Return those of some names (or hashes of voxels) that occur in a column."""
         if not self.sets[column]:
             return frozenset()
         found = digests(column, values, self.salt)
@@ -91,24 +91,24 @@ class SeenScans:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """All that went into some weights.
+class TrainingManifest:
+    """All scans that some weights were trained on.
 
     Attributes:
         stages: trainings, the first first.
         unknown: weights in the chain that do not say what they were trained on.
     """
 
-    stages: tuple[SeenScans, ...] = ()
+    stages: tuple[TrainingScans, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    def followed_by(self, stage: SeenScans) -> Seen:
-        """The chain with one more training."""
-        return Seen((*self.stages, stage), self.unknown)
+    def followed_by(self, stage: TrainingScans) -> TrainingManifest:
+        """Return the manifest with one more training."""
+        return TrainingManifest((*self.stages, stage), self.unknown)
 
 
 def digests(column: str, values: Iterable[str | None], salt: bytes) -> dict[str, str]:
-    """16 hexadecimal digits for each different name; names that can be guessed are made slow to try out."""
+    """Return 16 hexadecimal digits for each different name; names that can be guessed are made slow to try out."""
     distinct = list(dict.fromkeys(value for value in values if value))
     if column not in GUESSABLE:
         return {value: _fast_digest(column, value, salt) for value in distinct}
@@ -128,8 +128,10 @@ def _bytes(column: str, value: str) -> bytes:
     return f"{column}\0{value}".encode(errors="surrogateescape")
 
 
-def seen_scans(stage: Stage, dataset: str, scans: Iterable[ScanIdentity], salt: bytes | None = None) -> SeenScans:
-    """The scans of a training, by column.
+def training_scans(
+    stage: Stage, dataset: str, scans: Iterable[ScanIdentity], salt: bytes | None = None
+) -> TrainingScans:
+    """Return the digests of a training's scans, by column.
 
     Args:
         salt: drawn where there is none.
@@ -140,15 +142,15 @@ def seen_scans(stage: Stage, dataset: str, scans: Iterable[ScanIdentity], salt: 
     for name in COLUMNS:
         found = digests(name, (getattr(scan, name) for scan in listed), salt)
         columns[name] = tuple(found.get(getattr(scan, name) or "") for scan in listed)
-    return SeenScans(stage, dataset, salt, **columns)
+    return TrainingScans(stage, dataset, salt, **columns)
 
 
-def identity_of(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
-    """The identity of an entry's image, or of one of its channels."""
+def scan_identity(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
+    """Return what an entry's image, or one of its channels, is recognised by."""
     return ScanIdentity(entry.name, entry.patient, voxel_hash, entry.series_uid, entry.study_uid)
 
 
-def write_seen(seen: Seen, path: Path) -> None:
+def write_manifest(seen: TrainingManifest, path: Path) -> None:
     """Write ``seen.json``, whole or not at all: about 38 bytes a scan, 76 of a DICOM series.
 
     Raises:
@@ -162,8 +164,8 @@ def write_seen(seen: Seen, path: Path) -> None:
     write_atomic(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
 
 
-def read_seen(path: Path) -> Seen:
-    """Read what `write_seen` wrote.
+def read_manifest(path: Path) -> TrainingManifest:
+    """Read a manifest.
 
     Raises:
         DataError: missing, damaged or of another format.
@@ -174,7 +176,7 @@ def read_seen(path: Path) -> Seen:
             raise _unsalted(path)
         if found["format"] != FORMAT:
             raise ValueError(f"its format is {found['format']!r}, not {FORMAT!r}")
-        return Seen(tuple(map(_stage, found["stages"])), tuple(map(str, found["unknown"])))
+        return TrainingManifest(tuple(map(_stage, found["stages"])), tuple(map(str, found["unknown"])))
     except (
         OSError,
         ValueError,
@@ -199,8 +201,8 @@ def _unsalted(path: Path) -> DataError:
     )
 
 
-def seen_by(weights: str | Path) -> Seen | None:
-    """What some weights were trained on.
+def manifest_of(weights: str | Path) -> TrainingManifest | None:
+    """Find and read the manifest of some weights.
 
     Args:
         weights: a run folder or a part of one, or a file of weights, beside which ``NAME.seen.json`` or ``seen.json``
@@ -211,27 +213,27 @@ def seen_by(weights: str | Path) -> Seen | None:
         DataError: the list is damaged.
     """
     path = next((place for place in _places(Path(weights)) if place.is_file()), None)
-    return None if path is None else read_seen(path)
+    return None if path is None else read_manifest(path)
 
 
-def seen_before(weights: str | None) -> Seen:
-    """What a training that starts from these weights has seen already: nothing where it starts from none.
+def manifest_before(weights: str | None) -> TrainingManifest:
+    """Return the manifest that a training from these weights goes on with: an empty one where it starts from none.
 
     Raises:
         DataError: the list beside the weights is damaged.
     """
     if weights is None:
-        return Seen()
-    return seen_by(weights) or Seen(unknown=(weights,))
+        return TrainingManifest()
+    return manifest_of(weights) or TrainingManifest(unknown=(weights,))
 
 
-def seen_name(weights: Path) -> Path:
-    """Where the list of a file of weights lies that is on its own: ``model.pt`` has ``model.seen.json``."""
-    return weights.with_suffix(f".{SEEN_FILE}")
+def manifest_path(weights: Path) -> Path:
+    """Return where the manifest of a lone file of weights lies: ``model.pt`` has ``model.seen.json``."""
+    return weights.with_suffix(f".{MANIFEST_FILE}")
 
 
-def copy_seen(weights: str | Path, exported: Path) -> list[Path]:
-    """Let a copy of weights say what they were trained on; one that was left by other weights there is removed.
+def copy_manifest(weights: str | Path, exported: Path) -> list[Path]:
+    """Write the manifest of weights beside a copy of them; one that other weights left there is removed.
 
     Returns:
         the file that was written, if there was something to say.
@@ -239,31 +241,31 @@ def copy_seen(weights: str | Path, exported: Path) -> list[Path]:
         DataError: the list beside the weights is damaged.
         ResourceError: the disk is full.
     """
-    seen, target = seen_by(weights), seen_name(exported)
+    seen, target = manifest_of(weights), manifest_path(exported)
     if seen is None:
         target.unlink(missing_ok=True)
         return []
-    write_seen(seen, target)
+    write_manifest(seen, target)
     return [target]
 
 
 def _places(weights: Path) -> list[Path]:
-    """Where a list could lie; a run's own folder of weights speaks for all of its checkpoints."""
+    """List where a manifest could lie; a run's own folder of weights speaks for all of its checkpoints."""
     if weights.suffix in LIKE_WEIGHTS:
-        places = [seen_name(weights), weights.parent / SEEN_FILE]
+        places = [manifest_path(weights), weights.parent / MANIFEST_FILE]
     else:
-        places = [weights / "weights" / SEEN_FILE, weights / SEEN_FILE]
+        places = [weights / "weights" / MANIFEST_FILE, weights / MANIFEST_FILE]
     absolute = weights.absolute()
     runs = [folder.parent for folder in (absolute, *absolute.parents) if folder.name == "checkpoints"]
-    return [*places, *(run / "weights" / SEEN_FILE for run in runs[:1])]
+    return [*places, *(run / "weights" / MANIFEST_FILE for run in runs[:1])]
 
 
-def _columns(scans: SeenScans) -> dict[str, Sequence[str | None] | None]:
-    """Columns that say nothing of any scan are left out as null."""
+def _columns(scans: TrainingScans) -> dict[str, Sequence[str | None] | None]:
+    """Return the columns; one that says nothing of any scan is null."""
     return {name: getattr(scans, name) if any(getattr(scans, name)) else None for name in COLUMNS}
 
 
-def _stage(raw: Any) -> SeenScans:
+def _stage(raw: Any) -> TrainingScans:
     count = int(raw["scans"])
     columns = {name: tuple(raw[name]) if raw[name] is not None else (None,) * count for name in COLUMNS}
     uneven = [name for name, values in columns.items() if len(values) != count]
@@ -274,4 +276,4 @@ def _stage(raw: Any) -> SeenScans:
     salt = bytes.fromhex(raw["salt"])
     if len(salt) != SALT_BYTES:
         raise ValueError(f"its salt is not of {SALT_BYTES} bytes")
-    return SeenScans(raw["stage"], str(raw["dataset"]), salt, **columns)
+    return TrainingScans(raw["stage"], str(raw["dataset"]), salt, **columns)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from voco_cli.data.io.geometry import Placement
 from voco_cli.data.io.image import Header, require_file, volume_shape
-from voco_cli.data.io.voxel_bytes import VoxelBytes, check_length, read_voxels
+from voco_cli.data.io.voxel_bytes import VoxelBytes, check_length
 from voco_cli.errors import DataError, GeometryError
 
 ARRAY_SUFFIX = ".npy"
@@ -27,36 +27,14 @@ JPEG_END, LAST_BYTES = b"\xff\xd9", 4096
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def read_array_header(path: Path) -> Header:
-    """Header of a ``.npy`` file; the length of the voxels is checked too.
-
-    Raises:
-        DataError: missing, empty, not such a file, Python objects or complex numbers in it, or of another length.
-        GeometryError: not 3-D.
-    """
-    return _array_layout(path)[0]
-
-
-def read_array(path: Path) -> tuple[Header, NDArray[Any]]:
-    """Header and voxels (array_zyx); half precision becomes float32, truth values become 0 and 1.
-
-    Raises:
-        DataError, GeometryError: as `read_array_header`.
-    """
-    header, voxels, columns_first = _array_layout(path)
-    stored = read_voxels(voxels, memory_bytes=0 if header.dtype == voxels.dtype.name else voxels.num_bytes * 2)
-    array = stored.reshape(header.shape_xyz).T if columns_first else stored
-    return header, np.ascontiguousarray(array, dtype=header.dtype)
-
-
 def slice_pictures(folder: Path) -> list[Path]:
-    """The PNG and JPEG files of a folder in the order of the numbers in their names: ``2.png`` before ``10.png``."""
+    """List the PNG and JPEG files of a folder by the numbers in their names: ``2.png`` before ``10.png``."""
     found = (file for file in folder.iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
     return sorted((file for file in found if file.is_file() and not file.name.startswith(".")), key=_natural)
 
 
 def read_pictures_header(folder: Path, pictures: Sequence[Path]) -> Header:
-    """Header of a folder of slices; the header of each is read.
+    """Return the header of a folder of slices; the header of each is read.
 
     Raises:
         DataError: a picture that cannot be read, or one in colour.
@@ -79,7 +57,7 @@ def read_pictures_header(folder: Path, pictures: Sequence[Path]) -> Header:
 
 
 def read_pictures(folder: Path, pictures: Sequence[Path]) -> tuple[Header, NDArray[Any]]:
-    """Header and voxels (array_zyx) of a folder of slices.
+    """Return the header and the voxels (array_zyx) of a folder of slices.
 
     Raises:
         DataError, GeometryError: as `read_pictures_header`.
@@ -88,8 +66,15 @@ def read_pictures(folder: Path, pictures: Sequence[Path]) -> tuple[Header, NDArr
     return header, np.stack([_read_picture(picture) for picture in pictures])
 
 
-def _array_layout(path: Path) -> tuple[Header, VoxelBytes, bool]:
-    """The header, where the voxels are, and whether the first axis is the fastest (as in Fortran)."""
+def array_layout(path: Path) -> tuple[Header, VoxelBytes]:
+    """Return the header of a ``.npy`` file, and where its voxels lie; their length is checked.
+
+    Half precision becomes float32, truth values become 0 and 1.
+
+    Raises:
+        DataError: missing, empty, not such a file, Python objects or complex numbers in it, or of another length.
+        GeometryError: not 3-D.
+    """
     require_file(path)
     with path.open("rb") as file:
         try:
@@ -111,9 +96,10 @@ def _array_layout(path: Path) -> tuple[Header, VoxelBytes, bool]:
     if min(shape, default=0) < 1:
         raise DataError(f"{path} holds an array without voxels: its shape is {shape}.")
     x, y, z = volume_shape(shape[::-1], path)
-    voxels = VoxelBytes(path, path, (z, y, x), dtype, begin=begin)
-    header = _header(path, (x, y, z), _decoded(dtype), "numpy")
-    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels, columns_first
+    decoded = _decoded(dtype)
+    voxels = VoxelBytes(path, path, (z, y, x), dtype, begin=begin, decoded=decoded, columns_first=columns_first)
+    header = _header(path, (x, y, z), decoded, "numpy")
+    return replace(header, notes=(*header.notes, *check_length(voxels))), voxels
 
 
 def _decoded(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -128,13 +114,13 @@ def _header(path: Path, shape_xyz: tuple[int, int, int], dtype: np.dtype[Any], k
 
 
 def _natural(path: Path) -> tuple[list[tuple[int, str]], str]:
-    """Numbers by value and words by letters; the name itself where these are equal (``1.png``, ``01.png``)."""
+    """Return a key to sort by: numbers by value, words by letters; the name where these are equal (``1``, ``01``)."""
     parts = re.split(r"(\d+)", path.stem)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts], path.name
 
 
 def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
-    """Columns and rows of a grey picture, and its number format."""
+    """Return columns and rows of a grey picture, and its number format."""
     import SimpleITK as sitk  # late: most people have NIfTI
 
     require_file(picture)

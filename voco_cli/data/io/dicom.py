@@ -29,7 +29,7 @@ HOUNSFIELD = {"", "HU", "US"}
 
 
 @dataclass(frozen=True)
-class Series:
+class DicomSeries:
     """The slices of one volume: one series UID, one slice size, one orientation; or the frames of one object.
 
     Attributes:
@@ -40,28 +40,28 @@ class Series:
 
     @property
     def first(self) -> Slice:
-        """The slice that stands for all in what they share."""
+        """Return the slice that stands for all in what they share."""
         return self.slices[0]
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Its files, sorted, each once."""
+        """Return its files, sorted, each once."""
         return tuple(sorted({one.path for one in self.slices}, key=str))
 
     @property
     def folders(self) -> tuple[Path, ...]:
-        """Folders that hold its files, sorted."""
+        """Return the folders that hold its files, sorted."""
         return tuple(sorted({one.path.parent for one in self.slices}))
 
     @property
     def name(self) -> str:
-        """File or folder, modality and description, for messages."""
+        """Return file or folder, modality and description, for messages."""
         kind = " ".join(text for text in (self.first.modality, self.first.description) if text)
         where = self.files[0] if len(self.files) == 1 else self.folders[0]
         return f"{where} ({kind} series of {len(self.slices)})"
 
 
-def group_slices(slices: Iterable[Slice]) -> list[Series]:
+def group_slices(slices: Iterable[Slice]) -> list[DicomSeries]:
     """Sort slices into series by UID, patient, size and orientation, so that a scout does not spoil its scan.
 
     Slices whose UIDs were blanked go by what a series shares: folder, frame of reference, number and spacing.
@@ -75,11 +75,11 @@ def group_slices(slices: Iterable[Slice]) -> list[Series]:
                 break
         else:
             groups.append([one])
-    return [Series(tuple(group)) for groups in by_series.values() for group in groups]
+    return [DicomSeries(tuple(group)) for groups in by_series.values() for group in groups]
 
 
-def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]]:
-    """Geometry of a series from the positions of its slices, and its slices from the first to the last.
+def series_header(series: DicomSeries, path: Path) -> tuple[Header, tuple[Slice, ...]]:
+    """Return the geometry of a series by the positions of its slices, and its slices from the first to the last.
 
     Raises:
         DataError: no pixels, colour, numbers of several units, several acquisitions, or a slice that cannot be decoded.
@@ -111,7 +111,7 @@ def series_header(series: Series, path: Path) -> tuple[Header, tuple[Slice, ...]
     return header, tuple(slices)
 
 
-def read_series(series: Series, path: Path) -> tuple[Header, NDArray[Any]]:
+def read_series(series: DicomSeries, path: Path) -> tuple[Header, NDArray[Any]]:
     """Decode a series: stored number x slope + intercept of each slice.
 
     Returns:
@@ -133,7 +133,7 @@ def read_series(series: Series, path: Path) -> tuple[Header, NDArray[Any]]:
 
 
 def _identity(one: Slice) -> tuple[Any, ...]:
-    """What the slices of a series have in common; one UID for two patients is a fault of making them anonymous."""
+    """Return what the slices of a series have in common; one UID for two patients is a fault of anonymisation."""
     patient = one.patient if one.patient != one.study_uid else ""
     look = (patient, one.modality, one.rows, one.columns, one.colour, one.scout)
     if one.frames > 1 or one.concatenation:  # an enhanced object is a volume of its own, also in one series
@@ -156,8 +156,8 @@ def _belong_together(first: Slice, second: Slice) -> bool:
     return bool(np.allclose(first.pixel_mm, second.pixel_mm, rtol=SAME_SPACING_SHARE))
 
 
-def _distinct(series: Series) -> list[Slice]:
-    """The slices without second copies of the same object: one UID, place and scale."""
+def _distinct(series: DicomSeries) -> list[Slice]:
+    """Return the slices without second copies of the same object: one UID, place and scale."""
     kept = {_copy_of(one): one for one in reversed(series.slices)}
     return sorted(kept.values(), key=lambda one: (str(one.path), one.frame))
 
@@ -167,7 +167,7 @@ def _copy_of(one: Slice) -> tuple[Any, ...]:
     return (uid, one.frame, one.position_mm, one.orientation, one.slope, one.intercept, one.sweeps)
 
 
-def _check_copies(series: Series, slices: Sequence[Slice]) -> None:
+def _check_copies(series: DicomSeries, slices: Sequence[Slice]) -> None:
     """Compare the pixels of second copies with those of the slices that were taken.
 
     Raises:
@@ -194,7 +194,7 @@ def _rescaled(stored: NDArray[Any], one: Slice, dtype: np.dtype[Any]) -> NDArray
 
 
 def _dtype(slices: Sequence[Slice]) -> str:
-    """The smallest whole numbers that hold what the bits and the scale of every slice can give, else float32."""
+    """Return the smallest whole-number format for the bits and scale of every slice, else float32."""
     ends = []
     for one in slices:
         slope = 1.0 if one.slope is None else one.slope
@@ -209,7 +209,7 @@ def _dtype(slices: Sequence[Slice]) -> str:
 
 
 def _notes(slices: Sequence[Slice]) -> tuple[str, ...]:
-    """What was chosen on reading, one sentence each."""
+    """Return what was chosen on reading, one sentence each."""
     first, notes = slices[0], []
     if not first.series_uid:
         notes.append(

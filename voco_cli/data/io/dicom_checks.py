@@ -1,4 +1,4 @@
-"""Whether slices make one volume: pixels that can be decoded, numbers of one kind, one even stack, one acquisition."""
+"""Checks that slices make one volume: decodable pixels, numbers of one kind, one even stack, one acquisition."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def check_alike(name: str, slices: Sequence[Slice]) -> None:
 
 
 def stack_axes(name: str, slices: Sequence[Slice]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The step from column to column and from row to row that all slices share, LPS, mm.
+    """Return the step from column to column and from row to row that all slices share, LPS, mm.
 
     Raises:
         GeometryError: no geometry, a single slice, or steps that differ from slice to slice.
@@ -164,7 +164,7 @@ def check_acquisitions(name: str, slices: Sequence[Slice], gap_mm: float) -> Non
 
 
 def _is_interleaved(numbers: Sequence[float]) -> bool:
-    """Whether slices, numbered in order of position, are passed by in steps of two and more in a few long sweeps.
+    """Return whether slices, numbered by position, are passed by in steps of two and more in a few long sweeps.
 
     One sweep passes all slices one by one. Numbers in no order (drawn anew to make a scan anonymous) turn too often.
     """
@@ -174,7 +174,7 @@ def _is_interleaved(numbers: Sequence[float]) -> bool:
 
 
 def _stand_twice(numbers: Sequence[float]) -> bool:
-    """Whether numbers that begin anew with each acquisition stand side by side; one number everywhere is none."""
+    """Return whether numbers that begin anew with each acquisition stand side by side; a single one does not."""
     values = np.asarray(numbers)
     counts = np.unique(values, return_counts=True)[1]
     return bool(len(counts) > 1 and counts.min() >= 2 and (values[1:] == values[:-1]).sum() >= len(values) / 3)

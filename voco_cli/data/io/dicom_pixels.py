@@ -72,7 +72,7 @@ class Frames:
 
 
 def frame_values(dataset: Any) -> Frames:
-    """Fields of each frame of an object, by keyword; its own go before those of all frames, these before the rest."""
+    """Return the fields of each frame of an object, by keyword; its own go before those that all frames share."""
     own = _fields(dataset)
     if hasattr(dataset, "file_meta"):
         own["TransferSyntaxUID"] = dataset.file_meta.get("TransferSyntaxUID", "")
@@ -174,7 +174,7 @@ def pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | N
 
 
 def decoding_fault(syntax: str) -> tuple[str, str | None] | None:
-    """Why compressed pixels cannot be decoded here, with a hint; none where they can."""
+    """Say why compressed pixels cannot be decoded here, with a hint; none where they can."""
     if not syntax:
         return "does not say how its pixels are compressed.", "Copy or export it again."
     if syntax in DECODED_BY_ITK or has_decoder(UID(syntax)):
@@ -185,7 +185,7 @@ def decoding_fault(syntax: str) -> tuple[str, str | None] | None:
 
 
 def has_decoder(syntax: UID) -> bool:
-    """Whether pydicom decodes a transfer syntax with what is installed."""
+    """Return whether pydicom decodes a transfer syntax with what is installed."""
     try:
         return bool(get_decoder(syntax).is_available)
     except NotImplementedError:
@@ -193,7 +193,7 @@ def has_decoder(syntax: UID) -> bool:
 
 
 def lossy_note(syntax: str, lossy: str) -> str | None:
-    """What pixels were that lost something, by the format or by what the file says of itself; none of others."""
+    """Return the note on pixels that were compressed with loss, by the format or their file; none of others."""
     if syntax in ALWAYS_LOSSY:
         return f"compressed with loss ({UID(syntax).name})"
     return "compressed with loss at some time (LossyImageCompression)" if lossy == "01" else None
@@ -230,7 +230,7 @@ def _decode(dataset: Any) -> NDArray[Any]:
 
 
 def _as_they_lie(dataset: Any) -> NDArray[Any]:
-    """Uncompressed pixels; in a big-endian file words may hold two pixels of 8 bits, which pydicom does not see."""
+    """Return uncompressed pixels; big-endian words may hold two pixels of 8 bits, which pydicom does not see."""
     little = dataset.original_encoding[1] is not False
     bits = int(dataset.BitsAllocated)
     raw = dataset.PixelData
@@ -276,7 +276,7 @@ def _by_itk(dataset: Any, syntax: UID) -> NDArray[Any]:
 
 
 def _within_bits(array: NDArray[Any], dataset: Any, path: Path) -> NDArray[Any]:
-    """The numbers of the stored bits; other bits of a pixel are not its own where an overlay lies in them.
+    """Return the numbers of the stored bits; other bits of a pixel are not its own where an overlay lies in them.
 
     Raises:
         DataError: numbers beyond their bits without an overlay, since readers do not agree on what these are.
@@ -297,7 +297,7 @@ def _within_bits(array: NDArray[Any], dataset: Any, path: Path) -> NDArray[Any]:
 
 
 def stored_range(bits: int, signed: bool) -> tuple[int, int]:
-    """Lowest and highest number of so many bits."""
+    """Return the lowest and the highest number of so many bits."""
     return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
 
 

@@ -17,44 +17,13 @@ from voco_cli.data.io.dicom_pixels import FRAME_TAGS, PHILIPS_SCALE, frame_value
 from voco_cli.errors import DataError
 
 TAGS: list[str | int] = [
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
-    "PatientID",
-    "StudyInstanceUID",
-    "SeriesInstanceUID",
-    "SOPInstanceUID",
-    "ConcatenationUID",
-    "FrameOfReferenceUID",
-    "SeriesNumber",
-    "SeriesDescription",
-    "InstanceNumber",
-    "AcquisitionNumber",
-    "AcquisitionTime",
-    "EchoNumbers",
-    "TemporalPositionIdentifier",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "SliceThickness",
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "SamplesPerPixel",
-    "PhotometricInterpretation",
-    "NumberOfFrames",
-    "LossyImageCompression",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "Units",
-    "ModalityLUTSequence",
-    "RealWorldValueMappingSequence",
-    PHILIPS_SCALE,
-    *FRAME_TAGS,
+    *("SOPClassUID", "Modality", "ImageType", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"),
+    *("ConcatenationUID", "FrameOfReferenceUID", "SeriesNumber", "SeriesDescription", "InstanceNumber"),
+    *("AcquisitionNumber", "AcquisitionTime", "EchoNumbers", "TemporalPositionIdentifier", "ImagePositionPatient"),
+    *("ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns", "BitsAllocated", "BitsStored"),
+    *("HighBit", "PixelRepresentation", "SamplesPerPixel", "PhotometricInterpretation", "NumberOfFrames"),
+    *("LossyImageCompression", "RescaleSlope", "RescaleIntercept", "RescaleType", "Units", "ModalityLUTSequence"),
+    *("RealWorldValueMappingSequence", PHILIPS_SCALE, *FRAME_TAGS),
 ]
 # What sites write where a patient's identity was: no identity at all.
 NAMELESS = {"", "anonymous", "anonymized", "anonymised", "anon", "unknown", "none", "patient", "0"}
@@ -120,12 +89,12 @@ class Slice:
 
     @property
     def is_image(self) -> bool:
-        """Whether the object holds the pixels of a scan at all (an RTSTRUCT, a SEG or a report does not)."""
+        """Return whether the object holds the pixels of a scan at all (an RTSTRUCT, a SEG or a report does not)."""
         return self.rows > 0 and self.columns > 0 and self.modality not in NO_SCANS
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file's first bytes are those of DICOM: ``DICM`` at 128, or a data set without that preamble."""
+    """Return whether a file begins as DICOM does: with ``DICM`` at 128, or as a data set without that preamble."""
     with path.open("rb") as file:
         start = file.read(132)
     if start[128:132] == b"DICM":
@@ -137,7 +106,7 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def read_slices(path: Path) -> tuple[Slice, ...]:
-    """Headers of all slices of one DICOM file: one, or one for each frame of an enhanced file.
+    """Read the headers of all slices of one DICOM file: one, or one for each frame of an enhanced file.
 
     Raises:
         DataError: not DICOM, or damaged before its pixels.
@@ -211,7 +180,7 @@ def _value_fault(
 
 
 def _sweeps(values: Mapping[str, Any], modality: str) -> tuple[tuple[str, float], ...]:
-    """The numbers that tell one acquisition of a place from another.
+    """Return the numbers that tell one acquisition of a place from another.
 
     Slices of MR are excited in turns, and those of PET come bed by bed: their times tell nothing.
     """
@@ -225,7 +194,7 @@ def _sweeps(values: Mapping[str, Any], modality: str) -> tuple[tuple[str, float]
 
 
 def _real_world(values: Mapping[str, Any]) -> tuple[float, ...]:
-    """Slope and intercept of every mapping to real-world values."""
+    """Return slope and intercept of every mapping to real-world values."""
     return tuple(
         float(item.get(tag) or 0)
         for item in values.get("RealWorldValueMappingSequence") or ()
@@ -239,7 +208,7 @@ def _text(values: Mapping[str, Any], tag: str) -> str:
 
 
 def _uid(values: Mapping[str, Any], tag: str) -> str:
-    """A UID; empty where something else stands in its place (``0``, ``anonymous``), as a blanked one is none."""
+    """Return a UID; empty where something else stands in its place (``0``, ``anonymous``), as a blanked one is none."""
     text = _text(values, tag)
     return text if "." in text else ""
 
@@ -255,7 +224,7 @@ def _number(values: Mapping[str, Any], tag: str) -> float | None:
 
 
 def _loose_number(value: Any) -> float | None:
-    """A number of a field that nothing depends on; none where it holds something else."""
+    """Return a number of a field that nothing depends on; none where it holds something else."""
     try:
         return None if value is None or value == "" else float(value)
     except (TypeError, ValueError):

@@ -79,8 +79,13 @@ def place(axes_mm: NDArray[np.float64], origin_mm: NDArray[np.float64], path: Pa
     return Placement(_triple(spacing_mm), _triple(origin_mm), direction, notes)
 
 
+def unit_notes(mm_per_unit: float) -> list[str]:
+    """Return the note on lengths of another unit than millimetres; none where they are in millimetres."""
+    return [f"lengths were converted to millimetres (factor {mm_per_unit:g})"] if mm_per_unit != 1.0 else []
+
+
 def nearest_orthonormal(cosines: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-    """The closest orthonormal matrix in the Frobenius norm, and the largest angle by which a column turns, degrees.
+    """Return the closest orthonormal matrix (Frobenius norm), and the largest angle by which a column turns, degrees.
 
     Args:
         cosines: 3x3, columns of unit length.
@@ -96,7 +101,7 @@ def nearest_orthonormal(cosines: NDArray[np.float64]) -> tuple[NDArray[np.float6
 
 
 def axis_codes(direction: NDArray[np.float64]) -> str:
-    """Direction in which each voxel axis grows, as ``RAS`` or ``LPS`` (the letter nearest to each axis)."""
+    """Return the direction in which each voxel axis grows, as ``RAS`` or ``LPS`` (the letter nearest to each)."""
     remaining = np.abs(direction).copy()
     codes = ["", "", ""]
     # Strongest first, so that oblique grids never name one world axis twice.
@@ -109,13 +114,13 @@ def axis_codes(direction: NDArray[np.float64]) -> str:
 
 
 def grid_shift_mm(first: Placement, second: Placement, shape_xyz: tuple[int, int, int]) -> float:
-    """Largest distance between the same voxel of two grids of this shape, mm (it is reached at a corner)."""
+    """Return the largest distance between the same voxel of two grids of this shape, mm (reached at a corner)."""
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape_xyz])).reshape(3, -1)
     return float(np.linalg.norm(_world(first, corners) - _world(second, corners), axis=0).max())
 
 
 def same_grid(first: Placement, second: Placement, shape_xyz: tuple[int, int, int]) -> bool:
-    """Whether two placements agree to ``SAME_GRID_SHARE`` of the smallest voxel edge at every corner."""
+    """Return whether two placements agree to ``SAME_GRID_SHARE`` of the smallest voxel edge at every corner."""
     return grid_shift_mm(first, second, shape_xyz) <= SAME_GRID_SHARE * min(first.spacing_xyz_mm)
 
 
@@ -133,7 +138,7 @@ class StorageOrder:
 
     @property
     def is_same(self) -> bool:
-        """Whether nothing is to be done."""
+        """Return whether nothing is to be done."""
         return self.axes == (0, 1, 2) and not any(self.flipped)
 
     def array_zyx(self, array_zyx: NDArray[Any]) -> NDArray[Any]:

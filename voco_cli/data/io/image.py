@@ -38,7 +38,7 @@ class Scan:
 
     @property
     def shape_xyz(self) -> tuple[int, int, int]:
-        """Voxels along x, y, z."""
+        """Return the voxels along x, y, z."""
         z, y, x = self.array_zyx.shape
         return (x, y, z)
 
@@ -67,13 +67,8 @@ class Header:
 
     @property
     def orientation(self) -> str:
-        """Axis codes such as ``RAS``: where each voxel axis grows to."""
+        """Return axis codes such as ``RAS``: where each voxel axis grows to."""
         return axis_codes(self.placement.direction)
-
-    @property
-    def is_integer(self) -> bool:
-        """Whether voxels are stored as whole numbers."""
-        return np.dtype(self.dtype).kind in "iub"
 
 
 def require_file(path: Path) -> None:
@@ -89,7 +84,7 @@ def require_file(path: Path) -> None:
 
 
 def volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
-    """The three extents of a volume, voxels; trailing axes of length 1 are dropped.
+    """Return the three extents of a volume, voxels; trailing axes of length 1 are dropped.
 
     Raises:
         GeometryError: a picture (2-D) or a series of volumes (4-D and more).
@@ -115,7 +110,7 @@ IGNORE = "ignore"
 
 
 def ignored_value(names: Mapping[str, str]) -> int | None:
-    """The label value that is called ignore, of label values to names; none where none is."""
+    """Return the label value that is called ignore, of label values to names; none where none is."""
     values = (int(value) for value, name in names.items() if name.lower() == IGNORE and value.isdigit() and int(value))
     return next(values, None)
 
@@ -158,7 +153,7 @@ HASH_BYTES = 16
 
 
 def voxel_hash(scan: Scan) -> str:
-    """Hash of the decoded voxels in LPS order, 32 hexadecimal digits; place and spacing do not count.
+    """Return a hash of the decoded voxels in LPS order, 32 hexadecimal digits; place and spacing do not count.
 
     Whole numbers hash alike in every number format, so that an int16 and a float32 copy are recognised.
     """
@@ -170,7 +165,7 @@ def voxel_hash(scan: Scan) -> str:
 
 
 def _in_lps(scan: Scan) -> NDArray[Any]:
-    """The array as z, y, x growing to S, P, L (a view)."""
+    """Return the array as z, y, x growing to S, P, L (a view)."""
     codes = axis_codes(scan.direction)
     world_of_voxel = [next(i for i, pair in enumerate(AXIS_LETTERS_LPS) if code in pair) for code in codes]
     # Array axis 2 - i is voxel axis i; the wanted array axis 2 - w is world axis w.
@@ -180,7 +175,7 @@ def _in_lps(scan: Scan) -> NDArray[Any]:
 
 
 def _canonical(plane: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers as int32 where they fit, whatever they were stored as; the rest as float64."""
+    """Return whole numbers as int32 where they fit, whatever they were stored as; the rest as float64."""
     if plane.dtype.kind in "iub" and plane.dtype.itemsize < 4:
         return plane.astype(np.int32)
     limits = np.iinfo(np.int32)
@@ -199,12 +194,12 @@ LOOKED_AT_VOXELS = 500_000
 
 
 def looks_like_ct(array_zyx: NDArray[Any]) -> bool:
-    """Whether the least value can only be air in HU (or what is stored outside the field of view)."""
+    """Return whether the least value can only be air in HU (or what is stored outside the field of view)."""
     return float(array_zyx.min()) <= SURELY_CT_BELOW
 
 
 def hounsfield_doubt(array_zyx: NDArray[Any]) -> str | None:
-    """Why the voxels of a CT may not be in HU, in half a sentence; None where nothing speaks against it.
+    """Say why the voxels of a CT may not be in HU, in half a sentence; None where nothing speaks against it.
 
     A CT that was cut inside the body holds no air and is doubted, too: nothing tells it from one whose values were
     shifted.
@@ -218,6 +213,20 @@ def hounsfield_doubt(array_zyx: NDArray[Any]) -> str | None:
     if share > FEW:
         return f"{share:.0%} of its values lie below {BELOW_AIR_HU}, and air in a CT is near -1000 HU"
     return None
+
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def ras_affine(scan: Scan) -> NDArray[np.float64]:
+    """Return the affine of a scan's own grid: voxel (x, y, z) to world coordinates in RAS, mm.
+
+    4x4 float64, as nibabel and MONAI have it; ITK's world is LPS, so that two rows change their sign.
+    """
+    affine_lps = np.eye(4)
+    affine_lps[:3, :3] = scan.direction * np.asarray(scan.spacing_xyz_mm)
+    affine_lps[:3, 3] = scan.origin_xyz_mm
+    return LPS_TO_RAS @ affine_lps
 
 
 def placement(scan: Scan) -> Placement:

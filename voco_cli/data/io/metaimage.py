@@ -10,12 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from voco_cli.data.io.geometry import Placement, place
+from voco_cli.data.io.geometry import Placement, place, unit_notes
 from voco_cli.data.io.image import Header, require_file, volume_shape
-from voco_cli.data.io.text_header import bad_value, beside, header_lines, numbers, required, whole_number, whole_numbers
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length, read_voxels
+from voco_cli.data.io.text_header import (
+    bad_value,
+    begin_of_last,
+    beside,
+    header_lines,
+    missing_notes,
+    numbers,
+    required,
+    whole_number,
+    whole_numbers,
+)
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length
 from voco_cli.errors import DataError
 
 TYPES = {
@@ -40,60 +49,21 @@ ALIASES = {
     "elementbyteordermsb": "binarydatabyteordermsb",
 }
 USED = {
-    "objecttype",
-    "ndims",
-    "dimsize",
-    "elementtype",
-    "elementnumberofchannels",
-    "elementspacing",
-    "elementsize",
-    "transformmatrix",
-    "offset",
-    "binarydata",
-    "binarydatabyteordermsb",
-    "compresseddata",
-    "compresseddatasize",
-    "headersize",
-    "distanceunits",
-    "elementtointensityfunctionslope",
-    "elementtointensityfunctionoffset",
+    *("objecttype", "ndims", "dimsize", "elementtype", "elementnumberofchannels", "elementspacing", "elementsize"),
+    *("transformmatrix", "offset", "binarydata", "binarydatabyteordermsb", "compresseddata", "compresseddatasize"),
+    *("headersize", "distanceunits", "elementtointensityfunctionslope", "elementtointensityfunctionoffset"),
     "elementdatafile",
 }
 MM_PER_UNIT = {"um": 0.001, "mm": 1.0, "cm": 10.0}
 
 
-def read_metaimage_header(path: Path) -> Header:
-    """Header of a MetaImage; the length of the voxels on disk is checked too.
+def metaimage_layout(path: Path) -> tuple[Header, VoxelBytes]:
+    """Return the header of a MetaImage, and where its voxels lie; their length on disk is checked.
 
     Raises:
         DataError: missing, empty, not such an image, several numbers a voxel, or of another length than it says.
         GeometryError: not 3-D, or sheared.
     """
-    return _layout(path)[0]
-
-
-def read_metaimage(path: Path) -> tuple[Header, NDArray[Any]]:
-    """Header and voxels (array_zyx, stored number format).
-
-    Raises:
-        DataError: as `read_metaimage_header`, or a checksum that does not hold.
-        GeometryError: as `read_metaimage_header`.
-    """
-    header, voxels = _layout(path)
-    return header, read_voxels(voxels)
-
-
-def metaimage_files(path: Path) -> tuple[Path, Path]:
-    """The image itself, and the file that holds the voxels: itself, or the one beside it that it names.
-
-    Raises:
-        DataError: it names none that is there.
-    """
-    name = _read_fields(path)[0]["elementdatafile"]
-    return path, path if name.upper() == "LOCAL" else beside(path, name)
-
-
-def _layout(path: Path) -> tuple[Header, VoxelBytes]:
     require_file(path)
     fields, end = _read_fields(path)
     sizes = whole_numbers(required(fields, "dimsize", path), "DimSize", path)
@@ -123,8 +93,18 @@ def _layout(path: Path) -> tuple[Header, VoxelBytes]:
     return header, voxels
 
 
+def metaimage_files(path: Path) -> tuple[Path, Path]:
+    """Return the image, and the file that holds the voxels: itself, or the one beside it that it names.
+
+    Raises:
+        DataError: it names none that is there.
+    """
+    name = _read_fields(path)[0]["elementdatafile"]
+    return path, path if name.upper() == "LOCAL" else beside(path, name)
+
+
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Keys in small letters to values, older names of a key as its present one; and the byte where the text ends."""
+    """Read keys (in small letters, by their present names) with their values; return them and where the text ends."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         for number, line in enumerate(header_lines(file, path)):
@@ -161,7 +141,7 @@ def _voxels(
     if not _is_true(fields, "compresseddata", path):
         voxels = VoxelBytes(path, data, shape_zyx, dtype)
         if skipped == -1:  # the voxels are the last bytes of the file, whatever comes before
-            begin = max(begin, data.stat().st_size - voxels.num_bytes)
+            begin = begin_of_last(voxels, begin)
         elif skipped < 0 or (skipped and local):
             raise bad_value("HeaderSize", fields["headersize"], path)
         return VoxelBytes(path, data, shape_zyx, dtype, begin=begin + max(0, skipped))
@@ -196,10 +176,8 @@ def _placement(fields: dict[str, str], dimensions: int, path: Path) -> tuple[Pla
     origin_mm = numbers(fields.get("offset", "0 " * dimensions), "Offset", path, dimensions)[:3]
     if "binarydatabyteordermsb" not in fields and not required(fields, "elementtype", path).endswith("CHAR"):
         missing.append("order of bytes (the lowest first)")
-    notes = [f"the header does not state {', '.join(missing)}; what stands in brackets was taken"] if missing else []
     unit = MM_PER_UNIT.get(fields.get("distanceunits", "mm").lower(), 1.0)
-    if unit != 1.0:
-        notes.append(f"lengths were converted to millimetres (factor {unit:g})")
+    notes = missing_notes(missing) + unit_notes(unit)
     if dimensions > 3:
         notes.append("a trailing axis of length 1 was dropped")
     slope, intercept = (

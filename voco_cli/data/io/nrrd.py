@@ -10,15 +10,24 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.io.geometry import Placement, place
+from voco_cli.data.io.geometry import Placement, place, unit_notes
 from voco_cli.data.io.image import Header, require_file, volume_shape
-from voco_cli.data.io.text_header import bad_value, beside, header_lines, numbers, required, whole_number, whole_numbers
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length, read_voxels
+from voco_cli.data.io.text_header import (
+    bad_value,
+    begin_of_last,
+    beside,
+    header_lines,
+    missing_notes,
+    numbers,
+    required,
+    whole_number,
+    whole_numbers,
+)
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length
 from voco_cli.errors import DataError, GeometryError
 
 TYPES = {
@@ -62,38 +71,13 @@ SCALAR_KINDS = ("domain", "space", "time", "none", "???")
 MM_PER_UNIT = {"mm": 1.0, "cm": 10.0, "m": 1000.0, "um": 0.001, "millimeter": 1.0, "millimeters": 1.0}
 
 
-def read_nrrd_header(path: Path) -> Header:
-    """Header of an NRRD file; the length of the voxels on disk is checked too.
+def nrrd_layout(path: Path) -> tuple[Header, VoxelBytes]:
+    """Return the header of an NRRD file, and where its voxels lie; their length on disk is checked.
 
     Raises:
         DataError: missing, empty, not such an image, several numbers a voxel, or of another length than it says.
         GeometryError: not 3-D, or sheared.
     """
-    return _layout(path)[0]
-
-
-def read_nrrd(path: Path) -> tuple[Header, NDArray[Any]]:
-    """Header and voxels (array_zyx, stored number format).
-
-    Raises:
-        DataError: as `read_nrrd_header`, or a checksum that does not hold.
-        GeometryError: as `read_nrrd_header`.
-    """
-    header, voxels = _layout(path)
-    return header, read_voxels(voxels)
-
-
-def nrrd_files(path: Path) -> tuple[Path, Path]:
-    """The image itself, and the file that holds the voxels: itself, or the one beside it that it names.
-
-    Raises:
-        DataError: it names none that is there.
-    """
-    fields, _ = _read_fields(path)
-    return path, beside(path, fields["datafile"]) if "datafile" in fields else path
-
-
-def _layout(path: Path) -> tuple[Header, VoxelBytes]:
     require_file(path)
     fields, end = _read_fields(path)
     sizes = whole_numbers(required(fields, "sizes", path), "sizes", path)
@@ -121,8 +105,18 @@ def _layout(path: Path) -> tuple[Header, VoxelBytes]:
     return header, voxels
 
 
+def nrrd_files(path: Path) -> tuple[Path, Path]:
+    """Return the image, and the file that holds the voxels: itself, or the one beside it that it names.
+
+    Raises:
+        DataError: it names none that is there.
+    """
+    fields, _ = _read_fields(path)
+    return path, beside(path, fields["datafile"]) if "datafile" in fields else path
+
+
 def _read_fields(path: Path) -> tuple[dict[str, str], int]:
-    """Fields of the format, in small letters without spaces, to values; and the byte where the text ends."""
+    """Read fields (in small letters without spaces) with their values; return them and the byte where the text ends."""
     fields: dict[str, str] = {}
     with path.open("rb") as file:
         if not re.fullmatch(rb"NRRD000[1-6]\r?\n", file.readline(16)):
@@ -165,7 +159,7 @@ def _voxels(fields: dict[str, str], end: int, path: Path, shape: tuple[int, int,
     dtype = np.dtype((">" if order == "big" else "<") + code)
     voxels = VoxelBytes(path, data, (shape[2], shape[1], shape[0]), dtype)
     if skip == -1 and named == "raw":  # the voxels are the last bytes of the file, whatever comes before
-        begin, skip = max(begin, data.stat().st_size - voxels.num_bytes), 0
+        begin, skip = begin_of_last(voxels, begin), 0
     if skip < 0:
         raise bad_value("byte skip", fields["byteskip"], path)
     return VoxelBytes(path, data, voxels.shape_zyx, dtype, ENCODINGS[named], begin, skip=skip)
@@ -180,7 +174,7 @@ def _after_lines(data: Path, begin: int, lines: int, path: Path) -> int:
 
 
 def _directions(fields: dict[str, str], dimensions: int, path: Path) -> list[list[float] | None] | None:
-    """The step along each axis in the space of the file, none where an axis is not of space; none without any."""
+    """Return the step along each axis in the space of the file, none where an axis is not of space; none at all."""
     text = fields.get("spacedirections")
     if text is None:
         return None
@@ -191,7 +185,7 @@ def _directions(fields: dict[str, str], dimensions: int, path: Path) -> list[lis
 
 
 def _vector(text: str, what: str, path: Path) -> list[float]:
-    """Three numbers in brackets."""
+    """Return three numbers in brackets."""
     if not re.fullmatch(r"\([^()]*\)", text):
         raise bad_value(what, text, path)
     vector: list[float] = numbers(text[1:-1].replace(",", " "), what, path, 3).tolist()
@@ -201,7 +195,7 @@ def _vector(text: str, what: str, path: Path) -> list[float]:
 def _spatial_axes(
     fields: dict[str, str], sizes: list[int], directions: list[list[float] | None] | None, path: Path
 ) -> list[int]:
-    """The axes of space, fastest first; others must have length 1."""
+    """Return the axes of space, fastest first; others must have length 1."""
     kinds = fields.get("kinds", "domain " * len(sizes)).lower().split()
     if len(kinds) != len(sizes):
         raise bad_value("kinds", fields["kinds"], path)
@@ -238,15 +232,13 @@ def _placement(
             missing.append("position (0)")
     to_lps = np.array(TO_LPS.get(space, (1, 1, 1)), dtype=np.float64)
     unit, notes = _unit(fields, "spaceunits" if directions is not None else "units")
-    if missing:
-        notes.append(f"the header does not state {', '.join(missing)}; what stands in brackets was taken")
-    return place(to_lps[:, None] * steps * unit, to_lps * origin_mm * unit, path), notes
+    return place(to_lps[:, None] * steps * unit, to_lps * origin_mm * unit, path), notes + missing_notes(missing)
 
 
 def _from_spacings(
     fields: dict[str, str], axes: list[int], dimensions: int, path: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[str]]:
-    """Steps, origin and what is missing of a header without directions: axes along those of the world."""
+    """Return steps, origin and what a header without directions lacks; axes are taken along those of the world."""
     missing = []
     spacing = numbers(fields.get("spacings", "nan " * dimensions), "spacings", path, dimensions)[axes]
     if np.isnan(spacing).any():
@@ -262,9 +254,9 @@ def _from_spacings(
 
 
 def _unit(fields: dict[str, str], key: str) -> tuple[float, list[str]]:
-    """Millimetres of a unit of length, and what is to be noted of it."""
+    """Return the millimetres of a unit of length, and what is to be noted of it."""
     units = {unit.lower() for unit in re.findall(r'"([^"]*)"', fields.get(key, "")) if unit.strip()}
     if len(units) != 1 or not units <= set(MM_PER_UNIT):
         return 1.0, [f"units {', '.join(sorted(units))} were taken as millimetres"] if units else []
     factor = MM_PER_UNIT[units.pop()]
-    return factor, [f"lengths were converted to millimetres (factor {factor:g})"] if factor != 1.0 else []
+    return factor, unit_notes(factor)

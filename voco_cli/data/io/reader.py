@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,33 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.atomic_files import whole_file
-from voco_cli.data.io.arrays import (
-    ARRAY_SUFFIX,
-    read_array,
-    read_array_header,
-    read_pictures,
-    read_pictures_header,
-    slice_pictures,
-)
-from voco_cli.data.io.dicom import Series, group_slices, read_series, series_header
+from voco_cli.data.io.arrays import ARRAY_SUFFIX, array_layout, read_pictures, read_pictures_header, slice_pictures
+from voco_cli.data.io.dicom import DicomSeries, group_slices, read_series, series_header
 from voco_cli.data.io.dicom_slices import Slice, looks_like_dicom, read_slices
-from voco_cli.data.io.image import Header, Scan, require_file
-from voco_cli.data.io.metaimage import metaimage_files, read_metaimage, read_metaimage_header
-from voco_cli.data.io.nifti import is_pair, nifti_files, read_nifti, read_nifti_header
-from voco_cli.data.io.nrrd import nrrd_files, read_nrrd, read_nrrd_header
+from voco_cli.data.io.image import Header, Scan, ras_affine, require_file
+from voco_cli.data.io.metaimage import metaimage_files, metaimage_layout
+from voco_cli.data.io.nifti import is_pair, nifti_files, nifti_layout
+from voco_cli.data.io.nrrd import nrrd_files, nrrd_layout
+from voco_cli.data.io.voxel_bytes import VoxelBytes, read_voxels
 from voco_cli.errors import DataError, ResourceError, UsageError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage", ".mhd": "metaimage"}
-HEADERS = {"nifti": read_nifti_header, "nrrd": read_nrrd_header, "metaimage": read_metaimage_header}
-READERS = {"nifti": read_nifti, "nrrd": read_nrrd, "metaimage": read_metaimage}
+LAYOUTS: dict[str, Callable[[Path], tuple[Header, VoxelBytes]]] = {
+    "nifti": nifti_layout,
+    "nrrd": nrrd_layout,
+    "metaimage": metaimage_layout,
+    "numpy": array_layout,
+}
 FILES = {"nifti": nifti_files, "nrrd": nrrd_files, "metaimage": metaimage_files}
 
 READABLE = "NIfTI, NRRD, MetaImage and DICOM are; so are .npy arrays, and folders of PNG slices."
 
 
 def file_format(path: Path) -> str | None:
-    """``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
+    """Return ``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
 
     A pair of files, ``.hdr`` and ``.img``, is ``nifti``; ANALYZE's too, so that its refusal says what it is.
 
@@ -54,7 +52,7 @@ def file_format(path: Path) -> str | None:
 
 
 def image_files(path: Path) -> tuple[Path, ...]:
-    """The file with the header and the file with the voxels of an image; the same twice where it is one file.
+    """Return the file with the header and the file with the voxels of an image; the same twice where it is one.
 
     Raises:
         DataError: not such an image, or a file is missing.
@@ -78,52 +76,14 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         DataError: missing, empty, truncated, damaged, or not an image.
         GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
     """
-    if not files and (pictures := _pictures_of(path)):
-        return _to_scan(*read_pictures(path, pictures))
-    if files or path.is_dir():
-        return _read_dicom(_one_series(path, files), path)
-    if path.suffix.lower() == ARRAY_SUFFIX:
-        return _to_scan(*read_array(path))
-    require_file(path)
-    kind = file_format(path)
-    if kind == "dicom":
-        return _read_dicom(_series_of(path), path)
-    if kind is None:
-        raise DataError(f"{path} is not an image that can be read.", READABLE)
-    return _to_scan(*READERS[kind](path))
-
-
-def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
-    """The same without decoding voxels; lengths are checked, checksums are not.
-
-    Raises:
-        DataError, GeometryError: as `read_scan`.
-    """
-    if not files and (pictures := _pictures_of(path)):
-        return read_pictures_header(path, pictures)
-    if files or path.is_dir():
-        return series_header(_one_series(path, files), path)[0]
-    if path.suffix.lower() == ARRAY_SUFFIX:
-        return read_array_header(path)
-    require_file(path)
-    kind = file_format(path)
-    if kind == "dicom":
-        return series_header(_series_of(path), path)[0]
-    if kind is None:
-        raise DataError(f"{path} is not an image that can be read.", READABLE)
-    return HEADERS[kind](path)
-
-
-def series_files(path: Path) -> tuple[Path, ...]:
-    """The files of the DICOM series that a file belongs to, in its folder.
-
-    Raises:
-        DataError: not DICOM, or damaged.
-    """
-    return _series_of(path).files
-
-
-def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
+    source = _source(path, files)
+    if isinstance(source, DicomSeries):
+        header, array = read_series(source, path)
+    elif isinstance(source, str):
+        header, voxels = LAYOUTS[source](path)
+        array = read_voxels(voxels)
+    else:
+        header, array = read_pictures(path, source)
     return Scan(
         array_zyx=array,
         spacing_xyz_mm=header.placement.spacing_xyz_mm,
@@ -134,25 +94,55 @@ def _to_scan(header: Header, array: NDArray[Any]) -> Scan:
     )
 
 
-def _read_dicom(series: Series, path: Path) -> Scan:
-    return _to_scan(*read_series(series, path))
+def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
+    """Read the same without decoding voxels; lengths are checked, checksums are not.
+
+    Raises:
+        DataError, GeometryError: as `read_scan`.
+    """
+    source = _source(path, files)
+    if isinstance(source, DicomSeries):
+        return series_header(source, path)[0]
+    return LAYOUTS[source](path)[0] if isinstance(source, str) else read_pictures_header(path, source)
+
+
+def _source(path: Path, files: Sequence[Path]) -> DicomSeries | list[Path] | str:
+    """Return what a scan is made of: a DICOM series, the pictures of a folder, or a file of a format of `LAYOUTS`."""
+    if not files and (pictures := _pictures_of(path)):
+        return pictures
+    if files or path.is_dir():
+        return _one_series(path, files)
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        return "numpy"
+    require_file(path)
+    kind = file_format(path)
+    if kind is None:
+        raise DataError(f"{path} is not an image that can be read.", READABLE)
+    return _series_of(path) if kind == "dicom" else kind
+
+
+def series_files(path: Path) -> tuple[Path, ...]:
+    """Return the files of the DICOM series that a file belongs to, in its folder.
+
+    Raises:
+        DataError: not DICOM, or damaged.
+    """
+    return _series_of(path).files
 
 
 def _pictures_of(path: Path) -> list[Path]:
-    """The slices of a folder of pictures; none of anything else, also where pictures lie beside DICOM files."""
+    """List the slices of a folder of pictures; none of anything else, nor where they lie beside DICOM files."""
     pictures = slice_pictures(path) if path.is_dir() else []
-    return [] if pictures and _dicom_below(path) else pictures
+    return [] if pictures and _dicom_among(path.rglob("*")) else pictures
 
 
-def _dicom_below(path: Path) -> list[Path]:
-    return [
-        file for file in sorted(path.rglob("*")) if file.is_file() and file.stat().st_size and looks_like_dicom(file)
-    ]
+def _dicom_among(paths: Iterable[Path]) -> list[Path]:
+    return [file for file in sorted(paths) if file.is_file() and file.stat().st_size and looks_like_dicom(file)]
 
 
-def _one_series(path: Path, files: Sequence[Path]) -> Series:
-    """The only image series among ``files``, or else in the folder ``path`` and below."""
-    candidates = files or _dicom_below(path)
+def _one_series(path: Path, files: Sequence[Path]) -> DicomSeries:
+    """Return the only image series among ``files``, or else in the folder ``path`` and below."""
+    candidates = files or _dicom_among(path.rglob("*"))
     for file in files:
         require_file(file)
     found = [one for one in group_slices(_slices_of(candidates)) if one.first.is_image]
@@ -169,14 +159,10 @@ def _one_series(path: Path, files: Sequence[Path]) -> Series:
     return volumes[0]
 
 
-def _series_of(path: Path) -> Series:
-    """The series that a file belongs to, from the files beside it."""
+def _series_of(path: Path) -> DicomSeries:
+    """Return the series that a file belongs to, from the files beside it."""
     own = read_slices(path)
-    beside = [
-        file
-        for file in sorted(path.parent.iterdir())
-        if file != path and file.is_file() and file.stat().st_size and looks_like_dicom(file)
-    ]
+    beside = _dicom_among(file for file in path.parent.iterdir() if file != path)
     same = [one for one in _slices_of(beside) if one.series_uid == own[0].series_uid]
     return next(one for one in group_slices([*own, *same]) if path in one.files)
 
@@ -187,7 +173,6 @@ def _slices_of(files: Iterable[Path]) -> Iterator[Slice]:
 
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha")
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SCANNER_CODE = 1  # NIfTI: coordinates of the scanner
 MM_UNIT = "mm"
 
@@ -219,15 +204,13 @@ def write_scan(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
 
 
 def _write_nifti(array_zyx: NDArray[Any], like: Scan, path: Path) -> None:
-    affine = np.eye(4)
-    affine[:3, :3] = like.direction * np.array(like.spacing_xyz_mm)
-    affine[:3, 3] = like.origin_xyz_mm
+    affine = ras_affine(like)
     if array_zyx.dtype == np.float16:
         array_zyx = array_zyx.astype(np.float32)
     kind = nib.Nifti2Image if max(array_zyx.shape) > np.iinfo(np.int16).max else nib.Nifti1Image
-    image = kind(array_zyx.T, LPS_TO_RAS @ affine, dtype=array_zyx.dtype)
-    image.set_sform(LPS_TO_RAS @ affine, SCANNER_CODE)
-    image.set_qform(LPS_TO_RAS @ affine, SCANNER_CODE)
+    image = kind(array_zyx.T, affine, dtype=array_zyx.dtype)
+    image.set_sform(affine, SCANNER_CODE)
+    image.set_qform(affine, SCANNER_CODE)
     image.header.set_xyzt_units(MM_UNIT)
     nib.save(image, path)
 

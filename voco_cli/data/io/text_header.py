@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.data.io.geometry import MOST_MM
+from voco_cli.data.io.voxel_bytes import VoxelBytes
 from voco_cli.errors import DataError
 
 MAX_HEADER_BYTES = 1 << 22
@@ -18,7 +19,7 @@ MAX_HEADER_BYTES = 1 << 22
 
 
 def header_lines(file: IO[bytes], path: Path) -> Iterator[str]:
-    """Lines of a header without their ends; the last of a file may lack one.
+    """Yield the lines of a header without their ends; the last of a file may lack one.
 
     Raises:
         DataError: longer than a header can be.
@@ -32,7 +33,7 @@ def header_lines(file: IO[bytes], path: Path) -> Iterator[str]:
 
 
 def whole_numbers(text: str, what: str, path: Path) -> list[int]:
-    """Whole numbers that are separated by spaces.
+    """Return whole numbers that are separated by spaces.
 
     Raises:
         DataError: anything else.
@@ -44,7 +45,7 @@ def whole_numbers(text: str, what: str, path: Path) -> list[int]:
 
 
 def whole_number(text: str, what: str, path: Path) -> int:
-    """One whole number.
+    """Return one whole number.
 
     Raises:
         DataError: anything else.
@@ -56,7 +57,7 @@ def whole_number(text: str, what: str, path: Path) -> int:
 
 
 def numbers(text: str, what: str, path: Path, count: int) -> NDArray[np.float64]:
-    """So many numbers that are separated by spaces.
+    """Return so many numbers that are separated by spaces.
 
     Raises:
         DataError: anything else.
@@ -71,14 +72,14 @@ def numbers(text: str, what: str, path: Path, count: int) -> NDArray[np.float64]
 
 
 def bad_value(what: str, text: str, path: Path) -> DataError:
-    """The error of a value that a key cannot have, shortened to what fits into a sentence."""
+    """Return the error of a value that a key cannot have, shortened to what fits into a sentence."""
     shown = ascii(text)
     shown = shown if len(shown) <= 60 else f"{shown[:56]}...'"
     return DataError(f"{path} has a damaged header: {what} is {shown}.", "Copy or download it again.")
 
 
 def required(fields: Mapping[str, str], key: str, path: Path) -> str:
-    """The value of a key.
+    """Return the value of a key.
 
     Raises:
         DataError: the header has none.
@@ -88,8 +89,18 @@ def required(fields: Mapping[str, str], key: str, path: Path) -> str:
     return fields[key]
 
 
+def missing_notes(missing: Sequence[str]) -> list[str]:
+    """Return the note on what a header does not state, each with what was taken in brackets; none where nothing is."""
+    return [f"the header does not state {', '.join(missing)}; what stands in brackets was taken"] if missing else []
+
+
+def begin_of_last(voxels: VoxelBytes, least: int) -> int:
+    """Return the byte at which voxels begin that are the last of their file, whatever comes before; at ``least``."""
+    return max(least, voxels.data.stat().st_size - voxels.num_bytes)
+
+
 def beside(path: Path, name: str) -> Path:
-    """The file that a header names as that of its voxels.
+    """Return the file that a header names as that of its voxels.
 
     Raises:
         DataError: several files, or one that is missing.

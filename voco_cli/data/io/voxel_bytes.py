@@ -52,6 +52,9 @@ class VoxelBytes:
         begin: byte of the file at which voxels or compressed stream begin.
         length: bytes from there on; none is all that there are.
         skip: bytes before the voxels, counted where nothing is compressed any more.
+        decoded: number format that the voxels are given in; none is the stored one.
+        slope, intercept: what stored numbers are rescaled by.
+        columns_first: the first axis of the array is the fastest, as in Fortran.
     """
 
     path: Path
@@ -62,15 +65,19 @@ class VoxelBytes:
     begin: int = 0
     length: int | None = None
     skip: int = 0
+    decoded: np.dtype[Any] | None = None
+    slope: float = 1.0
+    intercept: float = 0.0
+    columns_first: bool = False
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of the voxels in memory; a Python number, which does not overflow."""
+        """Return the bytes of the stored voxels in memory; a Python number, which does not overflow."""
         return math.prod(self.shape_zyx) * int(self.dtype.itemsize)
 
     @property
     def most_behind(self) -> int:
-        """Bytes that may follow the voxels as padding: fewer than one layer of voxels, whichever way it is cut.
+        """Return the bytes that may follow the voxels as padding: fewer than one layer, whichever way it is cut.
 
         More would mean that an extent or the number format is not what the header says.
         """
@@ -103,22 +110,35 @@ def check_length(voxels: VoxelBytes) -> tuple[str, ...]:
     return ()
 
 
-def read_voxels(voxels: VoxelBytes, memory_bytes: int = 0) -> NDArray[Any]:
-    """The voxels in native byte order, after `check_length`.
+def read_voxels(voxels: VoxelBytes) -> NDArray[Any]:
+    """Return the voxels (array_zyx) in native byte order, rescaled where they are to be, after `check_length`.
 
-    Args:
-        memory_bytes: what the caller will need besides for what it makes of them.
     Raises:
         DataError: too large for the memory of this machine, truncated, or with a checksum that does not hold.
     """
-    _require_memory(voxels, memory_bytes)
+    native = voxels.dtype.newbyteorder("=")
+    decoded = voxels.decoded or native
+    is_scaled = (voxels.slope, voxels.intercept) != (1.0, 0.0)
+    copied = decoded != native or is_scaled
+    _require_memory(voxels, math.prod(voxels.shape_zyx) * decoded.itemsize if copied else 0)
+    stored = _stored_voxels(voxels)
+    if is_scaled:
+        rescaled = np.empty(stored.shape, decoded)
+        for plane, target in zip(stored, rescaled, strict=True):  # in double precision, a slice at a time
+            target[...] = plane * np.float64(voxels.slope) + voxels.intercept
+        return rescaled
+    ordered = stored.reshape(stored.shape[::-1]).T if voxels.columns_first else stored
+    return np.ascontiguousarray(ordered, dtype=decoded)
+
+
+def _stored_voxels(voxels: VoxelBytes) -> NDArray[Any]:
     stored = np.empty(voxels.shape_zyx, dtype=voxels.dtype)
     target = stored.reshape(-1).view(np.uint8).data
     if voxels.encoding == "raw":
         _fill_raw(voxels, target)
     else:
         _fill_decompressed(voxels, target)
-    return stored if stored.dtype.isnative else stored.astype(stored.dtype.newbyteorder("="))
+    return stored
 
 
 def _stored_bytes(voxels: VoxelBytes) -> int:
@@ -179,7 +199,7 @@ def _fill_decompressed(voxels: VoxelBytes, target: memoryview) -> None:
 
 
 def _pieces(voxels: VoxelBytes) -> Iterator[bytes]:
-    """What the stream decompresses to, until it ends or was longer than announced by more than padding.
+    """Yield what the stream decompresses to, until it ends or was longer than announced by more than padding.
 
     Raises:
         DataError: damaged, or it stops inside a member, whose checksum is then not there.
@@ -222,14 +242,14 @@ def _read(file: IO[bytes], count: int, left: int | None) -> bytes:
 
 
 def _decoder(encoding: Encoding) -> Any:
-    """An object that decompresses one member and compares its checksum (CRC-32; Adler-32 of zlib)."""
+    """Return an object that decompresses one member and compares its checksum (CRC-32; Adler-32 of zlib)."""
     if encoding == "bzip2":
         return bz2.BZ2Decompressor()
     return igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_GZIP if encoding == "gzip" else igzip_lib.DECOMP_ZLIB)
 
 
 def damaged(path: Path, error: BaseException) -> DataError:
-    """The error of a file that could not be decompressed."""
+    """Return the error of a file that could not be decompressed."""
     if isinstance(error, DataError):
         return error
     if isinstance(error, EOFError):

@@ -1,4 +1,4 @@
-"""What a torso holds: where the organs lie in body coordinates, and how they attenuate.
+"""The anatomy of a torso: where the organs lie in body coordinates, and how they attenuate.
 
 The field of view reaches from the middle of the chest to the iliac crests. Labels are those of BTCV ("Beyond the
 Cranial Vault", 13 organs). Attenuation by contrast phase: round numbers of everyday abdominal CT.
@@ -21,10 +21,10 @@ class Shape(Protocol):
     """A closed surface that can be tested and moved."""
 
     def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
-        """Which points (u, v, w) lie inside."""
+        """Return which points (u, v, w) lie inside."""
 
     def moved(self, shift: Triple, scale: float) -> Self:
-        """The shape moved by ``shift`` body units and grown by ``scale``."""
+        """Return the shape moved by ``shift`` body units and grown by ``scale``."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Ellipsoid:
     turn_deg: float = 0.0
 
     def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
-        """Which points lie inside."""
+        """Return which points lie inside."""
         u, v, w = (body_3XYZ[axis] - np.float32(self.centre[axis]) for axis in range(3))
         if self.turn_deg:
             cos, sin = np.float32(np.cos(np.radians(self.turn_deg))), np.float32(np.sin(np.radians(self.turn_deg)))
@@ -51,7 +51,7 @@ class Ellipsoid:
         return np.asarray((u * a) ** 2 + (v * b) ** 2 + (w * c) ** 2 < 1)
 
     def moved(self, shift: Triple, scale: float) -> Self:
-        """The ellipsoid moved by ``shift`` and grown by ``scale``."""
+        """Return the ellipsoid moved by ``shift`` and grown by ``scale``."""
         radii = (self.radii[0] * scale, self.radii[1] * scale, self.radii[2] * scale)
         return replace(self, centre=_added(self.centre, shift), radii=radii)
 
@@ -70,7 +70,7 @@ class Tube:
     knots: tuple[tuple[float, float, float, float], ...]
 
     def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
-        """Which points lie inside."""
+        """Return which points lie inside."""
         along = body_3XYZ[self.axis]
         first, second = (body_3XYZ[axis] for axis in range(3) if axis != self.axis)
         place, centre_1, centre_2, radius = np.asarray(self.knots).T
@@ -83,7 +83,7 @@ class Tube:
         return inside
 
     def moved(self, shift: Triple, scale: float) -> Self:
-        """The tube moved by ``shift``; ``scale`` grows its radius and leaves its course."""
+        """Return the tube moved by ``shift``; ``scale`` grows its radius and leaves its course."""
         others = [shift[axis] for axis in range(3) if axis != self.axis]
         knots = tuple(
             (place + shift[self.axis], first + others[0], second + others[1], radius * scale)
@@ -93,7 +93,7 @@ class Tube:
 
 
 def union(shapes: Sequence[Shape], body_3XYZ: FloatArray) -> NDArray[np.bool_]:
-    """Which points lie in any of the shapes."""
+    """Return which points lie in any of the shapes."""
     inside = shapes[0].inside(body_3XYZ)
     for shape in shapes[1:]:
         inside |= shape.inside(body_3XYZ)
@@ -281,13 +281,13 @@ STEADY = ("fat", "muscle", "lung")
 
 
 def draw_attenuation(rng: np.random.Generator) -> dict[str, float]:
-    """Attenuation of every tissue of one patient, HU: a contrast phase, and a spread around it."""
+    """Draw the attenuation of every tissue of one patient, HU: a contrast phase, and a spread around it."""
     phase = int(rng.integers(len(PHASES)))
     return {name: hu[phase] + rng.normal(0.0, 4.0 if name in STEADY else 8.0) for name, hu in _ATTENUATION_HU.items()}
 
 
 def draw_organs(rng: np.random.Generator) -> list[Organ]:
-    """The organs of one patient: each at its own place (sd ``wander``) and size (sd 10 %)."""
+    """Draw the organs of one patient: each at its own place (sd ``wander``) and size (sd 10 %)."""
     organs = []
     for organ in ORGANS:
         du, dv, dw = rng.normal(0.0, organ.wander, 3)
@@ -298,7 +298,7 @@ def draw_organs(rng: np.random.Generator) -> list[Organ]:
 
 
 def draw_bowel(rng: np.random.Generator, count: int = 14) -> list[tuple[Ellipsoid, bool]]:
-    """Loops of small bowel anywhere in the lower belly, and whether each is filled with gas."""
+    """Draw loops of small bowel anywhere in the lower belly, and whether each is filled with gas."""
     loops = []
     for _ in range(count):
         centre = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(0.0, 0.58)), float(rng.uniform(-1.1, -0.32)))
@@ -314,7 +314,7 @@ RIB_PERIOD = 0.21
 
 
 @dataclass(frozen=True)
-class Frame:
+class TissueMasks:
     """Masks of the frame, all of one shape; ``bone`` is cortex, ``marrow`` the spongy inside of vertebrae."""
 
     skin: Mask
@@ -344,8 +344,8 @@ class Wall:
     rib_phase: float
     rib_slope: float
 
-    def masks(self, body_3XYZ: FloatArray) -> Frame:
-        """The frame at the points (u, v, w) of ``body_3XYZ``."""
+    def masks(self, body_3XYZ: FloatArray) -> TissueMasks:
+        """Return the frame at the points (u, v, w) of ``body_3XYZ``."""
         u, v, w = body_3XYZ
         # A superellipse: flatter at back and front than an ellipse, and narrower at the waist.
         waist = 1 - 0.06 * np.exp(-(((w + 0.55) / 0.4) ** 2))
@@ -359,7 +359,7 @@ class Wall:
         lungs = self._lungs(body_3XYZ, cavity)
         bone, marrow, canal = self._spine(body_3XYZ)
         bone |= self._ribs(body_3XYZ, radius, inner) & muscle
-        return Frame(skin, muscle, cavity, lungs, bone & skin, marrow, canal)
+        return TissueMasks(skin, muscle, cavity, lungs, bone & skin, marrow, canal)
 
     def _lungs(self, body_3XYZ: FloatArray, cavity: Mask) -> Mask:
         u, v, w = body_3XYZ
@@ -394,7 +394,7 @@ class Wall:
 
 
 def draw_wall(rng: np.random.Generator) -> Wall:
-    """The frame of one patient."""
+    """Draw the frame of one patient."""
     return Wall(
         fat=float(rng.uniform(0.05, 0.14)),
         muscle=float(rng.uniform(0.06, 0.09)),

@@ -45,7 +45,7 @@ class SyntheticCT:
     spacing_mm: tuple[float, float, float]
 
     def scan(self, path: Path) -> Scan:
-        """The phantom as a scan read from ``path`` would be, with its middle at the origin of the world."""
+        """Return the CT as a scan read from ``path`` would be, with its middle at the origin of the world."""
         middle_mm = [(n - 1) / 2 * step for n, step in zip(self.image_hu_xyz.shape, self.spacing_mm, strict=True)]
         origin = (middle_mm[0], middle_mm[1], -middle_mm[2])
         return Scan(self.image_hu_xyz.transpose(2, 1, 0), self.spacing_mm, origin, np.diag(RAS_IN_LPS), path)
@@ -65,7 +65,7 @@ def generate_ct(seed: int, shape_xyz: Size = (96, 96, 24)) -> SyntheticCT:
     """
     if any(n < least for n, least in zip(shape_xyz, LEAST_SIZE_VOX, strict=True)):
         raise UsageError(
-            f"A phantom of {'x'.join(map(str, shape_xyz))} voxels is too small to hold all organs.",
+            f"A synthetic CT of {'x'.join(map(str, shape_xyz))} voxels is too small to hold all organs.",
             hint=f"ask for at least {'x'.join(map(str, LEAST_SIZE_VOX))} voxels",
         )
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def generate_ct(seed: int, shape_xyz: Size = (96, 96, 24)) -> SyntheticCT:
 
 
 def _body_coordinates(rng: np.random.Generator, shape_xyz: Size) -> FloatArray:
-    """(u, v, w) of every voxel centre: the field's own coordinates shifted, scaled, turned about w and warped."""
+    """Return (u, v, w) of every voxel centre: the field's coordinates shifted, scaled, turned about w and warped."""
     build = rng.uniform(0.88, 1.06)
     scale = (build * rng.uniform(0.96, 1.04), build * rng.uniform(0.96, 1.04), rng.uniform(0.85, 1.15))
     shift = (rng.uniform(-0.06, 0.06), rng.uniform(-0.06, 0.06), rng.uniform(-0.15, 0.15))
@@ -95,7 +95,7 @@ def _body_coordinates(rng: np.random.Generator, shape_xyz: Size) -> FloatArray:
 
 
 def _paint(rng: np.random.Generator, body_3XYZ: FloatArray) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """Attenuation without noise, HU, and labels: the wall first, then organs, each over what lies behind it."""
+    """Paint attenuation without noise, HU, and labels: the wall, then organs, each over what lies behind it."""
     hu_of = draw_attenuation(rng)
     wall, organs, bowel = draw_wall(rng), draw_organs(rng), draw_bowel(rng)
     stomach_level, fill_hu = rng.uniform(0.15, 0.5), rng.normal(0.0, 20.0)
@@ -125,7 +125,7 @@ def _paint(rng: np.random.Generator, body_3XYZ: FloatArray) -> tuple[FloatArray,
 
 
 def _scanned(rng: np.random.Generator, clean_hu: FloatArray) -> NDArray[np.int16]:
-    """What a scanner would make of it: soft edges, tissue texture, white noise of a patient's own strength."""
+    """Add what a scanner would: soft edges, tissue texture, white noise of a patient's own strength."""
     noise_sd_hu = rng.uniform(8.0, 28.0)
     specks = gaussian_filter(rng.standard_normal(clean_hu.shape, dtype=np.float32), sigma=(1.0, 1.0, 0.6))
     vessels = (specks > 1.8 * specks.std()) & (clean_hu > GAS_HU) & (clean_hu < LUNG_BELOW_HU)
@@ -138,7 +138,7 @@ def _scanned(rng: np.random.Generator, clean_hu: FloatArray) -> NDArray[np.int16
 
 
 def patient_seed(seed: int, index: int) -> int:
-    """The seed of patient ``index`` of the group ``seed``; groups with different seeds share no patient."""
+    """Return the seed of patient ``index`` of the group ``seed``; groups with different seeds share no patient."""
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0])
 
 
@@ -167,13 +167,13 @@ def write_cts(
     """
     images = []
     for index in range(count):
-        phantom = generate_ct(patient_seed(seed, index), shape_xyz)
+        ct = generate_ct(patient_seed(seed, index), shape_xyz)
         if spacing_mm is not None:
-            phantom = replace(phantom, spacing_mm=spacing_mm)
+            ct = replace(ct, spacing_mm=spacing_mm)
         name = f"phantom_{seed:03d}_{index:04d}"
         images.append(folder / "imagesTr" / f"{name}_0000.nii.gz")
-        scan = phantom.scan(images[-1])
+        scan = ct.scan(images[-1])
         write_scan(scan.array_zyx, scan, images[-1])
         if labelled:
-            write_scan(phantom.labels_xyz.transpose(2, 1, 0), scan, folder / "labelsTr" / f"{name}.nii.gz")
+            write_scan(ct.labels_xyz.transpose(2, 1, 0), scan, folder / "labelsTr" / f"{name}.nii.gz")
     return images
