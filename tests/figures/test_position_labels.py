@@ -10,11 +10,12 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from tests.figures.test_scene import scene
+from tests.figures.test_crops import scene
 from voco_cli.errors import ResourceError
 from voco_cli.figures import position_labels
 from voco_cli.figures.crops import AugmentedCrops, LabelScene
-from voco_cli.figures.position_labels import AXIAL, SAGITTAL, draw_bars, draw_label_preview, draw_view
+from voco_cli.figures.position_labels import draw_bars, draw_label_preview
+from voco_cli.figures.scan_views import AXIAL, SAGITTAL, draw_view
 from voco_cli.figures.style import figure_style
 
 
@@ -71,6 +72,17 @@ def test_voxels_are_drawn_where_they_lie() -> None:
     # Rows are y from below, columns x along the data axis, whose left end is x = 0 of the volume.
     assert (left, right, bottom, top) == (0.0, 25.0, 0.0, 40.0)
     assert np.argwhere(np.asarray(shown.get_array()) == 1).tolist() == [[19, 24]]
+
+
+def test_base_crops_are_pulled_apart_and_keep_their_proportions() -> None:
+    apart = _figure(scene()).axes[1]
+    assert apart.get_xlim()[0] > apart.get_xlim()[1]
+    extents = [shown.get_extent() for shown in apart.images]
+    gap = 0.02 * 32  # of the larger edge of the grid, 20 x 32 mm
+    assert extents[0] == pytest.approx((0, 10, 0, 16))
+    assert extents[3] == pytest.approx((10 + gap, 20 + gap, 16 + gap, 32 + gap))
+    assert [text.get_text() for text in apart.texts] == ["1", "2", "3", "4"]
+    assert apart.get_aspect() == 1
 
 
 def test_bars_are_the_label() -> None:
