@@ -13,8 +13,8 @@ from voco_cli.data.io.image import Scan
 from voco_cli.figures.crops import (
     LabelPreview,
     LabelScene,
+    base_crops,
     caption,
-    cells,
     crop_title,
     label_scene,
     layer_slices,
@@ -49,17 +49,17 @@ def scene(grid: tuple[int, int, int] = (2, 2, 1), start: tuple[int, int, int] = 
 
 
 def test_cells_follow_the_order_of_the_labels() -> None:
-    found = cells(scene((2, 2, 2), (1, 2, 1)))
-    assert [cell.number for cell in found] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert [cell.place for cell in found[:3]] == [(0, 0, 0), (0, 0, 1), (0, 1, 0)]
+    found = base_crops(scene((2, 2, 2), (1, 2, 1)))
+    assert [base.number for base in found] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [base.place for base in found[:3]] == [(0, 0, 0), (0, 0, 1), (0, 1, 0)]
     assert found[3].start == (1, 10, 5)  # (0, 1, 1): 1 + 0, 2 + 8, 1 + 4
     assert found[-1].start == (11, 10, 5)
-    assert [cell.number for cell in cells(scene((2, 2, 2)), 1)] == [2, 4, 6, 8]
+    assert [base.number for base in base_crops(scene((2, 2, 2)), 1)] == [2, 4, 6, 8]
 
 
 def test_pieces_tile_the_crop_and_carry_the_labels_shares() -> None:
     found = pieces(scene(start=(3, 1, 2)), 0)
-    assert [piece.cell.number for piece in found] == [1, 2, 3, 4]
+    assert [piece.base.number for piece in found] == [1, 2, 3, 4]
     assert [piece.share for piece in found] == pytest.approx([0.4, 0.4, 0.1, 0.1])
     # The crop is [5, 15) x [5, 13) x [2, 6); the grid's inner corner lies at (13, 9).
     assert (found[0].low, found[0].size) == ((5, 5, 2), (8, 4, 4))

@@ -26,7 +26,7 @@ from voco_cli.figures.locate import (
     draw_location,
     value_text,
 )
-from voco_cli.figures.style import CROP_COLOURS, Page, figure_style
+from voco_cli.figures.style import CROP_COLOURS, FigurePage, figure_style
 
 GRID = (2, 3, 2)
 
@@ -53,7 +53,7 @@ def seen(ax: Axes) -> list[list[float]]:
     return (rows[:, ::-1] if ax.get_xlim()[0] > ax.get_xlim()[1] else rows).tolist()
 
 
-def inside_page(page: Page) -> bool:
+def inside_page(page: FigurePage) -> bool:
     boxes = [ax.get_position() for ax in page.figure.axes]
     return all(min(box.x0, box.y0) >= 0 and max(box.x1, box.y1) <= 1 for box in boxes)
 
@@ -108,7 +108,7 @@ def located(grid: tuple[int, int, int] = (2, 2, 1), start: tuple[int, int, int] 
     return LocatedScan("runs/x", 100, shown, None, logits[None], np.array([2.0]))
 
 
-def scan_page(shown: LocatedScan) -> Page:
+def scan_page(shown: LocatedScan) -> FigurePage:
     with figure_style():
         return locate._compose_scan(shown)
 
@@ -193,7 +193,7 @@ def panel(grid: tuple[int, int, int] = (2, 2, 1), count: int = 1, scan: str = "o
     return LocationPanel(100, 1.234, 0.567, grid, (8.0, 6.0), [crop] * count)
 
 
-def panel_page(shown: LocationPanel) -> Page:
+def panel_page(shown: LocationPanel) -> FigurePage:
     with figure_style():
         return locate._compose_panel(shown)
 

@@ -1,4 +1,4 @@
-"""`voco embed`: scans to embeddings by a pre-trained network, for other programs to work with."""
+"""`voco embed`: turn scans into embeddings with a pre-trained network, for other programs to work with."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def embed(
 
 
 def _tell_left_out(failed: list[tuple[str, str]], passed_over: Sequence[Skipped]) -> None:
-    """Scans that failed, and what was met that is none."""
+    """Print which scans failed, and what was passed over as no scan."""
     for scan, reason in failed[:SHOWN_FAULTS]:
         err.print(reason if scan in reason else f"{scan}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if len(failed) > SHOWN_FAULTS:

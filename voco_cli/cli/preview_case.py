@@ -16,7 +16,7 @@ from voco_cli.errors import DataError, UsageError, VocoError
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
     from voco_cli.data.io.image import Scan
-    from voco_cli.evaluate.label_check import CaseCheck, LabelFit
+    from voco_cli.evaluate.label_check import LabelCheck, LabelFit
     from voco_cli.evaluate.orientation import PatientCase
     from voco_cli.figures.case import CaseScene, StructureVolume
 
@@ -190,7 +190,7 @@ def preview_case(
     label map lies right is judged by the headers, by the edges of the image under its borders, by the air around the
     patient, and by the names of the structures.
     """
-    from voco_cli.evaluate.label_check import check_case
+    from voco_cli.evaluate.label_check import check_label
     from voco_cli.evaluate.orientation import patient_case
     from voco_cli.figures.case import case_scene, draw_case_preview
     from voco_cli.figures.slices import shown_structures
@@ -205,7 +205,7 @@ def preview_case(
         names = known.structures or _numbered(placed, files.image)
         advance()
         named = dict(names) if known.origin else {}
-        checks = {word: check_case(files.image, one, named, files.modality, word) for word, one in maps.items()}
+        checks = {word: check_label(files.image, one, named, files.modality, word) for word, one in maps.items()}
         advance()
         shown, words = _shown_window(files.image, placed, files.modality, task, given_window)
         facts = _facts(files.image, maps, words, known.origin)
@@ -317,7 +317,7 @@ def _record(
     scene: CaseScene,
     image: Scan,
     maps: dict[str, Scan],
-    checks: dict[str, CaseCheck],
+    checks: dict[str, LabelCheck],
     picture: Path | None,
     origin: str,
 ) -> dict[str, Any]:

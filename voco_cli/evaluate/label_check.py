@@ -210,7 +210,7 @@ FEWEST_VOXELS = 10
 
 
 @dataclass(frozen=True)
-class Finding:
+class LabelFinding:
     """Something that seems wrong, on which ground."""
 
     kind: Literal["empty", "header", "fit", "outside", "sides"]
@@ -218,7 +218,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class CaseCheck:
+class LabelCheck:
     """Findings of one label map.
 
     Attributes:
@@ -226,17 +226,17 @@ class CaseCheck:
         fit: of the label as it is and turned over; None where nothing can be concluded.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[LabelFinding, ...]
     fit: LabelFit | None
 
 
-def check_case(
+def check_label(
     image: Scan,
     label: Scan,
     names: Mapping[str, Sequence[int]],
     modality: str = "unknown",
     word: str = "label map",
-) -> CaseCheck:
+) -> LabelCheck:
     """Look for a label map that is flipped, transposed, displaced, or of another scan.
 
     Args:
@@ -250,7 +250,7 @@ def check_case(
     case = patient_case(image, label, None)
     assert case.label_xyz is not None
     if not case.label_xyz.any():
-        return CaseCheck((Finding("empty", f"The {word} is empty: every voxel is 0."),), None)
+        return LabelCheck((LabelFinding("empty", f"The {word} is empty: every voxel is 0."),), None)
     fit = label_fit(case.image_xyz, case.label_xyz, case.spacing_mm)
     by_voxel = _better_by_voxel(image, label, case, fit)
     findings = [*_header_findings(image, label, fit, by_voxel, word), *([] if by_voxel else _fit_findings(fit, word))]
@@ -258,10 +258,12 @@ def check_case(
         findings += _in_air(case, case.label_xyz, names, word)
     both = "; it fits the image, so both seem mirrored" if fit and not fit.better and not fit.astray else ""
     findings += [
-        Finding("sides", f"By its structures' names the {word} seems mirrored {AXIS_WORDS[one.axis]}: {one}{both}.")
+        LabelFinding(
+            "sides", f"By its structures' names the {word} seems mirrored {AXIS_WORDS[one.axis]}: {one}{both}."
+        )
         for one in check_orientation(_centres(case.label_xyz, case.spacing_mm, names))
     ]
-    return CaseCheck(tuple(findings), fit)
+    return LabelCheck(tuple(findings), fit)
 
 
 def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None) -> Fit | None:
@@ -273,7 +275,9 @@ def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit 
     return None if other is None else LabelFit((fit.as_is, other.as_is)).better
 
 
-def _header_findings(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str) -> list[Finding]:
+def _header_findings(
+    image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str
+) -> list[LabelFinding]:
     """Say in numbers how the grids differ, and whether the label fits better voxel by voxel than by its header."""
     order = storage_order(placement(label), label.shape_xyz, placement(image), image.shape_xyz)
     if order is not None and (order.is_same or by_voxel is None):
@@ -296,24 +300,24 @@ def _header_findings(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: F
     if fit is not None and by_voxel is not None:
         figures = _figures(fit.as_is, by_voxel, "if laid on the image voxel by voxel")
         sentence += f", but its header seems wrong: {figures}"
-    return [Finding("header", f"{sentence}.")]
+    return [LabelFinding("header", f"{sentence}.")]
 
 
-def _fit_findings(fit: LabelFit | None, word: str) -> list[Finding]:
+def _fit_findings(fit: LabelFit | None, word: str) -> list[LabelFinding]:
     if fit is None:
         return []
     if fit.better is not None:
         turn = fit.better.turn
         seems = "transposed in the axial plane" if turn.exchanged else str(turn)
         figures = _figures(fit.as_is, fit.better, f"{'with' if turn.exchanged else 'if'} {turn}")
-        return [Finding("fit", f"The {word} seems {seems}: {figures}.")]
+        return [LabelFinding("fit", f"The {word} seems {seems}: {figures}.")]
     if fit.astray:
         sentence = (
             f"The {word} seems misplaced, or of another scan: across its borders the image changes hardly more than "
             f"across those of displaced copies ({fit.as_is.above_sd:+.1f} standard deviations, where 3.5 and more are "
             "usual), and flipping it does not help."
         )
-        return [Finding("fit", sentence)]
+        return [LabelFinding("fit", sentence)]
     return []
 
 
@@ -325,7 +329,9 @@ def _figures(as_is: Fit, other: Fit, how: str) -> str:
     )
 
 
-def _in_air(case: PatientCase, label_xyz: NDArray[Any], names: Mapping[str, Sequence[int]], word: str) -> list[Finding]:
+def _in_air(
+    case: PatientCase, label_xyz: NDArray[Any], names: Mapping[str, Sequence[int]], word: str
+) -> list[LabelFinding]:
     shares = shares_in_air(case.image_xyz, label_xyz, case.spacing_mm)
     name_of = {value: name for name, values in names.items() for value in values}
     away = [
@@ -337,7 +343,7 @@ def _in_air(case: PatientCase, label_xyz: NDArray[Any], names: Mapping[str, Sequ
         return []
     more = f" and {len(away) - MOST_NAMED} more" if len(away) > MOST_NAMED else ""
     named = ", ".join(away[:MOST_NAMED])
-    return [Finding("outside", f"The {word} seems misplaced: in the air around the patient lie {named}{more}.")]
+    return [LabelFinding("outside", f"The {word} seems misplaced: in the air around the patient lie {named}{more}.")]
 
 
 def _centres(label_xyz: NDArray[Any], spacing_mm: Triple, names: Mapping[str, Sequence[int]]) -> dict[str, Triple]:

@@ -28,7 +28,7 @@ from voco_cli.figures.slices import (
     resized_grey,
     resized_labels,
 )
-from voco_cli.figures.style import FAINT, Page, figure_style, fitting, outline, wrapped
+from voco_cli.figures.style import FAINT, FigurePage, figure_style, fitting, outline, wrapped
 
 BODY_ABOVE_HU = -500.0
 COARSE = 96
@@ -291,7 +291,7 @@ def draw_case_preview(scene: CaseScene, path: Path) -> None:
         _compose(scene).save(path, DPI)
 
 
-def _compose(scene: CaseScene) -> Page:
+def _compose(scene: CaseScene) -> FigurePage:
     x_mm, y_mm, z_mm = scene.shown_mm
     warnings = [line for one in scene.warnings for line in wrapped(f"Warning: {one}", ROOM_IN, LINE_SIZE, "bold")]
     header_in = 0.44 + LINE_IN * (len(scene.facts) + len(warnings))
@@ -302,7 +302,7 @@ def _compose(scene: CaseScene) -> Page:
     strip_scale = min(((ROOM_IN + GAP_IN) / columns - GAP_IN) / x_mm, STRIP_HEIGHT_IN / y_mm)
     strip_in = HEADING_IN + rows * (y_mm * strip_scale + GAP_IN) + 0.08
     top = MARGIN_IN + header_in
-    page = Page(WIDTH_IN, top + views_in + strip_in + _legend_in(scene) + MARGIN_IN)
+    page = FigurePage(WIDTH_IN, top + views_in + strip_in + _legend_in(scene) + MARGIN_IN)
     page.text(MARGIN_IN, MARGIN_IN, fitting(scene.name, ROOM_IN, 13, "bold"), 13, weight="bold")
     lines = [(fitting(line, ROOM_IN, LINE_SIZE), {"color": FAINT}) for line in scene.facts]
     lines += [(line, {"color": WARNING, "weight": "bold"}) for line in warnings]
@@ -314,7 +314,7 @@ def _compose(scene: CaseScene) -> Page:
     return page
 
 
-def _draw_views(page: Page, scene: CaseScene, top: float, scale: float) -> None:
+def _draw_views(page: FigurePage, scene: CaseScene, top: float, scale: float) -> None:
     """Draw axial, coronal and sagittal slice at one scale; small marks show where the others cut."""
     extents = [[scene.shown_mm[axis] for axis in axes] for _, axes, _ in VIEWS]
     widths, height = [wide * scale for wide, _ in extents], max(high for _, high in extents) * scale
@@ -333,7 +333,7 @@ def _draw_views(page: Page, scene: CaseScene, top: float, scale: float) -> None:
             _draw_scale_bar(ax, scene.shown_mm[0])
 
 
-def _draw_strip(page: Page, scene: CaseScene, top: float, shape: tuple[int, int], scale: float) -> None:
+def _draw_strip(page: FigurePage, scene: CaseScene, top: float, shape: tuple[int, int], scale: float) -> None:
     heading = "Axial slices from the feet to the head, numbered as in the file, from 0"
     page.text(MARGIN_IN, top, heading, 9, weight="bold")
     width, height = scene.shown_mm[0] * scale, scene.shown_mm[1] * scale
@@ -412,7 +412,7 @@ def _legend_in(scene: CaseScene) -> float:
     return HEADING_IN + LINE_IN * lines if lines else 0.0
 
 
-def _draw_legend(page: Page, scene: CaseScene, top: float) -> None:
+def _draw_legend(page: FigurePage, scene: CaseScene, top: float) -> None:
     """Draw colour, name, volume and Dice of each structure."""
     rows, columns = _legend_shape(scene)
     if rows:

@@ -1,4 +1,4 @@
-"""Hold what the label preview shows, draws and prints of one scan under the settings.
+"""Crops and labels of one scan under the settings: computed, as a scene to be drawn, as a record to be printed.
 
 S random crops, K base crops, N = S + K in this order.
 """
@@ -83,7 +83,7 @@ class LabelScene:
 
 
 @dataclass(frozen=True)
-class Cell:
+class BaseCrop:
     """A base crop: its number as shown, from 1, its place in the grid, its lower corner in the volume, voxels."""
 
     number: int
@@ -95,30 +95,30 @@ class Cell:
 class Piece:
     """The part of a random crop that lies in one base crop: box in the volume, voxels, and its share of the crop."""
 
-    cell: Cell
+    base: BaseCrop
     low: IntTriple
     size: IntTriple
     share: float
 
 
-def cells(scene: LabelScene, layer: int | None = None) -> list[Cell]:
+def base_crops(scene: LabelScene, layer: int | None = None) -> list[BaseCrop]:
     """Return the base crops, or those of one layer of the grid, in the order of the labels."""
     found = []
     for number, place in enumerate(np.ndindex(*scene.grid), start=1):
         corner = np.asarray(scene.region_start) + np.asarray(place) * np.asarray(scene.base_size)
         if layer in (None, place[2]):
-            found.append(Cell(number, _triple(place), _triple(corner)))
+            found.append(BaseCrop(number, _triple(place), _triple(corner)))
     return found
 
 
 def pieces(scene: LabelScene, crop: int) -> list[Piece]:
     """Return where random crop ``crop`` overlaps the base crops, with the shares of its label."""
     start, found = scene.starts_S3[crop], []
-    for cell, share in zip(cells(scene), scene.labels_SK[crop], strict=True):
-        low = np.maximum(start, cell.start)
-        size = np.minimum(start + scene.crop_size, np.add(cell.start, scene.base_size)) - low
+    for base, share in zip(base_crops(scene), scene.labels_SK[crop], strict=True):
+        low = np.maximum(start, base.start)
+        size = np.minimum(start + scene.crop_size, np.add(base.start, scene.base_size)) - low
         if share > 0 and (size > 0).all():
-            found.append(Piece(cell, _triple(low), _triple(size), float(share)))
+            found.append(Piece(base, _triple(low), _triple(size), float(share)))
     return found
 
 

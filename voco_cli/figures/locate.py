@@ -20,19 +20,28 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from voco_cli.figures.crops import Cell, IntTriple, LabelScene, cells, crop_name, layer_slices, spacing_text, times
+from voco_cli.figures.crops import (
+    BaseCrop,
+    IntTriple,
+    LabelScene,
+    base_crops,
+    crop_name,
+    layer_slices,
+    spacing_text,
+    times,
+)
 from voco_cli.figures.scan_views import (
     AXIAL,
     CORONAL,
     box_mm,
     draw_sides,
     draw_view,
-    frame_cell,
+    frame_base_crop,
     name_slice,
-    number_cell,
+    number_base_crop,
     show_plane,
 )
-from voco_cli.figures.style import FAINT, Page, bare, crop_colour, figure_style, fitting, outline, safe_text
+from voco_cli.figures.style import FAINT, FigurePage, bare, crop_colour, figure_style, fitting, outline, safe_text
 
 COLOURS: Colormap = colormaps["viridis"]
 """Equally spaced to the eye, in grey and to colour-blind readers too."""
@@ -94,9 +103,9 @@ class LocatedScan:
         return self.target or self.scene
 
     @property
-    def cells(self) -> list[Cell]:
+    def bases(self) -> list[BaseCrop]:
         """Return the base crops that were asked about."""
-        return cells(self.asked)
+        return base_crops(self.asked)
 
     @property
     def mean_rank(self) -> float:
@@ -205,7 +214,7 @@ def draw_heat_map(
         ax.add_patch(frame)
 
 
-def draw_scale(page: Page, left: float, top: float, height: float) -> None:
+def draw_scale(page: FigurePage, left: float, top: float, height: float) -> None:
     """Draw the colours of labels and logits, upright, with three values beside them."""
     ax = page.figure.add_subplot(page.grid(left, top, [0.1], [height])[0])
     bar = page.figure.colorbar(ScalarMappable(SCALE, COLOURS), cax=ax, ticks=[0.0, 0.5, 1.0], format="%g")
@@ -240,7 +249,7 @@ def draw_located_scan(located: LocatedScan, path: Path) -> None:
         _compose_scan(located).save(path, DPI)
 
 
-def _compose_scan(located: LocatedScan) -> Page:
+def _compose_scan(located: LocatedScan) -> FigurePage:
     scene, asked, answers = located.scene, located.asked, located.answers[:MOST_CROPS]
     columns = 1 if scene.grid[2] == 1 else 2
     rows = -(-min(scene.grid[2], MOST_LAYERS) // columns)
@@ -253,7 +262,7 @@ def _compose_scan(located: LocatedScan) -> Page:
     row_in = max(views_in, rows * (layer_in + LAYER_GAP_IN) - LAYER_GAP_IN)
     step_in = row_in + TITLE_IN + 0.12
     top = MARGIN_IN + HEADER_IN
-    page = Page(WIDTH_IN, top + HEADING_IN + len(answers) * step_in + 0.25)
+    page = FigurePage(WIDTH_IN, top + HEADING_IN + len(answers) * step_in + 0.25)
     _write_header(page, located, len(answers))
     answers_in, labels_in = (columns * edge + (columns - 1) * LAYER_GAP_IN for edge in (answer_in, label_in))
     widths = [VIEW_IN[0], VIEW_IN[0] + GAP_IN, answers_in + LAYER_GAP_IN, labels_in]
@@ -280,14 +289,14 @@ def _compose_scan(located: LocatedScan) -> Page:
     return page
 
 
-def _layer_axes(page: Page, cell: SubplotSpec, shape: tuple[int, int], num_layers: int) -> list[tuple[int, Axes]]:
+def _layer_axes(page: FigurePage, cell: SubplotSpec, shape: tuple[int, int], num_layers: int) -> list[tuple[int, Axes]]:
     """Divide a cell among the layers of the grid that are drawn, the one nearest to the head first."""
     layers = list(reversed(range(num_layers)))[-MOST_LAYERS:]
     grid = cell.subgridspec(*shape, wspace=0.04, hspace=0.06)
     return [(layer, page.figure.add_subplot(grid[divmod(i, shape[1])])) for i, layer in enumerate(layers)]
 
 
-def _write_header(page: Page, located: LocatedScan, drawn: int) -> None:
+def _write_header(page: FigurePage, located: LocatedScan, drawn: int) -> None:
     scene, total = located.scene, len(located.scene.starts_S3)
     where = f" in {safe_text(located.target.name, 36)}" if located.target else ""
     title = f"Where crops of {safe_text(scene.name, 36)} are believed to lie{where}"
@@ -329,15 +338,15 @@ def _draw_answer(ax: Axes, located: LocatedScan, answer: Answer, layer: int) -> 
     ax.set_xlim(asked.extent_mm[0], 0)
     ax.set_ylim(0, asked.extent_mm[1])
     looks: dict[str, Any] = {"color": "white", "ha": "center", "va": "center", "path_effects": outline(1.4)}
-    for cell in cells(asked, layer):
-        corner, (cell_wide, cell_high) = box_mm(asked, AXIAL, cell.start, asked.base_size)
+    for base in base_crops(asked, layer):
+        corner, (cell_wide, cell_high) = box_mm(asked, AXIAL, base.start, asked.base_size)
         if size:
-            text = value_text(float(values_YX[cell.place[1], cell.place[0]]))
+            text = value_text(float(values_YX[base.place[1], base.place[0]]))
             ax.text(corner[0] + cell_wide / 2, corner[1] + cell_high / 2, text, size=size, **looks)
         if width_in * cell_wide / asked.extent_mm[0] >= NUMBERED_IN:
-            number_cell(ax, asked, cell, 5)
-        if cell.number == answer.true + 1:
-            frame_cell(ax, asked, cell, crop_colour(answer.crop))
+            number_base_crop(ax, asked, base, 5)
+        if base.number == answer.true + 1:
+            frame_base_crop(ax, asked, base, crop_colour(answer.crop))
     if width_in >= SIDES_IN:
         draw_sides(ax, AXIAL)
     name_slice(ax, f"axial {index}")
@@ -363,14 +372,14 @@ def draw_location(panel: LocationPanel, path: Path) -> None:
         _compose_panel(panel).save(path, PANEL_DPI)
 
 
-def _compose_panel(panel: LocationPanel) -> Page:
+def _compose_panel(panel: LocationPanel) -> FigurePage:
     layers, count = panel.grid[2], len(panel.crops)
     aspect = panel.grid[1] * panel.cell_mm[1] / (panel.grid[0] * panel.cell_mm[0])
     layer_in = min(COLUMN_IN * aspect, MAPS_IN / layers)
     maps_in = layers * (layer_in + LAYER_GAP_IN) - LAYER_GAP_IN
     wide = LEFT_IN + count * (COLUMN_IN + ROW_GAP_IN) + RIGHT_IN
     logits_top = PANEL_TOP_IN + SLICE_IN + maps_in + 2 * ROW_GAP_IN
-    page = Page(max(wide, LEAST_WIDTH_IN), logits_top + maps_in + FOOT_IN)
+    page = FigurePage(max(wide, LEAST_WIDTH_IN), logits_top + maps_in + FOOT_IN)
     title = f"Step {panel.step}: where held-out crops are believed to lie"
     page.text(PANEL_MARGIN_IN, 0.12, title, 11, weight="bold")
     chance = (math.prod(panel.grid) - 1) / 2
@@ -406,7 +415,7 @@ def _show_slice(ax: Axes, crop: LocatedCrop) -> None:
     ax.set_title(safe_text(crop.scan, 26), size=6, pad=4)
 
 
-def _draw_key(page: Page, left: float, top: float, height: float) -> None:
+def _draw_key(page: FigurePage, left: float, top: float, height: float) -> None:
     """Draw the colours of labels and logits, and write what the frame means and how the patient lies."""
     draw_scale(page, left, top + 0.05, height)
     page.text(left, top + height + 0.15, "frame: true\nbase crop", 6, color=MARK)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from voco_cli.figures.crops import (
     LabelScene,
     Piece,
-    cells,
+    base_crops,
     crop_name,
     crop_title,
     layer_slices,
@@ -31,11 +31,11 @@ from voco_cli.figures.scan_views import (
     draw_view,
     mark_shares,
     name_slice,
-    number_cell,
+    number_base_crop,
     show_part,
     show_plane,
 )
-from voco_cli.figures.style import FAINT, INK, Page, bare, crop_colour, figure_style, outline, safe_text
+from voco_cli.figures.style import FAINT, INK, FigurePage, bare, crop_colour, figure_style, outline, safe_text
 
 WIDTH_IN, MARGIN_IN = 10.0, 0.3
 ROOM_IN = WIDTH_IN - 2 * MARGIN_IN
@@ -73,7 +73,7 @@ def draw_label_preview(scene: LabelScene, path: Path) -> None:
         _compose(scene).save(path, DPI)
 
 
-def _compose(scene: LabelScene) -> Page:
+def _compose(scene: LabelScene) -> FigurePage:
     x_mm, y_mm, z_mm = scene.extent_mm
     layers = min(scene.grid[2], MOST_LAYERS)
     view_in = min(COLUMN_IN * y_mm / x_mm, AXIAL_HEIGHT_IN / layers)
@@ -85,7 +85,7 @@ def _compose(scene: LabelScene) -> Page:
     upright_in = 2 * z_mm * scale + GAP_IN
     labels_in = HEADING_IN + max(crops * row_in, upright_in) + 0.15
     top = MARGIN_IN + HEADER_IN
-    page = Page(WIDTH_IN, top + axial_in + labels_in + _network_in(scene) + MARGIN_IN)
+    page = FigurePage(WIDTH_IN, top + axial_in + labels_in + _network_in(scene) + MARGIN_IN)
     page.text(MARGIN_IN, MARGIN_IN, f"Position labels of {safe_text(scene.name, 60)}", 13, weight="bold")
     page.text(MARGIN_IN, MARGIN_IN + 0.29, safe_text(summary_line(scene), 165), 7.5, color=FAINT)
     _draw_layers(page, scene, top, view_in)
@@ -95,7 +95,7 @@ def _compose(scene: LabelScene) -> Page:
     return page
 
 
-def _draw_layers(page: Page, scene: LabelScene, top: float, view_in: float) -> None:
+def _draw_layers(page: FigurePage, scene: LabelScene, top: float, view_in: float) -> None:
     """Draw for each layer of the grid the axial view with grid and crops, and beside it its base crops."""
     count, shown = int(np.prod(scene.grid)), layer_slices(scene)[:MOST_LAYERS]
     left_out = scene.grid[2] - len(shown)
@@ -108,8 +108,8 @@ def _draw_layers(page: Page, scene: LabelScene, top: float, view_in: float) -> N
     for row, (layer, index) in enumerate(reversed(list(enumerate(shown)))):  # the layer nearest to the head on top
         view = page.figure.add_subplot(grid[row, 0])
         draw_view(view, scene, AXIAL, index)
-        for cell in cells(scene, layer):
-            number_cell(view, scene, cell, 8)
+        for base in base_crops(scene, layer):
+            number_base_crop(view, scene, base, 8)
         if len(scene.starts_S3) <= 3:
             mark_shares(view, scene, layer, 8)
         name_slice(view, f"slice {index}")
@@ -120,17 +120,17 @@ def _draw_base_crops(ax: Axes, scene: LabelScene, layer: int, index: int) -> Non
     """Draw the base crops of a layer as they lie in the patient, with gaps between them."""
     (left, bottom), (wide, high) = box_mm(scene, AXIAL, scene.region_start, scene.region_size)
     gap = 0.02 * max(wide, high)
-    for cell in cells(scene, layer):
-        shift = (cell.place[0] * gap, cell.place[1] * gap)
-        show_part(ax, scene, AXIAL, index, cell.start, scene.base_size, shift)
-        number_cell(ax, scene, cell, 7, shift)
+    for base in base_crops(scene, layer):
+        shift = (base.place[0] * gap, base.place[1] * gap)
+        show_part(ax, scene, AXIAL, index, base.start, scene.base_size, shift)
+        number_base_crop(ax, scene, base, 7, shift)
     ax.set_xlim(left + wide + (scene.grid[0] - 1) * gap, left)
     ax.set_ylim(bottom, bottom + high + (scene.grid[1] - 1) * gap)
     ax.set_anchor("NW")
     bare(ax)
 
 
-def _draw_upright_views(page: Page, scene: LabelScene, top: float, size_in: tuple[float, float]) -> None:
+def _draw_upright_views(page: FigurePage, scene: LabelScene, top: float, size_in: tuple[float, float]) -> None:
     page.text(MARGIN_IN, top, "3  The same from front and left", 9, weight="bold")
     grid = page.grid(MARGIN_IN, top + HEADING_IN, [size_in[0]], [size_in[1]] * 2, (0.0, GAP_IN))
     for row, (name, plane) in enumerate((("coronal", CORONAL), ("sagittal", SAGITTAL))):
@@ -141,13 +141,13 @@ def _draw_upright_views(page: Page, scene: LabelScene, top: float, size_in: tupl
         name_slice(view, f"{name} {index}")
 
 
-def _draw_labels(page: Page, scene: LabelScene, top: float, row_in: float) -> None:
+def _draw_labels(page: FigurePage, scene: LabelScene, top: float, row_in: float) -> None:
     """Draw for each random crop a row: the crop cut along the grid, and its label as bars."""
     total = len(scene.starts_S3)
     shown = min(total, MOST_CROPS)
     note = f" ({shown} of {total} drawn)" if shown < total else ""
     page.text(LABELS_LEFT_IN, top, f"4  Label of a random crop = its share in each base crop{note}", 9, weight="bold")
-    layers = sorted({piece.cell.place[2] for crop in range(shown) for piece in pieces(scene, crop)}, reverse=True)
+    layers = sorted({piece.base.place[2] for crop in range(shown) for piece in pieces(scene, crop)}, reverse=True)
     _, (x_mm, y_mm) = box_mm(scene, AXIAL, (0, 0, 0), scene.crop_size)
     tile_in = min(x_mm * (row_in - TITLE_IN) / y_mm, TILE_IN, TILES_IN / len(layers))
     heights = [row_in - TITLE_IN] * shown
@@ -166,7 +166,7 @@ def _draw_labels(page: Page, scene: LabelScene, top: float, row_in: float) -> No
 
 def draw_shares(ax: Axes, scene: LabelScene, crop: int, layer: int, size: float) -> None:
     """Draw a random crop, seen from below in one layer of the grid: cut along it, each piece with its share."""
-    inside = [piece for piece in pieces(scene, crop) if piece.cell.place[2] == layer]
+    inside = [piece for piece in pieces(scene, crop) if piece.base.place[2] == layer]
     if not inside:
         bare(ax)
         words = "none in\nthis layer"
@@ -186,9 +186,9 @@ def _draw_piece(ax: Axes, scene: LabelScene, piece: Piece, crop: int, size: floa
     across, up = (piece.size[axis] / scene.crop_size[axis] for axis in AXIAL)
     # A sliver holds no text: its share is read off the bars.
     if across > 0.22 and up > 0.22:
-        text = f"{piece.cell.number}\n{share_text(piece.share)}"
+        text = f"{piece.base.number}\n{share_text(piece.share)}"
     elif across > 0.33 and up > 0.11:
-        text = f"{piece.cell.number}: {share_text(piece.share)}"
+        text = f"{piece.base.number}: {share_text(piece.share)}"
     else:
         return
     at = (corner[0] + wide / 2, corner[1] + high / 2)
@@ -239,7 +239,7 @@ def _network_in(scene: LabelScene) -> float:
     return HEADING_IN + _network_grid(scene)[0] * (_network_height(scene) + NETWORK_CAPTION_IN)
 
 
-def _draw_network_crops(page: Page, scene: LabelScene, top: float) -> None:
+def _draw_network_crops(page: FigurePage, scene: LabelScene, top: float) -> None:
     """Draw the middle slice of each crop as the network gets it, in the orientation of the other panels."""
     if scene.augmented is None:
         return

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from voco_cli.figures.crops import Cell, LabelScene, crop_name, pieces, share_text
+from voco_cli.figures.crops import BaseCrop, LabelScene, crop_name, pieces, share_text
 from voco_cli.figures.style import bare, crop_colour, outline
 
 GRID_COLOUR = "white"
@@ -103,16 +103,16 @@ def name_slice(ax: Axes, text: str) -> None:
     ax.text(0.99, 0.01, text, size=6, color="white", path_effects=outline(), **where)
 
 
-def number_cell(ax: Axes, scene: LabelScene, cell: Cell, size: float, shift_mm: Pair = (0.0, 0.0)) -> None:
+def number_base_crop(ax: Axes, scene: LabelScene, base: BaseCrop, size: float, shift_mm: Pair = (0.0, 0.0)) -> None:
     """Write the number of a base crop into its upper left corner of an axial view."""
-    (left, bottom), (wide, high) = box_mm(scene, AXIAL, cell.start, scene.base_size)
+    (left, bottom), (wide, high) = box_mm(scene, AXIAL, base.start, scene.base_size)
     at = (left + 0.96 * wide + shift_mm[0], bottom + 0.95 * high + shift_mm[1])
-    ax.text(*at, str(cell.number), color="white", size=size, va="top", path_effects=outline())
+    ax.text(*at, str(base.number), color="white", size=size, va="top", path_effects=outline())
 
 
-def frame_cell(ax: Axes, scene: LabelScene, cell: Cell, colour: str) -> None:
+def frame_base_crop(ax: Axes, scene: LabelScene, base: BaseCrop, colour: str) -> None:
     """Draw a frame around a base crop in an axial view."""
-    corner, size = box_mm(scene, AXIAL, cell.start, scene.base_size)
+    corner, size = box_mm(scene, AXIAL, base.start, scene.base_size)
     ax.add_patch(Rectangle(corner, *size, fill=False, edgecolor=colour, linewidth=1.8))
 
 
@@ -123,7 +123,7 @@ def mark_shares(ax: Axes, scene: LabelScene, layer: int, size: float) -> None:
         looks: dict[str, Any] = {"color": crop_colour(crop), "weight": "bold", "size": size}
         for piece in pieces(scene, crop):
             (left, bottom), (wide, high) = box_mm(scene, AXIAL, piece.low, piece.size)
-            if piece.cell.place[2] == layer and wide > 0.3 * base_wide and high > 0.15 * base_high:
+            if piece.base.place[2] == layer and wide > 0.3 * base_wide and high > 0.15 * base_high:
                 at = (left + wide / 2, bottom + high / 2)
                 ax.text(*at, share_text(piece.share), ha="center", va="center", path_effects=outline(), **looks)
 

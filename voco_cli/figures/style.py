@@ -1,4 +1,4 @@
-"""Hold what all figures share: colours for colour-blind readers too, text that cannot break the drawing, pages."""
+"""Colours for colour-blind readers too, text that cannot break the drawing, pages: what all figures share."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def bare(ax: Axes) -> None:
         spine.set_visible(False)
 
 
-class Page:
+class FigurePage:
     """A figure whose parts are placed in inches from its upper left corner.
 
     Args:

@@ -1,4 +1,4 @@
-"""Embeddings of scans by a pre-trained network, crop by crop; a bad scan does not end the batch.
+"""Embed scans with a pre-trained network, crop by crop, and write the embeddings; a bad scan does not end the batch.
 
 N crops of a scan; D features: the encoder's pooled levels side by side, or the projector's output.
 """
@@ -28,7 +28,7 @@ from voco_cli.pretrain.inference import grid_scan, open_encoder, open_pretrained
 
 @dataclass(frozen=True)
 class Embedder:
-    """What turns crops into rows.
+    """A network that turns crops into rows.
 
     Attributes:
         run: the folder of the network.
@@ -101,7 +101,7 @@ def embed_scan(embedder: Embedder, entry: Entry, num_crops: int | None = None) -
     projector takes its statistics from them, as in training, where the scans of a step share them too.
 
     Args:
-        num_crops: random crops, drawn as `voco locate` and `voco preview-labels` draw them; none is the base crops.
+        num_crops: random crops, drawn as `voco locate` and `voco preview-labels` draw them; None is the base crops.
     Raises:
         DataError, GeometryError: the scan cannot be read, preprocessed or cut.
     """
@@ -138,7 +138,7 @@ def embed_entries(
     on_failed: Callable[[Entry, str], None],
     on_done: Callable[[], None] = lambda: None,
 ) -> Iterator[ScanEmbeddings]:
-    """Embed scans one after another; those that cannot be are told and left out.
+    """Embed scans one after another; those that cannot be are reported and left out.
 
     Args:
         num_crops: as for :func:`embed_scan`.
@@ -157,7 +157,7 @@ def embed_entries(
 
 
 def about(embedder: Embedder, num_crops: int | None) -> dict[str, Any]:
-    """What the numbers of a file of embeddings are."""
+    """Return what a file of embeddings says of its numbers."""
     settings = embedder.settings
     return {
         "format": "voco-embeddings/1",
@@ -191,7 +191,7 @@ class EmbeddingWriter(Protocol):
 
 
 def check_embedding_path(path: Path) -> None:
-    """See that a file can be written under this name, before anything is computed.
+    """Raise if a file of embeddings cannot have this name, before anything is computed.
 
     Raises:
         UsageError: another format, or one whose library is missing.
