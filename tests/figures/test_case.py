@@ -85,8 +85,8 @@ def test_dice_counts_all_values_of_a_structure_as_one() -> None:
 
 def test_planes_show_most_of_the_structures() -> None:
     shown = scene_of(made(ct(), labelled()))
-    assert [one.structure.name for one in shown.volumes] == ["liver", "spleen"]
-    assert [one.name for one in shown.structures] == ["liver", "spleen"]
+    assert [one.name for one in shown.volumes] == ["liver", "spleen"]
+    assert [one.colour for one in shown.volumes] == [one.colour for one in STRUCTURES[:2]]
     # y 12 to 15 and z 7 cut both at their largest; x 12 is the first to cut the liver alone, as nothing cuts both.
     assert shown.planes == (12, 12, 7)
     assert shown.strip == (4, 5, 7, 8)

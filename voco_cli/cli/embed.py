@@ -52,7 +52,7 @@ def embed(
     from voco_cli.config.load import read_resolved
     from voco_cli.data.index.intensity import suit_intensity, with_preprocess
     from voco_cli.predict.inputs import find_inputs
-    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, embedding_file, open_embedder
+    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, open_embedder, write_embeddings
 
     check_embedding_path(output)
     embedder = open_embedder(run, projected, device)
@@ -71,10 +71,8 @@ def embed(
         embedded = embed_entries(embedder, found.entries, crops, on_failed, advance)
         first = next(embedded, None)
         if first is not None:
-            with embedding_file(output, embedder.width, about(embedder, crops)) as file:
-                for scan in chain([first], embedded):
-                    file.add(scan)
-                    scans, rows = scans + 1, rows + len(scan.crop_N)
+            described = about(embedder, crops)
+            scans, rows = write_embeddings(output, chain([first], embedded), embedder.width, described)
     _tell_left_out(failed, found.passed_over)
     if not scans:
         raise DataError(f"None of {len(failed)} scans could be embedded.", "The reasons are above.")

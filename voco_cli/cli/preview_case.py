@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voco_cli.data.io.image import Scan
     from voco_cli.evaluate.label_check import LabelCheck, LabelFit
     from voco_cli.evaluate.orientation import PatientCase
-    from voco_cli.figures.case import CaseScene, StructureVolume
+    from voco_cli.figures.case import CaseScene
 
 
 NamedValues = tuple[tuple[str, tuple[int, ...]], ...]
@@ -334,7 +334,7 @@ def _record(
         "not_finite": _not_finite(image),
         "window": scene.window,
         "names": origin or None,
-        "structures": [_volume_record(one) for one in scene.volumes],
+        "structures": [asdict(one) for one in scene.volumes],
         "unlisted": scene.unlisted,
         "fit": {word: _fit_record(check.fit) for word, check in checks.items()},
         "warnings": [
@@ -342,19 +342,6 @@ def _record(
             for word, check in checks.items()
             for finding in check.findings
         ],
-    }
-
-
-def _volume_record(one: StructureVolume) -> dict[str, Any]:
-    return {
-        "name": one.structure.name,
-        "values": one.structure.values,
-        "colour": one.structure.colour,
-        "label_voxels": one.label_voxels,
-        "label_ml": one.label_ml,
-        "prediction_voxels": one.prediction_voxels,
-        "prediction_ml": one.prediction_ml,
-        "dice": one.dice,
     }
 
 
@@ -389,9 +376,9 @@ def _print_table(scene: CaseScene, names: list[str]) -> None:
             pairs = ((one.label_voxels, one.label_ml), (one.prediction_voxels, one.prediction_ml))
             told = [(str(n), ml_text(ml).removesuffix(" ml")) for n, ml in pairs if n is not None and ml is not None]
             cells = [text for pair in told for text in pair] + ([] if one.dice is None else [f"{one.dice:.3f}"])
-            table.add_row(Text(one.structure.name), ",".join(map(str, one.structure.values)), *cells)
+            table.add_row(Text(one.name), ",".join(map(str, one.values)), *cells)
         out.print(table)
-    there = {one.structure.name for one in scene.volumes}
+    there = {one.name for one in scene.volumes}
     if absent := [name for name in names if maps and name not in there]:
         say(f"not there: {', '.join(absent)}")
     if scene.unlisted:

@@ -41,10 +41,9 @@ IntTriple = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class StructureVolume:
+class StructureVolume(ShownStructure):
     """A structure, how much of it there is, and how well the two maps agree; None where a map is not there."""
 
-    structure: ShownStructure
     label_voxels: int | None
     label_ml: float | None
     prediction_voxels: int | None
@@ -82,11 +81,6 @@ class CaseScene:
     warnings: tuple[str, ...] = ()
 
     @property
-    def structures(self) -> tuple[ShownStructure, ...]:
-        """Return what is coloured."""
-        return tuple(one.structure for one in self.volumes)
-
-    @property
     def shown_mm(self) -> tuple[float, float, float]:
         """Return the size of the part that is shown."""
         x, y, z = np.subtract(self.high, self.low) * self.case.spacing_mm
@@ -110,7 +104,6 @@ def case_scene(
     """
     volumes = structure_volumes(case, structures)
     there = tuple(one for one in volumes if one.label_voxels or one.prediction_voxels)
-    shown = [one.structure for one in there]
     return CaseScene(
         name,
         tuple(facts),
@@ -118,8 +111,8 @@ def case_scene(
         window,
         there,
         unlisted_values(case, structures),
-        _planes(case, shown),
-        tuple(choose_slices(case, shown, num_slices)),
+        _planes(case, there),
+        tuple(choose_slices(case, there, num_slices)),
         *_shown_box(case),
         tuple(warnings),
     )
@@ -130,22 +123,18 @@ def structure_volumes(case: PatientCase, structures: Sequence[ShownStructure]) -
     counts = [None if one is None else value_counts(one).sum(axis=1) for one in (case.label_xyz, case.prediction_xyz)]
     pairs = _value_pairs(case)
     found = []
-    for structure in structures:
+    for one in structures:
         label, prediction = (
-            None if one is None else sum(int(one[value]) for value in structure.values if value < one.size)
-            for one in counts
+            None if count_V is None else sum(int(count_V[value]) for value in one.values if value < count_V.size)
+            for count_V in counts
         )
-        both = sum(n for pair, n in pairs.items() if set(pair) <= set(structure.values))
-        found.append(
-            StructureVolume(
-                structure,
-                label,
-                None if label is None else volume_ml(label, case.spacing_mm),
-                prediction,
-                None if prediction is None else volume_ml(prediction, case.spacing_mm),
-                None if label is None or prediction is None else dice(Counts(label, prediction, both)),
-            )
-        )
+        label_ml, prediction_ml = (None if n is None else volume_ml(n, case.spacing_mm) for n in (label, prediction))
+        overlap = None
+        if label is not None and prediction is not None:
+            both = sum(count for pair, count in pairs.items() if set(pair) <= set(one.values))
+            overlap = dice(Counts(label, prediction, both))
+        looks = (one.name, one.values, one.colour)
+        found.append(StructureVolume(*looks, label, label_ml, prediction, prediction_ml, overlap))
     return tuple(found)
 
 
@@ -367,11 +356,11 @@ def _panel(scene: CaseScene, across: int, index: int, size_in: tuple[float, floa
     label, prediction = scene.case.label_xyz, scene.case.prediction_xyz
     if label is not None:
         label_hw = resized_labels(label[plane], width, height)
-        shown = _over(shown, filled(label_hw, scene.structures))
+        shown = _over(shown, filled(label_hw, scene.volumes))
         if prediction is None:
-            shown = _over(shown, outlined(label_hw, scene.structures, width_px=1))
+            shown = _over(shown, outlined(label_hw, scene.volumes, width_px=1))
     if prediction is not None:
-        shown = _over(shown, outlined(resized_labels(prediction[plane], width, height), scene.structures))
+        shown = _over(shown, outlined(resized_labels(prediction[plane], width, height), scene.volumes))
     return shown
 
 
@@ -422,8 +411,8 @@ def _draw_legend(page: FigurePage, scene: CaseScene, top: float) -> None:
         page.text(MARGIN_IN, top, f"Structures: {words}", 9, weight="bold")
         shown = scene.volumes[:MOST_LEGEND]
         page.figure.legend(
-            [Patch(facecolor=one.structure.colour, edgecolor="black", linewidth=0.3) for one in shown],
-            [f"{fitting(one.structure.name, NAME_IN, 7)}  {_volumes(one)}" for one in shown],
+            [Patch(facecolor=one.colour, edgecolor="black", linewidth=0.3) for one in shown],
+            [f"{fitting(one.name, NAME_IN, 7)}  {_volumes(one)}" for one in shown],
             loc="upper left",
             bbox_to_anchor=(MARGIN_IN / page.width, 1 - (top + 0.2) / page.height),
             ncols=columns,
@@ -441,7 +430,7 @@ def _draw_legend(page: FigurePage, scene: CaseScene, top: float) -> None:
 
 def _footnotes(scene: CaseScene) -> list[str]:
     notes = []
-    if len({one.colour for one in scene.structures}) < len(scene.structures):
+    if len({one.colour for one in scene.volumes}) < len(scene.volumes):
         notes.append(f"Colours repeat after {len(STRUCTURE_COLOURS)} structures.")
     if len(scene.volumes) > MOST_LEGEND:
         notes.append(f"{len(scene.volumes) - MOST_LEGEND} more structures are not listed here.")
