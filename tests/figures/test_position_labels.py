@@ -15,7 +15,6 @@ from voco_cli.errors import ResourceError
 from voco_cli.figures import position_labels
 from voco_cli.figures.crops import AugmentedCrops, LabelScene
 from voco_cli.figures.position_labels import draw_bars, draw_label_preview
-from voco_cli.figures.scan_views import AXIAL, SAGITTAL, draw_view
 from voco_cli.figures.style import figure_style
 
 
@@ -44,34 +43,6 @@ def test_views_keep_true_proportions() -> None:
     for view, extent_mm in ((axial, (25, 40)), (coronal, (25, 35)), (sagittal, (40, 35))):
         box = view.get_position()
         assert (box.width * width_in) / (box.height * height_in) == pytest.approx(extent_mm[0] / extent_mm[1])
-
-
-def test_right_of_the_patient_is_on_the_left_and_front_on_top() -> None:
-    volume = np.zeros((25, 20, 10), dtype=np.float32)
-    shown = replace(scene(), volume_xyz=volume)
-    figure = _figure(shown)
-    axial = figure.axes[0]
-    assert axial.get_xlim() == (25.0, 0.0)  # x grows to the patient's right, so it runs to the left
-    assert axial.get_ylim() == (0.0, 40.0)
-    figure = Figure()
-    sagittal = figure.add_subplot()
-    draw_view(sagittal, shown, SAGITTAL, 3)
-    assert sagittal.get_xlim() == (40.0, 0.0)  # the front at the left
-    letters = {text.get_text(): text.get_position() for text in sagittal.texts}
-    assert letters["A"][0] < letters["P"][0]
-    assert letters["I"][1] < letters["S"][1]
-
-
-def test_voxels_are_drawn_where_they_lie() -> None:
-    volume = np.zeros((25, 20, 10), dtype=np.float32)
-    volume[24, 19, 5] = 1.0
-    ax = Figure().add_subplot()
-    draw_view(ax, replace(scene(), volume_xyz=volume), AXIAL, 5)
-    shown = ax.images[0]
-    left, right, bottom, top = shown.get_extent()
-    # Rows are y from below, columns x along the data axis, whose left end is x = 0 of the volume.
-    assert (left, right, bottom, top) == (0.0, 25.0, 0.0, 40.0)
-    assert np.argwhere(np.asarray(shown.get_array()) == 1).tolist() == [[19, 24]]
 
 
 def test_base_crops_are_pulled_apart_and_keep_their_proportions() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voco_cli.data.io.image import Scan
     from voco_cli.evaluate.label_check import LabelCheck, LabelFit
     from voco_cli.evaluate.orientation import PatientCase
-    from voco_cli.figures.case import CaseScene
+    from voco_cli.figures.case_scene import CaseScene
 
 
 NamedValues = tuple[tuple[str, tuple[int, ...]], ...]
@@ -192,7 +192,8 @@ def preview_case(
     """
     from voco_cli.evaluate.label_check import check_label
     from voco_cli.evaluate.orientation import patient_case
-    from voco_cli.figures.case import case_scene, draw_case_preview
+    from voco_cli.figures.case import draw_case_preview
+    from voco_cli.figures.case_scene import case_scene
     from voco_cli.figures.slices import shown_structures
 
     picture = picture_path(Path(case) if case else image, output, "case", as_json)
@@ -282,7 +283,7 @@ def _shown_window(
 
 def _numbered(case: PatientCase, image: Scan) -> NamedValues:
     """Name every value that is there by its number."""
-    from voco_cli.figures.case import unlisted_values
+    from voco_cli.figures.case_scene import unlisted_values
 
     values = sorted(unlisted_values(case, ()))
     if len(values) > MOST_UNNAMED:

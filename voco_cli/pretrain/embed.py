@@ -78,16 +78,16 @@ def open_embedder(run: Path, projected: bool = False, device: str | None = None)
     if projected:
         whole = open_pretrained(run, device)
         size, place = whole.settings.crops.network_size_vox, whole.place
+        width = whole.settings.model.projector_out
 
         def project(stored: Sequence[Tensor]) -> Tensor:
             return embed_crops(whole.model, stored, size, place.device, place.autocast).student_NC
 
-        width = whole.settings.model.projector_out
         return Embedder(run, whole.settings, whole.step, True, width, project)
     alone = open_encoder(run, device)
-    size, place = alone.settings.crops.network_size_vox, alone.place
 
     def pool(stored: Sequence[Tensor]) -> Tensor:
+        size, place = alone.settings.crops.network_size_vox, alone.place
         return encoder_features(alone, stored, size, place.device, place.autocast)
 
     return Embedder(run, alone.settings, alone.step, False, alone.out_features, pool)
