@@ -242,7 +242,7 @@ def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Set
 def network_crops(preview: LabelPreview) -> AugmentedCrops:
     """Return all crops after everything that training does to them, the 256 steps of the cache included.
 
-    Training does the same with tensors (`voco_cli.objectives.voco.crops.network_input`), whose library is slow to load.
+    Training does the same with tensors (`voco_cli.objectives.voco.augment.network_input`); to load torch takes long.
     """
     changes, crops, settings = preview.changes, preview.crops, preview.settings.crops
     num_random, shown = len(crops.centres_S3), []
@@ -326,10 +326,8 @@ def preview_record(preview: LabelPreview, augmented: bool) -> dict[str, Any]:
         ],
     }
     if augmented:
-        for number, entry in enumerate([*record["crops"], *record["bases"]]):
-            entry["augmentation"] = {
-                "flip": preview.changes.flips_N3[number].tolist(),
-                "quarter_turns": int(preview.changes.turns_N[number]),
-                "shift": float(preview.changes.shifts_N[number]),
-            }
+        changes = preview.changes
+        drawn = zip(changes.flips_N3.tolist(), changes.turns_N.tolist(), changes.shifts_N.tolist(), strict=True)
+        for entry, (flip, turns, shift) in zip([*record["crops"], *record["bases"]], drawn, strict=True):
+            entry["augmentation"] = {"flip": flip, "quarter_turns": turns, "shift": shift}
     return record

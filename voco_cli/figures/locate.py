@@ -277,7 +277,7 @@ def _compose_scan(located: LocatedScan) -> FigurePage:
             index = answer.centre[3 - sum(plane)]
             view = page.figure.add_subplot(grid[row, column])
             draw_view(view, scene, plane, index, [answer.crop])
-            name_slice(view, f"{name} {index}")
+            name_slice(view, plane, f"{name} {index}")
         for layer, view in _layer_axes(page, grid[row, 2], (rows, columns), scene.grid[2]):
             _draw_answer(view, located, answer, layer)
         _, cell_mm = box_mm(scene, AXIAL, (0, 0, 0), scene.base_size)
@@ -349,7 +349,7 @@ def _draw_answer(ax: Axes, located: LocatedScan, answer: Answer, layer: int) -> 
             frame_base_crop(ax, asked, base, crop_colour(answer.crop))
     if width_in >= SIDES_IN:
         draw_sides(ax, AXIAL)
-    name_slice(ax, f"axial {index}")
+    name_slice(ax, AXIAL, f"axial {index}")
 
 
 PANEL_DPI = 110

@@ -112,7 +112,7 @@ def _draw_layers(page: FigurePage, scene: LabelScene, top: float, view_in: float
             number_base_crop(view, scene, base, 8)
         if len(scene.starts_S3) <= 3:
             mark_shares(view, scene, layer, 8)
-        name_slice(view, f"slice {index}")
+        name_slice(view, AXIAL, f"slice {index}")
         _draw_base_crops(page.figure.add_subplot(grid[row, 1]), scene, layer, index)
 
 
@@ -138,7 +138,7 @@ def _draw_upright_views(page: FigurePage, scene: LabelScene, top: float, size_in
         index = scene.region_start[across] + scene.region_size[across] // 2
         view = page.figure.add_subplot(grid[row, 0])
         draw_view(view, scene, plane, index)
-        name_slice(view, f"{name} {index}")
+        name_slice(view, plane, f"{name} {index}")
 
 
 def _draw_labels(page: FigurePage, scene: LabelScene, top: float, row_in: float) -> None:

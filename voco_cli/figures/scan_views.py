@@ -97,10 +97,15 @@ def draw_sides(ax: Axes, plane: Plane) -> None:
         ax.text(x, y, letter, color=SIDE_COLOUR, size=7, path_effects=outline(), **where)
 
 
-def name_slice(ax: Axes, text: str) -> None:
-    """Write which slice a view shows into its lower right corner."""
-    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "bottom", "zorder": 6}
-    ax.text(0.99, 0.01, text, size=6, color="white", path_effects=outline(), **where)
+def name_slice(ax: Axes, plane: Plane, text: str) -> None:
+    """Write which slice a view shows into a corner on the right.
+
+    It is the upper one where boxes of crops reach down to the lower edge with their names, the lower one in an axial
+    view, where base crops have their numbers at the top.
+    """
+    y, edge = (0.01, "bottom") if plane == AXIAL else (0.985, "top")
+    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": edge, "zorder": 6}
+    ax.text(0.99, y, text, size=6, color="white", path_effects=outline(), **where)
 
 
 def number_base_crop(ax: Axes, scene: LabelScene, base: BaseCrop, size: float, shift_mm: Pair = (0.0, 0.0)) -> None:
