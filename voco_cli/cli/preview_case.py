@@ -371,7 +371,8 @@ def _print_table(scene: CaseScene, names: list[str]) -> None:
     maps = [word for word, values in both.items() if values is not None]
     if scene.volumes:
         table = Table("structure", "values", box=None, header_style="bold", pad_edge=False)
-        for heading in (*(f"{word} {unit}" for word in maps for unit in ("voxels", "ml")), *["Dice"][len(maps) < 2 :]):
+        headings = [f"{word} {unit}" for word in maps for unit in ("voxels", "ml")]
+        for heading in headings + ["Dice"] * (len(maps) == 2):
             table.add_column(heading, justify="right")
         for one in scene.volumes:
             pairs = ((one.label_voxels, one.label_ml), (one.prediction_voxels, one.prediction_ml))
