@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from tests.figures.test_case_scene import ct, labelled, made, scene_of
 from voco_cli.errors import ResourceError
-from voco_cli.evaluate.orientation import PatientCase
+from voco_cli.evaluate.patient_case import PatientCase
 from voco_cli.figures import case as case_preview
 from voco_cli.figures.case import default_window, draw_case_preview, ml_text, window_words
 from voco_cli.figures.case_scene import CaseScene

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voco_cli.evaluate.orientation import PatientCase
+from voco_cli.evaluate.patient_case import PatientCase
 from voco_cli.figures.case_scene import CaseScene, case_scene, structure_volumes, unlisted_values
 from voco_cli.figures.slices import shown_structures
 

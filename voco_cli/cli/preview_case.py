@@ -16,8 +16,9 @@ from voco_cli.errors import DataError, UsageError, VocoError
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
     from voco_cli.data.io.image import Scan
-    from voco_cli.evaluate.label_check import LabelCheck, LabelFit
-    from voco_cli.evaluate.orientation import PatientCase
+    from voco_cli.evaluate.label_check import LabelCheck
+    from voco_cli.evaluate.label_fit import LabelFit
+    from voco_cli.evaluate.patient_case import PatientCase
     from voco_cli.figures.case_scene import CaseScene
 
 
@@ -191,7 +192,7 @@ def preview_case(
     patient, and by the names of the structures.
     """
     from voco_cli.evaluate.label_check import check_label
-    from voco_cli.evaluate.orientation import patient_case
+    from voco_cli.evaluate.patient_case import patient_case
     from voco_cli.figures.case import draw_case_preview
     from voco_cli.figures.case_scene import case_scene
     from voco_cli.figures.slices import shown_structures

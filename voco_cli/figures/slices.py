@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from voco_cli.data.io.image import Scan
-from voco_cli.evaluate.orientation import PatientCase, patient_case, value_counts
+from voco_cli.evaluate.patient_case import PatientCase, patient_case, value_counts
 from voco_cli.figures.style import CROP_COLOURS
 
 STRUCTURE_COLOURS = (
