@@ -9,7 +9,7 @@ from typing import Any
 
 from voco_cli.data.index.patients import case_of
 from voco_cli.figures.image_grid import draw_image_grid
-from voco_cli.figures.location import LocatedCrop, LocationPanel, draw_location
+from voco_cli.figures.locate import LocatedCrop, LocationPanel, draw_location
 from voco_cli.objectives.objective import Figures, ImageGrid
 from voco_cli.objectives.voco.objective import LocatedCrops
 
