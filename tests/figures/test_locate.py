@@ -14,8 +14,9 @@ from tests.figures.test_crops import scene
 from tests.figures.test_heat_map import proportion, seen
 from voco_cli.errors import ResourceError
 from voco_cli.figures import locate
-from voco_cli.figures.locate import LocatedCrop, LocatedScan, LocationPanel, draw_located_scan, draw_location
+from voco_cli.figures.locate import LocatedScan, LocationPanel, draw_located_scan, draw_location
 from voco_cli.figures.style import CROP_COLOURS, FigurePage, figure_style
+from voco_cli.objectives.voco.objective import LocatedCrop
 
 
 def inside_page(page: FigurePage) -> bool:

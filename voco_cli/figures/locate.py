@@ -39,6 +39,7 @@ from voco_cli.figures.scan_views import (
     show_plane,
 )
 from voco_cli.figures.style import FAINT, FigurePage, bare, crop_colour, figure_style, fitting, outline, safe_text
+from voco_cli.objectives.voco.objective import LocatedCrop
 
 MARK = "#D55E00"
 LAYER_GAP_IN = 0.06
@@ -116,27 +117,6 @@ class LocatedScan:
             rank = float(self.ranks_S[crop])
             found.append(Answer(crop, (x, y, z), likely, float(logits_K[likely]), float(label_K[likely]), true, rank))
         return found
-
-
-@dataclass(frozen=True)
-class LocatedCrop:
-    """A held-out crop, its label, and where the network believes it to lie.
-
-    Attributes:
-        scan: name of the scan that it was cut from.
-        slice_XY: its middle axial slice, in [0, 1].
-        pixel_mm: width and height of a pixel of the slice.
-        label_K: its position label.
-        logits_K: what is predicted.
-        rank: 0-based rank of the base crop with the largest label.
-    """
-
-    scan: str
-    slice_XY: NDArray[Any]
-    pixel_mm: tuple[float, float]
-    label_K: NDArray[Any]
-    logits_K: NDArray[Any]
-    rank: float
 
 
 @dataclass(frozen=True)
