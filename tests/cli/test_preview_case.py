@@ -137,6 +137,9 @@ def test_label_and_prediction_lead_to_their_evaluation(folder: Path) -> None:
     shown = run(folder / "ct.nii.gz", folder / "label.nii.gz", "--prediction", folder / "label.nii.gz")
     assert f"next: voco evaluate --predictions {folder} --labels {folder}" in shown
     assert "prediction voxels" in shown
+    assert "Dice" in shown
+    record = run_json(folder / "ct.nii.gz", folder / "label.nii.gz", "--prediction", folder / "label.nii.gz")
+    assert {one["dice"] for one in record["structures"]} == {1.0}
 
 
 def test_image_alone(folder: Path) -> None:

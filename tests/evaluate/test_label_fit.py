@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from voco_cli.data.synthetic.generate import generate_ct
-from voco_cli.evaluate.label_check import LabelFit, Turn, label_fit
+from voco_cli.evaluate.label_fit import LabelFit, Turn, label_fit
 
 FLIPS = [flips for flips in product((False, True), repeat=3) if any(flips)]
 UNIT_MM = (1.0, 1.0, 1.0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from voco_cli.data.io.image import Scan
-from voco_cli.evaluate.label_check import lies_on_grid_of, on_grid_of, patient_case, value_counts
+from voco_cli.evaluate.patient_case import lies_on_grid_of, on_grid_of, patient_case, value_counts
 
 
 def scan(array_zyx: np.ndarray, direction: np.ndarray | None = None) -> Scan:

@@ -10,6 +10,7 @@ import voco_cli.evaluate
 SHELLS = {
     "__init__",
     "label_check",
+    "patient_case",
     "read_results",
     "result_files",
     "setting_differences",

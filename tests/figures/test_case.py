@@ -1,4 +1,4 @@
-"""The picture of a case: proportions, sides, overlays, volumes, warnings."""
+"""The picture of a case: window, proportions, sides, overlays, volumes, warnings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,40 @@ from matplotlib.figure import Figure
 
 from tests.figures.test_case_scene import ct, labelled, made, scene_of
 from voco_cli.errors import ResourceError
-from voco_cli.evaluate.label_check import PatientCase
+from voco_cli.evaluate.patient_case import PatientCase
 from voco_cli.figures import case as case_preview
-from voco_cli.figures.case import CaseScene, draw_case_preview, ml_text
+from voco_cli.figures.case import default_window, draw_case_preview, ml_text, window_words
+from voco_cli.figures.case_scene import CaseScene
 from voco_cli.figures.style import figure_style
+
+
+def test_window_by_modality() -> None:
+    assert default_window(made(ct(), labelled())) == ((-175.0, 250.0), "-175 to 250 HU")
+    assert default_window(made(ct() * 0 + 7), "CT")[0] == (-175.0, 250.0)
+    lung = ct()
+    lung[labelled() > 0] = -800
+    assert default_window(made(lung, labelled())) == ((-1000.0, 400.0), "-1000 to 400 HU")
+    ramp = np.arange(1001, dtype=np.float32).reshape(7, 11, 13)
+    assert default_window(made(ramp)) == ((5.0, 995.0), "5 to 995 (percentiles 0.5 and 99.5)")
+    ramp[0, 0, 0] = np.nan
+    assert default_window(made(ramp))[0] == pytest.approx((6.0, 995.0), abs=0.01)
+    assert default_window(made(np.full((4, 4, 4), 3.0)))[0] == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("window", "words"),
+    [
+        ((-175.0, 250.0), "-175 to 250"),
+        ((3.14159, 812.7182), "3 to 813"),
+        ((-0.3, 1234567.8), "0 to 1234568"),
+        ((0.001234, 0.9), "0.001 to 0.9"),
+        ((2.0, 4.0), "2 to 4"),
+        ((-1.0, 12.3456), "-1 to 12.3"),
+        ((5.0, 5.0), "5 to 5"),
+    ],
+)
+def test_window_in_round_numbers(window: tuple[float, float], words: str) -> None:
+    assert window_words(*window) == words
 
 
 def figure_of(scene: CaseScene) -> Figure:
@@ -30,7 +60,7 @@ def panels(figure: Figure) -> list[Axes]:
 
 
 def texts(figure: Figure) -> list[str]:
-    return [text.get_text() for text in figure.texts]
+    return [text.get_text() for text in (*figure.texts, *(text for one in figure.legends for text in one.get_texts()))]
 
 
 def pixels(ax: Axes) -> np.ndarray[Any, Any]:
@@ -55,7 +85,7 @@ def test_views_keep_true_proportions_and_have_one_scale() -> None:
 def test_sides_of_the_patient_are_at_the_edges() -> None:
     figure = figure_of(scene_of(made(ct(), labelled())))
     for ax, (left, right, top, bottom) in zip(panels(figure)[:3], ("RLAP", "RLSI", "APSI"), strict=True):
-        places = {text.get_text(): text.get_position() for text in ax.texts}
+        places = {text.get_text(): text.get_position() for text in ax.texts if text.get_transform() == ax.transAxes}
         assert places[left][0] < 0.1 < 0.9 < places[right][0]
         assert places[bottom][1] < 0.1 < 0.9 < places[top][1]
 
@@ -94,12 +124,13 @@ def test_label_is_filled_and_prediction_outlined() -> None:
 
 def test_legend_tells_volumes_values_of_no_class_and_warnings() -> None:
     found = texts(figure_of(scene_of(made(ct(), labelled()))))
-    assert "liver  2.00 ml (400)" in found
-    assert "spleen  0.160 ml (32)" in found
+    assert "liver  2.00 ml" in found
+    assert "spleen  0.160 ml" in found
     assert "Values of no class, not coloured: 9 (1 voxels)." in found
     assert "Warning: a warning" in found
-    both = texts(figure_of(scene_of(made(ct(), labelled(), labelled()))))
-    assert "spleen  0.160 ml (32) · 0.160 ml (32)" in both
+    moved = np.roll(labelled(), 1, axis=0)
+    both = texts(figure_of(scene_of(made(ct(), labelled(), moved))))
+    assert "spleen  0.160 ml · 0.160 ml · Dice 0.750" in both  # 24 of 32 voxels are the same
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which slices and which part of a case are shown, and volumes, counted by hand."""
+"""Which slices and which part of a case are shown; volumes and Dice, counted by hand."""
 
 from __future__ import annotations
 
@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from voco_cli.evaluate.label_check import PatientCase
-from voco_cli.figures.case import (
-    CaseScene,
-    case_scene,
-    default_window,
-    structure_volumes,
-    unlisted_values,
-    window_words,
-)
+from voco_cli.evaluate.patient_case import PatientCase
+from voco_cli.figures.case_scene import CaseScene, case_scene, structure_volumes, unlisted_values
 from voco_cli.figures.slices import shown_structures
 
 STRUCTURES = shown_structures([("liver", (1, 2)), ("spleen", (3,)), ("heart", (4,))])
@@ -60,14 +53,23 @@ def test_volumes_in_voxels_and_millilitres() -> None:
     assert (spleen.prediction_voxels, spleen.prediction_ml) == (200, 1.0)
     assert (heart.label_voxels, heart.prediction_voxels) == (0, 0)
     assert unlisted_values(case, STRUCTURES) == {9: 2}
+    assert (liver.dice, spleen.dice, np.isnan(heart.dice or 0.0)) == (0.0, 0.0, True)
     alone = structure_volumes(made(ct(), labelled()), STRUCTURES)[0]
-    assert (alone.prediction_voxels, alone.prediction_ml) == (None, None)
+    assert (alone.prediction_voxels, alone.prediction_ml, alone.dice) == (None, None, None)
+
+
+def test_dice_counts_all_values_of_a_structure_as_one() -> None:
+    prediction = labelled()
+    prediction[prediction == 2] = 1  # another value of the liver
+    prediction[24:26, 12:16, 7:9] = 0  # half of the spleen
+    liver, spleen, _ = structure_volumes(made(ct(), labelled(), prediction), STRUCTURES)
+    assert (liver.dice, spleen.dice) == (1.0, 2 * 16 / (32 + 16))
 
 
 def test_planes_show_most_of_the_structures() -> None:
     shown = scene_of(made(ct(), labelled()))
-    assert [one.structure.name for one in shown.volumes] == ["liver", "spleen"]
-    assert [one.name for one in shown.structures] == ["liver", "spleen"]
+    assert [one.name for one in shown.volumes] == ["liver", "spleen"]
+    assert [one.colour for one in shown.volumes] == [one.colour for one in STRUCTURES[:2]]
     # y 12 to 15 and z 7 cut both at their largest; x 12 is the first to cut the liver alone, as nothing cuts both.
     assert shown.planes == (12, 12, 7)
     assert shown.strip == (4, 5, 7, 8)
@@ -98,32 +100,3 @@ def test_air_and_table_are_cut_away_but_nothing_labelled() -> None:
 def test_other_images_are_shown_whole() -> None:
     shown = scene_of(made(ct() + 1000, labelled()))
     assert (shown.low, shown.high) == ((0, 0, 0), (40, 30, 20))
-
-
-def test_window_by_modality() -> None:
-    assert default_window(made(ct(), labelled())) == ((-175.0, 250.0), "-175 to 250 HU")
-    assert default_window(made(ct() * 0 + 7), "CT")[0] == (-175.0, 250.0)
-    lung = ct()
-    lung[labelled() > 0] = -800
-    assert default_window(made(lung, labelled())) == ((-1000.0, 400.0), "-1000 to 400 HU")
-    ramp = np.arange(1001, dtype=np.float32).reshape(7, 11, 13)
-    assert default_window(made(ramp)) == ((5.0, 995.0), "5 to 995 (percentiles 0.5 and 99.5)")
-    ramp[0, 0, 0] = np.nan
-    assert default_window(made(ramp))[0] == pytest.approx((6.0, 995.0), abs=0.01)
-    assert default_window(made(np.full((4, 4, 4), 3.0)))[0] == (2.0, 4.0)
-
-
-@pytest.mark.parametrize(
-    ("window", "words"),
-    [
-        ((-175.0, 250.0), "-175 to 250"),
-        ((3.14159, 812.7182), "3 to 813"),
-        ((-0.3, 1234567.8), "0 to 1234568"),
-        ((0.001234, 0.9), "0.001 to 0.9"),
-        ((2.0, 4.0), "2 to 4"),
-        ((-1.0, 12.3456), "-1 to 12.3"),
-        ((5.0, 5.0), "5 to 5"),
-    ],
-)
-def test_window_in_round_numbers(window: tuple[float, float], words: str) -> None:
-    assert window_words(*window) == words

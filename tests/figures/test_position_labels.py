@@ -10,11 +10,11 @@ import pytest
 from matplotlib import image
 from matplotlib.figure import Figure
 
-from tests.figures.test_scene import scene
+from tests.figures.test_crops import scene
 from voco_cli.errors import ResourceError
 from voco_cli.figures import position_labels
 from voco_cli.figures.crops import AugmentedCrops, LabelScene
-from voco_cli.figures.position_labels import AXIAL, SAGITTAL, draw_bars, draw_label_preview, draw_view
+from voco_cli.figures.position_labels import draw_bars, draw_label_preview
 from voco_cli.figures.style import figure_style
 
 
@@ -45,32 +45,15 @@ def test_views_keep_true_proportions() -> None:
         assert (box.width * width_in) / (box.height * height_in) == pytest.approx(extent_mm[0] / extent_mm[1])
 
 
-def test_right_of_the_patient_is_on_the_left_and_front_on_top() -> None:
-    volume = np.zeros((25, 20, 10), dtype=np.float32)
-    shown = replace(scene(), volume_xyz=volume)
-    figure = _figure(shown)
-    axial = figure.axes[0]
-    assert axial.get_xlim() == (25.0, 0.0)  # x grows to the patient's right, so it runs to the left
-    assert axial.get_ylim() == (0.0, 40.0)
-    figure = Figure()
-    sagittal = figure.add_subplot()
-    draw_view(sagittal, shown, SAGITTAL, 3)
-    assert sagittal.get_xlim() == (40.0, 0.0)  # the front at the left
-    letters = {text.get_text(): text.get_position() for text in sagittal.texts}
-    assert letters["A"][0] < letters["P"][0]
-    assert letters["I"][1] < letters["S"][1]
-
-
-def test_voxels_are_drawn_where_they_lie() -> None:
-    volume = np.zeros((25, 20, 10), dtype=np.float32)
-    volume[24, 19, 5] = 1.0
-    ax = Figure().add_subplot()
-    draw_view(ax, replace(scene(), volume_xyz=volume), AXIAL, 5)
-    shown = ax.images[0]
-    left, right, bottom, top = shown.get_extent()
-    # Rows are y from below, columns x along the data axis, whose left end is x = 0 of the volume.
-    assert (left, right, bottom, top) == (0.0, 25.0, 0.0, 40.0)
-    assert np.argwhere(np.asarray(shown.get_array()) == 1).tolist() == [[19, 24]]
+def test_base_crops_are_pulled_apart_and_keep_their_proportions() -> None:
+    apart = _figure(scene()).axes[1]
+    assert apart.get_xlim()[0] > apart.get_xlim()[1]
+    extents = [shown.get_extent() for shown in apart.images]
+    gap = 0.02 * 32  # of the larger edge of the grid, 20 x 32 mm
+    assert extents[0] == pytest.approx((0, 10, 0, 16))
+    assert extents[3] == pytest.approx((10 + gap, 20 + gap, 16 + gap, 32 + gap))
+    assert [text.get_text() for text in apart.texts] == ["1", "2", "3", "4"]
+    assert apart.get_aspect() == 1
 
 
 def test_bars_are_the_label() -> None:

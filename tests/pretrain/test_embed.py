@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,8 +33,8 @@ from voco_cli.pretrain.embed import (
     check_embedding_path,
     embed_entries,
     embed_scan,
-    embedding_file,
     open_embedder,
+    write_embeddings,
 )
 
 
@@ -147,9 +148,7 @@ ABOUT = {"run": "runs/x", "step": 3}
 
 
 def test_npz_round_trip_without_pickle(tmp_path: Path) -> None:
-    with embedding_file(tmp_path / "e.npz", 4, ABOUT) as file:
-        for scan in SCANS:
-            file.add(scan)
+    assert write_embeddings(tmp_path / "e.npz", SCANS, 4, ABOUT) == (3, 6)
     with np.load(tmp_path / "e.npz", allow_pickle=False) as read:
         assert read["scan"].tolist() == ["a.nii.gz"] * 2 + ["\u65e5\u672c [x]'.nii.gz"] * 3 + ["c"]
         assert read["patient"].tolist() == [*["p001"] * 2, *["p002"] * 3, "p001"]
@@ -168,9 +167,7 @@ def test_npz_round_trip_without_pickle(tmp_path: Path) -> None:
 
 def test_parquet_holds_the_same(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
-    with embedding_file(tmp_path / "e.parquet", 4, ABOUT) as file:
-        for scan in SCANS:
-            file.add(scan)
+    assert write_embeddings(tmp_path / "e.parquet", SCANS, 4, ABOUT) == (3, 6)
     table = parquet.read_table(tmp_path / "e.parquet")
     assert table.column_names == ["scan", "patient", "crop", "base", "centre_vox", "centre_mm", "embedding"]
     rows = table.to_pydict()
@@ -186,13 +183,12 @@ def test_parquet_holds_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".npz", ".parquet"])
 def test_what_is_not_finished_is_not_there(tmp_path: Path, suffix: str) -> None:
-    def stop_after_one() -> None:
-        with embedding_file(tmp_path / f"e{suffix}", 4, ABOUT) as file:
-            file.add(SCANS[0])
-            raise KeyboardInterrupt
+    def stopped_after_one() -> Iterator[ScanEmbeddings]:
+        yield SCANS[0]
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        stop_after_one()
+        write_embeddings(tmp_path / f"e{suffix}", stopped_after_one(), 4, ABOUT)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,4 +1,4 @@
-"""`voco embed`: scans to embeddings by a pre-trained network, for other programs to work with."""
+"""`voco embed`: turn scans into embeddings with a pre-trained network, for other programs to work with."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def embed(
     from voco_cli.config.load import read_resolved
     from voco_cli.data.index.intensity import suit_intensity, with_preprocess
     from voco_cli.predict.inputs import find_inputs
-    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, embedding_file, open_embedder
+    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, open_embedder, write_embeddings
 
     check_embedding_path(output)
     embedder = open_embedder(run, projected, device)
@@ -71,10 +71,8 @@ def embed(
         embedded = embed_entries(embedder, found.entries, crops, on_failed, advance)
         first = next(embedded, None)
         if first is not None:
-            with embedding_file(output, embedder.width, about(embedder, crops)) as file:
-                for scan in chain([first], embedded):
-                    file.add(scan)
-                    scans, rows = scans + 1, rows + len(scan.crop_N)
+            described = about(embedder, crops)
+            scans, rows = write_embeddings(output, chain([first], embedded), embedder.width, described)
     _tell_left_out(failed, found.passed_over)
     if not scans:
         raise DataError(f"None of {len(failed)} scans could be embedded.", "The reasons are above.")
@@ -90,7 +88,7 @@ def embed(
 
 
 def _tell_left_out(failed: list[tuple[str, str]], passed_over: Sequence[Skipped]) -> None:
-    """Scans that failed, and what was met that is none."""
+    """Print which scans failed, and what was passed over as no scan."""
     for scan, reason in failed[:SHOWN_FAULTS]:
         err.print(reason if scan in reason else f"{scan}: {reason}", markup=False, highlight=False, soft_wrap=True)
     if len(failed) > SHOWN_FAULTS:

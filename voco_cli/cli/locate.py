@@ -1,4 +1,4 @@
-"""`voco locate`: where in the body a pre-trained network believes crops of a scan to lie."""
+"""`voco locate`: ask a pre-trained network where in the body crops of a scan lie."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def locate(
 
 
 def _print_table(located: LocatedScan) -> None:
-    """One row a crop; base crops are numbered from 1, as in the picture."""
+    """Print one row a crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
     from voco_cli.figures.crops import crop_name

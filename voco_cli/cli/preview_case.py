@@ -1,9 +1,9 @@
-"""`voco preview-case`: an image with its label map and a prediction, as one picture, and whether they fit."""
+"""`voco preview-case`: draw an image with its label map and a prediction, and check that they belong together."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,11 +16,28 @@ from voco_cli.errors import DataError, UsageError, VocoError
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
     from voco_cli.data.io.image import Scan
-    from voco_cli.evaluate.label_check import CaseCheck, LabelFit, PatientCase
-    from voco_cli.figures.case import CaseScene, StructureVolume
+    from voco_cli.evaluate.label_check import LabelCheck
+    from voco_cli.evaluate.label_fit import LabelFit
+    from voco_cli.evaluate.patient_case import PatientCase
+    from voco_cli.figures.case_scene import CaseScene
 
 
 NamedValues = tuple[tuple[str, tuple[int, ...]], ...]
+
+
+@dataclass(frozen=True)
+class ValueNames:
+    """Names of label values.
+
+    Attributes:
+        structures: names and the values of each; empty where they are not known.
+        origin: where the names come from, for people.
+        ignore: value of voxels that nobody annotated, if there is one.
+    """
+
+    structures: NamedValues = ()
+    origin: str = ""
+    ignore: int | None = None
 
 
 @dataclass(frozen=True)
@@ -32,22 +49,18 @@ class CaseFiles:
         image: as it was read.
         label: file of the label map, if there is one.
         modality: as the list says.
-        names: structures and their values, where the list knows them.
-        origin: of these names, for people.
-        ignore: label value of voxels that nobody annotated, where the list knows one.
+        names: of label values, where the list knows them.
     """
 
     name: str
     image: Scan
     label: Path | None
     modality: str = "unknown"
-    names: NamedValues = ()
-    origin: str = ""
-    ignore: int | None = None
+    names: ValueNames = ValueNames()
 
 
 def case_files(image: Path, label: Path | None, case: str | None, *, first: bool = False) -> CaseFiles:
-    """Read the image that is meant, and find its label.
+    """Read the image of a case and find its label.
 
     Args:
         image: an image, or a data.json.
@@ -74,8 +87,8 @@ def case_files(image: Path, label: Path | None, case: str | None, *, first: bool
     ignore = ignored_value(datalist.labels)
     values = ((name, int(value)) for value, name in datalist.labels.items() if value.isdigit())
     names = tuple((name, (value,)) for name, value in values if value not in (0, ignore))
-    scan = read_entry(entry)
-    return CaseFiles(entry.name, scan, label or entry.label, entry.modality, names, str(image), ignore)
+    known = ValueNames(names, str(image), ignore)
+    return CaseFiles(entry.name, read_entry(entry), label or entry.label, entry.modality, known)
 
 
 def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
@@ -92,16 +105,11 @@ def _entry(entries: list[Entry], case: str | None, path: Path) -> Entry:
     raise UsageError(f"{path} has no case {case!r}.", f"did you mean {', '.join(near)}?" if near else None)
 
 
-def structure_names(
-    files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None
-) -> tuple[NamedValues, str, int | None]:
-    """Names of the label values and where they come from: flags, the list, or a dataset.json beside the label maps.
-
-    Returns:
-        names, their origin, and the value of voxels that nobody annotated, if there is one.
+def value_names(files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None) -> ValueNames:
+    """Find the names of the label values: by options, in the list, or in a file beside the label maps.
 
     Raises:
-        UsageError: both flags, or one that names nothing.
+        UsageError: both options, or one that names nothing.
         DataError: a file of names that cannot be read.
     """
     from voco_cli.config import load_settings
@@ -114,22 +122,19 @@ def structure_names(
         listed = load_settings(task=task).settings.task
         if listed.kind != "segmentation":
             raise UsageError(f"--task {task} is a classification, and has no label map.", "give --classes")
-        return (
-            tuple((one.name, one.values) for one in listed.classes),
-            f"task {listed.name or task}",
-            listed.ignore_value,
-        )
-    if classes is None and files.names:
-        return files.names, files.origin, files.ignore
+        named = tuple((one.name, one.values) for one in listed.classes)
+        return ValueNames(named, f"task {listed.name or task}", listed.ignore_value)
+    if classes is None and files.names.structures:
+        return files.names
+    if classes is None and files.label is not None and names_beside(files.label):
+        own = names_file(files.label)
+        classes = None if own is None else str(own)
     folders = [path.parent for path in (files.label, prediction) if path is not None]
-    own = names_file(files.label) if files.label is not None and names_beside(files.label) else None
-    if classes is None and own is not None:
-        classes = str(own)
     known = read_classes(classes) if classes else classes_beside(folders[0], folders[-1]) if folders else None
     if known is None:
-        return (), "", None
-    names = tuple((one.name, one.labels) for one in known.structures if not one.is_region)
-    return names, known.origin, known.ignore
+        return ValueNames()
+    named = tuple((one.name, one.labels) for one in known.structures if not one.is_region)
+    return ValueNames(named, known.origin, known.ignore)
 
 
 MOST_UNNAMED, MOST_LISTED = 256, 20
@@ -182,41 +187,39 @@ def preview_case(
 ) -> None:
     """Draw an image with its labels, and warn of flipped ones.
 
-    Three views through the structures, a strip of axial slices, volumes. Whether the label map lies right is judged by
-    the headers, by the edges of the image under its borders, by the air around the patient, and by the names of the
-    structures.
+    Three views through the structures, a strip of axial slices, volumes, and the Dice of a prediction. Whether the
+    label map lies right is judged by the headers, by the edges of the image under its borders, by the air around the
+    patient, and by the names of the structures.
     """
-    from voco_cli.evaluate.label_check import check_case, patient_case
-    from voco_cli.figures.case import case_scene, draw_case_preview
+    from voco_cli.evaluate.label_check import check_label
+    from voco_cli.evaluate.patient_case import patient_case
+    from voco_cli.figures.case import draw_case_preview
+    from voco_cli.figures.case_scene import case_scene
     from voco_cli.figures.slices import shown_structures
 
     picture = picture_path(Path(case) if case else image, output, "case", as_json)
     given_window = None if window is None else _window(window)
     with progress("preview", 3) as advance:
         files = case_files(image, label, case)
-        names, origin, ignore = structure_names(files, prediction, task, classes)
-        maps, ignored = _without_ignored(_read_maps(files.label, prediction), ignore)
+        known = value_names(files, prediction, task, classes)
+        maps, ignored = _read_maps(files.label, prediction, known.ignore)
         placed = patient_case(files.image, maps.get("label map"), maps.get("prediction"))
-        names = names or _numbered(placed, files.image)
+        names = known.structures or _numbered(placed, files.image)
         advance()
-        known = dict(names) if origin else {}
-        checks = {word: check_case(files.image, one, known, files.modality, word) for word, one in maps.items()}
+        named = dict(names) if known.origin else {}
+        checks = {word: check_label(files.image, one, named, files.modality, word) for word, one in maps.items()}
         advance()
         shown, words = _shown_window(files.image, placed, files.modality, task, given_window)
-        scene = case_scene(
-            files.name,
-            [*_facts(files.image, maps, words, origin), *_ignored_words(ignore, ignored)],
-            placed,
-            shown_structures(names),
-            shown,
-            slices,
-            [finding.sentence for check in checks.values() for finding in check.findings],
-        )
+        facts = _facts(files.image, maps, words, known.origin)
+        if known.ignore is not None:
+            facts.append(f"ignored: {ignored} voxels of value {known.ignore}, which nobody annotated")
+        warnings = [finding.sentence for check in checks.values() for finding in check.findings]
+        scene = case_scene(files.name, facts, placed, shown_structures(names), shown, slices, warnings)
         if picture is not None:
             draw_case_preview(scene, picture)
         advance()
     if as_json:
-        print_json(_record(scene, files.image, maps, checks, picture, origin))
+        print_json(_record(scene, files.image, maps, checks, picture, known.origin))
     else:
         _print_table(scene, [name for name, _ in names])
     for sentence in scene.warnings:
@@ -227,33 +230,28 @@ def preview_case(
         raise VocoError("Image and label map do not seem to belong together as they are.", "see the warnings above")
 
 
-def _read_maps(label: Path | None, prediction: Path | None) -> dict[str, Scan]:
-    """The label maps that are there, by what they are called."""
+def _read_maps(label: Path | None, prediction: Path | None, ignore: int | None) -> tuple[dict[str, Scan], int]:
+    """Read the label maps that are there, by what they are called, without the voxels that nobody annotated.
+
+    Returns:
+        the maps, in which such voxels are background, also in the prediction; and the number of these voxels.
+    """
+    import numpy as np
+
     from voco_cli.data.io.reader import read_scan
 
     places = {"label map": label, "prediction": prediction}
-    return {word: read_scan(path) for word, path in places.items() if path is not None}
-
-
-def _without_ignored(maps: dict[str, Scan], ignore: int | None) -> tuple[dict[str, Scan], int]:
-    """Maps whose voxels are background where nobody annotated them, in the prediction too; and how many these are."""
-    import numpy as np
-
-    label = maps.get("label map")
+    maps = {word: read_scan(path) for word, path in places.items() if path is not None}
     if ignore is None or label is None:
         return maps, 0
-    ignored = label.array_zyx == ignore
-    same = {word: one for word, one in maps.items() if one.shape_xyz == label.shape_xyz}
+    ignored = maps["label map"].array_zyx == ignore
+    same = {word: one for word, one in maps.items() if one.array_zyx.shape == ignored.shape}
     cleared = {word: replace(one, array_zyx=np.where(ignored, 0, one.array_zyx)) for word, one in same.items()}
     return {**maps, **cleared}, int(np.count_nonzero(ignored))
 
 
-def _ignored_words(ignore: int | None, voxels: int) -> list[str]:
-    return [] if ignore is None else [f"ignored: {voxels} voxels of value {ignore}, which nobody annotated"]
-
-
 def _window(text: str) -> tuple[float, float]:
-    """``LOW,HIGH`` as two numbers."""
+    """Read ``LOW,HIGH`` as two numbers."""
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
@@ -268,7 +266,7 @@ def _window(text: str) -> tuple[float, float]:
 def _shown_window(
     image: Scan, case: PatientCase, modality: str, task: str | None, given: tuple[float, float] | None
 ) -> tuple[tuple[float, float], str]:
-    """The window: as given, as the task has it, or by modality; and the same in words."""
+    """Return the window, as given, as the task has it, or by modality; and the same in words."""
     if given is not None:
         return given, f"{given[0]:g} to {given[1]:g}"
     if task is None:
@@ -285,8 +283,8 @@ def _shown_window(
 
 
 def _numbered(case: PatientCase, image: Scan) -> NamedValues:
-    """Every value that is there under its number."""
-    from voco_cli.figures.case import unlisted_values
+    """Name every value that is there by its number."""
+    from voco_cli.figures.case_scene import unlisted_values
 
     values = sorted(unlisted_values(case, ()))
     if len(values) > MOST_UNNAMED:
@@ -299,9 +297,8 @@ def _numbered(case: PatientCase, image: Scan) -> NamedValues:
 def _facts(image: Scan, maps: dict[str, Scan], window: str, origin: str) -> list[str]:
     from voco_cli.data.io.geometry import axis_codes
 
-    times = "\N{MULTIPLICATION SIGN}"
-    voxels = times.join(map(str, image.shape_xyz))
-    spacing = times.join(f"{step:.4g}" for step in image.spacing_xyz_mm)
+    voxels = "\N{MULTIPLICATION SIGN}".join(map(str, image.shape_xyz))
+    spacing = "\N{MULTIPLICATION SIGN}".join(f"{step:.4g}" for step in image.spacing_xyz_mm)
     named = [f"{word}: {scan.path.name}" for word, scan in maps.items()] + ([f"names of {origin}"] if origin else [])
     facts = [
         f"image: {image.path.name} · {voxels} voxels of {spacing} mm · axes {axis_codes(image.direction)} · "
@@ -322,7 +319,7 @@ def _record(
     scene: CaseScene,
     image: Scan,
     maps: dict[str, Scan],
-    checks: dict[str, CaseCheck],
+    checks: dict[str, LabelCheck],
     picture: Path | None,
     origin: str,
 ) -> dict[str, Any]:
@@ -339,7 +336,7 @@ def _record(
         "not_finite": _not_finite(image),
         "window": scene.window,
         "names": origin or None,
-        "structures": [_volume_record(one) for one in scene.volumes],
+        "structures": [asdict(one) for one in scene.volumes],
         "unlisted": scene.unlisted,
         "fit": {word: _fit_record(check.fit) for word, check in checks.items()},
         "warnings": [
@@ -347,18 +344,6 @@ def _record(
             for word, check in checks.items()
             for finding in check.findings
         ],
-    }
-
-
-def _volume_record(one: StructureVolume) -> dict[str, Any]:
-    return {
-        "name": one.structure.name,
-        "values": one.structure.values,
-        "colour": one.structure.colour,
-        "label_voxels": one.label_voxels,
-        "label_ml": one.label_ml,
-        "prediction_voxels": one.prediction_voxels,
-        "prediction_ml": one.prediction_ml,
     }
 
 
@@ -372,37 +357,35 @@ def _fit_record(fit: LabelFit | None) -> list[dict[str, Any]] | None:
 
 
 def _print_table(scene: CaseScene, names: list[str]) -> None:
-    """Volumes of the structures; what is not there, and what is of none."""
+    """Print volumes of the structures; what is not there, and what is of none."""
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.figures.case import ml_text
+    from voco_cli.figures.case import ml_text, unlisted_text
+
+    def say(line: str) -> None:
+        out.print(line, markup=False, highlight=False, soft_wrap=True)
 
     for line in (scene.name, *scene.facts):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    maps = [
-        word
-        for word, values in (("label", scene.case.label_xyz), ("prediction", scene.case.prediction_xyz))
-        if values is not None
-    ]
+        say(line)
+    both = {"label": scene.case.label_xyz, "prediction": scene.case.prediction_xyz}
+    maps = [word for word, values in both.items() if values is not None]
     if scene.volumes:
         table = Table("structure", "values", box=None, header_style="bold", pad_edge=False)
-        for heading in (f"{word} {unit}" for word in maps for unit in ("voxels", "ml")):
+        headings = [f"{word} {unit}" for word in maps for unit in ("voxels", "ml")]
+        for heading in headings + ["Dice"] * (len(maps) == 2):
             table.add_column(heading, justify="right")
         for one in scene.volumes:
             pairs = ((one.label_voxels, one.label_ml), (one.prediction_voxels, one.prediction_ml))
             told = [(str(n), ml_text(ml).removesuffix(" ml")) for n, ml in pairs if n is not None and ml is not None]
-            cells = [text for pair in told for text in pair]
-            table.add_row(Text(one.structure.name), ",".join(map(str, one.structure.values)), *cells)
+            cells = [text for pair in told for text in pair] + ([] if one.dice is None else [f"{one.dice:.3f}"])
+            table.add_row(Text(one.name), ",".join(map(str, one.values)), *cells)
         out.print(table)
-    there = {one.structure.name for one in scene.volumes}
-    absent = [name for name in names if name not in there] if maps else []
-    if absent:
-        out.print(f"not there: {', '.join(absent)}", markup=False, highlight=False, soft_wrap=True)
+    there = {one.name for one in scene.volumes}
+    if absent := [name for name in names if maps and name not in there]:
+        say(f"not there: {', '.join(absent)}")
     if scene.unlisted:
-        values = ", ".join(f"{value} ({count} voxels)" for value, count in list(scene.unlisted.items())[:MOST_LISTED])
-        more = f" and {len(scene.unlisted) - MOST_LISTED} more" if len(scene.unlisted) > MOST_LISTED else ""
-        out.print(f"values of no class: {values}{more}", markup=False, highlight=False, soft_wrap=True)
+        say(f"values of no class: {unlisted_text(scene.unlisted, MOST_LISTED)}")
 
 
 def _next(label: Path | None, prediction: Path | None, task: str | None, image: Path) -> str:

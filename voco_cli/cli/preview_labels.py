@@ -1,4 +1,4 @@
-"""`voco preview-labels`: the method on one scan, as one picture."""
+"""`voco preview-labels`: draw the method on one scan, as one picture."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def preview_labels(
 def _size_for(
     grid: str | None, recipe: str | None, config: Path | None, overrides: Sequence[str]
 ) -> tuple[int, ...] | None:
-    """Crops that share out the volume of the recipe under another grid; none where their size was given."""
+    """Return the size of crops that share out the recipe's volume under another grid; None where it was given."""
     from voco_cli.config import load_settings
 
     try:
@@ -138,7 +138,7 @@ def _size_for(
 
 
 def _print_table(preview: LabelPreview) -> None:
-    """Centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
+    """Print centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
     from rich.table import Table
 
     from voco_cli.figures.crops import crop_name

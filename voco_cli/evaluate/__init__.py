@@ -1,6 +1,7 @@
 """How good a segmentation is, and whether another is better.
 
 Pure: `overlap`, `surfels`, `surface`, `empty`, `measures`, `statistics`, `summary`, `comparison`, `tables`; and,
-of one case, whether a label map lies right: `label_fit`, `outside`, `sides`.
-Thin shells that touch files or scans: `case_files`, `classes`, `folder`, `result_folder`; `patient_case`, `case_check`.
+of one case, whether a label map lies right: `label_fit`, `orientation`.
+Thin shells that touch files or scans: `case_files`, `classes`, `folder`, `result_folder`, `patient_case`,
+`label_check`.
 """

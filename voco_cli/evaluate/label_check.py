@@ -1,309 +1,20 @@
-"""Whether an image and its label map belong together: headers, fit of borders, air, sides of the patient."""
+"""Check that an image and its label map belong together: headers, fit of borders, air, sides of the patient."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voco_cli.data.cache.grid import axes_to_ras
-from voco_cli.data.io.geometry import axis_codes, grid_shift_mm, same_grid, storage_order
-from voco_cli.data.io.image import Scan, placement, ras_affine, whole_labels
-from voco_cli.errors import DataError, GeometryError
-from voco_cli.evaluate.sides import Centre, looks_like_ct, outside_shares, wrong_sides
-
-MOST_PAIRS = 10_000
-FEWEST_PAIRS = 100
-DISPLACED = 40
-FEWEST_DISPLACED = 15
-"""Displaced labels that lie inside the image by half or more; with fewer, nothing is concluded."""
-DISPLACED_MM = (8.0, 30.0)
-DISPLACED_SHARE = 0.3
-"""Of the grid's edge along each axis, at most: label maps of crops would leave the image otherwise."""
-INTENSITY_PERCENTILES = (5.0, 95.0)
-
-# Measured on 45 phantoms, 3 CT and 132 MR with their label maps, each turned over in all seven ways: a label in its
-# place is at least 3.6 standard deviations above displaced ones, a wrong one at most 3.6; the jump of a wrong one is at
-# most 0.83 of that of the right one. Labels of another patient are mostly below 2.
-FITS_FROM_SD = 3.0
-LOWER_SHARE = 0.9
-ASTRAY_BELOW_SD = 2.0
-
-AXIS_WORDS = ("left-right", "front-back", "head-feet")
-
-Points = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What is done to a label map before it is laid on the image.
-
-    Attributes:
-        exchanged: x and y change places, as when a transposed array was stored.
-        flipped: whether x, y, z are reversed, after that.
-    """
-
-    exchanged: bool = False
-    flipped: tuple[bool, bool, bool] = (False, False, False)
-
-    def __str__(self) -> str:
-        axes = [axis for axis, against in zip(AXIS_WORDS, self.flipped, strict=True) if against]
-        words = ["x and y exchanged"] * self.exchanged + [f"flipped {' and '.join(axes)}"] * bool(axes)
-        return ", ".join(words) or "as it lies"
-
-    def move(self, points_N3: Points, shape_xyz: tuple[int, ...]) -> Points:
-        """Where voxels of the label come to lie."""
-        moved = points_N3[:, [1, 0, 2]] if self.exchanged else points_N3
-        return np.where(self.flipped, np.asarray(shape_xyz) - 1 - moved, moved)
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How well a label fits in one turn.
-
-    Attributes:
-        turn: done to the label.
-        jump: mean jump of intensity across its borders; 1 is the range between the 5th and the 95th percentile of
-            intensities at borders, to which they are clipped.
-        displaced: the same for displaced labels, mean.
-        spread: of those, standard deviation.
-    """
-
-    turn: Turn
-    jump: float
-    displaced: float
-    spread: float
-
-    @property
-    def above_sd(self) -> float:
-        """By how many standard deviations the jump is above that of displaced labels."""
-        return (self.jump - self.displaced) / self.spread if self.spread > 0 else 0.0
-
-
-@dataclass(frozen=True)
-class LabelFit:
-    """Fits of all turns, the label as it is first."""
-
-    fits: tuple[Fit, ...]
-
-    @property
-    def as_is(self) -> Fit:
-        """The label where it lies."""
-        return self.fits[0]
-
-    @property
-    def astray(self) -> bool:
-        """Whether the label fits its image hardly better than displaced ones do, and in no other turn either."""
-        return self.better is None and self.as_is.above_sd < ASTRAY_BELOW_SD
-
-    @property
-    def better(self) -> Fit | None:
-        """The turn that fits clearly better than the label as it is, if one does."""
-        best = max(self.fits, key=lambda fit: fit.jump)
-        if best is self.as_is or best.above_sd < FITS_FROM_SD:
-            return None
-        lower = self.as_is.jump <= LOWER_SHARE * best.jump and self.as_is.above_sd <= LOWER_SHARE * best.above_sd
-        return best if lower else None
-
-
-def label_fit(
-    image_xyz: NDArray[Any], label_xyz: NDArray[Any], spacing_mm: tuple[float, float, float], seed: int = 0
-) -> LabelFit | None:
-    """Compare a label map as it is with the same one flipped along each axis, and transposed where the grid is square.
-
-    Args:
-        image_xyz: intensities; what is not finite counts as the lowest.
-        label_xyz: whole numbers, on the same grid.
-        spacing_mm: of the voxels along x, y, z.
-        seed: of the displacements, and of the choice among many border voxels.
-    Returns:
-        none where nothing can be concluded: fewer than ``FEWEST_PAIRS`` border voxels, an image without contrast, or a
-        label that nearly fills the grid, so that it cannot be displaced.
-    """
-    rng = np.random.default_rng(seed)
-    first_N3, second_N3 = _border_pairs(label_xyz, rng)
-    if len(first_N3) < FEWEST_PAIRS:
-        return None
-    square = image_xyz.shape[0] == image_xyz.shape[1]
-    turns = [
-        Turn(exchanged, (flip_x, flip_y, flip_z))
-        for exchanged, flip_x, flip_y, flip_z in product((False, True)[: 1 + square], *[(False, True)] * 3)
-    ]
-    pairs = [(turn.move(first_N3, image_xyz.shape), turn.move(second_N3, image_xyz.shape)) for turn in turns]
-    low, high = np.nanpercentile(
-        np.concatenate([_values(image_xyz, first) for first, _ in pairs]), INTENSITY_PERCENTILES
-    )
-    if not low < high:
-        return None
-    steps_D3 = _displacements(rng, image_xyz.shape, spacing_mm)
-    fits = []
-    for turn, (first, second) in zip(turns, pairs, strict=True):
-        jumps = [_jump(image_xyz, first + step, second + step, (low, high)) for step in (0, *steps_D3)]
-        displaced = np.array([jump for jump in jumps[1:] if jump is not None])
-        if jumps[0] is None or len(displaced) < FEWEST_DISPLACED:
-            return None
-        fits.append(Fit(turn, jumps[0], float(displaced.mean()), float(displaced.std())))
-    return LabelFit(tuple(fits))
-
-
-def _border_pairs(label_xyz: NDArray[Any], rng: np.random.Generator) -> tuple[Points, Points]:
-    """Neighbours along x, y and z with different labels, at most ``MOST_PAIRS`` drawn from them; each of shape N, 3."""
-    held = [np.flatnonzero(label_xyz.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not held[0].size:
-        return np.zeros((0, 3), np.intp), np.zeros((0, 3), np.intp)
-    starts = [max(int(places[0]) - 1, 0) for places in held]
-    box = label_xyz[tuple(slice(start, int(places[-1]) + 2) for start, places in zip(starts, held, strict=True))]
-    found = []
-    for axis in range(3):
-        along = np.moveaxis(box, axis, 0)
-        lower = np.argwhere(np.moveaxis(along[1:] != along[:-1], 0, axis)) + starts
-        found.append(np.stack([lower, lower + np.eye(3, dtype=np.intp)[axis]]))
-    first_N3, second_N3 = np.concatenate(found, axis=1)
-    if len(first_N3) > MOST_PAIRS:
-        drawn = rng.choice(len(first_N3), MOST_PAIRS, replace=False)
-        return first_N3[drawn], second_N3[drawn]
-    return first_N3, second_N3
-
-
-def _displacements(rng: np.random.Generator, shape_xyz: tuple[int, ...], spacing_mm: Sequence[float]) -> Points:
-    """Whole voxels nearest to steps in random directions, of lengths within ``DISPLACED_MM``; none of them zero."""
-    directions = rng.normal(size=(100 * DISPLACED, 3))
-    directions *= rng.uniform(*DISPLACED_MM, (len(directions), 1)) / np.linalg.norm(directions, axis=1, keepdims=True)
-    steps = np.rint(directions / np.asarray(spacing_mm)).astype(np.intp)
-    usable = steps.any(axis=1) & (np.abs(steps) <= DISPLACED_SHARE * np.asarray(shape_xyz)).all(axis=1)
-    return np.asarray(steps[usable][:DISPLACED])
-
-
-def _values(image_xyz: NDArray[Any], points_N3: Points) -> NDArray[np.float32]:
-    x, y, z = points_N3.T
-    return np.asarray(image_xyz[x, y, z], dtype=np.float32)
-
-
-def _jump(image_xyz: NDArray[Any], first_N3: Points, second_N3: Points, ends: tuple[float, float]) -> float | None:
-    """Mean difference across the pairs that lie inside the image; none where fewer than half do."""
-    inside = np.ones(len(first_N3), bool)
-    for points in (first_N3, second_N3):
-        inside &= ((points >= 0) & (points < image_xyz.shape)).all(axis=1)
-    if 2 * np.count_nonzero(inside) < len(inside):
-        return None
-    low, high = ends
-    first, second = (
-        np.clip(np.nan_to_num(_values(image_xyz, points[inside]), nan=low, neginf=low, posinf=high), low, high)
-        for points in (first_N3, second_N3)
-    )
-    return float(np.abs(first - second).mean() / (high - low))
-
-
-Triple = tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class PatientCase:
-    """Arrays of one shape; index 0 of x is the patient's left, of y the back, of z the feet.
-
-    The axes of an oblique scan are those of its voxels, each under the name of the patient axis that it is nearest to.
-
-    Attributes:
-        image_xyz: intensities as stored.
-        label_xyz, prediction_xyz: uint8 or uint16; none where there is none.
-        spacing_mm: of the voxels along x, y, z.
-        turned: whether each of x, y, z runs against the axis of the file.
-    """
-
-    image_xyz: NDArray[Any]
-    label_xyz: NDArray[Any] | None
-    prediction_xyz: NDArray[Any] | None
-    spacing_mm: Triple
-    turned: tuple[bool, bool, bool]
-
-    @property
-    def extent_mm(self) -> Triple:
-        """Size of the volume along x, y, z."""
-        x, y, z = (n * step for n, step in zip(self.image_xyz.shape, self.spacing_mm, strict=True))
-        return (x, y, z)
-
-    def file_index(self, axis: int, index: int) -> int:
-        """The index, from 0, that a slice across ``axis`` has in the file."""
-        return self.image_xyz.shape[axis] - 1 - index if self.turned[axis] else index
-
-
-def patient_case(image: Scan, label: Scan | None, prediction: Scan | None) -> PatientCase:
-    """Bring an image and what is drawn on it to the axes of the patient, without resampling the image.
-
-    A label map on another grid is laid on the image's by its header, nearest neighbour.
-
-    Raises:
-        DataError: a label map with values that are not whole numbers from 0 to 65535.
-        GeometryError: a label map none of whose structures lies inside the image.
-    """
-    axes, turned = axes_to_ras(ras_affine(image))
-    return PatientCase(
-        image_xyz=in_patient_axes(image.array_zyx, axes, turned),
-        label_xyz=None if label is None else in_patient_axes(on_grid_of(label, image), axes, turned),
-        prediction_xyz=None if prediction is None else in_patient_axes(on_grid_of(prediction, image), axes, turned),
-        spacing_mm=(image.spacing_xyz_mm[axes[0]], image.spacing_xyz_mm[axes[1]], image.spacing_xyz_mm[axes[2]]),
-        turned=turned,
-    )
-
-
-def in_patient_axes(
-    array_zyx: NDArray[Any], axes: tuple[int, int, int], turned: tuple[bool, bool, bool]
-) -> NDArray[Any]:
-    """A view of an array as `axes_to_ras` says: voxel axis ``axes[r]`` along patient axis r, reversed if turned."""
-    array_xyz = array_zyx.transpose(2, 1, 0).transpose(axes)
-    return array_xyz[tuple(slice(None, None, -1 if against else 1) for against in turned)]
-
-
-def on_grid_of(label: Scan, image: Scan) -> NDArray[Any]:
-    """Values of a label map at the voxels of an image, array order z, y, x; 0 outside the map.
-
-    Raises:
-        DataError, GeometryError: as `patient_case`.
-    """
-    try:
-        values = whole_labels(label.array_zyx)
-    except ValueError as error:
-        raise DataError(f"{label.path} {error}.", "Give a label map: 0 is background.") from error
-    order = storage_order(placement(label), label.shape_xyz, placement(image), image.shape_xyz)
-    if order is not None:
-        return order.array_zyx(values)
-    # Voxel of the image to voxel of the label, both x, y, z; scipy counts axes in the order of the array.
-    between = np.linalg.inv(ras_affine(label)) @ ras_affine(image)
-    placed = np.asarray(
-        ndimage.affine_transform(
-            values,
-            between[:3, :3][::-1, ::-1],
-            between[:3, 3][::-1],
-            output_shape=image.array_zyx.shape,
-            order=0,
-            mode="grid-constant",
-        )
-    )
-    if values.any() and not placed.any():
-        raise GeometryError(
-            f"No structure of {label.path} lies inside {image.path}, by their headers.",
-            "Give the label map of this image, or correct its origin and direction.",
-        )
-    return placed
-
-
-def lies_on_grid_of(label: Scan, image: Scan) -> bool:
-    """Whether two scans store one voxel grid in one order, but for rounding in their headers."""
-    return label.shape_xyz == image.shape_xyz and same_grid(placement(label), placement(image), image.shape_xyz)
-
-
-def value_counts(label_xyz: NDArray[Any]) -> NDArray[np.int64]:
-    """Voxels of each value of a label map, from 0 to its highest, in each slice across z; shape values, slices."""
-    counts_VZ = np.zeros((int(label_xyz.max(initial=0)) + 1, label_xyz.shape[2]), np.int64)
-    for index in range(label_xyz.shape[2]):
-        counts_VZ[:, index] = np.bincount(label_xyz[:, :, index].ravel(), minlength=len(counts_VZ))
-    return counts_VZ
-
+from voco_cli.data.io.geometry import axis_codes, grid_shift_mm, storage_order
+from voco_cli.data.io.image import Scan, placement, whole_labels
+from voco_cli.evaluate.label_fit import AXIS_WORDS, Fit, LabelFit, label_fit
+from voco_cli.evaluate.orientation import Triple, check_orientation, looks_like_ct, shares_in_air
+from voco_cli.evaluate.patient_case import PatientCase, in_patient_axes, lies_on_grid_of, patient_case
 
 MOST_OUTSIDE, MOST_NAMED = 0.5, 5
 FEWEST_VOXELS = 10
@@ -311,7 +22,7 @@ FEWEST_VOXELS = 10
 
 
 @dataclass(frozen=True)
-class Finding:
+class LabelFinding:
     """Something that seems wrong, on which ground."""
 
     kind: Literal["empty", "header", "fit", "outside", "sides"]
@@ -319,25 +30,25 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class CaseCheck:
-    """What was found.
+class LabelCheck:
+    """Findings of one label map.
 
     Attributes:
         findings: nothing where image and label seem to belong together.
-        fit: of the label as it is and turned over; none where nothing can be concluded.
+        fit: of the label as it is and turned over; None where nothing can be concluded.
     """
 
-    findings: tuple[Finding, ...]
+    findings: tuple[LabelFinding, ...]
     fit: LabelFit | None
 
 
-def check_case(
+def check_label(
     image: Scan,
     label: Scan,
     names: Mapping[str, Sequence[int]],
     modality: str = "unknown",
     word: str = "label map",
-) -> CaseCheck:
+) -> LabelCheck:
     """Look for a label map that is flipped, transposed, displaced, or of another scan.
 
     Args:
@@ -351,31 +62,35 @@ def check_case(
     case = patient_case(image, label, None)
     assert case.label_xyz is not None
     if not case.label_xyz.any():
-        return CaseCheck((Finding("empty", f"The {word} is empty: every voxel is 0."),), None)
+        return LabelCheck((LabelFinding("empty", f"The {word} is empty: every voxel is 0."),), None)
     fit = label_fit(case.image_xyz, case.label_xyz, case.spacing_mm)
     by_voxel = _better_by_voxel(image, label, case, fit)
-    findings = [*_header(image, label, fit, by_voxel, word), *([] if by_voxel else _fit(fit, word))]
+    findings = [*_header_findings(image, label, fit, by_voxel, word), *([] if by_voxel else _fit_findings(fit, word))]
     if modality == "CT" or (modality == "unknown" and looks_like_ct(case.image_xyz)):
-        findings += _outside(case, case.label_xyz, names, word)
+        findings += _in_air(case, case.label_xyz, names, word)
     both = "; it fits the image, so both seem mirrored" if fit and not fit.better and not fit.astray else ""
     findings += [
-        Finding("sides", f"By its structures' names the {word} seems mirrored {AXIS_WORDS[one.axis]}: {one}{both}.")
-        for one in wrong_sides(_centres(case.label_xyz, case.spacing_mm, names))
+        LabelFinding(
+            "sides", f"By its structures' names the {word} seems mirrored {AXIS_WORDS[one.axis]}: {one}{both}."
+        )
+        for one in check_orientation(_centres(case.label_xyz, case.spacing_mm, names))
     ]
-    return CaseCheck(tuple(findings), fit)
+    return LabelCheck(tuple(findings), fit)
 
 
 def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None) -> Fit | None:
-    """The fit of the label as if it had the header of the image, where its own is another and fits clearly worse."""
+    """Return the fit of the label under the header of the image, where its own is another and fits clearly worse."""
     if fit is None or image.shape_xyz != label.shape_xyz or lies_on_grid_of(label, image):
         return None
-    by_voxel = in_patient_axes(whole_labels(label.array_zyx), *axes_to_ras(ras_affine(image)))
+    by_voxel = in_patient_axes(whole_labels(label.array_zyx), image)
     other = label_fit(case.image_xyz, by_voxel, case.spacing_mm)
     return None if other is None else LabelFit((fit.as_is, other.as_is)).better
 
 
-def _header(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str) -> list[Finding]:
-    """How the grids differ, in numbers; and whether the label fits better voxel by voxel than by its header."""
+def _header_findings(
+    image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None, word: str
+) -> list[LabelFinding]:
+    """Say in numbers how the grids differ, and whether the label fits better voxel by voxel than by its header."""
     order = storage_order(placement(label), label.shape_xyz, placement(image), image.shape_xyz)
     if order is not None and (order.is_same or by_voxel is None):
         return []
@@ -397,24 +112,24 @@ def _header(image: Scan, label: Scan, fit: LabelFit | None, by_voxel: Fit | None
     if fit is not None and by_voxel is not None:
         figures = _figures(fit.as_is, by_voxel, "if laid on the image voxel by voxel")
         sentence += f", but its header seems wrong: {figures}"
-    return [Finding("header", f"{sentence}.")]
+    return [LabelFinding("header", f"{sentence}.")]
 
 
-def _fit(fit: LabelFit | None, word: str) -> list[Finding]:
+def _fit_findings(fit: LabelFit | None, word: str) -> list[LabelFinding]:
     if fit is None:
         return []
     if fit.better is not None:
         turn = fit.better.turn
         seems = "transposed in the axial plane" if turn.exchanged else str(turn)
         figures = _figures(fit.as_is, fit.better, f"{'with' if turn.exchanged else 'if'} {turn}")
-        return [Finding("fit", f"The {word} seems {seems}: {figures}.")]
+        return [LabelFinding("fit", f"The {word} seems {seems}: {figures}.")]
     if fit.astray:
         sentence = (
             f"The {word} seems misplaced, or of another scan: across its borders the image changes hardly more than "
             f"across those of displaced copies ({fit.as_is.above_sd:+.1f} standard deviations, where 3.5 and more are "
             "usual), and flipping it does not help."
         )
-        return [Finding("fit", sentence)]
+        return [LabelFinding("fit", sentence)]
     return []
 
 
@@ -426,10 +141,10 @@ def _figures(as_is: Fit, other: Fit, how: str) -> str:
     )
 
 
-def _outside(
+def _in_air(
     case: PatientCase, label_xyz: NDArray[Any], names: Mapping[str, Sequence[int]], word: str
-) -> list[Finding]:
-    shares = outside_shares(case.image_xyz, label_xyz, case.spacing_mm)
+) -> list[LabelFinding]:
+    shares = shares_in_air(case.image_xyz, label_xyz, case.spacing_mm)
     name_of = {value: name for name, values in names.items() for value in values}
     away = [
         f"{name_of.get(value, f'value {value}')} ({100 * share:.0f} %)"
@@ -440,11 +155,11 @@ def _outside(
         return []
     more = f" and {len(away) - MOST_NAMED} more" if len(away) > MOST_NAMED else ""
     named = ", ".join(away[:MOST_NAMED])
-    return [Finding("outside", f"The {word} seems misplaced: in the air around the patient lie {named}{more}.")]
+    return [LabelFinding("outside", f"The {word} seems misplaced: in the air around the patient lie {named}{more}.")]
 
 
-def _centres(label_xyz: NDArray[Any], spacing_mm: Centre, names: Mapping[str, Sequence[int]]) -> dict[str, Centre]:
-    """Centre of mass of each named structure that is there, mm."""
+def _centres(label_xyz: NDArray[Any], spacing_mm: Triple, names: Mapping[str, Sequence[int]]) -> dict[str, Triple]:
+    """Return the centre of mass of each named structure that is there, mm."""
     boxes = ndimage.find_objects(label_xyz)
     found = {}
     for name, values in names.items():

@@ -1,4 +1,4 @@
-"""From one scan and the settings to what the label preview shows, draws and prints.
+"""Crops and labels of one scan under the settings: computed, as a scene to be drawn, as a record to be printed.
 
 S random crops, K base crops, N = S + K in this order.
 """
@@ -71,19 +71,19 @@ class LabelScene:
 
     @property
     def extent_mm(self) -> tuple[float, float, float]:
-        """Size of the volume."""
+        """Return the size of the volume."""
         x, y, z = (n * step for n, step in zip(self.volume_xyz.shape, self.spacing_mm, strict=True))
         return (x, y, z)
 
     @property
     def region_size(self) -> IntTriple:
-        """Size of the region that the base crops tile, voxels."""
+        """Return the size of the region that the base crops tile, voxels."""
         x, y, z = (count * edge for count, edge in zip(self.grid, self.base_size, strict=True))
         return (x, y, z)
 
 
 @dataclass(frozen=True)
-class Cell:
+class BaseCrop:
     """A base crop: its number as shown, from 1, its place in the grid, its lower corner in the volume, voxels."""
 
     number: int
@@ -95,72 +95,75 @@ class Cell:
 class Piece:
     """The part of a random crop that lies in one base crop: box in the volume, voxels, and its share of the crop."""
 
-    cell: Cell
+    base: BaseCrop
     low: IntTriple
-    high: IntTriple
+    size: IntTriple
     share: float
 
 
-def cells(scene: LabelScene) -> list[Cell]:
-    """The base crops, in the order of the labels."""
+def base_crops(scene: LabelScene, layer: int | None = None) -> list[BaseCrop]:
+    """Return the base crops, or those of one layer of the grid, in the order of the labels."""
     found = []
     for number, place in enumerate(np.ndindex(*scene.grid), start=1):
         corner = np.asarray(scene.region_start) + np.asarray(place) * np.asarray(scene.base_size)
-        found.append(Cell(number, _triple(place), _triple(corner)))
+        if layer in (None, place[2]):
+            found.append(BaseCrop(number, _triple(place), _triple(corner)))
     return found
 
 
 def pieces(scene: LabelScene, crop: int) -> list[Piece]:
-    """Where random crop ``crop`` overlaps the base crops; shares are those of the label, not measured again."""
-    low, found = scene.starts_S3[crop], []
-    high = low + np.asarray(scene.crop_size)
-    for cell, share in zip(cells(scene), scene.labels_SK[crop], strict=True):
-        start = np.asarray(cell.start)
-        piece_low, piece_high = np.maximum(low, start), np.minimum(high, start + np.asarray(scene.base_size))
-        if share > 0 and (piece_low < piece_high).all():
-            found.append(Piece(cell, _triple(piece_low), _triple(piece_high), float(share)))
+    """Return where random crop ``crop`` overlaps the base crops, with the shares of its label."""
+    start, found = scene.starts_S3[crop], []
+    for base, share in zip(base_crops(scene), scene.labels_SK[crop], strict=True):
+        low = np.maximum(start, base.start)
+        size = np.minimum(start + scene.crop_size, np.add(base.start, scene.base_size)) - low
+        if share > 0 and (size > 0).all():
+            found.append(Piece(base, _triple(low), _triple(size), float(share)))
     return found
 
 
 def layer_slices(scene: LabelScene) -> list[int]:
-    """The axial slice, an index of z, that shows each layer of the grid: its middle."""
-    return [
-        scene.region_start[2] + layer * scene.base_size[2] + scene.base_size[2] // 2 for layer in range(scene.grid[2])
-    ]
+    """Return for each layer of the grid the axial slice, an index of z, in its middle."""
+    first = scene.region_start[2] + scene.base_size[2] // 2
+    return [first + layer * scene.base_size[2] for layer in range(scene.grid[2])]
 
 
 def summary_line(scene: LabelScene) -> str:
-    """Sizes and intensities in one line, as printed under the title."""
+    """Return sizes and intensities in one line, as printed under the title."""
     grid = scene.grid if scene.grid[2] > 1 else scene.grid[:2]
-    spacing = TIMES.join(f"{step:.3g}" for step in scene.spacing_mm)
     return (
-        f"{scene.settings_line} · volume {times(scene.volume_xyz.shape)} voxels of {spacing} mm · "
+        f"{scene.settings_line} · volume {times(scene.volume_xyz.shape)} voxels of {spacing_text(scene)} mm · "
         f"grid {times(grid)} of {times(scene.base_size)} · random crops {times(scene.crop_size)} · "
         f"{scene.intensity_line}"
     )
 
 
 def crop_name(index: int) -> str:
-    """r1, r2, ... for 0, 1, ...: neither a base crop's number nor a letter of the patient's sides."""
+    """Return r1, r2, ... for 0, 1, ...: neither a base crop's number nor a letter of the patient's sides."""
     return f"r{index + 1}"
 
 
 def share_text(share: float) -> str:
-    """A share in percent: whole numbers, but never 0 % or 100 % for what is merely close to it."""
+    """Return a share in percent: whole numbers, but never 0 % or 100 % for what is merely close to it."""
     if share < 0.01:
         return "<1%"
     return ">99%" if 0.995 <= share < 1 else f"{100 * share:.0f}%"
 
 
 def crop_title(scene: LabelScene, crop: int) -> str:
-    """Name and centre of a random crop."""
+    """Return name and centre of a random crop."""
     centre = scene.starts_S3[crop] + np.asarray(scene.crop_size) // 2
     return f"{crop_name(crop)}  centre ({', '.join(str(int(place)) for place in centre)})"
 
 
 def times(size: tuple[int, ...]) -> str:
-    """A size as people write it."""
+    """Return a size as people write it."""
     return TIMES.join(str(edge) for edge in size)
+
+
+def spacing_text(scene: LabelScene) -> str:
+    """Return the spacing of a scan as people write it, without the unit."""
+    return TIMES.join(f"{step:.3g}" for step in scene.spacing_mm)
 
 
 def _triple(values: Any) -> IntTriple:
@@ -180,14 +183,18 @@ class LabelPreview:
         settings: everything else that they depend on.
         volume: the preprocessed scan.
         crops: where the crops lie, and their labels.
-        changes: augmentation of all crops.
     """
 
     case: str
     settings: Settings
     volume: Preprocessed
     crops: CropDraws
-    changes: AugmentDraws
+
+    @property
+    def changes(self) -> AugmentDraws:
+        """Draw the augmentation of all crops, the same at every call."""
+        count = len(self.crops.starts_N3)
+        return draw_augmentation(self.settings.seed, FIRST_STEP, self.case, count, self.settings.augment)
 
 
 def preview_scan(scan: Scan, settings: Settings, centres: Sequence[Sequence[int]] = ()) -> LabelPreview:
@@ -209,12 +216,11 @@ def preview_scan(scan: Scan, settings: Settings, centres: Sequence[Sequence[int]
     except GeometryError as error:
         # The scan is sound: it is the settings that do not suit it.
         raise UsageError(error.message, error.hint) from error
-    changes = draw_augmentation(settings.seed, FIRST_STEP, case, len(crops.starts_N3), settings.augment)
-    return LabelPreview(case, settings, volume, crops, changes)
+    return LabelPreview(case, settings, volume, crops)
 
 
 def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Settings) -> list[int]:
-    """A centre in the volume as one in the region of the grid."""
+    """Turn a centre in the volume into one in the region of the grid."""
     size, region = settings.crops.size, settings.crops.region_vox
     inside = [place - start for place, start in zip(centre, region_start, strict=False)]
     if len(inside) == 2:
@@ -234,9 +240,9 @@ def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Set
 
 
 def network_crops(preview: LabelPreview) -> AugmentedCrops:
-    """All crops after everything that training does to them, the 256 steps of the cache included.
+    """Return all crops after everything that training does to them, the 256 steps of the cache included.
 
-    Training does the same with tensors (`voco_cli.objectives.voco.crops.network_input`), whose library is slow to load.
+    Training does the same with tensors (`voco_cli.objectives.voco.augment.network_input`); to load torch takes long.
     """
     changes, crops, settings = preview.changes, preview.crops, preview.settings.crops
     num_random, shown = len(crops.centres_S3), []
@@ -252,7 +258,7 @@ def network_crops(preview: LabelPreview) -> AugmentedCrops:
 
 
 def resized(crop_XYZ: NDArray[np.float32], size_xyz: Sequence[int]) -> NDArray[np.float32]:
-    """Linear interpolation axis by axis, corners on corners, as the crops of a training are resized."""
+    """Interpolate linearly, axis by axis, corners on corners, as the crops of a training are resized."""
     for axis, edge in enumerate(size_xyz):
         taps = taps_at(np.linspace(0, crop_XYZ.shape[axis] - 1, edge), crop_XYZ.shape[axis])
         weight = np.expand_dims(taps.weight, [other for other in range(3) if other != axis])
@@ -262,7 +268,7 @@ def resized(crop_XYZ: NDArray[np.float32], size_xyz: Sequence[int]) -> NDArray[n
 
 
 def caption(changes: AugmentDraws, number: int) -> str:
-    """What was drawn for a crop, such as ``flip xz 90° +0.031``."""
+    """Return in words what was drawn for a crop, such as ``flip xz 90° +0.031``."""
     flipped = "".join(axis for axis, flip in zip("xyz", changes.flips_N3[number], strict=True) if flip)
     turn, shift = int(changes.turns_N[number]) * 90, float(changes.shifts_N[number])
     parts = (f"flip {flipped}" if flipped else "", f"{turn}°" if turn else "", f"{shift:+.3f}" if shift else "")
@@ -270,7 +276,7 @@ def caption(changes: AugmentDraws, number: int) -> str:
 
 
 def label_scene(preview: LabelPreview, augmented: AugmentedCrops | None = None) -> LabelScene:
-    """The preview as plain arrays in voxels of the volume, ready to be drawn."""
+    """Return the preview as plain arrays in voxels of the volume, ready to be drawn."""
     settings, crops = preview.settings, preview.crops
     start = crops.region_start_3.tolist()
     return LabelScene(
@@ -290,7 +296,7 @@ def label_scene(preview: LabelPreview, augmented: AugmentedCrops | None = None) 
 
 
 def intensity_line(settings: Settings) -> str:
-    """Which window or percentiles of a scan are black and white."""
+    """Return in words which window or percentiles of a scan are black and white."""
     low, high = settings.preprocess.window_hu
     if settings.preprocess.intensity == "window":
         return f"window {low:g} to {high:g} HU".replace("-", "\N{MINUS SIGN}")
@@ -299,7 +305,7 @@ def intensity_line(settings: Settings) -> str:
 
 
 def preview_record(preview: LabelPreview, augmented: bool) -> dict[str, Any]:
-    """The preview for machines; all places are voxels of the preprocessed volume, labels in the order of the bases."""
+    """Return the preview for machines: places in voxels of the volume, labels in the order of the base crops."""
     settings, crops = preview.settings, preview.crops
     centres_S3 = crops.centres_S3 + crops.region_start_3
     starts_N3 = (crops.starts_N3 + crops.region_start_3).tolist()
@@ -320,10 +326,8 @@ def preview_record(preview: LabelPreview, augmented: bool) -> dict[str, Any]:
         ],
     }
     if augmented:
-        for number, entry in enumerate([*record["crops"], *record["bases"]]):
-            entry["augmentation"] = {
-                "flip": preview.changes.flips_N3[number].tolist(),
-                "quarter_turns": int(preview.changes.turns_N[number]),
-                "shift": float(preview.changes.shifts_N[number]),
-            }
+        changes = preview.changes
+        drawn = zip(changes.flips_N3.tolist(), changes.turns_N.tolist(), changes.shifts_N.tolist(), strict=True)
+        for entry, (flip, turns, shift) in zip([*record["crops"], *record["bases"]], drawn, strict=True):
+            entry["augmentation"] = {"flip": flip, "quarter_turns": turns, "shift": shift}
     return record

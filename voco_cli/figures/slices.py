@@ -1,4 +1,4 @@
-"""Axial slices of a case as small pictures, grey image and coloured overlays apart, so that a page can layer them."""
+"""Draw axial slices of a case as small pictures, grey image and coloured overlays apart, for a page to layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 from scipy import ndimage
 
 from voco_cli.data.io.image import Scan
-from voco_cli.evaluate.label_check import PatientCase, patient_case, value_counts
+from voco_cli.evaluate.patient_case import PatientCase, patient_case, value_counts
 from voco_cli.figures.style import CROP_COLOURS
 
 STRUCTURE_COLOURS = (
@@ -52,8 +52,8 @@ class SliceLayers:
     Attributes:
         index: of the slice in the file, from 0, along the axis nearest to the patient's length.
         image: grey, WebP.
-        label: structures filled, half transparent, WebP with alpha; none where the case has no label map.
-        prediction: structures outlined, WebP with alpha; none where the case has no prediction.
+        label: structures filled, half transparent, WebP with alpha; None where the case has no label map.
+        prediction: structures outlined, WebP with alpha; None where the case has no prediction.
     """
 
     index: int
@@ -81,7 +81,7 @@ class CaseSlices:
 
 
 def shown_structures(classes: Iterable[tuple[str, Sequence[int]]]) -> tuple[ShownStructure, ...]:
-    """Names and label values with colours, in their order; colours repeat after twenty."""
+    """Return names and label values with colours, in their order; colours repeat after twenty."""
     return tuple(
         ShownStructure(name, tuple(values), STRUCTURE_COLOURS[number % len(STRUCTURE_COLOURS)])
         for number, (name, values) in enumerate(classes)
@@ -110,7 +110,8 @@ def draw_case_slices(
         DataError, GeometryError: as `patient_case`.
     """
     case = patient_case(image, label, prediction)
-    width, height = picture_size(case.extent_mm[0], case.extent_mm[1], longest_px)
+    scale = longest_px / max(case.extent_mm[:2])
+    width, height = (max(1, round(edge_mm * scale)) for edge_mm in case.extent_mm[:2])
     slices = []
     for index in choose_slices(case, structures, most_slices):
         label_hw, prediction_hw = (
@@ -129,7 +130,7 @@ def draw_case_slices(
 
 
 def choose_slices(case: PatientCase, structures: Sequence[ShownStructure], most: int) -> list[int]:
-    """Slices across z to show: all, or those that hold a structure and as many around them as there is room for.
+    """Choose slices across z: all, or those that hold a structure and as many around them as there is room for.
 
     Where even those are too many, they are spaced evenly, and a structure that falls between the chosen slices gets
     the one in which it is largest, in place of the nearest.
@@ -154,7 +155,7 @@ def choose_slices(case: PatientCase, structures: Sequence[ShownStructure], most:
 
 
 def _areas(case: PatientCase, structures: Sequence[ShownStructure]) -> NDArray[np.int64]:
-    """Voxels of each structure in each slice across z, label and prediction together."""
+    """Count the voxels of each structure in each slice across z, label and prediction together."""
     areas_NZ = np.zeros((len(structures), case.image_xyz.shape[2]), np.int64)
     for values in (case.label_xyz, case.prediction_xyz):
         if values is not None:
@@ -164,32 +165,18 @@ def _areas(case: PatientCase, structures: Sequence[ShownStructure]) -> NDArray[n
     return areas_NZ
 
 
-def picture_size(width_mm: float, height_mm: float, longest_px: int) -> tuple[int, int]:
-    """Width and height, pixels, of a plane whose longer edge gets ``longest_px``; square pixels."""
-    scale = longest_px / max(width_mm, height_mm)
-    return max(1, round(width_mm * scale)), max(1, round(height_mm * scale))
-
-
 def upright(plane_xy: NDArray[Any]) -> NDArray[Any]:
-    """Rows from the second axis, highest on top; columns from the first, highest at the left."""
+    """Return rows from the second axis, highest on top, and columns from the first, highest at the left."""
     return plane_xy[::-1, ::-1].T
 
 
-def grey_levels(values: NDArray[Any], window: tuple[float, float]) -> ByteImage:
-    """Intensities in 256 steps of a window; what is no number is black."""
-    low, high = window
-    scaled = (np.nan_to_num(values.astype(np.float32), nan=low) - low) * (255 / (high - low))
-    return np.asarray(np.rint(np.clip(scaled, 0, 255)), dtype=np.uint8)
-
-
 def filled(label_hw: NDArray[Any], structures: Sequence[ShownStructure]) -> ByteImage:
-    """Structures in their colours, half transparent; RGBA."""
-    number_hw = _numbers(label_hw, structures)
-    return np.asarray(_palette(structures, FILL_ALPHA)[number_hw])
+    """Fill structures with their colours, half transparent; RGBA."""
+    return np.asarray(_palette(structures, FILL_ALPHA)[_numbers(label_hw, structures)])
 
 
 def outlined(label_hw: NDArray[Any], structures: Sequence[ShownStructure], width_px: int = OUTLINE_PX) -> ByteImage:
-    """Borders of structures, opaque and inside them, ``width_px`` wide; RGBA."""
+    """Draw the borders of structures, opaque and inside them, ``width_px`` wide; RGBA."""
     number_hw = _numbers(label_hw, structures)
     # A pixel with another value within reach lies at a border; the edge of the picture is none.
     differs = ndimage.minimum_filter(number_hw, size=2 * width_px + 1, mode="nearest") != number_hw
@@ -198,7 +185,7 @@ def outlined(label_hw: NDArray[Any], structures: Sequence[ShownStructure], width
 
 
 def _numbers(label_hw: NDArray[Any], structures: Sequence[ShownStructure]) -> NDArray[np.intp]:
-    """Number of each pixel's structure, from 1; 0 for none."""
+    """Return the number of each pixel's structure, from 1; 0 for none."""
     number_of = np.zeros(int(label_hw.max(initial=0)) + 1, np.intp)
     for number, one in reversed(list(enumerate(structures, start=1))):
         for value in one.values:
@@ -213,7 +200,7 @@ def _palette(structures: Sequence[ShownStructure], alpha: int) -> ByteImage:
 
 
 def resized_labels(plane_xy: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """A slice of a label map at the size of the pictures: the value at each pixel's centre."""
+    """Return a slice of a label map at the size of a picture: the value at each pixel's centre."""
     rows, columns = (
         ((np.arange(size) + 0.5) * count / size).astype(np.intp)
         for size, count in ((height, plane_xy.shape[1]), (width, plane_xy.shape[0]))
@@ -222,8 +209,10 @@ def resized_labels(plane_xy: NDArray[Any], width: int, height: int) -> NDArray[A
 
 
 def resized_grey(plane_xy: NDArray[Any], window: tuple[float, float], width: int, height: int) -> ByteImage:
-    """A slice of an image at the size of the pictures, smooth."""
-    grey = Image.fromarray(np.ascontiguousarray(grey_levels(upright(plane_xy), window)))
+    """Return a slice of an image at the size of a picture, smooth, in 256 steps; what is no number is black."""
+    low, high = window
+    scaled_hw = (np.nan_to_num(upright(plane_xy).astype(np.float32), nan=low) - low) * (255 / (high - low))
+    grey = Image.fromarray(np.ascontiguousarray(np.rint(np.clip(scaled_hw, 0, 255)), dtype=np.uint8))
     return np.asarray(grey.resize((width, height), Image.Resampling.BICUBIC))
 
 

@@ -1,18 +1,19 @@
-"""What all figures share: colours that colour-blind readers tell apart, and text that cannot break the drawing."""
+"""Colours for colour-blind readers too, text that cannot break the drawing, pages: what all figures share."""
 
 from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.gridspec import GridSpec
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
 from voco_cli.atomic_files import whole_file
@@ -27,19 +28,19 @@ FONT = "DejaVu Sans"
 
 
 def crop_colour(index: int) -> str:
-    """Colour of random crop ``index``; repeats after seven, where the name still tells them apart."""
+    """Return the colour of random crop ``index``; it repeats after seven, where the name still tells them apart."""
     return CROP_COLOURS[index % len(CROP_COLOURS)]
 
 
 def safe_text(text: str, most: int = 80) -> str:
-    """A name from outside as one line that the figure font can draw: what it lacks becomes ``?``, the middle is cut."""
+    """Return a name from outside as one line that the figure font can draw: ``?`` for what it lacks, the middle cut."""
     glyphs = _glyphs()
     shown = "".join(letter if letter.isprintable() and ord(letter) in glyphs else "?" for letter in text)
     return shown if len(shown) <= most else f"{shown[: most // 2]}…{shown[-(most - most // 2 - 1) :]}"
 
 
 def fitting(text: str, width_in: float, size: float, weight: str = "normal") -> str:
-    """A text from outside as one line that is no wider than told; its middle is cut."""
+    """Return a text from outside as one line of at most this width; its middle is cut."""
     most = len(text)
     while most > 1 and text_width_in(safe_text(text, most), size, weight) > width_in:
         most -= 1 + most // 50
@@ -47,7 +48,7 @@ def fitting(text: str, width_in: float, size: float, weight: str = "normal") -> 
 
 
 def wrapped(text: str, width_in: float, size: float, weight: str = "normal") -> list[str]:
-    """A text from outside as lines that are no wider than told; lines after the first are indented."""
+    """Return a text from outside as lines of at most this width; lines after the first are indented."""
     shown = safe_text(text, 1000)
     most = len(shown)
     while True:
@@ -58,7 +59,7 @@ def wrapped(text: str, width_in: float, size: float, weight: str = "normal") -> 
 
 
 def text_width_in(text: str, size: float, weight: str = "normal") -> float:
-    """Width of a line in the figure font, inches; ``size`` in points."""
+    """Return the width of a line in the figure font, inches; ``size`` in points."""
     font = font_manager.get_font(_font_file(weight))
     font.set_size(size, 72)
     font.set_text(text, 0.0)
@@ -77,7 +78,7 @@ def _glyphs() -> frozenset[int]:
 
 @contextlib.contextmanager
 def figure_style() -> Iterator[None]:
-    """Settings of a figure for a page; ``$`` and ``_`` in names are letters, not formulas."""
+    """Set matplotlib up for a figure on a page; ``$`` and ``_`` in names are letters, not formulas."""
     settings = {
         "font.family": FONT,
         "font.size": 8,
@@ -96,57 +97,55 @@ def figure_style() -> Iterator[None]:
 
 
 def outline(width: float = 1.8, colour: str = "black") -> list[AbstractPathEffect]:
-    """Path effect that keeps text and lines legible on any grey."""
+    """Return the path effect that keeps text and lines legible on any grey."""
     return [withStroke(linewidth=width, foreground=colour)]
 
 
-@dataclass
-class Page:
-    """A figure filled from top to bottom.
+def bare(ax: Axes) -> None:
+    """Take ticks and frame away."""
+    ax.set_xticks([])
+    ax.set_yticks([])
+    for spine in ax.spines.values():
+        spine.set_visible(False)
 
-    Attributes:
-        width, height: of the whole, inches.
-        top: where the next thing goes, inches from the top; for the caller's use.
+
+class FigurePage:
+    """A figure whose parts are placed in inches from its upper left corner.
+
+    Args:
+        width_in, height_in: of the whole figure.
     """
 
-    width: float
-    height: float
-    top: float = 0.0
-    figure: Figure = field(init=False)
+    def __init__(self, width_in: float, height_in: float) -> None:
+        self.width, self.height = width_in, height_in
+        self.figure = Figure(figsize=(width_in, height_in))
 
-    def __post_init__(self) -> None:
-        self.figure = Figure(figsize=(self.width, self.height))
+    def text(self, left: float, top: float, text: str, size: float, **looks: Any) -> None:
+        """Write a text whose upper left corner is at (left, top); ``looks`` are matplotlib's: weight, color, ha."""
+        self.figure.text(left / self.width, 1 - top / self.height, text, size=size, **{"va": "top", **looks})
 
-    def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes with their upper left corner at (left, top) from the upper left corner of the page."""
-        bottom = self.height - top - height
-        return self.figure.add_axes(
-            (left / self.width, bottom / self.height, width / self.width, height / self.height), label=str((left, top))
-        )
-
-    def canvas(self) -> Axes:
-        """Axes over the whole page, in inches from its upper left corner: a panel in it costs no axes of its own."""
-        ax = self.figure.add_axes((0, 0, 1, 1))
-        ax.set_axis_off()
-        ax.set_xlim(0, self.width)
-        ax.set_ylim(self.height, 0)
-        ax.set_autoscale_on(False)
-        return ax
-
-    def text(
+    def grid(
         self,
         left: float,
         top: float,
-        text: str,
-        size: float,
-        weight: str = "normal",
-        colour: str = INK,
-        centred: bool = False,
-    ) -> None:
-        """Text whose upper left corner, or the middle of whose upper edge, is at (left, top)."""
-        at = (left / self.width, 1 - top / self.height)
-        side = "center" if centred else "left"
-        self.figure.text(*at, text, size=size, weight=weight, color=colour, va="top", ha=side, wrap=False)
+        widths: Sequence[float],
+        heights: Sequence[float],
+        gap: tuple[float, float] = (0.0, 0.0),
+    ) -> GridSpec:
+        """Return rows and columns of cells of these sizes, a gap across and down between them."""
+        across, down = ((len(sizes) - 1) * step for sizes, step in zip((widths, heights), gap, strict=True))
+        return self.figure.add_gridspec(
+            len(heights),
+            len(widths),
+            left=left / self.width,
+            right=(left + sum(widths) + across) / self.width,
+            top=1 - top / self.height,
+            bottom=1 - (top + sum(heights) + down) / self.height,
+            width_ratios=widths,
+            height_ratios=heights,
+            wspace=gap[0] * len(widths) / sum(widths),
+            hspace=gap[1] * len(heights) / sum(heights),
+        )
 
     def save(self, path: Path, dpi: int) -> None:
         """Write the file whole or not at all; the format follows the suffix.

@@ -1,4 +1,4 @@
-"""Embeddings of scans by a pre-trained network, crop by crop; a bad scan does not end the batch.
+"""Embed scans with a pre-trained network, crop by crop, and write the embeddings; a bad scan does not end the batch.
 
 N crops of a scan; D features: the encoder's pooled levels side by side, or the projector's output.
 """
@@ -6,11 +6,10 @@ N crops of a scan; D features: the encoder's pooled levels side by side, or the 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ from voco_cli.pretrain.inference import grid_scan, open_encoder, open_pretrained
 
 @dataclass(frozen=True)
 class Embedder:
-    """What turns crops into rows.
+    """A network that turns crops into rows.
 
     Attributes:
         run: the folder of the network.
@@ -79,16 +78,16 @@ def open_embedder(run: Path, projected: bool = False, device: str | None = None)
     if projected:
         whole = open_pretrained(run, device)
         size, place = whole.settings.crops.network_size_vox, whole.place
+        width = whole.settings.model.projector_out
 
         def project(stored: Sequence[Tensor]) -> Tensor:
             return embed_crops(whole.model, stored, size, place.device, place.autocast).student_NC
 
-        width = whole.settings.model.projector_out
         return Embedder(run, whole.settings, whole.step, True, width, project)
     alone = open_encoder(run, device)
-    size, place = alone.settings.crops.network_size_vox, alone.place
 
     def pool(stored: Sequence[Tensor]) -> Tensor:
+        size, place = alone.settings.crops.network_size_vox, alone.place
         return encoder_features(alone, stored, size, place.device, place.autocast)
 
     return Embedder(run, alone.settings, alone.step, False, alone.out_features, pool)
@@ -101,7 +100,7 @@ def embed_scan(embedder: Embedder, entry: Entry, num_crops: int | None = None) -
     projector takes its statistics from them, as in training, where the scans of a step share them too.
 
     Args:
-        num_crops: random crops, drawn as `voco locate` and `voco preview-labels` draw them; none is the base crops.
+        num_crops: random crops, drawn as `voco locate` and `voco preview-labels` draw them; None is the base crops.
     Raises:
         DataError, GeometryError: the scan cannot be read, preprocessed or cut.
     """
@@ -138,7 +137,7 @@ def embed_entries(
     on_failed: Callable[[Entry, str], None],
     on_done: Callable[[], None] = lambda: None,
 ) -> Iterator[ScanEmbeddings]:
-    """Embed scans one after another; those that cannot be are told and left out.
+    """Embed scans one after another; those that cannot be are reported and left out.
 
     Args:
         num_crops: as for :func:`embed_scan`.
@@ -157,7 +156,7 @@ def embed_entries(
 
 
 def about(embedder: Embedder, num_crops: int | None) -> dict[str, Any]:
-    """What the numbers of a file of embeddings are."""
+    """Return what a file of embeddings says of its numbers."""
     settings = embedder.settings
     return {
         "format": "voco-embeddings/1",
@@ -183,15 +182,8 @@ def _reason(error: Exception, entry: Entry) -> str:
 SUFFIXES = (".npz", ".parquet")
 
 
-class EmbeddingWriter(Protocol):
-    """Takes the scans of a file one after another."""
-
-    def add(self, scan: ScanEmbeddings) -> None:
-        """Append the crops of a scan."""
-
-
 def check_embedding_path(path: Path) -> None:
-    """See that a file can be written under this name, before anything is computed.
+    """Raise if a file of embeddings cannot have this name, before anything is computed.
 
     Raises:
         UsageError: another format, or one whose library is missing.
@@ -204,94 +196,77 @@ def check_embedding_path(path: Path) -> None:
         _parquet(path)
 
 
-@contextmanager
-def embedding_file(path: Path, width: int, about: Mapping[str, Any]) -> Iterator[EmbeddingWriter]:
-    """Write embeddings; the file is there whole after the block, or not at all.
+def write_embeddings(
+    path: Path, scans: Iterable[ScanEmbeddings], width: int, about: Mapping[str, Any]
+) -> tuple[int, int]:
+    """Write embeddings of scans; the file is there whole afterwards, or not at all.
 
     ``.parquet`` is written scan by scan; ``.npz`` is kept in memory until the end.
 
     Args:
         width: numbers in an embedding.
         about: kept in the file: array ``about`` of an .npz as JSON, metadata ``voco`` of a .parquet.
+    Returns:
+        number of scans, number of rows.
     Raises:
         UsageError: as :func:`check_embedding_path`.
         ResourceError: the disk is full.
     """
     check_embedding_path(path)
+    counts: list[int] = []
+
+    def counted() -> Iterator[ScanEmbeddings]:
+        for scan in scans:
+            counts.append(len(scan.crop_N))
+            yield scan
+
+    write = _write_npz if path.suffix.lower() == ".npz" else _write_parquet
     with whole_file(path) as beside:
-        if path.suffix.lower() == ".npz":
-            arrays = _Arrays()
-            yield arrays
-            arrays.write(beside, width, about)
-        else:
-            table = _Table(beside, width, about)
-            try:
-                yield table
-            finally:
-                table.close()
+        write(beside, counted(), width, json.dumps(about))
+    return len(counts), sum(counts)
 
 
-class _Arrays:
-    """Columns of an .npz; texts are fixed-width unicode, so that no pickle is needed to read them."""
+def _write_npz(path: Path, embedded: Iterable[ScanEmbeddings], width: int, about: str) -> None:
+    """Write columns of an .npz; texts are fixed-width unicode, so that no pickle is needed to read them."""
+    scans = list(embedded)
 
-    def __init__(self) -> None:
-        self.scans: list[ScanEmbeddings] = []
+    def joined(parts: list[Any], dtype: Any, *columns: int) -> Any:
+        return np.concatenate([np.empty((0, *columns), dtype=dtype), *parts], dtype=dtype)
 
-    def add(self, scan: ScanEmbeddings) -> None:
-        self.scans.append(scan)
-
-    def write(self, path: Path, width: int, about: Mapping[str, Any]) -> None:
-        counts = [len(scan.crop_N) for scan in self.scans]
-        texts = [[str(scan.scan) for scan in self.scans], numbered(scan.patient for scan in self.scans)]
-        names, patients = (np.repeat(np.array(column, dtype=np.str_), counts) for column in texts)
-        np.savez(
-            path,
-            allow_pickle=False,
-            scan=names,
-            patient=patients,
-            crop=_joined([scan.crop_N for scan in self.scans], np.int32),
-            base=_joined([scan.base_N for scan in self.scans], np.int32),
-            centre_vox=_joined([scan.centres_vox_N3 for scan in self.scans], np.float32, 3),
-            centre_mm=_joined([scan.centres_mm_N3 for scan in self.scans], np.float32, 3),
-            embedding=_joined([scan.rows_ND for scan in self.scans], np.float32, width),
-            about=np.array(json.dumps(about)),
-        )
+    counts = [len(scan.crop_N) for scan in scans]
+    texts = [[str(scan.scan) for scan in scans], numbered(scan.patient for scan in scans)]
+    names, patients = (np.repeat(np.array(column, dtype=np.str_), counts) for column in texts)
+    np.savez(
+        path,
+        allow_pickle=False,
+        scan=names,
+        patient=patients,
+        crop=joined([scan.crop_N for scan in scans], np.int32),
+        base=joined([scan.base_N for scan in scans], np.int32),
+        centre_vox=joined([scan.centres_vox_N3 for scan in scans], np.float32, 3),
+        centre_mm=joined([scan.centres_mm_N3 for scan in scans], np.float32, 3),
+        embedding=joined([scan.rows_ND for scan in scans], np.float32, width),
+        about=np.array(about),
+    )
 
 
-def _joined(parts: list[Any], dtype: Any, *columns: int) -> Any:
-    return np.concatenate([np.empty((0, *columns), dtype=dtype), *parts], dtype=dtype)
+def _write_parquet(path: Path, scans: Iterable[ScanEmbeddings], width: int, about: str) -> None:
+    """Write a table with a row group for each scan."""
+    pa, parquet = _parquet(path)
+    triple, number_of = pa.list_(pa.float32(), 3), PatientNumbers()
+    fields = [("scan", pa.string()), ("patient", pa.string()), ("crop", pa.int32()), ("base", pa.int32())]
+    fields += [("centre_vox", triple), ("centre_mm", triple), ("embedding", pa.list_(pa.float32(), width))]
+    schema = pa.schema(fields, {"voco": about})
 
+    def listed(values: NDArray[np.float32]) -> Any:
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
-class _Table:
-    """A parquet file with a row group for each scan."""
-
-    def __init__(self, path: Path, width: int, about: Mapping[str, Any]) -> None:
-        self.pa, parquet = _parquet(path)
-        self.number_of = PatientNumbers()
-        pa = self.pa
-        triple = pa.list_(pa.float32(), 3)
-        fields = [("scan", pa.string()), ("patient", pa.string()), ("crop", pa.int32()), ("base", pa.int32())]
-        fields += [("centre_vox", triple), ("centre_mm", triple), ("embedding", pa.list_(pa.float32(), width))]
-        self.schema = pa.schema(fields, {"voco": json.dumps(about)})
-        self.writer = parquet.ParquetWriter(path, self.schema, compression="zstd")
-
-    def add(self, scan: ScanEmbeddings) -> None:
-        pa, count = self.pa, len(scan.crop_N)
-
-        def listed(values: Any) -> Any:
-            return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
-
-        columns = [
-            pa.array([str(scan.scan)] * count),
-            pa.array([self.number_of(scan.patient)] * count),
-            pa.array(scan.crop_N),
-            pa.array(scan.base_N),
-            *map(listed, (scan.centres_vox_N3, scan.centres_mm_N3, scan.rows_ND)),
-        ]
-        self.writer.write_table(pa.Table.from_arrays(columns, schema=self.schema))
-
-    def close(self) -> None:
-        self.writer.close()
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for scan in scans:
+            texts = (pa.array([text] * len(scan.crop_N)) for text in (str(scan.scan), number_of(scan.patient)))
+            numbers = map(pa.array, (scan.crop_N, scan.base_N))
+            lists = map(listed, (scan.centres_vox_N3, scan.centres_mm_N3, scan.rows_ND))
+            writer.write_table(pa.Table.from_arrays([*texts, *numbers, *lists], schema=schema))
 
 
 def _parquet(path: Path) -> tuple[Any, Any]:

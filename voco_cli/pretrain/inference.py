@@ -1,4 +1,4 @@
-"""A pre-trained network, taken from its run folder to be asked."""
+"""Open a pre-trained network from its run folder, and cut scans as it was trained on them."""
 
 from __future__ import annotations
 
@@ -29,8 +29,6 @@ from voco_cli.training.checkpoint import best_of, list_checkpoints, load_model
 from voco_cli.training.distributed import device_alone, in_half
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import DeviceContext
-
-Which = Literal["last", "best"]
 
 
 @dataclass(frozen=True)
@@ -72,18 +70,18 @@ class PretrainedEncoder:
     out_features: int
 
     def __call__(self, crops_N1XYZ: Tensor) -> Tensor:
-        """Features_NE of crops as the network gets them."""
+        """Return features_NE of crops as the network gets them."""
         return torch.cat([self.encoder(group) for group in crops_N1XYZ.split(self.group_size)])
 
 
-def open_pretrained(run: Path, device: str | None = None, which: Which = "last") -> Pretrained:
+def open_pretrained(run: Path, device: str | None = None, which: Literal["last", "best"] = "last") -> Pretrained:
     """Open a run folder of `voco pretrain` at one of its checkpoints.
 
     Args:
-        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
+        device: auto, cpu, cuda, cuda:N or mps; None is the run's.
         which: the last checkpoint, whose encoder is that of ``weights/``, or the one with the lowest rank.
     Raises:
-        UsageError: no pre-training run, or a device that is not here.
+        UsageError: not a pre-training run, or a device that this machine lacks.
         DataError: a run without a checkpoint, or a damaged one.
     """
     settings = _settings(run, device)
@@ -111,7 +109,7 @@ def open_encoder(run: Path, device: str | None = None) -> PretrainedEncoder:
     Args:
         device: as for :func:`open_pretrained`.
     Raises:
-        UsageError: no pre-training run, or a device that is not here.
+        UsageError: not a pre-training run, or a device that this machine lacks.
         DataError: a run that has no weights yet, or damaged ones.
     """
     settings = _settings(run, device)
@@ -152,6 +150,7 @@ def _place(settings: Settings) -> DeviceContext:
 
 
 FIRST_STEP = 0
+"""Crops are drawn as those of the first step of a training, as `voco preview-labels` draws them."""
 
 Ints = NDArray[np.int64]
 
@@ -175,13 +174,13 @@ class GriddedScan:
 
     @property
     def random_starts(self) -> Ints:
-        """Lower corners of the random crops in the volume, voxels: S x 3."""
+        """Return the lower corners of the random crops in the volume, voxels: S x 3."""
         starts: Ints = self.draws.starts_N3[: len(self.random_SXYZ)] + self.draws.region_start_3
         return starts
 
     @property
     def base_starts(self) -> Ints:
-        """Lower corners of the base crops in the volume, voxels: K x 3."""
+        """Return the lower corners of the base crops in the volume, voxels: K x 3."""
         starts: Ints = self.draws.starts_N3[len(self.random_SXYZ) :] + self.draws.region_start_3
         return starts
 
@@ -221,7 +220,7 @@ def grid_scan(scan: Scan, settings: Settings, centres: Sequence[Sequence[int]] =
 
 
 def _starts(centres: Sequence[Sequence[int]], crops: Crops, shape: Sequence[int]) -> list[Ints]:
-    """Lower corners of the wanted crops in the volume."""
+    """Return the lower corners of the wanted crops in the volume."""
     middle = (shape[2] - crops.region_vox[2]) // 2 + (crops.region_vox[2] - crops.size[2]) // 2 + crops.size[2] // 2
     starts = []
     for given in centres:
@@ -240,7 +239,7 @@ def _starts(centres: Sequence[Sequence[int]], crops: Crops, shape: Sequence[int]
 
 
 def _region_start(wanted: Sequence[Ints], crops: Crops, room: Ints) -> Ints:
-    """Lower corner of the region of the grid: as near to the middle of the volume as the wanted crops allow."""
+    """Return the lower corner of the grid: as near to the middle of the volume as the wanted crops allow."""
     start: Ints = room // 2
     if not wanted:
         return start

@@ -1,4 +1,4 @@
-"""Where in the body a pre-trained network believes crops to lie: the question that it was trained on, asked of a scan.
+"""Ask a pre-trained network where in the body crops of a scan lie: the question that it was trained on.
 
 S crops, K base crops.
 """
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from voco_cli.config import Settings
 from voco_cli.data.io.image import Scan
-from voco_cli.figures.crops import LabelScene, crop_name, intensity_line
+from voco_cli.figures.crops import LabelPreview, LabelScene, crop_name, label_scene
 from voco_cli.figures.locate import LocatedScan
 from voco_cli.objectives.voco.diagnostics import true_ranks
 from voco_cli.objectives.voco.model import Embedded
@@ -56,7 +56,7 @@ def locate(
 
 @torch.no_grad()
 def _logits(pretrained: Pretrained, own: GriddedScan, other: GriddedScan) -> tuple[Tensor, Tensor]:
-    """logits_SK, and the rank of each crop's true base crop."""
+    """Return logits_SK, and the rank of each crop's true base crop."""
     scans = [own] if other is own else [own, other]
     model, num_random = pretrained.model, len(own.random_SXYZ)
     stored = [own.random_SXYZ, *(scan.bases_KXYZ for scan in scans)]
@@ -76,24 +76,11 @@ def _logits(pretrained: Pretrained, own: GriddedScan, other: GriddedScan) -> tup
 
 
 def _scene(gridded: GriddedScan, settings: Settings) -> LabelScene:
-    crops, start = settings.crops, gridded.draws.region_start_3.tolist()
-    return LabelScene(
-        name=gridded.name,
-        settings_line=f"recipe {settings.recipe}",
-        intensity_line=intensity_line(settings),
-        volume_xyz=gridded.volume.array_xyz,
-        spacing_mm=gridded.volume.spacing_mm,
-        region_start=(start[0], start[1], start[2]),
-        grid=crops.grid_xyz,
-        base_size=crops.base_size_vox,
-        crop_size=crops.size,
-        starts_S3=gridded.random_starts,
-        labels_SK=gridded.draws.labels_SK,
-    )
+    return label_scene(LabelPreview(gridded.name, settings, gridded.volume, gridded.draws))
 
 
 def location_record(located: LocatedScan) -> dict[str, Any]:
-    """The answer for machines; places are voxels of the preprocessed volume, base crops are numbered from 1."""
+    """Return the answer for machines: places in voxels of the preprocessed volume, base crops numbered from 1."""
     scene, target = located.scene, located.asked
     return {
         "step": located.step,
@@ -103,7 +90,7 @@ def location_record(located: LocatedScan) -> dict[str, Any]:
         "volume_shape": list(scene.volume_xyz.shape),
         "spacing_mm": list(scene.spacing_mm),
         "bases_shape": list(target.volume_xyz.shape),
-        "bases": [{"number": cell.number, "start": list(cell.start)} for cell in located.cells],
+        "bases": [{"number": base.number, "start": list(base.start)} for base in located.bases],
         "mean_rank": located.mean_rank,
         "chance_rank": located.chance_rank,
         "crops": [

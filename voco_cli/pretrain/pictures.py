@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import singledispatch
 from pathlib import Path
 from typing import Any
 
 from voco_cli.data.index.patients import case_of
 from voco_cli.figures.image_grid import draw_image_grid
-from voco_cli.figures.location import LocatedCrop, LocationPanel, draw_location
+from voco_cli.figures.locate import LocationPanel, draw_location
 from voco_cli.objectives.objective import Figures, ImageGrid
 from voco_cli.objectives.voco.objective import LocatedCrops
 
@@ -36,10 +37,7 @@ def _(picture: ImageGrid, step: int, figures: Figures, path: Path) -> None:
 
 @draw_validation.register
 def _(picture: LocatedCrops, step: int, figures: Figures, path: Path) -> None:
-    crops = [
-        LocatedCrop(case_of(Path(one.scan)), one.slice_XY, one.pixel_mm, one.label_K, one.logits_K, one.rank)
-        for one in picture.crops
-    ]
+    crops = [replace(one, scan=case_of(Path(one.scan))) for one in picture.crops]
     panel = LocationPanel(step, figures["rank"], figures["correlation"], picture.grid_xyz, picture.base_size_mm, crops)
     draw_location(panel, path)
 

@@ -1,9 +1,9 @@
-"""Whether structures lie where anatomy has them, by their names: right and left, front and back, head and feet."""
+"""Compare where structures lie with anatomy: right and left by their names, and the air around the patient."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Centre = tuple[float, float, float]
+Triple = tuple[float, float, float]
 
 # (axis, words of a structure, words of another): the centre of the first lies farther to the right, front or head.
 # Only what holds in nearly all patients; a structure is named by all of its words, whatever else its name says.
@@ -37,10 +37,11 @@ EXPECTED: tuple[tuple[int, str, str], ...] = (
     (2, "kidney", "bladder"),
 )
 WRONG = ("left of", "behind", "below")
+SIDE_WORDS = {"l": "left", "r": "right", "lt": "left", "rt": "right"}
 
 
 @dataclass(frozen=True)
-class SideFinding:
+class MirroredAxis:
     """An axis along which more pairs of structures lie the wrong way round than the right one.
 
     Attributes:
@@ -58,8 +59,8 @@ class SideFinding:
         return f"{named} ({len(self.wrong)} of {len(self.wrong) + self.right} pairs lie the wrong way round)"
 
 
-def wrong_sides(centres: Mapping[str, Centre]) -> tuple[SideFinding, ...]:
-    """Compare where structures lie with where anatomy has them.
+def check_orientation(centres: Mapping[str, Triple]) -> tuple[MirroredAxis, ...]:
+    """Compare where structures lie with where anatomy has them, by their names.
 
     Args:
         centres: name of a structure to its centre along right, front, head, in mm or voxels.
@@ -68,41 +69,31 @@ def wrong_sides(centres: Mapping[str, Centre]) -> tuple[SideFinding, ...]:
         situs inversus contradict anatomy, too.
     """
     words = {name: _words(name) for name in centres}
-    pairs = {(axis, *pair) for axis, *given in EXPECTED for pair in _pairs(words, given)}
-    pairs |= {(0, right, left) for right, left in _sided(words)}
+    pairs = {
+        (axis, one, other)
+        for axis, first, second in EXPECTED
+        for one, has in words.items()
+        for other, holds in words.items()
+        if one != other and set(first.split()) <= has and set(second.split()) <= holds
+    }
+    pairs |= {  # structures whose names differ in right and left alone
+        (0, one, other)
+        for one, has in words.items()
+        for other, holds in words.items()
+        if "right" in has and has ^ holds == {"right", "left"}
+    }
     findings = []
     for axis in range(3):
         ours = sorted((first, second) for where, first, second in pairs if where == axis)
         wrong = tuple(pair for pair in ours if centres[pair[0]][axis] < centres[pair[1]][axis])
         if len(wrong) > len(ours) - len(wrong):
-            findings.append(SideFinding(axis, wrong, len(ours) - len(wrong)))
+            findings.append(MirroredAxis(axis, wrong, len(ours) - len(wrong)))
     return tuple(findings)
 
 
 def _words(name: str) -> frozenset[str]:
-    found = re.findall(r"[a-z]+[0-9]*|[0-9]+", name.lower())
-    return frozenset({"l": "left", "r": "right", "lt": "left", "rt": "right"}.get(word, word) for word in found)
-
-
-def _pairs(words: Mapping[str, frozenset[str]], given: Sequence[str]) -> list[tuple[str, str]]:
-    """Structures that the words of an expectation name; gallbladder is one word, and no bladder."""
-    first, second = (frozenset(one.split()) for one in given)
-    return [
-        (one, other)
-        for one, has in words.items()
-        for other, holds in words.items()
-        if first <= has and second <= holds and one != other
-    ]
-
-
-def _sided(words: Mapping[str, frozenset[str]]) -> list[tuple[str, str]]:
-    """Structures whose names differ in right and left alone."""
-    return [
-        (one, other)
-        for one, has in words.items()
-        for other, holds in words.items()
-        if "right" in has and has ^ holds == {"right", "left"}
-    ]
+    """Return the words of a name, sides in full; gallbladder is one word, and no bladder."""
+    return frozenset(SIDE_WORDS.get(word, word) for word in re.findall(r"[a-z]+[0-9]*|[0-9]+", name.lower()))
 
 
 AIR_BELOW_HU = -900.0
@@ -113,27 +104,28 @@ STEP_MM = 4.0
 
 
 def looks_like_ct(image_xyz: NDArray[Any]) -> bool:
-    """Whether intensities reach from air to more than water, as those of a CT with some air around or in it do."""
+    """Return whether intensities reach from air to more than water, as those of a CT with some air in view do."""
     steps = tuple(slice(None, None, max(1, n // 64)) for n in image_xyz.shape)
     low, high = np.nanpercentile(image_xyz[steps].astype(np.float32), CT_PERCENTILES)
     return bool(low <= CT_RANGE[0] and high >= CT_RANGE[1])
 
 
-def outside_shares(
-    image_hu_xyz: NDArray[Any], label_xyz: NDArray[Any], spacing_mm: tuple[float, float, float]
-) -> dict[int, float]:
-    """Share of each label value that lies in the air around the patient, on a grid of about ``STEP_MM``.
+def air_mask(image_hu_xyz: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return where the air around the patient is.
 
     Air is what is below ``AIR_BELOW_HU`` after a mean over 3x3x3 and connected to a lateral, front or back face of the
     volume; lungs that a small field of view cuts may count to it only where they are emphysematous.
     """
-    coarse = tuple(slice(None, None, max(1, round(STEP_MM / step))) for step in spacing_mm)
-    image = np.nan_to_num(image_hu_xyz[coarse].astype(np.float32), nan=-1000.0)
-    label = label_xyz[coarse]
-    air = ndimage.uniform_filter(image, 3, mode="nearest") < AIR_BELOW_HU
-    parts, _ = ndimage.label(air)
+    image = np.nan_to_num(image_hu_xyz.astype(np.float32), nan=-1000.0)
+    parts, _ = ndimage.label(ndimage.uniform_filter(image, 3, mode="nearest") < AIR_BELOW_HU)
     faces = [parts[0], parts[-1], parts[:, 0], parts[:, -1]]
-    around = np.isin(parts, np.setdiff1d(np.concatenate([face.ravel() for face in faces]), [0]))
+    return np.isin(parts, np.setdiff1d(np.concatenate([face.ravel() for face in faces]), [0]))
+
+
+def shares_in_air(image_hu_xyz: NDArray[Any], label_xyz: NDArray[Any], spacing_mm: Triple) -> dict[int, float]:
+    """Return the share of each label value that lies in the air around the patient, on a grid of about ``STEP_MM``."""
+    coarse = tuple(slice(None, None, max(1, round(STEP_MM / step))) for step in spacing_mm)
+    label = label_xyz[coarse]
     whole = np.bincount(label.ravel())
-    inside = np.bincount(label[around].ravel(), minlength=whole.size)
-    return {int(value): float(inside[value] / whole[value]) for value in np.flatnonzero(whole) if value}
+    in_air = np.bincount(label[air_mask(image_hu_xyz[coarse])].ravel(), minlength=whole.size)
+    return {int(value): float(in_air[value] / whole[value]) for value in np.flatnonzero(whole) if value}
