@@ -5,7 +5,7 @@ import pytest
 
 from tests.evaluate.made_scores import random_scores
 from voco_cli.evaluate.classification.compare import ClassificationComparison, compare_classifications
-from voco_cli.figures.comparison import _compose_scores, draw_classification_comparison
+from voco_cli.figures.comparison import classification_panels, compose, draw_classification_comparison
 from voco_cli.figures.style import figure_style
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +28,7 @@ def test_two_and_more_runs(count: int, categories: int) -> None:
 def test_the_marks_stand_where_the_numbers_say() -> None:
     found = compared(2)
     with figure_style():
-        forest, dots = _compose_scores(found).axes
+        forest, dots = compose(found, classification_panels(found)).axes
     labels = [label.get_text() for label in forest.get_yticklabels()]
     assert labels[:5] == ["AUC", "accuracy", "balanced accuracy", "macro F1", "normal: AUC"]
     marks = [line for line in forest.lines if line.get_marker() in ("D", "o")]

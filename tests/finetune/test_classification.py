@@ -15,7 +15,8 @@ from tests.tasks.made_categories import classification_settings, make_entries, s
 from tests.training.made_job import CPU, Hooks, numbers, weights
 from voco_cli.config import Settings
 from voco_cli.errors import UsageError
-from voco_cli.evaluate.classification.metrics import scored_cases, summarise_classification
+from voco_cli.evaluate.classification.metrics import scored_cases
+from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.finetune.classification import ClassificationTask, weighted_cross_entropy
 from voco_cli.models.build import build_classifier
 from voco_cli.models.weights import load_into, read_weights, write_encoder

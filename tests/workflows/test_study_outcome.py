@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.study.metrics import DICE_WORDS, CaseMeans
+from tests.evaluate.made_results import made_table
+from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency
 from voco_cli.study.plan import ArmRecord, RunRecord, StudyRecord
 from voco_cli.workflows.study_outcome import (
     Outcome,
@@ -24,14 +24,12 @@ def found(gains: dict[str, float], sizes: tuple[int, ...] = (5,), seeds: int = 3
     """Arms that are better than ``none`` by so much in all of 20 cases and both classes, by 0.001 more each seed."""
     case = np.linspace(0.5, 0.7, 20)[:, None] + np.array([[0.0, 0.1]])
     runs = [
-        ScoredRun(arm, n, s, case + 0.01 * n + (gain + 0.001 * s if gain else 0))
+        ScoredRun(arm, n, s, made_table(case + 0.01 * n + (gain + 0.001 * s if gain else 0)))
         for s in range(seeds)
         for n in sizes
         for arm, gain in {"none": 0.0, **gains}.items()
     ]
-    return label_efficiency(
-        runs, [f"p{n}" for n in range(20)], CaseMeans(DICE_WORDS, ("liver", "spleen"), [0, 1]), resamples=200
-    )
+    return label_efficiency(runs, METRICS["segmentation"], resamples=200)
 
 
 def record(**settings: Any) -> StudyRecord:
@@ -118,7 +116,7 @@ def test_what_is_not_part_of_it_and_what_was_seen_is_said() -> None:
     study.update(failed)
     study.update(RunRecord("none", 5, 2, "none/n005-seed2"))
     lines = statements(
-        study, Outcome(None, excluded=(("voco, 5", "other cases"),), seen=(("voco", "Data leakage: 2."),))
+        study, Outcome(None, excluded=(("voco, 5", "other cases"),), leakage=(("voco", "Data leakage: 2."),))
     )
     assert lines == [
         "Failed: none, 5 labelled cases, seed 1: The loss is not finite.",

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from voco_cli.figures.comparison import DPI, FIRST_COLOUR, RUN_COLOURS
 from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
-from voco_cli.study.analysis import LabelEfficiency
+from voco_cli.study.analysis import LabelEfficiency, verdict
 
 WIDTH_IN, HEIGHT_IN = 9.0, 4.1
 ARM_STEP = 0.5
@@ -41,7 +41,7 @@ def draw_label_efficiency(found: LabelEfficiency, file_format: str = "png") -> b
 
 
 def _compose(found: LabelEfficiency) -> Figure:
-    metric = found.words.metric
+    metric = found.text.metric
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     figure.text(0.03, 0.965, f"{metric} by number of labelled cases", size=13, weight="bold", va="top")
     figure.text(0.03, 0.895, _about(found), size=7.5, color=FAINT, va="top")
@@ -95,12 +95,12 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
     axes.axhline(0, color=INK, linewidth=0.9, zorder=2)
     others = [arm for arm in found.arms if arm != found.baseline]
     for one in found.gains:
-        colour, marker = _look(found, one.arm)
-        x = found.sizes.index(one.labelled) + _aside(one.arm, others)
+        colour, marker = _look(found, one.run)
+        x = found.sizes.index(one.labelled) + _aside(one.run, others)
         _interval(axes, x, one.low, one.high, colour)
         for difference in one.seed_differences:
             axes.plot(x, difference, "_", color=colour, ms=7, mew=1, alpha=0.75, zorder=3)
-        filled = one.verdict in ("higher", "lower")
+        filled = verdict(one) in ("higher", "lower")
         axes.plot(x, one.difference, marker, ms=6, mfc=colour if filled else "white", mec=colour, mew=1.3, zorder=5)
         if len(found.gains) <= MOST_NUMBERS and not math.isnan(one.difference):
             axes.annotate(

@@ -19,7 +19,8 @@ from voco_cli.data.cache.preprocess import on_scan_grid
 from voco_cli.data.io.image import whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
-from voco_cli.evaluate.segmentation.table import nan_mean
+from voco_cli.evaluate.segmentation.metrics import Counts, dice
+from voco_cli.evaluate.statistics import nan_mean
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.dataset import PatchBatch, PatchDataset, Points, collate_patches
 from voco_cli.finetune.labelled_task import LabelledTask, case_batches
@@ -210,12 +211,12 @@ def supervised_loss(criterion: nn.Module, outputs: Sequence[Tensor], labels_N1XY
 
 
 def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: int) -> list[float]:
-    """Dice of classes 1 to ``num_classes`` of two index maps of one shape: 2 |A and B| / (|A| + |B|), NaN for 0 / 0."""
+    """Return the Dice of classes 1 to ``num_classes`` of two index maps of one shape."""
     size = num_classes + 1
     both = np.bincount(reference.ravel().astype(np.int64) * size + prediction.ravel(), minlength=size * size)
     table = both.reshape(size, size)
-    shared, total = 2.0 * np.diag(table), table.sum(0) + table.sum(1)
-    return [float(shared[c] / total[c]) if total[c] else math.nan for c in range(1, size)]
+    of_reference, of_prediction = table.sum(axis=1), table.sum(axis=0)
+    return [dice(Counts(int(of_reference[c]), int(of_prediction[c]), int(table[c, c]))) for c in range(1, size)]
 
 
 def dice_figures(dice_NC: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:

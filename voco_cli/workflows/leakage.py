@@ -139,6 +139,15 @@ def findings_object(findings: Findings) -> dict[str, Any]:
     }
 
 
+def is_spotless(recorded: Mapping[str, Any]) -> bool:
+    """Return True where nothing at all was found, not even the name of a patient in another data set.
+
+    Args:
+        recorded: findings, as `findings_object` writes them.
+    """
+    return not recorded["found"] and not recorded["unknown_weights"]
+
+
 def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None:
     """What ``--require-clean`` asks of findings, given as `findings_object` writes them.
 

@@ -8,14 +8,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
-from voco_cli.evaluate.read_results import read_stored
+from voco_cli.evaluate.metric import Metric
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.finetune import starting_weights
+from voco_cli.study.analysis import METRICS
 from voco_cli.study.cases import FILE, case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.metrics import StudyMetric, metric_of
 from voco_cli.study.plan import Plan, PlannedRun, RunRecord, StudyRecord, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.run_dir import RunFolder
@@ -123,7 +124,7 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(before)
     try:
         result = finetune(run)
-        record.update(_done(plan.folder, before, result, metric_of(record.settings)))
+        record.update(_done(plan.folder, before, result, METRICS[record.settings["task.kind"]]))
     except DataError as error:
         record.update(replace(before, status="failed", reason=error.message))
     except (VocoError, KeyboardInterrupt) as error:
@@ -135,10 +136,10 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 
 
-def _done(folder: Path, before: RunRecord, result: Finetuned, metric: StudyMetric) -> RunRecord:
+def _done(folder: Path, before: RunRecord, result: Finetuned, metric: Metric[Any]) -> RunRecord:
     if result.evaluation is None:
         raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
-    score = metric.score(read_stored(result.evaluation).table)
+    score = metric.score(read_results(result.evaluation).table)
     return replace(
         before,
         status="done",
@@ -155,7 +156,7 @@ def _is_finished(folder: Path, run: RunRecord) -> bool:
     if run.status != "done" or run.evaluation is None:
         return False
     try:
-        read_stored(folder / run.evaluation)
+        read_results(folder / run.evaluation)
     except (DataError, UsageError):
         return False
     return True

@@ -12,7 +12,7 @@ SPACING = (2.0, 1.0, 0.5)
 
 
 def maps() -> tuple[np.ndarray, np.ndarray]:
-    """Class 1 moved by one voxel in x, class 2 missed, class 3 a phantom, class 4 in neither."""
+    """Class 1 moved by one voxel in x, class 2 missed, class 3 a false positive, class 4 in neither."""
     reference, prediction = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8)
     reference[box(SHAPE, (2, 2, 2), (4, 4, 4))] = 1
     prediction[box(SHAPE, (2, 2, 3), (4, 4, 4))] = 1
@@ -23,8 +23,8 @@ def maps() -> tuple[np.ndarray, np.ndarray]:
 
 def test_states_values_and_volumes() -> None:
     structures = [Structure(str(label), (label,)) for label in (1, 2, 3, 4)]
-    moved, missed, phantom, absent = measure_case(*maps(), structures, SPACING, 0.5)
-    assert [one.state for one in (moved, missed, phantom, absent)] == ["both", "missed", "phantom", "absent"]
+    moved, missed, added, absent = measure_case(*maps(), structures, SPACING, 0.5)
+    assert [one.state for one in (moved, missed, added, absent)] == ["both", "missed", "false_positive", "absent"]
     assert moved.dice == pytest.approx(0.75)  # 48 of 64 voxels
     assert moved.iou == pytest.approx(48 / 80)
     assert moved.nsd == 1  # nothing moved by more than 0.5 mm
@@ -32,7 +32,7 @@ def test_states_values_and_volumes() -> None:
     assert moved.reference_ml == moved.prediction_ml == pytest.approx(0.064)
     assert (missed.dice, missed.iou, missed.nsd, missed.hd95_mm) == (0, 0, 0, math.inf)
     assert (missed.reference_ml, missed.prediction_ml) == (pytest.approx(0.001), 0)
-    assert (phantom.dice, phantom.nsd, phantom.asd_mm) == (0, 0, math.inf)
+    assert (added.dice, added.nsd, added.asd_mm) == (0, 0, math.inf)
     assert math.isnan(absent.dice)
     assert math.isnan(absent.hd95_mm)
     assert absent.diagonal_mm == pytest.approx(math.hypot(20, 12, 7))

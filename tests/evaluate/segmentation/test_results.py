@@ -48,10 +48,10 @@ def test_patients_are_numbered_in_all_that_is_written(tmp_path: Path) -> None:
 def test_the_table_states_what_it_is(evaluation: Evaluation, tmp_path: Path) -> None:
     write_evaluation(evaluation, tmp_path / "out", "pred", "true")
     text = (tmp_path / "out" / "table.md").read_text()
-    assert "| structure | cases | missed | phantom | Dice | IoU | NSD 1.5 mm | HD95 (mm) | ASD (mm) |" in text
+    assert "| structure | cases | missed | false positive | Dice | IoU | NSD 1.5 mm | HD95 (mm) | ASD (mm) |" in text
     assert "| 1 | 2 | 0 | 0 | 0.875 ± 0.177 [0.750, 1.000] |" in text
     assert "2 cases of 2 patients, in each scan's own grid" in text
-    assert "Missed structures: 1, phantom structures: 0. Rule for empty ones (count): absent in both: left out" in text
+    assert "Missed structures: 1, false positives: 0. Rule for empty ones (count): absent in both: left out" in text
     assert "Labels without a prediction, not counted: 1 (unseen)." in text
     assert all(line in text for line in statements(evaluation))
 

@@ -7,21 +7,22 @@ import numpy as np
 import pytest
 
 from tests.evaluate.made_results import made_table
-from voco_cli.evaluate.segmentation.compare import compare_tables
-from voco_cli.evaluate.segmentation.results import (
-    cases_csv,
+from voco_cli.evaluate.segmentation.compare import (
     change_rows,
+    compare_tables,
     comparison_object,
     difference_headings,
     difference_rows,
-    markdown,
-    p_value,
+)
+from voco_cli.evaluate.segmentation.results import (
+    cases_csv,
     parse_cases_csv,
     summary_headings,
     summary_object,
     summary_rows,
 )
 from voco_cli.evaluate.segmentation.table import summarise
+from voco_cli.evaluate.tables import markdown, p_value
 
 NAN = math.nan
 
@@ -103,7 +104,7 @@ def test_rows_for_a_paper() -> None:
     assert rows[1][4:] == ["-", "-"]
     assert rows[-1][0] == "mean over classes"
     headings = summary_headings(1.5, ("dice", "nsd"))
-    assert headings == ["structure", "cases", "missed", "phantom", "Dice", "NSD 1.5 mm"]
+    assert headings == ["structure", "cases", "missed", "false positive", "Dice", "NSD 1.5 mm"]
 
 
 def test_markdown_keeps_its_columns() -> None:
