@@ -67,7 +67,7 @@ def print_measured(evaluation: Evaluation | ClassificationEvaluation, provenance
     else:
         _print_classification(evaluation)
     if provenance is not None:
-        from voco_cli.workflows.leakage import is_spotless
+        from voco_cli.evaluate.result_files import is_spotless
 
         first, *leakage = provenance.lines()
         print_lines([first])
@@ -115,7 +115,7 @@ def _least_widths(rows: Sequence[Sequence[str]]) -> list[int]:
 
 
 def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
-    """End with an error where cases could not be measured.
+    """Raise if cases could not be measured.
 
     Raises:
         DataError: their number; the reasons are printed.
@@ -299,7 +299,7 @@ def evaluate(
 
 
 def _require_one_kind(params: Mapping[str, Any]) -> None:
-    """A run, or two folders, and no option of the other kind.
+    """Check that there is a run or two folders, and no option of the other kind.
 
     Raises:
         UsageError: neither, both, or half.
@@ -350,7 +350,7 @@ def _evaluate_folders(
 
 
 def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNames | None:
-    """Class names as ``--classes`` gives them, or of a dataset.json near the labels, or as predictions have them.
+    """Read class names from ``--classes``, a dataset.json near the labels, or what lies with the predictions.
 
     One that does not help is no error where nobody asked for it.
     """

@@ -134,7 +134,7 @@ class StudyProgress:
         self.metric = metric
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """How much there is to do, and on which cases."""
+        """Print how much there is to do, and on which cases (see `StudyCallback.planned`)."""
         note(f"{data.origin}: {data.split_words}")
         if data.missing:
             from voco_cli.tasks.splits import named
@@ -143,11 +143,11 @@ class StudyProgress:
         note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """Which run begins."""
+        """Print which run begins (see `StudyCallback.run_started`)."""
         note(f"run {number} of {total}: {run.words}")
 
     def run_ended(self, record: RunRecord, left_s: float) -> None:
-        """What came of it."""
+        """Print its score (see `StudyCallback.run_ended`)."""
         score = "not defined" if record.score is None else f"{record.score:.4f}"
         found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
@@ -155,7 +155,7 @@ class StudyProgress:
 
 
 def _numbers(text: str) -> list[int]:
-    """``5,10,20`` as numbers."""
+    """Read ``5,10,20`` as numbers."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
@@ -197,7 +197,7 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
 
 
 def _print_scores(found: LabelEfficiency) -> None:
-    """The first table without what only a paper needs."""
+    """Print the first table without what only a paper needs."""
     from voco_cli.workflows.study_outcome import study_headings, study_rows
 
     headings, rows = study_headings(found), study_rows(found)
@@ -211,7 +211,7 @@ def _print_scores(found: LabelEfficiency) -> None:
 
 
 def _next(result: StudyResult) -> str:
-    """The baseline against the last arm, case by case, with the most labels."""
+    """Return the command that compares baseline and last arm case by case, with the most labels."""
     finished = [run for run in result.record.in_order() if run.status == "done"]
     last = finished[-1]
     first = next(run for run in finished if (run.cases, run.seed) == (last.cases, last.seed))

@@ -303,11 +303,16 @@ def named(noun: str, names: Sequence[str], most: int = 10) -> str:
     return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
 
 
+def json_keys(text: str) -> dict[str, str]:
+    """Return the keys of a JSON object with the attributes that they hold, from ``cases mean=value``."""
+    return {key: name or key for key, _, name in (word.partition("=") for word in text.split())}
+
+
 def difference_object(one: Difference, keys: Mapping[str, str]) -> dict[str, Any]:
     """Return a difference as JSON holds it.
 
     Args:
-        keys: keys of the JSON object with the attributes that they hold.
+        keys: as `json_keys`.
     """
     return {key: getattr(one, name) for key, name in keys.items()}
 

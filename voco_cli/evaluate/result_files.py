@@ -12,7 +12,7 @@ from typing import Any, Generic
 
 from voco_cli import __version__
 from voco_cli.atomic_files import write_atomic
-from voco_cli.errors import DataError, UsageError
+from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.metric import Table
 from voco_cli.evaluate.tables import without_nan
 from voco_cli.foreign_text import visible
@@ -169,3 +169,27 @@ def load_results(folder: Path, *formats: str) -> tuple[dict[str, Any], str]:
 def damaged(folder: Path, error: Exception) -> DataError:
     """Return the error of an evaluation whose content makes no sense."""
     return DataError(f"{folder} is damaged: {error}.", HINT)
+
+
+def is_spotless(recorded: Mapping[str, Any]) -> bool:
+    """Return True where nothing at all was found, not even the name of a patient in another data set.
+
+    Args:
+        recorded: findings, as ``summary.json`` has them under ``leakage``.
+    """
+    return not recorded["found"] and not recorded["unknown_weights"]
+
+
+def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None:
+    """Refuse data leakage, for ``--require-clean``: findings as ``summary.json`` has them under ``leakage``.
+
+    Args:
+        whose: name of the run, where there are several.
+    Raises:
+        VocoError: cases were seen in training, or that cannot be known.
+    """
+    if not recorded["clean"]:
+        raise VocoError(
+            " ".join([*([f"{whose}:"] if whose else []), *recorded["sentences"]]),
+            "evaluate on other cases or train without these; --require-clean made this an error",
+        )

@@ -126,7 +126,7 @@ def _words(value: Any) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where it cannot be read."""
+    """Read a JSON object; an empty one where it cannot be read."""
     try:
         held = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):

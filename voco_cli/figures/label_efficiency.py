@@ -61,7 +61,7 @@ def _compose(found: LabelEfficiency) -> Figure:
 
 
 def _about(found: LabelEfficiency) -> str:
-    """What the picture is of, in a line."""
+    """Return what the picture is of, in a line."""
     seeds = sorted({len(one.seeds) for one in found.scores})
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     bars = "bars: bootstrap 95 % intervals, patients and seeds resampled"
@@ -72,7 +72,7 @@ def _about(found: LabelEfficiency) -> str:
 
 
 def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
-    """A line an arm through its means, with intervals, and a small dot for each seed."""
+    """Draw a line an arm through its means, with intervals, and a small dot for each seed."""
     for arm in found.arms:
         colour, marker = _look(found, arm)
         aside = _aside(arm, found.arms)
@@ -91,7 +91,7 @@ def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
 
 
 def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
-    """Differences with intervals about a line at zero; a filled mark is a difference that is shown."""
+    """Draw differences with intervals about a line at zero; a filled mark is a difference that is shown."""
     axes.axhline(0, color=INK, linewidth=0.9, zorder=2)
     others = [arm for arm in found.arms if arm != found.baseline]
     for one in found.gains:
@@ -128,12 +128,12 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
 
 
 def _aside(arm: str, arms: Sequence[str]) -> float:
-    """Sidewards shift that keeps the arms of one number apart."""
+    """Return the sidewards shift that keeps the arms of one number apart."""
     return ARM_STEP * ((arms.index(arm) + 0.5) / len(arms) - 0.5)
 
 
 def _look(found: LabelEfficiency, arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm; the baseline is grey."""
+    """Return colour and marker of an arm; the baseline is grey."""
     if arm == found.baseline:
         return FIRST_COLOUR, MARKERS[0]
     index = [other for other in found.arms if other != found.baseline].index(arm)
@@ -161,6 +161,6 @@ def _name_sizes(axes: Axes, found: LabelEfficiency) -> None:
 
 
 def _keep_zero_in_view(axes: Axes, least: float = 0.005) -> None:
-    """Room on both sides of zero, so that a tiny difference does not fill the picture."""
+    """Leave room on both sides of zero, so that a tiny difference does not fill the picture."""
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -least), max(high, least))

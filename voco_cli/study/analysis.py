@@ -22,6 +22,7 @@ from voco_cli.evaluate.comparison import (
     corrected,
     difference_from_json,
     difference_object,
+    json_keys,
     paired_differences,
 )
 from voco_cli.evaluate.metric import DisplayText, Metric, Table
@@ -35,27 +36,10 @@ METRICS: dict[str, Metric[Any]] = {
 """What studies are measured by, by the kind of the task."""
 SIGNIFICANT = 0.05
 Verdict = Literal["higher", "lower", "no difference shown", "one seed only"]
-KEYS = {
-    "arm": "run",
-    "labelled": "labelled",
-    "structure": "part",
-    "seeds": "seeds",
-    "seed_differences": "seed_differences",
-    "cases": "cases",
-    "patients": "patients",
-    "baseline_mean": "first",
-    "mean": "value",
-    "difference": "difference",
-    "low": "low",
-    "high": "high",
-    "runs_low": "runs_low",
-    "runs_high": "runs_high",
-    "better": "better",
-    "worse": "worse",
-    "p": "p",
-    "p_holm": "p_holm",
-    "effect": "effect",
-}
+KEYS = json_keys(
+    "arm=run labelled structure=part seeds seed_differences cases patients baseline_mean=first mean=value "
+    "difference low high runs_low runs_high better worse p p_holm effect"
+)
 """Keys of a difference in study.json."""
 
 

@@ -58,7 +58,7 @@ def find_cases(folder: Path, settings: Settings, largest: int, find: Callable[[S
 
 
 def case_contents(folder: Path, datalist: Datalist) -> Contents:
-    """What the files of each case hold, read anew only where size, time or samples have changed since the study began.
+    """Return hashes of each case's files, read anew only where size, time or samples changed since the study began.
 
     Raises:
         UsageError: files hold something else than when the study began, under the same names.
@@ -87,7 +87,7 @@ def fix_cases(folder: Path, datalist: Datalist, contents: Contents) -> None:
 
 
 def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: Sequence[int]) -> None:
-    """See that every subset of a classification has two categories, which its run would refuse to do without.
+    """Raise if a subset of a classification has one category only, which its run would refuse.
 
     Raises:
         UsageError: one has not.
@@ -106,7 +106,7 @@ def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: 
 
 
 def shared_cache(folder: Path, settings: Settings) -> Path:
-    """Where all runs find their preprocessed volumes: where the data has them already, else in the study's folder."""
+    """Return the folder of all runs' preprocessed volumes: where the data has them already, else in the study's."""
     return cache_folder(settings.data.file or folder / FILE, settings.cache)
 
 
@@ -128,7 +128,7 @@ def _read_contents(path: Path) -> Contents:
 
 
 def _content(entry: Entry, before: tuple[str | None, str | None] | None) -> tuple[str | None, str | None]:
-    """A quick stamp of a case's files, and a hash of all their bytes; none of a file that is not there."""
+    """Return a quick stamp of a case's files and a hash of all their bytes; none of a file that is not there."""
     try:
         stamp = _identity(entry, full_hash=False)
         return before if before and before[0] == stamp else (stamp, _identity(entry, full_hash=True))

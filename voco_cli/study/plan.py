@@ -48,12 +48,12 @@ class PlannedRun:
 
     @property
     def place(self) -> Path:
-        """Its folder, from the study's."""
+        """Return its folder, from the study's."""
         return Path(self.arm.name) / f"n{self.labelled:03d}-seed{self.seed}"
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Return its name for people."""
         return f"{self.arm.name}, {self.labelled} labelled case{'s' if self.labelled > 1 else ''}, seed {self.seed}"
 
 
@@ -80,11 +80,11 @@ class Plan:
     flags: Mapping[str, Any] | None = None
 
     def runs(self) -> list[PlannedRun]:
-        """Seed by seed, arms interleaved, so that whatever is finished is balanced."""
+        """Return all runs, seed by seed with arms interleaved, so that whatever is finished is balanced."""
         return [PlannedRun(arm, n, seed) for seed in self.seeds for n in self.sizes for arm in self.arms]
 
     def settings_of(self, run: PlannedRun, cases: Path | None = None, cache: Path | None = None) -> Resolved:
-        """The settings of a run.
+        """Return the settings of a run.
 
         Args:
             cases: list that all runs share, in place of the split of the task.
@@ -119,7 +119,7 @@ class Plan:
         return resolved
 
     def shared_settings(self) -> Settings:
-        """What its runs have in common, as those from weights have it.
+        """Return what its runs have in common, as those from weights have it.
 
         Raises:
             UsageError: settings of any arm that are wrong, or that belong to the study.
@@ -140,7 +140,7 @@ def make_plan(
     flags: Mapping[str, Any] | None = None,
     known: Mapping[str, str | None] | None = None,
 ) -> Plan:
-    """A plan from what a user asks for; fresh weights are always among the arms.
+    """Make a plan from what a user asks for; fresh weights are always among the arms.
 
     Args:
         weights: ``none`` or anything that ``model.weights`` takes.
@@ -167,7 +167,7 @@ def make_plan(
 
 
 def fixed_settings(settings: Settings) -> dict[str, Any]:
-    """All that must be the same in every run of a study, as JSON holds it: dotted key to value."""
+    """Return all that must be the same in every run of a study, as JSON holds it: dotted key to value."""
     flat: dict[str, Any] = {}
     for section, value in settings.model_dump(mode="json").items():
         flat |= (
@@ -179,7 +179,7 @@ def fixed_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _new_name(source: str, taken: set[str]) -> str:
-    """A short name for weights that no other arm has: of a run folder or file, whatever lies inside."""
+    """Return a short name for weights that no other arm has: of a run folder or file, whatever lies inside."""
     parts = [part for part in re.split(r"[/\\]", source.removeprefix("hf://")) if part not in ("", ".", "..")]
     parts[-1:] = [re.sub(r"\.(safetensors|pt|pth|pkl|gz|bin|ckpt)\b", "", part) for part in parts[-1:]]
     telling = [part for part in parts if part.lower() not in PLAIN_NAMES]
@@ -227,7 +227,7 @@ class RunRecord:
 
     @property
     def words(self) -> str:
-        """For people."""
+        """Return its name for people."""
         return f"{self.arm}, {self.cases} labelled case{'s' if self.cases > 1 else ''}, seed {self.seed}"
 
 
@@ -258,27 +258,27 @@ class StudyRecord:
     split: str = ""
 
     def add(self, plan: Plan) -> None:
-        """Take up what a plan asks for beyond what is known."""
+        """Add the runs that a plan asks for beyond what is known."""
         for run in plan.runs():
             place = run.place.as_posix()
             self.runs.setdefault(place, RunRecord(run.arm.name, run.labelled, run.seed, place))
 
     def of(self, run: PlannedRun) -> RunRecord:
-        """What is known of a planned run."""
+        """Return what is known of a planned run."""
         return self.runs[run.place.as_posix()]
 
     def update(self, one: RunRecord) -> None:
-        """Take up news of a run."""
+        """Replace what is known of a run."""
         self.runs[one.folder] = one
 
     def in_order(self) -> list[RunRecord]:
-        """By number of labelled cases, arm, seed."""
+        """Return the runs by number of labelled cases, arm, seed."""
         arms = list(self.arms)
         return sorted(self.runs.values(), key=lambda one: (one.cases, arms.index(one.arm), one.seed))
 
 
 def open_record(plan: Plan, settings: Settings) -> StudyRecord:
-    """The record of a plan's folder with all that the plan asks for, or a new one.
+    """Return the record of a plan's folder with all that the plan asks for, or a new one.
 
     Args:
         settings: that its runs share, before the cases are fixed.
@@ -301,7 +301,7 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
 
 
 def read_record(folder: Path) -> StudyRecord | None:
-    """The record that a folder holds; None where there is none yet.
+    """Read the record that a folder holds; None where there is none yet.
 
     Raises:
         DataError: study.json is damaged.
@@ -333,13 +333,13 @@ def read_record(folder: Path) -> StudyRecord | None:
 
 
 def known_arms(folder: Path) -> dict[str, str | None]:
-    """Names and weights of the study that a folder holds."""
+    """Read names and weights of the study that a folder holds."""
     record = read_record(folder)
     return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
 
 
 def known_by_content(plan: Plan) -> Plan:
-    """The plan with the names that its folder has for arms of the same weights, however these are spelled now.
+    """Return the plan with the names that its folder has for arms of the same weights, however these are spelled.
 
     Raises:
         UsageError: settings that are wrong.

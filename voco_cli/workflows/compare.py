@@ -13,7 +13,7 @@ from voco_cli.evaluate.classification import compare as of_classifications
 from voco_cli.evaluate.classification.metrics import ScoredCases
 from voco_cli.evaluate.comparison import pairing_faults
 from voco_cli.evaluate.read_results import Stored
-from voco_cli.evaluate.result_files import StoredEvaluation, interval_object
+from voco_cli.evaluate.result_files import StoredEvaluation, interval_object, is_spotless, require_clean
 from voco_cli.evaluate.segmentation import compare as of_segmentations
 from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
 from voco_cli.evaluate.segmentation.table import ResultTable
@@ -26,7 +26,6 @@ from voco_cli.evaluate.setting_differences import (
 )
 from voco_cli.evaluate.tables import markdown
 from voco_cli.figures.comparison import draw_classification_comparison, draw_comparison
-from voco_cli.workflows.leakage import is_spotless, require_clean
 
 SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
 SHOWN_CHANGES, SHOWN_CATEGORY_CHANGES, STORED_CHANGES = 5, 10, 50

@@ -22,7 +22,7 @@ from voco_cli.evaluate.classification.results import (
     write_classification,
 )
 from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.result_files import Provenance, require_clean
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
 from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
@@ -36,7 +36,7 @@ from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.splits import named
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage, require_clean
+from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage
 
 MEASURABLE = ("test", "validation")
 MOST_NAMED = 5

@@ -18,6 +18,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import SEEN_FILE, Seen, write_seen
 from voco_cli.errors import DataError
+from voco_cli.evaluate.result_files import require_clean
 from voco_cli.finetune.classification import ClassificationTask
 from voco_cli.finetune.dataset import survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
@@ -34,7 +35,7 @@ from voco_cli.training.task import Callback, NullCallback, Values
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.evaluate import MEASURABLE, Measured, measure_run
 from voco_cli.workflows.finetune_checks import before_finetuning
-from voco_cli.workflows.leakage import Findings, findings_object, look_back, require_clean
+from voco_cli.workflows.leakage import Findings, find_leakage, findings_object
 
 
 class Scored(Protocol):
@@ -192,7 +193,7 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
             cases = _Cases()
             run_on_all(accelerator, lambda: _find_cases(cases, datalist, settings, failed))
             run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
-            seen, findings = run_on_main(accelerator, lambda: _look_back(settings, datalist, cases, callback))
+            seen, findings = run_on_main(accelerator, lambda: _find_leakage(settings, datalist, cases, callback))
             if clean:
                 require_clean(findings_object(findings))
             return _train(resolved, data, cases, folder, accelerator, callback, seen, findings)
@@ -236,14 +237,14 @@ def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: M
         raise DataError(f"{what}: {reasons or 'there are none'}", f"voco tasks check --task {settings.task.preset}")
 
 
-def _look_back(
+def _find_leakage(
     settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
 ) -> tuple[Seen, Findings]:
     """What the weights will have seen, and which of the cases that will be evaluated are among it."""
     listed = [entry for split in MEASURABLE for entry in getattr(datalist, split) if entry.label or entry.category]
     with callback.progress("comparing with training", len(listed) * len(settings.task.channels)) as advance:
         cache = open_cache(settings)
-        return look_back(settings.model.weights, cases.training, listed, datalist.name, cache, advance)
+        return find_leakage(settings.model.weights, cases.training, listed, datalist.name, cache, advance)
 
 
 def _make_job(settings: Settings, cases: _Cases, device: torch.device, callback: FinetuneCallback) -> FinetuningJob:

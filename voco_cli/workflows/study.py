@@ -28,32 +28,32 @@ class Finetuned(Protocol):
 
     @property
     def evaluation(self) -> Path | None:
-        """Folder of the evaluation of the split that was measured; none where nothing is labelled."""
+        """Return the folder of the evaluation of the split that was measured; none where nothing is labelled."""
 
     @property
     def evaluated_split(self) -> str | None:
-        """test, validation, or none."""
+        """Return test, validation, or none."""
 
     @property
     def chosen_step(self) -> int:
-        """Step of the weights that were measured."""
+        """Return the step of the weights that were measured."""
 
     @property
     def how_chosen(self) -> str:
-        """How that step was chosen, one sentence."""
+        """Return how that step was chosen, one sentence."""
 
 
 class StudyCallback(Protocol):
-    """Who is told how a study goes."""
+    """Receives how a study goes."""
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """So many runs are asked for, so many of them are finished already, and all have these cases."""
+        """Tell how many runs are asked for and finished already, and which cases all have."""
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """A run begins or goes on."""
+        """Tell that a run begins or goes on."""
 
     def run_ended(self, record: RunRecord, left_s: float) -> None:
-        """A run is done or has failed; the others may take so long."""
+        """Tell that a run is done or has failed, and how long the others may take."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def run_study(
 
 
 def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]) -> None:
-    """One run, whatever comes of it."""
+    """Run one fine-tuning and record how it ended."""
     began_s = time.monotonic()
     before = replace(record.of(run), status="started", reason=None)
     record.update(before)
@@ -152,7 +152,7 @@ def _done(folder: Path, before: RunRecord, result: Finetuned, metric: Metric[Any
 
 
 def _is_finished(folder: Path, run: RunRecord) -> bool:
-    """Whether a run is done and what it left is still there."""
+    """Return True where a run is done and its evaluation is still there."""
     if run.status != "done" or run.evaluation is None:
         return False
     try:
@@ -172,7 +172,7 @@ def _publish(plan: Plan, record: StudyRecord) -> StudyResult:
 
 
 def _left_s(record: StudyRecord, runs: int) -> float:
-    """What so many runs will take, from those that were done."""
+    """Return the seconds that so many runs will take, from those that were done; NaN where none was."""
     took = [run.took_s for run in record.runs.values() if run.took_s is not None and run.status == "done"]
     return runs * sum(took) / len(took) if took else float("nan")
 

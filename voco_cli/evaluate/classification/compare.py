@@ -15,24 +15,12 @@ from voco_cli.evaluate.comparison import (
     compare_runs,
     difference_from_json,
     difference_object,
+    json_keys,
 )
 from voco_cli.evaluate.statistics import RESAMPLES, Floats
 from voco_cli.evaluate.tables import figure, p_value, with_interval, without_nan
 
-KEYS = {
-    "run": "run",
-    "category": "part",
-    "metric": "metric",
-    "first_value": "first",
-    "value": "value",
-    "difference": "difference",
-    "low": "low",
-    "high": "high",
-    "left_out": "left_out",
-    "p": "p",
-    "p_holm": "p_holm",
-    "test": "test",
-}
+KEYS = json_keys("run category=part metric first_value=first value difference low high left_out p p_holm test")
 """Keys of a difference in comparison.json."""
 CHANGE_HEADINGS = ["run", "case", "category", "from", "to", "p(category)", ""]
 

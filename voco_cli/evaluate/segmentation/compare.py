@@ -15,6 +15,7 @@ from voco_cli.evaluate.comparison import (
     compare_runs,
     difference_from_json,
     difference_object,
+    json_keys,
 )
 from voco_cli.evaluate.segmentation.metrics import METRICS
 from voco_cli.evaluate.segmentation.table import ResultTable
@@ -23,22 +24,9 @@ from voco_cli.evaluate.tables import NONE, figure, interval, p_value, without_na
 
 OVERALL = "mean over classes"
 """What files and tables call the score of a whole run."""
-KEYS = {
-    "run": "run",
-    "structure": "part",
-    "metric": "metric",
-    "cases": "cases",
-    "patients": "patients",
-    "unpaired": "unpaired",
-    "first_mean": "first",
-    "mean": "value",
-    "difference": "difference",
-    "low": "low",
-    "high": "high",
-    "p": "p",
-    "p_holm": "p_holm",
-    "effect": "effect",
-}
+KEYS = json_keys(
+    "run structure=part metric cases patients unpaired first_mean=first mean=value difference low high p p_holm effect"
+)
 """Keys of a difference in comparison.json."""
 CHANGE_HEADINGS = ["run", "case", "structure", "from", "to", "change"]
 
