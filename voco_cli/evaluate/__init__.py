@@ -1,6 +1,9 @@
-"""How good a segmentation is, and whether another is better.
+"""How good predictions are, whether others are better, and whether label maps lie right.
 
-Pure: `overlap`, `surfels`, `surface`, `empty`, `measures`, `statistics`, `summary`, `comparison`, `tables`; and,
-of one case, whether a label map lies right: `label_fit`, `outside`, `sides`.
-Thin shells that touch files or scans: `case_files`, `classes`, `folder`, `result_folder`; `patient_case`, `case_check`.
+`metric` is the seam, `comparison` the one engine, `statistics` the intervals and tests under it. `segmentation` and
+`classification` hold the metrics of each kind with their tables and files; `result_files` and `read_results` what both
+have in common. `label_check` and `sides` look at one case before any training.
+
+Pure are `metric`, `comparison`, `statistics`, `tables` and the modules `metrics`, `table` and `compare` of both kinds:
+arrays in, arrays out. The others touch files or scans.
 """

@@ -15,10 +15,11 @@ from voco_cli.data.cache.store import cache_folder, content_identity
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
+from voco_cli.study.plan import CASES
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import named, subset
 
-FILE, CONTENTS = "data.json", "contents.json"
+CONTENTS = "contents.json"
 FORMAT = "voco-study-contents/1"
 Contents = Mapping[str, tuple[str | None, str | None]]
 """Case to the stamp of its files and the hash of all they hold."""
@@ -45,7 +46,7 @@ def find_cases(folder: Path, settings: Settings, largest: int, find: Callable[[S
         raise UsageError(
             f"{data.origin} has no labelled case to measure on.", "task.split=seeded with task.test_patients draws some"
         )
-    path = folder / FILE
+    path = folder / CASES
     if path.is_file() and _listed(before := read_datalist(path, check_files=False)) != _listed(datalist):
         now, then = (" + ".join(str(len(getattr(one, split))) for split in SPLITS) for one in (datalist, before))
         differ = sorted({name for _, name, _ in set(_listed(before)) ^ set(_listed(datalist))})
@@ -81,7 +82,7 @@ def fix_cases(folder: Path, datalist: Datalist, contents: Contents) -> None:
     Raises:
         ResourceError: the disk is full.
     """
-    write_datalist(datalist, folder / FILE)
+    write_datalist(datalist, folder / CASES)
     held = {"format": FORMAT, "cases": contents}
     write_atomic(folder / CONTENTS, json.dumps(held, indent=1).encode() + b"\n")
 
@@ -107,7 +108,7 @@ def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: 
 
 def shared_cache(folder: Path, settings: Settings) -> Path:
     """Return the folder of all runs' preprocessed volumes: where the data has them already, else in the study's."""
-    return cache_folder(settings.data.file or folder / FILE, settings.cache)
+    return cache_folder(settings.data.file or folder / CASES, settings.cache)
 
 
 def _listed(datalist: Datalist) -> list[tuple[str, str, str | None]]:

@@ -13,7 +13,6 @@ from voco_cli import __version__
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, load_settings
 from voco_cli.errors import DataError, UsageError
-from voco_cli.study.cases import FILE as DATA
 from voco_cli.training.run_contents import weights_digest
 from voco_cli.training.run_dir import FREE_TO_CHANGE, is_file_spelled
 
@@ -194,7 +193,7 @@ def _new_name(source: str, taken: set[str]) -> str:
 
 
 FORMAT = "voco-study/1"
-FILE = "study.json"
+FILE, CASES = "study.json", "data.json"
 Status = Literal["waiting", "started", "done", "failed", "interrupted"]
 
 
@@ -290,8 +289,8 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
     arms = {arm.name: ArmRecord(arm.weights, _digest(arm, settings)) for arm in plan.arms}
     record = read_record(plan.folder)
     if record is None:
-        if (plan.folder / DATA).exists():
-            raise UsageError(f"{plan.folder} holds a {DATA} but no study.", "give another folder with -o")
+        if (plan.folder / CASES).exists():
+            raise UsageError(f"{plan.folder} holds a {CASES} but no study.", "give another folder with -o")
         record = StudyRecord(plan.task, fixed, arms)
     else:
         _require_same(plan.folder, record, fixed, arms)

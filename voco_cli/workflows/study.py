@@ -16,8 +16,8 @@ from voco_cli.evaluate.metric import Metric
 from voco_cli.evaluate.read_results import read_results
 from voco_cli.finetune import starting_weights
 from voco_cli.study.analysis import METRICS
-from voco_cli.study.cases import FILE, case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.plan import Plan, PlannedRun, RunRecord, StudyRecord, open_record
+from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_categories, shared_cache
+from voco_cli.study.plan import CASES, Plan, PlannedRun, RunRecord, StudyRecord, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.study_outcome import Outcome, gather, publish
@@ -100,7 +100,7 @@ def run_study(
         require_categories(data, settings.task, plan.sizes, plan.seeds)
         contents = case_contents(plan.folder, data.datalist)
         record.split = data.split_words
-        cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
+        cases, cache = plan.folder / CASES, shared_cache(plan.folder, settings)
         result = _publish(plan, record)  # the first file, by which the folder is known for a study's
         fix_cases(plan.folder, data.datalist, contents)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
