@@ -25,7 +25,7 @@ from voco_cli.evaluate.classification.results import (
     write_classification,
 )
 from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.study.plan import Plan, make_plan
+from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import run_finetuning
@@ -53,7 +53,9 @@ PRESET: dict[str, Any] = {
 TRUTH = [0, 1] * 5
 
 
-def plan(folder: Path, weights: list[str], sizes: tuple[int, ...], seeds: int, *overrides: str, **flags: Any) -> Plan:
+def plan(
+    folder: Path, weights: list[str], sizes: tuple[int, ...], seeds: int, *overrides: str, **flags: Any
+) -> StudyPlan:
     preset = folder / "made.yaml"
     preset.write_text(yaml.safe_dump(PRESET))
     flags = {"task.choose": "last", **flags}

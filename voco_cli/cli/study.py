@@ -27,7 +27,7 @@ from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun, RunRecord
+    from voco_cli.study.plan import PlannedRun, StudyRun
     from voco_cli.tasks.find_data import TaskData
     from voco_cli.workflows.study import StudyResult
 
@@ -144,14 +144,14 @@ class StudyProgress:
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """Print which run begins (see `StudyCallback.run_started`)."""
-        note(f"run {number} of {total}: {run.words}")
+        note(f"run {number} of {total}: {run.record.title}")
 
-    def run_ended(self, record: RunRecord, left_s: float) -> None:
+    def run_ended(self, record: StudyRun, left_s: float) -> None:
         """Print its score (see `StudyCallback.run_ended`)."""
         score = "not defined" if record.score is None else f"{record.score:.4f}"
         found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
-        note(f"{record.words}: {found}{left}")
+        note(f"{record.title}: {found}{left}")
 
 
 def _numbers(text: str) -> list[int]:

@@ -48,7 +48,7 @@ class DisplayText:
     effect: str = ""
 
 
-class CaseTable(Protocol):
+class CaseResults(Protocol):
     """Results of a run: of each of N cases its name and a number in place of its patient's name."""
 
     @property
@@ -74,7 +74,7 @@ class CaseTable(Protocol):
         """Return the cases whose reference differs in another table, by a sentence about ``{run}`` and ``{first}``."""
 
 
-Table = TypeVar("Table", bound=CaseTable)
+Table = TypeVar("Table", bound=CaseResults)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Metric(ABC, Generic[Table]):
         return float(self.scores(table, np.ones((1, len(table.cases))))[0, column])
 
 
-class StructureTable(CaseTable, Protocol):
+class StructureTable(CaseResults, Protocol):
     """A table that holds a value of each metric for each case and each of C structures."""
 
     @property

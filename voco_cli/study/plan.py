@@ -51,13 +51,13 @@ class PlannedRun:
         return Path(self.arm.name) / f"n{self.labelled:03d}-seed{self.seed}"
 
     @property
-    def words(self) -> str:
-        """Return its name for people."""
-        return f"{self.arm.name}, {self.labelled} labelled case{'s' if self.labelled > 1 else ''}, seed {self.seed}"
+    def record(self) -> StudyRun:
+        """Return what study.json holds of it before it begins."""
+        return StudyRun(self.arm.name, self.labelled, self.seed, self.place.as_posix())
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What is asked of a study.
 
     Attributes:
@@ -138,7 +138,7 @@ def make_plan(
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     known: Mapping[str, str | None] | None = None,
-) -> Plan:
+) -> StudyPlan:
     """Make a plan from what a user asks for; fresh weights are always among the arms.
 
     Args:
@@ -160,7 +160,7 @@ def make_plan(
         name = next((name for name, of in (known or {}).items() if of == source), None) or _new_name(source, taken)
         taken.add(name)
         arms.append(Arm(name, source))
-    return Plan(
+    return StudyPlan(
         folder, task, tuple(arms), tuple(sorted(set(sizes))), tuple(range(seeds)), config, tuple(overrides), flags
     )
 
@@ -198,7 +198,7 @@ Status = Literal["waiting", "started", "done", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class StudyRun:
     """One run, as far as it has come.
 
     Attributes:
@@ -225,7 +225,7 @@ class RunRecord:
     took_s: float | None = None
 
     @property
-    def words(self) -> str:
+    def title(self) -> str:
         """Return its name for people."""
         return f"{self.arm}, {self.cases} labelled case{'s' if self.cases > 1 else ''}, seed {self.seed}"
 
@@ -253,30 +253,29 @@ class StudyRecord:
     task: str
     settings: dict[str, Any]
     arms: dict[str, ArmRecord]
-    runs: dict[str, RunRecord] = field(default_factory=dict)
+    runs: dict[str, StudyRun] = field(default_factory=dict)
     split: str = ""
 
-    def add(self, plan: Plan) -> None:
+    def add(self, plan: StudyPlan) -> None:
         """Add the runs that a plan asks for beyond what is known."""
         for run in plan.runs():
-            place = run.place.as_posix()
-            self.runs.setdefault(place, RunRecord(run.arm.name, run.labelled, run.seed, place))
+            self.runs.setdefault(run.record.folder, run.record)
 
-    def of(self, run: PlannedRun) -> RunRecord:
+    def of(self, run: PlannedRun) -> StudyRun:
         """Return what is known of a planned run."""
-        return self.runs[run.place.as_posix()]
+        return self.runs[run.record.folder]
 
-    def update(self, one: RunRecord) -> None:
+    def update(self, one: StudyRun) -> None:
         """Replace what is known of a run."""
         self.runs[one.folder] = one
 
-    def in_order(self) -> list[RunRecord]:
+    def in_order(self) -> list[StudyRun]:
         """Return the runs by number of labelled cases, arm, seed."""
         arms = list(self.arms)
         return sorted(self.runs.values(), key=lambda one: (one.cases, arms.index(one.arm), one.seed))
 
 
-def open_record(plan: Plan, settings: Settings) -> StudyRecord:
+def open_record(plan: StudyPlan, settings: Settings) -> StudyRecord:
     """Return the record of a plan's folder with all that the plan asks for, or a new one.
 
     Args:
@@ -322,7 +321,7 @@ def read_record(folder: Path) -> StudyRecord | None:
             task=held["task"],
             settings=dict(held["settings"]),
             arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
-            runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
+            runs={run["folder"]: StudyRun(**run) for run in held["runs"]},
             split=held["split"],
         )
         record.in_order()
@@ -337,7 +336,7 @@ def known_arms(folder: Path) -> dict[str, str | None]:
     return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
 
 
-def known_by_content(plan: Plan) -> Plan:
+def known_by_content(plan: StudyPlan) -> StudyPlan:
     """Return the plan with the names that its folder has for arms of the same weights, however these are spelled.
 
     Raises:

@@ -144,15 +144,14 @@ def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
     found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
     missing = [entry.name for split in MEASURABLE for entry in getattr(datalist, split) if entry.name not in found]
     if missing:
-        more = f" and {len(missing) - MOST_NAMED} more" if len(missing) > MOST_NAMED else ""
-        raise DataError(f"{data} has no case {', '.join(missing[:MOST_NAMED])}{more}.", "give the data of the run")
+        raise DataError(f"{data} has no case {named(missing, MOST_NAMED)}.", "give the data of the run")
     return datalist.model_copy(
         update={split: tuple(found[entry.name] for entry in getattr(datalist, split)) for split in MEASURABLE}
     )
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """A run that was measured.
 
     Attributes:
@@ -171,7 +170,7 @@ class Measured:
     written: tuple[Path, ...]
 
 
-def measure_run(path: Path, progress: Progress = no_progress) -> Measured | None:
+def measure_run(path: Path, progress: Progress = no_progress) -> MeasuredRun | None:
     """Measure the chosen weights at the end of a run, on the test split where it has labels, else on validation.
 
     Returns:
@@ -194,7 +193,7 @@ def measure(
     device: str | None = None,
     clean: bool = False,
     progress: Progress = no_progress,
-) -> Measured:
+) -> MeasuredRun:
     """Predict what is missing, measure it, look for cases that were in the training, and write it all down.
 
     Args:
@@ -217,12 +216,12 @@ def measure(
         of_cases = _classified(run, split, entries, trained, options, progress)
         classified = replace(of_cases, provenance=provenance)
         written, summary = write_classification(classified, folder), classification_object(classified)
-        return Measured(split, folder, classified, summary, provenance, tuple(written))
+        return MeasuredRun(split, folder, classified, summary, provenance, tuple(written))
     evaluation = _segmented(run, split, entries, trained, options, progress)
     places = (str(run.predictions(split)), str(run.path / "data.json"))
     written = write_evaluation(evaluation, folder, *places, provenance)
     summary = evaluation_object(evaluation, *places, provenance)
-    return Measured(split, folder, evaluation, summary, provenance, tuple(written))
+    return MeasuredRun(split, folder, evaluation, summary, provenance, tuple(written))
 
 
 def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress) -> Findings:

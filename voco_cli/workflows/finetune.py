@@ -33,7 +33,7 @@ from voco_cli.training.run_contents import open_run_folder, scan_content, settle
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, NullCallback, Values
 from voco_cli.training.trainer import Trainer
-from voco_cli.workflows.evaluate import MEASURABLE, Measured, measure_run
+from voco_cli.workflows.evaluate import MEASURABLE, MeasuredRun, measure_run
 from voco_cli.workflows.finetune_checks import before_finetuning
 from voco_cli.workflows.leakage import Findings, find_leakage, findings_object
 
@@ -134,7 +134,7 @@ class FinetuneResult:
     weights: Path
     chosen_step: int
     how_chosen: str
-    measured: Measured | None
+    measured: MeasuredRun | None
     is_main_process: bool
 
     @property
@@ -291,7 +291,7 @@ def _train(
     )
     Trainer(job, settings.train, folder, accelerator, callback, settings.run.loggers).run()
 
-    def finish() -> tuple[int, str, Measured | None]:
+    def finish() -> tuple[int, str, MeasuredRun | None]:
         step, words = choose_weights(
             job, folder.checkpoints, folder.weights, settings.task.choose, len(cases.validation)
         )

@@ -28,7 +28,7 @@ COLUMN_OF: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
+class LeakageFinding:
     """Evaluated cases that are recognised in one way as cases of one training.
 
     Attributes:
@@ -61,7 +61,7 @@ class Findings:
     evaluated: int
     compared: int
     trained: Mapping[str, int]
-    found: tuple[Finding, ...] = ()
+    found: tuple[LeakageFinding, ...] = ()
     unknown: tuple[str, ...] = ()
     unhashed: int = 0
 
@@ -211,7 +211,7 @@ def _hash(job: _HashJob) -> str | None:
         return None  # counted as not compared, and said by whoever needs the voxels themselves
 
 
-def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
+def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[LeakageFinding]:
     reported: set[str] = set()
     for kind, column in COLUMN_OF.items():
         open_scans = [scan for scan in evaluated if scan.case not in reported]
@@ -220,7 +220,7 @@ def _of_stage(stage: SeenScans, evaluated: Sequence[ScanIdentity], dataset: str)
         reported.update(cases)
         if cases:
             surely = kind != "patient" or stage.dataset.casefold() == dataset.casefold()
-            yield Finding(kind, stage.stage, stage.dataset, cases, surely)
+            yield LeakageFinding(kind, stage.stage, stage.dataset, cases, surely)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -231,7 +231,7 @@ def _words(stage: str, dataset: str) -> str:
     return f"{stage} ({dataset})"
 
 
-def _sentence(finding: Finding, evaluated: int) -> str:
+def _sentence(finding: LeakageFinding, evaluated: int) -> str:
     count, where = len(finding.cases), _words(finding.stage, finding.dataset)
     cases = f"{count} of {evaluated} evaluated cases"
     was = "was" if count == 1 else "were"

@@ -17,10 +17,10 @@ from voco_cli.evaluate.read_results import read_results
 from voco_cli.finetune import starting_weights
 from voco_cli.study.analysis import METRICS
 from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.plan import CASES, Plan, PlannedRun, RunRecord, StudyRecord, open_record
+from voco_cli.study.plan import CASES, PlannedRun, StudyPlan, StudyRecord, StudyRun, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.workflows.study_outcome import Outcome, gather, publish
+from voco_cli.workflows.study_outcome import StudyOutcome, gather, publish
 
 
 class Finetuned(Protocol):
@@ -52,7 +52,7 @@ class StudyCallback(Protocol):
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """Tell that a run begins or goes on."""
 
-    def run_ended(self, record: RunRecord, left_s: float) -> None:
+    def run_ended(self, record: StudyRun, left_s: float) -> None:
         """Tell that a run is done or has failed, and how long the others may take."""
 
 
@@ -67,12 +67,12 @@ class StudyResult:
     """
 
     record: StudyRecord
-    outcome: Outcome
+    outcome: StudyOutcome
     wrote: tuple[Path, ...]
 
 
 def run_study(
-    plan: Plan,
+    plan: StudyPlan,
     callback: StudyCallback,
     *,
     finetune: Callable[[Resolved], Finetuned],
@@ -117,7 +117,9 @@ def run_study(
     return result
 
 
-def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]) -> None:
+def _run_one(
+    plan: StudyPlan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]
+) -> None:
     """Run one fine-tuning and record how it ended."""
     began_s = time.monotonic()
     before = replace(record.of(run), status="started", reason=None)
@@ -136,7 +138,7 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 
 
-def _done(folder: Path, before: RunRecord, result: Finetuned, metric: Metric[Any]) -> RunRecord:
+def _done(folder: Path, before: StudyRun, result: Finetuned, metric: Metric[Any]) -> StudyRun:
     if result.evaluation is None:
         raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
     score = metric.score(read_results(result.evaluation).table)
@@ -151,7 +153,7 @@ def _done(folder: Path, before: RunRecord, result: Finetuned, metric: Metric[Any
     )
 
 
-def _is_finished(folder: Path, run: RunRecord) -> bool:
+def _is_finished(folder: Path, run: StudyRun) -> bool:
     """Return True where a run is done and its evaluation is still there."""
     if run.status != "done" or run.evaluation is None:
         return False
@@ -162,7 +164,7 @@ def _is_finished(folder: Path, run: RunRecord) -> bool:
     return True
 
 
-def _publish(plan: Plan, record: StudyRecord) -> StudyResult:
+def _publish(plan: StudyPlan, record: StudyRecord) -> StudyResult:
     """Write what is known; a run whose evaluation is gone waits again."""
     for run in list(record.runs.values()):
         if run.status == "done" and not _is_finished(plan.folder, run):
@@ -177,7 +179,7 @@ def _left_s(record: StudyRecord, runs: int) -> float:
     return runs * sum(took) / len(took) if took else float("nan")
 
 
-def require_fitting_weights(plan: Plan) -> None:
+def require_fitting_weights(plan: StudyPlan) -> None:
     """Refuse weights of another network, which would end a study only after the runs from fresh weights.
 
     Raises:

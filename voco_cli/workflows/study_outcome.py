@@ -28,7 +28,7 @@ from voco_cli.study.analysis import (
     label_efficiency,
     verdict,
 )
-from voco_cli.study.plan import BASELINE, RunRecord, StudyRecord, write_record
+from voco_cli.study.plan import BASELINE, StudyRecord, StudyRun, write_record
 
 TABLE, PICTURE = "study.md", "study.png"
 SHOWN: dict[Verdict, str] = {
@@ -43,7 +43,7 @@ ENOUGH_SEEDS = 6
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StudyOutcome:
     """What a study found so far.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outcome:
     leakage: tuple[tuple[str, str], ...] = ()
 
 
-def gather(folder: Path, record: StudyRecord) -> Outcome:
+def gather(folder: Path, record: StudyRecord) -> StudyOutcome:
     """Read every finished run and compare the arms; runs that were measured on other cases are left out, and named.
 
     Raises:
@@ -69,7 +69,7 @@ def gather(folder: Path, record: StudyRecord) -> Outcome:
     stored = {run.folder: read_results(folder / str(run.evaluation)) for run in done}
     usable, excluded = _pairable(done, stored)
     if not usable:
-        return Outcome(None, excluded=excluded)
+        return StudyOutcome(None, excluded=excluded)
     first: Any = stored[usable[0].folder].table
     arms = list(record.arms)
     scored: list[ScoredRun[Any]] = [
@@ -79,12 +79,12 @@ def gather(folder: Path, record: StudyRecord) -> Outcome:
     resamples = int(record.settings["evaluate.resamples"])
     metric = METRICS[record.settings["task.kind"]]
     found = label_efficiency(scored, metric, baseline=BASELINE, resamples=resamples)
-    return Outcome(found, str(usable[0].split), excluded, _leakage(usable, stored))
+    return StudyOutcome(found, str(usable[0].split), excluded, _leakage(usable, stored))
 
 
 def _pairable(
-    done: Sequence[RunRecord], stored: Mapping[str, Stored]
-) -> tuple[list[RunRecord], tuple[tuple[str, str], ...]]:
+    done: Sequence[StudyRun], stored: Mapping[str, Stored]
+) -> tuple[list[StudyRun], tuple[tuple[str, str], ...]]:
     """Return the runs that were measured on the same cases as most, and the others with the reason."""
     if not done:
         return [], ()
@@ -94,18 +94,18 @@ def _pairable(
     usable, excluded = [], []
     for run in done:
         tables: list[Any] = [stored[one.folder].table for one in (first, run)]
-        faults = pairing_faults((first.words, run.words), tables)
+        faults = pairing_faults((first.title, run.title), tables)
         if run.split != first.split:
-            faults.insert(0, f"it was measured on the {run.split} split, and {first.words} on {first.split}")
+            faults.insert(0, f"it was measured on the {run.split} split, and {first.title} on {first.split}")
         faults += [f"{case} could not be measured" for case in stored[run.folder].failed if faults]
         if faults:
-            excluded.append((run.words, "; ".join(faults)))
+            excluded.append((run.title, "; ".join(faults)))
         else:
             usable.append(run)
     return usable, tuple(excluded)
 
 
-def _leakage(usable: Sequence[RunRecord], stored: Mapping[str, Stored]) -> tuple[tuple[str, str], ...]:
+def _leakage(usable: Sequence[StudyRun], stored: Mapping[str, Stored]) -> tuple[tuple[str, str], ...]:
     """Return what evaluations recorded of cases that were in the training, once for each arm."""
     found: dict[tuple[str, str], None] = {}
     for run in usable:
@@ -115,23 +115,23 @@ def _leakage(usable: Sequence[RunRecord], stored: Mapping[str, Stored]) -> tuple
     return tuple(found)
 
 
-def require_complete(record: StudyRecord, outcome: Outcome) -> None:
+def require_complete(record: StudyRecord, outcome: StudyOutcome) -> None:
     """Raise an error that names all that is not part of the outcome.
 
     Raises:
         VocoError: runs that failed, or that cannot be paired.
     """
-    failed = [(run.words, run.reason or "") for run in record.in_order() if run.status == "failed"]
+    failed = [(run.title, run.reason or "") for run in record.in_order() if run.status == "failed"]
     left_out = [*failed, *outcome.excluded]
     if left_out:
-        lines = "\n".join(f"  {words}: {reason}" for words, reason in left_out)
+        lines = "\n".join(f"  {title}: {reason}" for title, reason in left_out)
         raise VocoError(
             f"{len(left_out)} of {len(record.runs)} runs are not part of the outcome:\n{lines}",
             "the same command tries the failed ones again",
         )
 
 
-def publish(folder: Path, record: StudyRecord, outcome: Outcome) -> list[Path]:
+def publish(folder: Path, record: StudyRecord, outcome: StudyOutcome) -> list[Path]:
     """Write study.json, and the table and picture of what is finished.
 
     Raises:
@@ -145,7 +145,7 @@ def publish(folder: Path, record: StudyRecord, outcome: Outcome) -> list[Path]:
     return written
 
 
-def outcome_object(record: StudyRecord, outcome: Outcome) -> dict[str, Any]:
+def outcome_object(record: StudyRecord, outcome: StudyOutcome) -> dict[str, Any]:
     """Return what the finished runs say, as JSON holds it; NaN becomes null."""
     found = outcome.found
     held: dict[str, Any] = {
@@ -167,7 +167,7 @@ def outcome_object(record: StudyRecord, outcome: Outcome) -> dict[str, Any]:
     return dict(without_nan(held))
 
 
-def study_markdown(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
+def study_markdown(record: StudyRecord, outcome: StudyOutcome, found: LabelEfficiency) -> str:
     """Return tables ready for a paper, and what they mean."""
     task = record.settings.get("task.title") or record.settings.get("task.name") or record.task
     parts = [
@@ -262,14 +262,14 @@ def conclusion(one: Difference, baseline: str) -> str:
     return f"{cases}: {one.run} is {shown} than {baseline} ({difference})."
 
 
-def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
+def statements(record: StudyRecord, outcome: StudyOutcome) -> list[str]:
     """Return what the tables must say of themselves, one line each."""
     found, lines = outcome.found, []
     if found is not None:
         lines += [_measured_text(record, outcome, found), *_frozen_text(record, found), *_method_text(record, found)]
     failed = [run for run in record.in_order() if run.status == "failed"]
     waiting = sum(run.status in ("waiting", "started", "interrupted") for run in record.runs.values())
-    lines += [f"Failed: {run.words}: {run.reason}" for run in failed]
+    lines += [f"Failed: {run.title}: {run.reason}" for run in failed]
     lines += [f"Left out: {run}: {reason}." for run, reason in outcome.excluded]
     lines += [f"{arm}: {sentence}" for arm, sentence in outcome.leakage]
     if waiting:
@@ -277,7 +277,7 @@ def statements(record: StudyRecord, outcome: Outcome) -> list[str]:
     return lines
 
 
-def _measured_text(record: StudyRecord, outcome: Outcome, found: LabelEfficiency) -> str:
+def _measured_text(record: StudyRecord, outcome: StudyOutcome, found: LabelEfficiency) -> str:
     words = (
         f"Measured on the {found.cases} {outcome.split} cases of {found.patients} patients ({record.split}), "
         f"{found.text.score}. "

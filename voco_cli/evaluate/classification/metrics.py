@@ -61,11 +61,11 @@ class ScoredCases:
 
     @property
     def named_parts(self) -> dict[str, str]:
-        """Return the categories with their names (see `CaseTable`)."""
+        """Return the categories with their names (see `CaseResults`)."""
         return {name: name for name in self.categories}
 
     def unlike_cases(self, aligned: ScoredCases) -> dict[str, list[str]]:
-        """Return the cases whose true category another table has otherwise (see `CaseTable`)."""
+        """Return the cases whose true category another table has otherwise (see `CaseResults`)."""
         odd = [case for case, a, b in zip(self.cases, self.truth_N, aligned.truth_N, strict=True) if a != b]
         return {"{run} has another true category than {first} for": odd}
 

@@ -31,13 +31,11 @@ class MeasuredCase:
         case: name that predictions and labels share.
         patient: identity that resampling goes by.
         measurements: one a structure, in the order of the structures.
-        notes: what was odd about the files, one sentence each.
     """
 
     case: str
     patient: str
     measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,11 @@ class ResultTable:
 
     @property
     def named_parts(self) -> dict[Structure, str]:
-        """Return the structures with their names (see `CaseTable`)."""
+        """Return the structures with their names (see `CaseResults`)."""
         return {one: one.name for one in self.structures}
 
     def unlike_cases(self, aligned: ResultTable) -> dict[str, list[str]]:
-        """Return the cases whose reference has other volumes in another table: other labels (see `CaseTable`)."""
+        """Return the cases whose reference has other volumes in another table: other labels (see `CaseResults`)."""
         same_NC = np.isclose(self.volumes_NC2[:, :, 0], aligned.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9)
         relabelled = [case for case, same_C in zip(self.cases, same_NC, strict=True) if not same_C.all()]
         return {"{run} was measured against other labels than {first} in": relabelled}
