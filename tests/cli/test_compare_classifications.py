@@ -15,8 +15,8 @@ from tests.cli.test_compare import CASES, CLEAN, SEEN, write
 from tests.evaluate.made_scores import made_scores
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.classification.metrics import summarise_classification
 from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
+from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.evaluate.result_files import Provenance
 from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
 

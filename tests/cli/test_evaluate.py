@@ -41,7 +41,7 @@ def test_table_and_files(arguments: list[str], tmp_path: Path) -> None:
     for words in ("liver", "[tail]", "both (region)", "0.917 ± 0.144", "[0.750, 1.000]"):
         assert words in " ".join(shown.stdout.split()), shown.stdout
     assert "3 cases of 3 patients, in each scan's own grid" in shown.stdout
-    assert "Missed structures: 1, phantom structures: 0. Rule for empty ones (count)" in shown.stdout
+    assert "Missed structures: 1, false positives: 0. Rule for empty ones (count)" in shown.stdout
     assert f"wrote {tmp_path / 'out' / 'summary.json'}" in shown.stdout
     assert "next: voco compare" in shown.stdout
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cases.csv", "summary.json", "table.md"}

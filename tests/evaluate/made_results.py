@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike
 
-from voco_cli.evaluate.segmentation.metrics import METRICS, Structure
+from voco_cli.evaluate.segmentation.metrics import METRICS, Measurement, State, Structure
 from voco_cli.evaluate.segmentation.table import ResultTable
-from voco_cli.study.metrics import CaseMeans, Words
 
 
 def made_table(
@@ -30,10 +29,11 @@ def made_table(
     )
 
 
-def dice(names: Sequence[str]) -> CaseMeans:
-    """A yardstick of runs whose values are given, averaged over all classes."""
-    words = Words("Dice", "class", "classes", "mean Dice", "case by case", "by their mean", "Wilcoxon's test", "")
-    return CaseMeans(words, tuple(names), range(len(names)))
+def measurement(
+    state: State, millilitres: tuple[float, float], values: Sequence[float], diagonal: float
+) -> Measurement:
+    """A structure whose metrics are Dice, IoU, NSD, HD95 and ASD, in this order."""
+    return Measurement(state, *millilitres, diagonal, dict(zip(METRICS, values, strict=True)))
 
 
 def write_labels(

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from tests.evaluate.made_results import dice
+from tests.evaluate.made_results import made_table
 from voco_cli.figures.label_efficiency import _compose, draw_label_efficiency
 from voco_cli.figures.style import figure_style
-from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency
+from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency, verdict
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -14,12 +14,12 @@ def found(arms: tuple[str, ...], sizes: tuple[int, ...], seeds: int) -> LabelEff
     """Arm number a is 0.05 a above the first; seeds and cases differ by known steps."""
     case = np.linspace(0, 0.1, 12)[:, None]
     runs = [
-        ScoredRun(arm, n, s, 0.6 + 0.01 * n + 0.001 * s * (a + 1) + 0.05 * a + case)
+        ScoredRun(arm, n, s, made_table(0.6 + 0.01 * n + 0.001 * s * (a + 1) + 0.05 * a + case, names=["organ"]))
         for s in range(seeds)
         for n in sizes
         for a, arm in enumerate(arms)
     ]
-    return label_efficiency(runs, [f"p{n}" for n in range(12)], dice(["organ"]), resamples=200)
+    return label_efficiency(runs, METRICS["segmentation"], resamples=200)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,11 @@ def test_any_number_of_arms(arms: tuple[str, ...]) -> None:
 def test_the_names_of_the_axes_are_on_the_picture(scale: float) -> None:
     case = scale * np.linspace(0, 0.1, 12)[:, None]
     runs = [
-        ScoredRun(arm, 4, s, scale * (0.4 + 0.05 * a + 0.03 * s) + case)
+        ScoredRun(arm, 4, s, made_table(scale * (0.4 + 0.05 * a + 0.03 * s) + case, names=["organ"]))
         for a, arm in enumerate(("none", "voco"))
         for s in range(2)
     ]
-    study = label_efficiency(runs, [f"p{n}" for n in range(12)], dice(["organ"]), resamples=200)
+    study = label_efficiency(runs, METRICS["segmentation"], resamples=200)
     with figure_style():
         figure = _compose(study)
         renderer = FigureCanvasAgg(figure).get_renderer()
@@ -61,7 +61,7 @@ def test_the_marks_stand_where_the_numbers_say() -> None:
     assert [label.get_text() for label in scores.get_xticklabels()] == ["5", "10", "20"]
     filled = [line for line in gains.lines if line.get_marker() == "s"]
     assert [line.get_ydata()[0] for line in filled] == [one.difference for one in study.gains]
-    assert {one.verdict for one in study.gains} == {"higher"}
+    assert {verdict(one) for one in study.gains} == {"higher"}
     assert all(line.get_markerfacecolor() != "white" for line in filled)
     low, high = gains.get_ylim()
     assert low < 0 < high

@@ -22,8 +22,8 @@ from voco_cli.config.load import saved_file
 from voco_cli.data.index.datalist import Datalist, Entry, Skipped
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans, write_manifest
-from voco_cli.evaluate.classification.metrics import summarise_classification
 from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
+from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.evaluate.result_files import Provenance
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.results import write_evaluation

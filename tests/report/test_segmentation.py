@@ -48,9 +48,9 @@ def test_every_case(tmp_path: Path) -> None:
     assert tables(finetuning_run(tmp_path / "other"))["s-cases-hd95_mm"].folded == "HD95 (mm) of every case"
 
 
-def test_missed_and_phantom_structures_are_counted(tmp_path: Path) -> None:
+def test_missed_structures_and_false_positives_are_counted(tmp_path: Path) -> None:
     made = made_table(DICE)
-    states = (("missed", "phantom"), ("both", "missed"), ("both", "both"), ("absent", "both"))
+    states = (("missed", "false_positive"), ("both", "missed"), ("both", "both"), ("absent", "both"))
     values = made.values_NCM.copy()
     values[3, 0] = np.nan
     table = tables(finetuning_run(tmp_path / "run", table=replace(made, states=states, values_NCM=values)))[

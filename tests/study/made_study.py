@@ -14,7 +14,7 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
-from voco_cli.study.plan import Plan, PlannedRun, RunRecord, make_plan
+from voco_cli.study.plan import PlannedRun, StudyPlan, StudyRun, make_plan
 from voco_cli.tasks.find_data import TaskData
 
 PRESET = """
@@ -64,9 +64,9 @@ class Heard:
         self.lines.append(f"{finished} of {total} on {data.split_words}")
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        self.lines.append(f"{number} of {total}: {run.words}")
+        self.lines.append(f"{number} of {total}: {run.record.title}")
 
-    def run_ended(self, record: RunRecord, left_s: float) -> None:
+    def run_ended(self, record: StudyRun, left_s: float) -> None:
         self.lines.append(record.status)
 
 
@@ -86,7 +86,9 @@ def weights_file(folder: Path, name: str = "voco.safetensors", content: bytes = 
     return str(path)
 
 
-def plan(folder: Path, weights: Sequence[str], sizes: Sequence[int] = (5, 10), seeds: int = 2, *overrides: str) -> Plan:
+def plan(
+    folder: Path, weights: Sequence[str], sizes: Sequence[int] = (5, 10), seeds: int = 2, *overrides: str
+) -> StudyPlan:
     """A plan in ``folder/study`` with the preset beside it."""
     preset = folder / "tiny.yaml"
     preset.write_text(PRESET)

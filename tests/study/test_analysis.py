@@ -2,24 +2,31 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
-from tests.evaluate.made_results import dice
-from voco_cli.evaluate.statistics import Floats, resample_patients
-from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency, two_level_means
+from tests.evaluate.made_results import made_table
+from voco_cli.evaluate.comparison import two_level_means
+from voco_cli.evaluate.segmentation.table import ResultTable
+from voco_cli.evaluate.statistics import resample_patients
+from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency, verdict
 
 NAN = math.nan
 
 
-def run(arm: str, labelled: int, seed: int, values: Sequence[Sequence[float]]) -> ScoredRun[Floats]:
-    return ScoredRun(arm, labelled, seed, np.array(values, np.float64))
+def run(arm: str, labelled: int, seed: int, values: ArrayLike) -> ScoredRun[ResultTable]:
+    names = [f"class {c}" for c in range(np.shape(values)[1])]
+    return ScoredRun(arm, labelled, seed, made_table(values, names=names))
 
 
-def study(runs: Sequence[ScoredRun[Floats]], patients: Sequence[str] = ("p0", "p1"), **options: int) -> LabelEfficiency:
-    classes = runs[0].measured.shape[1]
-    return label_efficiency(runs, patients, dice([f"class {c}" for c in range(classes)]), **options)
+def study(
+    runs: Sequence[ScoredRun[ResultTable]], patients: Sequence[str] = ("p0", "p1"), **options: int
+) -> LabelEfficiency:
+    whose = [replace(one, table=replace(one.table, patients=tuple(patients))) for one in runs]
+    return label_efficiency(whose, METRICS["segmentation"], **options)
 
 
 SMALL = [
@@ -45,18 +52,20 @@ def test_differences_by_hand() -> None:
     # by seed and case: +0.1 +0.1; 0 -0.2
     assert gain.seed_differences == pytest.approx((0.1, -0.1))
     assert gain.difference == pytest.approx(0, abs=1e-12)
-    assert (gain.baseline_mean, gain.mean) == pytest.approx((0.65, 0.65))
+    assert (gain.first, gain.value) == pytest.approx((0.65, 0.65))
     # by case: +0.05, -0.05
     assert (gain.better, gain.worse, gain.cases, gain.patients, gain.seeds_better) == (1, 1, 2, 2, 1)
     assert gain.effect == pytest.approx(0)
     assert gain.p == 1
-    assert gain.verdict == "no difference shown"
+    assert verdict(gain) == "no difference shown"
 
 
 def test_each_structure_with_the_most_labels() -> None:
-    more = [run(one.arm, 10, one.seed, one.measured + (0.1 if one.arm == "voco" else 0)) for one in SMALL]
+    more = [
+        run(one.arm, 10, one.seed, one.table.of_metric("dice") + (0.1 if one.arm == "voco" else 0)) for one in SMALL
+    ]
     found = study([*SMALL, *more])
-    assert [(one.labelled, one.structure) for one in found.by_structure] == [(10, "class 0"), (10, "class 1")]
+    assert [(one.labelled, one.part) for one in found.by_structure] == [(10, "class 0"), (10, "class 1")]
     # class 0: voco - none is 0.2, 0; 0, 0; class 1: 0, 0.2; 0, -0.4; and 0.1 more everywhere with ten cases
     assert [one.difference for one in found.by_structure] == pytest.approx([0.15, 0.05])
     assert found.sizes == [5, 10]
@@ -68,7 +77,7 @@ def test_only_seeds_that_both_have_are_compared() -> None:
     found = study([*SMALL, run("voco", 5, 2, [[1, 1], [1, 1]]), run("other", 10, 0, [[1, 1], [1, 1]])])
     assert [one.seeds for one in found.scores] == [(0, 1), (0, 1, 2), (0,)]
     (gain,) = found.gains  # nothing is there to compare the arm `other` with
-    assert (gain.arm, gain.seeds, gain.difference) == ("voco", (0, 1), pytest.approx(0, abs=1e-12))
+    assert (gain.run, gain.seeds, gain.difference) == ("voco", (0, 1), pytest.approx(0, abs=1e-12))
 
 
 def test_one_seed_says_nothing_of_others() -> None:
@@ -79,12 +88,12 @@ def test_one_seed_says_nothing_of_others() -> None:
     assert gain.p_holm < 0.001
     assert math.isnan(gain.low)
     assert (gain.runs_low, gain.runs_high) == pytest.approx((0.1, 0.1))
-    assert gain.verdict == "one seed only"
+    assert verdict(gain) == "one seed only"
 
 
 def test_values_that_one_run_lacks_are_left_out_of_both() -> None:
     before = [[0.5, NAN], [0.4, 0.6]]
-    after = [[0.6, 0.0], [NAN, NAN]]  # a phantom in case 0; case 1 has nothing to compare
+    after = [[0.6, 0.0], [NAN, NAN]]  # a false positive in case 0; case 1 has nothing to compare
     found = study([run("none", 5, 0, before), run("voco", 5, 0, after)])
     assert found.gains[0].difference == pytest.approx(0.1)
     assert found.gains[0].cases == 1
@@ -143,17 +152,17 @@ def test_seeds_that_differ_widen_the_interval_and_cases_alone_do_not_see_them() 
     # The least and the greatest seed three times over each have a chance of 1/27, more than 2.5 %.
     assert (gain.low, gain.high) == pytest.approx((-0.01, 0.03))
     assert gain.p_holm < 0.001
-    assert gain.verdict == "no difference shown"
+    assert verdict(gain) == "no difference shown"
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "higher"), (-1, "lower")])
-def test_a_difference_that_is_there_is_shown(sign: int, verdict: str) -> None:
+@pytest.mark.parametrize(("sign", "expected"), [(1, "higher"), (-1, "lower")])
+def test_a_difference_that_is_there_is_shown(sign: int, expected: str) -> None:
     rng = np.random.default_rng(3)
     base = rng.uniform(0.4, 0.6, (25, 2))
     runs = [run("none", 5, s, base) for s in range(4)]
     runs += [run("voco", 5, s, base + sign * (0.05 + rng.uniform(0, 0.02, base.shape))) for s in range(4)]
     (gain,) = study(runs, [f"p{n}" for n in range(25)]).gains
-    assert gain.verdict == verdict
+    assert verdict(gain) == expected
     assert (gain.effect, gain.seeds_better) == ((1, 4) if sign > 0 else (-1, 0))
 
 

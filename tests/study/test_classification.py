@@ -19,13 +19,13 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
 from voco_cli.evaluate.classification.compare import compare_classifications
-from voco_cli.evaluate.classification.metrics import summarise_classification
 from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
     read_classification,
     write_classification,
 )
-from voco_cli.study.plan import Plan, make_plan
+from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import run_finetuning
@@ -53,7 +53,9 @@ PRESET: dict[str, Any] = {
 TRUTH = [0, 1] * 5
 
 
-def plan(folder: Path, weights: list[str], sizes: tuple[int, ...], seeds: int, *overrides: str, **flags: Any) -> Plan:
+def plan(
+    folder: Path, weights: list[str], sizes: tuple[int, ...], seeds: int, *overrides: str, **flags: Any
+) -> StudyPlan:
     preset = folder / "made.yaml"
     preset.write_text(yaml.safe_dump(PRESET))
     flags = {"task.choose": "last", **flags}
@@ -149,7 +151,7 @@ def test_differences_are_those_of_compare(real: tuple[Path, StudyResult]) -> Non
     assert found is not None
     (gain,) = found.gains
     for seed, difference in zip(gain.seeds, gain.seed_differences, strict=True):
-        places = [folder / arm / f"n004-seed{seed}" / "evaluation" / "test" for arm in ("none", gain.arm)]
+        places = [folder / arm / f"n004-seed{seed}" / "evaluation" / "test" for arm in ("none", gain.run)]
         compared = compare_classifications(["a", "b"], [read_classification(place).table for place in places], 100)
         assert difference == pytest.approx(compared.differences[0].difference)
 

@@ -9,7 +9,7 @@ from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import Heard
 from voco_cli.config import Resolved
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.evaluate.segmentation.compare import OVERALL, compare_tables
+from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import make_plan
 from voco_cli.training.task import NullCallback
@@ -114,10 +114,10 @@ def test_differences_are_those_of_compare(folder: Path, result: StudyResult) -> 
     assert found is not None
     for gain in found.gains:
         for seed, difference in zip(gain.seeds, gain.seed_differences, strict=True):
-            places = [folder / "study" / arm / f"n00{gain.labelled}-seed{seed}" for arm in ("none", gain.arm)]
+            places = [folder / "study" / arm / f"n00{gain.labelled}-seed{seed}" for arm in ("none", gain.run)]
             tables = [read_evaluation(place / "evaluation" / "test").table for place in places]
-            compared = compare_tables(["none", gain.arm], tables, resamples=100)
-            overall = next(one for one in compared.of_metric("dice") if one.structure == OVERALL)
+            compared = compare_tables(["none", gain.run], tables, resamples=100)
+            overall = next(one for one in compared.of_metric("dice") if one.part is None)
             assert difference == pytest.approx(overall.difference)
 
 

@@ -14,7 +14,7 @@ from tests.study.made_study import PRESET, Heard, StandIn, find, plan, weights_f
 from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
-from voco_cli.study.plan import Plan, known_arms, known_by_content, make_plan
+from voco_cli.study.plan import StudyPlan, known_arms, known_by_content, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.workflows.study import run_study
 
@@ -28,14 +28,14 @@ def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 FOUND = find()
 
 
-def run(asked: Plan, find: Any = FOUND) -> list[str]:
+def run(asked: StudyPlan, find: Any = FOUND) -> list[str]:
     """The runs that were made."""
     stand_in = StandIn(lambda settings: 0.5)
     run_study(known_by_content(asked), Heard(), finetune=stand_in, find=find)
     return stand_in.called
 
 
-def again(folder: Path, task: Path, weights: str) -> Plan:
+def again(folder: Path, task: Path, weights: str) -> StudyPlan:
     """The same study as its command would plan it."""
     return make_plan(folder / "study", str(task), [weights], (5,), 1, known=known_arms(folder / "study"))
 

@@ -46,7 +46,7 @@ def test_figures_of_the_test_split_in_the_scans_own_space(run: Path) -> None:
     spleen, liver = found["structures"]
     # 4^3 voxels moved by one share 3 x 4 x 4 of them: Dice 2 * 48 / 128. The label's value 4 is spleen as 3 is.
     assert spleen["metrics"]["dice"]["mean"] == pytest.approx((1 + 0.75) / 2)
-    assert (spleen["missed"], liver["missed"], liver["phantom"]) == (0, 1, 0)
+    assert (spleen["missed"], liver["missed"], liver["false_positive"]) == (0, 1, 0)
     assert liver["metrics"]["dice"]["mean"] == pytest.approx(0.5)
     assert found["unlisted_labels"] == {}
     assert sorted(path.name for path in (run / "predictions" / "test").glob("*.nii.gz")) == ["a.nii.gz", "b.nii.gz"]

@@ -12,11 +12,11 @@ from tests.study.made_study import PRESET
 from voco_cli.config import load_settings
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.build import build_segmenter
-from voco_cli.study.plan import Plan, make_plan
+from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.workflows.study import require_fitting_weights
 
 
-def plan(folder: Path, weights: Path) -> Plan:
+def plan(folder: Path, weights: Path) -> StudyPlan:
     (folder / "tiny.yaml").write_text(PRESET)
     return make_plan(folder / "study", str(folder / "tiny.yaml"), [str(weights)], [5], 1)
 

@@ -17,14 +17,14 @@ from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, manif
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
+from voco_cli.evaluate.result_files import require_clean
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.workflows.leakage import (
     Findings,
+    find_leakage,
     findings_object,
     identities_of,
     leakage,
-    look_back,
-    require_clean,
     sentences,
 )
 
@@ -158,7 +158,7 @@ def test_leaks_planted_in_a_test_set_are_found(pretrained: Path, tmp_path: Path)
         Entry(image=held_out[1], patient=listed.training[5].patient),
     ]
     cache = VolumeCache(tmp_path / "cache", Preprocess(), Cache(workers=1))
-    seen, findings = look_back(str(pretrained / "run"), [], evaluated, "torsos", cache)
+    seen, findings = find_leakage(str(pretrained / "run"), [], evaluated, "torsos", cache)
     assert [(one.kind, one.stage, one.cases) for one in findings.found] == [
         ("scan", "pre-training", ("renamed",)),
         ("study", "pre-training", (evaluated[1].name,)),
@@ -175,9 +175,11 @@ def test_the_chain_holds_through_a_second_fine_tuning(pretrained: Path, tmp_path
     volume = cache.lookup(listed.validation[0])
     assert volume is not None
     mine = [StoredCase(listed.validation[0], (volume,))]
-    seen, _ = look_back(str(pretrained / "run"), mine, [], "torsos", cache)
+    seen, _ = find_leakage(str(pretrained / "run"), mine, [], "torsos", cache)
     write_manifest(seen, tmp_path / "first" / "weights" / "seen.json")
-    again, findings = look_back(str(tmp_path / "first"), [], listed.training[:1] + listed.validation, "livers", cache)
+    again, findings = find_leakage(
+        str(tmp_path / "first"), [], listed.training[:1] + listed.validation, "livers", cache
+    )
     assert [(stage.stage, len(stage)) for stage in again.stages] == [
         ("pre-training", 6),
         ("fine-tuning", 1),

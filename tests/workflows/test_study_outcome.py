@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.study.metrics import DICE_WORDS, CaseMeans
-from voco_cli.study.plan import ArmRecord, RunRecord, StudyRecord
+from tests.evaluate.made_results import made_table
+from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency
+from voco_cli.study.plan import ArmRecord, StudyRecord, StudyRun
 from voco_cli.workflows.study_outcome import (
-    Outcome,
+    StudyOutcome,
     conclusion,
     outcome_object,
     statements,
@@ -24,18 +24,16 @@ def found(gains: dict[str, float], sizes: tuple[int, ...] = (5,), seeds: int = 3
     """Arms that are better than ``none`` by so much in all of 20 cases and both classes, by 0.001 more each seed."""
     case = np.linspace(0.5, 0.7, 20)[:, None] + np.array([[0.0, 0.1]])
     runs = [
-        ScoredRun(arm, n, s, case + 0.01 * n + (gain + 0.001 * s if gain else 0))
+        ScoredRun(arm, n, s, made_table(case + 0.01 * n + (gain + 0.001 * s if gain else 0)))
         for s in range(seeds)
         for n in sizes
         for arm, gain in {"none": 0.0, **gains}.items()
     ]
-    return label_efficiency(
-        runs, [f"p{n}" for n in range(20)], CaseMeans(DICE_WORDS, ("liver", "spleen"), [0, 1]), resamples=200
-    )
+    return label_efficiency(runs, METRICS["segmentation"], resamples=200)
 
 
 def record(**settings: Any) -> StudyRecord:
-    run = RunRecord("none", 5, 0, "none/n005-seed0", status="done")
+    run = StudyRun("none", 5, 0, "none/n005-seed0", status="done")
     fixed = {
         "task.kind": "segmentation",
         "task.freeze_encoder": False,
@@ -81,7 +79,7 @@ def test_what_follows() -> None:
 
 @pytest.mark.parametrize(("seeds", "share"), [(2, "50%"), (3, "25%"), (5, "6%"), (6, None)])
 def test_few_seeds_are_said_to_be_few(seeds: int, share: str | None) -> None:
-    text = " ".join(statements(record(), Outcome(found({"voco": 0.02}, seeds=seeds), "test")))
+    text = " ".join(statements(record(), StudyOutcome(found({"voco": 0.02}, seeds=seeds), "test")))
     if share is None:
         assert "agree by chance" not in text
     else:
@@ -91,34 +89,34 @@ def test_few_seeds_are_said_to_be_few(seeds: int, share: str | None) -> None:
 
 def test_how_weights_were_chosen_is_said() -> None:
     study = found({"voco": 0.02})
-    first = statements(record(), Outcome(study, "test"))[0]
+    first = statements(record(), StudyOutcome(study, "test"))[0]
     assert first.startswith(
         "Measured on the 20 test cases of 20 patients (public split btcv), in each scan's own space"
     )
     assert first.endswith("labels of validation cases chose nothing.")
     best = record(**{"task.choose": "best"})
-    assert statements(best, Outcome(study, "test"))[0].endswith("whose labels were used beyond those counted.")
-    assert statements(best, Outcome(study, "validation"))[0].endswith("too high a figure.")
+    assert statements(best, StudyOutcome(study, "test"))[0].endswith("whose labels were used beyond those counted.")
+    assert statements(best, StudyOutcome(study, "validation"))[0].endswith("too high a figure.")
 
 
 def test_a_frozen_encoder_is_said_to_move_in_the_arm_without_weights() -> None:
     frozen, study = record(**{"task.freeze_encoder": True}), found({"voco": 0.02, "other": 0.01})
-    said = [line for line in statements(frozen, Outcome(study, "test")) if "freeze_encoder" in line]
+    said = [line for line in statements(frozen, StudyOutcome(study, "test")) if "freeze_encoder" in line]
     assert said == [
         "The encoder of voco, other stays as it is loaded (task.freeze_encoder), and none trains its own, which would "
         "stay random: the differences are of both, the weights and what moves."
     ]
-    assert said[0] in study_markdown(frozen, Outcome(study, "test"), study)
-    assert not any("freeze_encoder" in line for line in statements(record(), Outcome(study, "test")))
+    assert said[0] in study_markdown(frozen, StudyOutcome(study, "test"), study)
+    assert not any("freeze_encoder" in line for line in statements(record(), StudyOutcome(study, "test")))
 
 
 def test_what_is_not_part_of_it_and_what_was_seen_is_said() -> None:
-    failed = RunRecord("none", 5, 1, "none/n005-seed1", status="failed", reason="The loss is not finite.")
+    failed = StudyRun("none", 5, 1, "none/n005-seed1", status="failed", reason="The loss is not finite.")
     study = record()
     study.update(failed)
-    study.update(RunRecord("none", 5, 2, "none/n005-seed2"))
+    study.update(StudyRun("none", 5, 2, "none/n005-seed2"))
     lines = statements(
-        study, Outcome(None, excluded=(("voco, 5", "other cases"),), seen=(("voco", "Data leakage: 2."),))
+        study, StudyOutcome(None, excluded=(("voco, 5", "other cases"),), leakage=(("voco", "Data leakage: 2."),))
     )
     assert lines == [
         "Failed: none, 5 labelled cases, seed 1: The loss is not finite.",
@@ -130,7 +128,7 @@ def test_what_is_not_part_of_it_and_what_was_seen_is_said() -> None:
 
 def test_the_page_for_a_paper() -> None:
     study = found({"voco": 0.02, "other": 0.01}, (5, 10))
-    page = study_markdown(record(), Outcome(study, "test"), study)
+    page = study_markdown(record(), StudyOutcome(study, "test"), study)
     assert "| 10 | other | 3 | 0.761 ± 0.001 [" in page
     assert "## By class, with the most labelled cases (voco with 10; other with 10)" in page
     assert "| voco | spleen | 0.800 | 0.821 | +0.021 [+0.020, +0.022] | <0.001 | higher |" in page
@@ -140,7 +138,7 @@ def test_the_page_for_a_paper() -> None:
 
 def test_json_has_no_nan() -> None:
     study = found({"voco": 0.02}, seeds=1)
-    held = outcome_object(record(), Outcome(study, "test"))
+    held = outcome_object(record(), StudyOutcome(study, "test"))
     assert held["differences"][0]["low"] is None
     assert held["differences"][0]["shown"] == "one seed only"
     assert held["scores"][0]["sd"] is None

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from voco_cli.evaluate.result_files import Provenance
     from voco_cli.evaluate.segmentation.classes import ClassNames
     from voco_cli.evaluate.segmentation.evaluate import Evaluation
-    from voco_cli.workflows.evaluate import Measured
 
 
 SHOWN_FAULTS = 20
@@ -28,100 +27,95 @@ FEWER_METRICS = ("dice", "nsd", "hd95_mm")
 """What a narrow terminal shows; table.md has all."""
 
 
-def print_measured(measured: Measured) -> None:
-    """The figures of a run, of whichever kind."""
-    from voco_cli.evaluate.segmentation.evaluate import Evaluation
+def print_table(
+    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1, whole_figures: bool = False
+) -> None:
+    """Print a table; an interval goes on the next line.
 
-    if isinstance(measured.evaluation, Evaluation):
-        print_evaluation(measured.evaluation, measured.provenance)
-    else:
-        print_classification(measured.evaluation)
-
-
-def print_evaluation(evaluation: Evaluation, provenance: Provenance | None = None) -> None:
-    """Means with deviation, and the interval on the next line; what does not fit the terminal is in table.md."""
+    Args:
+        names: columns from the left that are words.
+        whole_figures: the lines of the others are never broken.
+    """
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.evaluate.segmentation.metrics import METRICS
-    from voco_cli.evaluate.segmentation.results import statements, summary_headings, summary_rows
-
-    for shown in (METRICS, FEWER_METRICS):
-        headings = summary_headings(evaluation.options.tolerance_mm, shown)
-        rows = [[cell.replace(" [", "\n[") for cell in row] for row in summary_rows(evaluation.summary, shown)]
-        widths = _least_widths([headings, *rows])
-        if sum(widths) + len(widths) - 1 <= out.width:
-            break
     table = Table(
-        title="predictions against labels", title_justify="left", box=None, pad_edge=False, collapse_padding=True
+        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True
     )
     for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", overflow="fold", no_wrap=i > 0)
+        justify: Literal["left", "right"] = "left" if i < names else "right"
+        table.add_column(
+            Text(_on_lines(heading)), justify=justify, overflow="fold", no_wrap=whole_figures and i >= names
+        )
     for row in rows:
-        table.add_row(*map(Text, row))
-    out.print(table)
-    for line in statements(evaluation):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if provenance is not None:
-        print_provenance(provenance)
-
-
-def _least_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Characters that each column needs so that no word of a name and no line of figures is broken."""
-    names, *figures = zip(*rows, strict=True)
-    longest = [max(len(word) for name in names for word in name.split())]
-    return longest + [max(len(line) for cell in column for line in cell.split("\n")) for column in figures]
-
-
-def print_classification(evaluation: ClassificationEvaluation) -> None:
-    """Figures with their intervals, then each category against all others; the rest of these is in table.md."""
-    from voco_cli.evaluate.classification.metrics import CATEGORY_METRICS
-    from voco_cli.evaluate.classification.results import (
-        OVERALL_HEADINGS,
-        category_headings,
-        category_rows,
-        overall_rows,
-        statements,
-    )
-
-    summary = evaluation.summary
-    shown = CATEGORY_METRICS if out.width >= WIDE_ENOUGH else ("sensitivity", "specificity", "auc")
-    _print_table(OVERALL_HEADINGS, overall_rows(summary), " ")
-    _print_table(category_headings(shown), category_rows(summary, shown), "\n")
-    for line in statements(replace(evaluation, provenance=None)):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
-    if evaluation.provenance is not None:
-        print_provenance(evaluation.provenance)
-
-
-def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], before_interval: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, collapse_padding=True)
-    for i, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if i else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" [", f"{before_interval}[")) for cell in row))
+        table.add_row(*map(Text, map(_on_lines, row)))
     out.print(table)
 
 
-def print_provenance(provenance: Provenance) -> None:
-    """Whose figures these are; what spoils them in yellow."""
-    style = None if spotless(provenance.leakage) else "yellow"
-    first, *leakage = provenance.lines()
-    out.print(first, markup=False, highlight=False, soft_wrap=True)
-    for line in leakage:
+def print_lines(lines: Sequence[str], style: str | None = None) -> None:
+    """Print sentences as they are, one a line."""
+    for line in lines:
         out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def spotless(leakage: Mapping[str, Any]) -> bool:
-    """Nothing at all was found, not even the name of a patient in another data set."""
-    return not leakage["found"] and not leakage["unknown_weights"]
+def print_measured(evaluation: Evaluation | ClassificationEvaluation, provenance: Provenance | None = None) -> None:
+    """Print the figures of a segmentation or of a classification, and whose they are; what spoils them in yellow."""
+    from voco_cli.evaluate.segmentation.evaluate import Evaluation
+
+    if isinstance(evaluation, Evaluation):
+        _print_segmentation(evaluation)
+    else:
+        _print_classification(evaluation)
+    if provenance is not None:
+        from voco_cli.evaluate.result_files import is_spotless
+
+        first, *leakage = provenance.lines()
+        print_lines([first])
+        print_lines(leakage, None if is_spotless(provenance.leakage) else "yellow")
+
+
+def _print_segmentation(evaluation: Evaluation) -> None:
+    """Print means with deviation and interval; what does not fit the terminal is in table.md."""
+    from voco_cli.evaluate.segmentation.metrics import METRICS
+    from voco_cli.evaluate.segmentation.results import statements, summary_headings, summary_rows
+
+    for shown in (tuple(METRICS), FEWER_METRICS):
+        headings = summary_headings(evaluation.options.tolerance_mm, shown)
+        rows = summary_rows(evaluation.summary, shown)
+        widths = _least_widths([headings, *rows])
+        if sum(widths) + len(widths) - 1 <= out.width:
+            break
+    print_table("predictions against labels", headings, rows, whole_figures=True)
+    print_lines(statements(evaluation))
+
+
+def _print_classification(evaluation: ClassificationEvaluation) -> None:
+    """Print figures with their intervals, then each category against all others; the rest is in table.md."""
+    from voco_cli.evaluate.classification import results
+    from voco_cli.evaluate.classification.metrics import CATEGORY_METRICS
+
+    summary = evaluation.summary
+    shown = CATEGORY_METRICS if out.width >= WIDE_ENOUGH else ("sensitivity", "specificity", "auc")
+    print_table("", results.OVERALL_HEADINGS, results.overall_rows(summary))
+    print_table("", results.category_headings(shown), results.category_rows(summary, shown))
+    print_lines(results.statements(replace(evaluation, provenance=None)))
+
+
+def _on_lines(cell: str) -> str:
+    """Return a cell on the lines that it is broken into, so that a table needs less width."""
+    return cell.replace(" [", "\n[").replace(" (+", "\n(+").replace("false positive", "false\npos.")
+
+
+def _least_widths(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the characters that each column needs so that no word of a name and no line of figures is broken."""
+    names, *figures = zip(*rows, strict=True)
+    longest = [max(len(word) for name in names for word in name.split())]
+    lines = [[line for cell in column for line in _on_lines(cell).split("\n")] for column in figures]
+    return longest + [max(map(len, column)) for column in lines]
 
 
 def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
-    """End with an error where cases could not be measured.
+    """Raise if cases could not be measured.
 
     Raises:
         DataError: their number; the reasons are printed.
@@ -152,12 +146,9 @@ def evaluate_run(
         wanted: the split; none is test where it has labels, else validation.
         data: where the data lie now.
         options: fields of `EvaluationOptions` that differ from the run's settings.
-        require_clean: refuse where the cases were seen in training, or where that cannot be known.
+        require_clean: refuse where the cases were in the training, or where that cannot be known.
     """
-    from dataclasses import replace
-
-    from voco_cli.evaluate.classification.results import ClassificationEvaluation
-    from voco_cli.evaluate.segmentation.results import evaluation_object
+    from voco_cli.evaluate.segmentation.evaluate import Evaluation
     from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
 
     run = open_run(path, data)
@@ -172,27 +163,14 @@ def evaluate_run(
         clean=require_clean,
         progress=progress,
     )
-    evaluation, provenance = measured.evaluation, measured.provenance
-    if isinstance(evaluation, ClassificationEvaluation):
-        _tell_categories(evaluation, measured.written, path, as_json)
-        return
     if as_json:
-        print_json(evaluation_object(evaluation, str(run.predictions(split)), str(path / "data.json"), provenance))
+        print_json(measured.summary)
     else:
-        print_evaluation(evaluation, provenance)
-        done(measured.written, shell_words("voco", "compare", path, "OTHER_RUN"))
-    report_failures(evaluation)
-
-
-def _tell_categories(evaluation: ClassificationEvaluation, written: Sequence[Path], path: Path, as_json: bool) -> None:
-    from voco_cli.evaluate.classification.results import classification_object
-
-    if as_json:
-        print_json(classification_object(evaluation))
-    else:
-        print_classification(evaluation)
-        done(written, shell_words("voco", "predict", path, "NEW_SCANS", "-o", "predictions"))
-    report_failures(evaluation)
+        print_measured(measured.evaluation, measured.provenance)
+        segmented = isinstance(measured.evaluation, Evaluation)
+        further = ("compare", path, "OTHER_RUN") if segmented else ("predict", path, "NEW_SCANS", "-o", "predictions")
+        done(measured.written, shell_words("voco", *further))
+    report_failures(measured.evaluation)
 
 
 OF_RUN = ("split", "data", "device", "require_clean")
@@ -247,9 +225,9 @@ def evaluate(
         typer.Option(
             metavar="RULE",
             help="Structures that are in neither (absent), in the label only (missed) or in the prediction only "
-            "(phantom): count (missed and phantom 0, absent left out), perfect (as count, but absent 1), penalty (as "
-            "count, distances the scan's diagonal), brats (both), released (as the released code: phantoms left out), "
-            "by default count, or as RUN has it.",
+            "(false positive): count (missed and false positive 0, absent left out), perfect (as count, but absent 1), "
+            "penalty (as count, distances the scan's diagonal), brats (both), released (as the released code: false "
+            "positives left out), by default count, or as RUN has it.",
         ),
     ] = None,
     patient_pattern: Annotated[
@@ -314,15 +292,14 @@ def evaluate(
     if as_json:
         print_json(evaluation_object(evaluation, str(predictions), str(labels)))
     else:
-        if names is not None:
-            out.print(f"Classes of {names.origin}.", markup=False, highlight=False, soft_wrap=True)
-        print_evaluation(evaluation)
+        print_lines([f"Classes of {names.origin}."] if names is not None else [])
+        print_measured(evaluation)
         done(written, shell_words("voco", "compare", output, "OTHER_EVALUATION"))
     report_failures(evaluation)
 
 
 def _require_one_kind(params: Mapping[str, Any]) -> None:
-    """A run, or two folders, and no option of the other kind.
+    """Check that there is a run or two folders, and no option of the other kind.
 
     Raises:
         UsageError: neither, both, or half.
@@ -373,7 +350,7 @@ def _evaluate_folders(
 
 
 def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNames | None:
-    """Class names as ``--classes`` gives them, or of a dataset.json near the labels, or as predictions have them.
+    """Read class names from ``--classes``, a dataset.json near the labels, or what lies with the predictions.
 
     One that does not help is no error where nobody asked for it.
     """

@@ -107,7 +107,7 @@ def _print_result(result: FinetuneResult, as_json: bool) -> None:
     else:
         out.print(f"Result: {result.how_chosen}.", markup=False, highlight=False, soft_wrap=True)
         if measured is not None:
-            print_measured(measured)
+            print_measured(measured.evaluation, measured.provenance)
         if result.evaluated_split == "validation" and "the best of" in result.how_chosen:
             text = "The weights were chosen on the very cases that are measured here; a test split would say more."
             out.print(text, style="yellow", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from voco_cli.cli.evaluate import print_lines, print_table
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
@@ -21,12 +22,12 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
-from voco_cli.document.terminal import done, note, out, print_json, shell_words, warn
+from voco_cli.document.terminal import done, note, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun, RunRecord
+    from voco_cli.study.plan import PlannedRun, StudyRun
     from voco_cli.tasks.find_data import TaskData
     from voco_cli.workflows.study import StudyResult
 
@@ -107,7 +108,7 @@ def study(
     plan = known_by_content(plan)
 
     from voco_cli.cli.progress import FinetuneProgress
-    from voco_cli.study.metrics import METRICS
+    from voco_cli.study.analysis import METRICS
     from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.study import require_fitting_weights, run_study
     from voco_cli.workflows.study_outcome import require_complete
@@ -133,7 +134,7 @@ class StudyProgress:
         self.metric = metric
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """How much there is to do, and on which cases."""
+        """Print how much there is to do, and on which cases (see `StudyCallback.planned`)."""
         note(f"{data.origin}: {data.split_words}")
         if data.missing:
             from voco_cli.foreign_text import named
@@ -142,19 +143,19 @@ class StudyProgress:
         note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """Which run begins."""
-        note(f"run {number} of {total}: {run.words}")
+        """Print which run begins (see `StudyCallback.run_started`)."""
+        note(f"run {number} of {total}: {run.record.title}")
 
-    def run_ended(self, record: RunRecord, left_s: float) -> None:
-        """What came of it."""
+    def run_ended(self, record: StudyRun, left_s: float) -> None:
+        """Print its score (see `StudyCallback.run_ended`)."""
         score = "not defined" if record.score is None else f"{record.score:.4f}"
         found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"
-        note(f"{record.words}: {found}{left}")
+        note(f"{record.title}: {found}{left}")
 
 
 def _numbers(text: str) -> list[int]:
-    """``5,10,20`` as numbers."""
+    """Read ``5,10,20`` as numbers."""
     try:
         return [int(part) for part in text.split(",")]
     except ValueError as error:
@@ -162,6 +163,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_result(result: StudyResult, as_json: bool) -> None:
+    from voco_cli.study.analysis import verdict
     from voco_cli.workflows.study_outcome import (
         conclusion,
         outcome_object,
@@ -184,25 +186,18 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
         return
     _print_scores(found)
     if found.by_structure:
-        several = len({one.arm for one in found.by_structure}) > 1
-        title = f"by {found.words.part}, with the most labelled cases"
-        _table(title, structure_headings(found), structure_rows(found), texts=2 if several else 1)
+        several = len({one.run for one in found.by_structure}) > 1
+        title = f"by {found.text.part}, with the most labelled cases"
+        _table(title, structure_headings(found), structure_rows(found), 2 if several else 1)
     for gain in found.gains:
-        bold = gain.verdict in ("higher", "lower")
-        out.print(
-            conclusion(gain, found.baseline),
-            style="bold" if bold else None,
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
-    for line in statements(result.record, result.outcome):
-        out.print(line, markup=False, highlight=False, soft_wrap=True)
+        bold = verdict(gain) in ("higher", "lower")
+        print_lines([conclusion(gain, found.baseline)], "bold" if bold else None)
+    print_lines(statements(result.record, result.outcome))
     done(result.wrote, _next(result))
 
 
 def _print_scores(found: LabelEfficiency) -> None:
-    """The first table without what only a paper needs."""
+    """Print the first table without what only a paper needs."""
     from voco_cli.workflows.study_outcome import study_headings, study_rows
 
     headings, rows = study_headings(found), study_rows(found)
@@ -211,12 +206,12 @@ def _print_scores(found: LabelEfficiency) -> None:
         "label efficiency",
         [headings[i].replace("labelled cases", "cases").replace(" over seeds", "") for i in shown],
         [[row[i] for i in shown] for row in rows],
-        texts=2,
+        2,
     )
 
 
 def _next(result: StudyResult) -> str:
-    """The baseline against the last arm, case by case, with the most labels."""
+    """Return the command that compares baseline and last arm case by case, with the most labels."""
     finished = [run for run in result.record.in_order() if run.status == "done"]
     last = finished[-1]
     first = next(run for run in finished if (run.cases, run.seed) == (last.cases, last.seed))
@@ -226,17 +221,9 @@ def _next(result: StudyResult) -> str:
     return shell_words("voco", "compare", folder / str(first.evaluation), folder / str(last.evaluation))
 
 
-def _table(title: str, headings: list[str], rows: list[list[str]], texts: int) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, collapse_padding=True)
-    for i, heading in enumerate(headings):
-        words = Text(heading.replace(" [", "\n[").replace(" better", "\nbetter").replace(" (", "\n("))
-        table.add_column(words, justify="left" if i < texts else "right", overflow="fold", no_wrap=i >= texts)
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in row))
-    out.print(table)
+def _table(title: str, headings: list[str], rows: list[list[str]], names: int) -> None:
+    broken = [heading.replace(" [", "\n[").replace(" better", "\nbetter").replace(" (", "\n(") for heading in headings]
+    print_table(title, broken, rows, names, whole_figures=True)
 
 
 def _minutes(seconds: float) -> str:

@@ -166,6 +166,7 @@ class Evaluate(Section):
 
     tolerance_mm: NonNegativeFloat = Field(2.0, description="tolerance of the normalised surface Dice, mm")
     empty: Literal["count", "perfect", "penalty", "brats", "released"] = Field(
-        "count", description="rule for structures that are absent, missed or phantom; see docs/guides/evaluate.md"
+        "count",
+        description="rule for structures that are absent, missed or a false positive; see docs/guides/evaluate.md",
     )
     resamples: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap resamples of the patients")

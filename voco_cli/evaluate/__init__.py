@@ -1,4 +1,4 @@
-"""How good a segmentation is, and whether another is better.
+"""How good predictions are, whether others are better, and whether label maps lie right.
 
 Pure: `overlap`, `surfels`, `surface`, `empty`, `measures`, `statistics`, `summary`, `comparison`, `tables`; and,
 of one case, whether a label map lies right: `label_fit`, `orientation`.

@@ -1,26 +1,78 @@
-"""An evaluation of whichever kind, as its folder holds it."""
+"""Evaluations of whichever kind, as their folders hold them and where they lie in runs."""
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from voco_cli.evaluate.classification import results
-from voco_cli.evaluate.classification.results import StoredClassification, stored_classification
-from voco_cli.evaluate.result_files import read_vouched
-from voco_cli.evaluate.segmentation import results as result_folder
-from voco_cli.evaluate.segmentation.results import StoredEvaluation, stored_evaluation
+import yaml
 
-Stored = StoredEvaluation | StoredClassification
+from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluate.classification import results as of_classifications
+from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.result_files import SUMMARY, StoredEvaluation, load_evaluation, load_results
+from voco_cli.evaluate.segmentation import results as of_segmentations
+from voco_cli.evaluate.segmentation.table import ResultTable
+
+RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
+"""How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
+Stored = StoredEvaluation[ResultTable] | StoredEvaluation[ScoredCases]
 
 
-def read_stored(folder: Path) -> Stored:
+def read_results(folder: Path) -> Stored:
     """Read what the evaluation of a segmentation or of a classification wrote.
 
     Raises:
         DataError: a file that is missing or damaged, or two files of different evaluations.
         UsageError: another format.
     """
-    summary, cases = read_vouched(folder, (result_folder.FORMAT, results.FORMAT))
-    if summary["format"] == results.FORMAT:
-        return stored_classification(folder, summary, cases)
-    return stored_evaluation(folder, summary, cases)
+    summary, cases = load_results(folder, of_segmentations.FORMAT, of_classifications.FORMAT)
+    if summary["format"] == of_classifications.FORMAT:
+        return load_evaluation(folder, summary, cases, of_classifications.parse_cases_csv)
+    return load_evaluation(folder, summary, cases, of_segmentations.parse_cases_csv)
+
+
+def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[Path]:
+    """Return the folders of evaluations that are named by themselves or by the runs that they belong to.
+
+    Args:
+        split: of the runs; none is test where all of them have it, else validation.
+    Raises:
+        UsageError: a run that was not evaluated on the split, or runs that were evaluated on different ones.
+    """
+    for folder in given:
+        _require_folder(folder)
+    runs = [folder for folder in given if not (folder / SUMMARY).is_file() and (folder / RUN_SETTINGS).is_file()]
+    there = {run: [name for name in RUN_SPLITS if (run / "evaluation" / name / SUMMARY).is_file()] for run in runs}
+    wanted = (split,) if split else RUN_SPLITS
+    lacking = [run for run in runs if not set(wanted).intersection(there[run])]
+    for run in lacking:
+        if _is_pretraining(run):
+            raise UsageError(
+                f"{run} is a pre-training run, which predicts nothing to compare.",
+                f"voco finetune --task TASK --weights {shlex.quote(str(run))}",
+            )
+    if lacking:
+        on = f" on its {split} split" if split else ""
+        flag = f" --split {split}" if split else ""
+        raise UsageError(f"{lacking[0]} was not evaluated{on}.", f"voco evaluate {shlex.quote(str(lacking[0]))}{flag}")
+    common = next((name for name in wanted if all(name in names for names in there.values())), None)
+    if common is None:
+        words = " and ".join(f"{run} on {' and '.join(names)}" for run, names in there.items())
+        raise UsageError(f"The runs were evaluated on different splits: {words}.", "voco evaluate RUN --split test")
+    return [folder / "evaluation" / common if folder in there else folder for folder in given]
+
+
+def _is_pretraining(run: Path) -> bool:
+    """Return True where the saved settings of a run name no task."""
+    saved = yaml.safe_load((run / RUN_SETTINGS).read_text())
+    settings = saved.get("settings") if isinstance(saved, dict) else None
+    return isinstance(settings, dict) and (settings.get("task") or {}).get("preset") is None
+
+
+def _require_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist.", "give folders that voco evaluate wrote, or runs of voco finetune")
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file, not the folder of an evaluation.", "give the folder")

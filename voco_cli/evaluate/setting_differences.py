@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from voco_cli.config.sources import flatten
+from voco_cli.evaluate.comparison import Comparison
 from voco_cli.evaluate.result_files import SUMMARY
-from voco_cli.evaluate.segmentation.compare import OVERALL, Comparison
-from voco_cli.evaluate.segmentation.metrics import METRICS
-from voco_cli.evaluate.segmentation.results import metric_title
+from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
 from voco_cli.evaluate.segmentation.table import ResultTable
 from voco_cli.foreign_text import shortened
 
@@ -105,9 +104,9 @@ def missed_sentences(found: Comparison, tables: Sequence[ResultTable], tolerance
     pairs_of: dict[tuple[str, str], int] = {}
     for metric in METRICS:
         for one in found.of_metric(metric):
-            if one.unpaired and one.structure != OVERALL:
-                metrics_of.setdefault((one.run, one.structure), []).append(metric_title(metric, tolerance_mm))
-                pairs_of[one.run, one.structure] = one.cases
+            if one.unpaired and one.part is not None:
+                metrics_of.setdefault((one.run, one.part), []).append(metric_title(metric, tolerance_mm))
+                pairs_of[one.run, one.part] = one.cases
     first = found.runs[0]
     return [
         f"{' and '.join(metrics)} of {structure} rest on the {pairs_of[run, structure]} cases in which both have it: "
@@ -118,8 +117,8 @@ def missed_sentences(found: Comparison, tables: Sequence[ResultTable], tolerance
 
 def _counts(run: str, table: ResultTable, structure: str) -> str:
     column = next(i for i, one in enumerate(table.structures) if one.name == structure)
-    missed, phantom = table.count("missed", column), table.count("phantom", column)
-    return f"{run} missed it in {missed}" + (f" and put it where it is not in {phantom}" if phantom else "")
+    missed, added = table.count("missed", column), table.count("false_positive", column)
+    return f"{run} missed it in {missed}" + (f" and put it where it is not in {added}" if added else "")
 
 
 def _words(value: Any) -> str:
@@ -127,7 +126,7 @@ def _words(value: Any) -> str:
 
 
 def _object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where it cannot be read."""
+    """Read a JSON object; an empty one where it cannot be read."""
     try:
         held = json.loads(path.read_bytes()) if path.is_file() else {}
     except (OSError, ValueError, RecursionError):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 Interval = tuple[float, float]
 
 RESAMPLES = 2000
@@ -21,13 +22,21 @@ LEVEL = 0.95
 DECIMALS = 12
 
 
-def patient_indices(patients: Sequence[str]) -> NDArray[np.intp]:
-    """A number from 0 for each value's patient."""
+def nan_mean(values: Floats, axis: int) -> Floats:
+    """Return the mean over what is there; NaN, and no warning, where nothing is."""
+    there = ~np.isnan(values)
+    counts = there.sum(axis=axis)
+    sums = np.where(there, values, 0.0).sum(axis=axis)
+    return np.asarray(np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
+
+
+def patient_indices(patients: Sequence[str]) -> Indices:
+    """Return a number from 0 for each value's patient."""
     return np.unique(np.array(patients, dtype=np.str_), return_inverse=True)[1].astype(np.intp)
 
 
 def otherwise_grouped(cases: Sequence[str], patients: Sequence[str], others: Sequence[str]) -> list[str]:
-    """Cases that have other cases of the same patient beside them in one set than in another, whatever patients' names.
+    """Return the cases that have other cases of their patient beside them in one set than in another; names may differ.
 
     Args:
         cases: names, N.
@@ -45,14 +54,14 @@ def _cases_of(patients: Sequence[str]) -> dict[str, list[int]]:
 
 
 def resample_patients(num_patients: int, resamples: int, seed: int) -> Floats:
-    """How often each patient is drawn in each resample, with replacement: ``draws_BG``; each row sums to G."""
+    """Return how often each patient is drawn in each resample, with replacement: ``draws_BG``; each row sums to G."""
     rng = np.random.default_rng(seed)
     draws_BG = rng.multinomial(num_patients, np.full(num_patients, 1 / num_patients), size=resamples)
     return np.asarray(draws_BG, np.float64)
 
 
-def bootstrap_means(values_N: Floats, patient_N: NDArray[np.intp], draws_BG: Floats) -> Floats:
-    """Mean over the values of the drawn patients in each resample; NaN where none of them has a value.
+def bootstrap_means(values_N: Floats, patient_N: Indices, draws_BG: Floats) -> Floats:
+    """Return the mean over the values of the drawn patients in each resample; NaN where none of them has a value.
 
     Source: cluster bootstrap; Davison and Hinkley, "Bootstrap Methods and their Application", 1997, Sec. 3.8.
     """
@@ -65,7 +74,7 @@ def bootstrap_means(values_N: Floats, patient_N: NDArray[np.intp], draws_BG: Flo
 
 
 def percentile_interval(means_B: Floats, level: float = LEVEL) -> Interval:
-    """The middle ``level`` of bootstrap means; NaN where there are none."""
+    """Return the middle ``level`` of bootstrap means; NaN where there are none."""
     there = means_B[~np.isnan(means_B)]
     if not there.size:
         return (math.nan, math.nan)
@@ -73,15 +82,15 @@ def percentile_interval(means_B: Floats, level: float = LEVEL) -> Interval:
     return (float(low), float(high))
 
 
-def mean_interval(values_N: Floats, patient_N: NDArray[np.intp], draws_BG: Floats, level: float = LEVEL) -> Interval:
-    """Percentile interval of the mean, resampled by patient; NaN where fewer than two patients have a value."""
+def mean_interval(values_N: Floats, patient_N: Indices, draws_BG: Floats, level: float = LEVEL) -> Interval:
+    """Return the percentile interval of the mean, resampled by patient; NaN where fewer than two have a value."""
     if np.unique(patient_N[~np.isnan(values_N)]).size < 2:
         return (math.nan, math.nan)
     return percentile_interval(bootstrap_means(values_N, patient_N, draws_BG), level)
 
 
-def patient_means(values_N: Floats, patient_N: NDArray[np.intp]) -> Floats:
-    """One mean for each patient who has a value, so that a test sees independent numbers."""
+def patient_means(values_N: Floats, patient_N: Indices) -> Floats:
+    """Return one mean for each patient who has a value, so that a test sees independent numbers."""
     there = ~np.isnan(values_N)
     counts_G = np.bincount(patient_N[there])
     sums_G = np.bincount(patient_N[there], values_N[there])
@@ -89,7 +98,7 @@ def patient_means(values_N: Floats, patient_N: NDArray[np.intp]) -> Floats:
 
 
 def wilcoxon_p(differences_G: Floats) -> float:
-    """Two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
+    """Return the two-sided p of the Wilcoxon signed-rank test that differences are symmetric about 0.
 
     Zero differences are dropped (Wilcoxon's own way); 1 where all are zero, NaN where there are none at all.
     """
@@ -104,7 +113,7 @@ def wilcoxon_p(differences_G: Floats) -> float:
 
 
 def rank_biserial(differences_G: Floats) -> float:
-    """Matched-pairs rank-biserial correlation, the effect size of the signed-rank test.
+    """Return the matched-pairs rank-biserial correlation, the effect size of the signed-rank test.
 
     Returns:
         ``(W+ - W-) / (W+ + W-)`` in [-1, 1]: 1 where every difference is positive, 0 where all are zero, NaN for none.
@@ -121,7 +130,7 @@ def rank_biserial(differences_G: Floats) -> float:
 
 
 def mean_ranks(values_N: Floats) -> Floats:
-    """Rank of each value from 1; equal values share the mean of their ranks."""
+    """Return the rank of each value from 1; equal values share the mean of their ranks."""
     _, place_N, counts = np.unique(values_N, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     return np.asarray((last - (counts - 1) / 2)[place_N])
@@ -129,11 +138,11 @@ def mean_ranks(values_N: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Swaps:
-    """Patients whose results two sets exchange.
+    """Patients whose results two runs exchange in a permutation test.
 
     Attributes:
         swapped_BG: one row for each way to exchange.
-        exact: whether these are all ways that there are.
+        exact: these are all ways that there are.
     """
 
     swapped_BG: NDArray[np.bool_]
@@ -141,7 +150,7 @@ class Swaps:
 
 
 def draw_swaps(num_patients: int, most: int, seed: int) -> Swaps:
-    """Ways to exchange the results of patients: all, where these are no more than ``most``, else so many drawn."""
+    """Return all ways to exchange the results of patients, or ``most`` random ones where there are more."""
     if 2**num_patients <= most:
         ways_B1 = np.arange(2**num_patients)[:, None]
         return Swaps((ways_B1 >> np.arange(num_patients)) % 2 == 1, exact=True)
@@ -149,11 +158,11 @@ def draw_swaps(num_patients: int, most: int, seed: int) -> Swaps:
 
 
 def swap_p(differences_B: Floats, observed: float, exact: bool) -> float:
-    """Two-sided p of a permutation test: the share of ways that give a difference as large as the observed one.
+    """Return the two-sided p of a permutation test: the share of ways with a difference as large as the observed one.
 
     Args:
         differences_B: difference after each exchange.
-        exact: whether the ways are all that there are; of a sample, the observed one is counted in addition.
+        exact: the ways are all that there are; to a sample, the observed one is added.
     Returns:
         NaN where the difference is not defined.
     Source: Phipson and Smyth, "Permutation p-values should never be zero", Stat. Appl. Genet. Mol. Biol. 9, 2010.
@@ -165,7 +174,7 @@ def swap_p(differences_B: Floats, observed: float, exact: bool) -> float:
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test: of the cases that one of two got right, half are expected to be either's.
+    """Return the two-sided exact p of McNemar's test: of the cases that one of two got right, half should be either's.
 
     Returns:
         1 where both are right in the same cases.
@@ -181,7 +190,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values corrected for the number of tests, in their order; NaN is no test and stays.
+    """Return p values corrected for the number of tests, in their order; NaN is no test and stays.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6, 1979.
     """

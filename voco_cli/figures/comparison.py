@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from voco_cli.evaluate.classification.compare import ClassificationComparison
-from voco_cli.evaluate.classification.results import figure_title
-from voco_cli.evaluate.segmentation.compare import OVERALL, Comparison
-from voco_cli.evaluate.segmentation.results import metric_title, p_value
-from voco_cli.evaluate.segmentation.table import LOWER_IS_BETTER
+from voco_cli.evaluate.classification.compare import ClassificationComparison, figure_title
+from voco_cli.evaluate.comparison import Comparison, Difference
+from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison
+from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
+from voco_cli.evaluate.tables import p_value
 from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
 
 DPI = 200
@@ -35,39 +35,45 @@ MOST_LETTERS = 28
 
 
 @dataclass(frozen=True)
-class ForestMark:
-    """A difference in a forest.
+class ComparisonPanels:
+    """What the two halves of the picture show.
 
     Attributes:
-        row: name of its row.
-        run: whose it is.
-        p: corrected; the mark is filled below `SIGNIFICANT`.
-        main: whether it is of the figures that count most.
+        title, forest_title, dots_title, difference_label, dots_label: words.
+        marks: name of the row of each difference in the forest.
+        values_RN: of each run and case, for the dots.
+        limits: of the axis of the dots; none is as the values have it.
+        lower_is_better, digits: of the metric.
+        footnote: what became of the cases.
     """
 
-    row: str
-    run: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    main: bool
+    title: str
+    forest_title: str
+    difference_label: str
+    marks: Sequence[tuple[str, Difference]]
+    dots_title: str
+    dots_label: str
+    values_RN: NDArray[np.float64]
+    footnote: str
+    limits: tuple[float, float] | None = None
+    lower_is_better: bool = False
+    digits: int = 3
 
 
-def draw_forest(axes: Axes, marks: Sequence[ForestMark], others: Sequence[str], digits: int = 3) -> None:
-    """One row a name, in the order in which they come, one mark a run; main rows are shaded and bold."""
-    rows = list(dict.fromkeys(one.row for one in marks))
-    main = {rows.index(one.row) for one in marks if one.main}
+def draw_forest(axes: Axes, panels: ComparisonPanels, others: Sequence[str]) -> None:
+    """Draw one row a name, in the order in which they come, one mark a run; rows of whole runs are shaded and bold."""
+    rows = list(dict.fromkeys(row for row, _ in panels.marks))
+    whole = {rows.index(row) for row, one in panels.marks if one.part is None}
     axes.axvline(0, color=INK, linewidth=0.8, zorder=1)
-    for y in main:
+    for y in whole:
         axes.axhspan(y - 0.5, y + 0.5, color="#F0F0F0", zorder=0, linewidth=0)
-    for one in marks:
+    for row, one in panels.marks:
         index = others.index(one.run)
-        y_mark = rows.index(one.row) + RUN_STEP * ((index + 0.5) / len(others) - 0.5)
-        _draw_mark(axes, one, y_mark, RUN_COLOURS[index % len(RUN_COLOURS)], digits)
+        y_mark = rows.index(row) + RUN_STEP * ((index + 0.5) / len(others) - 0.5)
+        _draw_mark(axes, one, y_mark, RUN_COLOURS[index % len(RUN_COLOURS)], panels.digits)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_yticks(range(len(rows)), [safe_text(name, MOST_LETTERS) for name in rows])
-    for y in main:
+    for y in whole:
         axes.get_yticklabels()[y].set_fontweight("bold")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", color="#E4E4E4", linewidth=0.5)
@@ -76,15 +82,16 @@ def draw_forest(axes: Axes, marks: Sequence[ForestMark], others: Sequence[str], 
         axes.spines[side].set_visible(False)
 
 
-def _draw_mark(axes: Axes, one: ForestMark, y: float, colour: str, digits: int) -> None:
+def _draw_mark(axes: Axes, one: Difference, y: float, colour: str, digits: int) -> None:
+    """Draw a difference with its interval, filled where its corrected p is below `SIGNIFICANT`."""
     if not math.isnan(one.low):
         axes.plot((one.low, one.high), (y, y), color=colour, linewidth=1.4, solid_capstyle="butt", zorder=2)
-    filled = one.p < SIGNIFICANT  # false for NaN
-    marker = "D" if one.main else "o"
+    filled = one.p_holm < SIGNIFICANT  # false for NaN
+    marker = "D" if one.part is None else "o"
     axes.plot(one.difference, y, marker, ms=5, mfc=colour if filled else "white", mec=colour, mew=1.2, zorder=3)
     if not math.isnan(one.difference):
         axes.annotate(
-            f"{one.difference:+.{digits}f}  p {p_value(one.p).replace('<', '< ')}",
+            f"{one.difference:+.{digits}f}  p {p_value(one.p_holm).replace('<', '< ')}",
             (1.02, y),
             xycoords=("axes fraction", "data"),
             size=6.5,
@@ -95,7 +102,7 @@ def _draw_mark(axes: Axes, one: ForestMark, y: float, colour: str, digits: int) 
 
 
 def draw_paired_dots(axes: Axes, values_RN: NDArray[np.float64], runs: Sequence[str], better: float = 1.0) -> None:
-    """Every case's value in each run, joined by a line, and the runs' means as bars.
+    """Draw every case's value in each run, joined by a line, and the runs' means as bars.
 
     Between two runs, better is blue and worse is orange.
 
@@ -127,8 +134,114 @@ def draw_paired_dots(axes: Axes, values_RN: NDArray[np.float64], runs: Sequence[
     axes.set_axisbelow(True)
 
 
+def draw_comparison(
+    comparison: SegmentationComparison, metric: str, tolerance_mm: float, file_format: str = "png"
+) -> bytes:
+    """Draw one metric of a comparison: a forest plot by class, and paired dots of every case's mean over classes.
+
+    Args:
+        comparison: of two runs or more.
+        metric: one of `METRICS`.
+        tolerance_mm: of the normalised surface Dice, for its name.
+        file_format: png, pdf or svg.
+    Returns:
+        The file's content.
+    """
+    return _draw(comparison, segmentation_panels(comparison, metric, tolerance_mm), file_format)
+
+
+def draw_classification_comparison(comparison: ClassificationComparison, file_format: str = "png") -> bytes:
+    """Draw a forest plot of all figures, and paired dots of what each run says of the true category of every case.
+
+    Args:
+        comparison: of two runs or more.
+        file_format: png, pdf or svg.
+    Returns:
+        The file's content.
+    """
+    return _draw(comparison, classification_panels(comparison), file_format)
+
+
+def segmentation_panels(comparison: SegmentationComparison, metric: str, tolerance_mm: float) -> ComparisonPanels:
+    """Return what the picture of one metric shows."""
+    title, values_RN = metric_title(metric, tolerance_mm), comparison.case_means[metric]
+    lower = METRICS[metric].lower_is_better
+    gains = (-1.0 if lower else 1.0) * (values_RN[-1] - values_RN[0])
+    better, worse, equal = (int(np.sum(test)) for test in (gains > 0, gains < 0, gains == 0))
+    footnote = f"better {better} (blue), worse {worse} (orange), equal {equal}"
+    if len(comparison.runs) > 2:
+        footnote = f"{safe_text(comparison.runs[-1], 20)}: better {better}, worse {worse}, equal {equal}"
+    return ComparisonPanels(
+        title=title,
+        forest_title="By class",
+        difference_label=f"difference of {title}",
+        marks=[(one.part or OVERALL, one) for one in comparison.of_metric(metric)],
+        dots_title="By case: mean over classes",
+        dots_label=title,
+        values_RN=values_RN,
+        footnote=footnote,
+        lower_is_better=lower,
+        digits=METRICS[metric].digits,
+    )
+
+
+def classification_panels(comparison: ClassificationComparison) -> ComparisonPanels:
+    """Return what the picture of all figures shows."""
+    last = comparison.runs[-1]
+    kinds = Counter(change.kind for change in comparison.changes if change.run == last)
+    words = f"now right {kinds['now right']}, now wrong {kinds['now wrong']}, another error {kinds['other error']}"
+    alone = f"{words}; blue: higher, orange: lower"
+    return ComparisonPanels(
+        title="Classification",
+        forest_title="By figure",
+        difference_label="difference",
+        marks=[(figure_title(one), one) for one in comparison.differences],
+        dots_title="By case: p(true category)",
+        dots_label="probability",
+        values_RN=comparison.true_probabilities,
+        footnote=f"{safe_text(last, 20)}: {words}" if len(comparison.runs) > 2 else alone,
+        limits=(-0.03, 1.03),
+    )
+
+
+def _draw(comparison: Comparison, panels: ComparisonPanels, file_format: str) -> bytes:
+    with figure_style():
+        content = io.BytesIO()
+        compose(comparison, panels).savefig(content, format=file_format, dpi=DPI, facecolor="white")
+    return content.getvalue()
+
+
+def compose(comparison: Comparison, panels: ComparisonPanels) -> Figure:
+    """Put the title, both halves and what became of the cases on one figure."""
+    first, *others = comparison.runs
+    figure, forest, dots = two_panels(list(dict.fromkeys(row for row, _ in panels.marks)), len(others))
+    height, num_cases = figure.get_figheight(), panels.values_RN.shape[1]
+    who = f"{safe_text(others[0], 30)} " if len(others) == 1 else ""
+    about = (
+        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; "
+        f"{'lower' if panels.lower_is_better else 'higher'} is better"
+    )
+    title = f"{panels.title}: {who}compared with {safe_text(first, 30)}"
+    figure.text(0.3 / WIDTH_IN, 1 - 0.28 / height, title, size=13, weight="bold", va="top")
+    figure.text(0.3 / WIDTH_IN, 1 - 0.57 / height, about, size=7.5, color=FAINT, va="top")
+    draw_forest(forest, panels, others)
+    forest.set_xlabel(f"{panels.difference_label} (filled: p < {SIGNIFICANT:g} after Holm's correction)")
+    forest.set_title(panels.forest_title, loc="left", size=9, weight="bold")
+    draw_paired_dots(dots, panels.values_RN, comparison.runs, -1.0 if panels.lower_is_better else 1.0)
+    if panels.limits is not None:
+        dots.set_ylim(*panels.limits)
+    dots.set_ylabel(panels.dots_label)
+    dots.set_title(panels.dots_title, loc="left", size=9, weight="bold")
+    drawn = f"; {MOST_DOTS} of {num_cases} cases drawn" if num_cases > MOST_DOTS else ""
+    corner = (1 - 0.2 / WIDTH_IN, 0.1 / height)
+    figure.text(*corner, panels.footnote + drawn, size=6.5, color=FAINT, ha="right", va="bottom")
+    if len(others) > 1:
+        name_runs(figure, others)
+    return figure
+
+
 def name_runs(figure: Figure, others: Sequence[str]) -> None:
-    """A legend of the runs, in the line below the title, from the right."""
+    """Draw a legend of the runs, in the line below the title, from the right."""
     handles = [Line2D([], [], marker="o", color=RUN_COLOURS[i % len(RUN_COLOURS)], ms=5) for i in range(len(others))]
     figure.legend(
         handles,
@@ -141,21 +254,8 @@ def name_runs(figure: Figure, others: Sequence[str]) -> None:
     )
 
 
-def head(figure: Figure, title: str, about: str) -> None:
-    """Title of a picture and the line below it."""
-    height = figure.get_figheight()
-    figure.text(0.3 / WIDTH_IN, 1 - 0.28 / height, title, size=13, weight="bold", va="top")
-    figure.text(0.3 / WIDTH_IN, 1 - 0.57 / height, about, size=7.5, color=FAINT, va="top")
-
-
-def note(figure: Figure, words: str) -> None:
-    """A line in the lower right corner."""
-    place = (1 - 0.2 / WIDTH_IN, 0.1 / figure.get_figheight())
-    figure.text(*place, words, size=6.5, color=FAINT, ha="right", va="bottom")
-
-
 def two_panels(rows: Sequence[str], num_others: int) -> tuple[Figure, Axes, Axes]:
-    """A figure as high as its rows need, with a forest on the left and dots on the right.
+    """Return a figure as high as its rows need, with axes for a forest on the left and dots on the right.
 
     Args:
         rows: names of the forest's rows.
@@ -171,116 +271,3 @@ def two_panels(rows: Sequence[str], num_others: int) -> tuple[Figure, Axes, Axes
     forest = figure.add_axes((names_in / WIDTH_IN, bottom, forest_in / WIDTH_IN, share))
     dots = figure.add_axes(((WIDTH_IN - dots_in - 0.2) / WIDTH_IN, bottom, dots_in / WIDTH_IN, share))
     return figure, forest, dots
-
-
-def draw_classification_comparison(comparison: ClassificationComparison, file_format: str = "png") -> bytes:
-    """Draw a forest plot of all figures, and paired dots of what each run says of the true category of every case.
-
-    Args:
-        comparison: of two runs or more.
-        file_format: png, pdf or svg.
-    Returns:
-        The file's content.
-    """
-    with figure_style():
-        figure = _compose_scores(comparison)
-        content = io.BytesIO()
-        figure.savefig(content, format=file_format, dpi=DPI, facecolor="white")
-    return content.getvalue()
-
-
-def _compose_scores(comparison: ClassificationComparison) -> Figure:
-    others = comparison.runs[1:]
-    marks = [
-        ForestMark(figure_title(one), one.run, one.difference, one.low, one.high, one.p_holm, one.category is None)
-        for one in comparison.differences
-    ]
-    figure, forest, dots = two_panels(list(dict.fromkeys(one.row for one in marks)), len(others))
-    who = f"{safe_text(others[0], 30)} " if len(others) == 1 else ""
-    head(
-        figure,
-        f"Classification: {who}compared with {safe_text(comparison.runs[0], 30)}",
-        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; "
-        "higher is better",
-    )
-    draw_forest(forest, marks, others)
-    forest.set_xlabel(f"difference (filled: p < {SIGNIFICANT:g} after Holm's correction)")
-    forest.set_title("By figure", loc="left", size=9, weight="bold")
-    draw_paired_dots(dots, comparison.true_probabilities, comparison.runs)
-    dots.set_ylim(-0.03, 1.03)
-    dots.set_ylabel("probability")
-    dots.set_title("By case: p(true category)", loc="left", size=9, weight="bold")
-    note(figure, _changes(comparison))
-    if len(others) > 1:
-        name_runs(figure, others)
-    return figure
-
-
-def _changes(comparison: ClassificationComparison) -> str:
-    """What became of cases from the first run to the last."""
-    last = comparison.runs[-1]
-    kinds = Counter(change.kind for change in comparison.changes if change.run == last)
-    words = f"now right {kinds['now right']}, now wrong {kinds['now wrong']}, another error {kinds['other error']}"
-    words = f"{safe_text(last, 20)}: {words}" if len(comparison.runs) > 2 else f"{words}; blue: higher, orange: lower"
-    if comparison.cases > MOST_DOTS:
-        words += f"; {MOST_DOTS} of {comparison.cases} cases drawn"
-    return words
-
-
-def draw_comparison(comparison: Comparison, metric: str, tolerance_mm: float, file_format: str = "png") -> bytes:
-    """Draw one metric of a comparison: a forest plot by class, and paired dots of every case's mean over classes.
-
-    Args:
-        comparison: of two sets or more.
-        metric: one of `METRICS`.
-        tolerance_mm: of the normalised surface Dice, for its name.
-        file_format: png, pdf or svg.
-    Returns:
-        The file's content.
-    """
-    with figure_style():
-        figure = _compose(comparison, metric, tolerance_mm)
-        content = io.BytesIO()
-        figure.savefig(content, format=file_format, dpi=DPI, facecolor="white")
-    return content.getvalue()
-
-
-def _compose(comparison: Comparison, metric: str, tolerance_mm: float) -> Figure:
-    others = comparison.runs[1:]
-    title = metric_title(metric, tolerance_mm)
-    lower = metric in LOWER_IS_BETTER
-    marks = [
-        ForestMark(one.structure, one.run, one.difference, one.low, one.high, one.p_holm, one.structure == OVERALL)
-        for one in comparison.of_metric(metric)
-    ]
-    figure, forest, dots = two_panels(list(dict.fromkeys(one.row for one in marks)), len(others))
-    who = f"{safe_text(others[0], 30)} " if len(others) == 1 else ""
-    head(
-        figure,
-        f"{title}: {who}compared with {safe_text(comparison.runs[0], 30)}",
-        f"{comparison.cases} cases of {comparison.patients} patients, paired; bootstrap 95 % intervals by patient; "
-        f"{'lower' if lower else 'higher'} is better",
-    )
-    draw_forest(forest, marks, others, digits=2 if lower else 3)
-    forest.set_xlabel(f"difference of {title} (filled: p < {SIGNIFICANT:g} after Holm's correction)")
-    forest.set_title("By class", loc="left", size=9, weight="bold")
-    draw_paired_dots(dots, comparison.case_means[metric], comparison.runs, -1.0 if lower else 1.0)
-    dots.set_ylabel(title)
-    dots.set_title("By case: mean over classes", loc="left", size=9, weight="bold")
-    note(figure, _gains(comparison, metric))
-    if len(others) > 1:
-        name_runs(figure, others)
-    return figure
-
-
-def _gains(comparison: Comparison, metric: str) -> str:
-    """How many cases got better from the first set to the last."""
-    values = comparison.case_means[metric]
-    gains = (-1.0 if metric in LOWER_IS_BETTER else 1.0) * (values[-1] - values[0])
-    better, worse, equal = (int(np.sum(test)) for test in (gains > 0, gains < 0, gains == 0))
-    words = f"better {better} (blue), worse {worse} (orange), equal {equal}"
-    if len(comparison.runs) > 2:
-        words = f"{safe_text(comparison.runs[-1], 20)}: better {better}, worse {worse}, equal {equal}"
-    if values.shape[1] > MOST_DOTS:
-        words += f"; {MOST_DOTS} of {values.shape[1]} cases drawn"
-    return words

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from voco_cli.figures.comparison import DPI, FIRST_COLOUR, RUN_COLOURS
 from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
-from voco_cli.study.analysis import LabelEfficiency
+from voco_cli.study.analysis import LabelEfficiency, verdict
 
 WIDTH_IN, HEIGHT_IN = 9.0, 4.1
 ARM_STEP = 0.5
@@ -41,7 +41,7 @@ def draw_label_efficiency(found: LabelEfficiency, file_format: str = "png") -> b
 
 
 def _compose(found: LabelEfficiency) -> Figure:
-    metric = found.words.metric
+    metric = found.text.metric
     figure = Figure(figsize=(WIDTH_IN, HEIGHT_IN))
     figure.text(0.03, 0.965, f"{metric} by number of labelled cases", size=13, weight="bold", va="top")
     figure.text(0.03, 0.895, _about(found), size=7.5, color=FAINT, va="top")
@@ -61,7 +61,7 @@ def _compose(found: LabelEfficiency) -> Figure:
 
 
 def _about(found: LabelEfficiency) -> str:
-    """What the picture is of, in a line."""
+    """Return what the picture is of, in a line."""
     seeds = sorted({len(one.seeds) for one in found.scores})
     number = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     bars = "bars: bootstrap 95 % intervals, patients and seeds resampled"
@@ -72,7 +72,7 @@ def _about(found: LabelEfficiency) -> str:
 
 
 def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
-    """A line an arm through its means, with intervals, and a small dot for each seed."""
+    """Draw a line an arm through its means, with intervals, and a small dot for each seed."""
     for arm in found.arms:
         colour, marker = _look(found, arm)
         aside = _aside(arm, found.arms)
@@ -91,16 +91,16 @@ def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
 
 
 def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
-    """Differences with intervals about a line at zero; a filled mark is a difference that is shown."""
+    """Draw differences with intervals about a line at zero; a filled mark is a difference that is shown."""
     axes.axhline(0, color=INK, linewidth=0.9, zorder=2)
     others = [arm for arm in found.arms if arm != found.baseline]
     for one in found.gains:
-        colour, marker = _look(found, one.arm)
-        x = found.sizes.index(one.labelled) + _aside(one.arm, others)
+        colour, marker = _look(found, one.run)
+        x = found.sizes.index(one.labelled) + _aside(one.run, others)
         _interval(axes, x, one.low, one.high, colour)
         for difference in one.seed_differences:
             axes.plot(x, difference, "_", color=colour, ms=7, mew=1, alpha=0.75, zorder=3)
-        filled = one.verdict in ("higher", "lower")
+        filled = verdict(one) in ("higher", "lower")
         axes.plot(x, one.difference, marker, ms=6, mfc=colour if filled else "white", mec=colour, mew=1.3, zorder=5)
         if len(found.gains) <= MOST_NUMBERS and not math.isnan(one.difference):
             axes.annotate(
@@ -128,12 +128,12 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
 
 
 def _aside(arm: str, arms: Sequence[str]) -> float:
-    """Sidewards shift that keeps the arms of one number apart."""
+    """Return the sidewards shift that keeps the arms of one number apart."""
     return ARM_STEP * ((arms.index(arm) + 0.5) / len(arms) - 0.5)
 
 
 def _look(found: LabelEfficiency, arm: str) -> tuple[str, str]:
-    """Colour and marker of an arm; the baseline is grey."""
+    """Return colour and marker of an arm; the baseline is grey."""
     if arm == found.baseline:
         return FIRST_COLOUR, MARKERS[0]
     index = [other for other in found.arms if other != found.baseline].index(arm)
@@ -161,6 +161,6 @@ def _name_sizes(axes: Axes, found: LabelEfficiency) -> None:
 
 
 def _keep_zero_in_view(axes: Axes, least: float = 0.005) -> None:
-    """Room on both sides of zero, so that a tiny difference does not fill the picture."""
+    """Leave room on both sides of zero, so that a tiny difference does not fill the picture."""
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -least), max(high, least))

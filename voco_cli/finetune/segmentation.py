@@ -20,7 +20,8 @@ from voco_cli.data.io.image import whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
 from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
-from voco_cli.evaluate.segmentation.table import nan_mean
+from voco_cli.evaluate.segmentation.metrics import Counts, dice
+from voco_cli.evaluate.statistics import nan_mean
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.dataset import LabelledBatch
 from voco_cli.finetune.labelled_task import LabelledTask
@@ -212,8 +213,8 @@ def class_dice(prediction: NDArray[Any], reference: NDArray[Any], num_classes: i
     size = num_classes + 1
     both = np.bincount(reference.ravel().astype(np.int64) * size + prediction.ravel(), minlength=size * size)
     table = both.reshape(size, size)
-    shared, total = 2.0 * np.diag(table), table.sum(0) + table.sum(1)
-    return [float(shared[c] / total[c]) if total[c] else math.nan for c in range(1, size)]
+    of_reference, of_prediction = table.sum(axis=1), table.sum(axis=0)
+    return [dice(Counts(int(of_reference[c]), int(of_prediction[c]), int(table[c, c]))) for c in range(1, size)]
 
 
 def dice_figures(dice_NC: NDArray[np.float64], names: Sequence[str]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from voco_cli.evaluate.classification.results import (
     OVERALL_HEADINGS,
     category_headings,
     category_rows,
-    estimate_words,
+    estimate_text,
     overall_rows,
     statements,
 )
@@ -42,7 +42,7 @@ def overall_words(measured: Classified) -> str:
     """The figure of an evaluation in a few words."""
     summary = measured.evaluation.summary
     cases = f"{summary.cases} {measured.split} case{'s' if summary.cases != 1 else ''}"
-    return f"AUC {estimate_words(summary.overall['auc'])} on {cases}"
+    return f"AUC {estimate_text(summary.overall['auc'])} on {cases}"
 
 
 def _confusion(anchor: str, names: list[str], confusion_KK: list[list[int]]) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,33 +26,30 @@ from voco_cli.document.blocks import (
     text_table,
 )
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.classification import compare
 from voco_cli.evaluate.classification.compare import (
+    CHANGE_HEADINGS,
     Agreement,
     CategoryChange,
     ClassificationComparison,
-    FigureDifference,
+    category_change_rows,
+    category_difference_from_object,
     compare_classifications,
-)
-from voco_cli.evaluate.classification.results import (
-    CHANGE_HEADINGS,
     comparison_statements,
     figure_headings,
     figure_rows,
 )
-from voco_cli.evaluate.classification.results import change_rows as category_rows
-from voco_cli.evaluate.segmentation import compare as comparison
-from voco_cli.evaluate.segmentation.compare import OVERALL, CaseChange, Comparison, Difference, compare_tables
-from voco_cli.evaluate.segmentation.metrics import METRICS
-from voco_cli.evaluate.segmentation.results import (
-    NONE,
+from voco_cli.evaluate.comparison import pairing_faults
+from voco_cli.evaluate.metric import DisplayText
+from voco_cli.evaluate.segmentation.compare import (
+    CaseChange,
+    SegmentationComparison,
     change_rows,
+    compare_tables,
+    difference_from_object,
     difference_headings,
     difference_rows,
-    metric_title,
-    number,
-    p_value,
 )
+from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
 from voco_cli.evaluate.setting_differences import (
     missed_sentences,
     settings_sentences,
@@ -62,13 +58,13 @@ from voco_cli.evaluate.setting_differences import (
     unlike_settings,
 )
 from voco_cli.evaluate.statistics import RESAMPLES
+from voco_cli.evaluate.tables import NONE, figure, p_value, with_interval
 from voco_cli.figures.comparison import draw_classification_comparison, draw_comparison
 from voco_cli.report.curves import made
 from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
 from voco_cli.report.run_record import COMPARISON, STUDY, read_object
 from voco_cli.report.shared_parts import embed, settings_rows, value_words
-from voco_cli.study.analysis import ArmScore, Gain, LabelEfficiency
-from voco_cli.study.metrics import Words
+from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
 from voco_cli.study.plan import BASELINE, StudyRecord, read_record
 from voco_cli.workflows.study_outcome import (
     PICTURE,
@@ -129,9 +125,9 @@ def _faults(first_name: str, first: Measured, name: str, other: Measured) -> lis
             faults.append(
                 f"its tolerance is {other.stored.tolerance_mm:g} mm, and not {first.stored.tolerance_mm:g} mm"
             )
-        return faults + comparison.pairing_faults(names, [first.stored.table, other.stored.table])
+        return faults + pairing_faults(names, [first.stored.table, other.stored.table])
     if isinstance(first, Classified) and isinstance(other, Classified):
-        return compare.pairing_faults(names, [first.stored.table, other.stored.table])
+        return pairing_faults(names, [first.stored.table, other.stored.table])
     return ["one is a segmentation and the other a classification"]
 
 
@@ -171,12 +167,12 @@ def unlike_table(prefix: str, names: Sequence[str], unlike: Mapping[str, Sequenc
 
 
 def comparison_blocks(
-    prefix: str, found: Comparison, tolerance_mm: float, rule: str, resamples: int, metrics: Sequence[str] = METRICS
+    prefix: str, found: SegmentationComparison, tolerance_mm: float, rule: str, resamples: int
 ) -> list[Block]:
     """Differences under each metric, the cases that changed most, and how to read them."""
     first = found.runs[0]
     blocks: list[Block] = []
-    for metric in metrics:
+    for metric in METRICS:
         title = metric_title(metric, tolerance_mm)
         differences = found.of_metric(metric)
         if not differences:
@@ -189,7 +185,7 @@ def comparison_blocks(
                 difference_rows(differences),
                 names=2,
                 folded="" if metric == "dice" else f"{title}: difference from {first}",
-                marked=[n for n, one in enumerate(differences) if one.structure == OVERALL],
+                marked=[n for n, one in enumerate(differences) if one.part is None],
             )
         )
     changes = change_rows(found.changes.get("dice", ())[:MOST_CHANGES])
@@ -207,7 +203,7 @@ def classification_blocks(prefix: str, found: ClassificationComparison, resample
     blocks: list[Block] = [text_table(f"{prefix}-figures", f"Difference from {first}", headings, rows, names=2)]
     if found.changes:
         caption = f"{len(found.changes)} changes of category"
-        changed = category_rows(found.changes[:MOST_CHANGES])
+        changed = category_change_rows(found.changes[:MOST_CHANGES])
         titled = [*CHANGE_HEADINGS[:-1], "came to"]
         blocks.append(text_table(f"{prefix}-changes", caption, titled, changed, names=5, folded=caption))
     return [*blocks, Bullets(tuple(comparison_statements(found, resamples)))]
@@ -219,28 +215,25 @@ def comparison_picture(content: bytes, runs: Sequence[str]) -> Block:
     return Picture(embed(content, "the picture of the comparison", WIDEST_PX, drawing=True), alt)
 
 
-def overall_difference(found: Comparison) -> str:
+def overall_difference(found: SegmentationComparison) -> str:
     """The mean Dice of each run against the first, in a few words."""
-    overall = (one for one in found.of_metric("dice") if one.structure == OVERALL)
+    overall = (one for one in found.of_metric("dice") if one.part is None)
     return "; ".join(
-        f"{one.run}: {_difference(one.difference, one.low, one.high)} mean Dice, p {p_value(one.p)}" for one in overall
+        f"{one.run}: {with_interval(one.difference, one.low, one.high, sign=True)} mean Dice, p {p_value(one.p)}"
+        for one in overall
     )
 
 
 def auc_difference(found: ClassificationComparison) -> str:
     """The AUC of each run against the first, in a few words."""
-    overall = (one for one in found.differences if one.metric == "auc" and one.category is None)
+    overall = (one for one in found.differences if one.metric == "auc" and one.part is None)
     return "; ".join(
-        f"{one.run}: {_difference(one.difference, one.low, one.high)} AUC, p {p_value(one.p)}" for one in overall
+        f"{one.run}: {with_interval(one.difference, one.low, one.high, sign=True)} AUC, p {p_value(one.p)}"
+        for one in overall
     )
 
 
-def _difference(value: float, low: float, high: float) -> str:
-    interval = "" if math.isnan(low) else f" [{number(low, 'dice', sign=True)}, {number(high, 'dice', sign=True)}]"
-    return f"{number(value, 'dice', sign=True)}{interval}"
-
-
-def _statements(found: Comparison, rule: str, resamples: int) -> list[str]:
+def _statements(found: SegmentationComparison, rule: str, resamples: int) -> list[str]:
     first = found.runs[0]
     return [
         f"{found.cases} cases of {found.patients} patients, paired. A difference is run - {first}, with its bootstrap "
@@ -304,12 +297,12 @@ def _found(held: Mapping[str, Any]) -> LabelEfficiency | None:
     metric, part, parts = NAMES[held["metric"]]
     return LabelEfficiency(
         baseline=BASELINE,
-        words=Words(metric, part, parts, score="", paired="", better="", test="", effect=""),
+        text=DisplayText(metric, part, parts),
         cases=held["measured_on"]["cases"],
         patients=held["measured_on"]["patients"],
         scores=tuple(made(ArmScore, one) for one in held["scores"]),
-        gains=tuple(made(Gain, one) for one in held["differences"]),
-        by_structure=tuple(made(Gain, one) for one in held["differences_by_structure"]),
+        gains=tuple(map(gain_from_object, held["differences"])),
+        by_structure=tuple(map(gain_from_object, held["differences_by_structure"])),
     )
 
 
@@ -333,7 +326,7 @@ def _follows(path: Path, found: LabelEfficiency | None, conclusions: Sequence[st
         return [*blocks, Sentence(f"{PICTURE} is not in the folder any more.", "warning")]
     except VocoError as error:
         return [*blocks, Sentence(error.message, "warning")]
-    metric = found.words.metric
+    metric = found.text.metric
     alt = (
         f"{metric} of {', '.join(found.arms)} by number of labelled cases, with intervals; the tables have the numbers."
     )
@@ -343,7 +336,7 @@ def _follows(path: Path, found: LabelEfficiency | None, conclusions: Sequence[st
 def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
     if found is None:
         return []
-    metric, part = found.words.metric, found.words.part
+    metric, part = found.text.metric, found.text.part
     headings = study_headings(found)
     # What follows stands beside the difference that it follows from, whatever the width of the screen.
     order = sorted(range(len(headings)), key=lambda i: 4.5 if headings[i] == "shown" else i)
@@ -357,7 +350,7 @@ def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
     parts = [Part(f"{anchor}-table", "By number of labelled cases", (of_sizes,))]
     if found.by_structure:
         headings, rows = structure_headings(found), structure_rows(found)
-        largest = "; ".join(dict.fromkeys(f"{one.arm} with {one.labelled}" for one in found.by_structure))
+        largest = "; ".join(dict.fromkeys(f"{one.run} with {one.labelled}" for one in found.by_structure))
         caption = f"By {part}, with the most labelled cases ({largest})"
         of_parts = text_table(f"{anchor}-structures", caption, headings, rows, names=len(headings) - 5)
         parts.append(Part(f"{anchor}-parts", f"By {part}", (of_parts,)))
@@ -379,7 +372,7 @@ def _runs(anchor: str, record: StudyRecord) -> Table:
     )
     rows = []
     for run in record.in_order():
-        score = Cell(NONE) if run.score is None else Cell(number(run.score, "dice"), run.score)
+        score = Cell(NONE) if run.score is None else Cell(figure(run.score), run.score)
         minutes = Cell(NONE) if run.took_s is None else Cell(f"{run.took_s / 60:.1f}", run.took_s)
         words = run.reason or run.how_chosen or ""
         first = (cell(run.cases), Cell(run.arm), cell(run.seed), Cell(run.status))
@@ -459,12 +452,12 @@ def _sentences(held: Any) -> list[str]:
     return [line for line in held if isinstance(line, str)] if isinstance(held, list) else []
 
 
-def _segmentations(held: Mapping[str, Any]) -> Comparison:
-    return Comparison(
+def _segmentations(held: Mapping[str, Any]) -> SegmentationComparison:
+    return SegmentationComparison(
         runs=tuple(map(str, held["runs"])),
         cases=held["cases"],
         patients=held["patients"],
-        differences=tuple(made(Difference, one) for one in held["differences"]),
+        differences=tuple(map(difference_from_object, held["differences"])),
         changes={
             metric: tuple(made(CaseChange, one) for one in changes)
             for metric, changes in held["largest_changes"].items()
@@ -479,11 +472,10 @@ def _classifications(held: Mapping[str, Any]) -> ClassificationComparison:
         cases=held["cases"],
         patients=held["patients"],
         categories=tuple(map(str, held["categories"])),
-        differences=tuple(made(FigureDifference, one) for one in held["differences"]),
+        differences=tuple(category_difference_from_object(one, held) for one in held["differences"]),
         agreements=tuple(made(Agreement, one) for one in held["right"]),
         changes=tuple(made(CategoryChange, one) for one in held["changed_category"]),
         true_probabilities=np.empty((0, 0)),
-        right=np.empty((0, 0), np.bool_),
         swaps=held["swaps"]["ways"],
         exact=held["swaps"]["all_ways"],
     )

@@ -9,14 +9,14 @@ from typing import Any
 
 from voco_cli.document.blocks import Sentence
 from voco_cli.errors import DataError, VocoError
-from voco_cli.evaluate.classification.metrics import summarise_classification
-from voco_cli.evaluate.classification.results import ClassificationEvaluation, StoredClassification
-from voco_cli.evaluate.read_results import read_stored
-from voco_cli.evaluate.result_files import SUMMARY, Provenance, damaged
+from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.read_results import RUN_SPLITS, read_results
+from voco_cli.evaluate.result_files import SUMMARY, Provenance, StoredEvaluation, damaged
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.metrics import empty_rule
-from voco_cli.evaluate.segmentation.results import RUN_SPLITS, StoredEvaluation
-from voco_cli.evaluate.segmentation.table import summarise
+from voco_cli.evaluate.segmentation.table import ResultTable, summarise
 from voco_cli.report.run_record import read_object
 
 
@@ -25,7 +25,7 @@ class Segmented:
     """A segmentation that was measured; its figures are computed again from its cases, with the same draws."""
 
     split: str
-    stored: StoredEvaluation
+    stored: StoredEvaluation[ResultTable]
     evaluation: Evaluation
     provenance: Provenance | None
 
@@ -35,7 +35,7 @@ class Classified:
     """A classification that was measured."""
 
     split: str
-    stored: StoredClassification
+    stored: StoredEvaluation[ScoredCases]
     evaluation: ClassificationEvaluation
 
 
@@ -84,16 +84,16 @@ def seen_sentences(leakage: Mapping[str, Any] | None, whose: str = "") -> list[S
 
 
 def _measured(split: str, folder: Path) -> Measured:
-    stored, summary = read_stored(folder), read_object(folder / SUMMARY)
+    stored, summary = read_results(folder), read_object(folder / SUMMARY)
     try:
-        if isinstance(stored, StoredClassification):
-            return Classified(split, stored, _classification(stored, summary))
+        if isinstance(stored.table, ScoredCases):
+            return Classified(split, stored, _classification(stored.table, summary))
         return Segmented(split, stored, _segmentation(stored, summary), _provenance(summary))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder, error) from error
 
 
-def _segmentation(stored: StoredEvaluation, held: Mapping[str, Any]) -> Evaluation:
+def _segmentation(stored: StoredEvaluation[ResultTable], held: Mapping[str, Any]) -> Evaluation:
     if not stored.table.cases:
         raise DataError(f"{stored.folder} holds no case.")
     drawn = held["interval"]
@@ -111,10 +111,10 @@ def _segmentation(stored: StoredEvaluation, held: Mapping[str, Any]) -> Evaluati
     )
 
 
-def _classification(stored: StoredClassification, held: Mapping[str, Any]) -> ClassificationEvaluation:
+def _classification(table: ScoredCases, held: Mapping[str, Any]) -> ClassificationEvaluation:
     drawn = held["interval"]
-    summary = summarise_classification(stored.table, int(drawn["resamples"]), int(drawn["seed"]))
-    return ClassificationEvaluation(stored.table, summary, _failed(held), _provenance(held))
+    summary = summarise_classification(table, int(drawn["resamples"]), int(drawn["seed"]))
+    return ClassificationEvaluation(table, summary, _failed(held), _provenance(held))
 
 
 def _failed(held: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

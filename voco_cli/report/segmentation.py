@@ -7,16 +7,11 @@ import math
 import numpy as np
 
 from voco_cli.document.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table, text_table
-from voco_cli.evaluate.segmentation.metrics import METRICS
-from voco_cli.evaluate.segmentation.results import (
-    NONE,
-    metric_title,
-    number,
-    statements,
-    summary_headings,
-    summary_rows,
-)
-from voco_cli.evaluate.segmentation.table import LOWER_IS_BETTER, ResultTable, nan_mean
+from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
+from voco_cli.evaluate.segmentation.results import statements, summary_headings, summary_rows
+from voco_cli.evaluate.segmentation.table import ResultTable
+from voco_cli.evaluate.statistics import nan_mean
+from voco_cli.evaluate.tables import NONE, figure, with_interval
 from voco_cli.report.measured import Segmented, seen_sentences
 
 MOST_CASES = 500
@@ -48,8 +43,7 @@ def overall_words(measured: Segmented) -> str:
     of = f"{cases} {measured.split} case{'s' if cases != 1 else ''}"
     if math.isnan(one.mean):
         return f"mean Dice is not defined on {of}"
-    interval = "" if math.isnan(one.low) else f" [{number(one.low, 'dice')}, {number(one.high, 'dice')}]"
-    return f"mean Dice {number(one.mean, 'dice')}{interval} on {of}"
+    return f"mean Dice {with_interval(one.mean, one.low, one.high)} on {of}"
 
 
 def case_means(table: ResultTable, metric: str = "dice") -> list[float]:
@@ -69,7 +63,7 @@ def _case_table(prefix: str, table: ResultTable, metric: str, tolerance_mm: floa
         Column("patient"),
         Column("mean over classes", True),
         *(Column(one.name, True) for one in table.structures),
-        *((Column("missed", True), Column("phantom", True)) if with_counts else ()),
+        *((Column("missed", True), Column("false positive", True)) if with_counts else ()),
     )
     rows = tuple(
         Row(
@@ -92,17 +86,17 @@ def _case_table(prefix: str, table: ResultTable, metric: str, tolerance_mm: floa
 def _badness(mean: float, metric: str) -> float:
     if math.isnan(mean):
         return math.inf
-    return -mean if metric in LOWER_IS_BETTER else mean
+    return -mean if METRICS[metric].lower_is_better else mean
 
 
 def _counts(table: ResultTable, case: int) -> tuple[Cell, Cell]:
     states = np.array(table.states[case])
-    missed, phantom = (int((states == word).sum()) for word in ("missed", "phantom"))
-    return Cell(str(missed), missed), Cell(str(phantom), phantom)
+    missed, added = (int((states == word).sum()) for word in ("missed", "false_positive"))
+    return Cell(str(missed), missed), Cell(str(added), added)
 
 
 def _value(value: float, metric: str) -> Cell:
-    return Cell(NONE) if math.isnan(value) else Cell(number(value, metric), value)
+    return Cell(NONE) if math.isnan(value) else Cell(figure(value, METRICS[metric].digits), value)
 
 
 def _failed(measured: Segmented) -> list[Block]:

@@ -17,10 +17,11 @@ from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named
+from voco_cli.study.plan import CASES
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 
-FILE, CONTENTS = "data.json", "contents.json"
+CONTENTS = "contents.json"
 FORMAT = "voco-study-contents/1"
 Contents = Mapping[str, tuple[str | None, str | None]]
 """Case to the stamp of its files and the hash of all they hold."""
@@ -47,7 +48,7 @@ def find_cases(folder: Path, settings: Settings, largest: int, find: Callable[[S
         raise UsageError(
             f"{data.origin} has no labelled case to measure on.", "task.split=seeded with task.test_patients draws some"
         )
-    path = folder / FILE
+    path = folder / CASES
     if path.is_file() and _listed(before := read_datalist(path, check_files=False)) != _listed(datalist):
         now, then = (" + ".join(str(len(getattr(one, split))) for split in SPLITS) for one in (datalist, before))
         differ = sorted({name for _, name, _ in set(_listed(before)) ^ set(_listed(datalist))})
@@ -60,7 +61,7 @@ def find_cases(folder: Path, settings: Settings, largest: int, find: Callable[[S
 
 
 def case_contents(folder: Path, datalist: Datalist) -> Contents:
-    """What the files of each case hold, read anew only where size, time or samples have changed since the study began.
+    """Return hashes of each case's files, read anew only where size, time or samples changed since the study began.
 
     Raises:
         UsageError: files hold something else than when the study began, under the same names.
@@ -83,13 +84,13 @@ def fix_cases(folder: Path, datalist: Datalist, contents: Contents) -> None:
     Raises:
         ResourceError: the disk is full.
     """
-    write_datalist(datalist, folder / FILE)
+    write_datalist(datalist, folder / CASES)
     held = {"format": FORMAT, "cases": contents}
     write_atomic(folder / CONTENTS, json.dumps(held, indent=1).encode() + b"\n")
 
 
 def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: Sequence[int]) -> None:
-    """See that every subset of a classification has two categories, which its run would refuse to do without.
+    """Raise if a subset of a classification has one category only, which its run would refuse.
 
     Raises:
         UsageError: one has not.
@@ -108,8 +109,8 @@ def require_categories(data: TaskData, task: Task, sizes: Sequence[int], seeds: 
 
 
 def shared_cache(folder: Path, settings: Settings) -> Path:
-    """Where all runs find their preprocessed volumes: where the data has them already, else in the study's folder."""
-    return cache_folder(settings.data.file or folder / FILE, settings.cache)
+    """Return the folder of all runs' preprocessed volumes: where the data has them already, else in the study's."""
+    return cache_folder(settings.data.file or folder / CASES, settings.cache)
 
 
 def _listed(datalist: Datalist) -> list[tuple[str, str, str | None]]:
@@ -130,7 +131,7 @@ def _read_contents(path: Path) -> Contents:
 
 
 def _content(entry: Entry, before: tuple[str | None, str | None] | None) -> tuple[str | None, str | None]:
-    """A quick stamp of a case's files, and a hash of all their bytes; none of a file that is not there."""
+    """Return a quick stamp of a case's files and a hash of all their bytes; none of a file that is not there."""
     try:
         stamp = _identity(entry, full_hash=False)
         return before if before and before[0] == stamp else (stamp, _identity(entry, full_hash=True))

@@ -13,7 +13,6 @@ from voco_cli import __version__
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, load_settings
 from voco_cli.errors import DataError, UsageError
-from voco_cli.study.cases import FILE as DATA
 from voco_cli.training.run_contents import weights_digest
 from voco_cli.training.run_dir import FREE_TO_CHANGE, is_file_spelled
 
@@ -48,17 +47,17 @@ class PlannedRun:
 
     @property
     def place(self) -> Path:
-        """Its folder, from the study's."""
+        """Return its folder, from the study's."""
         return Path(self.arm.name) / f"n{self.labelled:03d}-seed{self.seed}"
 
     @property
-    def words(self) -> str:
-        """For people."""
-        return f"{self.arm.name}, {self.labelled} labelled case{'s' if self.labelled > 1 else ''}, seed {self.seed}"
+    def record(self) -> StudyRun:
+        """Return what study.json holds of it before it begins."""
+        return StudyRun(self.arm.name, self.labelled, self.seed, self.place.as_posix())
 
 
 @dataclass(frozen=True)
-class Plan:
+class StudyPlan:
     """What is asked of a study.
 
     Attributes:
@@ -80,11 +79,11 @@ class Plan:
     flags: Mapping[str, Any] | None = None
 
     def runs(self) -> list[PlannedRun]:
-        """Seed by seed, arms interleaved, so that whatever is finished is balanced."""
+        """Return all runs, seed by seed with arms interleaved, so that whatever is finished is balanced."""
         return [PlannedRun(arm, n, seed) for seed in self.seeds for n in self.sizes for arm in self.arms]
 
     def settings_of(self, run: PlannedRun, cases: Path | None = None, cache: Path | None = None) -> Resolved:
-        """The settings of a run.
+        """Return the settings of a run.
 
         Args:
             cases: list that all runs share, in place of the split of the task.
@@ -119,7 +118,7 @@ class Plan:
         return resolved
 
     def shared_settings(self) -> Settings:
-        """What its runs have in common, as those from weights have it.
+        """Return what its runs have in common, as those from weights have it.
 
         Raises:
             UsageError: settings of any arm that are wrong, or that belong to the study.
@@ -139,8 +138,8 @@ def make_plan(
     overrides: Sequence[str] = (),
     flags: Mapping[str, Any] | None = None,
     known: Mapping[str, str | None] | None = None,
-) -> Plan:
-    """A plan from what a user asks for; fresh weights are always among the arms.
+) -> StudyPlan:
+    """Make a plan from what a user asks for; fresh weights are always among the arms.
 
     Args:
         weights: ``none`` or anything that ``model.weights`` takes.
@@ -161,13 +160,13 @@ def make_plan(
         name = next((name for name, of in (known or {}).items() if of == source), None) or _new_name(source, taken)
         taken.add(name)
         arms.append(Arm(name, source))
-    return Plan(
+    return StudyPlan(
         folder, task, tuple(arms), tuple(sorted(set(sizes))), tuple(range(seeds)), config, tuple(overrides), flags
     )
 
 
 def fixed_settings(settings: Settings) -> dict[str, Any]:
-    """All that must be the same in every run of a study, as JSON holds it: dotted key to value."""
+    """Return all that must be the same in every run of a study, as JSON holds it: dotted key to value."""
     flat: dict[str, Any] = {}
     for section, value in settings.model_dump(mode="json").items():
         flat |= (
@@ -179,7 +178,7 @@ def fixed_settings(settings: Settings) -> dict[str, Any]:
 
 
 def _new_name(source: str, taken: set[str]) -> str:
-    """A short name for weights that no other arm has: of a run folder or file, whatever lies inside."""
+    """Return a short name for weights that no other arm has: of a run folder or file, whatever lies inside."""
     parts = [part for part in re.split(r"[/\\]", source.removeprefix("hf://")) if part not in ("", ".", "..")]
     parts[-1:] = [re.sub(r"\.(safetensors|pt|pth|pkl|gz|bin|ckpt)\b", "", part) for part in parts[-1:]]
     telling = [part for part in parts if part.lower() not in PLAIN_NAMES]
@@ -194,12 +193,12 @@ def _new_name(source: str, taken: set[str]) -> str:
 
 
 FORMAT = "voco-study/1"
-FILE = "study.json"
+FILE, CASES = "study.json", "data.json"
 Status = Literal["waiting", "started", "done", "failed", "interrupted"]
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class StudyRun:
     """One run, as far as it has come.
 
     Attributes:
@@ -226,8 +225,8 @@ class RunRecord:
     took_s: float | None = None
 
     @property
-    def words(self) -> str:
-        """For people."""
+    def title(self) -> str:
+        """Return its name for people."""
         return f"{self.arm}, {self.cases} labelled case{'s' if self.cases > 1 else ''}, seed {self.seed}"
 
 
@@ -254,31 +253,30 @@ class StudyRecord:
     task: str
     settings: dict[str, Any]
     arms: dict[str, ArmRecord]
-    runs: dict[str, RunRecord] = field(default_factory=dict)
+    runs: dict[str, StudyRun] = field(default_factory=dict)
     split: str = ""
 
-    def add(self, plan: Plan) -> None:
-        """Take up what a plan asks for beyond what is known."""
+    def add(self, plan: StudyPlan) -> None:
+        """Add the runs that a plan asks for beyond what is known."""
         for run in plan.runs():
-            place = run.place.as_posix()
-            self.runs.setdefault(place, RunRecord(run.arm.name, run.labelled, run.seed, place))
+            self.runs.setdefault(run.record.folder, run.record)
 
-    def of(self, run: PlannedRun) -> RunRecord:
-        """What is known of a planned run."""
-        return self.runs[run.place.as_posix()]
+    def of(self, run: PlannedRun) -> StudyRun:
+        """Return what is known of a planned run."""
+        return self.runs[run.record.folder]
 
-    def update(self, one: RunRecord) -> None:
-        """Take up news of a run."""
+    def update(self, one: StudyRun) -> None:
+        """Replace what is known of a run."""
         self.runs[one.folder] = one
 
-    def in_order(self) -> list[RunRecord]:
-        """By number of labelled cases, arm, seed."""
+    def in_order(self) -> list[StudyRun]:
+        """Return the runs by number of labelled cases, arm, seed."""
         arms = list(self.arms)
         return sorted(self.runs.values(), key=lambda one: (one.cases, arms.index(one.arm), one.seed))
 
 
-def open_record(plan: Plan, settings: Settings) -> StudyRecord:
-    """The record of a plan's folder with all that the plan asks for, or a new one.
+def open_record(plan: StudyPlan, settings: Settings) -> StudyRecord:
+    """Return the record of a plan's folder with all that the plan asks for, or a new one.
 
     Args:
         settings: that its runs share, before the cases are fixed.
@@ -290,8 +288,8 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
     arms = {arm.name: ArmRecord(arm.weights, _digest(arm, settings)) for arm in plan.arms}
     record = read_record(plan.folder)
     if record is None:
-        if (plan.folder / DATA).exists():
-            raise UsageError(f"{plan.folder} holds a {DATA} but no study.", "give another folder with -o")
+        if (plan.folder / CASES).exists():
+            raise UsageError(f"{plan.folder} holds a {CASES} but no study.", "give another folder with -o")
         record = StudyRecord(plan.task, fixed, arms)
     else:
         _require_same(plan.folder, record, fixed, arms)
@@ -301,7 +299,7 @@ def open_record(plan: Plan, settings: Settings) -> StudyRecord:
 
 
 def read_record(folder: Path) -> StudyRecord | None:
-    """The record that a folder holds; None where there is none yet.
+    """Read the record that a folder holds; None where there is none yet.
 
     Raises:
         DataError: study.json is damaged.
@@ -323,7 +321,7 @@ def read_record(folder: Path) -> StudyRecord | None:
             task=held["task"],
             settings=dict(held["settings"]),
             arms={name: ArmRecord(**arm) for name, arm in held["arms"].items()},
-            runs={run["folder"]: RunRecord(**run) for run in held["runs"]},
+            runs={run["folder"]: StudyRun(**run) for run in held["runs"]},
             split=held["split"],
         )
         record.in_order()
@@ -333,13 +331,13 @@ def read_record(folder: Path) -> StudyRecord | None:
 
 
 def known_arms(folder: Path) -> dict[str, str | None]:
-    """Names and weights of the study that a folder holds."""
+    """Read names and weights of the study that a folder holds."""
     record = read_record(folder)
     return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
 
 
-def known_by_content(plan: Plan) -> Plan:
-    """The plan with the names that its folder has for arms of the same weights, however these are spelled now.
+def known_by_content(plan: StudyPlan) -> StudyPlan:
+    """Return the plan with the names that its folder has for arms of the same weights, however these are spelled.
 
     Raises:
         UsageError: settings that are wrong.

@@ -1,4 +1,4 @@
-"""What a fine-tuned network is worth: predictions of a split where they are missing, measured in each scan's space."""
+"""`voco evaluate RUN` without its command line: the run is opened, its split predicted, measured and written down."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import loads
 from pathlib import Path
+from typing import Any
 
 from voco_cli.config import Settings, read_saved
 from voco_cli.config.task_schema import Task
@@ -14,23 +15,28 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification.metrics import scored_cases, summarise_classification
-from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
-from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.classification.metrics import scored_cases
+from voco_cli.evaluate.classification.results import (
+    ClassificationEvaluation,
+    classification_object,
+    write_classification,
+)
+from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.result_files import Provenance, require_clean
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
 from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
-from voco_cli.evaluate.segmentation.results import write_evaluation
+from voco_cli.evaluate.segmentation.results import evaluation_object, write_evaluation
 from voco_cli.finetune.classification import category_index
 from voco_cli.foreign_text import named
 from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
-from voco_cli.predict.predictor import load_trained
+from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.predict.segmentation import predict_entries
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.targets import target_of
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage, require_clean
+from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage
 
 MEASURABLE = ("test", "validation")
 
@@ -52,15 +58,15 @@ class FinetunedRun:
     chosen: str = ""
 
     def predictions(self, split: str) -> Path:
-        """Folder of the predictions of a split."""
+        """Return the folder of the predictions of a split."""
         return self.path / "predictions" / split
 
     def evaluation(self, split: str) -> Path:
-        """Folder of the evaluation of a split."""
+        """Return the folder of the evaluation of a split."""
         return self.path / "evaluation" / split
 
     def labelled(self, split: str) -> list[Entry]:
-        """Cases of a split that have what the task learns: a label map, or a category."""
+        """Return the cases of a split that have what the task learns: a label map, or a category."""
         entries: tuple[Entry, ...] = getattr(self.datalist, split)
         return [entry for entry in entries if target_of(self.settings.task).is_known(entry)]
 
@@ -94,7 +100,7 @@ def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
 
 
 def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, list[Entry]]:
-    """The split to measure on and its labelled cases: the wanted one, else test where it has labels, else validation.
+    """Return a split and its labelled cases: the wanted one, else test where it has labels, else validation.
 
     Raises:
         UsageError: no labelled case.
@@ -107,7 +113,7 @@ def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, l
 
 
 def _require_files(datalist: Datalist, path: Path) -> None:
-    """Scans and labels that can be measured must be there; those that were trained on need not be any more."""
+    """Raise if scans or labels to be measured are not there; those that were trained on need not be any more."""
     entries = [entry for split in MEASURABLE for entry in getattr(datalist, split)]
     files = [file for entry in entries for file in (entry.image, *entry.files, *entry.channels, entry.label) if file]
     missing = [str(file) for file in files if not file.exists()]
@@ -129,7 +135,7 @@ def _chosen(about: Path) -> str:
 
 
 def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
-    """The same cases of the same splits, where they lie now."""
+    """Return the same cases of the same splits, where they lie now."""
     where = {"file": data, "root": None} if data.is_file() else {"file": None, "root": data}
     moved = settings.model_copy(update={"data": settings.data.model_copy(update=where)})
     found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
@@ -141,61 +147,27 @@ def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
     )
 
 
-def measure_classification(
-    run: FinetunedRun,
-    split: str,
-    entries: Sequence[Entry],
-    options: EvaluationOptions,
-    provenance: Provenance | None = None,
-    *,
-    device: str | None = None,
-    progress: Progress = no_progress,
-) -> ClassificationEvaluation:
-    """Classify what is missing into ``predictions/<split>`` of the run and measure it against the known categories.
-
-    Args:
-        entries: cases of the split with a category, as `measured_split` gives them.
-        options: resamples and seed of the bootstrap.
-        provenance: what else is told of the figures.
-        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
-    Raises:
-        DataError: no case could be classified.
-    """
-    settings, trained = run.settings, load_trained(run.path, device)
-    with progress("classifying", len(entries)) as advance:
-        # Probabilities of a run are those of its weights as they are now; others are made anew.
-        folder = run.predictions(split)
-        report = classify_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
-    failed = dict(report.failed)
-    usable = [entry for entry in entries if entry.name not in failed]
-    if not usable:
-        raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
-    categories = tuple(one.name for one in settings.task.classes)
-    truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in usable]
-    scored = scored_cases(truth, read_probabilities(folder / TABLE, categories), categories)
-    summary = summarise_classification(scored, options.resamples, options.seed)
-    return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())), provenance)
-
-
 @dataclass(frozen=True)
-class Measured:
+class MeasuredRun:
     """A run that was measured.
 
     Attributes:
         split: test or validation.
         folder: with cases.csv, summary.json and table.md, which were `written`.
         evaluation: the figures.
-        provenance: whose they are, and whether the cases were seen in training.
+        summary: the content of summary.json.
+        provenance: whose they are, and whether the cases were in the training.
     """
 
     split: str
     folder: Path
     evaluation: Evaluation | ClassificationEvaluation
+    summary: Mapping[str, Any]
     provenance: Provenance
     written: tuple[Path, ...]
 
 
-def measure_run(path: Path, progress: Progress = no_progress) -> Measured | None:
+def measure_run(path: Path, progress: Progress = no_progress) -> MeasuredRun | None:
     """Measure the chosen weights at the end of a run, on the test split where it has labels, else on validation.
 
     Returns:
@@ -218,61 +190,79 @@ def measure(
     device: str | None = None,
     clean: bool = False,
     progress: Progress = no_progress,
-) -> Measured:
-    """Predict what is missing, measure it, look for cases that were seen in training, and write it all down.
+) -> MeasuredRun:
+    """Predict what is missing, measure it, look for cases that were in the training, and write it all down.
 
     Args:
         entries: labelled cases of the split, as `measured_split` gives them.
         options: how to measure; none is as the run's settings have it.
         output: folder to write to; none is ``evaluation/<split>`` in the run.
         device: auto, cpu, cuda, cuda:N or mps; none is the run's.
-        clean: refuse, before anything is predicted, cases that were seen in training or of which that is not known.
+        clean: refuse, before anything is predicted, cases that were in the training or of which that is not known.
     Raises:
         VocoError: what ``clean`` refuses.
         DataError: no case could be predicted or measured.
     """
-    found = findings_object(leakage_of(run, entries, progress))
+    found = findings_object(_leakage_of(run, entries, progress))
     if clean:
         require_clean(found)
     provenance = Provenance(str(run.path), split, run.chosen, found)
-    folder = output or run.evaluation(split)
-    options = options or options_of(run.settings)
+    folder, options = output or run.evaluation(split), options or options_of(run.settings)
+    trained = load_trained(run.path, device)
     if run.settings.task.kind == "classification":
-        told = measure_classification(run, split, entries, options, provenance, device=device, progress=progress)
-        return Measured(split, folder, told, provenance, tuple(write_classification(told, folder)))
-    evaluation = measure_segmentation(run, split, entries, options, device=device, progress=progress)
-    written = write_evaluation(evaluation, folder, str(run.predictions(split)), str(run.path / "data.json"), provenance)
-    return Measured(split, folder, evaluation, provenance, tuple(written))
+        of_cases = _classified(run, split, entries, trained, options, progress)
+        classified = replace(of_cases, provenance=provenance)
+        written, summary = write_classification(classified, folder), classification_object(classified)
+        return MeasuredRun(split, folder, classified, summary, provenance, tuple(written))
+    evaluation = _segmented(run, split, entries, trained, options, progress)
+    places = (str(run.predictions(split)), str(run.path / "data.json"))
+    written = write_evaluation(evaluation, folder, *places, provenance)
+    summary = evaluation_object(evaluation, *places, provenance)
+    return MeasuredRun(split, folder, evaluation, summary, provenance, tuple(written))
 
 
-def leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress = no_progress) -> Findings:
-    """Which of these cases the weights of a run have seen, in pre-training or in the run itself."""
+def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress) -> Findings:
+    """Return which of these cases were in the training of a run or of the weights that it started from."""
     scans = sum(len(entry.channel_entries()) for entry in entries)
     with progress("comparing with training", scans) as advance:
         identities = identities_of(entries, open_cache(run.settings), advance)
     return leakage(manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),)), identities, run.datalist.name)
 
 
-def measure_segmentation(
+def _classified(
     run: FinetunedRun,
     split: str,
     entries: Sequence[Entry],
-    options: EvaluationOptions | None = None,
-    *,
-    device: str | None = None,
-    progress: Progress = no_progress,
-) -> Evaluation:
-    """Predict what is missing into ``predictions/<split>`` of the run and measure it against the original label maps.
+    trained: Trained,
+    options: EvaluationOptions,
+    progress: Progress,
+) -> ClassificationEvaluation:
+    """Classify what is missing into ``predictions/<split>`` of the run and measure it against the known categories."""
+    folder = run.predictions(split)
+    with progress("classifying", len(entries)) as advance:
+        # Probabilities of a run are those of its weights as they are now; others are made anew.
+        report = classify_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
+    failed = dict(report.failed)
+    usable = [entry for entry in entries if entry.name not in failed]
+    if not usable:
+        raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
+    truth = [(entry.name, entry.patient, category_index(run.settings.task, entry)) for entry in usable]
+    categories = tuple(one.name for one in run.settings.task.classes)
+    scored = scored_cases(truth, read_probabilities(folder / TABLE, categories), categories)
+    summary = summarise_classification(scored, options.resamples, options.seed)
+    return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())))
 
-    Args:
-        entries: labelled cases of the split, as `measured_split` gives them.
-        options: how to measure; none is as the run's settings have it.
-        device: auto, cpu, cuda, cuda:N or mps; none is the run's.
-    Raises:
-        DataError: no case could be predicted or measured.
-    """
-    folder, suffix = run.predictions(split), run.settings.predict.suffix
-    trained = load_trained(run.path, device)
+
+def _segmented(
+    run: FinetunedRun,
+    split: str,
+    entries: Sequence[Entry],
+    trained: Trained,
+    options: EvaluationOptions,
+    progress: Progress,
+) -> Evaluation:
+    """Segment what is missing into ``predictions/<split>`` of the run and measure it against the given label maps."""
+    folder, suffix, task = run.predictions(split), run.settings.predict.suffix, run.settings.task
     with progress("predicting", len(entries)) as advance:
         # Predictions of a run are those of its weights as they are now; others are made anew.
         report = predict_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
@@ -283,25 +273,16 @@ def measure_segmentation(
         if entry.label is not None and entry.name not in reasons
     ]
     if not pairs:
-        raise nothing_predicted(split, reasons)
+        case, reason = next(iter(reasons.items()))
+        raise DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
     evaluation = evaluate_pairs(
-        pairs,
-        options or options_of(run.settings),
-        classes=task_classes(run.settings.task),
-        regions=task_regions(run.settings.task),
-        progress=progress,
+        pairs, options, classes=task_classes(task), regions=task_regions(task), progress=progress
     )
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
 
 
-def nothing_predicted(split: str, reasons: Mapping[str, str]) -> DataError:
-    """The error of a split of which no case could be predicted."""
-    case, reason = next(iter(reasons.items()))
-    return DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
-
-
 def options_of(settings: Settings) -> EvaluationOptions:
-    """How the settings have it measured."""
+    """Return how the settings have it measured."""
     evaluate = settings.evaluate
     return EvaluationOptions(
         evaluate.tolerance_mm,
@@ -313,12 +294,12 @@ def options_of(settings: Settings) -> EvaluationOptions:
 
 
 def task_classes(task: Task) -> tuple[Structure, ...]:
-    """The classes of a task by the values of its label maps; several values are one structure."""
+    """Return the classes of a task by the values of its label maps; several values are one structure."""
     return tuple(Structure(one.name, one.values) for one in task.classes)
 
 
 def task_regions(task: Task) -> tuple[Structure, ...]:
-    """The regions of a task: the values of all classes that belong to each.
+    """Return the regions of a task: the values of all classes that belong to each.
 
     Raises:
         UsageError: a region of a region that is only named after it.

@@ -14,6 +14,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist
 from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import DataError
+from voco_cli.evaluate.result_files import require_clean
 from voco_cli.finetune.labelled_task import LabelledTask, select_checkpoint
 from voco_cli.models.weights import LoadReport
 from voco_cli.models.weights.load import load_start
@@ -28,9 +29,9 @@ from voco_cli.training.run_contents import open_run_folder, scan_content, settle
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, NullCallback
 from voco_cli.training.trainer import Trainer
-from voco_cli.workflows.evaluate import Measured, measure_run
+from voco_cli.workflows.evaluate import MeasuredRun, measure_run
 from voco_cli.workflows.finetune_checks import before_finetuning
-from voco_cli.workflows.leakage import Findings, findings_object, look_back, require_clean
+from voco_cli.workflows.leakage import Findings, find_leakage, findings_object
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class FinetuneResult:
     weights: Path
     chosen_step: int
     how_chosen: str
-    measured: Measured | None
+    measured: MeasuredRun | None
     is_main_process: bool
 
     @property
@@ -125,7 +126,7 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
         cases = _Cases()
         on_all(lambda: _find_cases(cases, datalist, settings, failed))
         on_main(lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
-        seen, findings = on_main(lambda: _look_back(settings, datalist, cases, callback))
+        seen, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
         if clean:
             require_clean(findings_object(findings))
 
@@ -200,7 +201,7 @@ def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
     }
 
 
-def _look_back(
+def _find_leakage(
     settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
 ) -> tuple[TrainingManifest, Findings]:
     """Find out what the weights will have seen, and which of the cases that will be evaluated are among it."""
@@ -208,7 +209,7 @@ def _look_back(
     evaluated = [entry for entry in listed if target.is_known(entry)]
     with callback.progress("comparing with training", len(evaluated) * len(settings.task.channels)) as advance:
         cache = open_cache(settings)
-        return look_back(settings.model.weights, cases.training, evaluated, datalist.name, cache, advance)
+        return find_leakage(settings.model.weights, cases.training, evaluated, datalist.name, cache, advance)
 
 
 def _prepared(
@@ -244,7 +245,7 @@ def _finish(
     num_validation: int,
     seen: TrainingManifest,
     callback: FinetuneCallback,
-) -> tuple[int, str, Measured | None]:
+) -> tuple[int, str, MeasuredRun | None]:
     """Write the selected weights and the manifest of what they were trained on, and measure them."""
     step, how_chosen = select_checkpoint(task, folder.checkpoints, folder.weights, settings.task.choose, num_validation)
     write_manifest(seen, folder.weights / MANIFEST_FILE)

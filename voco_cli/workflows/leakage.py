@@ -1,4 +1,4 @@
-"""Whether the cases that something is evaluated on were seen in training, and how surely that is known."""
+"""Data leakage: which evaluated cases were in the training, and how surely that is known."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ COLUMN_OF: Mapping[Kind, str] = {
 
 
 @dataclass(frozen=True)
-class Finding:
-    """Cases that are known again in one way from one training.
+class LeakageFinding:
+    """Evaluated cases that are recognised in one way as cases of one training.
 
     Attributes:
         kind: the very voxels, the DICOM series, the DICOM study, or a patient of the same name.
@@ -68,13 +68,13 @@ class Findings:
     evaluated: int
     compared: int
     trained: Mapping[str, int]
-    found: tuple[Finding, ...] = ()
+    found: tuple[LeakageFinding, ...] = ()
     unknown: tuple[str, ...] = ()
     unhashed: int = 0
 
     @property
     def clean(self) -> bool:
-        """Nothing was found that would spoil the evaluation, and everything could be looked at.
+        """Return True where nothing was found that would spoil the evaluation, and everything could be looked at.
 
         The name of a patient in another data set does not count where all voxels were compared: bare numbers are
         patients everywhere.
@@ -84,9 +84,9 @@ class Findings:
 
 
 def leakage(seen: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
-    """Which of the evaluated cases were seen in training, by voxels, DICOM series, DICOM study and patient.
+    """Find evaluated cases that were in the training, by voxels, DICOM series, DICOM study and patient.
 
-    A case is told of each training once, in the surest way.
+    A case is reported of each training once, in the surest way.
 
     Args:
         seen: all that went into the weights.
@@ -109,7 +109,7 @@ def leakage(seen: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: 
 
 
 def sentences(findings: Findings) -> list[str]:
-    """What a terminal and a table say of it: a sentence for each kind, or that there is nothing."""
+    """Return what a terminal and a table say of it: a sentence for each kind, or that there is nothing."""
     lines = [_sentence(one, findings.evaluated) for one in findings.found]
     lines += [
         f"Leakage of {findings.evaluated} evaluated cases cannot be ruled out: {name} does not say what it was "
@@ -124,7 +124,7 @@ def sentences(findings: Findings) -> list[str]:
 
 
 def findings_object(findings: Findings) -> dict[str, Any]:
-    """The same as JSON holds it, with the names of all cases."""
+    """Return the same as JSON holds it, with the names of all cases."""
     return {
         "clean": findings.clean,
         "evaluated": findings.evaluated,
@@ -146,22 +146,7 @@ def findings_object(findings: Findings) -> dict[str, Any]:
     }
 
 
-def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None:
-    """What ``--require-clean`` asks of findings, given as `findings_object` writes them.
-
-    Args:
-        whose: name of the run, where there are several.
-    Raises:
-        VocoError: cases were seen in training, or that cannot be known.
-    """
-    if not recorded["clean"]:
-        raise VocoError(
-            " ".join([*([f"{whose}:"] if whose else []), *recorded["sentences"]]),
-            "evaluate on other cases or train without these; --require-clean made this an error",
-        )
-
-
-def look_back(
+def find_leakage(
     weights: str | None,
     training: Sequence[StoredCase],
     evaluated: Iterable[Entry],
@@ -169,7 +154,7 @@ def look_back(
     cache: VolumeCache,
     advance: Callable[[int], object] = lambda n: None,
 ) -> tuple[TrainingManifest, Findings]:
-    """What the result of a fine-tuning will have seen, and which of the cases to be evaluated are among it.
+    """Return all that goes into the weights of a fine-tuning, and which of the cases to be evaluated are among it.
 
     Args:
         weights: those that it starts from; none is from scratch.
@@ -177,7 +162,7 @@ def look_back(
         evaluated: labelled cases of validation and test.
         dataset: name of the dataset of both.
         cache: of the run.
-        advance: told how many scans were looked at.
+        advance: called with how many scans were looked at.
     Raises:
         DataError: the list beside the weights is damaged.
     """
@@ -195,14 +180,14 @@ def identities_of(
     cache: VolumeCache | None = None,
     advance: Callable[[int], object] = lambda n: None,
 ) -> list[ScanIdentity]:
-    """By what the scans of entries are known, each channel for itself.
+    """Return what the scans of entries are recognised by, each channel for itself.
 
     The hash of the voxels is taken from the list, or from the cache, or else the scan is read; a scan that cannot be
     read has none.
 
     Args:
         cache: where the scans may be stored.
-        advance: told how many scans were looked at.
+        advance: called with how many scans were looked at.
     """
     channels = [(entry, channel) for entry in entries for channel in entry.channel_entries()]
     jobs = [_HashJob(channel, cache) for _, channel in channels]
@@ -211,13 +196,13 @@ def identities_of(
 
 
 def _identity(entry: Entry, channel: Entry, found: str | None) -> ScanIdentity:
-    """The identity of one channel of a case, which is called as the case is."""
+    """Return the identity of one channel of a case, which is called as the case is."""
     return replace(scan_identity(channel, found), case=entry.name)
 
 
 @dataclass(frozen=True)
 class _HashJob:
-    """A scan to be known, in a process of its own."""
+    """A scan to be hashed, in a process of its own."""
 
     entry: Entry
     cache: VolumeCache | None
@@ -233,16 +218,16 @@ def _hash(job: _HashJob) -> str | None:
         return None  # counted as not compared, and said by whoever needs the voxels themselves
 
 
-def _of_stage(stage: TrainingScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[Finding]:
-    told: set[str] = set()
+def _of_stage(stage: TrainingScans, evaluated: Sequence[ScanIdentity], dataset: str) -> Iterable[LeakageFinding]:
+    reported: set[str] = set()
     for kind, column in COLUMN_OF.items():
-        open_scans = [scan for scan in evaluated if scan.case not in told]
+        open_scans = [scan for scan in evaluated if scan.case not in reported]
         known = stage.known(column, (getattr(scan, column) for scan in open_scans))
         cases = _unique(scan.case for scan in open_scans if getattr(scan, column) in known)
-        told.update(cases)
+        reported.update(cases)
         if cases:
             surely = kind != "patient" or stage.dataset.casefold() == dataset.casefold()
-            yield Finding(kind, stage.stage, stage.dataset, cases, surely)
+            yield LeakageFinding(kind, stage.stage, stage.dataset, cases, surely)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -253,7 +238,7 @@ def _words(stage: str, dataset: str) -> str:
     return f"{stage} ({dataset})"
 
 
-def _sentence(finding: Finding, evaluated: int) -> str:
+def _sentence(finding: LeakageFinding, evaluated: int) -> str:
     count, where = len(finding.cases), _words(finding.stage, finding.dataset)
     cases = f"{count} of {evaluated} evaluated cases"
     was = "was" if count == 1 else "were"

@@ -8,18 +8,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
-from voco_cli.evaluate.read_results import read_stored
+from voco_cli.evaluate.metric import Metric
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.finetune import starting_weights
-from voco_cli.study.cases import FILE, case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.metrics import StudyMetric, metric_of
-from voco_cli.study.plan import Plan, PlannedRun, RunRecord, StudyRecord, open_record
+from voco_cli.study.analysis import METRICS
+from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_categories, shared_cache
+from voco_cli.study.plan import CASES, PlannedRun, StudyPlan, StudyRecord, StudyRun, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.workflows.study_outcome import Outcome, gather, publish
+from voco_cli.workflows.study_outcome import StudyOutcome, gather, publish
 
 
 class Finetuned(Protocol):
@@ -27,32 +28,32 @@ class Finetuned(Protocol):
 
     @property
     def evaluation(self) -> Path | None:
-        """Folder of the evaluation of the split that was measured; none where nothing is labelled."""
+        """Return the folder of the evaluation of the split that was measured; none where nothing is labelled."""
 
     @property
     def evaluated_split(self) -> str | None:
-        """test, validation, or none."""
+        """Return test, validation, or none."""
 
     @property
     def chosen_step(self) -> int:
-        """Step of the weights that were measured."""
+        """Return the step of the weights that were measured."""
 
     @property
     def how_chosen(self) -> str:
-        """How that step was chosen, one sentence."""
+        """Return how that step was chosen, one sentence."""
 
 
 class StudyCallback(Protocol):
-    """Who is told how a study goes."""
+    """Receives how a study goes."""
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """So many runs are asked for, so many of them are finished already, and all have these cases."""
+        """Tell how many runs are asked for and finished already, and which cases all have."""
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """A run begins or goes on."""
+        """Tell that a run begins or goes on."""
 
-    def run_ended(self, record: RunRecord, left_s: float) -> None:
-        """A run is done or has failed; the others may take so long."""
+    def run_ended(self, record: StudyRun, left_s: float) -> None:
+        """Tell that a run is done or has failed, and how long the others may take."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ class StudyResult:
     """
 
     record: StudyRecord
-    outcome: Outcome
+    outcome: StudyOutcome
     wrote: tuple[Path, ...]
 
 
 def run_study(
-    plan: Plan,
+    plan: StudyPlan,
     callback: StudyCallback,
     *,
     finetune: Callable[[Resolved], Finetuned],
@@ -99,7 +100,7 @@ def run_study(
         require_categories(data, settings.task, plan.sizes, plan.seeds)
         contents = case_contents(plan.folder, data.datalist)
         record.split = data.split_words
-        cases, cache = plan.folder / FILE, shared_cache(plan.folder, settings)
+        cases, cache = plan.folder / CASES, shared_cache(plan.folder, settings)
         result = _publish(plan, record)  # the first file, by which the folder is known for a study's
         fix_cases(plan.folder, data.datalist, contents)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
@@ -116,14 +117,16 @@ def run_study(
     return result
 
 
-def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]) -> None:
-    """One run, whatever comes of it."""
+def _run_one(
+    plan: StudyPlan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]
+) -> None:
+    """Run one fine-tuning and record how it ended."""
     began_s = time.monotonic()
     before = replace(record.of(run), status="started", reason=None)
     record.update(before)
     try:
         result = finetune(run)
-        record.update(_done(plan.folder, before, result, metric_of(record.settings)))
+        record.update(_done(plan.folder, before, result, METRICS[record.settings["task.kind"]]))
     except DataError as error:
         record.update(replace(before, status="failed", reason=error.message))
     except (VocoError, KeyboardInterrupt) as error:
@@ -135,10 +138,10 @@ def _run_one(plan: Plan, run: PlannedRun, record: StudyRecord, finetune: Callabl
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 
 
-def _done(folder: Path, before: RunRecord, result: Finetuned, metric: StudyMetric) -> RunRecord:
+def _done(folder: Path, before: StudyRun, result: Finetuned, metric: Metric[Any]) -> StudyRun:
     if result.evaluation is None:
         raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
-    score = metric.score(read_stored(result.evaluation).table)
+    score = metric.score(read_results(result.evaluation).table)
     return replace(
         before,
         status="done",
@@ -150,18 +153,18 @@ def _done(folder: Path, before: RunRecord, result: Finetuned, metric: StudyMetri
     )
 
 
-def _is_finished(folder: Path, run: RunRecord) -> bool:
-    """Whether a run is done and what it left is still there."""
+def _is_finished(folder: Path, run: StudyRun) -> bool:
+    """Return True where a run is done and its evaluation is still there."""
     if run.status != "done" or run.evaluation is None:
         return False
     try:
-        read_stored(folder / run.evaluation)
+        read_results(folder / run.evaluation)
     except (DataError, UsageError):
         return False
     return True
 
 
-def _publish(plan: Plan, record: StudyRecord) -> StudyResult:
+def _publish(plan: StudyPlan, record: StudyRecord) -> StudyResult:
     """Write what is known; a run whose evaluation is gone waits again."""
     for run in list(record.runs.values()):
         if run.status == "done" and not _is_finished(plan.folder, run):
@@ -171,12 +174,12 @@ def _publish(plan: Plan, record: StudyRecord) -> StudyResult:
 
 
 def _left_s(record: StudyRecord, runs: int) -> float:
-    """What so many runs will take, from those that were done."""
+    """Return the seconds that so many runs will take, from those that were done; NaN where none was."""
     took = [run.took_s for run in record.runs.values() if run.took_s is not None and run.status == "done"]
     return runs * sum(took) / len(took) if took else float("nan")
 
 
-def require_fitting_weights(plan: Plan) -> None:
+def require_fitting_weights(plan: StudyPlan) -> None:
     """Refuse weights of another network, which would end a study only after the runs from fresh weights.
 
     Raises:

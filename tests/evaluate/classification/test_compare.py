@@ -12,23 +12,19 @@ from scipy import stats
 
 from tests.evaluate.made_scores import NAMES, made_scores, random_scores
 from voco_cli.evaluate.classification.compare import (
-    COMPARED,
     Agreement,
     ClassificationComparison,
-    FigureDifference,
-    aligned,
-    compare_classifications,
-    pairing_faults,
-)
-from voco_cli.evaluate.classification.metrics import ScoredCases
-from voco_cli.evaluate.classification.results import (
     classification_comparison_object,
+    compare_classifications,
     comparison_statements,
     figure_headings,
     figure_rows,
 )
+from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.comparison import Difference, pairing_faults
 from voco_cli.evaluate.statistics import resample_patients
 
+COMPARED = ("auc", "sensitivity", "specificity", "f1")
 TRUTH = [0, 0, 0, 1, 1, 1]
 # Of the second category: negatives .2 .6 .4, positives .55 .9 .3: all but the second and the last are right.
 FIRST = made_scores(TRUTH, [[1 - p, p] for p in (0.2, 0.6, 0.4, 0.55, 0.9, 0.3)])
@@ -40,10 +36,8 @@ def compared(*tables: ScoredCases, resamples: int = 200, seed: int = 0) -> Class
     return compare_classifications([f"run{i}" for i in range(len(tables))], tables, resamples, seed)
 
 
-def one(
-    found: ClassificationComparison, metric: str, category: str | None = None, run: str = "run1"
-) -> FigureDifference:
-    (it,) = (d for d in found.differences if (d.metric, d.category, d.run) == (metric, category, run))
+def one(found: ClassificationComparison, metric: str, category: str | None = None, run: str = "run1") -> Difference:
+    (it,) = (d for d in found.differences if (d.metric, d.part, d.run) == (metric, category, run))
     return it
 
 
@@ -59,9 +53,9 @@ def test_differences_by_hand() -> None:
     found = compared(FIRST, BETTER)
     auc = one(found, "auc")
     # First: .55 > .2 .4, .9 > all, .3 > .2: 6 of 9 pairs. Better: .6 .8 .4 are above all: 9 of 9.
-    assert (auc.first_value, auc.value) == pytest.approx((6 / 9, 1))
+    assert (auc.first, auc.value) == pytest.approx((6 / 9, 1))
     assert auc.difference == pytest.approx(3 / 9)
-    assert (one(found, "accuracy").first_value, one(found, "accuracy").value) == pytest.approx((4 / 6, 5 / 6))
+    assert (one(found, "accuracy").first, one(found, "accuracy").value) == pytest.approx((4 / 6, 5 / 6))
     assert one(found, "sensitivity", "pneumonia").difference == 0  # 2 of 3 in both
     assert one(found, "specificity", "pneumonia").difference == pytest.approx(1 / 3)
     # F1 of pneumonia: 2*2/(3+3) = 2/3 and 2*2/(3+2) = 4/5.
@@ -77,11 +71,13 @@ def test_differences_by_hand() -> None:
 
 
 def test_of_two_categories_only_the_second_has_figures_of_its_own() -> None:
-    assert {(d.metric, d.category) for d in compared(FIRST, BETTER).differences if d.category} == {
+    assert {(d.metric, d.part) for d in compared(FIRST, BETTER).differences if d.part} == {
         (metric, "pneumonia") for metric in ("sensitivity", "specificity", "f1")
     }
     three = compared(random_scores(0), noisy(random_scores(0), 1, 0.5))
-    assert {(d.metric, d.category) for d in three.differences if d.category} == set(product(COMPARED, NAMES))
+    assert {(d.metric, d.part) for d in three.differences if d.part} == set(
+        product(("auc", "sensitivity", "specificity", "f1"), NAMES)
+    )
 
 
 def test_mcnemars_test_by_hand() -> None:
@@ -202,7 +198,7 @@ def test_order_of_cases_and_categories_does_not_matter() -> None:
         probabilities_NK=other.probabilities_NK[np.ix_(rows, columns)],
     )
     assert pairing_faults(["a", "b"], [first, mixed]) == []
-    back = aligned(mixed, first)
+    back = mixed.like(first)
     np.testing.assert_array_equal(back.probabilities_NK, other.probabilities_NK)
     np.testing.assert_array_equal(back.truth_N, other.truth_N)
     assert compared(first, mixed).differences == compared(first, other).differences
@@ -225,11 +221,11 @@ def test_what_cannot_be_paired_is_named() -> None:
 def test_holm_counts_categories_and_runs_figure_by_figure() -> None:
     scored = random_scores(6)
     found = compared(scored, noisy(scored, 1, 0.1), noisy(scored, 2, 0.9))
-    family = [d for d in found.differences if d.metric == "f1" and d.category]
+    family = [d for d in found.differences if d.metric == "f1" and d.part]
     assert len(family) == 6
     least = min(family, key=lambda d: d.p)
     assert least.p_holm == pytest.approx(min(1, 6 * least.p))
-    overall = sorted((d for d in found.differences if d.metric == "f1" and d.category is None), key=lambda d: d.p)
+    overall = sorted((d for d in found.differences if d.metric == "f1" and d.part is None), key=lambda d: d.p)
     assert overall[0].p_holm == pytest.approx(min(1, 2 * overall[0].p))
     text = comparison_statements(found, 200)[2]
     assert "Holm's correction over categories and runs, figure by figure." in text

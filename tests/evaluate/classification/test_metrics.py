@@ -18,8 +18,8 @@ from voco_cli.evaluate.classification.metrics import (
     auc,
     measure,
     scored_cases,
-    summarise_classification,
 )
+from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.evaluate.statistics import resample_patients
 
 # Four of six right; three normal, two pneumonia, one covid.

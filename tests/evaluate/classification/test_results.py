@@ -12,7 +12,6 @@ import pytest
 
 from tests.evaluate.made_scores import made_scores
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification.metrics import summarise_classification
 from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
     category_rows,
@@ -22,7 +21,8 @@ from voco_cli.evaluate.classification.results import (
     statements,
     write_classification,
 )
-from voco_cli.evaluate.read_results import read_stored
+from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.evaluate.result_files import Provenance
 from voco_cli.evaluate.segmentation.results import read_evaluation
 
@@ -109,7 +109,7 @@ def test_written_and_read(tmp_path: Path) -> None:
     assert (table.cases, table.patients, table.categories) == (SCORED.cases, SCORED.patients, SCORED.categories)
     np.testing.assert_array_equal(table.truth_N, SCORED.truth_N)
     np.testing.assert_allclose(table.probabilities_NK, SCORED.probabilities_NK, rtol=1e-9)
-    assert type(read_stored(tmp_path)) is type(stored)
+    assert type(read_results(tmp_path)) is type(stored)
     with pytest.raises(UsageError, match="is not of the format voco-evaluation/1"):
         read_evaluation(tmp_path)
 
@@ -119,10 +119,10 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with (tmp_path / "cases.csv").open("a") as file:
         file.write("c7,z,normal,normal,1,0\n")
     with pytest.raises(DataError, match=r"is not the file that summary\.json was made from"):
-        read_stored(tmp_path)
+        read_results(tmp_path)
     (tmp_path / "cases.csv").unlink()
     with pytest.raises(DataError, match=r"is no evaluation: cases\.csv cannot be opened"):
-        read_stored(tmp_path)
+        read_results(tmp_path)
 
 
 @pytest.mark.parametrize(

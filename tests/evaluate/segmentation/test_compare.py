@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from tests.evaluate.made_results import made_table
-from voco_cli.evaluate.segmentation.compare import OVERALL, compare_tables, pairing_faults
+from voco_cli.evaluate.comparison import pairing_faults
+from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.evaluate.segmentation.table import ResultTable
 
 NAN = math.nan
@@ -26,13 +27,13 @@ def test_differences_by_hand() -> None:
     after = np.add(BEFORE, [[0.01, 0.1], [0.02, -0.1], [0.03, 0.1], [0.04, -0.1], [0.05, 0.0]])
     comparison = compare_tables(["a", "b"], [made_table(BEFORE), made_table(after)])
     liver, spleen, overall = comparison.of_metric("dice")
-    assert (liver.structure, liver.run, liver.cases, liver.patients) == ("liver", "b", 5, 5)
+    assert (liver.part, liver.run, liver.cases, liver.patients) == ("liver", "b", 5, 5)
     assert liver.difference == pytest.approx(0.03)
-    assert (liver.first_mean, liver.mean) == (pytest.approx(0.64), pytest.approx(0.67))
+    assert (liver.first, liver.value) == (pytest.approx(0.64), pytest.approx(0.67))
     assert 0.01 <= liver.low < 0.03 < liver.high <= 0.05
     assert (liver.p, liver.p_holm, liver.effect) == (pytest.approx(2 / 32), pytest.approx(4 / 32), 1)
     assert (spleen.difference, spleen.p, spleen.p_holm, spleen.effect) == (pytest.approx(0), 1, 1, pytest.approx(0))
-    assert overall.structure == OVERALL
+    assert overall.part is None
     assert overall.difference == pytest.approx(0.015)
     assert overall.p == overall.p_holm
     assert [one.case for one in comparison.changes["dice"][:4]] == ["case0", "case1", "case2", "case3"]
@@ -68,7 +69,7 @@ def test_values_that_only_one_run_has_are_counted_and_left_out() -> None:
     liver, _, overall = comparison.of_metric("hd95_mm")
     assert (liver.cases, liver.unpaired) == (4, 1)
     assert liver.difference == pytest.approx(0.1)
-    assert liver.first_mean == pytest.approx(0.675)
+    assert liver.first == pytest.approx(0.675)
     # The case's mean is then over the spleen alone, in both runs.
     assert overall.difference == pytest.approx(0.1)
     np.testing.assert_allclose(comparison.case_means["hd95_mm"][:, 0], [0.6, 0.7])
@@ -77,13 +78,13 @@ def test_values_that_only_one_run_has_are_counted_and_left_out() -> None:
 def test_three_runs_share_one_family_of_tests() -> None:
     tables = [made_table(np.array(BEFORE) + step) for step in (0, 0.1, 0.2)]
     found = compare_tables(["a", "b", "c"], tables).of_metric("dice")
-    assert [(one.run, one.structure) for one in found] == [
+    assert [(one.run, one.part) for one in found] == [
         ("b", "liver"),
         ("b", "spleen"),
-        ("b", OVERALL),
+        ("b", None),
         ("c", "liver"),
         ("c", "spleen"),
-        ("c", OVERALL),
+        ("c", None),
     ]
     assert [one.p_holm for one in found] == pytest.approx([0.25, 0.25, 2 / 32, 0.25, 0.25, 2 / 32])  # 4 tests of 2/32
 

@@ -40,7 +40,7 @@ def test_without_classes_every_label_is_one(folders: tuple[Path, Path]) -> None:
     write_labels(folders[0] / "a.nii.gz", array)
     found = evaluate_folder(*folders, EvaluationOptions(rule=RULES["brats"]))
     assert [one.name for one in found.table.structures] == ["1", "2", "7"]
-    assert [row[2] for row in found.table.states] == ["phantom", "absent", "absent"]
+    assert [row[2] for row in found.table.states] == ["false_positive", "absent", "absent"]
     np.testing.assert_allclose(found.table.of_metric("dice")[:, 2], [0, 1, 1])
     assert found.table.of_metric("hd95_mm")[0, 2] == pytest.approx(math.hypot(14, 10, 16))
 
@@ -131,7 +131,7 @@ def test_voxels_that_nobody_annotated_count_in_no_measure(tmp_path: Path) -> Non
     prediction[2:8, 2:6, 2:6] = 1
     label[3:7, 2:6, 2:6] = 1
     label[5:] = 3
-    prediction[9, 2:6, 2:6] = 2  # a phantom, and where nobody looked
+    prediction[9, 2:6, 2:6] = 2  # a false positive, and where nobody looked
     write_labels(tmp_path / "pred" / "a.nii.gz", prediction)
     write_labels(tmp_path / "true" / "a.nii.gz", label)
     found = evaluate_folder(

@@ -1,83 +1,33 @@
-"""Two or more classifications of the same cases: what differs, and whether that is more than chance.
-
-Everything is paired: figures by case, resampling and tests by patient. The first set is what the others are compared
-with.
-
-Legend: N cases, K categories, G patients, B weightings of the cases. NaN is a figure that is not defined.
-"""
+"""Classifications of the same cases compared: the differences of every figure, and the cases that changed category."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
-from voco_cli.evaluate.classification.metrics import (
-    OVERALL_METRICS,
-    Floats,
-    ScoredCases,
-    figures,
-    in_blocks,
-    measure,
-    sides,
-    stack,
+from voco_cli.evaluate.classification.metrics import METRICS, ScoredCases
+from voco_cli.evaluate.comparison import (
+    Comparison,
+    Difference,
+    compare_runs,
+    difference_from_json,
+    difference_object,
+    json_keys,
 )
-from voco_cli.evaluate.segmentation.compare import named
-from voco_cli.evaluate.statistics import (
-    RESAMPLES,
-    draw_swaps,
-    holm,
-    mcnemar_p,
-    otherwise_grouped,
-    patient_indices,
-    percentile_interval,
-    resample_patients,
-    swap_p,
-)
+from voco_cli.evaluate.statistics import RESAMPLES, Floats
+from voco_cli.evaluate.tables import figure, p_value, with_interval, without_nan
 
-COMPARED = ("auc", "sensitivity", "specificity", "f1")
-"""Figures of a category that are compared; its precision is not defined where nothing was taken for it."""
-Figures = dict[tuple[str, int | None], Floats]
-"""Values_B by metric and category (none: over all categories)."""
-
-
-@dataclass(frozen=True)
-class FigureDifference:
-    """One figure of one set against the first set.
-
-    Attributes:
-        run: name of the set.
-        category: against all others; none is a figure over all categories.
-        metric: one of `OVERALL_METRICS`, or of `COMPARED` for a category (of two, only the second has its own).
-        first_value, value: of the first set and of this one.
-        difference: value - first_value.
-        low, high: bootstrap 95 % interval of the difference, resampled by patient; NaN for fewer than two.
-        left_out: resamples in which it is not defined, because they lack a category.
-        p: of the test; NaN where the figure is not defined.
-        p_holm: corrected over the sets, and over the categories for figures of a category.
-        test: ``McNemar`` (exact), or ``swaps``: the sets exchange their results of whole patients.
-    """
-
-    run: str
-    category: str | None
-    metric: str
-    first_value: float
-    value: float
-    difference: float
-    low: float
-    high: float
-    left_out: int
-    p: float
-    p_holm: float
-    test: Literal["McNemar", "swaps"]
+KEYS = json_keys("run category=part metric first_value=first value difference low high left_out p p_holm test")
+"""Keys of a difference in comparison.json."""
+CHANGE_HEADINGS = ["run", "case", "category", "from", "to", "p(category)", ""]
 
 
 @dataclass(frozen=True)
 class CategoryChange:
-    """A case that one set takes for another category than the first set does.
+    """A case that one run takes for another category than the first run does.
 
     Attributes:
         first, value: the category that each takes it for.
@@ -95,7 +45,7 @@ class CategoryChange:
 
     @property
     def kind(self) -> Literal["now right", "now wrong", "other error"]:
-        """What the change came to."""
+        """Return what the change came to."""
         if self.value == self.category:
             return "now right"
         return "now wrong" if self.first == self.category else "other error"
@@ -103,7 +53,7 @@ class CategoryChange:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many cases a set and the first set tell rightly."""
+    """How many cases a run and the first run tell rightly."""
 
     run: str
     both_right: int
@@ -113,196 +63,168 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class ClassificationComparison:
-    """All differences.
+class ClassificationComparison(Comparison):
+    """Differences by run; over all categories first, then category by category.
 
     Attributes:
-        runs: names of the sets; the first is compared with.
-        cases, patients: how many are paired.
         categories: names.
-        differences: by set; over all categories first, then category by category.
-        changes: by set and case.
-        agreements: by set.
-        true_probabilities: what each set says of the true category of each case, ``(runs, cases)``.
-        right: which of them each set tells rightly, ``(runs, cases)``.
+        changes: by run and case.
+        agreements: by run.
+        true_probabilities: what each run says of the true category of each case, ``(runs, cases)``.
         swaps: ways in which results were exchanged; all that there are, where `exact`.
     """
 
-    runs: tuple[str, ...]
-    cases: int
-    patients: int
     categories: tuple[str, ...]
-    differences: tuple[FigureDifference, ...]
     changes: tuple[CategoryChange, ...]
     agreements: tuple[Agreement, ...]
     true_probabilities: Floats
-    right: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     swaps: int
     exact: bool
-
-
-def pairing_faults(runs: Sequence[str], tables: Sequence[ScoredCases]) -> list[str]:
-    """Why classifications cannot be paired, one sentence each; none where they can.
-
-    Cases, their patients, the categories and what each case truly is must be the same.
-    """
-    faults = []
-    first = tables[0]
-    for run, table in zip(runs[1:], tables[1:], strict=True):
-        for here, there, name in ((first, table, run), (table, first, runs[0])):
-            lacking = sorted(set(here.cases) - set(there.cases))
-            if lacking:
-                faults.append(f"{name} has no {named('case', lacking)}")
-        ours, theirs = set(first.categories), set(table.categories)
-        if ours != theirs:
-            faults.append(f"{run} and {runs[0]} differ in categories: {', '.join(sorted(ours ^ theirs))}")
-        if set(first.cases) == set(table.cases) and ours == theirs:
-            other = aligned(table, first)
-            moved = otherwise_grouped(first.cases, first.patients, other.patients)
-            odd = [case for case, a, b in zip(first.cases, first.truth_N, other.truth_N, strict=True) if a != b]
-            if moved:
-                faults.append(
-                    f"{run} puts other cases together as one patient's than {runs[0]}: {named('case', moved)}"
-                )
-            if odd:
-                faults.append(f"{run} has another true category than {runs[0]} for {named('case', odd)}")
-    return faults
-
-
-def aligned(table: ScoredCases, like: ScoredCases) -> ScoredCases:
-    """The same cases and categories in the order of another table that has the same."""
-    place = {case: n for n, case in enumerate(table.cases)}
-    rows = [place[case] for case in like.cases]
-    columns = [table.categories.index(name) for name in like.categories]
-    return ScoredCases(
-        cases=like.cases,
-        patients=tuple(table.patients[n] for n in rows),
-        categories=like.categories,
-        truth_N=np.array([columns.index(table.truth_N[n]) for n in rows], np.intp),
-        probabilities_NK=table.probabilities_NK[np.ix_(rows, columns)],
-    )
 
 
 def compare_classifications(
     runs: Sequence[str], tables: Sequence[ScoredCases], resamples: int = RESAMPLES, seed: int = 0
 ) -> ClassificationComparison:
-    """Compare each set with the first.
+    """Compare each run with the first.
 
     Args:
         runs: names, one a table.
-        tables: of the same cases and categories (see `pairing_faults`), two at least.
+        tables: of the same cases and categories (see `comparison.pairing_faults`), two at least.
         resamples: of the patients, and the most ways to exchange their results.
     """
-    first, *others = (aligned(table, tables[0]) for table in tables)
-    patient_N = patient_indices(first.patients)
-    num_patients = len(set(first.patients))
-    draws_BG = resample_patients(num_patients, resamples, seed)
-    swaps = draw_swaps(num_patients, resamples, seed + 1)  # another stream than that of the bootstrap
-    ones_1N = np.ones((1, len(first.cases)))
-    before, before_drawn = _figures(first, ones_1N), _resampled(first, draws_BG[:, patient_N])
-    rows: list[FigureDifference] = []
-    for run, other in zip(runs[1:], others, strict=True):
-        after, after_drawn = _figures(other, ones_1N), _resampled(other, draws_BG[:, patient_N])
-        swapped = swapped_differences(first, other, swaps.swapped_BG[:, patient_N])
-        for key in before:
-            observed = float(after[key][0] - before[key][0])
-            values = (float(before[key][0]), float(after[key][0]), observed)
-            p, test = _p(key, first, other, swap_p(swapped[key], observed, swaps.exact))
-            change_B = after_drawn[key] - before_drawn[key]
-            rows.append(_difference(run, first.categories, key, values, change_B, num_patients, p, test))
-    tables = [first, *others]
-    right = np.stack([table.predicted == table.truth_N for table in tables])
+    aligned = [table.like(tables[0]) for table in tables]
+    first, *others = aligned
+    # A figure over all categories is one family of tests, and that of single categories another.
+    found, resampling = compare_runs(
+        runs,
+        aligned,
+        [metric for metric in METRICS.values() if metric.compared],
+        resamples,
+        seed,
+        lambda one: (one.metric, one.part is None),
+    )
+    names, two = first.categories, len(first.categories) == 2
+    order: dict[str | None, int] = {None: -1, **{name: k for k, name in enumerate(names)}}
+    shown = [one for one in found if not (two and one.metric == "auc" and one.part)]  # that of two is the AUC over all
+    shown.sort(key=lambda one: (runs.index(one.run), order[one.part]))
+    pairs = list(zip(runs[1:], others, strict=True))
     return ClassificationComparison(
         runs=tuple(runs),
         cases=len(first.cases),
-        patients=num_patients,
-        categories=first.categories,
-        differences=tuple(_corrected(rows)),
-        changes=tuple(
-            change for run, other in zip(runs[1:], others, strict=True) for change in _changes(run, first, other)
-        ),
-        agreements=tuple(_agreement(run, right[0], of_run) for run, of_run in zip(runs[1:], right[1:], strict=True)),
-        true_probabilities=np.stack([_true_probabilities(table) for table in tables]),
-        right=right,
-        swaps=len(swaps.swapped_BG),
-        exact=swaps.exact,
+        patients=resampling.num_patients,
+        differences=tuple(shown),
+        categories=names,
+        changes=tuple(change for run, other in pairs for change in _changes(run, first, other)),
+        agreements=tuple(_agreement(run, first, other) for run, other in pairs),
+        true_probabilities=np.stack([table.true_probabilities for table in aligned]),
+        swaps=len(resampling.swaps.swapped_BG),
+        exact=resampling.swaps.exact,
     )
 
 
-def swapped_differences(
-    first: ScoredCases, other: ScoredCases, swapped_BN: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
-) -> Figures:
-    """Differences (other - first) after the two have exchanged their results of some cases, see `stack`."""
-    both = stack(first, other)
-    parts: list[Figures] = []
-    for block_BN in in_blocks(swapped_BN, 2 * len(both.truth_M)):
-        measured = (figures(both.truth_M, both.predicted_M, both.ranks_MK, side) for side in sides(block_BN))
-        before, after = (_by_key(*one) for one in measured)
-        parts.append({key: after[key] - before[key] for key in before})
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def classification_comparison_object(found: ClassificationComparison) -> dict[str, Any]:
+    """Return a comparison as JSON holds it; NaN becomes null."""
+    held = {
+        "runs": found.runs,
+        "cases": found.cases,
+        "patients": found.patients,
+        "categories": found.categories,
+        "swaps": {"ways": found.swaps, "all_ways": found.exact, "of": "whole patients"},
+        "differences": [difference_object(one, KEYS) for one in found.differences],
+        "right": [asdict(one) for one in found.agreements],
+        "changed_category": [{**asdict(one), "kind": one.kind} for one in found.changes],
+    }
+    return dict(without_nan(held))
 
 
-def _figures(scored: ScoredCases, weights_BN: Floats) -> Figures:
-    return _by_key(*measure(scored, weights_BN))
+def category_difference_from_object(held: Mapping[str, Any], comparison: Mapping[str, Any]) -> Difference:
+    """Return a difference of comparison.json, whose numbers of cases and patients stand for all together.
+
+    Raises:
+        KeyError, TypeError, ValueError: it makes no sense.
+    """
+    return difference_from_json(held, KEYS, cases=comparison["cases"], patients=comparison["patients"])
 
 
-def _by_key(overall: dict[str, Floats], of_category: dict[str, Floats]) -> Figures:
-    found: Figures = {(metric, None): overall[metric] for metric in OVERALL_METRICS}
-    num_categories = of_category["auc"].shape[1]
-    if num_categories == 2:  # the first one's figures are the second's turned round, and its AUC is that over all
-        return found | {(metric, 1): of_category[metric][:, 1] for metric in COMPARED if metric != "auc"}
-    for k in range(num_categories):
-        found |= {(metric, k): of_category[metric][:, k] for metric in COMPARED}
-    return found
+def figure_title(one: Difference) -> str:
+    """Return ``macro F1``, or ``covid: F1``."""
+    title = METRICS[one.metric].title
+    if one.part is not None:
+        return f"{one.part}: {title}"
+    return f"macro {title}" if one.metric == "f1" else title
 
 
-def _resampled(scored: ScoredCases, weights_BN: Floats) -> Figures:
-    parts = [_figures(scored, block) for block in in_blocks(weights_BN, len(scored.cases))]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def figure_headings(first: str) -> list[str]:
+    """Return the headings of `figure_rows`."""
+    return ["run", "figure", first, "run's", "difference [95 %]", "p", "p (Holm)"]
 
 
-def _p(
-    key: tuple[str, int | None], first: ScoredCases, other: ScoredCases, of_swaps: float
-) -> tuple[float, Literal["McNemar", "swaps"]]:
-    """McNemar's test of the accuracy, where cases are patients; it takes scans of one patient for independent."""
-    if key != ("accuracy", None) or len(set(first.patients)) < len(first.cases):
-        return of_swaps, "swaps"
-    right, right_other = (one.predicted == one.truth_N for one in (first, other))
-    return mcnemar_p(int((right & ~right_other).sum()), int((right_other & ~right).sum())), "McNemar"
+def figure_rows(differences: Sequence[Difference]) -> list[list[str]]:
+    """Return the cells for a table of differences."""
+    return [
+        [
+            one.run,
+            figure_title(one),
+            figure(one.first),
+            figure(one.value),
+            with_interval(one.difference, one.low, one.high, sign=True),
+            p_value(one.p),
+            p_value(one.p_holm),
+        ]
+        for one in differences
+    ]
 
 
-def _difference(
-    run: str,
-    categories: Sequence[str],
-    key: tuple[str, int | None],
-    values: tuple[float, float, float],
-    change_B: Floats,
-    num_patients: int,
-    p: float,
-    test: Literal["McNemar", "swaps"],
-) -> FigureDifference:
-    metric, k = key
-    low, high = percentile_interval(change_B) if num_patients > 1 else (math.nan, math.nan)
-    return FigureDifference(
-        run, None if k is None else categories[k], metric, *values, low, high, int(np.isnan(change_B).sum()), p, p, test
-    )
+def category_change_rows(changes: Sequence[CategoryChange]) -> list[list[str]]:
+    """Return the cells for a table of the cases that changed category."""
+    return [
+        [
+            *(one.run, one.case, one.category, one.first, one.value),
+            f"{one.first_probability:.3f} to {one.probability:.3f}",
+            one.kind,
+        ]
+        for one in changes
+    ]
 
 
-def _corrected(rows: Sequence[FigureDifference]) -> list[FigureDifference]:
-    """Holm's correction within each figure over the sets, and apart from that within each figure of categories."""
-    families: dict[tuple[str, bool], list[int]] = {}
-    for i, one in enumerate(rows):
-        families.setdefault((one.metric, one.category is None), []).append(i)
-    corrected = list(rows)
-    for members in families.values():
-        for i, p in zip(members, holm([rows[i].p for i in members]), strict=True):
-            corrected[i] = replace(rows[i], p_holm=p)
-    return corrected
+def comparison_statements(found: ClassificationComparison, resamples: int) -> list[str]:
+    """Return what a table of differences must say of itself, one line each."""
+    first, names = found.runs[0], found.categories
+    auc = "AUC is the mean of each category against the others"
+    if len(names) == 2:
+        auc = f"AUC is that of {names[1]}, whose specificity is the sensitivity of {names[0]}"
+    lines = [
+        f"{found.cases} cases of {found.patients} patients, paired; difference: run - {first}, with its "
+        f"bootstrap 95 % interval, {resamples} resamples by patient.",
+        f"{auc}; balanced accuracy and macro F1 are means over the categories that have cases.",
+        _test_text(found),
+    ]
+    left_out = max(one.left_out for one in found.differences)
+    if left_out:
+        lines.append(f"Up to {left_out} of {resamples} resamples lack a category and are left out of an interval.")
+    for one in found.agreements:
+        changed = sum(change.run == one.run for change in found.changes)
+        lines.append(
+            f"{one.run} and {first}: {one.both_right} cases right in both, {one.only_run} only in {one.run}, "
+            f"{one.only_first} only in {first}, {one.both_wrong} in neither; {changed} changed category."
+        )
+    return lines
+
+
+def _test_text(found: ClassificationComparison) -> str:
+    ways = f"all {found.swaps} ways" if found.exact else f"{found.swaps} random ways"
+    swaps = f"permutation test in which the two runs exchange whole patients ({ways}; the AUC by ranks within a run)"
+    num_categories = len({one.part for one in found.differences} - {None})
+    over = [*(["categories"] if num_categories > 1 else []), *(["runs"] if len(found.runs) > 2 else [])]
+    correction = f" Holm's correction over {' and '.join(over)}, figure by figure." if over else ""
+    mcnemar = any(one.test == "McNemar" for one in found.differences)
+    test = f"McNemar's exact test for accuracy, else a {swaps}" if mcnemar else swaps
+    return f"p: {test}.{correction}"
 
 
 def _changes(run: str, first: ScoredCases, other: ScoredCases) -> list[CategoryChange]:
     names = first.categories
-    before, after = _true_probabilities(first), _true_probabilities(other)
+    before, after = first.true_probabilities, other.true_probabilities
     guesses = zip(first.predicted, other.predicted, strict=True)
     return [
         CategoryChange(
@@ -314,10 +236,7 @@ def _changes(run: str, first: ScoredCases, other: ScoredCases) -> list[CategoryC
     ]
 
 
-def _agreement(run: str, first_N: np.ndarray, run_N: np.ndarray) -> Agreement:
+def _agreement(run: str, first: ScoredCases, other: ScoredCases) -> Agreement:
+    first_N, run_N = (table.predicted == table.truth_N for table in (first, other))
     counts = (first_N & run_N, first_N & ~run_N, run_N & ~first_N, ~first_N & ~run_N)
     return Agreement(run, *(int(one.sum()) for one in counts))
-
-
-def _true_probabilities(scored: ScoredCases) -> Floats:
-    return np.asarray(scored.probabilities_NK[np.arange(len(scored.cases)), scored.truth_N])

@@ -46,7 +46,7 @@ class Pairing:
 
 
 def label_maps(folder: Path) -> list[Path]:
-    """Image files of a folder, sorted by name; hidden files and folders below it do not count.
+    """Return the image files of a folder, sorted by name; hidden files and folders below it do not count.
 
     Raises:
         DataError: no such folder.
@@ -115,7 +115,7 @@ def pair_folders(
 
 
 def _without_scans(paths: Sequence[Path]) -> list[Path]:
-    """Label maps alone, where scans lie beside them, which a prediction of the same name would meet.
+    """Return the label maps alone, where scans lie beside them, which a prediction of the same name would meet.
 
     Where some names say label, the others are scans of these, or are asked for their voxels.
     """
@@ -132,7 +132,7 @@ def _without_scans(paths: Sequence[Path]) -> list[Path]:
 
 
 def _label_maps_below(folder: Path, predictions: Path) -> dict[Path, str]:
-    """Label maps in folders of cases, with the names of the cases; empty where the folder itself holds images."""
+    """Return label maps in folders of cases with the names of the cases; empty where the folder itself holds images."""
     if not folder.is_dir() or any(path.name.lower().endswith(SUFFIXES) for path in folder.iterdir() if path.is_file()):
         return {}
     inside = [path for path in sorted(folder.rglob("*")) if path.name.lower().endswith(SUFFIXES) and path.is_file()]
@@ -158,7 +158,7 @@ Keys = Callable[[Sequence[Path], Sequence[Path]], Found]
 
 
 def _by_channel(predictions: Sequence[Path], labels: Sequence[Path]) -> Found:
-    """A channel number is dropped on one side only: ``case_0005`` must never become the prediction of ``case_0004``."""
+    """Pair with the channel number dropped on one side only: ``case_0005`` is no prediction of ``case_0004``."""
     first, faults = _match(predictions, labels, case_of, stem_of)
     done = {path for pair in first for path in pair}
     second, more = _match(
@@ -185,7 +185,7 @@ def _match(
     key_of_prediction: Callable[[Path], str],
     key_of_label: Callable[[Path], str],
 ) -> Found:
-    """Pairs of equal keys; a key that several files of a side have is ambiguous where the other side has it, too."""
+    """Pair equal keys; a key that several files of a side have is ambiguous where the other side has it, too."""
     sides: list[dict[str, list[Path]]] = [defaultdict(list), defaultdict(list)]
     for side, paths, key_of in ((0, predictions, key_of_prediction), (1, labels, key_of_label)):
         for path in paths:

@@ -41,7 +41,7 @@ class ClassNames:
 
 
 def read_classes(source: str) -> ClassNames:
-    """Class names from ``liver=1,spleen=2``, or from a data.json, a dataset.json (Decathlon, nnU-Net) or a YAML file.
+    """Read class names from ``liver=1,spleen=2``, a data.json, a dataset.json (Decathlon, nnU-Net) or a YAML file.
 
     A file holds ``labels``: label to name, name to label, or name to a list of labels (a region).
 
@@ -68,7 +68,7 @@ def read_classes(source: str) -> ClassNames:
 
 
 def parse_regions(given: Iterable[str]) -> tuple[Structure, ...]:
-    """Regions from flags such as ``tumour=2,3``.
+    """Read regions from flags such as ``tumour=2,3``.
 
     Raises:
         UsageError: another form, or one name twice.
@@ -78,7 +78,7 @@ def parse_regions(given: Iterable[str]) -> tuple[Structure, ...]:
 
 
 def classes_beside(labels: Path, predictions: Path) -> ClassNames | None:
-    """Class names of the dataset.json in or above a folder of label maps, else of what `voco predict` left; or none."""
+    """Read class names of the dataset.json in or above a folder of label maps, else of what `voco predict` left."""
     for path in (labels / "dataset.json", labels.parent / "dataset.json", predictions / "labels.json"):
         if path.is_file():
             return read_classes(str(path))
@@ -86,7 +86,7 @@ def classes_beside(labels: Path, predictions: Path) -> ClassNames | None:
 
 
 def all_structures(classes: Sequence[Structure], regions: Sequence[Structure]) -> tuple[Structure, ...]:
-    """Classes, then regions.
+    """Return classes, then regions.
 
     Raises:
         UsageError: a region with the name of a class.
@@ -107,12 +107,12 @@ def _load(path: Path) -> Any:
 
 
 def _plain_names(raw: Mapping[Any, Any]) -> Mapping[Any, Any] | None:
-    """Label to name and nothing else, as TotalSegmentator writes ``x_seg.json`` beside ``x_seg.nii.gz``."""
+    """Return label to name and nothing else, as TotalSegmentator writes ``x_seg.json`` beside ``x_seg.nii.gz``."""
     return raw if all(_is_label(key) and isinstance(name, str) for key, name in raw.items()) else None
 
 
 def _structure(key: str, value: Any, path: Path) -> Structure | None:
-    """One entry of ``labels``, whichever way round it is written; none for the background and what is ignored."""
+    """Read one entry of ``labels``, whichever way round it is written; none for the background and what is ignored."""
     name, values = _read(key, value)
     if not values or not all(_is_label(one) for one in values):
         raise UsageError(f"{path} has {key!r}: {value!r} among its labels, which names no label.")
@@ -125,13 +125,13 @@ def _structure(key: str, value: Any, path: Path) -> Structure | None:
 
 
 def _read(key: str, value: Any) -> tuple[str, Sequence[Any]]:
-    """Name and label values of one entry of ``labels``."""
+    """Return name and label values of one entry of ``labels``."""
     name, labels = (str(value), key) if _is_label(key) else (key, value)
     return name, labels if isinstance(labels, list) else [labels]
 
 
 def _ignored(named: Mapping[str, Sequence[Any]], structures: Sequence[Structure], origin: str) -> int | None:
-    """The label value that is called ignore.
+    """Return the label value that is called ignore.
 
     Raises:
         UsageError: several values, the background, or a value of a class.
@@ -170,7 +170,7 @@ def _checked(structures: Sequence[Structure], origin: str) -> tuple[Structure, .
 
 
 def _patients(raw: Mapping[str, Any]) -> dict[str, str]:
-    """Case to patient from a datalist's entries, under the names of their label maps and their images."""
+    """Return case to patient from a datalist's entries, under the names of their label maps and their images."""
     found: dict[str, str] = {}
     for split in ("training", "validation", "test"):
         for entry in raw.get(split) or ():

@@ -62,7 +62,7 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What came out.
+    """A measured folder or split.
 
     Attributes:
         table: every measured case.
@@ -173,7 +173,7 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Measured:
-    """What came of a pair."""
+    """A measured pair."""
 
     pair: CasePair
     by_structure: Mapping[Structure, Measurement]
@@ -182,7 +182,7 @@ class _Measured:
     notes: tuple[str, ...]
 
     def filled(self, structures: Sequence[Structure]) -> MeasuredCase:
-        """The case with a measurement of each structure; those that were not found here are absent."""
+        """Return the case with a measurement of each structure; those that were not found here are absent."""
         absent = absent_structure(self.diagonal_mm)
         measurements = tuple(self.by_structure.get(one, absent) for one in structures)
         return MeasuredCase(self.pair.case, self.pair.patient, measurements)
@@ -223,13 +223,13 @@ def _measure(job: _Job) -> _Measured:
 
 
 def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:
-    """Prediction and label map without the voxels that nobody annotated, which become background in both."""
+    """Return prediction and label map without the voxels that nobody annotated, which become background in both."""
     ignored = reference_zyx == ignore_label
     return [np.where(ignored, 0, one).astype(one.dtype, copy=False) for one in (prediction_zyx, reference_zyx)]
 
 
 def _on_grid_of(prediction: Scan, reference: Scan) -> Scan:
-    """The prediction in the order in which the voxels of the reference are stored."""
+    """Return the prediction in the order in which the voxels of the reference are stored."""
     there = placement(reference)
     found = stored_like(prediction, there, reference.shape_xyz, "its label")
     if found is not None:
@@ -250,7 +250,7 @@ def _found_structures(measured: Sequence[_Measured], regions: Sequence[Structure
 
 
 def _worth_workers(pairs: Sequence[CasePair]) -> int:
-    """One process for small data, where starting more would take longer than the work."""
+    """Return the number of processes: one for small data, where starting more would take longer than the work."""
     for pair in pairs:
         try:
             x, y, z = read_header(pair.label).shape_xyz

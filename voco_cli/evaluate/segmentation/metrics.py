@@ -1,10 +1,11 @@
-"""All metrics of all structures of one case, from two label maps on one grid."""
+"""The metrics of a segmentation: all structures of one case, from two label maps on one grid."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -12,8 +13,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from voco_cli.errors import UsageError
+from voco_cli.evaluate.metric import MeanOverCases
 from voco_cli.evaluate.segmentation.surface_distance import (
     SpacingZYX,
+    SurfaceDistances,
     average_distance_mm,
     distances_in_box,
     hausdorff_mm,
@@ -42,26 +45,23 @@ def count_voxels(prediction_zyx: NDArray[np.bool_], reference_zyx: NDArray[np.bo
 
 
 def dice(counts: Counts) -> float:
-    """``2 |A and B| / (|A| + |B|)``; NaN where both are empty, 0 where one is."""
+    """Return ``2 |A and B| / (|A| + |B|)``; NaN where both are empty, 0 where one is."""
     total = counts.reference + counts.prediction
     return 2 * counts.both / total if total else math.nan
 
 
 def intersection_over_union(counts: Counts) -> float:
-    """``|A and B| / |A or B|``; NaN where both are empty, 0 where one is."""
+    """Return ``|A and B| / |A or B|``; NaN where both are empty, 0 where one is."""
     union = counts.reference + counts.prediction - counts.both
     return counts.both / union if union else math.nan
 
 
 def volume_ml(voxels: int, spacing_mm: tuple[float, float, float]) -> float:
-    """Volume of that many voxels, ml; spacing in any order of axes."""
+    """Return the volume of that many voxels, ml; spacing in any order of axes."""
     return voxels * math.prod(spacing_mm) / MM3_PER_ML
 
 
-State = Literal["both", "missed", "phantom", "absent"]
-METRICS = ("dice", "iou", "nsd", "hd95_mm", "asd_mm")
-SHARES = ("dice", "iou", "nsd")
-DISTANCES = ("hd95_mm", "asd_mm")
+State = Literal["both", "missed", "false_positive", "absent"]
 HD_PERCENT = 95.0
 
 Box = tuple[slice, slice, slice]
@@ -83,30 +83,101 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class StructurePair:
+    """One structure as both maps have it, cut to the box of both; what a metric is computed from.
+
+    Attributes:
+        prediction_zyx, reference_zyx: masks of one shape, neither of them empty.
+        counts: their voxels.
+        spacing_zyx_mm: distance of voxel centres along z, y, x, mm.
+        tolerance_mm: of the normalised surface Dice, mm.
+    """
+
+    prediction_zyx: NDArray[np.bool_]
+    reference_zyx: NDArray[np.bool_]
+    counts: Counts
+    spacing_zyx_mm: SpacingZYX
+    tolerance_mm: float
+
+    @cached_property
+    def distances(self) -> SurfaceDistances:
+        """Return the distances between both surfaces, which are searched once for all metrics."""
+        return distances_in_box(self.prediction_zyx, self.reference_zyx, self.spacing_zyx_mm)
+
+
+@dataclass(frozen=True)
+class SegmentationMetric(MeanOverCases):
+    """A metric of one structure in one case.
+
+    Attributes:
+        compute: its value where both maps have the structure.
+        unit: ``mm`` is a distance, where lower is better, and which is not known where one map lacks the structure.
+            Without a unit it is a share in [0, 1], which is then 0.
+    """
+
+    compute: Callable[[StructurePair], float]
+    unit: str = ""
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Return True for a distance."""
+        return self.unit == "mm"
+
+    @property
+    def digits(self) -> int:
+        """Return how many digits tables show behind the point."""
+        return 2 if self.unit else 3
+
+
+METRICS = {
+    metric.key: metric
+    for metric in (
+        SegmentationMetric("dice", "Dice", lambda pair: dice(pair.counts)),
+        SegmentationMetric("iou", "IoU", lambda pair: intersection_over_union(pair.counts)),
+        SegmentationMetric(
+            "nsd", "NSD {tolerance_mm:g} mm", lambda pair: surface_dice(pair.distances, pair.tolerance_mm)
+        ),
+        SegmentationMetric("hd95_mm", "HD95 (mm)", lambda pair: hausdorff_mm(pair.distances, HD_PERCENT), "mm"),
+        SegmentationMetric("asd_mm", "ASD (mm)", lambda pair: average_distance_mm(pair.distances), "mm"),
+    )
+}
+"""By their names in files. One that is added here is measured, written, shown and compared like the others."""
+
+
+def metric_title(metric: str, tolerance_mm: float) -> str:
+    """Return what a table calls a metric."""
+    return METRICS[metric].title.format(tolerance_mm=tolerance_mm)
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One structure in one case, before any rule for empty ones.
 
     Attributes:
-        state: in both maps, only in the reference (missed), only in the prediction (phantom), in neither (absent).
+        state: in both maps, only in the reference (missed), only in the prediction (false positive), in neither
+            (absent).
         reference_ml, prediction_ml: volumes, ml.
-        dice, iou, nsd: shares; 0 where only one map has the structure, NaN where neither has.
-        hd95_mm, asd_mm: 95 % Hausdorff and average surface distance, mm; inf where only one has, NaN where neither.
         diagonal_mm: of the whole grid: no distance in it is larger.
+        values: of `METRICS`, each of which is an attribute, too. Shares are 0 where only one map has the structure,
+            distances inf; both are NaN where neither has.
     """
 
     state: State
     reference_ml: float
     prediction_ml: float
-    dice: float
-    iou: float
-    nsd: float
-    hd95_mm: float
-    asd_mm: float
     diagonal_mm: float
+    values: Mapping[str, float]
+
+    def __getattr__(self, name: str) -> float:
+        """Return the value of a metric, as in ``found.dice``."""
+        values: Mapping[str, float] = self.__dict__.get("values", {})
+        if name not in values:
+            raise AttributeError(name)
+        return values[name]
 
 
 def labels_in(array_zyx: NDArray[Any]) -> set[int]:
-    """The label values of a map as `scans.label_map.whole_labels` gives it, without 0."""
+    """Return the label values of a map as `data.io.image.whole_labels` gives it, without 0."""
     return set(_label_boxes(array_zyx))
 
 
@@ -120,7 +191,7 @@ def measure_case(
     """Measure every structure on the grid that the two maps share.
 
     Args:
-        prediction_zyx, reference_zyx: label maps of one shape, as `scans.label_map.whole_labels` gives them.
+        prediction_zyx, reference_zyx: label maps of one shape, as `data.io.image.whole_labels` gives them.
         spacing_zyx_mm: distance of voxel centres along z, y, x, mm.
         tolerance_mm: of the normalised surface Dice, mm.
     Returns:
@@ -140,45 +211,35 @@ def measure_case(
             continue
         prediction = _mask(prediction_zyx[box], structure.labels)
         reference = _mask(reference_zyx[box], structure.labels)
-        measured.append(_measure(prediction, reference, spacing_zyx_mm, tolerance_mm, diagonal_mm))
+        counts = count_voxels(prediction, reference)
+        pair = StructurePair(prediction, reference, counts, spacing_zyx_mm, tolerance_mm)
+        measured.append(_measure(pair, diagonal_mm))
     return measured
 
 
-def _measure(
-    prediction_zyx: NDArray[np.bool_],
-    reference_zyx: NDArray[np.bool_],
-    spacing_zyx_mm: SpacingZYX,
-    tolerance_mm: float,
-    diagonal_mm: float,
-) -> Measurement:
-    counts = count_voxels(prediction_zyx, reference_zyx)
-    state: State = "both" if counts.reference and counts.prediction else "missed" if counts.reference else "phantom"
-    nsd, hd95_mm, asd_mm = 0.0, math.inf, math.inf
-    if state == "both":  # otherwise all is known without a search
-        distances = distances_in_box(prediction_zyx, reference_zyx, spacing_zyx_mm)
-        nsd = surface_dice(distances, tolerance_mm)
-        hd95_mm, asd_mm = hausdorff_mm(distances, HD_PERCENT), average_distance_mm(distances)
+def _measure(pair: StructurePair, diagonal_mm: float) -> Measurement:
+    """Measure a structure that one map has at least."""
+    counts = pair.counts
+    both = bool(counts.reference and counts.prediction)
+    state: State = "both" if both else "missed" if counts.reference else "false_positive"
+    # Where one map lacks it all is known without a search.
+    lacking = {name: math.inf if metric.lower_is_better else 0.0 for name, metric in METRICS.items()}
     return Measurement(
         state=state,
-        reference_ml=volume_ml(counts.reference, spacing_zyx_mm),
-        prediction_ml=volume_ml(counts.prediction, spacing_zyx_mm),
-        dice=dice(counts),
-        iou=intersection_over_union(counts),
-        nsd=nsd,
-        hd95_mm=hd95_mm,
-        asd_mm=asd_mm,
+        reference_ml=volume_ml(counts.reference, pair.spacing_zyx_mm),
+        prediction_ml=volume_ml(counts.prediction, pair.spacing_zyx_mm),
         diagonal_mm=diagonal_mm,
+        values={name: metric.compute(pair) for name, metric in METRICS.items()} if both else lacking,
     )
 
 
 def absent_structure(diagonal_mm: float) -> Measurement:
-    """What is measured of a structure that neither map has."""
-    nan = math.nan
-    return Measurement("absent", 0.0, 0.0, nan, nan, nan, nan, nan, diagonal_mm)
+    """Return what is measured of a structure that neither map has."""
+    return Measurement("absent", 0.0, 0.0, diagonal_mm, dict.fromkeys(METRICS, math.nan))
 
 
 def _label_boxes(array_zyx: NDArray[Any]) -> dict[int, Box]:
-    """The box of every label that is there; the empty rim is cut off first, which takes a tenth of the time."""
+    """Return the box of every label that is there; cutting off the empty rim first makes this ten times as fast."""
     there = array_zyx != 0
     z = np.flatnonzero(there.any(axis=(1, 2)))
     if not z.size:
@@ -213,44 +274,44 @@ def _mask(array_zyx: NDArray[Any], labels: tuple[int, ...]) -> NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class EmptyRule:
-    """How empty structures enter the means; missed and phantom ones are counted under every rule.
+    """How empty structures enter the means; missed ones and false positives are counted under every rule.
 
     Attributes:
         name: as on the command line.
         absent: in neither map: left out, or perfect (1 and 0 mm).
-        phantom: only in the prediction: Dice, IoU and NSD 0, or left out. A missed structure is always 0.
-        distance: of missed structures, and of phantoms that count: left out, or the diagonal of the scan, mm.
+        false_positive: only in the prediction: shares are 0, or left out. A missed structure is always 0.
+        distance: of missed structures, and of false positives that count: left out, or the diagonal of the scan, mm.
     """
 
     name: str
     absent: Literal["left out", "perfect"]
-    phantom: Literal["zero", "left out"]
+    false_positive: Literal["zero", "left out"]
     distance: Literal["left out", "diagonal"]
 
     def sentence(self) -> str:
-        """The rule in words, for tables."""
+        """Return the rule in words, for tables."""
         absent = "left out" if self.absent == "left out" else "1, and 0 mm"
         distance = "distances left out" if self.distance == "left out" else "distances are the scan's diagonal"
-        if self.phantom == "left out":
-            return f"absent in both: {absent}; missed: 0, {distance}; phantoms left out (false positives are free)"
-        return f"absent in both: {absent}; missed or phantom: 0, {distance}"
+        if self.false_positive == "left out":
+            return f"absent in both: {absent}; missed: 0, {distance}; false positives left out (they are free)"
+        return f"absent in both: {absent}; missed or false positive: 0, {distance}"
 
 
 RULES = {
     rule.name: rule
     for rule in (
-        EmptyRule("count", absent="left out", phantom="zero", distance="left out"),
-        EmptyRule("perfect", absent="perfect", phantom="zero", distance="left out"),
-        EmptyRule("penalty", absent="left out", phantom="zero", distance="diagonal"),
-        EmptyRule("brats", absent="perfect", phantom="zero", distance="diagonal"),
-        EmptyRule("released", absent="left out", phantom="left out", distance="left out"),
+        EmptyRule("count", absent="left out", false_positive="zero", distance="left out"),
+        EmptyRule("perfect", absent="perfect", false_positive="zero", distance="left out"),
+        EmptyRule("penalty", absent="left out", false_positive="zero", distance="diagonal"),
+        EmptyRule("brats", absent="perfect", false_positive="zero", distance="diagonal"),
+        EmptyRule("released", absent="left out", false_positive="left out", distance="left out"),
     )
 }
 """``released`` is what VoCo's released code does; ``brats`` is that challenge's rule with each scan's own diagonal."""
 
 
 def empty_rule(name: str) -> EmptyRule:
-    """The rule of that name.
+    """Return the rule of that name.
 
     Raises:
         UsageError: there is none.
@@ -261,14 +322,13 @@ def empty_rule(name: str) -> EmptyRule:
 
 
 def apply_rule(one: Measurement, rule: EmptyRule) -> dict[str, float]:
-    """Value of each metric that enters the means; NaN is left out."""
-    values = {name: float(getattr(one, name)) for name in (*SHARES, *DISTANCES)}
+    """Return the value of each metric that enters the means; NaN is left out."""
     if one.state == "both":
-        return values
+        return dict(one.values)
     if one.state == "absent":
         share, distance = (1.0, 0.0) if rule.absent == "perfect" else (math.nan, math.nan)
-    elif one.state == "phantom" and rule.phantom == "left out":
+    elif one.state == "false_positive" and rule.false_positive == "left out":
         share, distance = math.nan, math.nan
     else:
         share, distance = 0.0, one.diagonal_mm if rule.distance == "diagonal" else math.nan
-    return {**dict.fromkeys(SHARES, share), **dict.fromkeys(DISTANCES, distance)}
+    return {name: distance if metric.lower_is_better else share for name, metric in METRICS.items()}

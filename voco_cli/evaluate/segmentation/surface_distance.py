@@ -40,7 +40,7 @@ _CASES: tuple[tuple[tuple[int, ...], tuple[tuple[int, int, int], ...]], ...] = (
 
 
 def surfel_areas(spacing_zyx_mm: tuple[float, float, float]) -> NDArray[np.float64]:
-    """Area of the surface through a corner for each neighbour code, mm².
+    """Return the area of the surface through a corner for each neighbour code, mm².
 
     Args:
         spacing_zyx_mm: distance of voxel centres along z, y, x, mm.
@@ -56,7 +56,7 @@ def surfel_areas(spacing_zyx_mm: tuple[float, float, float]) -> NDArray[np.float
 
 @cache
 def _projections() -> NDArray[np.float64]:
-    """Projected triangle areas of all codes, from the thirteen cases by symmetry: shape (codes, triangles, axes)."""
+    """Return the projected triangle areas of all codes by symmetry, of shape (codes, triangles, axes)."""
     table = np.zeros((INSIDE + 1, MOST_TRIANGLES, 3))
     for offsets, triangles in _CASES:
         corners = [(offset >> 2 & 1, offset >> 1 & 1, offset & 1) for offset in offsets]
@@ -105,7 +105,7 @@ class SurfaceDistances:
 
 
 def surface_distances(prediction_zyx: Mask, reference_zyx: Mask, spacing_zyx_mm: SpacingZYX) -> SurfaceDistances:
-    """Distances between the surfaces of two masks on one grid.
+    """Return the distances between the surfaces of two masks on one grid.
 
     Args:
         prediction_zyx, reference_zyx: boolean, of one shape; what lies outside the array is background.
@@ -126,7 +126,7 @@ def surface_distances(prediction_zyx: Mask, reference_zyx: Mask, spacing_zyx_mm:
 
 
 def distances_in_box(prediction_zyx: Mask, reference_zyx: Mask, spacing_zyx_mm: SpacingZYX) -> SurfaceDistances:
-    """`surface_distances` of masks that are already cut to the box of both; quick where the box is tight."""
+    """Return `surface_distances` of masks that are already cut to the box of both; quick where the box is tight."""
     areas = surfel_areas(spacing_zyx_mm)
     codes_p, codes_r = neighbour_codes(prediction_zyx), neighbour_codes(reference_zyx)
     on_p, on_r = _on_surface(codes_p), _on_surface(codes_r)
@@ -136,7 +136,7 @@ def distances_in_box(prediction_zyx: Mask, reference_zyx: Mask, spacing_zyx_mm: 
 
 
 def neighbour_codes(mask_zyx: Mask) -> NDArray[np.uint8]:
-    """The byte that says which of the eight voxels around each corner are inside; n + 1 along each axis.
+    """Return the byte that says which of the eight voxels around each corner are inside; n + 1 along each axis.
 
     Three shifted sums, one an axis, instead of a correlation with a 2x2x2 kernel.
     """
@@ -152,7 +152,7 @@ def neighbour_codes(mask_zyx: Mask) -> NDArray[np.uint8]:
 
 
 def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
-    """Share of both surfaces' area that lies within ``tolerance_mm`` of the other surface; NaN where both are empty.
+    """Return the share of both surfaces' area within ``tolerance_mm`` of the other surface; NaN where both are empty.
 
     Distances are compared as they are computed: at 3 voxels of 0.8 mm, which is 2.4000000000000004 in double
     precision, a tolerance of 2.4 does not reach. DeepMind's code does the same.
@@ -167,7 +167,7 @@ def surface_dice(distances: SurfaceDistances, tolerance_mm: float) -> float:
 
 
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
-    """The larger of the two directed distances that ``percent`` of a surface's area stays below, mm.
+    """Return the larger of the two directed distances that ``percent`` of a surface's area stays below, mm.
 
     Returns:
         NaN where both masks are empty, inf where one is.
@@ -184,7 +184,7 @@ def hausdorff_mm(distances: SurfaceDistances, percent: float = 95.0) -> float:
 
 
 def average_distance_mm(distances: SurfaceDistances) -> float:
-    """Mean distance over the area of both surfaces together, mm; NaN where both are empty, inf where one is.
+    """Return the mean distance over the area of both surfaces, mm; NaN where both are empty, inf where one is.
 
     A weighted mean of the two directed averages of DeepMind's surface-distance, with the surfaces' areas as weights.
     """
@@ -197,7 +197,7 @@ def average_distance_mm(distances: SurfaceDistances) -> float:
 
 
 def directed_averages_mm(distances: SurfaceDistances) -> tuple[float, float]:
-    """Mean distance from the reference's surface to the prediction's, and back, mm; NaN for an empty one."""
+    """Return the mean distance from the reference's surface to the prediction's, and back, mm; NaN for an empty one."""
     pairs = (
         (distances.reference_mm_R, distances.reference_mm2_R),
         (distances.prediction_mm_P, distances.prediction_mm2_P),
@@ -227,7 +227,7 @@ def _on_surface(codes_zyx: NDArray[np.uint8]) -> Mask:
 def _both_ways(
     on_p: Mask, on_r: Mask, at_p: Integers, at_r: Integers, spacing_zyx_mm: SpacingZYX
 ) -> tuple[Floats, Floats]:
-    """Distances of all points of P to R and of R to P; corners on both surfaces are at 0 without a search."""
+    """Return the distances of all points of P to R and of R to P; corners on both are at 0 without a search."""
     mm_p, mm_r = np.zeros(at_p.size), np.zeros(at_r.size)
     if not at_p.size or not at_r.size:
         return mm_p + np.inf, mm_r + np.inf
@@ -244,7 +244,7 @@ def _corners(at: Integers, shape: tuple[int, ...]) -> Integers:
 
 
 def _nearest_mm(from_N3: Integers, to_M3: Integers, on_to: Mask, spacing_zyx_mm: SpacingZYX) -> Floats:
-    """Distance of each corner to the nearest corner of the other surface, mm, by tree or by distance transform."""
+    """Return each corner's distance to the nearest corner of the other surface, mm, by tree or distance transform."""
     if not len(from_N3):
         return np.empty(0)
     scale = np.array(spacing_zyx_mm)

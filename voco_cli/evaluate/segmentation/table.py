@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,11 @@ from voco_cli.evaluate.statistics import (
     RESAMPLES,
     bootstrap_means,
     mean_interval,
+    nan_mean,
     patient_indices,
     percentile_interval,
     resample_patients,
 )
-
-LOWER_IS_BETTER = frozenset({"hd95_mm", "asd_mm"})
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,11 @@ class MeasuredCase:
         case: name that predictions and labels share.
         patient: identity that resampling goes by.
         measurements: one a structure, in the order of the structures.
-        notes: what was odd about the files, one sentence each.
     """
 
     case: str
     patient: str
     measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ class ResultTable:
         patients: numbers in place of names, N.
         structures: classes first, then regions.
         values_NCM: NaN where the rule leaves a value out.
-        states: N rows of C words: both, missed, phantom, absent.
+        states: N rows of C words: both, missed, false_positive, absent.
         volumes_NC2: ml, of the reference and of the prediction.
     """
 
@@ -59,19 +57,44 @@ class ResultTable:
     values_NCM: NDArray[np.float64]
     states: tuple[tuple[State, ...], ...]
     volumes_NC2: NDArray[np.float64]
+    parts_noun: ClassVar[str] = "classes"
 
     def of_metric(self, metric: str) -> NDArray[np.float64]:
-        """The values of one metric: ``values_NC``."""
-        return np.asarray(self.values_NCM[:, :, METRICS.index(metric)])
+        """Return the values of one metric: ``values_NC``."""
+        return np.asarray(self.values_NCM[:, :, list(METRICS).index(metric)])
 
     @property
     def averaged(self) -> list[int]:
-        """Structures that the mean over classes takes: the classes, or the regions where there are only those."""
+        """Return the structures that the mean over classes takes: the classes, or regions if there are no others."""
         classes = [i for i, one in enumerate(self.structures) if not one.is_region]
         return classes or list(range(len(self.structures)))
 
+    def like(self, other: ResultTable) -> ResultTable:
+        """Return the same table with cases and structures in the order of another that has the same."""
+        rows = [self.cases.index(case) for case in other.cases]
+        columns = [self.structures.index(one) for one in other.structures]
+        return ResultTable(
+            cases=other.cases,
+            patients=tuple(self.patients[n] for n in rows),
+            structures=other.structures,
+            values_NCM=self.values_NCM[np.ix_(rows, columns)],
+            states=tuple(tuple(self.states[n][c] for c in columns) for n in rows),
+            volumes_NC2=self.volumes_NC2[np.ix_(rows, columns)],
+        )
+
+    @property
+    def named_parts(self) -> dict[Structure, str]:
+        """Return the structures with their names (see `CaseResults`)."""
+        return {one: one.name for one in self.structures}
+
+    def unlike_cases(self, aligned: ResultTable) -> dict[str, list[str]]:
+        """Return the cases whose reference has other volumes in another table: other labels (see `CaseResults`)."""
+        same_NC = np.isclose(self.volumes_NC2[:, :, 0], aligned.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9)
+        relabelled = [case for case, same_C in zip(self.cases, same_NC, strict=True) if not same_C.all()]
+        return {"{run} was measured against other labels than {first} in": relabelled}
+
     def count(self, state: State, structure: int) -> int:
-        """Cases in which a structure is in that state."""
+        """Return in how many cases a structure is in that state."""
         return sum(row[structure] == state for row in self.states)
 
 
@@ -121,7 +144,7 @@ class StructureSummary:
 
     Attributes:
         present: cases whose reference and prediction both have it.
-        missed: cases whose prediction lacks it; phantom: whose reference lacks it; absent: neither has it.
+        missed: cases whose prediction lacks it; false_positive: whose reference lacks it; absent: neither has it.
         reference_ml, prediction_ml: mean volumes over all cases, ml.
         metrics: by the names of `METRICS`.
     """
@@ -129,7 +152,7 @@ class StructureSummary:
     structure: Structure
     present: int
     missed: int
-    phantom: int
+    false_positive: int
     absent: int
     reference_ml: float
     prediction_ml: float
@@ -141,7 +164,7 @@ class Summary:
     """All structures, and the mean over classes.
 
     Attributes:
-        cases, patients: how many.
+        cases, patients: their numbers.
         structures: one summary each.
         overall: mean over the classes' means (regions do not count where there are classes). Its ``sd`` and ``median``
             are over the cases' own means, and ``n`` counts the cases that have one.
@@ -167,7 +190,7 @@ def summarise(table: ResultTable, resamples: int = RESAMPLES, seed: int = 0) -> 
                 structure=structure,
                 present=table.count("both", c),
                 missed=table.count("missed", c),
-                phantom=table.count("phantom", c),
+                false_positive=table.count("false_positive", c),
                 absent=table.count("absent", c),
                 reference_ml=float(volumes[0]),
                 prediction_ml=float(volumes[1]),
@@ -176,14 +199,6 @@ def summarise(table: ResultTable, resamples: int = RESAMPLES, seed: int = 0) -> 
         )
     overall = {name: _overall(table.of_metric(name)[:, table.averaged], patient_N, draws_BG) for name in METRICS}
     return Summary(len(table.cases), num_patients, tuple(structures), overall)
-
-
-def nan_mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Mean over what is there; NaN, and no warning, where nothing is."""
-    there = ~np.isnan(values)
-    counts = there.sum(axis=axis)
-    sums = np.where(there, values, 0.0).sum(axis=axis)
-    return np.asarray(np.divide(sums, counts, out=np.full(counts.shape, np.nan), where=counts > 0))
 
 
 def _metric(values_N: NDArray[np.float64], patient_N: NDArray[np.intp], draws_BG: NDArray[np.float64]) -> MetricSummary:

@@ -12,10 +12,9 @@ import pytest
 from scipy import stats
 
 from tests.evaluate.made_scores import made_scores, random_scores
-from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.classification.metrics import METRICS, ScoredCases, placements
 from voco_cli.evaluate.statistics import resample_patients
-from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.study.metrics import AreaUnderCurve, placements
+from voco_cli.study.analysis import LabelEfficiency, ScoredRun, label_efficiency, verdict
 
 
 def of_second(*probabilities: float) -> ScoredCases:
@@ -24,10 +23,8 @@ def of_second(*probabilities: float) -> ScoredCases:
 
 
 def study(runs: Sequence[tuple[str, int, ScoredCases]], resamples: int = 200, seed: int = 0) -> LabelEfficiency:
-    first = runs[0][2]
-    yardstick = AreaUnderCurve(first.categories, tuple(np.unique(first.truth_N).tolist()))
     scored = [ScoredRun(arm, 5, s, table) for arm, s, table in runs]
-    return label_efficiency(scored, first.patients, yardstick, resamples=resamples, seed=seed)
+    return label_efficiency(scored, METRICS["auc"], resamples=resamples, seed=seed)
 
 
 def pairs_auc(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -49,14 +46,14 @@ def test_scores_and_differences_by_hand() -> None:
     assert (voco.seed_means, voco.mean) == (pytest.approx((1, 0.625)), pytest.approx(0.8125))
     (gain,) = found.gains
     assert gain.seed_differences == pytest.approx((0.25, 0.375))
-    assert (gain.difference, gain.baseline_mean, gain.mean) == pytest.approx((0.3125, 0.5, 0.8125))
+    assert (gain.difference, gain.first, gain.value) == pytest.approx((0.3125, 0.5, 0.8125))
     assert (gain.cases, gain.patients, gain.seeds_better) == (4, 4, 2)
     # Placements of the four cases, none: 1 .5 .5 1 and .25 .25 .5 0; voco: 1 1 1 1 and 1 .25 .5 .75.
     # Differences over seeds: .375 .25 .25 .375
     assert (gain.better, gain.worse, gain.effect) == (4, 0, 1)
     (alone,) = found.by_structure
-    assert (alone.structure, alone.difference) == ("pneumonia", pytest.approx(gain.difference))
-    assert (found.words.metric, found.words.score) == ("AUC", "AUC of pneumonia")
+    assert (alone.part, alone.difference) == ("pneumonia", pytest.approx(gain.difference))
+    assert (found.text.metric, found.text.score) == ("AUC", "AUC of pneumonia")
 
 
 def test_placements_by_hand_and_their_means_are_the_auc() -> None:
@@ -75,7 +72,7 @@ def test_a_category_without_cases_is_no_part() -> None:
     truth = [0, 1, 0, 1]
     rows = [[0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.5, 0.4, 0.1], [0.3, 0.6, 0.1]]
     found = study([("none", 0, made_scores(truth, rows)), ("voco", 0, made_scores(truth, rows))])
-    assert [one.structure for one in found.by_structure] == ["normal", "pneumonia"]
+    assert [one.part for one in found.by_structure] == ["normal", "pneumonia"]
     assert found.scores[0].mean == 1
 
 
@@ -147,4 +144,4 @@ def test_an_auc_that_is_not_defined_is_left_out_of_everything() -> None:
     assert math.isnan(found.scores[0].mean)
     assert math.isnan(gain.difference)
     assert math.isnan(gain.p)
-    assert (gain.cases, gain.verdict) == (0, "one seed only")
+    assert (gain.cases, verdict(gain)) == (0, "one seed only")

@@ -3,9 +3,10 @@ import math
 import numpy as np
 import pytest
 
-from tests.evaluate.made_results import made_table
-from voco_cli.evaluate.segmentation.metrics import RULES, Measurement, Structure, absent_structure
-from voco_cli.evaluate.segmentation.table import MeasuredCase, nan_mean, result_table, summarise
+from tests.evaluate.made_results import made_table, measurement
+from voco_cli.evaluate.segmentation.metrics import RULES, Structure, absent_structure
+from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table, summarise
+from voco_cli.evaluate.statistics import nan_mean
 
 NAN = math.nan
 
@@ -29,7 +30,11 @@ def test_rare_classes_weigh_as_much_as_common_ones() -> None:
 
 def test_regions_do_not_enter_the_mean_over_classes() -> None:
     structures = (Structure("1", (1,)), Structure("whole", (1, 2), is_region=True))
-    case = MeasuredCase("a", "a", (Measurement("both", 1, 1, 0.5, 0.3, 0.4, 2, 1, 9), absent_structure(9.0)))
+    case = MeasuredCase(
+        "a",
+        "a",
+        (measurement("both", (1, 1), (0.5, 0.3, 0.4, 2, 1), 9), absent_structure(9.0)),
+    )
     summary = summarise(result_table([case], structures, RULES["perfect"]))
     assert summary.overall["dice"].mean == 0.5
     assert summary.structures[1].metrics["dice"].mean == 1
@@ -51,7 +56,7 @@ def test_the_same_seed_gives_the_same_interval() -> None:
 
 def test_cases_are_sorted_and_counted() -> None:
     structure = (Structure("1", (1,)),)
-    lost = Measurement("missed", 1, 0, 0, 0, 0, math.inf, math.inf, 50.0)
+    lost = measurement("missed", (1, 0), (0, 0, 0, math.inf, math.inf), 50.0)
     cases = [MeasuredCase("b", "p", (lost,)), MeasuredCase("a", "p", (absent_structure(50.0),))]
     summary = summarise(result_table(cases, structure, RULES["penalty"]))
     assert result_table(cases, structure, RULES["count"]).cases == ("a", "b")
