@@ -17,7 +17,7 @@ from voco_cli.report.run_record import read_run
 def shown(run: Path) -> list[Block]:
     (found,) = evaluations_of(run).measured
     assert isinstance(found, Segmented)
-    return case_pictures("p", read_run(run, "run"), read_saved(run / "settings.yaml"), found)
+    return case_pictures(read_run(run, "run"), read_saved(run / "settings.yaml"), found)
 
 
 def test_worst_median_and_best() -> None:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.report.made_runs import DICE, classification_run, finetuning_run
 from voco_cli.cli.compare import compare
-from voco_cli.document.blocks import Picture, Section, Sentence, Table
+from voco_cli.document.blocks import PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError
 from voco_cli.report.comparison import comparison_section, paired_section
 from voco_cli.report.measured import evaluations_of
@@ -30,7 +30,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return finetuning_run(tmp_path / "a"), finetuning_run(tmp_path / "b", dice=other)
 
 
-def tables(section: Section) -> list[list[list[str]]]:
+def tables(section: PageSection) -> list[list[list[str]]]:
     found = [one for part in section.parts for one in part.blocks if isinstance(one, Table)]
     return [[[cell.text for cell in row.cells] for row in one.rows] for one in found]
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from tests.report.made_runs import finetuning_run, write_state
-from voco_cli.document.blocks import Section, Sentence
+from voco_cli.document.blocks import PageSection, Sentence
 from voco_cli.report.finetuning import finetuning_section
 from voco_cli.report.measured import evaluations_of
 from voco_cli.report.run_record import read_run
 
 
-def section(run: Path) -> Section:
+def section(run: Path) -> PageSection:
     return finetuning_section("f", read_run(run, "run"), evaluations_of(run))
 
 

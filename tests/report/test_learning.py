@@ -21,14 +21,14 @@ def test_the_verdict_of_the_weights(tmp_path: Path) -> None:
 
 def test_the_table(tmp_path: Path) -> None:
     learning = learning_of(read_run(pretraining_run(tmp_path / "run"), "run"))
-    (table,) = learning_part("l", learning, with_verdict=False).blocks
+    (table,) = learning_part(learning, with_verdict=False).blocks
     assert isinstance(table, Table)
     assert [column.heading for column in table.columns] == ["figure", "step 0", "step 10", "chance", "better"]
     rows = [[cell.text for cell in row.cells] for row in table.rows]
     assert rows[0] == ["rank of the true base crop", "1.5", "0.5", "1.5", "lower"]
     assert rows[1][1:4] == ["0.25", "0.625", "0.25"]
     assert rows[-1] == ["mean cosine of two base crops of a scan", "0.5", "0.125", "-", "lower"]
-    first, _ = learning_part("l", learning, with_verdict=True).blocks
+    first, _ = learning_part(learning, with_verdict=True).blocks
     assert first == Sentence(VERDICT["sentence"], "good")
 
 
@@ -65,7 +65,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
     write_datalist(Datalist(training=record.datalist.training), run / "data.json")
     nobody = learning_of(read_run(run, "run"))
     assert nobody.sentence.startswith("No scans were held out")
-    assert learning_part("l", nobody, with_verdict=False).blocks == (Sentence(nobody.sentence),)
+    assert learning_part(nobody, with_verdict=False).blocks == [Sentence(nobody.sentence)]
 
 
 def test_figures_of_another_kind_are_shown_by_their_own_name(tmp_path: Path) -> None:
@@ -88,7 +88,6 @@ def test_figures_that_are_no_numbers_are_left_out(tmp_path: Path) -> None:
 def test_rounding_below_zero_is_zero(tmp_path: Path) -> None:
     metrics = [{"step": 0, "split": "validation", "teacher_distance": -1.825e-9}]
     (_, table) = learning_part(
-        "l",
         learning_of(read_run(pretraining_run(tmp_path / "run", metrics=metrics, verdict=None), "run")),
         with_verdict=True,
     ).blocks

@@ -3,18 +3,18 @@
 from pathlib import Path
 
 from tests.report.made_runs import DICE, classification_run, finetuning_run
-from voco_cli.document.blocks import Bullets, Picture, Section, Sentence, Table
+from voco_cli.document.blocks import Bullets, PageSection, Picture, Sentence, Table
 from voco_cli.report.comparison import paired_section
 from voco_cli.report.measured import Evaluations, evaluations_of
 
 BETTER = [[a + 0.1, b + 0.1] for a, b in DICE]
 
 
-def tables(section: Section) -> dict[str, Table]:
+def tables(section: PageSection) -> dict[str, Table]:
     return {one.anchor: one for part in section.parts for one in part.blocks if isinstance(one, Table)}
 
 
-def sentences(section: Section) -> list[str]:
+def sentences(section: PageSection) -> list[str]:
     return [one.text for part in section.parts for one in part.blocks if isinstance(one, Sentence)]
 
 
@@ -24,7 +24,7 @@ def test_differences_of_runs_on_the_same_cases(tmp_path: Path) -> None:
         for name, dice in (("a", DICE), ("b", BETTER))
     ]
     section = paired_section(runs)
-    rows = [[cell.text for cell in row.cells] for row in tables(section)["compared-dice"].rows]
+    rows = [[cell.text for cell in row.cells] for row in tables(section)["dice"].rows]
     # All four cases are 0.1 better: p = 2 / 2^4, and twice that for two classes; the mean is one test.
     assert rows[0] == ["b", "liver", "4", "0.550", "0.650", "+0.100 [+0.100, +0.100]", "0.125", "0.250", "+1.00"]
     assert rows[2] == [
@@ -66,9 +66,9 @@ def test_classifications(tmp_path: Path) -> None:
     first = evaluations_of(classification_run(tmp_path / "a"))
     other = evaluations_of(classification_run(tmp_path / "b", second=(0.1, 0.2, 0.7, 0.9)))
     section = paired_section([("a", first), ("b", other)])
-    rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in tables(section)["compared-figures"].rows}
+    rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in tables(section)["figures"].rows}
     assert rows["accuracy"][2:4] == ["0.750", "1.000"]
-    (change,) = tables(section)["compared-changes"].rows
+    (change,) = tables(section)["changes"].rows
     assert [cell.text for cell in change.cells] == [
         *("b", "c1", "normal", "pneumonia", "normal", "0.400 to 0.800", "now right")
     ]

@@ -24,11 +24,11 @@ def measured(run: Path) -> Segmented:
 
 
 def tables(run: Path) -> dict[str, Table]:
-    return {one.anchor: one for one in segmentation_blocks("s", measured(run)) if isinstance(one, Table)}
+    return {one.anchor: one for one in segmentation_blocks(measured(run)) if isinstance(one, Table)}
 
 
 def test_means_by_class(tmp_path: Path) -> None:
-    table = tables(finetuning_run(tmp_path / "run"))["s-classes"]
+    table = tables(finetuning_run(tmp_path / "run"))["classes"]
     # liver (0.5 + 0.9 + 0.2 + 0.6) / 4, spleen (0.7 + 0.7 + 0.4 + 0.8) / 4; the last row is the mean of both.
     dice = [column.heading for column in table.columns].index("Dice")
     assert [row.cells[0].text for row in table.rows] == ["liver", "spleen", "mean over classes"]
@@ -38,14 +38,14 @@ def test_means_by_class(tmp_path: Path) -> None:
 
 
 def test_every_case(tmp_path: Path) -> None:
-    table = tables(finetuning_run(tmp_path / "run"))["s-cases-dice"]
+    table = tables(finetuning_run(tmp_path / "run"))["cases-dice"]
     assert [[cell.text for cell in row.cells] for row in table.rows] == [
         ["case0", "p001", "0.600", "0.500", "0.700", "0", "0"],
         ["case1", "p002", "0.800", "0.900", "0.700", "0", "0"],
         ["case2", "p003", "0.300", "0.200", "0.400", "0", "0"],
         ["case3", "p004", "0.700", "0.600", "0.800", "0", "0"],
     ]
-    assert tables(finetuning_run(tmp_path / "other"))["s-cases-hd95_mm"].folded == "HD95 (mm) of every case"
+    assert tables(finetuning_run(tmp_path / "other"))["cases-hd95_mm"].folded == "HD95 (mm) of every case"
 
 
 def test_missed_and_phantom_structures_are_counted(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_missed_and_phantom_structures_are_counted(tmp_path: Path) -> None:
     values = made.values_NCM.copy()
     values[3, 0] = np.nan
     table = tables(finetuning_run(tmp_path / "run", table=replace(made, states=states, values_NCM=values)))[
-        "s-cases-dice"
+        "cases-dice"
     ]
     assert [[cell.text for cell in row.cells[-2:]] for row in table.rows] == [
         ["1", "1"],
@@ -67,7 +67,7 @@ def test_missed_and_phantom_structures_are_counted(tmp_path: Path) -> None:
 
 def test_of_very_many_cases_the_worst_are_shown(tmp_path: Path) -> None:
     values = np.linspace(0, 1, 620)[::-1, None].repeat(2, axis=1)
-    table = tables(finetuning_run(tmp_path / "run", dice=values.tolist()))["s-cases-dice"]
+    table = tables(finetuning_run(tmp_path / "run", dice=values.tolist()))["cases-dice"]
     assert len(table.rows) == 500
     assert table.caption == "Dice of every case, the 500 worst of 620; cases.csv has all"
     assert {"case0", "case119"}.isdisjoint(row.cells[0].text for row in table.rows)
@@ -84,7 +84,7 @@ def test_the_figure_in_words(tmp_path: Path) -> None:
 
 def test_cases_that_were_seen_are_a_warning(tmp_path: Path) -> None:
     found = {"clean": False, "found": [{}], "unknown_weights": [], "sentences": ["Data leakage: 1 of 4."]}
-    blocks = segmentation_blocks("s", measured(finetuning_run(tmp_path / "run", leakage=found)))
+    blocks = segmentation_blocks(measured(finetuning_run(tmp_path / "run", leakage=found)))
     assert Sentence("Data leakage: 1 of 4.", "warning") in blocks
     (bullets,) = (one for one in blocks if isinstance(one, Bullets))
     assert "4 cases of 4 patients" in bullets.lines[0]
@@ -112,7 +112,7 @@ def test_what_was_seen_is_left_out_where_it_makes_no_sense(tmp_path: Path, leaka
     run = finetuning_run(tmp_path / "run")
     file = run / "evaluation" / "test" / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "leakage": leakage}))
-    (bullets,) = (one for one in segmentation_blocks("s", measured(run)) if isinstance(one, Bullets))
+    (bullets,) = (one for one in segmentation_blocks(measured(run)) if isinstance(one, Bullets))
     assert any(line.startswith("Measured on the test split of") for line in bullets.lines)
 
 

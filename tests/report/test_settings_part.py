@@ -15,7 +15,7 @@ def rows(table: object) -> dict[str, list[str]]:
 
 def test_what_was_set_stands_first_with_its_source(tmp_path: Path) -> None:
     record = read_run(pretraining_run(tmp_path / "run", "seed=3", "train.lr=0.0001"), "run")
-    set_here, defaults = settings_part("s", record).blocks
+    set_here, defaults = settings_part(record).blocks
     found = rows(set_here)
     assert found["seed"][:3] == ["3", "0", "--set"]
     assert found["seed"][3] == "seed of every random draw"
@@ -37,17 +37,17 @@ def test_settings_of_another_version_are_shown(tmp_path: Path) -> None:
     run = pretraining_run(tmp_path / "run")
     held = (run / "settings.yaml").read_text()
     (run / "settings.yaml").write_text(held.replace("  seed: 0", f"  seed: 0\n  novel: {{key: {HOSTILE!r}}}"))
-    table = settings_part("s", read_run(run, "run")).blocks[0]
+    table = settings_part(read_run(run, "run")).blocks[0]
     assert rows(table)["novel.key"] == [HOSTILE, "\N{EN DASH}", "default", ""]
 
 
 def test_differences_between_runs(tmp_path: Path) -> None:
     runs = [read_run(pretraining_run(tmp_path / name, f"seed={n}"), name) for n, name in enumerate("ab")]
-    table = difference_table("d", runs)
+    table = difference_table(runs)
     assert rows(table) == {"seed": ["0", "1"]}
     assert isinstance(table, Table)
     assert [column.heading for column in table.columns] == ["setting", "a", "b"]
-    same = difference_table("d", [runs[0], runs[0]])
+    same = difference_table([runs[0], runs[0]])
     assert same == Sentence("The settings of these runs are the same.")
 
 

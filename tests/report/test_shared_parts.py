@@ -12,7 +12,7 @@ from voco_cli.report.shared_parts import data_part
 
 def blocks(run: Path) -> tuple[dict[str, Table], list[str], list[Facts]]:
     """Tables by caption, sentences, facts."""
-    found = data_part("d", read_run(run, "run")).blocks
+    found = data_part(read_run(run, "run")).blocks
     tables = {one.caption: one for one in found if isinstance(one, Table)}
     sentences = [one.text for one in found if isinstance(one, Sentence)]
     return tables, sentences, [one for one in found if isinstance(one, Facts)]

@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,13 +19,26 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from voco_cli.document.blocks import (
+    Block,
+    Bullets,
+    Charts,
+    Column,
+    Facts,
+    Heading,
+    Picture,
+    PictureSeries,
+    Sentence,
+    SlicesRow,
+    Table,
+)
 from voco_cli.errors import VocoError
 from voco_cli.foreign_text import one_line, sentence_lines, visible
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
-    from rich.table import Column
+    from rich.table import Column as RichColumn
 
 WIDTH_OF_FILES = 200
 """Columns where a table goes into a file or a pipe: a row stays a line, for grep and for less."""
@@ -76,11 +89,98 @@ def shell_words(*words: object) -> str:
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
-def folded(*headings: str) -> list[Column]:
-    """Columns of a table whose long words go on in the next line, and are never cut."""
-    from rich.table import Column
+def folded(*headings: str) -> list[RichColumn]:
+    """Return columns of a table whose long words go on in the next line, and are never cut."""
+    from rich.table import Column as RichColumn
 
-    return [Column(heading, overflow="fold") for heading in headings]
+    return [RichColumn(heading, overflow="fold") for heading in headings]
+
+
+STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"}
+"""How the tone of a sentence looks."""
+
+
+def print_blocks(blocks: Iterable[Block]) -> None:
+    """Print blocks to stdout; what does not fit its width is folded, but for optional columns, which are left out."""
+    for block in blocks:
+        match block:
+            case Heading(text):
+                out.print()
+                print_line(text, "bold")
+            case Sentence(text, tone):
+                print_line(text, STYLES[tone])
+            case Bullets(lines):
+                for line in lines:
+                    print_line(line)
+            case Facts(pairs):
+                _print_facts(pairs)
+            case Table():
+                _print_table(block)
+            case Picture() | PictureSeries():
+                print_line(block.caption or block.alt)
+            case SlicesRow():
+                for case in block.cases:
+                    print_line(f"{case.title}: {case.case}; {case.note}")
+            case Charts():
+                print_blocks(chart.values for chart in block.charts)
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Print one line to stdout, however long."""
+    out.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
+    from rich.table import Table as RichTable
+
+    grid = RichTable(box=None, show_header=False, pad_edge=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(Text(one_line(name)), Text(one_line(value)))
+    out.print(grid)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table whose figures stay whole; where it is too wide, their intervals go on in the next line."""
+    from rich.table import Table as RichTable
+
+    every = range(len(table.columns))
+    needed = [i for i in every if not table.columns[i].optional]
+    for shown, is_narrow in ((every, False), (every, True), (needed, True)):
+        texts = [_column_texts(table, i, is_narrow) for i in shown]
+        widths = (_least_width(of_column, table.columns[i]) for i, of_column in zip(shown, texts, strict=True))
+        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= out.width:
+            break
+    grid = RichTable(
+        title=Text(table.caption) if table.caption else None,
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        collapse_padding=is_narrow,
+    )
+    for i, (heading, *_) in zip(shown, texts, strict=True):
+        numeric = table.columns[i].numeric
+        grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for row, cells in zip(table.rows, zip(*(cells for _, *cells in texts), strict=True), strict=True):
+        grid.add_row(*map(Text, cells), style="bold" if row.marked else None)
+    out.print(grid)
+
+
+def _column_texts(table: Table, index: int, is_narrow: bool) -> list[str]:
+    """Return heading and cells of a column; what is in brackets is on a line of its own where room is scarce."""
+    column = table.columns[index]
+    texts = [one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows))]
+    if is_narrow and column.numeric:
+        return [text.replace(" [", "\n[").replace(" (", "\n(") for text in texts]
+    return texts
+
+
+def _least_width(texts: Sequence[str], column: Column) -> int:
+    """Return the characters that a column needs so that no word of a name and no line of figures is broken."""
+    parts = (text.split("\n") if column.numeric else text.split() for text in texts)
+    return max((len(part) for found in parts for part in found), default=0)
 
 
 def print_json(value: Any) -> None:

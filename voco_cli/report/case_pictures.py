@@ -25,16 +25,16 @@ from voco_cli.report.shared_parts import webp_source
 MOST_SLICES = 24
 
 
-def case_pictures(prefix: str, run: RunRecord, settings: Settings, measured: Segmented) -> list[Block]:
+def case_pictures(run: RunRecord, settings: Settings, measured: Segmented) -> list[Block]:
     """Up to three cases side by side; one whose files are gone is named with the reason."""
     entries = {entry.name: entry for entry in getattr(run.datalist, measured.split, ())}
     structures = shown_structures((one.name, one.values) for one in settings.task.classes)
     drawn, faults = [], []
-    for number, (title, case, mean) in enumerate(telling_cases(measured.evaluation.table)):
-        anchor, note = f"{prefix}-{number + 1}", f"mean Dice {mean:.3f}"
+    for title, case, mean in telling_cases(measured.evaluation.table):
+        note = f"mean Dice {mean:.3f}"
         try:
             scans = _scans(run.path, settings, measured.split, case, entries.get(case))
-            drawn.append(_slices(anchor, title, note, case, scans, structures, settings))
+            drawn.append(_slices(title, note, case, scans, structures, settings))
         except VocoError as error:
             faults.append(Sentence(f"{title}, {case} ({note}), cannot be shown. {error.message}", "warning"))
     if not drawn and not faults:
@@ -74,7 +74,6 @@ def _scans(
 
 
 def _slices(
-    anchor: str,
     title: str,
     note: str,
     case: str,
@@ -87,7 +86,6 @@ def _slices(
     drawn = draw_case_slices(image, label, prediction, structures, (low, high), MOST_SLICES)
     lacking = "" if prediction is not None else "; its prediction was removed"
     return Slices(
-        anchor=anchor,
         title=title,
         note=f"{note}; window {window_words(low, high)}{lacking}".replace("-", "\N{MINUS SIGN}"),
         case=case,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from voco_cli.document.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table, cell, text_table
+from voco_cli.document.blocks import Block, Bullets, Column, Sentence, Table, Value
 from voco_cli.evaluate.classification.metrics import ScoredCases
 from voco_cli.evaluate.classification.results import (
     OVERALL_HEADINGS,
@@ -17,21 +17,21 @@ from voco_cli.evaluate.classification.results import (
 from voco_cli.report.measured import Classified, seen_sentences
 
 
-def classification_blocks(prefix: str, measured: Classified) -> list[Block]:
-    """Tables and statements of an evaluation."""
+def classification_blocks(measured: Classified) -> list[Block]:
+    """Return tables and statements of an evaluation."""
     evaluation = measured.evaluation
     summary, names = evaluation.summary, [one.name for one in evaluation.summary.categories]
     blocks: list[Block] = [
-        text_table(f"{prefix}-overall", "Over all categories", OVERALL_HEADINGS, overall_rows(summary)),
-        text_table(
-            f"{prefix}-categories",
+        Table.of("Over all categories", OVERALL_HEADINGS, overall_rows(summary), anchor="overall"),
+        Table.of(
             "Each category against all others, with 95 % intervals",
             category_headings(),
             category_rows(summary),
+            anchor="categories",
         ),
-        _confusion(f"{prefix}-confusion", names, summary.confusion_KK.tolist()),
+        _confusion(names, summary.confusion_KK.tolist()),
         *(Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in evaluation.failed),
-        _case_table(f"{prefix}-cases", evaluation.scored),
+        _case_table(evaluation.scored),
     ]
     whose = evaluation.provenance.lines() if evaluation.provenance is not None else []
     seen = seen_sentences(measured.stored.leakage)
@@ -45,25 +45,24 @@ def overall_words(measured: Classified) -> str:
     return f"AUC {estimate_words(summary.overall['auc'])} on {cases}"
 
 
-def _confusion(anchor: str, names: list[str], confusion_KK: list[list[int]]) -> Table:
-    columns = (Column("true category"), *(Column(f"taken for {name}", True) for name in names))
-    rows = tuple(Row((Cell(name), *map(cell, row))) for name, row in zip(names, confusion_KK, strict=True))
-    return Table(anchor, "What each category was taken for, cases", columns, rows)
+def _confusion(names: list[str], confusion_KK: list[list[int]]) -> Table:
+    columns = [Column("true category"), *(Column(f"taken for {name}", True) for name in names)]
+    rows: list[list[Value]] = [[name, *row] for name, row in zip(names, confusion_KK, strict=True)]
+    return Table.of("What each category was taken for, cases", columns, rows, anchor="confusion")
 
 
-def _case_table(anchor: str, scored: ScoredCases) -> Table:
-    """Every case; those that were told wrongly stand out."""
+def _case_table(scored: ScoredCases) -> Table:
+    """Return a table of every case; those that were taken for another category stand out."""
     predicted = scored.predicted
-    columns = (
+    columns = [
         *map(Column, ("case", "patient", "true category", "taken for", "right")),
-        *(Column(f"p({name})", True) for name in scored.categories),
-    )
-    rows = []
+        *(Column(f"p({name})", True, ".3f") for name in scored.categories),
+    ]
+    rows: list[list[Value]] = []
     for n, case in enumerate(scored.cases):
         truth, taken = scored.truth_N[n], predicted[n]
-        cells = [case, scored.patients[n], scored.categories[truth], scored.categories[taken]]
-        right = "yes" if truth == taken else "no"
-        probabilities = (Cell(f"{p:.3f}", float(p)) for p in scored.probabilities_NK[n])
-        rows.append(Row((*map(Cell, (*cells, right)), *probabilities), marked=truth != taken))
+        words = [case, scored.patients[n], scored.categories[truth], scored.categories[taken]]
+        rows.append([*words, "yes" if truth == taken else "no", *map(float, scored.probabilities_NK[n])])
+    wrong = [n for n in range(len(rows)) if scored.truth_N[n] != predicted[n]]
     caption = "Every case; a marked one was taken for another category"
-    return Table(anchor, caption, columns, tuple(rows), searched=len(rows) > 20, names=2)
+    return Table.of(caption, columns, rows, names=2, marked=wrong, anchor="cases", searched=len(rows) > 20)

@@ -13,18 +13,15 @@ import numpy as np
 from voco_cli.document.blocks import (
     Block,
     Bullets,
-    Cell,
     Column,
     Facts,
-    Part,
+    PagePart,
+    PageSection,
     Picture,
-    Row,
-    Section,
     Sentence,
     Table,
     Tone,
-    cell,
-    text_table,
+    Value,
 )
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.classification import compare
@@ -46,7 +43,6 @@ from voco_cli.evaluate.segmentation import compare as comparison
 from voco_cli.evaluate.segmentation.compare import OVERALL, CaseChange, Comparison, Difference, compare_tables
 from voco_cli.evaluate.segmentation.metrics import METRICS
 from voco_cli.evaluate.segmentation.results import (
-    NONE,
     change_rows,
     difference_headings,
     difference_rows,
@@ -66,7 +62,7 @@ from voco_cli.figures.comparison import draw_classification_comparison, draw_com
 from voco_cli.report.curves import made
 from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
 from voco_cli.report.run_record import COMPARISON, STUDY, read_object
-from voco_cli.report.shared_parts import embed, settings_rows, value_words
+from voco_cli.report.shared_parts import embed, settings_table, value_words
 from voco_cli.study.analysis import ArmScore, Gain, LabelEfficiency
 from voco_cli.study.metrics import Words
 from voco_cli.study.plan import BASELINE, StudyRecord, read_record
@@ -83,10 +79,9 @@ from voco_cli.workflows.study_outcome import (
 
 MOST_CHANGES = 50
 WIDEST_PX = 1400
-ANCHOR = "compared"
 
 
-def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
+def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> PageSection:
     """Fine-tuning runs that were measured on the same cases, compared with the first as `voco compare` does.
 
     Args:
@@ -113,9 +108,9 @@ def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
     return _section([*_compared(pairs), *blocks])
 
 
-def _section(blocks: Sequence[Block]) -> Section:
-    part = Part(f"{ANCHOR}-differences", "Differences, case by case", tuple(blocks))
-    return Section(ANCHOR, "Fine-tuning runs compared", "side by side", (part,))
+def _section(blocks: Sequence[Block]) -> PageSection:
+    part = PagePart("differences", "Differences, case by case", blocks)
+    return PageSection("compared", "Fine-tuning runs compared", "side by side", (part,))
 
 
 def _faults(first_name: str, first: Measured, name: str, other: Measured) -> list[str]:
@@ -145,12 +140,12 @@ def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
         drawn = draw_comparison(found, "dice", first.tolerance_mm)
         picture = comparison_picture(drawn, found.runs)
         missed = missed_sentences(found, [one.stored.table for one in segmented], first.tolerance_mm)
-        blocks = comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES)
+        blocks = comparison_blocks(found, first.tolerance_mm, first.rule, RESAMPLES)
         return [picture, *blocks, *(Sentence(line, "warning") for line in missed), *_training(pairs), *seen]
     classified = [one.stored.table for _, one in pairs if isinstance(one, Classified)]
     told = compare_classifications(names, classified)
     picture = comparison_picture(draw_classification_comparison(told), told.runs)
-    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *_training(pairs), *seen]
+    return [picture, *classification_blocks(told, RESAMPLES), *_training(pairs), *seen]
 
 
 def _training(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
@@ -160,18 +155,18 @@ def _training(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
     unlike = unlike_settings(trained)
     if not unlike:
         return [*warnings, *map(Sentence, settings_sentences(names, trained))]
-    return [*warnings, unlike_table(ANCHOR, names, unlike)]
+    return [*warnings, unlike_table(names, unlike)]
 
 
-def unlike_table(prefix: str, names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
+def unlike_table(names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
     """Settings that are not the same in all runs, one column a run."""
     rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
     caption = f"{len(rows)} settings that differ between the runs"
-    return text_table(f"{prefix}-settings", caption, ["setting", *names], rows, names=len(names) + 1)
+    return Table.of(caption, ["setting", *names], rows, names=len(names) + 1, anchor="settings")
 
 
 def comparison_blocks(
-    prefix: str, found: Comparison, tolerance_mm: float, rule: str, resamples: int, metrics: Sequence[str] = METRICS
+    found: Comparison, tolerance_mm: float, rule: str, resamples: int, metrics: Sequence[str] = METRICS
 ) -> list[Block]:
     """Differences under each metric, the cases that changed most, and how to read them."""
     first = found.runs[0]
@@ -182,34 +177,34 @@ def comparison_blocks(
         if not differences:
             continue
         blocks.append(
-            text_table(
-                f"{prefix}-{metric}",
+            Table.of(
                 f"{title}: difference from {first}",
                 difference_headings(first),
                 difference_rows(differences),
                 names=2,
                 folded="" if metric == "dice" else f"{title}: difference from {first}",
                 marked=[n for n, one in enumerate(differences) if one.structure == OVERALL],
+                anchor=metric,
             )
         )
     changes = change_rows(found.changes.get("dice", ())[:MOST_CHANGES])
     if changes:
         headings = ["run", "case", "structure", "from", "to", "change"]
         caption = "Cases whose Dice changed most"
-        blocks.append(text_table(f"{prefix}-changes", caption, headings, changes, names=3, folded=caption))
+        blocks.append(Table.of(caption, headings, changes, names=3, anchor="changes", folded=caption))
     return [*blocks, Bullets(tuple(_statements(found, rule, resamples)))]
 
 
-def classification_blocks(prefix: str, found: ClassificationComparison, resamples: int) -> list[Block]:
+def classification_blocks(found: ClassificationComparison, resamples: int) -> list[Block]:
     """Differences of every figure, the cases that changed category, and how to read them."""
     first = found.runs[0]
     headings, rows = figure_headings(first), figure_rows(found.differences)
-    blocks: list[Block] = [text_table(f"{prefix}-figures", f"Difference from {first}", headings, rows, names=2)]
+    blocks: list[Block] = [Table.of(f"Difference from {first}", headings, rows, names=2, anchor="figures")]
     if found.changes:
         caption = f"{len(found.changes)} changes of category"
         changed = category_rows(found.changes[:MOST_CHANGES])
         titled = [*CHANGE_HEADINGS[:-1], "came to"]
-        blocks.append(text_table(f"{prefix}-changes", caption, titled, changed, names=5, folded=caption))
+        blocks.append(Table.of(caption, titled, changed, names=5, anchor="changes", folded=caption))
     return [*blocks, Bullets(tuple(comparison_statements(found, resamples)))]
 
 
@@ -256,7 +251,7 @@ NAMES = {"dice": ("Dice", "class", "classes"), "auc": ("AUC", "category", "categ
 WIDEST_PX = 1400
 
 
-def study_section(anchor: str, path: Path, name: str) -> Section:
+def study_section(anchor: str, path: Path, name: str) -> PageSection:
     """All of a study, finished or not.
 
     Raises:
@@ -276,14 +271,14 @@ def study_section(anchor: str, path: Path, name: str) -> Section:
     conclusions = [conclusion(one, found.baseline) for one in found.gains] if found else []
     words, tone = _standing(record)
     parts = (
-        Part(f"{anchor}-follows", "What follows", tuple(_follows(path, found, conclusions))),
-        *_tables(anchor, found),
-        Part(f"{anchor}-read", "How to read this", (Bullets(statements),)),
-        Part(f"{anchor}-runs", "Every run", (_runs(f"{anchor}-runs-table", record),)),
-        Part(f"{anchor}-settings", "Settings that all runs share", (_settings(f"{anchor}-shared", record),)),
-        Part(f"{anchor}-about", "About", (_about(path, record, held),)),
+        PagePart("follows", "What follows", _follows(path, found, conclusions)),
+        *_tables(found),
+        PagePart("read", "How to read this", [Bullets(statements)]),
+        PagePart("runs", "Every run", [_runs(record)]),
+        PagePart("settings", "Settings that all runs share", [_settings(record)]),
+        PagePart("about", "About", [_about(path, record, held)]),
     )
-    return Section(
+    return PageSection(
         anchor=anchor,
         title=name,
         kind="study",
@@ -340,57 +335,55 @@ def _follows(path: Path, found: LabelEfficiency | None, conclusions: Sequence[st
     return [*blocks, Picture(picture, alt, f"{metric} by number of labelled cases.")]
 
 
-def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
+def _tables(found: LabelEfficiency | None) -> list[PagePart]:
     if found is None:
         return []
     metric, part = found.words.metric, found.words.part
     headings = study_headings(found)
     # What follows stands beside the difference that it follows from, whatever the width of the screen.
     order = sorted(range(len(headings)), key=lambda i: 4.5 if headings[i] == "shown" else i)
-    of_sizes = text_table(
-        f"{anchor}-sizes",
+    of_sizes = Table.of(
         f"{metric} by number of labelled cases",
         [headings[i] for i in order],
         [[row[i] for i in order] for row in study_rows(found)],
         names=2,
+        anchor="sizes",
     )
-    parts = [Part(f"{anchor}-table", "By number of labelled cases", (of_sizes,))]
+    parts = [PagePart("table", "By number of labelled cases", [of_sizes])]
     if found.by_structure:
         headings, rows = structure_headings(found), structure_rows(found)
         largest = "; ".join(dict.fromkeys(f"{one.arm} with {one.labelled}" for one in found.by_structure))
         caption = f"By {part}, with the most labelled cases ({largest})"
-        of_parts = text_table(f"{anchor}-structures", caption, headings, rows, names=len(headings) - 5)
-        parts.append(Part(f"{anchor}-parts", f"By {part}", (of_parts,)))
-    of_seeds = text_table(f"{anchor}-seeds", f"{metric} of every seed", seed_headings(found), seed_rows(found), names=2)
-    return [*parts, Part(f"{anchor}-every", "Every seed", (of_seeds,))]
+        of_parts = Table.of(caption, headings, rows, names=len(headings) - 5, anchor="structures")
+        parts.append(PagePart("parts", f"By {part}", [of_parts]))
+    of_seeds = Table.of(f"{metric} of every seed", seed_headings(found), seed_rows(found), names=2, anchor="seeds")
+    return [*parts, PagePart("every", "Every seed", [of_seeds])]
 
 
-def _runs(anchor: str, record: StudyRecord) -> Table:
-    """One row a run, with what became of it."""
-    columns = (
-        Column("labelled cases"),
-        Column("weights"),
+def _runs(record: StudyRecord) -> Table:
+    """Return a table of one row a run, with what became of it."""
+    columns = [
+        *map(Column, ("labelled cases", "weights")),
         Column("seed", True),
         Column("status"),
-        Column("score", True),
-        Column("minutes", True),
-        Column("folder"),
-        Column("weights measured, or why it failed"),
-    )
-    rows = []
-    for run in record.in_order():
-        score = Cell(NONE) if run.score is None else Cell(number(run.score, "dice"), run.score)
-        minutes = Cell(NONE) if run.took_s is None else Cell(f"{run.took_s / 60:.1f}", run.took_s)
-        words = run.reason or run.how_chosen or ""
-        first = (cell(run.cases), Cell(run.arm), cell(run.seed), Cell(run.status))
-        rows.append(Row((*first, score, minutes, Cell(run.folder), Cell(words)), marked=run.status == "failed"))
-    return Table(anchor, "Runs; each is a folder that voco report shows in full", columns, tuple(rows), names=2)
+        Column("score", True, ".3f"),
+        Column("minutes", True, ".1f"),
+        *map(Column, ("folder", "weights measured, or why it failed")),
+    ]
+    runs = record.in_order()
+    rows: list[list[Value]] = []
+    for run in runs:
+        minutes = None if run.took_s is None else run.took_s / 60
+        words = [run.folder, run.reason or run.how_chosen or ""]
+        rows.append([run.cases, run.arm, run.seed, run.status, run.score, minutes, *words])
+    failed = [n for n, run in enumerate(runs) if run.status == "failed"]
+    caption = "Runs; each is a folder that voco report shows in full"
+    return Table.of(caption, columns, rows, names=2, marked=failed, anchor="table")
 
 
-def _settings(anchor: str, record: StudyRecord) -> Table:
-    columns = tuple(map(Column, ("setting", "value", "meaning")))
+def _settings(record: StudyRecord) -> Table:
     words = f"{len(record.settings)} settings that all runs share"
-    return Table(anchor, words, columns, settings_rows(record.settings), folded=words, searched=True)
+    return settings_table(words, record.settings, anchor="shared", folded=words)
 
 
 def _about(path: Path, record: StudyRecord, held: Mapping[str, Any]) -> Facts:
@@ -407,7 +400,7 @@ def _about(path: Path, record: StudyRecord, held: Mapping[str, Any]) -> Facts:
 SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
 
 
-def comparison_section(anchor: str, path: Path, name: str) -> Section:
+def comparison_section(anchor: str, path: Path, name: str) -> PageSection:
     """The tables, the statements and the picture of a comparison.
 
     Raises:
@@ -421,11 +414,11 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
         runs, resamples = [str(run) for run in held["runs"]], int(held["interval"]["resamples"])
         if held["format"] == SEGMENTATIONS:
             found = _segmentations(held)
-            tables = comparison_blocks(anchor, found, float(held["tolerance_mm"]), str(held["empty_rule"]), resamples)
+            tables = comparison_blocks(found, float(held["tolerance_mm"]), str(held["empty_rule"]), resamples)
             result = overall_difference(found)
         else:
             told = _classifications(held)
-            tables, result = classification_blocks(anchor, told, resamples), auc_difference(told)
+            tables, result = classification_blocks(told, resamples), auc_difference(told)
         splits = [str(split) for split in held["splits"] if split is not None]
         places = [str(place) for place in held["evaluations"]]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -435,17 +428,17 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
     seen = [sentence for run, one in pairs for sentence in seen_sentences(one, run)]
     told_apart = [Sentence(line, "warning") for key in ("missed", "warnings") for line in _sentences(held.get(key))]
     unlike = _unlike(held.get("settings_that_differ"), len(runs))
-    differ = [unlike_table(anchor, runs, unlike)] if unlike else []
+    differ = [unlike_table(runs, unlike)] if unlike else []
     blocks: list[Block] = [_picture(path, runs), *tables, *told_apart, *differ, *seen]
     facts = Facts(
         (("folder", str(path)), *zip(runs, places, strict=False), ("split", ", ".join(dict.fromkeys(splits))))
     )
     parts = (
-        Part(f"{anchor}-differences", "Differences, case by case", tuple(blocks)),
-        Part(f"{anchor}-about", "What was compared", (facts,)),
+        PagePart("differences", "Differences, case by case", blocks),
+        PagePart("about", "What was compared", [facts]),
     )
     lead = f"Against {runs[0]}, {result}." if result else ""
-    return Section(anchor, name, "comparison", parts, lead=lead, result=result, place=str(path))
+    return PageSection(anchor, name, "comparison", parts, lead=lead, result=result, place=str(path))
 
 
 def _unlike(held: Any, runs: int) -> dict[str, list[Any]]:

@@ -170,12 +170,12 @@ def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
     )
 
 
-def pretraining_charts(prefix: str, metrics: Metrics, chance: Levels) -> list[Chart]:
+def pretraining_charts(metrics: Metrics, chance: Levels) -> list[Chart]:
     """Loss terms, figures on held-out scans, and how training went."""
-    return _drawn(prefix, metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
+    return _drawn(metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
 
 
-def finetuning_charts(prefix: str, metrics: Metrics) -> list[Chart]:
+def finetuning_charts(metrics: Metrics) -> list[Chart]:
     """Loss, figures on validation cases, and how training went."""
     names = metrics.names("validation")
     classes = tuple(name for name in names if name.startswith("dice/"))
@@ -186,15 +186,15 @@ def finetuning_charts(prefix: str, metrics: Metrics) -> list[Chart]:
         Wanted("Loss of the validation cases", "validation", ("loss",), True),
         Wanted("Accuracy on training batches", "train", ("accuracy",), True),
     )
-    return _drawn(prefix, metrics, [_loss(metrics), *figures, *PROGRESS], {})
+    return _drawn(metrics, [_loss(metrics), *figures, *PROGRESS], {})
 
 
-def compared_charts(prefix: str, runs: Sequence[tuple[str, Metrics]], chance: Levels) -> list[Chart]:
+def compared_charts(runs: Sequence[tuple[str, Metrics]], chance: Levels) -> list[Chart]:
     """One chart a value, one line a run."""
     charts = []
-    for number, one in enumerate(COMPARED):
+    for one in COMPARED:
         curves = [Curve(name, metrics.points(one.split, one.names[0]), i + 1) for i, (name, metrics) in enumerate(runs)]
-        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
+        drawn = draw_chart(one.title, curves, _levels(one, chance), zero=one.zero)
         charts += [drawn] if drawn is not None else []
     return charts
 
@@ -211,14 +211,14 @@ def _loss(metrics: Metrics) -> Wanted:
     return Wanted("Loss and its terms", "train", tuple(terms[:COLOURS]), True)
 
 
-def _drawn(prefix: str, metrics: Metrics, wanted: Sequence[Wanted], chance: Levels) -> list[Chart]:
+def _drawn(metrics: Metrics, wanted: Sequence[Wanted], chance: Levels) -> list[Chart]:
     charts = []
-    for number, one in enumerate(wanted):
+    for one in wanted:
         curves = [
             Curve(words_of(name).removeprefix("dice/"), metrics.points(one.split, name), i + 1)
             for i, name in enumerate(one.names)
         ]
-        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
+        drawn = draw_chart(one.title, curves, _levels(one, chance), zero=one.zero)
         charts += [drawn] if drawn is not None else []
     return charts
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from voco_cli.document.blocks import Block, Bullets, Cell, Column, Row, Sentence, Table, text_table
+from voco_cli.document.blocks import Block, Bullets, Cell, Column, Sentence, Table, Value
 from voco_cli.evaluate.segmentation.metrics import METRICS
 from voco_cli.evaluate.segmentation.results import (
     NONE,
@@ -22,20 +22,20 @@ from voco_cli.report.measured import Segmented, seen_sentences
 MOST_CASES = 500
 
 
-def segmentation_blocks(prefix: str, measured: Segmented) -> list[Block]:
-    """Tables and statements of an evaluation."""
+def segmentation_blocks(measured: Segmented) -> list[Block]:
+    """Return tables and statements of an evaluation."""
     evaluation = measured.evaluation
     tolerance = evaluation.options.tolerance_mm
     rows = summary_rows(evaluation.summary)
-    by_class = text_table(
-        f"{prefix}-classes",
+    by_class = Table.of(
         "By structure: mean ± standard deviation over cases [95 % interval of the mean]",
         summary_headings(tolerance),
         rows,
         marked=[len(rows) - 1],
+        anchor="classes",
     )
     blocks: list[Block] = [by_class, *_failed(measured)]
-    blocks += [_case_table(prefix, evaluation.table, metric, tolerance) for metric in METRICS]
+    blocks += [_case_table(evaluation.table, metric, tolerance) for metric in METRICS]
     whose = measured.provenance.lines() if measured.provenance is not None else []
     seen = seen_sentences(measured.stored.leakage)
     return [*blocks, *seen, Bullets((*statements(evaluation), *whose, *evaluation.notes))]
@@ -57,36 +57,33 @@ def case_means(table: ResultTable, metric: str = "dice") -> list[float]:
     return [float(value) for value in nan_mean(table.of_metric(metric)[:, table.averaged], axis=1)]
 
 
-def _case_table(prefix: str, table: ResultTable, metric: str, tolerance_mm: float) -> Table:
+def _case_table(table: ResultTable, metric: str, tolerance_mm: float) -> Table:
     """Every case under one metric: its mean and each structure; Dice open, the others folded."""
     means, values_NC = case_means(table, metric), table.of_metric(metric)
     title = metric_title(metric, tolerance_mm)
     worst_first = sorted(range(len(means)), key=lambda n: _badness(means[n], metric))
     shown = sorted(worst_first[:MOST_CASES])
     with_counts = metric == "dice"
-    columns = (
-        Column("case"),
-        Column("patient"),
+    columns = [
+        *map(Column, ("case", "patient")),
         Column("mean over classes", True),
         *(Column(one.name, True) for one in table.structures),
         *((Column("missed", True), Column("phantom", True)) if with_counts else ()),
-    )
-    rows = tuple(
-        Row(
-            (
-                Cell(table.cases[n]),
-                Cell(table.patients[n]),
-                _value(means[n], metric),
-                *(_value(float(value), metric) for value in values_NC[n]),
-                *(_counts(table, n) if with_counts else ()),
-            )
-        )
+    ]
+    rows: list[list[Value]] = [
+        [
+            table.cases[n],
+            table.patients[n],
+            *(_value(value, metric) for value in (means[n], *map(float, values_NC[n]))),
+            *(_counts(table, n) if with_counts else ()),
+        ]
         for n in shown
-    )
+    ]
     part = "" if len(shown) == len(means) else f", the {len(shown)} worst of {len(means)}; cases.csv has all"
-    folded = "" if with_counts else f"{title} of every case"
-    caption = f"{title} of every case{part}"
-    return Table(f"{prefix}-cases-{metric}", caption, columns, rows, folded, searched=len(rows) > 20, names=2)
+    caption = f"{title} of every case"
+    folded = "" if with_counts else caption
+    anchor, searched = f"cases-{metric}", len(rows) > 20
+    return Table.of(f"{caption}{part}", columns, rows, names=2, anchor=anchor, folded=folded, searched=searched)
 
 
 def _badness(mean: float, metric: str) -> float:
@@ -95,10 +92,9 @@ def _badness(mean: float, metric: str) -> float:
     return -mean if metric in LOWER_IS_BETTER else mean
 
 
-def _counts(table: ResultTable, case: int) -> tuple[Cell, Cell]:
+def _counts(table: ResultTable, case: int) -> list[int]:
     states = np.array(table.states[case])
-    missed, phantom = (int((states == word).sum()) for word in ("missed", "phantom"))
-    return Cell(str(missed), missed), Cell(str(phantom), phantom)
+    return [int((states == word).sum()) for word in ("missed", "phantom")]
 
 
 def _value(value: float, metric: str) -> Cell:
