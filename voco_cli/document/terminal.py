@@ -152,14 +152,9 @@ def _print_table(table: Table) -> None:
         widths = (_least_width(of_column, table.columns[i]) for i, of_column in zip(shown, texts, strict=True))
         if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= out.width:
             break
-    grid = RichTable(
-        title=Text(table.caption) if table.caption else None,
-        title_justify="left",
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        collapse_padding=is_narrow,
-    )
+    if table.caption:
+        print_line(table.caption, "italic")
+    grid = RichTable(box=None, header_style="bold", pad_edge=False, collapse_padding=is_narrow)
     for i, (heading, *_) in zip(shown, texts, strict=True):
         numeric = table.columns[i].numeric
         grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
