@@ -43,8 +43,9 @@ Every command reads the same settings. Strongest first:
 4. the recipe (`--recipe`), or for labelled tasks the task preset (`--task`)
 5. the defaults below
 
-`voco config show` prints every value with its source, `voco config schema` the JSON schema, and `voco config init`
-writes a commented file. A key that is not known is refused, with the nearest one that is; all faults are told together.
+`voco config show` prints the usual settings with their sources (`--all`: every one), `voco config schema` the JSON
+schema, and `voco config init` writes a commented file. A key that is not known is refused, with the nearest one that
+is; all faults are told together.
 
 **Environment.** A setting `section.name` is the variable `{prefix}SECTION__NAME`, with two underscores between section
 and name: `{prefix}TRAIN__STEPS=100`, `{prefix}RUN__DEVICE=cpu`. `seed` and `recipe` stand in no section, so that they

@@ -1,4 +1,4 @@
-"""The front door: the commands, and how they end."""
+"""The command line: all commands in the order of work, the options of every command, and the way a call ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
@@ -25,13 +25,14 @@ from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.locate import locate
+from voco_cli.cli.options import SETTING, setting_help
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.report import report
 from voco_cli.cli.study import study
-from voco_cli.document.terminal import be_quiet
+from voco_cli.document.terminal import be_quiet, is_quiet
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "": (
@@ -171,6 +172,12 @@ EXIT_CODES = {
 }
 
 
+class SettingOption(TyperOption):
+    """An option whose help is the description of a setting, read when it is shown: most calls show no help."""
+
+    help: str = property(lambda self: setting_help(self.__dict__["help"]))  # type: ignore[assignment]
+
+
 class Commands(TyperGroup):
     """The commands in the order of work, each with its examples and the options that may stand anywhere."""
 
@@ -180,11 +187,12 @@ class Commands(TyperGroup):
         for panel, names in PANELS.items():
             for name in set(names).intersection(self.commands):
                 self.commands[name].rich_help_panel = panel  # type: ignore[attr-defined]
-        shared = _everywhere()
-        self.params += shared
+        shared = [option for option in self.params if getattr(option, "rich_help_panel", "") == EVERYWHERE]
         for path, command in _below(self):
             command.params += shared
-            _with_short_types(command.get_params(typer.Context(command)))
+            for parameter in _with_short_types(command.get_params(typer.Context(command))):
+                if (getattr(parameter, "help", None) or "").startswith(SETTING):
+                    parameter.__class__ = SettingOption
             paragraphs = (command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
             command.epilog = _examples(path) or command.epilog
@@ -192,16 +200,11 @@ class Commands(TyperGroup):
         self.epilog = f"{_examples('')}\n\nExit codes: {codes}."
 
     def get_params(self, ctx: Any) -> Any:
-        """Those of the whole program; Typer adds two of its own after the group is made."""
+        """Return those of the whole program; Typer adds two of its own after the group is made."""
         return _with_short_types(super().get_params(ctx))
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Each call begins as talkative as any."""
-        be_quiet(False)
-        return super().parse_args(ctx, args)
-
     def invoke(self, ctx: Any) -> Any:
-        """Typer ends on Ctrl-C without a word; we have a sentence for it."""
+        """Run a command; Typer ends on Ctrl-C without a word, and we have a sentence for it."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
@@ -214,7 +217,7 @@ def _examples(path: str) -> str:
 
 
 def _with_short_types(parameters: Any) -> Any:
-    """Typer writes <bool> for flags, which take no value, and <int range> [x>=1], which leaves no room for the help."""
+    """Drop Typer's <bool> of flags, which take no value, and its <int range> [x>=1], which leaves the help no room."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
@@ -231,62 +234,11 @@ def _rank(name: str) -> int:
 
 
 def _below(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All commands under a group, each with its full name."""
+    """Yield all commands under a group, each with its full name."""
     for name, command in group.commands.items():
         yield f"{path}{name}", command
         if hasattr(command, "commands"):
             yield from _below(command, f"{path}{name} ")
-
-
-def _quiet(wanted: bool) -> None:
-    if wanted:
-        be_quiet(True)
-
-
-def _debug(wanted: bool) -> None:
-    if wanted:
-        os.environ["VOCO_DEBUG"] = "1"
-        to_terminal = logging.StreamHandler()
-        to_terminal.setFormatter(VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[to_terminal])
-        if sys.__stderr__ is not None:
-            faulthandler.enable(sys.__stderr__)
-
-
-def _only_options(
-    quiet: Annotated[
-        bool,
-        typer.Option(
-            "--quiet",
-            "-q",
-            callback=_quiet,
-            expose_value=False,
-            is_eager=True,
-            help="No progress, no notes, no next step; results, warnings and errors stay.",
-        ),
-    ] = False,
-    debug: Annotated[
-        bool,
-        typer.Option(
-            "--debug",
-            callback=_debug,
-            expose_value=False,
-            is_eager=True,
-            help="Show the traceback of an error, and what the libraries log; also VOCO_DEBUG=1.",
-        ),
-    ] = False,
-) -> None:
-    raise AssertionError("only its parameters are of use")
-
-
-def _everywhere() -> list[Any]:
-    """The parameters ``--quiet`` and ``--debug``, which every command gets."""
-    app = typer.Typer(add_completion=False)
-    app.command()(_only_options)
-    options: list[Any] = list(typer.main.get_command(app).params)
-    for option in options:
-        option.rich_help_panel = EVERYWHERE
-    return options
 
 
 app = typer.Typer(
@@ -326,17 +278,54 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _quiet(context: typer.Context, wanted: bool) -> None:
+    """Silence the command where any part of the line asks for it; each call begins as talkative as any."""
+    be_quiet(wanted or (context.parent is not None and is_quiet()))
+
+
+def _debug(wanted: bool) -> None:
+    if wanted:
+        os.environ["VOCO_DEBUG"] = "1"
+        to_terminal = logging.StreamHandler()
+        to_terminal.setFormatter(VisibleFormatter("%(asctime)s %(name)s: %(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[to_terminal])
+        if sys.__stderr__ is not None:
+            faulthandler.enable(sys.__stderr__)
+
+
 @app.callback()
 def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    quiet: Annotated[
+        bool,
+        typer.Option(
+            *("--quiet", "-q"),
+            callback=_quiet,
+            expose_value=False,
+            is_eager=True,
+            rich_help_panel=EVERYWHERE,
+            help="No progress, no notes, no next step; results, warnings and errors stay.",
+        ),
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            callback=_debug,
+            expose_value=False,
+            is_eager=True,
+            rich_help_panel=EVERYWHERE,
+            help="Show the traceback of an error, and what the libraries log; also VOCO_DEBUG=1.",
+        ),
+    ] = False,
 ) -> None:
-    """What the command says of itself as a whole."""
+    """Take the options of the program; those that may stand anywhere are given to every command, too."""
 
 
 def main() -> None:
-    """Run the command line; tell any error as one sentence and leave with its exit code."""
+    """Run the command line; print any error as one sentence and leave with its exit code."""
     # Read once, when the tensor library loads. Threads that wait by spinning took two to five times the clock of a
     # training step where the cores were shared with other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

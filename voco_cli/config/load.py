@@ -25,7 +25,7 @@ from voco_cli.config.sources import (
     task_names,
     yaml_layer,
 )
-from voco_cli.config.validation import Settings
+from voco_cli.config.validation import Settings, field_descriptions
 from voco_cli.errors import UsageError
 
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
@@ -154,15 +154,6 @@ def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", value
 
 
-def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and description of every single setting, in the order of the model."""
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from field_descriptions(info.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", info.description or ""
-
-
 def _override_layer(overrides: Sequence[str]) -> Layer:
     values = {}
     for override in overrides:
@@ -253,7 +244,7 @@ def _words(kind: str, message: str, description: str) -> str:
     if kind == "too_long":
         return message.partition(" after validation")[0].replace("Tuple should have", "there should be")
     if kind == "string_pattern_mismatch":
-        return f"it is {description}"
+        return f"it is {description.rpartition(': ')[2]}"
     return message.removeprefix("Value error, ").partition(", unable to parse")[0]
 
 
@@ -267,7 +258,7 @@ def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
 def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
         near = _nearest(name, known)
-        advice = f"the nearest is {near}" if near else "`voco config show` lists all"
+        advice = f"the nearest is {near}" if near else "`voco config show --all` lists all"
         yield name, f"{origin[name].place(name)}: {name} is not a setting; {advice}."
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, model_validator
 
 from voco_cli.config.schema import (
     Augment,
@@ -40,7 +40,9 @@ class Settings(Section):
     """Everything that a command does can be read off this model."""
 
     recipe: str = Field(
-        "cvpr", description="named recipe or YAML file that the other settings start from, where task.preset is none"
+        "cvpr",
+        description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, debug or a "
+        "YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -151,3 +153,12 @@ class Settings(Section):
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
         return problems
+
+
+def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted key and description of every single setting, in the order of the model."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from field_descriptions(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.description or ""

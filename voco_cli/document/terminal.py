@@ -19,19 +19,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from voco_cli.document.blocks import (
-    Block,
-    Bullets,
-    Charts,
-    Column,
-    Facts,
-    Heading,
-    Picture,
-    PictureSeries,
-    Sentence,
-    SlicesRow,
-    Table,
-)
 from voco_cli.errors import VocoError
 from voco_cli.foreign_text import one_line, sentence_lines, visible
 
@@ -39,6 +26,8 @@ if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
     from rich.table import Column as RichColumn
+
+    from voco_cli.document.blocks import Block, Column, Table
 
 WIDTH_OF_FILES = 200
 """Columns where a table goes into a file or a pipe: a row stays a line, for grep and for less."""
@@ -102,26 +91,28 @@ STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"
 
 def print_blocks(blocks: Iterable[Block]) -> None:
     """Print blocks to stdout; what does not fit its width is folded, but for optional columns, which are left out."""
+    from voco_cli.document import blocks as of  # late: to define its classes takes 10 ms, and help prints no block
+
     for block in blocks:
         match block:
-            case Heading(text):
+            case of.Heading(text):
                 out.print()
                 print_line(text, "bold")
-            case Sentence(text, tone):
+            case of.Sentence(text, tone):
                 print_line(text, STYLES[tone])
-            case Bullets(lines):
+            case of.Bullets(lines):
                 for line in lines:
                     print_line(line)
-            case Facts(pairs):
+            case of.Facts(pairs):
                 _print_facts(pairs)
-            case Table():
+            case of.Table():
                 _print_table(block)
-            case Picture() | PictureSeries():
+            case of.Picture() | of.PictureSeries():
                 print_line(block.caption or block.alt)
-            case SlicesRow():
+            case of.SlicesRow():
                 for case in block.cases:
                     print_line(f"{case.title}: {case.case}; {case.note}")
-            case Charts():
+            case of.Charts():
                 print_blocks(chart.values for chart in block.charts)
 
 
