@@ -101,7 +101,7 @@ def init(
 
 
 def _require_one_start(recipe: str | None, task: str | None) -> None:
-    """Settings start from a recipe or from a task.
+    """Refuse a recipe and a task together: settings start from one.
 
     Raises:
         UsageError: both are given.

@@ -24,7 +24,7 @@ NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
 
 
 def tell(error: BaseException) -> int:
-    """Print what went wrong; returns the exit code."""
+    """Print what went wrong, and return the exit code."""
     if debugging():
         print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         print(f"voco {__version__}, Python {platform.python_version()}, {platform.platform()}", file=sys.stderr)
@@ -42,12 +42,12 @@ def tell(error: BaseException) -> int:
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted: ``--debug``, or the variable that it sets."""
+    """Return whether tracebacks are wanted: ``--debug``, or the variable that it sets."""
     return os.environ.get("VOCO_DEBUG", "0") not in ("", "0")
 
 
 def _unforeseen(error: BaseException) -> VocoError:
-    """What no line of ours has foreseen: the parser's and the system's refusals, and faults of our own."""
+    """Return the error for what no line of ours foresees: refusals of parser and system, and faults of our own."""
     if hasattr(error, "format_message"):  # of Typer's parser, whose classes moved between its versions
         return _misused(error)
     if isinstance(error, OSError) and error.errno in NO_MORE_FILES:
@@ -66,7 +66,7 @@ def _unforeseen(error: BaseException) -> VocoError:
 
 
 def _misused(error: Any) -> UsageError:
-    """A command line that cannot be parsed."""
+    """Return the error of a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "voco"
     help_hint = f"{command} --help says how it is called"
@@ -86,7 +86,7 @@ SIGPIPE_CODE = 128 + 13
 
 
 def open_streams() -> None:
-    """Names of files that are no text are printed escaped; a stream that was closed swallows what is printed."""
+    """Let the streams print names of files that are no text, escaped, and let a closed one swallow what is printed."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None:
@@ -98,7 +98,7 @@ def open_streams() -> None:
 
 
 class VisibleFormatter(logging.Formatter):
-    """What libraries log, names in it included, cannot steer the terminal."""
+    """A formatter of logs in which no name can steer the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
@@ -106,7 +106,7 @@ class VisibleFormatter(logging.Formatter):
 
 
 def _libraries_speak_visibly() -> None:
-    """Warnings, and what is logged where nobody asked for logs, reach the terminal past our console."""
+    """Spell out unseen characters in warnings and in logs that nobody asked for, which pass our console by."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(VisibleFormatter())
     as_python_does = warnings.formatwarning
@@ -122,7 +122,7 @@ def _taken(number: int) -> int:
 
 
 def flushed(code: int | str | None) -> int | str | None:
-    """The exit code, once everything printed has reached its reader, or the reader has gone away."""
+    """Return the exit code, once everything printed has reached its reader, or the reader has gone away."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -136,7 +136,7 @@ def flushed(code: int | str | None) -> int | str | None:
 
 
 def reader_has_gone(error: BaseException | None) -> bool:
-    """Whether a pipe that nobody reads any more is at the bottom of what was raised."""
+    """Return whether a pipe that nobody reads any more is at the bottom of what was raised."""
     while error is not None:
         if isinstance(error, BrokenPipeError):
             return True
@@ -145,5 +145,5 @@ def reader_has_gone(error: BaseException | None) -> bool:
 
 
 def _drop() -> None:
-    """What is still buffered goes nowhere, or the interpreter would complain when it ends."""
+    """Send what is still buffered nowhere, or the interpreter would complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -33,7 +33,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _switch(value: Any) -> Any:
-    """YAML reads a bare ``on`` or ``off`` as a truth value."""
+    """Return ``on`` or ``off`` for the truth value that YAML makes of either."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 

@@ -14,12 +14,12 @@ LARGEST_LABEL = 65_535
 
 
 def _listed(value: Any) -> Any:
-    """One value as a list of one."""
+    """Return one value as a list of one."""
     return (value,) if isinstance(value, str | int) else value
 
 
 def _pattern(value: str) -> str:
-    """A relative path with ``{case}`` in it; anything that leaves the data folder is refused."""
+    """Return a relative path with ``{case}`` in it; refuse one that leaves the data folder."""
     if "{case}" not in value:
         raise ValueError(f"the pattern {value!r} has no {{case}}")
     if Path(value).is_absolute() or ".." in Path(value).parts:
@@ -134,7 +134,7 @@ class Task(Section):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the network: background and classes, or the categories alone."""
+        """Return the outputs of the network: background and classes, or the categories alone."""
         return len(self.classes) + (self.kind == "segmentation")
 
     @model_validator(mode="after")

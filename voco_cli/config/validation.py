@@ -25,7 +25,7 @@ from voco_cli.config.task_schema import Evaluate, Predict, Task
 
 
 def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """A size that a network takes: the nearest multiples of each edge, and not the one that leaves a single voxel."""
+    """Return a size that a network takes: the nearest multiples of each edge, but none that leaves a single voxel."""
     fitting = [max(1, math.floor(edge / multiple + 0.5)) * multiple for edge in size]
     if all(edge == multiple for edge in fitting):
         fitting[:2] = [2 * multiple] * 2
@@ -116,7 +116,7 @@ class Settings(Section):
         return problems
 
     def _task_problems(self) -> list[str]:
-        """What pre-training has no need to know."""
+        """Return what is wrong between the settings of a labelled task."""
         task, model, problems = self.task, self.model, []
         key, size = "task.patch_size", task.patch_size
         if task.kind == "classification":

@@ -50,7 +50,7 @@ def _lines(block: Block) -> list[str]:
 
 
 def _table(table: Table) -> list[str]:
-    """Columns of numbers to the right, all others to the left, below the caption where there is one."""
+    """Return the lines of a table below its caption; columns of numbers to the right, all others to the left."""
     rules = ["---:" if column.numeric else "---" for column in table.columns]
     rows = [
         [column.heading for column in table.columns],

@@ -1,4 +1,4 @@
-"""How commands talk: results on stdout; progress, notes, warnings and errors on stderr; plain lines without a terminal.
+"""What commands print: results on stdout; progress, notes, warnings, errors on stderr; plain lines without a terminal.
 
 With ``--quiet``, progress, notes and the ``next:`` line are left out; results, the files that were written, warnings
 and errors stay.
@@ -35,7 +35,7 @@ PLAIN_LINE_EVERY_S = 10.0
 
 
 def _width(stream: TextIO | None) -> int | None:
-    """Of a stream's tables; none leaves it to the terminal, or to COLUMNS."""
+    """Return the width of a stream's tables; None leaves it to the terminal, or to COLUMNS."""
     on_terminal = stream is not None and stream.isatty()
     return None if on_terminal or os.environ.get("COLUMNS", "").isdigit() else WIDTH_OF_FILES
 
@@ -44,7 +44,7 @@ class ForeignTextConsole(Console):
     """A console on which no name can steer the terminal: whatever is printed, tables and bars too, is made visible."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Every text passes here before it is folded into lines."""
+        """Spell out unseen characters: every text passes here before it is folded into lines."""
         if isinstance(renderable, Text) and (shown := visible(renderable.plain)) != renderable.plain:
             spelled = renderable.copy()
             spelled.plain = shown
@@ -69,12 +69,12 @@ def be_quiet(wanted: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether only results, warnings and errors are wanted."""
+    """Return whether only results, warnings and errors are wanted."""
     return _silent
 
 
 def shell_words(*words: object) -> str:
-    """A command as one may paste it into a shell, whatever blanks and brackets a path has."""
+    """Return a command as one may paste it into a shell, whatever blanks and brackets a path has."""
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
@@ -175,7 +175,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: VocoError) -> None:
-    """One sentence on stderr, and what to do on the next line; markup in file names is not interpreted."""
+    """Print one sentence on stderr, and what to do on the next line; markup in file names is not interpreted."""
     err.print("error:", style="bold red", end=" ")
     err.print(sentence_lines(error.message), markup=False, highlight=False, soft_wrap=True)
     if error.hint:
@@ -184,13 +184,13 @@ def print_error(error: VocoError) -> None:
 
 
 def note(text: str, style: str | None = None) -> None:
-    """A line on stderr about what happens; --quiet leaves it out."""
+    """Print a line on stderr about what happens; --quiet leaves it out."""
     if not _silent:
         warn(text, style)
 
 
 def warn(text: str, style: str | None = None) -> None:
-    """A line on stderr that one should know of before using the result; --quiet leaves it in."""
+    """Print a line on stderr that one should know of before using the result; --quiet leaves it in."""
     err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -209,7 +209,7 @@ TELLER = _Teller()
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.
+    """Show a bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.
 
     Yields:
         ``advance(n=1)``, to be called as items are finished.
@@ -249,7 +249,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
 
 
 def shows_bars() -> bool:
-    """Whether stderr is a terminal that can move its cursor."""
+    """Return whether stderr is a terminal that can move its cursor."""
     return err.is_terminal and not err.is_dumb_terminal
 
 
@@ -268,7 +268,7 @@ def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
 
 
 def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
-    """The last lines of a command: what it wrote, and what to run next."""
+    """Print the last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
         out.print(one_line(f"wrote {path}"), markup=False, highlight=False, soft_wrap=True)
     if next_command and not _silent:
