@@ -4,18 +4,17 @@ from pathlib import Path
 
 from tests.report.made_runs import classification_run
 from voco_cli.document.blocks import Sentence, Table
-from voco_cli.report.classification import classification_blocks, overall_words
-from voco_cli.report.measured import Classified, evaluations_of
+from voco_cli.report.evaluations import MeasuredClassification, read_evaluations
 
 
-def measured(run: Path) -> Classified:
-    (found,) = evaluations_of(run).measured
-    assert isinstance(found, Classified)
+def measured(run: Path) -> MeasuredClassification:
+    (found,) = read_evaluations(run).measured
+    assert isinstance(found, MeasuredClassification)
     return found
 
 
 def test_figures(tmp_path: Path) -> None:
-    blocks = classification_blocks(measured(classification_run(tmp_path / "run")))
+    blocks = measured(classification_run(tmp_path / "run")).blocks()
     tables = {one.anchor: one for one in blocks if isinstance(one, Table)}
     # Pneumonia has 0.7 and 0.9, the others 0.1 and 0.6: all four pairs are in order. One normal is taken for pneumonia.
     overall = {row.cells[0].text: row.cells[1].order for row in tables["overall"].rows}
@@ -32,4 +31,4 @@ def test_figures(tmp_path: Path) -> None:
 
 
 def test_the_figure_in_words(tmp_path: Path) -> None:
-    assert overall_words(measured(classification_run(tmp_path / "run"))).startswith("AUC 1.000")
+    assert measured(classification_run(tmp_path / "run")).headline().startswith("AUC 1.000")

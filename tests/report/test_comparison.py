@@ -12,7 +12,7 @@ from voco_cli.cli.compare import compare
 from voco_cli.document.blocks import PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError
 from voco_cli.report.comparison import comparison_section, paired_section
-from voco_cli.report.measured import evaluations_of
+from voco_cli.report.evaluations import read_evaluations
 
 app = typer.Typer()
 app.command()(compare)
@@ -37,7 +37,7 @@ def tables(section: PageSection) -> list[list[list[str]]]:
 
 def test_the_same_tables_as_of_the_runs_themselves(pair: tuple[Path, Path], tmp_path: Path) -> None:
     section = comparison_section("c", compared(tmp_path / "c", *pair), "c")
-    itself = paired_section([(run.name, evaluations_of(run)) for run in pair])
+    itself = paired_section([(run.name, read_evaluations(run)) for run in pair])
     assert tables(section) == tables(itself)
     assert section.lead.startswith("Against a, b: +0.025 [")
     assert section.lead.endswith("mean Dice, p 0.125.")
@@ -47,7 +47,7 @@ def test_the_same_tables_as_of_the_runs_themselves(pair: tuple[Path, Path], tmp_
 def test_classifications(tmp_path: Path) -> None:
     runs = (classification_run(tmp_path / "a"), classification_run(tmp_path / "b", second=(0.1, 0.2, 0.7, 0.9)))
     section = comparison_section("c", compared(tmp_path / "c", *runs), "c")
-    assert tables(section) == tables(paired_section([(run.name, evaluations_of(run)) for run in runs]))
+    assert tables(section) == tables(paired_section([(run.name, read_evaluations(run)) for run in runs]))
     assert section.result.startswith("b: +0.000")
 
 

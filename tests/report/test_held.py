@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from voco_cli.report.curves import finite, made
+from voco_cli.report.curves import finite
+from voco_cli.report.run_record import from_json
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ HELD: dict[str, Any] = {"run": "a", "part": None, "cases": 3, "low": None, "valu
 
 
 def test_null_among_numbers_is_nan_and_lists_are_tuples() -> None:
-    found = made(Made, HELD)
+    found = from_json(Made, HELD)
     assert (found.run, found.part, found.cases, found.values[0], found.values[2]) == ("a", None, 3, 1.0, 0.5)
     assert math.isnan(found.low)
     assert math.isnan(found.values[1])
@@ -49,8 +50,8 @@ def test_null_among_numbers_is_nan_and_lists_are_tuples() -> None:
     ],
 )
 def test_values_of_another_kind_are_refused(odd: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match="is no"):
-        made(Made, {**HELD, **odd})
+    with pytest.raises(ValueError, match=r"should be a valid|greater than any float"):
+        from_json(Made, {**HELD, **odd})
 
 
 def test_what_is_a_number() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.report.made_runs import DICE, classification_run, finetuning_run
 from voco_cli.document.blocks import Bullets, PageSection, Picture, Sentence, Table
 from voco_cli.report.comparison import paired_section
-from voco_cli.report.measured import Evaluations, evaluations_of
+from voco_cli.report.evaluations import Evaluations, read_evaluations
 
 BETTER = [[a + 0.1, b + 0.1] for a, b in DICE]
 
@@ -20,7 +20,7 @@ def sentences(section: PageSection) -> list[str]:
 
 def test_differences_of_runs_on_the_same_cases(tmp_path: Path) -> None:
     runs = [
-        (name, evaluations_of(finetuning_run(tmp_path / name, dice=dice)))
+        (name, read_evaluations(finetuning_run(tmp_path / name, dice=dice)))
         for name, dice in (("a", DICE), ("b", BETTER))
     ]
     section = paired_section(runs)
@@ -45,9 +45,9 @@ def test_differences_of_runs_on_the_same_cases(tmp_path: Path) -> None:
 
 
 def test_runs_that_cannot_be_paired_are_named(tmp_path: Path) -> None:
-    first = evaluations_of(finetuning_run(tmp_path / "a"))
-    other_cases = evaluations_of(finetuning_run(tmp_path / "b", cases=["case0", "case1", "case2", "x"]))
-    another_kind = evaluations_of(classification_run(tmp_path / "c"))
+    first = read_evaluations(finetuning_run(tmp_path / "a"))
+    other_cases = read_evaluations(finetuning_run(tmp_path / "b", cases=["case0", "case1", "case2", "x"]))
+    another_kind = read_evaluations(classification_run(tmp_path / "c"))
     section = paired_section([("a", first), ("b", other_cases), ("c", another_kind), ("d", Evaluations())])
     assert sentences(section) == [
         "b cannot be paired with a: b has no case case3; a has no case x.",
@@ -63,8 +63,8 @@ def test_nothing_evaluated(tmp_path: Path) -> None:
 
 
 def test_classifications(tmp_path: Path) -> None:
-    first = evaluations_of(classification_run(tmp_path / "a"))
-    other = evaluations_of(classification_run(tmp_path / "b", second=(0.1, 0.2, 0.7, 0.9)))
+    first = read_evaluations(classification_run(tmp_path / "a"))
+    other = read_evaluations(classification_run(tmp_path / "b", second=(0.1, 0.2, 0.7, 0.9)))
     section = paired_section([("a", first), ("b", other)])
     rows = {row.cells[1].text: [cell.text for cell in row.cells] for row in tables(section)["figures"].rows}
     assert rows["accuracy"][2:4] == ["0.750", "1.000"]

@@ -13,18 +13,17 @@ from tests.report.hostile_files import DEEP
 from tests.report.made_runs import DICE, finetuning_run
 from voco_cli.document.blocks import Bullets, Sentence, Table
 from voco_cli.evaluate.segmentation.table import ResultTable
-from voco_cli.report.measured import Segmented, evaluations_of
-from voco_cli.report.segmentation import case_means, overall_words, segmentation_blocks
+from voco_cli.report.evaluations import MeasuredSegmentation, case_means, read_evaluations
 
 
-def measured(run: Path) -> Segmented:
-    (found,) = evaluations_of(run).measured
-    assert isinstance(found, Segmented)
+def measured(run: Path) -> MeasuredSegmentation:
+    (found,) = read_evaluations(run).measured
+    assert isinstance(found, MeasuredSegmentation)
     return found
 
 
 def tables(run: Path) -> dict[str, Table]:
-    return {one.anchor: one for one in segmentation_blocks(measured(run)) if isinstance(one, Table)}
+    return {one.anchor: one for one in measured(run).blocks() if isinstance(one, Table)}
 
 
 def test_means_by_class(tmp_path: Path) -> None:
@@ -75,16 +74,16 @@ def test_of_very_many_cases_the_worst_are_shown(tmp_path: Path) -> None:
 
 
 def test_the_figure_in_words(tmp_path: Path) -> None:
-    words = overall_words(measured(finetuning_run(tmp_path / "run")))
+    words = measured(finetuning_run(tmp_path / "run")).headline()
     assert words.startswith("mean Dice 0.600 [")
     assert words.endswith("] on 4 test cases")
-    one = overall_words(measured(finetuning_run(tmp_path / "one", dice=[[0.5, 0.7]])))
+    one = measured(finetuning_run(tmp_path / "one", dice=[[0.5, 0.7]])).headline()
     assert one == "mean Dice 0.600 on 1 test case"
 
 
 def test_cases_that_were_seen_are_a_warning(tmp_path: Path) -> None:
     found = {"clean": False, "found": [{}], "unknown_weights": [], "sentences": ["Data leakage: 1 of 4."]}
-    blocks = segmentation_blocks(measured(finetuning_run(tmp_path / "run", leakage=found)))
+    blocks = measured(finetuning_run(tmp_path / "run", leakage=found)).blocks()
     assert Sentence("Data leakage: 1 of 4.", "warning") in blocks
     (bullets,) = (one for one in blocks if isinstance(one, Bullets))
     assert "4 cases of 4 patients" in bullets.lines[0]
@@ -102,7 +101,7 @@ def test_evaluations_that_are_damaged_are_told(tmp_path: Path) -> None:
     run = finetuning_run(tmp_path / "run")
     with (run / "evaluation" / "test" / "cases.csv").open("a") as file:
         file.write("more\n")
-    found = evaluations_of(run)
+    found = read_evaluations(run)
     assert found.measured == ()
     assert "cases.csv is not the file that summary.json was made from" in found.faults[0]
 
@@ -112,11 +111,11 @@ def test_what_was_seen_is_left_out_where_it_makes_no_sense(tmp_path: Path, leaka
     run = finetuning_run(tmp_path / "run")
     file = run / "evaluation" / "test" / "summary.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "leakage": leakage}))
-    (bullets,) = (one for one in segmentation_blocks(measured(run)) if isinstance(one, Bullets))
+    (bullets,) = (one for one in measured(run).blocks() if isinstance(one, Bullets))
     assert any(line.startswith("Measured on the test split of") for line in bullets.lines)
 
 
 def test_a_summary_too_deep_to_be_read_is_damaged(tmp_path: Path) -> None:
     run = finetuning_run(tmp_path / "run")
     (run / "evaluation" / "test" / "summary.json").write_text(DEEP)
-    assert "summary.json is damaged" in evaluations_of(run).faults[0]
+    assert "summary.json is damaged" in read_evaluations(run).faults[0]

@@ -10,7 +10,7 @@ from tests.report.hostile_files import DEEP
 from tests.report.made_runs import study_folder
 from voco_cli.document.blocks import Bullets, PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError
-from voco_cli.report.comparison import study_section
+from voco_cli.report.study import study_section
 
 
 @pytest.fixture(scope="module")

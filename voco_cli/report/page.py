@@ -10,9 +10,9 @@ from pathlib import Path
 from voco_cli import __version__
 from voco_cli.document.blocks import Cell, Column, PageSection, ReportPage, Table, Value
 from voco_cli.errors import UsageError
-from voco_cli.report.comparison import paired_section
+from voco_cli.report.comparison import comparison_section, paired_section
+from voco_cli.report.evaluations import Evaluations, read_evaluations
 from voco_cli.report.finetuning import finetuning_section
-from voco_cli.report.measured import Evaluations, evaluations_of
 from voco_cli.report.pretraining import compared_section, pretraining_section
 from voco_cli.report.run_record import Kind, RunRecord, kind_of, read_run, run_names
 
@@ -42,7 +42,7 @@ def find_runs(paths: Sequence[Path]) -> list[Shown]:
 
 
 def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: None) -> ReportPage:
-    """Everything that the page shows of these folders.
+    """Read everything that the page shows of these folders.
 
     Args:
         advance: told when a folder is done.
@@ -57,11 +57,15 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
             pretrained.append(read_run(one.path, one.name))
             sections.append(pretraining_section(anchor, pretrained[-1]))
         elif one.kind == "fine-tuning":
-            found = evaluations_of(one.path)
+            found = read_evaluations(one.path)
             finetuned.append((one.name, found))
             sections.append(finetuning_section(anchor, read_run(one.path, one.name), found))
+        elif one.kind == "comparison":
+            sections.append(comparison_section(anchor, one.path, one.name))
         else:
-            sections.append(_section(anchor, one))
+            from voco_cli.report.study import study_section  # late: it draws in all that training needs
+
+            sections.append(study_section(anchor, one.path, one.name))
         advance()
     in_common = [compared_section(pretrained)] if len(pretrained) > 1 else []
     in_common += [paired_section(finetuned)] if len(finetuned) > 1 else []
@@ -70,16 +74,6 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
     title = names[0] if len(names) == 1 else f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     overview = _overview(sections) if len(sections) > 1 else None
     return ReportPage(title, written, (*in_common, *sections), overview)
-
-
-def _section(anchor: str, one: Shown) -> PageSection:
-    if one.kind == "study":
-        from voco_cli.report.comparison import study_section  # late: it draws in all that training needs
-
-        return study_section(anchor, one.path, one.name)
-    from voco_cli.report.comparison import comparison_section
-
-    return comparison_section(anchor, one.path, one.name)
 
 
 def _overview(sections: Sequence[PageSection]) -> Table:

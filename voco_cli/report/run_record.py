@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_type_hints
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
 from voco_cli.config.sources import flatten
 from voco_cli.data.index.datalist import Datalist
@@ -57,7 +60,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What settings.yaml of a run holds: ``settings`` by section, ``sources`` and ``versions``.
+    """Read what settings.yaml of a run holds: ``settings`` by section, ``sources`` and ``versions``.
 
     Raises:
         DataError: it is damaged.
@@ -75,7 +78,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, after as many folders above them as it takes to tell them apart.
+    """Return the folders' own names, after as many folders above them as it takes to tell them apart.
 
     Args:
         folders: each of them another one.
@@ -116,7 +119,7 @@ class RunRecord:
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps of the whole run."""
+        """Return the optimizer steps of the whole run."""
         steps = self.settings.get("train.steps")
         return steps if isinstance(steps, int) else None
 
@@ -147,7 +150,7 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where the file is missing, damaged or something else."""
+    """Read a JSON object; an empty one where the file is missing, damaged or something else."""
     if not path.is_file():  # a pipe would be waited for
         return {}
     try:
@@ -157,8 +160,35 @@ def read_object(path: Path) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
+Record = TypeVar("Record")
+
+
+def from_json(kind: type[Record], held: Mapping[str, Any]) -> Record:
+    """Return a dataclass of texts and numbers from a JSON object: null for a number is NaN, more keys are left out.
+
+    Raises:
+        AttributeError, ValueError: a key is missing, a value is of another kind, or the object is none.
+    """
+    numbers = {name for name, hint in get_type_hints(kind).items() if hint in (float, tuple[float, ...])}
+    known = {key: _nan_for_null(value) if key in numbers else value for key, value in held.items()}
+    try:
+        # Of JSON, a list is a tuple; strictly, true is no number and a number no text.
+        return TypeAdapter(kind).validate_json(json.dumps(known), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+def _nan_for_null(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_nan_for_null(item) for item in value]
+    if isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError("a number is greater than any float")
+    return math.nan if value is None else value
+
+
 def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:
-    """How a run stands: in a word, and in a sentence with the reason."""
+    """Return how a run stands: in a word, its tone, and in a sentence with the reason."""
     status, step = str(run.state.get("status", "")), run.state.get("step", 0)
     reason = str(run.state.get("reason") or "").strip()
     reached = f"step {step:,}" if isinstance(step, int) else f"step {step}"
@@ -184,7 +214,7 @@ def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:
 
 
 def when_of(run: RunRecord) -> str:
-    """When the state was last written: ``2026-11-26 08:48 UTC+01:00``; as it stands where it is no time."""
+    """Return when the state was last written: ``2026-11-26 08:48 UTC+01:00``; as it stands where it is no time."""
     text = str(run.state.get("time") or "")
     try:
         moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
@@ -194,7 +224,7 @@ def when_of(run: RunRecord) -> str:
 
 
 def ran_with(run: RunRecord) -> Facts:
-    """Folder, machine and versions."""
+    """Return folder, machine and versions."""
     others = [(name, text) for name, text in run.versions.items() if name != "machine"]
     machine = [("machine", run.versions["machine"])] if "machine" in run.versions else []
     return Facts((("folder", str(run.path)), *machine, *others))
