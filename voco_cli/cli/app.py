@@ -148,14 +148,27 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
-PANELS = {
-    "First look": ("demo",),
-    "Data": ("index", "preview-labels", "preview-case", "cache"),
-    "Pre-training": ("plan", "pretrain", "locate", "embed"),
-    "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
-    "Machine and settings": ("doctor", "bench", "config", "weights"),
+PANELS: dict[str, dict[str, Any]] = {
+    "First look": {"demo": demo},
+    "Data": {
+        "index": index,
+        "preview-labels": preview_labels,
+        "preview-case": preview_case,
+        "cache": cache.app,
+    },
+    "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed},
+    "Downstream": {
+        "tasks": tasks.app,
+        "finetune": finetune,
+        "predict": predict,
+        "evaluate": evaluate,
+        "compare": compare,
+        "study": study,
+        "report": report,
+    },
+    "Machine and settings": {"doctor": doctor, "bench": bench, "config": config.app, "weights": weights.app},
 }
-"""Commands in the order of work."""
+"""Commands in the order of work: functions, and groups of commands."""
 ORDER = [name for names in PANELS.values() for name in names]
 EVERYWHERE = "Anywhere in any command"
 NUMBER = "N"
@@ -183,10 +196,7 @@ class Commands(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = dict(sorted(self.commands.items(), key=lambda item: _rank(item[0])))
-        for panel, names in PANELS.items():
-            for name in set(names).intersection(self.commands):
-                self.commands[name].rich_help_panel = panel  # type: ignore[attr-defined]
+        self.commands = {name: self.commands[name] for name in ORDER}  # Typer puts groups behind commands
         shared = [option for option in self.params if getattr(option, "rich_help_panel", "") == EVERYWHERE]
         for path, command in _below(self):
             command.params += shared
@@ -229,10 +239,6 @@ def _with_short_types(parameters: Any) -> Any:
     return parameters
 
 
-def _rank(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
 def _below(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Yield all commands under a group, each with its full name."""
     for name, command in group.commands.items():
@@ -250,26 +256,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-app.add_typer(config.app, name="config")
-app.add_typer(cache.app, name="cache")
-app.add_typer(weights.app, name="weights")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(plan.app, name="plan")
-app.command("index")(index)
-app.command("preview-labels")(preview_labels)
-app.command("preview-case")(preview_case)
-app.command("pretrain")(pretrain)
-app.command("locate")(locate)
-app.command("embed")(embed)
-app.command("finetune")(finetune)
-app.command("predict")(predict)
-app.command("evaluate")(evaluate)
-app.command("compare")(compare)
-app.command("study")(study)
-app.command("report")(report)
-app.command("demo")(demo)
-app.command("doctor")(doctor)
-app.command("bench")(bench)
+for _panel, _commands in PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
 
 
 def _print_version(wanted: bool) -> None:
