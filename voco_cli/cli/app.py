@@ -20,7 +20,7 @@ from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
 from voco_cli.cli.embed import embed
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.cli.exit import SIGPIPE_CODE, VisibleFormatter, flushed, open_streams, reader_has_gone, tell
+from voco_cli.cli.exit import VisibleFormatter, open_streams, run_to_the_end
 from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
@@ -317,17 +317,9 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; print any error as one sentence and leave with its exit code."""
+    """Run the command line and leave with its exit code."""
     # Read once, when the tensor library loads. Threads that wait by spinning took two to five times the clock of a
     # training step where the cores were shared with other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_streams()
-    try:
-        code = app(prog_name="voco", standalone_mode=False)
-    except SystemExit as leaving:
-        code = SIGPIPE_CODE if reader_has_gone(leaving) else leaving.code
-    except BrokenPipeError:
-        code = SIGPIPE_CODE
-    except (Exception, KeyboardInterrupt) as error:
-        code = tell(error)
-    sys.exit(flushed(code))
+    sys.exit(run_to_the_end(lambda: app(prog_name="voco", standalone_mode=False)))

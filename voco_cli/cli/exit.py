@@ -1,4 +1,4 @@
-"""Standard output and standard error that take any file name, and their end when the reader has gone."""
+"""How a command ends: errors as one sentence with an exit code, streams that take any name, readers that go away."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from voco_cli import __version__
@@ -21,6 +22,32 @@ from voco_cli.foreign_text import visible
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+SIGPIPE_CODE = 128 + 13
+
+
+def run_to_the_end(command: Callable[[], Any]) -> Any:
+    """Run a command, print any error as one sentence, and return the exit code once all output has reached its reader.
+
+    A reader that has gone away, such as ``head``, ends it silently, with the code that shells give to SIGPIPE.
+    """
+    try:
+        code = command()
+    except SystemExit as leaving:
+        code = SIGPIPE_CODE if _is_broken_pipe(leaving) else leaving.code
+    except BrokenPipeError:
+        code = SIGPIPE_CODE
+    except (Exception, KeyboardInterrupt) as error:
+        code = tell(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = SIGPIPE_CODE
+    except OSError as error:
+        code = tell(error)
+        _discard_output()
+    if code == SIGPIPE_CODE:
+        _discard_output()
+    return code
 
 
 def tell(error: BaseException) -> int:
@@ -82,9 +109,6 @@ def _misused(error: Any) -> UsageError:
     return UsageError(message if message.endswith((".", "?")) else f"{message}.", help_hint)
 
 
-SIGPIPE_CODE = 128 + 13
-
-
 def open_streams() -> None:
     """Let the streams print names of files that are no text, escaped, and let a closed one swallow what is printed."""
     for number, name in ((1, "stdout"), (2, "stderr")):
@@ -94,7 +118,10 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(_taken(number), "w", encoding="utf-8", errors="backslashreplace"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    _libraries_speak_visibly()
+    if logging.lastResort is not None:  # what is logged, and warnings, pass our console by
+        logging.lastResort.setFormatter(VisibleFormatter())
+    as_python_does = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **named: visible(as_python_does(*args, **named))
 
 
 class VisibleFormatter(logging.Formatter):
@@ -105,14 +132,6 @@ class VisibleFormatter(logging.Formatter):
         return visible(super().format(record))
 
 
-def _libraries_speak_visibly() -> None:
-    """Spell out unseen characters in warnings and in logs that nobody asked for, which pass our console by."""
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(VisibleFormatter())
-    as_python_does = warnings.formatwarning
-    warnings.formatwarning = lambda *args, **named: visible(as_python_does(*args, **named))
-
-
 def _taken(number: int) -> int:
     opened = os.open(os.devnull, os.O_WRONLY)
     if opened != number:
@@ -121,21 +140,7 @@ def _taken(number: int) -> int:
     return number
 
 
-def flushed(code: int | str | None) -> int | str | None:
-    """Return the exit code, once everything printed has reached its reader, or the reader has gone away."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = SIGPIPE_CODE
-    except OSError as error:
-        code = tell(error)
-        _drop()
-    if code == SIGPIPE_CODE:
-        _drop()
-    return code
-
-
-def reader_has_gone(error: BaseException | None) -> bool:
+def _is_broken_pipe(error: BaseException | None) -> bool:
     """Return whether a pipe that nobody reads any more is at the bottom of what was raised."""
     while error is not None:
         if isinstance(error, BrokenPipeError):
@@ -144,6 +149,6 @@ def reader_has_gone(error: BaseException | None) -> bool:
     return False
 
 
-def _drop() -> None:
+def _discard_output() -> None:
     """Send what is still buffered nowhere, or the interpreter would complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
