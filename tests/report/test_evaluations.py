@@ -1,4 +1,6 @@
-"""Tables of a segmentation: the numbers of four cases, worked out by hand."""
+"""Tables of a segmentation and of a classification of four cases: numbers worked out by hand."""
+
+from __future__ import annotations
 
 import json
 from dataclasses import replace
@@ -10,10 +12,10 @@ import pytest
 
 from tests.evaluate.made_results import made_table
 from tests.report.hostile_files import DEEP
-from tests.report.made_runs import DICE, finetuning_run
+from tests.report.made_runs import DICE, classification_run, finetuning_run
 from voco_cli.document.blocks import Bullets, Sentence, Table
 from voco_cli.evaluate.segmentation.table import ResultTable
-from voco_cli.report.evaluations import MeasuredSegmentation, case_means, read_evaluations
+from voco_cli.report.evaluations import MeasuredClassification, MeasuredSegmentation, case_means, read_evaluations
 
 
 def measured(run: Path) -> MeasuredSegmentation:
@@ -73,7 +75,7 @@ def test_of_very_many_cases_the_worst_are_shown(tmp_path: Path) -> None:
     assert "case619" in {row.cells[0].text for row in table.rows}
 
 
-def test_the_figure_in_words(tmp_path: Path) -> None:
+def test_the_dice_in_words(tmp_path: Path) -> None:
     words = measured(finetuning_run(tmp_path / "run")).headline()
     assert words.startswith("mean Dice 0.600 [")
     assert words.endswith("] on 4 test cases")
@@ -119,3 +121,30 @@ def test_a_summary_too_deep_to_be_read_is_damaged(tmp_path: Path) -> None:
     run = finetuning_run(tmp_path / "run")
     (run / "evaluation" / "test" / "summary.json").write_text(DEEP)
     assert "summary.json is damaged" in read_evaluations(run).faults[0]
+
+
+def classified(run: Path) -> MeasuredClassification:
+    (found,) = read_evaluations(run).measured
+    assert isinstance(found, MeasuredClassification)
+    return found
+
+
+def test_figures_of_a_classification(tmp_path: Path) -> None:
+    blocks = classified(classification_run(tmp_path / "run")).blocks()
+    tables = {one.anchor: one for one in blocks if isinstance(one, Table)}
+    # Pneumonia has 0.7 and 0.9, the others 0.1 and 0.6: all four pairs are in order. One normal is taken for pneumonia.
+    overall = {row.cells[0].text: row.cells[1].order for row in tables["overall"].rows}
+    assert overall["AUC"] == 1.0
+    assert overall["accuracy"] == 0.75
+    assert [[cell.text for cell in row.cells] for row in tables["confusion"].rows] == [
+        ["normal", "1", "1"],
+        ["pneumonia", "0", "2"],
+    ]
+    cases = tables["cases"]
+    assert [cell.text for cell in cases.rows[1].cells] == ["c1", "p002", "normal", "pneumonia", "no", "0.400", "0.600"]
+    assert [row.marked for row in cases.rows] == [False, True, False, False]
+    assert Sentence("Data leakage: none.") in blocks
+
+
+def test_the_auc_in_words(tmp_path: Path) -> None:
+    assert classified(classification_run(tmp_path / "run")).headline().startswith("AUC 1.000")
