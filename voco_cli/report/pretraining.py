@@ -68,12 +68,12 @@ class Learning:
 
     @property
     def tone(self) -> Tone:
-        """How good that is."""
+        """Return how good that is."""
         return TONES.get(self.status, "plain")
 
     @property
     def result(self) -> str:
-        """The same in a few words."""
+        """Return the same in a few words."""
         if not self.end:
             return "no held-out figures"
         before = f"{self.start['rank']:.2f} to " if "rank" in self.start and self.end_step else ""
@@ -84,7 +84,7 @@ class Learning:
 
 
 def learning_of(run: RunRecord) -> Learning:
-    """What the run has written of it: in encoder.json, and in metrics.jsonl where that is older or not there."""
+    """Return what the run has written of its learning: in metrics.jsonl, or else in encoder.json."""
     about = read_object(run.path / "weights" / "encoder.json")
     validated = run.metrics.validated
     start = run.metrics.figures(0) or _figures(about.get("start_figures"))
@@ -111,7 +111,7 @@ def learning_part(learning: Learning, *, with_verdict: bool) -> PagePart:
 
 
 def chance_of(run: RunRecord) -> dict[str, float]:
-    """What guessing among the base crops gives; nothing where the grid is not known."""
+    """Return what guessing among the base crops gives; nothing where the grid is not known."""
     grid = run.settings.get("crops.grid")
     if not isinstance(grid, list) or not grid or not all(isinstance(edge, int) and edge > 0 for edge in grid):
         return {}
@@ -154,7 +154,7 @@ def _value(value: float | None) -> Cell | None:
 
 
 def _figures(held: Any) -> dict[str, float]:
-    """Numbers by name."""
+    """Return numbers by name."""
     if not isinstance(held, Mapping):
         return {}
     found = ((str(name), finite(value)) for name, value in held.items())
@@ -184,7 +184,7 @@ def label_picture(run: RunRecord) -> Block:
 
 
 def _draw(run: RunRecord, entry: Entry) -> Picture:
-    """The picture of one scan.
+    """Draw the picture of one scan.
 
     Raises:
         DataError: the scan cannot be read or preprocessed.
@@ -239,7 +239,7 @@ def location_frames(run: Path) -> list[Block]:
 
 
 def evenly(items: Sequence[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
-    """At most so many of a series, evenly spaced, the first and the last among them."""
+    """Return at most so many of a series, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
@@ -251,7 +251,7 @@ def _files(run: Path) -> list[Path]:
 
 
 def pretraining_section(anchor: str, run: RunRecord) -> PageSection:
-    """Everything about one run; what is missing is said where it would stand."""
+    """Return everything about one run; what is missing is said where it would stand."""
     learning = learning_of(run)
     status, tone, standing = status_of(run)
     finished = status == "done"
