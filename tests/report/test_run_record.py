@@ -188,6 +188,10 @@ def test_null_among_numbers_is_nan_and_lists_are_tuples() -> None:
     assert math.isnan(found.values[1])
 
 
+def test_names_that_are_no_text_are_kept() -> None:
+    assert from_json(Made, {**HELD, "run": "b\udcff"}).run == "b\udcff"
+
+
 @pytest.mark.parametrize(
     "odd",
     [
