@@ -32,8 +32,9 @@ from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.cache.volume import quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
+from voco_cli.objectives.objective import Case
 from voco_cli.objectives.voco.augment import network_input
-from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate
+from voco_cli.objectives.voco.sampling import CropBatch, CropSampler
 
 DEFAULT_CODEC: Literal["zstd", "lz4"] = "zstd"
 CODECS: tuple[Literal["zstd", "lz4"], ...] = (DEFAULT_CODEC, "lz4")
@@ -104,17 +105,17 @@ def _release_rows(folder: Path, path: Path, release: Release, rounds: int, proce
         assert np.array_equal(stored.read((0, 0, 0), stored.shape_xyz), quantise(volume, "uint8"))
         limit_mb = file.stat().st_size * BYTES_TARGET / 1e6 if codec == DEFAULT_CODEC else None
         yield Figure(f"{words}, {codec}: bytes on disk", "MB", [written / 1e6], limit_mb)
-        dataset = CropDataset([Case("one", stored)], settings, 1)
-        plan = Plan.of(dataset)
+        case, sampler = Case("one", stored), CropSampler(settings, 1)
+        plan = Plan.of(case, sampler)
         reference = partial(reference_crops, file, plan, settings)
-        error = float((torch.stack(reference())[:, 0] - float_crops(dataset)[:, 0]).abs().max())
+        error = float((torch.stack(reference())[:, 0] - float_crops(case, sampler)[:, 0]).abs().max())
         for does, ours, target in zip(
             ("the loader's share", "to float32"), (loaded_crops, float_crops), release.targets, strict=True
         ):
             yield compare_apart(
                 f"{words}, {len(plan.starts)} crops, {codec}: {does}",
                 reference,
-                partial(ours, dataset),
+                partial(ours, case, sampler),
                 rounds,
                 processes,
                 target=target,
@@ -133,10 +134,9 @@ class Plan:
     shifts: list[float]
 
     @classmethod
-    def of(cls, dataset: CropDataset) -> Plan:
-        """What the data set draws for its case in step 0."""
-        item = dataset[0, 0]
-        assert not isinstance(item, Exception)
+    def of(cls, case: Case, sampler: CropSampler) -> Plan:
+        """Return what is drawn for a case in step 0."""
+        item = sampler.draw(case, 0)
         corner = item.draws.region_start_3
         return cls(
             [tuple(start) for start in (item.draws.starts_N3 + corner).tolist()],
@@ -163,17 +163,15 @@ def reference_crops(file: Path, plan: Plan, settings: Settings) -> list[Tensor]:
     return crops
 
 
-def loaded_crops(dataset: CropDataset) -> CropBatch:
-    """What a loader process of ours does for one volume."""
-    batch = collate([dataset[0, 0]])
-    assert isinstance(batch, CropBatch)
-    return batch
+def loaded_crops(case: Case, sampler: CropSampler) -> CropBatch:
+    """Do what a loader process of ours does for one volume."""
+    return sampler.collate([sampler.draw(case, 0)])
 
 
-def float_crops(dataset: CropDataset) -> Tensor:
+def float_crops(case: Case, sampler: CropSampler) -> Tensor:
     """That, and what the device does with it: crops_N1XYZ as the network gets them."""
-    batch, split = loaded_crops(dataset), dataset.settings.crops.random_per_volume
-    size = dataset.settings.crops.network_size_vox
+    batch, split = loaded_crops(case, sampler), sampler.settings.crops.random_per_volume
+    size = sampler.settings.crops.network_size_vox
     parts = [
         network_input(stored, batch.flips_N3[part], batch.turns_N[part], batch.shifts_N[part], size)
         for stored, part in ((batch.random_RXYZ, slice(split)), (batch.bases_RXYZ, slice(split, None)))

@@ -87,7 +87,7 @@ class Learner:
             rate *= rate_multiplier(round(1000 * share), 1000, round(1000 * train.warmup_share), train.warmup_start)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.job.loss(self.job.model, next(self.batches), first_of_step=True)["loss"].backward()
+        self.job.train_step(self.job.model, next(self.batches), first_of_step=True)["loss"].backward()
         if self.schedule and train.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.job.model.parameters(), train.clip_norm, foreach=True)
         self.optimizer.step()

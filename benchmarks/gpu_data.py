@@ -65,7 +65,9 @@ def wait_share(
         share of the time that waited for batches, and volumes a second.
     """
     from voco_cli.data.cache.volume import StoredVolume
-    from voco_cli.pretrain.dataset import Case, CropDataset, collate
+    from voco_cli.objectives.objective import Case
+    from voco_cli.objectives.voco.sampling import CropSampler
+    from voco_cli.pretrain.dataset import PretrainingDataset
     from voco_cli.training.dataloader import BatchPlan, load_batches
     from voco_cli.training.task import DeviceContext
 
@@ -75,18 +77,19 @@ def wait_share(
         paths = [Path(folder) / f"{i}.b2nd" for i in range(VOLUMES)]
         for seed, path in enumerate(paths):
             write_volume(path, settings.crops.region_vox, seed)
-        dataset = CropDataset([Case(path.stem, StoredVolume(path)) for path in paths], settings, 1)
+        cases = [Case(path.stem, StoredVolume(path)) for path in paths]
+        dataset = PretrainingDataset(cases, CropSampler(settings, 1))
         plan, place = BatchPlan(VOLUMES, size, 0), DeviceContext(device, 0, 1, nullcontext)
-        with closing(load_batches(dataset, plan, (0, 10**9), collate, settings.data, place)) as batches:
+        with closing(load_batches(dataset, plan, (0, 10**9), dataset.collate, settings.data, place)) as batches:
             for _ in range(1 + loaders):
-                step(next(batches))
+                step(next(batches).drawn)
             _finish(device)
             begin = time.perf_counter()
             while not taken or time.perf_counter() - begin < seconds:
                 asked = time.perf_counter()
                 batch = next(batches)
                 waited += time.perf_counter() - asked
-                step(batch)
+                step(batch.drawn)
                 taken += size
             _finish(device)
             whole = time.perf_counter() - begin

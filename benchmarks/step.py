@@ -24,7 +24,7 @@ from benchmarks.rows import Note, Row
 from voco_cli.config import Settings, load_settings
 from voco_cli.models.swin import SwinEncoder
 from voco_cli.objectives.voco.crops import draw_crops
-from voco_cli.objectives.voco.model import VolumeContrast
+from voco_cli.objectives.voco.objective import VocoObjective
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.pretrain.task import build_model
 
@@ -78,9 +78,11 @@ def _row(overrides: tuple[str, ...], target: float | None, rounds: int) -> Row:
     )
 
 
-def made_model(settings: Settings) -> VolumeContrast:
+def made_model(settings: Settings) -> VocoObjective:
     """The model of a run; the same weights each time."""
-    return build_model(settings, torch.device("cpu"))
+    model = build_model(settings, torch.device("cpu"))
+    assert isinstance(model, VocoObjective)
+    return model
 
 
 def made_batch(settings: Settings) -> tuple[Tensor, Tensor]:
@@ -96,7 +98,7 @@ class OurStep:
     """A step as the engine takes it."""
 
     settings: Settings
-    model: VolumeContrast
+    model: VocoObjective
 
     def __post_init__(self) -> None:
         train = self.settings.train
@@ -107,7 +109,7 @@ class OurStep:
 
     def loss(self, crops: Tensor, labels: Tensor) -> Tensor:
         """Forward, the teacher's move included."""
-        found: Tensor = self.model(crops, labels)["loss"]
+        found: Tensor = self.model(crops, labels, None)["loss"]
         return found
 
     def step(self, crops: Tensor, labels: Tensor) -> None:
@@ -124,8 +126,8 @@ class ReleasedStep:
         model: gives the weights; its encoders run by MONAI's own forward.
     """
 
-    def __init__(self, settings: Settings, model: VolumeContrast) -> None:
-        self.ema = settings.objective.ema
+    def __init__(self, settings: Settings, model: VocoObjective) -> None:
+        self.ema = settings.objective.voco.ema
         self.num_random = settings.crops.random_per_volume
         encoders = (model.encoder, copy.deepcopy(model.teacher_encoder))
         assert isinstance(encoders[0], SwinEncoder)

@@ -19,7 +19,7 @@ from voco_cli.document.blocks import Column, Table
 from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("settings.md")
-RECIPES = ("cvpr", "tpami", "paper", "debug")
+RECIPES = ("cvpr", "tpami", "paper", "rotation", "debug")
 COUNTS = {2: "two", 3: "three"}
 WORDS = {
     "integer": "whole number",
@@ -71,12 +71,23 @@ def settings_page() -> str:
     parts = [HEAD.format(prefix=ENV_PREFIX), _section("General", "", plain)]
     for name, info in schema["properties"].items():
         if "$ref" in info:
-            parts.append(_section(f"`{name}`", info["description"], _of(schema, info), f"{name}."))
+            parts += _sections(schema, name, info)
     for name, items in ITEMS.items():
         definition = schema["$defs"][name]
         title = f"An item of `task.{items}`"
         parts.append(_section(title, definition["description"].splitlines()[0], definition["properties"]))
     return "\n".join([*parts, CHANGES, _recipes()]) + "\n"
+
+
+def _sections(schema: Schema, key: str, info: Schema) -> Iterator[str]:
+    """A section and those inside it; one that holds nothing but sections has no table of its own."""
+    properties = _of(schema, info)
+    own = {name: one for name, one in properties.items() if "$ref" not in one}
+    if own:
+        yield _section(f"`{key}`", info["description"], own, f"{key}.")
+    for name, one in properties.items():
+        if "$ref" in one:
+            yield from _sections(schema, f"{key}.{name}", one)
 
 
 def _of(schema: Schema, info: Schema) -> Schema:
@@ -114,6 +125,8 @@ def _list_in_words(info: Schema) -> str:
     if "$ref" in item:
         name = ITEMS[item["$ref"].rpartition("/")[2]]
         return f"list of [{name}](#an-item-of-task{name})"
+    if "const" in item or "enum" in item:
+        return f"list of {in_words(item)}"
     least, most = info.get("minItems", 0), info.get("maxItems")
     count = "list of" if most is None else COUNTS[most] if least == most else f"{COUNTS[least]} or {COUNTS[most]}"
     return ", ".join([f"{count} {WORDS[item['type']]}s", *(f"each {limit}" for limit in _range(item))])

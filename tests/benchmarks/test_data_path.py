@@ -17,7 +17,8 @@ from voco_cli.data.cache.preprocess import preprocess
 from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
-from voco_cli.pretrain.dataset import Case, CropDataset
+from voco_cli.objectives.objective import Case
+from voco_cli.objectives.voco.sampling import CropSampler
 
 
 @pytest.mark.parametrize("release", QUICK, ids=lambda release: release.recipe)
@@ -31,10 +32,10 @@ def test_the_loaders_crops_are_the_references_within_half_a_step(tmp_path: Path,
     cache.build([entry], workers=1)
     stored = cache.lookup(entry)
     assert stored is not None
-    dataset = CropDataset([Case("one", stored)], settings, 1)
-    plan = Plan.of(dataset)
+    case, sampler = Case("one", stored), CropSampler(settings, 1)
+    plan = Plan.of(case, sampler)
     reference = reference_crops(tmp_path / "reference.pt", plan, settings)
-    ours = float_crops(dataset)
+    ours = float_crops(case, sampler)
     grid = settings.crops.grid_xyz
     assert len(plan.starts) == len(reference) == len(ours) == 2 + grid[0] * grid[1]
     assert any(plan.flips)
@@ -42,7 +43,7 @@ def test_the_loaders_crops_are_the_references_within_half_a_step(tmp_path: Path,
     for one, other in zip(reference, ours, strict=True):
         assert one.shape == other.shape == (1, *settings.crops.network_size_vox)
         assert float((one - other).abs().max()) < HALF_STEP
-    assert len(loaded_crops(dataset).bases_RXYZ) == grid[0] * grid[1]
+    assert len(loaded_crops(case, sampler).bases_RXYZ) == grid[0] * grid[1]
 
 
 def test_each_side_is_timed_in_its_own_process() -> None:

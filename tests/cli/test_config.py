@@ -55,7 +55,7 @@ def test_show_leaves_out_what_nobody_set_and_few_change() -> None:
     shown = run("show", "--recipe", "tpami")
     assert shown.endswith("next: voco config show --recipe tpami --all\n")
     usual, everything = rows(shown), rows(run("show", "--all", "--recipe", "tpami"))
-    assert {"train.steps", "crops.grid", "run.device", "objective.dropout"} <= set(usual) < set(everything)
+    assert {"train.steps", "crops.grid", "run.device", "train.warmup_share"} <= set(usual) < set(everything)
     assert {key for key, (_, source) in everything.items() if source != "default"} <= set(usual)
     assert {"cache.codec", "task.split", "predict.flips"}.isdisjoint(usual)
     with_task = rows(run("show", "--task", "mmwhs", "--set", "cache.codec=lz4"))

@@ -29,14 +29,15 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_said_around_a_stage(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     from voco_cli.cli import demo
-    from voco_cli.demo.run import StageTime
     from voco_cli.demo.stages import demo_stages
 
     monkeypatch.setattr(demo, "_program", lambda: ".venv/bin/voco")
     (index,) = (stage for stage in demo_stages(Path("my [demo]")) if stage.name == "index")
-    told = demo.DemoProgress()
-    told.stage_started(index, 2, 9)
-    told.stage_ended(index, StageTime(seconds=2.6, done=True))
+    clock = iter((10.0, 12.6))
+    monkeypatch.setattr(demo, "monotonic", lambda: next(clock))
+    told = demo.StageOutput()
+    told.begun(index, 2, 9, is_done=False)
+    told.ended(index)
     lines = [line for line in capsys.readouterr().out.splitlines() if line]
     assert lines[0].strip("\u2501 ") == "2 of 9: index"
     assert ".venv/bin/voco index 'my [demo]/scans/unlabelled' -o 'my [demo]/data.json' --validation 0.15" in lines[-2]
@@ -44,27 +45,15 @@ def test_what_is_said_around_a_stage(capsys: pytest.CaptureFixture[str], monkeyp
     assert lines[-1].endswith("(3 s)")
 
 
-def test_how_long_it_takes_is_said_with_the_reason() -> None:
-    from voco_cli.cli.demo import IDLE_S, _expectation
-
-    idle = round(IDLE_S / 60)
-    assert _expectation(2, 0.1) == f"Takes about {idle} minutes on two free cores."
-    assert _expectation(64, 30.0) == f"Takes about {idle} minutes on two free cores."
-    # Two of our threads and two of others share two cores: each gets half.
-    twice = round(2 * IDLE_S / 60)
-    assert _expectation(2, 2.0).endswith(f"other processes keep 2.0 of 2 cores busy, so expect about {twice}.")
-    assert _expectation(1, 0.0).endswith(f"there is 1 core here, so expect about {twice}.")
-
-
 def test_a_command_runs_in_this_process_and_its_error_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    from voco_cli.cli.demo import _command
+    from voco_cli.cli.demo import run_command
 
-    assert _command(["index", str(tmp_path / "nowhere"), "-o", str(tmp_path / "data.json")]) == 3
+    assert run_command(["index", str(tmp_path / "nowhere"), "-o", str(tmp_path / "data.json")]) == 3
     assert "nowhere" in capsys.readouterr().err
-    assert _command(["config", "show", "--recipe", "debug"]) == 0
-    assert _command(["tasks", "show", "btcv", "--no-such-option"]) == 2
+    assert run_command(["config", "show", "--recipe", "debug"]) == 0
+    assert run_command(["tasks", "show", "btcv", "--no-such-option"]) == 2
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def test_mr_is_scaled_by_its_percentiles_and_the_run_says_why(voco: Run, tmp_pat
 
 def test_no_recipe_and_no_gpu(voco: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write_data(tmp_path / "data", 3, 0)
-    monkeypatch.setattr("voco_cli.resources.rough_time.crop_seconds", lambda settings: 1.0)
+    monkeypatch.setattr("voco_cli.resources.costs.crop_seconds", lambda settings: 1.0)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     code, err = voco("pretrain", data, "--set", "train.steps=600", "--device", "cpu")
     # 600 steps of 2 scans, 2 + 16 crops each; forward, twice that backward, and once through the teacher: 86,400 s.
@@ -226,5 +226,5 @@ def test_fewer_scans_than_a_step_needs(voco: Run, tmp_path: Path) -> None:
     assert code == 2
     assert "A step needs 2 different scans (train.batch_size of 1 processes), but only 1 are there" in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # before the cache and the run folder
-    lower = ["--set", "train.batch_size=1", "--set", "objective.inter_weight=0"]
+    lower = ["--set", "train.batch_size=1", "--set", "objective.voco.inter_weight=0"]
     assert voco(*run, *lower)[0] == 0

@@ -79,7 +79,6 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "cache build scan.json --recipe debug --workers 1": (READING | {"blosc2"}, 1100),
     "cache verify scan.json --recipe debug --workers 1": (READING | {"blosc2"}, 1100),
     "cache stats scan.json --recipe debug": (READING | {"blosc2"}, 1100),
-    "plan scan.json --recipe debug --seconds 1": (READING | {"blosc2", "psutil"}, 1100),
     "doctor": (READING | {"blosc2", "psutil", "scipy.ndimage"}, 1500),
 }
 """Command to what it may load of these, and the most modules that it may load in all."""

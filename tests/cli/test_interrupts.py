@@ -79,7 +79,7 @@ LONG = {
     "finetune --task btcv": "voco_cli.workflows.finetune.run_finetuning",
     "study --task btcv --weights none --cases 1": "voco_cli.workflows.study.run_study",
     "evaluate run": "voco_cli.cli.evaluate.evaluate_run",
-    "demo": "voco_cli.demo.run.run_demo",
+    "demo": "voco_cli.demo.stages.run_demo",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -16,8 +17,10 @@ import pytest
 from tests.pretrain.tiny_run import TINY, write_data
 from tests.waiting import wait_until
 from voco_cli.cli import app
-from voco_cli.cli.plan import bytes_words, duration, seconds_words, size
-from voco_cli.resources.estimates import Amount, Need, Part, Plan
+from voco_cli.cli.interrupts import Stopped
+from voco_cli.cli.plan import bytes_words, duration, seconds_words, show_dry_run, size
+from voco_cli.errors import Interrupted
+from voco_cli.resources.amounts import Amount, Need, Part, Plan
 
 SETTINGS = [part for value in TINY for part in ("--set", value)]
 Run = Callable[..., tuple[int, str, str]]
@@ -62,10 +65,10 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[Any]]:
             asked.extend((settings, budget_s))
             return plan
 
-        for kind in ("pretraining", "finetuning"):
-            ready = f"voco_cli.{kind}.before.before_{kind}"
+        for kind, command in (("pretraining", "pretrain"), ("finetuning", "finetune")):
+            ready = f"voco_cli.workflows.{command}_checks.before_{kind}"
             monkeypatch.setattr(ready, lambda resolved, teller: (resolved, None))
-            monkeypatch.setattr(f"voco_cli.resources.{kind}_plan.plan_{kind}", give)
+            monkeypatch.setattr(f"voco_cli.resources.plan.plan_{kind}", give)
         return asked
 
     return know
@@ -167,17 +170,53 @@ def test_numbers_for_people() -> None:
     assert seconds_words(Amount.of(100, "measured", 0.5)) == "1.7 min"
 
 
-def test_ctrl_c_leaves_nothing_behind(data: Path) -> None:
-    """The whole command, stopped while its trial is under way."""
-    command = [sys.executable, "-m", "voco_cli", "plan", str(data), "--recipe", "debug", *SETTINGS, "--seconds", "600"]
-    command += ["--set", "train.steps=100000", "-o", str(data.parent / "run")]
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["plan"], 130, "Interrupted; nothing half-written was left behind."),
+        (["pretrain", "--dry-run"], 143, "Interrupted; nothing half-written was left behind."),
+    ],
+    ids=["plan", "dry run"],
+)
+def test_a_signal_leaves_nothing_behind(data: Path, command: list[str], code: int, said: str) -> None:
+    """The whole command, stopped while it preprocesses in its temporary folder."""
+    words = [*command, str(data), "--recipe", "debug", *SETTINGS, "-o", str(data.parent / "run")]
     before = sorted(path.name for path in data.parent.iterdir())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-    wait_until(lambda: list(data.parent.glob(".voco-plan-*/cache")), started)
-    started.send_signal(signal.SIGINT)
-    _, said = started.communicate()
-    assert started.returncode == 130
-    assert "Interrupted" in said
-    assert "Traceback" not in said
+    started = subprocess.Popen(
+        [sys.executable, "-m", "voco_cli", *words], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: list(data.parent.glob(".voco-temporary-*")), started)
+    started.send_signal(signal.SIGINT if code == 130 else signal.SIGTERM)
+    _, told = started.communicate()
+    assert started.returncode == code
+    assert said in told
+    assert "Traceback" not in told
     assert sorted(path.name for path in data.parent.iterdir()) == before
+
+
+def test_a_dry_run_says_what_the_whole_takes_and_what_to_run(voco: Run, data: Path) -> None:
+    before = sorted(path.name for path in data.parent.iterdir())
+    words = ["pretrain", data, "--recipe", "debug", *SETTINGS, "-o", data.parent / "my run"]
+    code, out, err = voco(*words, "--dry-run")
+    assert code == 0
+    assert "Traceback" not in err
+    rows = [line.split() for line in out.splitlines()]
+    assert any(row[:1] == ["steps"] and row[-1] == "measured" for row in rows)
+    assert "note: Of 3 steps that ran" in out
+    assert out.splitlines()[-1] == "next: " + shlex.join(["voco", *map(str, words)])
+    assert sorted(path.name for path in data.parent.iterdir()) == before
+    code, out, _ = voco(*words, "--dry-run", "--json")
+    assert json.loads(out)["fits"] is True
+
+
+def test_what_stops_the_trainer_stops_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The trainer hears signals itself; nothing of a dry run goes on, so the exit code is the shell's."""
+    for number, code in (("SIGINT", 130), ("SIGTERM", 143)):
+
+        def stopped(number: str = number) -> Plan:
+            raise Interrupted(f"Stopped by {number} after step 1; a checkpoint was written.")
+
+        with pytest.raises(Stopped) as ended:
+            show_dry_run(stopped, as_json=False)
+        assert ended.value.exit_code == code

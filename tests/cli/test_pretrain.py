@@ -288,7 +288,7 @@ def test_two_processes_train_together_and_save_once(data: Path, tmp_path: Path) 
     answer = _torchrun(*tiny(data, run, "train.steps=3", "train.validate_every=3", "train.checkpoint_every=3"))
     assert answer.code == 0, answer.err
     wrote = [line.split()[1].rstrip(":") for line in answer.out.splitlines() if line.startswith("wrote ")]
-    names = ("weights/encoder.safetensors", "metrics.jsonl", "figures/location")
+    names = ("weights/encoder.safetensors", "metrics.jsonl", "figures/validation")
     assert wrote == [str(run / name) for name in names]
     assert len(re.findall(r"step 3 of 3: loss", answer.err)) == 1
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["step-000003"]

@@ -67,17 +67,21 @@ def test_recipe_is_a_setting_that_any_source_may_give(where: str, monkeypatch: p
 
 
 def test_all_shipped_recipes_load_and_say_what_the_releases_do() -> None:
-    assert recipe_names() == ["cvpr", "debug", "paper", "tpami"]
+    assert recipe_names() == ["cvpr", "debug", "paper", "rotation", "tpami"]
     cvpr, tpami, paper = (load_settings(name).settings for name in ("cvpr", "tpami", "paper"))
     assert cvpr.crops.region_vox == (384, 384, 96)
     assert cvpr.crops.network_size_vox == (64, 64, 64)
-    assert (cvpr.train.lr, cvpr.train.steps * cvpr.train.warmup_share, cvpr.objective.ema) == (1e-4, 5000, 0.9)
+    assert (cvpr.train.lr, cvpr.train.steps * cvpr.train.warmup_share, cvpr.objective.voco.ema) == (1e-4, 5000, 0.9)
     assert cvpr.preprocess.foreground_above == 0.3
     assert cvpr.model.projector_hidden == (2048, 2048)
     assert tpami.crops.region_vox == (192, 192, 64)
-    assert (tpami.train.steps * tpami.train.warmup_share, tpami.objective.dropout) == (5000, 0.2)
-    assert (tpami.objective.teacher, tpami.objective.inter_weight) == ("projector", 1.0)
-    assert (paper.objective.teacher, paper.objective.prediction, paper.objective.symmetric) == ("none", "paper", False)
+    assert (tpami.train.steps * tpami.train.warmup_share, tpami.objective.voco.dropout) == (5000, 0.2)
+    assert (tpami.objective.voco.teacher, tpami.objective.voco.inter_weight) == ("projector", 1.0)
+    assert (paper.objective.voco.teacher, paper.objective.voco.prediction, paper.objective.voco.symmetric) == (
+        "none",
+        "paper",
+        False,
+    )
 
 
 def test_recipe_file_by_path_and_unknown_recipe() -> None:
@@ -85,7 +89,7 @@ def test_recipe_file_by_path_and_unknown_recipe() -> None:
     assert load_settings(str(path)).settings.train.steps == 12
     with pytest.raises(UsageError, match="no recipe 'cvrp'") as caught:
         load_settings("cvrp")
-    assert "cvpr, debug, paper, tpami" in str(caught.value.hint)
+    assert "cvpr, debug, paper, rotation, tpami" in str(caught.value.hint)
     assert "gone.yaml cannot be read" in message(recipe="gone.yaml")
 
 
@@ -129,7 +133,7 @@ def test_all_errors_of_a_file_are_reported_at_once_with_their_lines() -> None:
         ("trian.steps", "train.steps"),
         ("model.lr", "train.lr"),
         ("warmup_share", "train.warmup_share"),
-        ("objective.iner_weight", "objective.inter_weight"),
+        ("objective.iner_weight", "objective.voco.inter_weight"),
         ("sead", "seed"),
     ],
 )

@@ -64,16 +64,18 @@ def test_defaults_are_valid_and_frozen() -> None:
             "crops reach the network as 16x16x32, less than 17 voxels an edge (unet).",
         ),
         (
-            ["objective.inter_weight=1", "train.batch_size=1"],
-            "objective.inter_weight compares volumes of a step, so train.batch_size must be at least 2.",
+            ["objective.voco.inter_weight=1", "train.batch_size=1"],
+            "objective.voco.inter_weight compares volumes of a step, so train.batch_size must be at least 2.",
         ),
         (
-            ["objective.teacher=none"],
-            "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none.",
+            ["objective.voco.teacher=none"],
+            "objective.voco.symmetric and objective.voco.inter_weight need a teacher, but "
+            "objective.voco.teacher is none.",
         ),
         (
-            ["objective.teacher=none", "objective.symmetric=false", "objective.inter_weight=1"],
-            "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none.",
+            ["objective.voco.teacher=none", "objective.voco.symmetric=false", "objective.voco.inter_weight=1"],
+            "objective.voco.symmetric and objective.voco.inter_weight need a teacher, but "
+            "objective.voco.teacher is none.",
         ),
     ],
 )
@@ -82,7 +84,7 @@ def test_rule_between_sections(overrides: list[str], said: str) -> None:
 
 
 def test_broken_rules_are_reported_together() -> None:
-    lines = problem("crops.grid=5x4", "model.feature_size=40", "objective.teacher=none").splitlines()
+    lines = problem("crops.grid=5x4", "model.feature_size=40", "objective.voco.teacher=none").splitlines()
     assert lines[0] == "3 settings are wrong:"
     assert len(lines) == 4
 
@@ -95,7 +97,7 @@ def test_broken_rules_are_reported_together() -> None:
         [*SMALL, "crops.size=32x32x32", "crops.base_size=64x64x64", "crops.input_size=32x32x32"],
         ["model.feature_size=12", "crops.input_size=32x32x64"],
         ["crops.grid=4x3"],
-        ["objective.teacher=none", "objective.symmetric=false"],
+        ["objective.voco.teacher=none", "objective.voco.symmetric=false"],
     ],
 )
 def test_the_nearest_settings_that_keep_the_rules(overrides: list[str]) -> None:
@@ -124,8 +126,8 @@ def test_sizes_that_follow_from_the_crops() -> None:
         "crops.grid=4",
         "crops.grid=0x4",
         "augment.flip_prob=-0.1",
-        "objective.ema=1.1",
-        "objective.dropout=1",
+        "objective.voco.ema=1.1",
+        "objective.voco.dropout=1",
         "train.lr=0",
         "train.lr=.inf",
         "cache.level=0",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from voco_cli.config import Settings, load_settings
-from voco_cli.demo.stages import PRETRAINING, SHAPE_XYZ, STUDY, write_scans
+from voco_cli.demo.scans import SHAPE_XYZ, write_scans
+from voco_cli.demo.stages import PRETRAINING, STUDY
 from voco_cli.tasks.new_task import task_from_list
 
 
@@ -13,7 +14,7 @@ from voco_cli.tasks.new_task import task_from_list
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Settings, Settings]:
     """Settings of the pre-training and of a run of the study, whose task file is drafted as `voco tasks new` does."""
     folder = tmp_path_factory.mktemp("demo")
-    _, listed = write_scans(folder / "scans", 0, lambda: None)
+    _, listed = write_scans(folder / "scans", 0)
     task = folder / "task.yaml"
     task.write_text(task_from_list(listed, task, "unet", None, lambda n: None, 1))
     for name, text in (("pretrain.yaml", PRETRAINING), ("study.yaml", STUDY)):

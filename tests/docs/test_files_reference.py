@@ -14,7 +14,7 @@ PAGE = ROOT / "docs" / "reference" / "files.md"
 
 def test_every_name_in_metrics_and_every_file_of_a_run_is_told(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    steps = ("train.steps=2", "train.validate_every=2", "train.batch_size=2", "objective.inter_weight=0.5")
+    steps = ("train.steps=2", "train.validate_every=2", "train.batch_size=2", "objective.voco.inter_weight=0.5")
     tiny_run(write_data(tmp_path / "scans"), run, *steps)
     text = PAGE.read_text()
     told = set(re.findall(r"`([^`\n]+)`", text))

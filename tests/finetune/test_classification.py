@@ -99,7 +99,7 @@ def test_a_step_computes_that_loss_on_the_batch(cases: Cases) -> None:
     still = {"flip_prob": 0.0, "rotate_prob": 0.0, "shift_prob": 0.0, "noise_prob": 0.0, "affine_prob": 0.0}
     job = started(classification_settings(2, augment=still), cases)
     batch = next(job.batches(0, 1))
-    terms = job.loss(job.model, batch, first_of_step=True)
+    terms = job.train_step(job.model, batch, first_of_step=True)
     # Nine cases, six and three: weights 9 / (2 * 6) and 9 / (2 * 3).
     losses = []
     for name, category in zip(job.cases(batch), batch.categories_N.tolist(), strict=True):

@@ -18,11 +18,11 @@ AS_RELEASED = ("augment.flip_prob=0.2", "augment.rotate_prob=0.2")
 TPAMI = (
     "preprocess.resize_vox=54x54x18",
     "crops.grid=3x3",
-    "objective.prediction=tpami",
-    "objective.teacher=projector",
-    "objective.symmetric=false",
-    "objective.dropout=0.2",
-    "objective.inter_weight=0.25",
+    "objective.voco.prediction=tpami",
+    "objective.voco.teacher=projector",
+    "objective.voco.symmetric=false",
+    "objective.voco.dropout=0.2",
+    "objective.voco.inter_weight=0.25",
     "train.batch_size=4",
     "train.steps=240",
 )

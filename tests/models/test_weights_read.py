@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voco_cli.config.schema import Model, Objective
+from voco_cli.config.schema import Model, VocoOptions
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import Kind, read_weights, write_encoder, write_model
@@ -103,7 +103,7 @@ def run_folder(folder: Path) -> VolumeContrast:
     from safetensors.torch import save_file
 
     torch.manual_seed(1)
-    voco = VolumeContrast(lambda: build_encoder(TINY), lambda n: Projector(n, (4,), 4), Objective())
+    voco = VolumeContrast(lambda: build_encoder(TINY), lambda n: Projector(n, (4,), 4), VocoOptions())
     about = {"step": 20, "model": TINY.model_dump(mode="json"), "preprocess": {"window_hu": [-175, 250]}}
     write_encoder(folder / "weights", voco.encoder, about)
     checkpoint = folder / "checkpoints" / "step-000020"

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.numerics.closed_form import crop_row, weight
-from voco_cli.config.schema import Model, Objective
+from voco_cli.config.schema import Model, VocoOptions
 from voco_cli.models.build import build_encoder
 from voco_cli.objectives.voco.model import Embedded, Projector, VolumeContrast
 
 OBJECTIVES = {
-    "cvpr": Objective(),
-    "tpami": Objective(
+    "cvpr": VocoOptions(),
+    "tpami": VocoOptions(
         prediction="tpami", teacher="projector", symmetric=False, inter_weight=1.0, dropout=0.2, dropout_unit="crops"
     ),
 }

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from voco_cli.config.schema import Objective
+from voco_cli.config.schema import VocoOptions
 from voco_cli.objectives.voco import losses
 from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 
@@ -77,8 +77,8 @@ def test_single_volume_gradients(reference: Path, recipe: str) -> None:
 
 
 OBJECTIVES = {
-    "cvpr": Objective(),
-    "tpami": Objective(prediction="tpami", teacher="projector", symmetric=False, inter_weight=1.0),
+    "cvpr": VocoOptions(),
+    "tpami": VocoOptions(prediction="tpami", teacher="projector", symmetric=False, inter_weight=1.0),
 }
 
 
@@ -95,7 +95,7 @@ def test_whole_step_losses_from_given_features(reference: Path, recipe: str, pre
         volumes, num_random = labels.shape[:2]
         model = VolumeContrast.__new__(VolumeContrast)
         torch.nn.Module.__init__(model)
-        model.objective = OBJECTIVES[recipe]
+        model.options = OBJECTIVES[recipe]
         found = model.terms(
             Embedded.from_rows(student, volumes, num_random), Embedded.from_rows(teacher, volumes, num_random), labels
         )

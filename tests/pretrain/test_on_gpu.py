@@ -64,7 +64,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, monkeypatch: pytest.Monkey
         return None
 
     monkeypatch.setattr(Trainer, "_optimize", strict)
-    words = (*SHORT, "run.device=cuda", "train.log_every=4", "train.clip_norm=1.0", "objective.inter_weight=1.0")
+    words = (*SHORT, "run.device=cuda", "train.log_every=4", "train.clip_norm=1.0", "objective.voco.inter_weight=1.0")
     forget_devices()
     tiny_run(write_data(tmp_path / "data"), tmp_path / "run", *words)
     assert strict_steps == [2, 3]

@@ -37,7 +37,7 @@ def hostile_folders(folder: Path) -> list[Path]:
     odd = [*METRICS, {"step": 10, "split": "train", HOSTILE: 1.0, HOSTILE_SCRIPT: 2.0, HOSTILE_QUOTE: 3.0}]
     first = pretraining_run(folder / "pre", metrics=odd, training=[hostile], skipped=skipped)
     write_state(first, "failed", 4, f"{HOSTILE_SCRIPT} {HOSTILE}")
-    panels = first / "figures" / "location"
+    panels = first / "figures" / "validation"
     panels.mkdir(parents=True)
     for step in (0, 5, 10):
         (panels / f"step-{step:06d}.png").write_bytes(small_png(300, 200))

@@ -104,7 +104,7 @@ def test_rounding_below_zero_is_zero(tmp_path: Path) -> None:
 
 
 def write_panels(run: Path, steps: list[int]) -> Path:
-    folder = run / "figures" / "location"
+    folder = run / "figures" / "validation"
     folder.mkdir(parents=True)
     for step in steps:
         (folder / f"step-{step:06d}.png").write_bytes(small_png())

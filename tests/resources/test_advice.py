@@ -9,7 +9,8 @@ from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.pretrain.tiny_run import TINY
 from voco_cli.config import Settings, load_settings
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
-from voco_cli.resources.estimates import Amount, Need, Part, training_footprint
+from voco_cli.resources.amounts import Amount, Need, Part
+from voco_cli.resources.memory import training_footprint
 
 CPU = torch.device("cpu")
 
@@ -52,7 +53,7 @@ def test_settings_are_proposed_with_what_they_would_take() -> None:
         }
     )
     would_be = 1.5 * training_footprint(halved, CPU, 0).host_bytes
-    advice = list(training_advice(settings, CPU, 0, memory(1.5 * expected, would_be + 1), expected))
+    advice = list(training_advice(settings, CPU, 0, memory(1.5 * expected, would_be + 1)))
     (batch,) = (one for one in advice if "train.batch_size=1 --set train.accumulate=2" in one)
     assert f"would take about {would_be / 1e6:.1f} MB" in batch or f"{would_be / 1e9:.1f} GB" in batch
     # Twelve crops of 14 MB go through the network together anyway, so that recomputing them would save nothing.
@@ -63,7 +64,7 @@ def test_recomputing_is_proposed_where_it_saves_something() -> None:
     """Twelve crops of 113 MB, of which two would be there at a time."""
     settings = pretraining("model.feature_size=32", "crops.size=64x64x24", "preprocess.resize_vox=128x128x24")
     expected = training_footprint(settings, CPU, 0).host_bytes
-    advice = list(training_advice(settings, CPU, 0, memory(expected, expected - 5e8), expected))
+    advice = list(training_advice(settings, CPU, 0, memory(expected, expected - 5e8)))
     (recompute,) = (one for one in advice if "model.checkpointing=on" in one)
     assert recompute.endswith("(activations are computed twice: about a third slower).")
 
@@ -71,7 +72,7 @@ def test_recomputing_is_proposed_where_it_saves_something() -> None:
 def test_where_no_single_setting_will_do_the_least_is_named() -> None:
     settings = pretraining()
     expected = training_footprint(settings, CPU, 2).host_bytes
-    advice = list(training_advice(settings, CPU, 2, memory(expected, 1000), expected))
+    advice = list(training_advice(settings, CPU, 2, memory(expected, 1000)))
     assert len(advice) == 1
     assert advice[0].startswith("No single setting will do: ")
 
@@ -80,7 +81,7 @@ def test_settings_that_would_not_go_together_are_not_proposed() -> None:
     """An inter-volume term needs two volumes in a step; a SwinUNETR a multiple of twelve channels."""
     settings = load_settings("tpami", None, ("train.batch_size=2", "model.feature_size=12")).settings
     expected = training_footprint(settings, CPU, 0).host_bytes
-    advice = " ".join(training_advice(settings, CPU, 0, memory(expected, expected - 1), expected))
+    advice = " ".join(training_advice(settings, CPU, 0, memory(expected, expected - 1)))
     assert "train.batch_size" not in advice
     assert "model.feature_size" not in advice
     assert "crops.input_size" not in advice  # 32 voxels an edge are too few
@@ -91,7 +92,7 @@ def test_a_fine_tuning_has_patches(key: str, there: bool) -> None:
     override = (*TINY_TASK, "task.patch_size=64x64x64", "model.feature_size=8", "model.checkpointing=on")
     settings = load_settings(None, None, override, task="btcv").settings
     expected = training_footprint(settings, CPU, 0).host_bytes
-    advice = " ".join(training_advice(settings, CPU, 0, memory(expected, expected - 1), expected))
+    advice = " ".join(training_advice(settings, CPU, 0, memory(expected, expected - 1)))
     assert (key in advice) is there
     assert "model.checkpointing" not in advice
     assert "task.patch_size=32x32x32" in advice

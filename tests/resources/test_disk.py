@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from voco_cli.data.cache.disk_space import SPARE_BYTES
-from voco_cli.resources.estimates import Amount, Part
-from voco_cli.resources.plan import disk_needs
-from voco_cli.resources.sampling import bytes_below, existing_parent, mount_point, temporary_folder
+from voco_cli.resources.amounts import Amount, Part
+from voco_cli.resources.disk import bytes_below, disk_needs, existing_parent, mount_point, temporary_folder
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -62,14 +61,14 @@ def test_a_temporary_folder_lies_beside_and_goes_whatever_happens(tmp_path: Path
 
 def test_on_a_full_disk_a_trial_goes_where_temporary_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("voco_cli.resources.sampling.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("voco_cli.resources.disk.gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 0, 199_999_999))
     with temporary_folder(tmp_path / "cache") as folder:
         assert folder.parent == tmp_path / "tmp"
 
 
 def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path) -> None:
-    old, young = tmp_path / ".voco-plan-old", tmp_path / ".voco-plan-young"
+    old, young = tmp_path / ".voco-temporary-old", tmp_path / ".voco-temporary-young"
     for folder in (old, young):
         (folder / "cache").mkdir(parents=True)
     os.utime(old, (0, 0))

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import namedtuple
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,6 @@ from voco_cli.config import Settings
 from voco_cli.errors import UsageError
 from voco_cli.models.kernels import triton_here
 from voco_cli.resources import doctor
-from voco_cli.resources import doctor as storage
 from voco_cli.resources.doctor import Check, examine, load_apart, load_here, looked_at
 
 Usage = namedtuple("Usage", "total used free")
@@ -48,7 +48,7 @@ def test_a_healthy_machine(folder: Path) -> None:
     assert speed["shape"] == [384, 384, 96]
     assert speed["read_mb_per_s"] == pytest.approx(speed["read_volumes_per_s"] * speed["volume_bytes"] / 1e6)
     assert list(folder.iterdir()) == []
-    json.dumps([check.to_json() for check in checks.values()])
+    json.dumps([asdict(check) for check in checks.values()])
 
 
 def test_a_library_that_is_missing_is_a_line_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +102,14 @@ def test_memory(monkeypatch: pytest.MonkeyPatch, free: float, status: str) -> No
 
 @pytest.mark.parametrize(("free", "status"), [(0.1e9, "problem"), (3e9, "warning"), (50e9, "ok")])
 def test_room_on_a_disk(folder: Path, monkeypatch: pytest.MonkeyPatch, free: float, status: str) -> None:
-    monkeypatch.setattr(storage.shutil, "disk_usage", lambda path: Usage(10**12, 0, int(free)))
-    check = storage.room("run folder", folder / "runs" / "a")
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage(10**12, 0, int(free)))
+    check = doctor.room("run folder", folder / "runs" / "a")
     assert (check.status, check.values["free_bytes"]) == (status, int(free))
     assert status != "problem" or check.advice == "free some space, or choose another disk: --set run.dir=FOLDER"
 
 
 def test_a_folder_that_may_not_be_written_to(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage.os, "access", lambda path, mode: Path(path) != folder)
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: Path(path) != folder)
     checks = found()
     assert checks["cache folder"].status == "problem"
     assert checks["cache folder"].found == f"{folder / '.voco-cache'}: {folder} may not be written to"
@@ -122,7 +122,7 @@ def test_a_file_system_that_refuses(folder: Path, monkeypatch: pytest.MonkeyPatc
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    check = storage.room("cache folder", folder / "cache")
+    check = doctor.room("cache folder", folder / "cache")
     assert check.status == "problem"
     assert check.found.endswith("cannot be written to (Read-only file system)")
 

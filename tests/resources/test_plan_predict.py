@@ -1,4 +1,4 @@
-"""The plan of a prediction, its sums by hand and its windows tried."""
+"""The plan of a prediction, its sums by hand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import torch
 from tests.data.cache.made_scans import body_hu, write_nifti
 from tests.tasks.made_run import make_run
 from voco_cli.config import read_saved
-from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_header
 from voco_cli.errors import DataError, UsageError
-from voco_cli.predict.inputs import prepare
 from voco_cli.predict.memory import needed_memory
 from voco_cli.resources import plan_predict
-from voco_cli.resources import plan_predict as prediction_trial
-from voco_cli.resources.estimates import Plan
+from voco_cli.resources.amounts import Plan
+from voco_cli.resources.costs import RESAMPLE_S, count_windows
 from voco_cli.resources.plan_predict import plan_prediction
-from voco_cli.resources.trial import count_windows
 
 SHAPES = {"small": (20, 18, 14), "large": (40, 30, 20)}
 
@@ -42,13 +39,8 @@ def make_plan(run: Path, scans: Path) -> Plan:
     return plan_prediction(run, [scans], run.parent / "out", 20.0, lambda text: None)
 
 
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The trial runs in this process, which saves it the start of another."""
-    monkeypatch.setattr(plan_predict, "run_apart", lambda work, request: plan_predict.Outcome(work(request), 1.5))
-
-
-def test_memory_disk_and_time(run: Path, scans: Path) -> None:
+def test_memory_disk_and_time(run: Path, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_predict, "_window_seconds", lambda trained: 0.5)
     plan = make_plan(run, scans)
     assert plan.fits
     assert not (run.parent / "out").exists()
@@ -59,27 +51,28 @@ def test_memory_disk_and_time(run: Path, scans: Path) -> None:
     assert scan.amount.value == foreseen
     assert own.amount.value > 100e6
     (predictions,) = plan.needs[1].parts
-    assert predictions.amount.value == pytest.approx((20 * 18 * 14 + 40 * 30 * 20) / 40)
+    voxels = 20 * 18 * 14 + 40 * 30 * 20
+    assert predictions.amount.value == pytest.approx(voxels / 40)
     assert [part.name for part in plan.times] == ["start", "reading and preprocessing", "network and the way back"]
-    tried = {one["case"]: one for one in plan.figures["trial"]["scans"]}
-    body = prepare(Entry(image=scans / "large.nii.gz", patient="p"), settings).channels_CXYZ
-    assert tried["large"]["sweep"]["windows"] == count_windows(body.shape[1:], settings)
-    both = sum(one["prepare_s"] for one in tried.values())
-    assert plan.times[1].amount.value == pytest.approx(both)
+    assert plan.times[1].amount.value == pytest.approx(sum(plan.figures["prepare_s"].values()))
+    windows = sum(count_windows(shape, settings) for shape in SHAPES.values())
+    expected = 0.5 * windows + voxels * settings.task.num_outputs * RESAMPLE_S
+    assert plan.times[2].amount.value == pytest.approx(expected)
 
 
-@pytest.mark.usefixtures("here")
+def test_a_window_is_really_timed(run: Path, scans: Path) -> None:
+    assert make_plan(run, scans).figures["pass_s"]["value"] > 0
+
+
 def test_a_scan_too_large_for_the_memory_is_not_tried(run: Path, scans: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_trial, "free_host_bytes", lambda: 1000)
     monkeypatch.setattr(plan_predict, "free_host_bytes", lambda: 1000)
     plan = make_plan(run, scans)
     assert not plan.fits
     assert plan.times == ()
-    assert plan.notes == ("Not measured: the largest scan would take most of the free memory.",)
+    assert plan.notes == ("No scan was tried, as the largest would take more memory than is free.",)
     assert "--set predict.window_batch=1" in plan.advice[0]
 
 
-@pytest.mark.usefixtures("here")
 def test_damaged_scans_are_named_and_the_others_planned(run: Path, scans: Path) -> None:
     file = scans / "small.nii.gz"
     file.write_bytes(file.read_bytes()[: -file.stat().st_size // 3])

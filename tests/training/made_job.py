@@ -18,7 +18,7 @@ from voco_cli.config.schema import Train
 from voco_cli.errors import VocoError
 from voco_cli.training.loggers import read_metrics
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import DeviceContext, ParameterGroup, Values, one_group
+from voco_cli.training.task import ParameterGroup, TrainingTask, Values
 from voco_cli.training.trainer import Trainer
 
 CPU = Accelerator(cpu=True)
@@ -36,7 +36,7 @@ class Batch:
     points: Tensor
 
 
-class LineJob:
+class LineTask(TrainingTask):
     """Fits y = w x + b.
 
     Args:
@@ -57,10 +57,7 @@ class LineJob:
         self.groups: list[ParameterGroup] | None = None
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        return self.groups or one_group(self.model)
-
-    def start(self, place: DeviceContext) -> None:
-        self.place = place
+        return self.groups or super().parameter_groups()
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
         try:
@@ -72,7 +69,7 @@ class LineJob:
     def cases(self, batch: Batch) -> Sequence[str]:
         return [f"case {batch.number}.{row}" for row in range(BATCH)]
 
-    def loss(self, model: nn.Module, batch: Batch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+    def train_step(self, model: nn.Module, batch: Batch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         self.first_of_step.append(first_of_step)
         error = (model(batch.points[:, :3])[:, 0] - batch.points[:, 3]).square().mean()
         return {"loss": error * self.bad.get(batch.number, 1.0), "error": error}
@@ -140,10 +137,10 @@ def train_settings(**values: Any) -> Train:
     )
 
 
-def make_loop(path: Path, job: LineJob | None = None, hooks: Hooks | None = None, **train: Any) -> Trainer:
+def make_loop(path: Path, job: LineTask | None = None, hooks: Hooks | None = None, **train: Any) -> Trainer:
     folder = RunFolder(path)
     folder.checkpoints.mkdir(parents=True, exist_ok=True)
-    return Trainer(job or LineJob(), train_settings(**train), folder, CPU, hooks or Hooks())
+    return Trainer(job or LineTask(), train_settings(**train), folder, CPU, hooks or Hooks())
 
 
 def weights(path: Path, step: int = 12) -> bytes:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from tests.training.made_job import Hooks, LineJob, make_loop, numbers, state, weights
+from tests.training.made_job import Hooks, LineTask, make_loop, numbers, state, weights
 from voco_cli.errors import DataError, ResourceError
 from voco_cli.training.checkpoint import list_checkpoints, load_checkpoint, remove_unfinished, save_checkpoint
-from voco_cli.training.loggers import MetricsWriter
+from voco_cli.training.loggers import Loggers
 
 
 def _model() -> tuple[nn.Module, torch.optim.Optimizer]:
@@ -127,7 +127,7 @@ def _fill(disk: Path, leave_bytes: int) -> Path:
     return filler
 
 
-class _BigJob(LineJob):
+class _BigJob(LineTask):
     """200 kB of weights, 600 kB of checkpoint."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ def test_full_disk_loses_nothing_that_was_written(small_disk: Path, tmp_path: Pa
 
 
 def test_full_disk_under_the_metrics(small_disk: Path) -> None:
-    writer = MetricsWriter(small_disk / "metrics.jsonl", small_disk / "tensorboard", 0)
+    writer = Loggers(small_disk, 0, ["tensorboard"])
     _fill(small_disk, 0)
 
     def write_on() -> None:

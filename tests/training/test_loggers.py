@@ -1,16 +1,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from voco_cli.training.loggers import MetricsWriter, read_metrics
+from voco_cli.training.loggers import LOGGERS, Logger, Loggers, read_metrics
 
 
 def _write(folder: Path, start: int, steps: range, offset: float = 0.0) -> None:
-    writer = MetricsWriter(folder / "metrics.jsonl", folder / "tensorboard", start)
+    writer = Loggers(folder, start, ["tensorboard"])
     for step in steps:
         writer.write("train", step, {"loss": step + offset})
     writer.close()
@@ -52,3 +53,28 @@ def test_lines_that_hold_no_object_are_passed_over(tmp_path: Path, line: bytes) 
 
 def test_no_file_has_no_lines(tmp_path: Path) -> None:
     assert list(read_metrics(tmp_path / "metrics.jsonl")) == []
+
+
+def test_a_logger_that_is_registered_gets_every_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Recorder(Logger):
+        """Keeps what it is given."""
+
+        def __init__(self) -> None:
+            self.written: list[tuple[str, int, float]] = []
+            self.closed = False
+
+        def write(self, split: str, step: int, values: Mapping[str, float]) -> None:
+            self.written.append((split, step, values["loss"]))
+
+        def close(self) -> None:
+            self.closed = True
+
+    recorder = Recorder()
+    monkeypatch.setitem(LOGGERS, "recorder", lambda run, step: recorder)
+    loggers = Loggers(tmp_path, 0, ["recorder"])
+    loggers.write("train", 1, {"loss": 2.5})
+    loggers.flush()
+    loggers.close()
+    assert recorder.written == [("train", 1, 2.5)]
+    assert recorder.closed
+    assert not (tmp_path / "tensorboard").exists()

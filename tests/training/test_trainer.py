@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.made_job import Hooks, LineJob, make_loop, numbers, points, send, state, weights
+from tests.training.made_job import Hooks, LineTask, make_loop, numbers, points, send, state, weights
 from voco_cli.errors import DataError, Interrupted, VocoError
 from voco_cli.training.checkpoint import list_checkpoints
 from voco_cli.training.task import ParameterGroup
@@ -23,7 +23,7 @@ def test_rate_follows_the_schedule_from_its_start(tmp_path: Path) -> None:
 
 
 def test_accumulated_step_is_one_step_of_the_mean_gradient(tmp_path: Path) -> None:
-    job = LineJob()
+    job = LineTask()
     twin = torch.nn.Linear(3, 1)
     twin.load_state_dict(job.model.state_dict())
     make_loop(tmp_path, job, steps=2, accumulate=2, warmup_share=0.0, lr=0.1).run()
@@ -51,7 +51,7 @@ def test_gradient_norm_is_measured_and_clipped(tmp_path: Path) -> None:
 
 
 def test_logged_gradient_norm_is_that_of_the_step(tmp_path: Path) -> None:
-    job = LineJob()
+    job = LineTask()
     both = torch.cat([points(0), points(1)])
     gradients = torch.autograd.grad(
         (job.model(both[:, :3])[:, 0] - both[:, 3]).square().mean(), list(job.model.parameters())
@@ -64,7 +64,7 @@ def test_logged_gradient_norm_is_that_of_the_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_finishes_the_step_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     make_loop(tmp_path / "unbroken").run()
-    job, path = LineJob(), tmp_path / "broken"
+    job, path = LineTask(), tmp_path / "broken"
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=f"{number.name} after step 6; a checkpoint was written") as caught:
         make_loop(path, job, Hooks(advanced_at={6: send(number)})).run()
@@ -95,7 +95,7 @@ def test_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
 
 def test_loss_that_is_not_finite_names_step_and_cases_and_spares_the_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"loss became nan at step 7, with the cases case 6\.0, case 6\.1") as caught:
-        make_loop(tmp_path, LineJob(bad={6: math.nan}), log_every=3).run()
+        make_loop(tmp_path, LineTask(bad={6: math.nan}), log_every=3).run()
     assert caught.value.exit_code == 3
     assert (state(tmp_path)["status"], state(tmp_path)["step"]) == ("failed", 4)
     assert "step 7" in state(tmp_path)["reason"]
@@ -107,9 +107,9 @@ def test_loss_that_is_not_finite_names_step_and_cases_and_spares_the_checkpoint(
 
 
 def test_gradient_that_is_not_finite_stops_too_though_the_loss_is_fine(tmp_path: Path) -> None:
-    class RootJob(LineJob):
-        def loss(self, model, batch, *, first_of_step):  # type: ignore[no-untyped-def]
-            terms = dict(super().loss(model, batch, first_of_step=first_of_step))
+    class RootJob(LineTask):
+        def train_step(self, model, batch, *, first_of_step):  # type: ignore[no-untyped-def]
+            terms = dict(super().train_step(model, batch, first_of_step=first_of_step))
             if batch.number == 3:  # the last step before a checkpoint
                 terms["loss"] = terms["loss"] + (terms["loss"] * 0).sqrt()  # 0, of infinite slope
             return terms
@@ -121,7 +121,7 @@ def test_gradient_that_is_not_finite_stops_too_though_the_loss_is_fine(tmp_path:
 
 def test_error_of_the_loader_is_raised_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="scan_07 is damaged"):
-        make_loop(tmp_path, LineJob(error={5: DataError("scan_07 is damaged.")})).run()
+        make_loop(tmp_path, LineTask(error={5: DataError("scan_07 is damaged.")})).run()
     assert state(tmp_path)["reason"] == "scan_07 is damaged."
 
 
@@ -136,7 +136,7 @@ def test_fault_of_our_own_is_kept_in_the_state(tmp_path: Path) -> None:
 def test_finished_run_trains_no_further(tmp_path: Path) -> None:
     make_loop(tmp_path).run()
     before = weights(tmp_path)
-    job, hooks = LineJob(), Hooks()
+    job, hooks = LineTask(), Hooks()
     make_loop(tmp_path, job, hooks).run()
     assert hooks.seen == [("started", 12), ("ended", -1)]
     assert job.looks == [0, 4, 8, 12]  # from the checkpoint
@@ -145,7 +145,7 @@ def test_finished_run_trains_no_further(tmp_path: Path) -> None:
 
 
 def test_last_checkpoints_and_the_best_are_kept(tmp_path: Path) -> None:
-    job = LineJob()
+    job = LineTask()
     job.scores = {4: 5.0, 8: 1.0, 12: 3.0, 16: 4.0, 20: 2.0}
     make_loop(tmp_path, job, steps=20, keep_checkpoints=2).run()
     kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
@@ -225,7 +225,7 @@ def test_lost_worker_and_lost_memory_are_told(tmp_path: Path) -> None:
 
 
 def test_groups_learn_at_their_own_rates_and_wait_their_steps(tmp_path: Path) -> None:
-    job = LineJob()
+    job = LineTask()
     weight, bias = job.model.parameters()
     job.groups = [ParameterGroup([weight]), ParameterGroup([bias], rate=0.5, freeze_steps=2)]
     seen: list[tuple[float, float]] = []
@@ -241,7 +241,7 @@ def test_groups_learn_at_their_own_rates_and_wait_their_steps(tmp_path: Path) ->
 
 
 def test_every_best_validation_has_its_checkpoint_and_only_its_own_score(tmp_path: Path) -> None:
-    job = LineJob()
+    job = LineTask()
     job.scores = {2: 5.0, 4: 1.0, 6: 3.0, 8: 2.0}
     make_loop(tmp_path, job, steps=9, validate_every=2, checkpoint_every=3, keep_checkpoints=9).run()
     found = {one.step: one.score for one in list_checkpoints(tmp_path / "checkpoints")}

@@ -52,7 +52,7 @@ def test_run_folder_holds_what_the_design_says(done: Done) -> None:
     assert state(done.run) | {"time": 0} == {"status": "done", "step": 12, "reason": None, "time": 0}
     assert done.result.verdict is not None
     assert done.result.end == {k: v for k, v in numbers(done.run)[-1].items() if k not in ("step", "split")}
-    pictures = sorted(path.name for path in (done.run / "figures" / "location").iterdir())
+    pictures = sorted(path.name for path in (done.run / "figures" / "validation").iterdir())
     assert pictures == ["step-000000.png", "step-000006.png", "step-000012.png"]
 
 
@@ -175,7 +175,7 @@ def test_fewer_scans_than_a_step_needs_leave_the_folder_free(done: Done, tmp_pat
 
 
 def test_volumes_too_small_for_the_grid(done: Done, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"None of the 6 training scans .* the grid needs 96x96x24") as caught:
+    with pytest.raises(UsageError, match=r"None of the 6 training scans .* 96x96x24 are needed") as caught:
         tiny_run(done.data, tmp_path / "run", "preprocess.resize_vox=null", "crops.grid=4x4")
     assert caught.value.exit_code == 2
 

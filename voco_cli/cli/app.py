@@ -14,7 +14,6 @@ from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
-from voco_cli.cli.bench import bench
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -72,6 +71,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "pretrain": (
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
+        "voco pretrain data.json --dry-run",
     ),
     "locate": (
         "voco locate runs/pretrain scans/one.nii.gz",
@@ -128,10 +128,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco demo",
         "voco demo --out try",
     ),
-    "bench": (
-        "voco bench",
-        "voco bench --data data.json --recipe tpami --minutes 10",
-    ),
     "config": ("voco config show --recipe tpami",),
     "config show": (
         "voco config show --recipe tpami",
@@ -166,7 +162,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "study": study,
         "report": report,
     },
-    "Machine and settings": {"doctor": doctor, "bench": bench, "config": config.app, "weights": weights.app},
+    "Machine and settings": {"doctor": doctor, "config": config.app, "weights": weights.app},
 }
 """Commands in the order of work: functions, and groups of commands."""
 ORDER = [name for names in PANELS.values() for name in names]

@@ -1,7 +1,8 @@
-"""`voco doctor`: whether this machine can pre-train, line by line."""
+"""`voco doctor`: can this machine pre-train? Line by line."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,7 @@ def doctor(
             _print(check)
     problems = [check for check in checks if check.status == "problem"]
     if as_json:
-        print_json({"can_pretrain": not problems, "checks": [check.to_json() for check in checks]})
+        print_json({"can_pretrain": not problems, "checks": [asdict(check) for check in checks]})
     if problems:
         first = problems[0]
         others = len(problems) - 1

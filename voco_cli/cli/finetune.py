@@ -15,6 +15,7 @@ from voco_cli.cli.options import (
     ConfigOption,
     DataOption,
     DeviceOption,
+    DryRunOption,
     FractionOption,
     FreezeEncoderOption,
     JsonOption,
@@ -30,6 +31,7 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
+from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, out, print_json, shell_words
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ def finetune(
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
     require_clean: RequireCleanOption = False,
+    dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train a network on a labelled task, and measure it.
@@ -87,6 +90,11 @@ def finetune(
     from voco_cli.cli.progress import FinetuneProgress
     from voco_cli.workflows.finetune import run_finetuning
 
+    if dry_run:
+        from voco_cli.resources.dry_run import dry_finetuning
+
+        show_dry_run(lambda: dry_finetuning(resolved, FinetuneProgress()), as_json)
+        return
     result = run_finetuning(resolved, FinetuneProgress(), require_clean)
     if result.is_main_process:
         _print_result(result, as_json)

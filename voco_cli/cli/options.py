@@ -131,6 +131,13 @@ SplitOption = Annotated[str | None, setting_option("task.split", "--split", defa
 FreezeEncoderOption = Annotated[bool, setting_option("task.freeze_encoder", "--freeze-encoder")]
 MinLoadedOption = Annotated[float | None, setting_option("model.min_loaded", "--min-loaded", min=0, max=1)]
 TrustPickleOption = Annotated[bool, setting_option("model.trust_pickle", "--trust-pickle")]
+DryRunOption = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Take three real steps in a temporary folder, say what the whole run will take here, and leave nothing.",
+    ),
+]
 RequireCleanOption = Annotated[
     bool,
     typer.Option(

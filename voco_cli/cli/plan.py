@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
+from voco_cli.cli.interrupts import Stopped, Terminated
 from voco_cli.cli.options import (
     CasesOption,
     ConfigOption,
@@ -34,10 +36,10 @@ from voco_cli.cli.options import (
     spoken_recipe,
 )
 from voco_cli.document.terminal import TELLER, done, note, out, print_json, shell_words
-from voco_cli.errors import VocoError
+from voco_cli.errors import Interrupted, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.resources.estimates import Amount, Need, Plan
+    from voco_cli.resources.amounts import Amount, Need, Plan
 
 
 DEFAULT = "pretrain"
@@ -54,14 +56,15 @@ class _PretrainByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=_PretrainByDefault,
-    help="Say what a run will need here, before it runs.\n\nDisk, memory, GPU memory and time, measured from a few "
-    "scans and steps, against what is free. The options are those of the run itself; `voco plan data.json` plans a "
-    "pre-training. Where something does not fit, it says what to change, and the exit code is 1.",
+    help="Say what a run will need here, before it runs.\n\nDisk, memory, GPU memory and time against what is free: "
+    "estimated from headers, a few scans that are preprocessed and one crop through the network; --dry-run on the run "
+    "itself measures. The options are those of the run; `voco plan data.json` plans a pre-training. Where something "
+    "does not fit, it says what to change, and the exit code is 1.",
     no_args_is_help=True,
 )
 
 SecondsOption = Annotated[
-    float, typer.Option("--seconds", metavar="N", min=1, help="About how long the trial may take.")
+    float, typer.Option("--seconds", metavar="N", min=1, help="About how long scans may be tried.")
 ]
 RunDirOption = Annotated[
     Path | None, typer.Option("--run-dir", "-o", help="Run folder of the run; nothing is written there.")
@@ -79,7 +82,7 @@ def plan_pretrain(
     weights: WeightsOption = None,
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
-    seconds: SecondsOption = 60.0,
+    seconds: SecondsOption = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Plan a pre-training; the word pretrain may be left out."""
@@ -120,7 +123,7 @@ def plan_finetune(
     min_loaded: MinLoadedOption = None,
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
-    seconds: SecondsOption = 60.0,
+    seconds: SecondsOption = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Plan a fine-tuning, its last prediction and measurement included."""
@@ -179,7 +182,7 @@ def plan_predict(
     ] = None,
     override: SetOption = None,
     device: DeviceOption = None,
-    seconds: SecondsOption = 60.0,
+    seconds: SecondsOption = 20.0,
     as_json: JsonOption = False,
 ) -> None:
     """Plan the prediction of scans with a fine-tuned network."""
@@ -212,18 +215,34 @@ def show_plan(plan: Plan, as_json: bool, then: str) -> None:
     if not plan.fits:
         short = [need for need in plan.needs if not need.fits]
         what = [f"{_name(need)} needs {_needed(need)}, {size(need.free_bytes)} free" for need in short]
-        what += [obstacle.rstrip(".") for obstacle in plan.obstacles]
         raise VocoError(f"This does not fit here: {'; '.join(what)}.", plan.advice[0] if plan.advice else None)
     if not as_json:
         out.print("It fits.", style="bold green")
         done([], then)
 
 
+def show_dry_run(measure: Callable[[], Plan], as_json: bool) -> None:
+    """Run a few steps, or one case, and print what the whole will take; nothing goes on after a signal.
+
+    Raises:
+        Stopped: by a signal, with nothing left behind.
+        VocoError: it does not fit.
+    """
+    try:
+        plan = measure()
+    except KeyboardInterrupt as interrupt:
+        raise Stopped(interrupt) from interrupt
+    except Interrupted as stopped:  # the loop has heard the signal itself
+        by_keyboard = "SIGINT" in stopped.message
+        raise Stopped(KeyboardInterrupt() if by_keyboard else Terminated()) from stopped
+    show_plan(plan, as_json, shell_words("voco", *(word for word in sys.argv[1:] if word != "--dry-run")))
+
+
 def _print_plan(plan: Plan) -> None:
     table = Table(plan.subject, "needed", "free", "fits", "", box=None, header_style="bold", pad_edge=False)
     for need in plan.needs:
         fits = "yes" if need.fits else "[bold red]no[/bold red]"
-        table.add_row(escape(_name(need)), _needed(need), size(need.free_bytes), fits, need.known)
+        table.add_row(escape(_name(need)), _needed(need), size(need.free_bytes), fits, need.total.known)
         if len(need.parts) > 1:
             for part in need.parts:
                 table.add_row(f"  {part.name}", bytes_words(part.amount), "", "", part.amount.known)
@@ -241,7 +260,6 @@ def _print_plan(plan: Plan) -> None:
 def _print_time(plan: Plan) -> None:
     time_s = plan.time_s
     if time_s is None:
-        out.print("No time is foreseen, as nothing could be tried.")
         return
     table = Table("time", "", "", box=None, header_style="bold", pad_edge=False)
     for part in plan.times:
@@ -258,11 +276,8 @@ def _name(need: Need) -> str:
 
 def _needed(need: Need) -> str:
     words = size(need.needed_bytes)
-    if need.at_least:
-        return f"more than {words}"
-    if need.high_bytes > need.needed_bytes * (1 + NARROW):
-        return f"{words}, up to {size(need.high_bytes)}"
-    return words
+    wide = need.high_bytes > need.needed_bytes * (1 + NARROW)
+    return f"{words}, up to {size(need.high_bytes)}" if wide else words
 
 
 def bytes_words(amount: Amount) -> str:

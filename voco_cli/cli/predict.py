@@ -9,6 +9,7 @@ import typer
 
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement, warn_of_untrained_flips
+from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, out, print_json, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
 
@@ -45,6 +46,13 @@ def predict(
         bool, typer.Option("--overwrite", help="Replace what another network or other settings have predicted there.")
     ] = False,
     override: SetOption = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Predict the largest scan into a temporary folder, say what all will take here, and leave nothing.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Predict label maps, or probabilities, of new scans.
@@ -61,6 +69,11 @@ def predict(
     if flips:
         _require_trained_flips(trained)
     warn_of_untrained_flips(trained.settings)
+    if dry_run:
+        from voco_cli.resources.dry_run import dry_prediction
+
+        show_dry_run(lambda: dry_prediction(trained, inputs, output), as_json)
+        return
     found = find_inputs(inputs, trained.settings.task, output)
     report = _predict(trained, found, output, overwrite)
     failed = [*found.refused, *report.failed]

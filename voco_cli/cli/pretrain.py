@@ -13,6 +13,7 @@ from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
     DeviceOption,
+    DryRunOption,
     JsonOption,
     RecipeOption,
     SetOption,
@@ -23,23 +24,12 @@ from voco_cli.cli.options import (
     require_agreement,
     settings_words,
 )
+from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, folded, out, print_json, shell_words
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
     from voco_cli.workflows.pretrain import PretrainResult
-
-FIGURES = {
-    "rank": "rank of the true base crop",
-    "cross_rank": "... against another scan",
-    "top1": "true base crop first",
-    "correlation": "logits and labels correlate",
-    "label_error": "label error",
-    "base_cosine": "cosine between base crops",
-    "effective_rank": "effective rank",
-    "dead_true": "true base crop at cosine 0",
-    "teacher_distance": "student to teacher",
-}
 
 
 @going_on()
@@ -55,6 +45,7 @@ def pretrain(
     weights: WeightsOption = None,
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
+    dry_run: DryRunOption = False,
     json: JsonOption = False,
 ) -> None:
     """Pre-train an encoder on unlabelled scans.
@@ -70,9 +61,14 @@ def pretrain(
     resolved = load_settings(recipe, config, override or (), flags)
 
     from voco_cli.cli.progress import PretrainProgress
-    from voco_cli.resources.rough_time import require_choice
+    from voco_cli.resources.costs import require_choice
     from voco_cli.workflows.pretrain import run_pretraining
 
+    if dry_run:
+        from voco_cli.resources.dry_run import dry_pretraining
+
+        show_dry_run(lambda: dry_pretraining(resolved, PretrainProgress()), json)
+        return
     if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
         given = {"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}
         words = [*settings_words(None, config, override), *given_words(given)]
@@ -85,9 +81,7 @@ def pretrain(
 
 
 def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> None:
-    from voco_cli.objectives.voco.diagnostics import chance_figures
-
-    chance = chance_figures(result.num_bases)
+    chance = {name: info.chance for name, info in result.infos.items() if info.chance is not None}
     if json:
         print_json(
             {
@@ -107,10 +101,10 @@ def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> 
         table = Table(
             *folded("on held-out scans", "step 0", "end", "chance"), box=None, header_style="bold", pad_edge=False
         )
-        for name, words in FIGURES.items():
+        for name, info in result.infos.items():
             if name in result.end:
                 at_chance = f"{chance[name]:.3g}" if name in chance else ""
-                table.add_row(words, _figure(result.start[name]), _figure(result.end[name]), at_chance)
+                table.add_row(info.label, _figure(result.start[name]), _figure(result.end[name]), at_chance)
         out.print(table)
         style = {"learned": "bold green", "not yet": "bold yellow", "collapsed": "bold red"}[result.verdict.status]
         out.print(result.verdict.sentence, style=style, highlight=False, soft_wrap=True)
@@ -118,7 +112,7 @@ def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> 
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
     tuning = shell_words("voco", "tasks", "new", labelled or "LABELLED.json", "--weights", result.folder)
     following = f"{shell_words('voco', 'report', result.folder)}, or with labels: {tuning}"
-    pictures = [result.folder / "figures" / "location"] if result.verdict else []
+    pictures = [result.folder / "figures" / "validation"] if result.verdict else []
     done([weights, result.folder / "metrics.jsonl", *pictures], following)
 
 

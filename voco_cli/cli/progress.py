@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from voco_cli.tasks.splits import named
 from voco_cli.workflows.leakage import sentences
 
 if TYPE_CHECKING:
+    from voco_cli.objectives.objective import FigureInfo
     from voco_cli.training.task import Values
     from voco_cli.workflows.finetune import PreparedFinetuning
     from voco_cli.workflows.pretrain import PreparedPretraining
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 SHOWN_LEFT_OUT = 5
 PLAIN_LINES = 20
 """Lines of a whole run where there is no terminal."""
-TERMS = ("loss", "prediction", "regularisation", "inter")
 
 
 class _RunBar(Progress):
@@ -47,6 +47,7 @@ class RunProgress:
         self._task: Any = None
         self._steps = 0
         self._next_line = 0
+        self._terms: tuple[str, ...] = ("loss",)
 
     def figures(self, values: Values) -> str:
         """Return the figures of a validation in a few words."""
@@ -108,7 +109,7 @@ class RunProgress:
 
     def trained(self, step: int, values: Values) -> None:
         """Show loss terms, rate and data-wait."""
-        terms = " ".join(f"{name} {values[name]:.3f}" for name in TERMS if name in values)
+        terms = " ".join(f"{name} {values[name]:.3f}" for name in self._terms if name in values)
         rate, wait = f"{values['cases_per_s']:.2f} scans/s", f"wait {values['data_wait']:.0%}"
         if self._bar is not None:
             self._bar.update(self._task, rate=rate, train=f"{terms} | {wait}")
@@ -137,14 +138,20 @@ class RunProgress:
 
 
 class PretrainProgress(RunProgress):
-    """Rank, correlation and top-1 of the health check."""
+    """The held-out figures that the verdict rests on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._figures: Mapping[str, FigureInfo] = {}
 
     def figures(self, values: Values) -> str:
-        """Return the figures on held-out scans in a few words."""
-        return f"rank {values['rank']:.2f} corr {values['correlation']:.2f} top-1 {values['top1']:.2f}"
+        """Return the figures of a validation in a few words."""
+        shown = [(info.short, values[name]) for name, info in self._figures.items() if info.short and name in values]
+        return " ".join(f"{short} {value:.2f}" for short, value in shown)
 
     def prepared(self, prepared: PreparedPretraining) -> None:
         """Print one line on what is about to run, and the scans that are left out."""
+        self._terms, self._figures = ("loss", *prepared.terms), prepared.figures
         self.left_out([(path.name, reason) for path, reason in prepared.left_out])
         resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
         recompute = ", activations recomputed" if prepared.recompute else ""

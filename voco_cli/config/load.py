@@ -296,8 +296,8 @@ def _commented(model: BaseModel, indent: str = "") -> Iterator[str]:
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
-            yield f"\n# {info.description}\n{name}:"
-            yield from _commented(value, "  ")
+            yield f"\n{indent}# {info.description}\n{indent}{name}:"
+            yield from _commented(value, f"{indent}  ")
         elif name != "recipe" and not info.exclude:
             is_base = name == "preset" and value is not None
             yield f"{indent}# {info.description}"

@@ -77,6 +77,9 @@ class Run(Section):
         description="keep freed memory in the process (glibc): faster on a CPU, at the price of a higher footprint",
     )
     threads: PositiveInt | Auto = Field("auto", description="CPU threads of the tensor library; auto leaves its choice")
+    loggers: tuple[Literal["tensorboard"], ...] = Field(
+        ("tensorboard",), description="where the numbers of a run go beside metrics.jsonl"
+    )
 
 
 class Data(Section):
@@ -219,9 +222,10 @@ class Model(Section):
     )
 
 
-class Objective(Section):
-    """What is minimised. Weights of 0 leave a term out."""
+class VocoOptions(Section):
+    """Volume contrast: what is minimised. Weights of 0 leave a term out."""
 
+    weight: NonNegativeFloat = Field(1.0, description="share of volume contrast in the loss; 0 leaves it out")
     prediction: Literal["cvpr", "tpami", "paper"] = Field("cvpr", description="formula of the prediction loss")
     teacher: Literal["network", "projector", "none"] = Field(
         "network", description="what has a moving-average twin: encoder and projector, the projector, or nothing"
@@ -240,6 +244,30 @@ class Objective(Section):
     prediction_weight: NonNegativeFloat = Field(1.0, description="weight of the prediction loss")
     regularisation_weight: NonNegativeFloat = Field(1.0, description="weight of the term that pushes base crops apart")
     inter_weight: NonNegativeFloat = Field(0.0, description="weight of the inter-volume term; needs two volumes a step")
+
+
+class RotationOptions(Section):
+    """Telling how a crop was turned."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of rotation prediction in the loss; 0 leaves it out")
+    orientations: Literal[4, 24] = Field(
+        24, description="4: quarter turns in the x-y plane; 24: all rotations of a cube onto itself"
+    )
+    min_accuracy: Fraction = Field(
+        0.5, description="learned: share of held-out crops whose orientation is told, at least"
+    )
+
+
+class Objectives(Section):
+    """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
+
+    voco: VocoOptions = Field(default_factory=VocoOptions, description="volume contrast")
+    rotation: RotationOptions = Field(default_factory=RotationOptions, description="rotation prediction")
+
+    def active(self) -> dict[str, float]:
+        """Return the weight of each objective that is part of the loss, by its name."""
+        weights = {name: getattr(self, name).weight for name in type(self).model_fields}
+        return {name: weight for name, weight in weights.items() if weight > 0}
 
 
 class Train(Section):

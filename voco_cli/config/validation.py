@@ -15,7 +15,7 @@ from voco_cli.config.schema import (
     Data,
     Health,
     Model,
-    Objective,
+    Objectives,
     Preprocess,
     Run,
     Section,
@@ -52,7 +52,7 @@ class Settings(Section):
     crops: Crops = Field(default_factory=Crops, description="base crops and random crops")
     augment: Augment = Field(default_factory=Augment, description="random changes of each crop")
     model: Model = Field(default_factory=Model, description="encoder and projector")
-    objective: Objective = Field(default_factory=Objective, description="what is minimised")
+    objective: Objectives = Field(default_factory=Objectives, description="what is minimised")
     train: Train = Field(default_factory=Train, description="optimizer, schedule, bookkeeping")
     health: Health = Field(default_factory=Health, description="what counts as having learned")
     task: Task = Field(default_factory=Task, description="the labelled task of a fine-tuning")
@@ -71,9 +71,10 @@ class Settings(Section):
 
     def _crop_problems(self) -> list[str]:
         crops, problems = self.crops, []
-        if set(crops.grid) == {1}:
+        grid_is_used = "voco" in self.objective.active()
+        if grid_is_used and set(crops.grid) == {1}:
             problems.append(f"crops.grid {_extent(crops.grid)} has one base crop, and nothing to tell it from")
-        region, volume = crops.region_vox, self.preprocess.resize_vox
+        region, volume = crops.region_vox if grid_is_used else crops.size, self.preprocess.resize_vox
         if any(c > r for c, r in zip(crops.size, region, strict=True)):
             problems.append(f"crops.size {_extent(crops.size)} is larger than the region {_extent(region)} of the grid")
         if volume and any(r > v for r, v in zip(region, volume, strict=True)):
@@ -106,13 +107,27 @@ class Settings(Section):
         return problems
 
     def _objective_problems(self) -> list[str]:
-        objective, problems = self.objective, []
-        if objective.inter_weight > 0 and self.train.batch_size < 2:
-            problems.append("objective.inter_weight compares volumes of a step, so train.batch_size must be at least 2")
-        if objective.teacher == "none" and (objective.symmetric or objective.inter_weight > 0):
-            problems.append(
-                "objective.symmetric and objective.inter_weight need a teacher, but objective.teacher is none"
-            )
+        active, voco, problems = self.objective.active(), self.objective.voco, []
+        if not active:
+            names = " and ".join(f"objective.{name}.weight" for name in type(self.objective).model_fields)
+            return [f"{names} are all 0, and nothing is left to learn"]
+        if "voco" in active:
+            if voco.inter_weight > 0 and self.train.batch_size < 2:
+                problems.append(
+                    "objective.voco.inter_weight compares volumes of a step, so train.batch_size must be at least 2"
+                )
+            if voco.teacher == "none" and (voco.symmetric or voco.inter_weight > 0):
+                problems.append(
+                    "objective.voco.symmetric and objective.voco.inter_weight need a teacher, but "
+                    "objective.voco.teacher is none"
+                )
+        if "rotation" in active:
+            size, orientations = self.crops.size, self.objective.rotation.orientations
+            if size[0] != size[1] or (orientations == 24 and size[1] != size[2]):
+                shape = "cubes" if orientations == 24 else "square in the plane"
+                problems.append(
+                    f"objective.rotation.orientations {orientations} needs crops that are {shape}, not {_extent(size)}"
+                )
         return problems
 
     def _task_problems(self) -> list[str]:

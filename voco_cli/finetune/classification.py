@@ -71,7 +71,7 @@ class ClassificationTask(LabelledTask):
         plan = case_batches(self.settings, len(self.training), self.here)
         yield from load_batches(self.dataset, plan, (first, last), collate_volumes, self.settings.data, self.here)
 
-    def loss(self, model: nn.Module, batch: VolumeBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+    def train_step(self, model: nn.Module, batch: VolumeBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         """Copy stored volumes to the device, augment them there, and compute the loss."""
         device = self.here.device
         volumes, _ = augment_patches(batch.volumes_NCXYZ.to(device, non_blocking=True), None, batch.draws)

@@ -22,7 +22,7 @@ from voco_cli.models.weights import patch_merging_of, set_patch_merging, write_m
 from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.dataloader import BatchPlan
-from voco_cli.training.task import DeviceContext, ParameterGroup, Values
+from voco_cli.training.task import DeviceContext, ParameterGroup, TrainingTask, Values
 
 
 def case_batches(settings: Settings, num_cases: int, place: DeviceContext) -> BatchPlan:
@@ -108,8 +108,8 @@ def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGr
     return [group for group in groups if group.parameters]
 
 
-class LabelledTask:
-    """The part of `voco_cli.training.task.TrainingTask` that does not depend on the kind of task.
+class LabelledTask(TrainingTask):
+    """The part of a fine-tuning that does not depend on the kind of task.
 
     Args:
         settings: the resolved settings.
@@ -129,7 +129,6 @@ class LabelledTask:
         self.model: nn.Module = model
         self.groups = parameter_groups(model, settings)
         self.history: dict[str, dict[str, float]] = {}
-        self.place: DeviceContext | None = None
 
     def measure_case(self, case: StoredCase) -> list[float]:
         """Numbers of one validation case; as many for each."""
@@ -146,21 +145,6 @@ class LabelledTask:
     def parameter_groups(self) -> list[ParameterGroup]:
         """By level of the encoder, see :mod:`voco_cli.finetune.labelled_task`."""
         return self.groups
-
-    def start(self, place: DeviceContext) -> None:
-        """Remember where we run."""
-        self.place = place
-
-    @property
-    def here(self) -> DeviceContext:
-        """Where we run."""
-        assert self.place is not None, "the loop calls start() first"
-        return self.place
-
-    def cases(self, batch: Any) -> Sequence[str]:
-        """Names of the cases of a batch."""
-        names: list[str] = batch.names
-        return names
 
     def validate(self, step: int) -> Values:
         """Figures on the validation cases, shared out over processes; nothing at step 0, where the head is noise."""

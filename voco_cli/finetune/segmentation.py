@@ -107,7 +107,7 @@ class SegmentationTask(LabelledTask):
         plan = case_batches(self.settings, len(self.training), self.here)
         yield from load_batches(dataset, plan, (first, last), collate_patches, self.settings.data, self.here)
 
-    def loss(self, model: nn.Module, batch: PatchBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
+    def train_step(self, model: nn.Module, batch: PatchBatch, *, first_of_step: bool) -> Mapping[str, Tensor]:
         """Copy stored patches to the device, augment them there, and compute the loss."""
         device = self.here.device
         images = batch.images_NCXYZ.to(device, non_blocking=True)

@@ -35,6 +35,23 @@ def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
     return UNetEncoder(in_channels, model.feature_size, model.levels)
 
 
+def encode_groups(
+    encoder: nn.Module, crops_N1XYZ: Tensor, group_size: int | None, *, recompute: bool, training: bool
+) -> Tensor:
+    """Return features_NE of crops, group by group: an encoder never mixes crops, and small groups need little memory.
+
+    Args:
+        group_size: crops that go through at a time; None is all of them.
+        recompute: keep no activations, and compute them again in the backward pass.
+        training: the groups are those of a training step, which a compiled encoder was made for.
+    """
+    groups = crops_N1XYZ.split(group_size or len(crops_N1XYZ))
+    run = encoder if training else encoder.forward
+    if recompute and torch.is_grad_enabled():
+        return torch.cat([checkpoint(run, group, use_reentrant=False) for group in groups])
+    return torch.cat([run(group) for group in groups])
+
+
 def compile_encoder(encoder: nn.Module) -> None:
     """Let torch.compile make one graph of the encoder's forward pass, for batches of one size.
 

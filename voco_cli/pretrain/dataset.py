@@ -1,169 +1,56 @@
-"""From cached volumes to batches of crops: what the loader processes do.
-
-B volumes, S random crops and K base crops of each, N = S + K; E features of the embedding.
-"""
+"""From cached volumes to batches: what the loader processes do for any objective."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import Dataset
 
-from voco_cli.config import Settings
-from voco_cli.config.schema import Crops
-from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.errors import VocoError
-from voco_cli.objectives.voco.crops import AugmentDraws, CropDraws, counter_generator, draw_augmentation, draw_crops
-
-Stored = NDArray[np.generic]
+from voco_cli.objectives.objective import Case, Sampler
 
 
-@dataclass(frozen=True)
-class Case:
-    """A scan that is trained on or looked at, by the name that its draws go by."""
+class Drawn(NamedTuple):
+    """What a case gives in a step."""
 
     name: str
-    volume: StoredVolume
+    sample: Any
 
 
-class CaseCrops(NamedTuple):
-    """All crops of one case in one step, as stored, with what will happen to them."""
-
-    name: str
-    random_SXYZ: Stored
-    bases_KXYZ: Stored
-    draws: CropDraws
-    augment: AugmentDraws
-    keep_NE: NDArray[np.bool_]
-
-
-class CropBatch(NamedTuple):
-    """Crops of a step. Rows are volume by volume, random and base crops apart; draws are in the order random, base."""
+class PretrainingBatch(NamedTuple):
+    """A step of one process: the names of its cases, and the batch as the objective collates it."""
 
     names: list[str]
-    random_RXYZ: Tensor
-    bases_RXYZ: Tensor
-    labels_BSK: Tensor
-    flips_N3: Tensor
-    turns_N: Tensor
-    shifts_N: Tensor
-    keep_NE: Tensor
+    drawn: Any
 
 
-def read_crops(volume: StoredVolume, draws: CropDraws, settings: Settings) -> tuple[Stored, Stored]:
-    """Cut the drawn crops out of a cached volume; every block is decoded once.
-
-    Returns:
-        random_SXYZ and bases_KXYZ, in the stored number format.
-    Raises:
-        DataError: the cached volume is damaged.
-    """
-    crops, corner = settings.crops, _three(draws.region_start_3)
-    if not volume.is_whole_blocks(corner, crops.base_size_vox):
-        return cut_crops(volume.read(corner, crops.region_vox), draws, crops)
-    # The base crops are decoded into their places, and the random ones lie in them: no copy of the region is needed.
-    random_S3, bases_K3 = np.split(draws.starts_N3, [len(draws.labels_SK)])
-    bases_KXYZ = np.empty((len(bases_K3), *crops.base_size_vox), volume.dtype)
-    for base_XYZ, start in zip(bases_KXYZ, bases_K3 + draws.region_start_3, strict=True):
-        volume.read(_three(start), crops.base_size_vox, base_XYZ)
-    return np.stack([_from_bases(bases_KXYZ, bases_K3, start, crops.size) for start in random_S3]), bases_KXYZ
-
-
-def cut_crops(region_XYZ: Stored, draws: CropDraws, crops: Crops) -> tuple[Stored, Stored]:
-    """Cut the drawn crops out of the region of the grid.
-
-    Returns:
-        random_SXYZ and bases_KXYZ, of their own memory.
-    """
-    num_random = len(draws.labels_SK)
-
-    def cut(starts: NDArray[np.int64], size: Sequence[int]) -> Stored:
-        return np.stack([region_XYZ[x : x + size[0], y : y + size[1], z : z + size[2]] for x, y, z in starts])
-
-    return cut(draws.starts_N3[:num_random], crops.size), cut(draws.starts_N3[num_random:], crops.base_size_vox)
-
-
-def _from_bases(
-    bases_KXYZ: Stored, bases_K3: NDArray[np.int64], start_3: NDArray[np.int64], size: Sequence[int]
-) -> Stored:
-    """A crop at ``start_3``, put together from the base crops that it touches."""
-    crop_XYZ = np.empty(size, bases_KXYZ.dtype)
-    for base_XYZ, base_3 in zip(bases_KXYZ, bases_K3, strict=True):
-        low, high = np.maximum(start_3, base_3), np.minimum(start_3 + size, base_3 + base_XYZ.shape)
-        if (low < high).all():
-            crop_XYZ[_box(low - start_3, high - start_3)] = base_XYZ[_box(low - base_3, high - base_3)]
-    return crop_XYZ
-
-
-def _box(low_3: NDArray[np.int64], high_3: NDArray[np.int64]) -> tuple[slice, ...]:
-    return tuple(map(slice, low_3.tolist(), high_3.tolist()))
-
-
-def _three(values: NDArray[np.int64]) -> tuple[int, int, int]:
-    x, y, z = values.tolist()
-    return (x, y, z)
-
-
-class CropDataset(Dataset[CaseCrops | VocoError]):
-    """Crops of (batch number, case index); everything random depends on seed, batch number and case alone.
+class PretrainingDataset(Dataset[Drawn | VocoError]):
+    """Samples of (batch number, case index); everything random depends on seed, batch number and case alone.
 
     Args:
         cases: scans to draw from.
-        settings: seed, crops, augmentation, dropout.
-        embedding_features: width of the embedding that the dropout mask is for.
+        sampler: the objective's.
     """
 
-    def __init__(self, cases: Sequence[Case], settings: Settings, embedding_features: int) -> None:
+    def __init__(self, cases: Sequence[Case], sampler: Sampler) -> None:
         self.cases = list(cases)
-        self.settings = settings
-        self.mask_width = 1 if settings.objective.dropout_unit == "crops" else embedding_features
+        self.sampler = sampler
 
-    def __getitem__(self, key: tuple[int, int]) -> CaseCrops | VocoError:
-        """Crops of a case, or the error that kept them away, to be raised where the user sees it."""
+    def __getitem__(self, key: tuple[int, int]) -> Drawn | VocoError:
+        """Return a sample, or the error that kept it away, to be raised where the user sees it."""
         step, index = key
-        case, settings = self.cases[index], self.settings
+        case = self.cases[index]
         try:
-            draws = draw_crops(settings.seed, step, case.name, case.volume.shape_xyz, settings.crops)
-            random, bases = read_crops(case.volume, draws, settings)
+            return Drawn(case.name, self.sampler.draw(case, step))
         except VocoError as error:
             return error
-        num_crops = len(draws.starts_N3)
-        augment = draw_augmentation(settings.seed, step, case.name, num_crops, settings.augment)
-        generator = counter_generator(settings.seed, step, case.name, "dropout")
-        keep = generator.random((num_crops, self.mask_width)) >= settings.objective.dropout
-        return CaseCrops(case.name, random, bases, draws, augment, keep)
 
-
-def collate(items: Sequence[CaseCrops | VocoError]) -> CropBatch | VocoError:
-    """Put cases together, rows in the order that the objective expects."""
-    for item in items:
-        if isinstance(item, VocoError):
-            return item
-    cases = [item for item in items if not isinstance(item, VocoError)]
-    num_random = len(cases[0].random_SXYZ)
-
-    def rows(parts: Sequence[NDArray[np.generic]]) -> Tensor:
-        random, bases = [part[:num_random] for part in parts], [part[num_random:] for part in parts]
-        return torch.from_numpy(np.concatenate([*random, *bases]))
-
-    return CropBatch(
-        names=[case.name for case in cases],
-        random_RXYZ=_joined([case.random_SXYZ for case in cases]),
-        bases_RXYZ=_joined([case.bases_KXYZ for case in cases]),
-        labels_BSK=torch.from_numpy(np.stack([case.draws.labels_SK for case in cases])).float(),
-        flips_N3=rows([case.augment.flips_N3 for case in cases]),
-        turns_N=rows([case.augment.turns_N for case in cases]),
-        shifts_N=rows([case.augment.shifts_N for case in cases]),
-        keep_NE=rows([case.keep_NE for case in cases]),
-    )
-
-
-def _joined(crops: Sequence[Stored]) -> Tensor:
-    """Crops of all cases; those of a single one are not copied."""
-    return torch.from_numpy(crops[0] if len(crops) == 1 else np.concatenate(crops))
+    def collate(self, items: Sequence[Drawn | VocoError]) -> PretrainingBatch | VocoError:
+        """Return the batch of a step, or the first error."""
+        drawn = []
+        for item in items:
+            if isinstance(item, VocoError):
+                return item
+            drawn.append(item)
+        return PretrainingBatch([one.name for one in drawn], self.sampler.collate([one.sample for one in drawn]))

@@ -22,8 +22,8 @@ from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.index.patients import PatientNumbers, numbered
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.objectives.voco.objective import embed_crops, encoder_features
 from voco_cli.pretrain.inference import grid_scan, open_encoder, open_pretrained
-from voco_cli.pretrain.validation import embed_crops, encoder_features
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def open_embedder(run: Path, projected: bool = False, device: str | None = None)
         size, place = whole.settings.crops.network_size_vox, whole.place
 
         def project(stored: Sequence[Tensor]) -> Tensor:
-            return embed_crops(whole.model, stored, size, place).student_NC
+            return embed_crops(whole.model, stored, size, place.device, place.autocast).student_NC
 
         width = whole.settings.model.projector_out
         return Embedder(run, whole.settings, whole.step, True, width, project)
@@ -89,7 +89,7 @@ def open_embedder(run: Path, projected: bool = False, device: str | None = None)
     size, place = alone.settings.crops.network_size_vox, alone.place
 
     def pool(stored: Sequence[Tensor]) -> Tensor:
-        return encoder_features(alone, stored, size, place)
+        return encoder_features(alone, stored, size, place.device, place.autocast)
 
     return Embedder(run, alone.settings, alone.step, False, alone.out_features, pool)
 

@@ -23,7 +23,7 @@ from voco_cli.models.memory import plan_grouping
 from voco_cli.models.weights import load_into, read_weights
 from voco_cli.objectives.voco.crops import CropDraws, crop_starts, draw_crops
 from voco_cli.objectives.voco.model import VolumeContrast
-from voco_cli.pretrain.dataset import cut_crops
+from voco_cli.objectives.voco.sampling import cut_crops
 from voco_cli.pretrain.task import build_model
 from voco_cli.training.checkpoint import best_of, list_checkpoints, load_model
 from voco_cli.training.distributed import device_alone, in_half
@@ -96,6 +96,11 @@ def open_pretrained(run: Path, device: str | None = None, which: Which = "last")
     chosen = (best_of(checkpoints) if which == "best" else None) or checkpoints[-1]
     place = _place(settings)
     model = build_model(settings, place.device)
+    if not isinstance(model, VolumeContrast):
+        raise UsageError(
+            f"{run} was not trained by volume contrast alone, and nothing else locates crops.",
+            f"the encoder of any run embeds scans: voco embed {run} SCAN -o FILE",
+        )
     load_model(chosen, model)
     return Pretrained(run, settings, model.to(place.device).eval(), chosen.step, place)
 

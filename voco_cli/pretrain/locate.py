@@ -17,8 +17,8 @@ from voco_cli.figures.crops import LabelScene, crop_name, intensity_line
 from voco_cli.figures.locate import LocatedScan
 from voco_cli.objectives.voco.diagnostics import true_ranks
 from voco_cli.objectives.voco.model import Embedded
+from voco_cli.objectives.voco.objective import embed_crops
 from voco_cli.pretrain.inference import GriddedScan, Pretrained, grid_scan
-from voco_cli.pretrain.validation import embed_crops
 
 
 def locate(
@@ -60,7 +60,9 @@ def _logits(pretrained: Pretrained, own: GriddedScan, other: GriddedScan) -> tup
     scans = [own] if other is own else [own, other]
     model, num_random = pretrained.model, len(own.random_SXYZ)
     stored = [own.random_SXYZ, *(scan.bases_KXYZ for scan in scans)]
-    rows = embed_crops(model, stored, pretrained.settings.crops.network_size_vox, pretrained.place)
+    rows = embed_crops(
+        model, stored, pretrained.settings.crops.network_size_vox, pretrained.place.device, pretrained.place.autocast
+    )
     num_bases = len(other.bases_KXYZ)
 
     def asked(rows_NC: Tensor) -> Embedded:

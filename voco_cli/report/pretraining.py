@@ -209,7 +209,7 @@ def _draw(run: RunRecord, entry: Entry) -> Picture:
     return Picture(picture, alt, caption)
 
 
-FOLDER = Path("figures") / "location"
+FOLDER = Path("figures") / "validation"
 NAME = re.compile(r"step-(\d+)\.png")
 MOST_FRAMES = 12
 WIDEST_FRAME_PX = 1200

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from voco_cli.config import Settings
 from voco_cli.data.cache.disk_space import gigabytes
-from voco_cli.resources.estimates import Need
-
-if TYPE_CHECKING:
-    import torch
+from voco_cli.resources.amounts import Need
+from voco_cli.resources.memory import training_footprint
 
 SMALL_CLIPPED = 32
 """No crop or patch is proposed with an edge below this, voxels."""
@@ -43,12 +42,12 @@ class Change:
     price: str
 
     def words(self) -> str:
-        """As one would type it."""
+        """Return it as one would type it."""
         return " ".join(f"--set {key}={_typed(value)}" for key, value in self.keys.items())
 
 
 def disk_advice(need: Need) -> Iterator[str]:
-    """What to do about a file system that is too small, beginning with what takes most of it."""
+    """Say what to do about a file system that is too small, beginning with what takes most of it."""
     missing = gigabytes(need.high_bytes - need.free_bytes)
     yield f"Free {missing} on the disk of {need.where}, or put a part of it on another one."
     for part in sorted(need.parts, key=lambda part: -part.amount.high):
@@ -57,34 +56,35 @@ def disk_advice(need: Need) -> Iterator[str]:
 
 
 def cache_memory_advice(workers: int, one_bytes: float, free_bytes: int) -> str:
-    """What to do where building the cache takes too much memory."""
+    """Say what to do where building the cache takes too much memory."""
     fitting = int(free_bytes // one_bytes) if one_bytes else workers
     if fitting < 1:
         return "Not even one process has enough memory for the largest scan: leave it out of data.json, or free memory."
     return f"--set cache.workers={min(fitting, workers - 1) or 1} builds the cache with fewer processes at a time."
 
 
-def training_advice(
-    settings: Settings, device: torch.device, loaders: int, need: Need, expected: float
-) -> Iterator[str]:
-    """Settings with which training might fit, the gentlest first; if none would do, those that take least.
+def training_advice(settings: Settings, device: torch.device, loaders: int, need: Need) -> Iterator[str]:
+    """Name settings with which training might fit, the gentlest first; if none would do, those that take least.
+
+    What is needed beyond the estimate of these settings is taken to be needed of others, too.
 
     Args:
         loaders: loader processes.
         need: the memory that is short.
-        expected: what the settings were expected to take of it; what was found over it is taken to hold for others.
     """
-    from voco_cli.resources.estimates import training_footprint  # late: it makes networks, if only their shapes
 
-    factor = need.high_bytes / expected if expected else 1.0
+    def estimate(one: Settings) -> float:
+        processes = one.data.workers if isinstance(one.data.workers, int) else loaders
+        footprint = training_footprint(one, device, processes)
+        return footprint.device_bytes if need.kind == "GPU memory" else footprint.host_bytes
+
+    factor = need.high_bytes / estimate(settings)
     found: list[tuple[float, Change]] = []
     for change in _changes(settings, need):
         changed = _changed(settings, change)
         if changed is None:
             continue
-        processes = changed.data.workers if isinstance(changed.data.workers, int) else loaders
-        footprint = training_footprint(changed, device, processes)
-        taken = factor * (footprint.device_bytes if need.kind == "GPU memory" else footprint.host_bytes)
+        taken = factor * estimate(changed)
         if taken < need.high_bytes:
             found.append((taken, change))
     fitting = [one for one in found if one[0] <= need.free_bytes]
@@ -125,7 +125,7 @@ def _halved(size: Sequence[int]) -> list[int]:
 
 
 def _changed(settings: Settings, change: Change) -> Settings | None:
-    """The settings with a change; none where they would not go together."""
+    """Return the settings with a change; None where they would not go together."""
     values = settings.model_dump()
     for key, value in change.keys.items():
         section, name = key.split(".")

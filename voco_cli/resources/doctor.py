@@ -1,4 +1,4 @@
-"""All checks, in the order in which one would mend what is wrong."""
+"""Checks of this machine, in the order in which one would mend what is wrong."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from shutil import disk_usage
@@ -25,7 +25,7 @@ from voco_cli import __version__
 from voco_cli.config import Settings, load_settings
 from voco_cli.errors import VocoError
 from voco_cli.operating_system import drop_cached_pages, open_file_limits, usable_cores
-from voco_cli.resources.sampling import LEAST_BYTES, existing_parent, mount_point, temporary_folder
+from voco_cli.resources.disk import LEAST_BYTES, existing_parent, mount_point, temporary_folder
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -48,24 +48,26 @@ class Check:
     advice: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """As ``--json`` prints it."""
-        return {
-            "name": self.name,
-            "status": self.status,
-            "found": self.found,
-            "advice": self.advice,
-            "values": dict(self.values),
-        }
+
+Limit = tuple[float, Status, str]
+"""Below how much of something a check is no longer ok, what it is then, and what to do."""
+
+
+def graded(name: str, found: str, values: Mapping[str, Any], have: float, *limits: Limit) -> Check:
+    """Return a check by the first limit that ``have`` is below; ok where it is below none."""
+    for least, status, advice in limits:
+        if have < least:
+            return Check(name, status, found, advice, values)
+    return Check(name, "ok", found, values=values)
 
 
 def looked_at(name: str, look: Callable[[], Check], failing: Status = "warning") -> Check:
-    """Do a check; one that cannot even be done is a line of its own, and never the end of the others."""
+    """Do a check; one that cannot even be done becomes a line of its own, and never the end of the others."""
     return next(all_looked_at(name, lambda: iter((look(),)), failing))
 
 
 def all_looked_at(name: str, look: Callable[[], Iterator[Check]], failing: Status = "warning") -> Iterator[Check]:
-    """Several lines of one check; if it ends early, those it had, and why."""
+    """Do a check of several lines; if it ends early, yield those it had, and why."""
     try:
         yield from look()
     except VocoError as error:
@@ -87,7 +89,7 @@ GIGA = 1e9
 
 
 def cores() -> Check:
-    """Cores of the machine, those that may be used, and the threads of the tensor library."""
+    """Count the cores of the machine, those that may be used, and the threads of the tensor library."""
     import torch
 
     machine, usable, quota = os.cpu_count() or 1, usable_cores(), core_quota()
@@ -102,7 +104,7 @@ def cores() -> Check:
 
 
 def core_quota(*places: Path) -> float | None:
-    """Cores that a control group of either version lets the process use at a time; none where it sets no limit.
+    """Return the cores that a control group lets the process use at a time; None where it sets no limit.
 
     Args:
         places: as for `group_folders`, where not the usual ones.
@@ -121,23 +123,21 @@ def core_quota(*places: Path) -> float | None:
 
 
 def memory() -> Check:
-    """Memory of the machine, or of its container or batch job."""
+    """Look at the memory of the machine, or of its container or batch job."""
     from voco_cli.operating_system import free_host_bytes, total_host_bytes
 
     total, free = total_host_bytes(), free_host_bytes()
     values = {"total_bytes": total, "free_bytes": free}
     found = f"{free / GIGA:.1f} GB free of {total / GIGA:.1f} GB"
-    if free < LEAST_MEMORY_BYTES:
-        return Check("memory", "problem", found, "free some: even the recipe debug takes 1 GB", values)
-    if free < SMALL_MEMORY_BYTES:
-        return Check(
-            "memory", "warning", found, "enough for the recipe debug; voco plan says what another needs", values
-        )
-    return Check("memory", "ok", found, values=values)
+    return graded(
+        *("memory", found, values, free),
+        (LEAST_MEMORY_BYTES, "problem", "free some: even the recipe debug takes 1 GB"),
+        (SMALL_MEMORY_BYTES, "warning", "enough for the recipe debug; voco plan says what another needs"),
+    )
 
 
 def gpus() -> Iterator[Check]:
-    """One line a GPU, or why there is none."""
+    """Yield one line a GPU, or why there is none."""
     import torch
 
     built = torch.version.cuda or (f"ROCm {torch.version.hip}" if torch.version.hip else None)
@@ -177,30 +177,31 @@ def _gpu(index: int, built: str | None) -> Check:
     found = f"{properties.name}, {free / GIGA:.1f} GB free of {total / GIGA:.1f} GB, CUDA {built}"
     found += f", driver {driver}" if driver else ""
     if not bf16:
-        advice = "training runs in fp32: slower, and with more memory"
-        return Check(f"GPU {index}", "warning", f"{found}, no bf16", advice, values)
-    if missing is not None:
+        found, advice = f"{found}, no bf16", "training runs in fp32: slower, and with more memory"
+    elif missing is not None:
+        found = f"{found}, bf16; {missing}"
         advice = "mend it, or SwinUNETR takes three times as long, and more memory; Triton needs a C compiler"
-        return Check(f"GPU {index}", "warning", f"{found}, bf16; {missing}", advice, values)
-    return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
+    else:
+        return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
+    return Check(f"GPU {index}", "warning", found, advice, values)
 
 
 def _no_gpu(built: str | None, said: str | None) -> Check:
     values = {"cuda": built, "driver": _read(DRIVER_VERSION)}
-    cpu_alone = "training runs on the processor: enough for the recipe debug, days for the others"
     if DRIVER.exists() and built is None:
         found = "an NVIDIA driver is here, but torch was built without CUDA"
-        return Check("GPU", "warning", found, "install the torch that fits the driver: https://pytorch.org", values)
-    if said is not None:
-        return Check(
-            "GPU", "warning", f"torch finds none: {said}", "update the driver, or install another torch", values
-        )
-    how = "torch was built without CUDA" if built is None else f"torch was built for {built} and finds none"
-    return Check("GPU", "warning", f"none; {how}", cpu_alone, values)
+        advice = "install the torch that fits the driver: https://pytorch.org"
+    elif said is not None:
+        found, advice = f"torch finds none: {said}", "update the driver, or install another torch"
+    else:
+        how = "torch was built without CUDA" if built is None else f"torch was built for {built} and finds none"
+        found = f"none; {how}"
+        advice = "training runs on the processor: enough for the recipe debug, days for the others"
+    return Check("GPU", "warning", found, advice, values)
 
 
 def shared_memory(settings: Settings) -> Check:
-    """Room for the batches that loader processes hand over."""
+    """Look whether there is room for the batches that loader processes hand over."""
     from voco_cli.training.dataloader import loader_workers
 
     crops, workers = settings.crops, loader_workers(settings.data)
@@ -212,29 +213,28 @@ def shared_memory(settings: Settings) -> Check:
         return Check("shared memory", "ok", "this system has no /dev/shm")
     free = disk_usage(SHARED).free
     values = {"free_bytes": free, "needed_bytes": needed, "loaders": workers}
-    loading = f"loader processes: {workers}, which need {needed / GIGA:.1f} GB with the recipe {settings.recipe}"
-    found = f"{free / GIGA:.1f} GB free; {loading}"
-    if free < needed:
-        advice = "give the container more (docker run --shm-size=8g), or --set data.prefetch=1 or data.workers=0"
-        return Check("shared memory", "warning", found, advice, values)
-    return Check("shared memory", "ok", found, values=values)
+    found = f"{free / GIGA:.1f} GB free; loader processes: {workers}, "
+    found += f"which need {needed / GIGA:.1f} GB with the recipe {settings.recipe}"
+    advice = "give the container more (docker run --shm-size=8g), or --set data.prefetch=1 or data.workers=0"
+    return graded("shared memory", found, values, free, (needed, "warning", advice))
 
 
 def open_files() -> Check:
-    """How many files a process may have open."""
+    """Look how many files a process may have open."""
     limits = open_file_limits()
     if limits is None:
         return Check("open files", "ok", "as many as one likes")
     soft, hard = limits
     values = {"soft": soft, "hard": hard}
-    if 0 <= soft < FEW_FILES:
-        status = "problem" if soft < LEAST_FILES else "warning"
-        return Check("open files", status, f"at most {soft} a process", "ulimit -n 4096", values)  # type: ignore[arg-type]
-    return Check("open files", "ok", "as many as one likes" if soft < 0 else f"at most {soft} a process", values=values)
+    if soft < 0:
+        return Check("open files", "ok", "as many as one likes", values=values)
+    more = "ulimit -n 4096"
+    found = f"at most {soft} a process"
+    return graded("open files", found, values, soft, (LEAST_FILES, "problem", more), (FEW_FILES, "warning", more))
 
 
 def allocator(settings: Settings) -> Check:
-    """Whether freed memory stays in the process."""
+    """Look whether freed memory stays in the process."""
     from voco_cli.operating_system import keep_freed_memory
 
     if not settings.run.keep_memory:
@@ -279,7 +279,7 @@ OPTIONAL = {
 
 
 def program() -> Check:
-    """This program and its Python."""
+    """Name this program and its Python."""
     found = f"voco {__version__}, Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     values = {"voco": __version__, "python": platform.python_version(), "platform": platform.platform()}
     if sys.version_info[:2] < LEAST_PYTHON:
@@ -288,7 +288,7 @@ def program() -> Check:
 
 
 def libraries() -> Iterator[Check]:
-    """One line for all that can be imported, and one for each that cannot."""
+    """Yield one line for all that can be imported, and one for each that cannot."""
     versions: dict[str, str] = {}
     broken: list[Check] = []
     for module, distribution in REQUIRED.items():
@@ -303,7 +303,7 @@ def libraries() -> Iterator[Check]:
 
 
 def extras() -> Iterator[Check]:
-    """What is there beyond what everyone needs."""
+    """Yield what is there beyond what everyone needs."""
     for module, (extra, purpose) in OPTIONAL.items():
         try:
             version = _version(importlib.import_module(module), module)
@@ -337,7 +337,7 @@ SLOW_VOLUMES_PER_S = 20.0
 
 
 def room(name: str, folder: Path) -> Check:
-    """Whether a folder, which need not exist yet, can be written to, and how much is free there."""
+    """Look whether a folder, which need not exist yet, can be written to, and how much is free there."""
     existing = existing_parent(folder)
     free = shutil.disk_usage(existing).free
     values = {"folder": str(folder), "free_bytes": free, "mount": str(mount_point(existing))}
@@ -346,15 +346,15 @@ def room(name: str, folder: Path) -> Check:
     reason = _refusal(existing)
     if reason is not None:
         return Check(name, "problem", f"{folder}: {reason}", f"choose another folder: --set {key}=FOLDER", values)
-    if free < LEAST_BYTES:
-        return Check(name, "problem", found, f"free some space, or choose another disk: --set {key}=FOLDER", values)
-    if free < SMALL_BYTES:
-        return Check(name, "warning", found, "voco plan DATA says what a run will need", values)
-    return Check(name, "ok", found, values=values)
+    return graded(
+        *(name, found, values, free),
+        (LEAST_BYTES, "problem", f"free some space, or choose another disk: --set {key}=FOLDER"),
+        (SMALL_BYTES, "warning", "voco plan DATA says what a run will need"),
+    )
 
 
 def _refusal(existing: Path) -> str | None:
-    """Why nothing can be written into a folder; none where it can."""
+    """Return why nothing can be written into a folder; None where it can."""
     if not os.access(existing, os.W_OK | os.X_OK):
         return f"{existing} may not be written to"
     probe = existing / f".voco-probe-{os.getpid()}"
@@ -405,10 +405,8 @@ def throughput(folder: Path) -> Check:
         f"writes {megabytes / written_s:.0f} MB/s ({VOLUMES / written_s:.1f} volumes/s), reads "
         f"{megabytes / read_s:.0f} MB/s ({VOLUMES / read_s:.1f} volumes/s) of {size} voxels on one core"
     )
-    if VOLUMES / read_s < SLOW_VOLUMES_PER_S:
-        advice = "steps on a GPU will wait for data: --set cache.dir=FOLDER on a local disk"
-        return Check("cache throughput", "warning", found, advice, values)
-    return Check("cache throughput", "ok", found, values=values)
+    slow = "steps on a GPU will wait for data: --set cache.dir=FOLDER on a local disk"
+    return graded("cache throughput", found, values, VOLUMES / read_s, (SLOW_VOLUMES_PER_S, "warning", slow))
 
 
 Loaded = dict[str, list[Check]]
@@ -429,7 +427,7 @@ def load_here() -> Loaded:
 
 
 def load_apart() -> Loaded:
-    """The same in a process of its own; where that does not come to an end, this is the only check."""
+    """Do the same in a process of its own; where that does not come to an end, this is the only check."""
     ended = subprocess.run(COMMAND, capture_output=True, text=True, errors="replace", check=False)
     told = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(f'{{"{FIRST}"')), None)
     if told is None:
@@ -438,8 +436,8 @@ def load_apart() -> Loaded:
 
 
 def main() -> None:
-    """What the process does: a line of JSON."""
-    print(json.dumps({name: [check.to_json() for check in checks] for name, checks in load_here().items()}))
+    """Print what `load_here` finds as a line of JSON, in the process that `load_apart` starts."""
+    print(json.dumps({name: [asdict(check) for check in checks] for name, checks in load_here().items()}))
 
 
 def _died(code: int, said: str) -> Check:
@@ -455,7 +453,7 @@ def _died(code: int, said: str) -> Check:
 
 
 def examine(data: Path | None = None, load: Callable[[], Loaded] = load_apart) -> Iterator[Check]:
-    """Look at everything; what cannot be looked at is told, and the rest goes on.
+    """Yield all checks; one that cannot be done becomes a line, and the rest goes on.
 
     Args:
         data: data.json whose cache is meant, or a folder to keep a cache in; none is the current folder.
@@ -483,7 +481,7 @@ def examine(data: Path | None = None, load: Callable[[], Loaded] = load_apart) -
 
 
 def _settings() -> tuple[Settings, list[Check]]:
-    """Settings as a run without options would have them; where the environment spoils them, those of the defaults."""
+    """Return the settings of a run without options; where the environment spoils them, the defaults and why."""
     try:
         return load_settings().settings, []
     except VocoError as error:
@@ -493,13 +491,13 @@ def _settings() -> tuple[Settings, list[Check]]:
 
 
 def _cache_folder(settings: Settings, data: Path | None) -> Path:
-    """As `cache_folder` has it, which a broken library must not keep from being known."""
+    """Return the folder as `cache_folder` has it, which a broken library must not keep from being known."""
     beside = Path() if data is None else data if data.is_dir() else data.parent
     return settings.cache.dir or beside.resolve() / ".voco-cache"
 
 
 def _data(data: Path) -> Check:
-    """How many scans a list has, and whether they are there."""
+    """Look how many scans a list has, and whether they are there."""
     if data.is_dir():
         return Check("data", "ok", f"{data} is a folder; voco index {data} lists its scans")
     from voco_cli.data.index.datalist_file import read_datalist

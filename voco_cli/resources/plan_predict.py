@@ -1,11 +1,11 @@
-"""`voco plan predict RUN INPUT...`: what a prediction will need here."""
+"""The plan of a prediction: every header is read, one window goes through the network, a few scans are preprocessed."""
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import prod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,130 +14,103 @@ import psutil
 import torch
 
 from voco_cli.config import Settings
+from voco_cli.data.cache.disk_space import largest_shape
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import Header
 from voco_cli.data.io.reader import read_header
 from voco_cli.errors import DataError, VocoError
 from voco_cli.operating_system import free_host_bytes
-from voco_cli.predict.classification import classify_scan
-from voco_cli.predict.inputs import find_inputs, prepare
-from voco_cli.predict.memory import Needed, needed_memory
+from voco_cli.predict.inputs import Inputs, find_inputs, prepare
+from voco_cli.predict.memory import needed_memory
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.resources.advice import disk_advice
-from voco_cli.resources.estimates import Amount, Need, Part, Plan
-from voco_cli.resources.plan import disk_needs, label_map_bytes
-from voco_cli.resources.sampling import Tell, scaled, seeded_order
-from voco_cli.resources.subprocess_trial import Outcome, TooLargeError, run_apart, tidy_when_terminated
-from voco_cli.resources.trial import SAFE_SHARE, try_sweep
-from voco_cli.resources.tried import Sweep
-
-
-@dataclass(frozen=True)
-class PredictionRequest:
-    """What to try.
-
-    Attributes:
-        run, device, overrides, predict: as for `load_trained`.
-        entries: scans, in the order in which they are tried.
-        largest: the scan that takes most memory.
-        most: scans to try.
-        budget_s: time after which no further scan is begun.
-    """
-
-    run: Path
-    device: str | None
-    overrides: tuple[str, ...]
-    predict: dict[str, Any]
-    entries: tuple[Entry, ...]
-    largest: Header
-    most: int
-    budget_s: float
-
-
-@dataclass(frozen=True)
-class TriedScan:
-    """One scan: reading and preprocessing it, and what the network and the way back took."""
-
-    case: str
-    prepare_s: float
-    network_s: float
-    sweep: Sweep | None
-
-
-@dataclass(frozen=True)
-class PredictionTrial:
-    """What came of it.
-
-    Attributes:
-        device: where the network computes.
-        own_bytes: memory of the process with the network, before any scan.
-        needed: beyond that, for the largest scan.
-        free_host_bytes, free_device_bytes: with the network loaded.
-        scans: that were tried; none where the largest would not be safe.
-        failed: scans that cannot be predicted, with the reason.
-    """
-
-    device: str
-    own_bytes: int
-    needed: Needed
-    free_host_bytes: int
-    free_device_bytes: int
-    scans: tuple[TriedScan, ...] = ()
-    failed: tuple[tuple[str, str], ...] = ()
-
-
-def try_prediction(request: PredictionRequest) -> PredictionTrial:
-    """Load the network, and go over a few scans.
-
-    Raises:
-        UsageError, DataError: as `load_trained`.
-    """
-    trained = load_trained(request.run, request.device, request.overrides, **request.predict)
-    device = trained.device
-    needed = needed_memory(request.largest, trained.settings, device)
-    own = psutil.Process().memory_info().rss
-    free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
-    seen = PredictionTrial(str(device), own, needed, free_host_bytes(), free_device)
-    if needed.host_bytes > SAFE_SHARE * seen.free_host_bytes or needed.device_bytes > seen.free_device_bytes:
-        return seen
-    began_s = time.monotonic()
-    scans: list[TriedScan] = []
-    failed: list[tuple[str, str]] = []
-    for entry in request.entries:
-        if len(scans) >= request.most or (scans and time.monotonic() - began_s > request.budget_s):
-            break
-        try:
-            scans.append(_try_scan(trained, entry))
-        except VocoError as error:
-            failed.append((entry.name, error.message))
-    return replace(seen, scans=tuple(scans), failed=tuple(failed))
-
-
-def header_of(entry: Entry) -> Header | None:
-    """The header of a scan; none where it cannot be read, which the prediction will name."""
-    try:
-        return read_header(entry.image, entry.files)
-    except (VocoError, OSError):
-        return None
-
-
-def _try_scan(trained: Trained, entry: Entry) -> TriedScan:
-    settings, start_s = trained.settings, time.perf_counter()
-    if settings.task.kind == "classification":
-        prepare(entry, settings)
-        prepare_s = time.perf_counter() - start_s
-        classify_scan(trained, entry)  # prepares it again
-        return TriedScan(entry.name, prepare_s, max(0.0, time.perf_counter() - start_s - 2 * prepare_s), None)
-    prepared = prepare(entry, settings)
-    prepare_s = time.perf_counter() - start_s
-    sweep = try_sweep(prepared.channels_CXYZ, prepared.record, trained, settings, trained.device)
-    return TriedScan(entry.name, prepare_s, sweep.total_s, sweep)
-
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, total
+from voco_cli.resources.cases import Tell, scaled, seeded_order
+from voco_cli.resources.costs import CPU_FACTOR, START_S, case_seconds
+from voco_cli.resources.disk import disk_needs
+from voco_cli.resources.plan import ESTIMATES, label_map_bytes
 
 MOST_SCANS = 3
 TABLE_BYTES = 1000
 """A row of the table of a classification, and what the record says of its scan."""
-SCAN = "the largest scan"
+LARGEST = "the largest scan"
+
+
+@dataclass(frozen=True)
+class ScansToPredict:
+    """Scans, a trained network, and where its predictions will lie.
+
+    Attributes:
+        found: cases, and what was refused.
+        headers: of those that can be read, by case.
+        own_bytes: memory of the process with the network, before any scan.
+        free_bytes, free_device_bytes: with the network loaded.
+    """
+
+    trained: Trained
+    found: Inputs
+    headers: Mapping[str, Header]
+    output: Path
+    own_bytes: int
+    free_bytes: int
+    free_device_bytes: int
+
+    @classmethod
+    def find(cls, trained: Trained, inputs: Sequence[Path], output: Path) -> ScansToPredict:
+        """Read the header of every scan.
+
+        Raises:
+            UsageError, DataError: there is none, or none can be read.
+        """
+        found = find_inputs(inputs, trained.settings.task, output)
+        headers = {entry.name: header for entry in found.entries if (header := _header(entry)) is not None}
+        if not headers:
+            what = f"None of the {len(found.entries)} scans can be read."
+            raise DataError(what, "voco index FOLDER names the reasons")
+        own = psutil.Process().memory_info().rss
+        device = trained.device
+        free_device = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+        return cls(trained, found, headers, output, own, free_host_bytes(), free_device)
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the prediction."""
+        return self.trained.settings
+
+    @property
+    def largest_first(self) -> list[Entry]:
+        """The scans whose headers can be read, that which takes most memory first."""
+        readable = [entry for entry in self.found.entries if entry.name in self.headers]
+        return sorted(readable, key=lambda entry: -_nbytes(self.headers[entry.name]))
+
+    def memory(self) -> Iterator[Need]:
+        """Yield what the largest scan takes of the machine and of the device, estimated."""
+        needed = needed_memory(self.headers[self.largest_first[0].name], self.settings, self.trained.device)
+        own = Part("the program with its network", Amount.of(self.own_bytes, "measured"))
+        scan = Part(LARGEST, Amount.of(needed.host_bytes, "estimated"))
+        yield Need("memory", LARGEST, (own, scan), self.free_bytes + self.own_bytes)
+        if self.trained.device.type == "cuda":
+            part = Part(LARGEST, Amount.of(needed.device_bytes, "estimated"))
+            yield Need("GPU memory", str(self.trained.device), (part,), self.free_device_bytes)
+
+    def disk(self) -> tuple[Need, ...]:
+        """Return what all predictions take of the disk, estimated."""
+        size = Amount.of(TABLE_BYTES * len(self.headers), "estimated")
+        if self.settings.task.kind == "segmentation":
+            size = label_map_bytes((math.prod(header.shape_xyz) for header in self.headers.values()), self.settings)
+        return disk_needs([(self.output, Part("predictions", size))])
+
+    def plan(self, needs: Sequence[Need], times: Sequence[Part], notes: Sequence[str], **figures: Any) -> Plan:
+        """Put the plan together."""
+        refused = [f"{name} cannot be predicted: {reason}" for name, reason in self.found.refused[:3]]
+        return Plan(
+            f"predicting {len(self.found.entries)} scans",
+            tuple(needs),
+            tuple(times),
+            (*refused, *notes),
+            tuple(_advice(needs)),
+            {"scans": len(self.found.entries), **figures},
+        )
 
 
 def plan_prediction(
@@ -151,91 +124,84 @@ def plan_prediction(
     overrides: Sequence[str] = (),
     predict: dict[str, Any] | None = None,
 ) -> Plan:
-    """Read every header, try a few windows of a few scans, and work out what predicting all of them needs.
+    """Read every header, try a window and the preprocessing of a few scans, and work out what all of them need.
 
     Args:
         run: folder of voco finetune.
         output: folder for the predictions.
-        budget_s: about how long the trial may take.
+        budget_s: about how long scans are tried.
         tell: what is being done.
         device, overrides, predict: as for `load_trained`.
     Raises:
         UsageError, DataError: no run, no weights, no scan.
     """
-    settings = load_trained(run, "cpu", overrides, **(predict or {})).settings
-    found = find_inputs(inputs, settings.task, output)
-    headers = {entry.name: header for entry in found.entries if (header := header_of(entry)) is not None}
-    if not headers:
-        raise DataError(f"None of the {len(found.entries)} scans can be read.", "voco index FOLDER names the reasons")
-    largest = max(headers.values(), key=lambda header: prod(header.shape_xyz) * np.dtype(header.dtype).itemsize)
-    tell(f"trying a few windows of up to {min(MOST_SCANS, len(found.entries))} of {len(found.entries)} scans ...")
-    order = tuple(seeded_order(found.entries, settings.seed))
-    request = PredictionRequest(run, device, tuple(overrides), predict or {}, order, largest, MOST_SCANS, budget_s)
-    free, reached, start_s = free_host_bytes(), 0, 0.0
-    trial: PredictionTrial | None = None
-    with tidy_when_terminated():
+    scans = ScansToPredict.find(load_trained(run, device, overrides, **(predict or {})), inputs, output)
+    needs = (*scans.memory(), *scans.disk())
+    if not all(need.fits for need in needs if need.kind != "disk"):
+        return scans.plan(needs, (), ("No scan was tried, as the largest would take more memory than is free.",))
+    tell(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
+    prepare_s, failed = _try_preparing(scans, budget_s)
+    times = [Part("start", Amount.within(START_S[scans.settings.model.backbone], CPU_FACTOR))]
+    if prepare_s:
+        sizes = [float(math.prod(scans.headers[name].shape_xyz)) for name in prepare_s]
+        everything = float(sum(math.prod(header.shape_xyz) for header in scans.headers.values()))
+        preparing = scaled(list(prepare_s.values()), sizes, everything, len(scans.headers))
+        times.append(Part("reading and preprocessing", preparing))
+    one_pass = Amount.within(_window_seconds(scans.trained), CPU_FACTOR)
+    sweeps = [_sweep(header, scans.settings, one_pass) for header in scans.headers.values()]
+    times.append(Part("network and the way back", total(sweeps)))
+    notes = []
+    if failed:
+        name, reason = failed[0]
+        notes.append(f"{len(failed)} of the scans that were tried cannot be predicted, {name} first: {reason}")
+    return scans.plan(needs, times, (*notes, ESTIMATES), prepare_s=prepare_s, pass_s=asdict(one_pass))
+
+
+def _try_preparing(scans: ScansToPredict, budget_s: float) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Return the seconds of preprocessing a few scans, by case, and scans that cannot be used, with the reason."""
+    took_s: dict[str, float] = {}
+    failed: list[tuple[str, str]] = []
+    began_s = time.monotonic()
+    for entry in seeded_order(scans.found.entries, scans.settings.seed):
+        if len(took_s) >= MOST_SCANS or (took_s and time.monotonic() - began_s > budget_s):
+            break
+        start_s = time.perf_counter()
         try:
-            outcome: Outcome[PredictionTrial] = run_apart(try_prediction, request)
-            trial, start_s = outcome.result, outcome.start_s
-        except TooLargeError as error:
-            reached = error.reached_bytes
-    needs = (*_memory(trial, free, reached), *_disk(headers, settings, output))
-    refused = tuple(f"{name} cannot be predicted: {reason}" for name, reason in found.refused[:3])
-    return Plan(
-        f"predicting {len(found.entries)} scans",
-        needs,
-        tuple(_times(trial, found.entries, headers, start_s)),
-        (*refused, *_notes(trial)),
-        tuple(_advice(needs)),
-        figures={"scans": len(found.entries), "trial": asdict(trial) if trial else None},
-    )
+            prepare(entry, scans.settings)
+        except VocoError as error:
+            failed.append((entry.name, error.message))
+        else:
+            took_s[entry.name] = time.perf_counter() - start_s
+    return took_s, failed
 
 
-def _memory(trial: PredictionTrial | None, free: int, reached: int) -> Iterator[Need]:
-    if trial is None:
-        part = Part("when it was stopped", Amount.of(reached, "measured"))
-        yield Need("memory", SCAN, (part,), free, at_least=True)
-        return
-    parts = (
-        Part("the program with its network", Amount.of(trial.own_bytes, "measured")),
-        Part(SCAN, Amount.of(trial.needed.host_bytes, "estimated")),
-    )
-    yield Need("memory", SCAN, parts, free)
-    if trial.device.startswith("cuda"):
-        part = Part(SCAN, Amount.of(trial.needed.device_bytes, "estimated"))
-        yield Need("GPU memory", trial.device, (part,), trial.free_device_bytes)
+def _window_seconds(trained: Trained) -> float:
+    """Time a window, or a whole volume of a classification, through the network."""
+    task, preprocess = trained.settings.task, trained.settings.preprocess
+    size = task.patch_size if task.kind == "segmentation" else preprocess.resize_vox
+    assert size is not None  # the settings of a classification see to it
+    window = torch.zeros(1, len(task.channels), *size, device=trained.device)
+    trained(window).sum().item()  # the first call makes room; read back, so that a device has done it
+    start_s = time.perf_counter()
+    trained(window).sum().item()
+    return time.perf_counter() - start_s
 
 
-def _disk(headers: dict[str, Header], settings: Settings, output: Path) -> tuple[Need, ...]:
-    if settings.task.kind == "classification":
-        size = Amount.of(TABLE_BYTES * len(headers), "estimated")
-    else:
-        size = label_map_bytes((prod(header.shape_xyz) for header in headers.values()), settings)
-    return disk_needs([(output, Part("predictions", size))])
+def _sweep(header: Header, settings: Settings, one_pass: Amount) -> Amount:
+    shape = largest_shape(header.shape_xyz, header.placement.spacing_xyz_mm, header.orientation, settings.preprocess)
+    return case_seconds(shape, math.prod(header.shape_xyz), settings, one_pass)
 
 
-def _times(
-    trial: PredictionTrial | None, entries: Sequence[Entry], headers: dict[str, Header], start_s: float
-) -> Iterator[Part]:
-    """All scans, scaled by their voxels from those that were tried."""
-    if trial is None or not trial.scans:
-        return
-    yield Part("start", Amount.of(start_s, "measured"))
-    sizes = [float(prod(headers[one.case].shape_xyz)) for one in trial.scans]
-    total = float(sum(prod(header.shape_xyz) for header in headers.values()))
-    preparing, network = [one.prepare_s for one in trial.scans], [one.network_s for one in trial.scans]
-    yield Part("reading and preprocessing", scaled(preparing, sizes, total, len(entries)))
-    yield Part("network and the way back", scaled(network, sizes, total, len(entries)))
+def _header(entry: Entry) -> Header | None:
+    """Return the header of a scan; None where it cannot be read, which the prediction will name."""
+    try:
+        return read_header(entry.image, entry.files)
+    except (VocoError, OSError):
+        return None
 
 
-def _notes(trial: PredictionTrial | None) -> Iterator[str]:
-    if trial is None:
-        yield "Not measured: the trial was stopped when memory ran out."
-    elif not trial.scans and not trial.failed:
-        yield "Not measured: the largest scan would take most of the free memory."
-    elif trial.failed:
-        name, reason = trial.failed[0]
-        yield f"{len(trial.failed)} of the scans that were tried cannot be predicted, {name} first: {reason}"
+def _nbytes(header: Header) -> int:
+    return math.prod(header.shape_xyz) * np.dtype(header.dtype).itemsize
 
 
 def _advice(needs: Sequence[Need]) -> Iterator[str]:

@@ -107,7 +107,7 @@ def build_accelerator(run: Run) -> Accelerator:
 
 
 def device_context(accelerator: Accelerator) -> DeviceContext:
-    """What a job needs to know of the accelerator."""
+    """Return what a task needs to know of the accelerator."""
     return DeviceContext(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
 
 

@@ -9,6 +9,7 @@ import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ FREE_TO_CHANGE = (
     "run.dir",
     "run.device",
     "run.keep_memory",
+    "run.loggers",
     "run.threads",
     "data.file",
     "data.root",
@@ -59,7 +61,7 @@ STATUSES = (PREPARING, "running", "done", "interrupted", "failed")
 
 
 class RunFolder:
-    """Names and small files of a run folder (design section 6)."""
+    """Names and small files of a run folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -71,7 +73,8 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.checkpoints = path / "checkpoints"
         self.weights = path / "weights"
-        self.location = path / "figures" / "location"
+        self.pictures = path / "figures" / "validation"
+        self.objective_file = path / "objective.json"
         self.weights_report = path / "weights_report.json"
 
     def is_started(self) -> bool:
@@ -110,9 +113,16 @@ class RunFolder:
 
     def _remove_beginning(self) -> None:
         """Remove what a run wrote that ended before its first step; the next may have other settings."""
-        pictures = self.location.glob("step-*.png")
+        pictures = self.pictures.glob("step-*.png")
         events = self.tensorboard.glob("events.out.tfevents.*")
-        for path in (*pictures, *events, self.metrics_file, self.weights_report, self.contents_file):
+        for path in (
+            *pictures,
+            *events,
+            self.metrics_file,
+            self.weights_report,
+            self.contents_file,
+            self.objective_file,
+        ):
             path.unlink(missing_ok=True)
 
     def refuse_other_settings(self, settings: Settings) -> None:
@@ -183,6 +193,12 @@ class RunFolder:
         """Keep what became of each tensor of the weights that the run started from."""
         with translate_errors(self.path, f"{self.weights_report.name} could not be written"):
             write_atomic(self.weights_report, (json.dumps(report, indent=1) + "\n").encode())
+
+    def write_objective(self, title: str, figures: Mapping[str, Any]) -> None:
+        """Keep what is learned, and what each held-out figure means: readers of the run need no more of the method."""
+        held = {"title": title, "figures": {name: asdict(info) for name, info in figures.items()}}
+        with translate_errors(self.path, f"{self.objective_file.name} could not be written"):
+            write_atomic(self.objective_file, (json.dumps(held, indent=1) + "\n").encode())
 
     def read_state(self) -> Mapping[str, Any]:
         """The last state, or an empty one."""

@@ -1,7 +1,8 @@
-"""What the engine asks of a job: the one loop trains anything that offers this."""
+"""What the trainer trains (`TrainingTask`), where (`DeviceContext`), and who is told of it (`Callback`)."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ Values = Mapping[str, float]
 
 @dataclass(frozen=True)
 class DeviceContext:
-    """Where and how a job runs.
+    """Where and how a task runs.
 
     Attributes:
         device: of this process.
@@ -48,45 +49,66 @@ class ParameterGroup:
         return self.rate if step >= self.freeze_steps else 0.0
 
 
-def one_group(model: nn.Module) -> list[ParameterGroup]:
-    """All trainable parameters at the run's own rate."""
-    return [ParameterGroup([parameter for parameter in model.parameters() if parameter.requires_grad])]
+class TrainingTask(ABC):
+    """What the trainer trains. Everything that must survive a restart is in ``model`` and ``state``.
 
-
-class TrainingTask(Protocol):
-    """A thing to train. Everything that must survive a restart is in ``model`` and ``state``."""
+    Attributes:
+        model: on the CPU until the trainer moves it.
+        score_name: validation value whose lowest checkpoint is kept as the best.
+    """
 
     model: nn.Module
     score_name: str
-    """Validation value whose lowest checkpoint is kept as the best."""
+    context: DeviceContext | None = None
+
+    @property
+    def here(self) -> DeviceContext:
+        """Where the task runs."""
+        assert self.context is not None, "the trainer calls start() first"
+        return self.context
+
+    def start(self, context: DeviceContext) -> None:
+        """Take note of where the task runs; called once, with the model on its device, before anything else."""
+        self.context = context
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        """What the optimizer moves, and how fast; the same groups in the same order at every start."""
+        """Return what the optimizer moves, and how fast; the same groups in the same order at every start."""
+        return [ParameterGroup([parameter for parameter in self.model.parameters() if parameter.requires_grad])]
 
-    def start(self, place: DeviceContext) -> None:
-        """Called once, with the model on its device, before anything else."""
-
+    @abstractmethod
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
-        """Batches number ``first`` to ``last - 1`` of this process; the same number is always the same batch.
+        """Yield batches ``first`` to ``last - 1`` of this process; the same number is always the same batch.
 
         Closing the generator ends its loader processes. A batch may be a VocoError, which is then raised.
         """
 
     def cases(self, batch: Any) -> Sequence[str]:
-        """Names of the cases of a batch, for messages."""
+        """Return the names of the cases of a batch, for messages."""
+        names: Sequence[str] = batch.names
+        return names
 
-    def loss(self, model: nn.Module, batch: Any, *, first_of_step: bool) -> Mapping[str, Tensor]:
-        """Forward pass: scalars, among them ``loss``; nothing here may wait for the device."""
+    @abstractmethod
+    def train_step(self, model: nn.Module, batch: Any, *, first_of_step: bool) -> Mapping[str, Tensor]:
+        """Run the forward pass of one batch and return scalars, among them ``loss``; nothing may wait for the device.
 
+        Args:
+            model: the trainer's wrapping of ``self.model``.
+            first_of_step: whether it is the first batch of an optimizer step.
+        """
+
+    @abstractmethod
     def validate(self, step: int) -> Values:
-        """Figures on held-out cases; may be empty. Every process calls it."""
+        """Return figures on held-out cases, maybe none; every process calls it."""
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
-        """What the job itself wants kept in a checkpoint, as JSON."""
+        """Return what the task itself wants kept in a checkpoint, as JSON."""
 
+    @abstractmethod
     def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of ``state``."""
+        """Take up what ``state`` returned."""
 
+    @abstractmethod
     def export(self, folder: Path, step: int) -> None:
         """Write the weights that users take away; called by the main process after each checkpoint and on resuming."""
 

@@ -1,4 +1,4 @@
-"""The one training loop (design section 6)."""
+"""The one training loop, for everything that trains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from voco_cli.training.checkpoint import (
 )
 from voco_cli.training.distributed import device_context, run_on_all, run_on_main
 from voco_cli.training.errors import translate_errors, translate_machine_errors
-from voco_cli.training.loggers import MetricsWriter
+from voco_cli.training.loggers import Loggers
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.task import Callback, TrainingTask, Values
 
@@ -130,22 +130,23 @@ class MetricAccumulator:
 
 @dataclass
 class Trainer:
-    """One run of a job from its last checkpoint to its last step.
+    """One run of a task from its last checkpoint to its last step.
 
     Every process runs it; the main one writes.
     """
 
-    job: TrainingTask
+    task: TrainingTask
     train: Train
     folder: RunFolder
     accelerator: Accelerator
     callback: Callback
+    logger_names: Sequence[str] = ("tensorboard",)
     step: int = 0
     score: float | None = None
     scored_step: int = -1
     best_score: float = math.inf
     saved_step: int = -1
-    metrics: MetricsWriter | None = None
+    loggers: Loggers | None = None
     recent: MetricAccumulator = field(default_factory=MetricAccumulator)
 
     def run(self) -> None:
@@ -170,17 +171,17 @@ class Trainer:
             raise
         finally:
             self.callback.ended()
-            if self.metrics is not None:
-                self.metrics.close()
+            if self.loggers is not None:
+                self.loggers.close()
 
     @property
     def _is_main(self) -> bool:
         return bool(self.accelerator.is_main_process)
 
     def _prepare(self) -> None:
-        job, train = self.job, self.train
-        job.model.to(self.accelerator.device)
-        self.groups = job.parameter_groups()
+        task, train = self.task, self.train
+        task.model.to(self.accelerator.device)
+        self.groups = task.parameter_groups()
         self.parameters = [parameter for group in self.groups for parameter in group.parameters]
         optimizer = torch.optim.AdamW(
             [{"params": group.parameters} for group in self.groups],
@@ -191,36 +192,36 @@ class Trainer:
         )
         checkpoints = list_checkpoints(self.folder.checkpoints)
         if checkpoints:
-            job.restore(load_checkpoint(checkpoints[-1], job.model, optimizer))
+            task.restore(load_checkpoint(checkpoints[-1], task.model, optimizer))
             self.step, self.score = checkpoints[-1].step, checkpoints[-1].score
             self.saved_step = self.scored_step = self.step
             self.best_score = min((one.score for one in checkpoints if one.score is not None), default=math.inf)
         with warnings.catch_warnings():
             # The name of an option that is to change in torch; what it means to us stays the same.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
-            self.model, self.optimizer = self.accelerator.prepare(job.model, optimizer)
-        job.start(device_context(self.accelerator))
+            self.model, self.optimizer = self.accelerator.prepare(task.model, optimizer)
+        task.start(device_context(self.accelerator))
         run_on_main(self.accelerator, self._prepare_files)
 
     def _prepare_files(self) -> None:
         self.folder.remove_unfinished()
         remove_unfinished(self.folder.checkpoints)
         if self.saved_step == self.step:
-            self.job.export(self.folder.weights, self.step)  # a kill may have come between checkpoint and weights
-        self.metrics = MetricsWriter(self.folder.metrics_file, self.folder.tensorboard, self.step)
+            self.task.export(self.folder.weights, self.step)  # a kill may have come between checkpoint and weights
+        self.loggers = Loggers(self.folder.path, self.step, self.logger_names)
 
     def _train(self, stop: StopRequest) -> None:
         train = self.train
         self.recent = MetricAccumulator()
         # Closing ends the loader processes, whatever happens in between.
-        with closing(self.job.batches(self.step * train.accumulate, train.steps * train.accumulate)) as batches:
+        with closing(self.task.batches(self.step * train.accumulate, train.steps * train.accumulate)) as batches:
             while self.step < train.steps:
                 self._advance(batches, stop)
 
     def _advance(self, batches: Iterator[Any], stop: StopRequest) -> None:
         """One step, and what is due after it."""
         train = self.train
-        self._optimize(batches)
+        self._optimizer_step(batches)
         self.step += 1
         self.callback.advanced(self.step)
         last = self.step == train.steps
@@ -238,7 +239,7 @@ class Trainer:
                 "run the same command again to go on",
             )
 
-    def _optimize(self, batches: Iterator[Any]) -> None:
+    def _optimizer_step(self, batches: Iterator[Any]) -> None:
         """One optimizer step from ``train.accumulate`` batches."""
         train = self.train
         rate = learning_rate(self.step, train)
@@ -251,13 +252,13 @@ class Trainer:
                 raise batch
             is_last = part == train.accumulate - 1
             with nullcontext() if is_last else self.accelerator.no_sync(self.model):
-                terms = dict(self.job.loss(self.model, batch, first_of_step=part == 0))
+                terms = dict(self.task.train_step(self.model, batch, first_of_step=part == 0))
                 self.accelerator.backward(terms["loss"] / train.accumulate)
             if is_last:
                 terms["grad_norm"] = self._gradient_norm()
             else:
                 terms["grad_norm"] = torch.zeros_like(terms["loss"])
-            self.recent.add(self.step + 1, terms, self.job.cases(batch))
+            self.recent.add(self.step + 1, terms, self.task.cases(batch))
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -282,16 +283,16 @@ class Trainer:
         values["lr"] = learning_rate(self.step - 1, self.train)
         values["grad_norm"] *= self.train.accumulate  # its mean is over batches, all but the last of a step being 0
         values["cases_per_s"] *= len(of_processes)
-        self._tell("train", values)
+        self._write_metrics("train", values)
         self.callback.trained(self.step, values)
         self.recent = MetricAccumulator()
 
     def _validate(self) -> None:
         self._log()
-        figures = self.job.validate(self.step)
+        figures = self.task.validate(self.step)
         if figures:
-            self.score, self.scored_step = figures.get(self.job.score_name), self.step
-            self._tell("validation", figures)
+            self.score, self.scored_step = figures.get(self.task.score_name), self.step
+            self._write_metrics("validation", figures)
             self.callback.validated(self.step, figures)
         self.recent = MetricAccumulator()
 
@@ -302,9 +303,9 @@ class Trainer:
         score = self.score
         return run_on_main(self.accelerator, lambda: score < self.best_score)
 
-    def _tell(self, split: str, values: Values) -> None:
-        if self.metrics is not None:
-            self.metrics.write(split, self.step, values)
+    def _write_metrics(self, split: str, values: Values) -> None:
+        if self.loggers is not None:
+            self.loggers.write(split, self.step, values)
 
     def _checkpoint(self) -> None:
         self._log()  # raises before a checkpoint is written if a loss was not finite
@@ -313,16 +314,16 @@ class Trainer:
         self.saved_step = self.step
 
     def _save(self) -> None:
-        if self.metrics is not None:
-            self.metrics.flush()
+        if self.loggers is not None:
+            self.loggers.flush()
         bare, optimizer = self.accelerator.unwrap_model(self.model), self.optimizer.optimizer
         score = self.score if self.scored_step == self.step else None
-        save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, score, self.job.state())
+        save_checkpoint(self.folder.checkpoints, self.step, bare, optimizer, score, self.task.state())
         self.saved_step = self.step
         self.best_score = min(self.best_score, math.inf if score is None else score)
         rotate(self.folder.checkpoints, self.train.keep_checkpoints)
         with translate_errors(self.folder.path, f"the weights of step {self.step} could not be written"):
-            self.job.export(self.folder.weights, self.step)
+            self.task.export(self.folder.weights, self.step)
         self._write_state("running")
 
     def _write_state(self, status: str, reason: str | None = None) -> None:

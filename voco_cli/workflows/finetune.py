@@ -288,7 +288,7 @@ def _train(
             findings,
         )
     )
-    Trainer(job, settings.train, folder, accelerator, callback).run()
+    Trainer(job, settings.train, folder, accelerator, callback, settings.run.loggers).run()
 
     def finish() -> tuple[int, str, Measured | None]:
         step, words = choose_weights(

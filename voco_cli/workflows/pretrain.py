@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,9 +17,8 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import ScanIdentity, Seen, identity_of, seen_before, seen_scans
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
-from voco_cli.objectives.voco.diagnostics import Figures, Verdict
-from voco_cli.pretrain.dataset import Case
-from voco_cli.pretrain.task import PretrainingTask, batch_plan
+from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
+from voco_cli.pretrain.task import PretrainingTask, batch_plan, build_model
 from voco_cli.training.checkpoint import list_checkpoints
 from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
 from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
@@ -43,11 +42,20 @@ class PretrainCallback(Callback, Protocol):
 
 @dataclass(frozen=True)
 class PreparedPretraining:
-    """What a run is about to work on."""
+    """What a run is about to work on.
+
+    Attributes:
+        objective: in words.
+        terms: parts of the loss that are shown.
+        figures: what the held-out figures are.
+    """
 
     folder: Path
     device: str
     precision: str
+    objective: str
+    terms: tuple[str, ...]
+    figures: Mapping[str, FigureInfo]
     num_training: int
     num_held_out: int
     left_out: list[tuple[Path, str]]
@@ -63,6 +71,7 @@ class PretrainResult:
 
     Attributes:
         start, end: figures at step 0 and at the last step; empty where nothing was held out.
+        infos: what each figure is, in the order of a table.
         verdict: what they say; None where nothing was held out.
         weights: the encoder that was written.
         is_main_process: this is the process that tells the user, of several that ran together.
@@ -71,10 +80,28 @@ class PretrainResult:
     folder: Path
     start: Figures
     end: Figures
+    infos: Mapping[str, FigureInfo]
     verdict: Verdict | None
     weights: Path
-    num_bases: int
     is_main_process: bool
+
+
+@dataclass
+class UsableScans:
+    """What of a list can be trained on.
+
+    Attributes:
+        training, held_out: cached scans that are large enough.
+        identities: of the training scans, for the manifest that goes with the weights.
+        contents: split to what each of its scans holds, None for those that are left out.
+        left_out: the others, with the reason.
+    """
+
+    training: list[Case] = field(default_factory=list)
+    held_out: list[Case] = field(default_factory=list)
+    identities: list[ScanIdentity] = field(default_factory=list)
+    contents: dict[str, list[str | None]] = field(default_factory=dict)
+    left_out: list[tuple[Path, str]] = field(default_factory=list)
 
 
 def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
@@ -103,7 +130,15 @@ def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainR
                 return _build_cache(settings, datalist, callback)
 
             failed = run_on_main(accelerator, open_run)
-            return _train(resolved, datalist, folder, accelerator, callback, failed)
+            objective = build_model(settings, accelerator.device)
+            scans = UsableScans()
+            run_on_all(accelerator, lambda: _find_cases(scans, settings, datalist, failed, objective.region_vox))
+            run_on_all(accelerator, lambda: batch_plan(settings, len(scans.training), 0, accelerator.num_processes))
+            run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, scans.contents))
+            task = _make_task(objective, settings, datalist, scans, folder)
+            callback.prepared(_start(task, scans, folder, accelerator))
+            Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
+            return _result(task, folder, accelerator)
     finally:
         accelerator.end_training()
 
@@ -138,16 +173,15 @@ def _names(datalist: Datalist) -> list[tuple[str, str]]:
 def _cases(
     cache: VolumeCache,
     entries: Sequence[Entry],
-    settings: Settings,
+    needed_vox: tuple[int, int, int],
     names: Mapping[Path, str],
     failed: Mapping[Path, str],
 ) -> tuple[list[Case], list[ScanIdentity], list[str | None], list[tuple[Path, str]]]:
-    """Cached scans that the grid fits, by what they are known, what each entry holds, and why others are left out."""
+    """Return cached scans that are large enough, their identities, what each entry holds, and why others are not."""
     cases: list[Case] = []
     identities: list[ScanIdentity] = []
     contents: list[str | None] = []
     left_out: list[tuple[Path, str]] = []
-    region = settings.crops.region_vox
     for entry in entries:
         contents.append(None)
         try:
@@ -161,82 +195,90 @@ def _cases(
         except DataError as error:
             left_out.append((entry.image, error.message))
             continue
-        if any(have < need for have, need in zip(shape, region, strict=True)):
-            sizes = ["x".join(map(str, size)) for size in (shape, region)]
-            left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, the grid needs {sizes[1]}"))
+        if any(have < need for have, need in zip(shape, needed_vox, strict=True)):
+            sizes = ["x".join(map(str, size)) for size in (shape, needed_vox)]
+            left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, {sizes[1]} are needed"))
             continue
         cases.append(Case(names[entry.image], volume))
         identities.append(identity_of(entry, voxel_hash))
     return cases, identities, contents, left_out
 
 
-def _train(
-    resolved: Resolved,
+def _find_cases(
+    scans: UsableScans,
+    settings: Settings,
     datalist: Datalist,
-    folder: RunFolder,
-    accelerator: Accelerator,
-    callback: PretrainCallback,
     failed: Mapping[Path, str],
-) -> PretrainResult:
-    settings = resolved.settings
-    training: list[Case] = []
-    held_out: list[Case] = []
-    left_out: list[tuple[Path, str]] = []
-    trained_on: list[ScanIdentity] = []
-    contents: dict[str, list[str | None]] = {}
+    needed_vox: tuple[int, int, int],
+) -> None:
+    """Fill in what can be trained on.
 
-    def find_cases() -> None:
-        names = case_names([*datalist.training, *datalist.validation])
-        for split, cases in (("training", training), ("validation", held_out)):
-            entries = getattr(datalist, split)
-            usable, identities, contents[split], others = _cases(_cache(settings), entries, settings, names, failed)
-            cases += usable
-            left_out.extend(others)
-            if cases is training:
-                trained_on.extend(identities)
-        if not training:
-            raise _nothing_to_train_on(datalist, settings, left_out)
-        batch_plan(settings, len(training), 0, accelerator.num_processes)
+    Raises:
+        UsageError: none is as large as the crops need.
+        DataError: none can be used.
+    """
+    names = case_names([*datalist.training, *datalist.validation])
+    for split, cases in (("training", scans.training), ("validation", scans.held_out)):
+        usable, identities, scans.contents[split], others = _cases(
+            _cache(settings), getattr(datalist, split), needed_vox, names, failed
+        )
+        cases += usable
+        scans.left_out += others
+        if cases is scans.training:
+            scans.identities += identities
+    if not scans.training:
+        raise _nothing_to_train_on(datalist, settings, scans.left_out)
 
-    run_on_all(accelerator, find_cases)
-    run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, contents))
+
+def _make_task(
+    objective: Objective, settings: Settings, datalist: Datalist, scans: UsableScans, folder: RunFolder
+) -> PretrainingTask:
     before = seen_before(settings.model.weights)
 
     def seen() -> Seen:
-        return before.followed_by(seen_scans("pre-training", datalist.name, trained_on))
+        return before.followed_by(seen_scans("pre-training", datalist.name, scans.identities))
 
-    job = PretrainingTask(settings, training, held_out, accelerator.device, seen, folder.location)
+    return PretrainingTask(settings, objective, scans.training, scans.held_out, seen, folder.pictures)
+
+
+def _start(
+    task: PretrainingTask, scans: UsableScans, folder: RunFolder, accelerator: Accelerator
+) -> PreparedPretraining:
+    """Load the starting weights of a run that begins, and say what is about to run."""
     resumed = max((checkpoint.step for checkpoint in list_checkpoints(folder.checkpoints)), default=0)
-    loaded = None if resumed else job.load_start()
+    loaded = None if resumed else task.load_start()
     if loaded is not None:
         run_on_main(accelerator, lambda: folder.write_weights_report(loaded.to_json()))
-    loop = Trainer(job, settings.train, folder, accelerator, callback)
-    callback.prepared(
-        PreparedPretraining(
-            folder.path,
-            str(accelerator.device),
-            str(accelerator.mixed_precision).replace("no", "fp32"),
-            len(training),
-            len(held_out),
-            left_out,
-            sum(p.numel() for p in job.model.parameters() if p.requires_grad),
-            job.voco.recompute,
-            resumed,
-            loaded,
-        )
+    objective = task.objective
+    run_on_main(accelerator, lambda: folder.write_objective(objective.title, objective.figure_infos))
+    return PreparedPretraining(
+        folder=folder.path,
+        device=str(accelerator.device),
+        precision=str(accelerator.mixed_precision).replace("no", "fp32"),
+        objective=objective.title,
+        terms=objective.shown_terms,
+        figures=objective.figure_infos,
+        num_training=len(scans.training),
+        num_held_out=len(scans.held_out),
+        left_out=scans.left_out,
+        num_parameters=sum(p.numel() for p in objective.parameters() if p.requires_grad),
+        recompute=objective.recompute,
+        resumed_step=resumed,
+        loaded=loaded,
     )
-    loop.run()
-    history = {int(step): figures for step, figures in job.history.items()}
+
+
+def _result(task: PretrainingTask, folder: RunFolder, accelerator: Accelerator) -> PretrainResult:
+    history = {int(step): figures for step, figures in task.history.items()}
     start, end = (history[min(history)], history[max(history)]) if history else ({}, {})
-    grid = settings.crops.grid_xyz
     return PretrainResult(
-        folder.path,
-        start,
-        end,
-        job.health.verdict(start, end) if history else None,
-        folder.weights / "encoder.safetensors",
-        grid[0] * grid[1] * grid[2],
-        bool(accelerator.is_main_process),
+        folder=folder.path,
+        start=start,
+        end=end,
+        infos=task.objective.figure_infos,
+        verdict=task.verdict(),
+        weights=folder.weights / "encoder.safetensors",
+        is_main_process=bool(accelerator.is_main_process),
     )
 
 

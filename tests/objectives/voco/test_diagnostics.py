@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voco_cli.config.schema import Health, Objective
+from voco_cli.config.schema import Health, VocoOptions
 from voco_cli.objectives.voco.diagnostics import (
-    LookedAt,
+    HeldOutSize,
     chance_figures,
     correlation,
     effective_rank,
-    health_figures,
+    held_out_figures,
     mean_rank,
     verdict,
 )
@@ -27,7 +27,7 @@ class NoEncoder(nn.Identity):
 
 
 def model(symmetric: bool = True) -> VolumeContrast:
-    return VolumeContrast(NoEncoder, lambda _: nn.Identity(), Objective(symmetric=symmetric))
+    return VolumeContrast(NoEncoder, lambda _: nn.Identity(), VocoOptions(symmetric=symmetric))
 
 
 def both(random_VSC: Tensor, bases_VKC: Tensor) -> tuple[Embedded, Embedded]:
@@ -74,7 +74,7 @@ def test_effective_rank_by_hand() -> None:
 def test_figures_of_a_perfect_model() -> None:
     bases = torch.eye(4).expand(2, 4, 4)
     labels = torch.eye(4)[[0, 2, 3]].expand(2, 3, 4)
-    figures = health_figures(model(), *both(labels.clone(), bases), labels)
+    figures = held_out_figures(model(), *both(labels.clone(), bases), labels)
     assert figures == {
         "rank": 0.0,
         "cross_rank": 0.0,
@@ -90,7 +90,7 @@ def test_figures_of_a_perfect_model() -> None:
 
 def test_figures_of_a_collapsed_model() -> None:
     labels = torch.eye(4)[None]
-    figures = health_figures(model(), *both(torch.ones(1, 4, 5), torch.ones(1, 4, 5)), labels)
+    figures = held_out_figures(model(), *both(torch.ones(1, 4, 5), torch.ones(1, 4, 5)), labels)
     assert figures["rank"] == chance_figures(4)["rank"] == 1.5
     assert figures["base_cosine"] == pytest.approx(1.0)
     assert figures["effective_rank"] == pytest.approx(1.0, abs=1e-3)
@@ -103,7 +103,7 @@ def test_crops_are_ranked_against_the_next_scan_too() -> None:
     """The second scan's base crops are the first's in reverse: perfect at home, the last abroad."""
     bases = torch.stack([torch.tensor([[1.0, 0.0], [0.6, 0.8]]), torch.tensor([[0.6, 0.8], [1.0, 0.0]])])
     random, labels = bases[:, :1], torch.tensor([[[1.0, 0.0]], [[1.0, 0.0]]])
-    figures = health_figures(model(), *both(random, bases), labels)
+    figures = held_out_figures(model(), *both(random, bases), labels)
     assert (figures["rank"], figures["cross_rank"]) == (0.0, 1.0)
     assert figures["base_cosine"] == pytest.approx(0.6)
 
@@ -112,7 +112,7 @@ def test_a_true_base_crop_at_a_negative_cosine_is_dead() -> None:
     bases = torch.eye(2)[None]
     random = torch.tensor([[[-1.0, 0.5], [1.0, 0.5], [-1.0, -1.0], [0.0, 1.0]]])
     labels = torch.tensor([[1.0, 0.0]]).expand(1, 4, 2)
-    figures = health_figures(model(symmetric=False), *both(random, bases), labels)
+    figures = held_out_figures(model(symmetric=False), *both(random, bases), labels)
     assert figures["dead_true"] == 0.75  # cosine exactly 0 passes no gradient either
     # Ranks before the ReLU: 1, 0, a tie of two, 1.
     assert figures["rank"] == (1 + 0 + 0.5 + 1) / 4
@@ -121,13 +121,13 @@ def test_a_true_base_crop_at_a_negative_cosine_is_dead() -> None:
 def test_teacher_distance_is_over_random_and_base_crops_alike() -> None:
     student = Embedded(torch.tensor([[[1.0, 0.0]]]), torch.eye(2)[None])
     teacher = Embedded(torch.tensor([[[0.0, 1.0]]]), torch.eye(2)[None])
-    figures = health_figures(model(), student, teacher, torch.tensor([[[1.0, 0.0]]]))
+    figures = held_out_figures(model(), student, teacher, torch.tensor([[[1.0, 0.0]]]))
     assert figures["teacher_distance"] == pytest.approx(1 / 3)  # one of three rows turned by a right angle
 
 
 def test_figures_take_double_labels_and_half_precision_embeddings() -> None:
     labels = torch.eye(4, dtype=torch.float64)[None]
-    figures = health_figures(model(), *both(labels.bfloat16(), labels.bfloat16()), labels)
+    figures = held_out_figures(model(), *both(labels.bfloat16(), labels.bfloat16()), labels)
     assert figures["rank"] == 0.0
     assert all(math.isfinite(value) for value in figures.values())
 
@@ -137,7 +137,7 @@ def test_chance() -> None:
 
 
 START = {"rank": 6.0, "correlation": 0.1, "base_cosine": 0.6, "effective_rank": 40.0}
-SEEN = LookedAt(scans=12, crops=6, bases=16)
+SEEN = HeldOutSize(scans=12, crops=6, bases=16)
 GOOD = {"rank": 3.0, "correlation": 0.5, "base_cosine": 0.2, "effective_rank": 60.0}
 
 
@@ -171,12 +171,12 @@ def test_collapsed_whatever_the_rank_says(alike: dict[str, float]) -> None:
 
 def test_few_base_crops_cannot_have_a_high_effective_rank() -> None:
     """Sixteen rows reach at most 16: the gate is a quarter of them, 4, not 10."""
-    assert verdict(START, GOOD | {"effective_rank": 4.1}, LookedAt(1, 12, 16), Health()).status == "learned"
-    assert verdict(START, GOOD | {"effective_rank": 3.9}, LookedAt(1, 12, 16), Health()).status == "collapsed"
+    assert verdict(START, GOOD | {"effective_rank": 4.1}, HeldOutSize(1, 12, 16), Health()).status == "learned"
+    assert verdict(START, GOOD | {"effective_rank": 3.9}, HeldOutSize(1, 12, 16), Health()).status == "collapsed"
 
 
 def test_a_verdict_says_on_how_little_it_rests() -> None:
-    found = verdict(START, GOOD, LookedAt(1, 4, 16), Health(min_effective_rank=1.0))
+    found = verdict(START, GOOD, HeldOutSize(1, 4, 16), Health(min_effective_rank=1.0))
     assert found.sentence.startswith("Learned to locate: on 1 held-out scan (4 crops) the true base crop ranks 3.00")
 
 

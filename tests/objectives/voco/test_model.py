@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from tests.objectives.voco import literal
-from voco_cli.config.schema import Objective
+from voco_cli.config.schema import VocoOptions
 from voco_cli.objectives.voco.model import Embedded, Projector, VolumeContrast
 
 B, S, K, E, C = 2, 3, 4, 5, 6
 N = B * (S + K)
 OBJECTIVES = {
-    "cvpr": Objective(),
-    "tpami": Objective(prediction="tpami", teacher="projector", symmetric=False, inter_weight=1.0, dropout=0.2),
-    "paper": Objective(prediction="paper", teacher="none", symmetric=False),
-    "copy": Objective(teacher_start="copy", ema=0.99),
-    "weights": Objective(prediction_weight=0.5, regularisation_weight=3.0, inter_weight=0.25),
+    "cvpr": VocoOptions(),
+    "tpami": VocoOptions(prediction="tpami", teacher="projector", symmetric=False, inter_weight=1.0, dropout=0.2),
+    "paper": VocoOptions(prediction="paper", teacher="none", symmetric=False),
+    "copy": VocoOptions(teacher_start="copy", ema=0.99),
+    "weights": VocoOptions(prediction_weight=0.5, regularisation_weight=3.0, inter_weight=0.25),
 }
 
 
@@ -36,9 +36,9 @@ class TinyEncoder(nn.Module):
         return torch.tanh(self.mix(crops_N1XYZ.flatten(1)))
 
 
-def build(objective: Objective, group_size: int | None = None, recompute: bool = False) -> VolumeContrast:
+def build(options: VocoOptions, group_size: int | None = None, recompute: bool = False) -> VolumeContrast:
     torch.manual_seed(0)
-    model = VolumeContrast(TinyEncoder, lambda width: Projector(width, (7,), C), objective, group_size, recompute)
+    model = VolumeContrast(TinyEncoder, lambda width: Projector(width, (7,), C), options, group_size, recompute)
     return model.double()
 
 
@@ -77,28 +77,28 @@ def volume(rows: Tensor, i: int) -> tuple[list[list[float]], list[list[float]]]:
     return rows[i * S : (i + 1) * S].tolist(), rows[base : base + K].tolist()
 
 
-def plain_step(weights: dict[str, Tensor], objective: Objective) -> dict[str, float]:
+def plain_step(weights: dict[str, Tensor], options: VocoOptions) -> dict[str, float]:
     """Student, teacher after its update, and the terms, all in plain numbers."""
-    keep = 1.0 - objective.dropout
+    keep = 1.0 - options.dropout
     features = plain_features(weights, "encoder.")
     student = plain_rows(weights, "", features * keep_rows() / keep)
     moved = {
-        name: objective.ema * value + (1 - objective.ema) * weights[name.removeprefix("teacher_")]
+        name: options.ema * value + (1 - options.ema) * weights[name.removeprefix("teacher_")]
         for name, value in weights.items()
         if name.startswith("teacher_")
     }
-    if objective.teacher == "network":
+    if options.teacher == "network":
         teacher = plain_rows(moved, "teacher_", plain_features(moved, "teacher_encoder."))
-    elif objective.teacher == "projector":
+    elif options.teacher == "projector":
         teacher = plain_rows(moved, "teacher_", features)
     else:
         teacher = student
-    loss = {"cvpr": literal.cvpr, "tpami": literal.tpami, "paper": literal.paper}[objective.prediction]
+    loss = {"cvpr": literal.cvpr, "tpami": literal.tpami, "paper": literal.paper}[options.prediction]
     prediction, regularisation, positive = [], [], []
     sides = [(volume(student, i), volume(teacher, i)) for i in range(B)]
     for i, ((x_student, b_student), (x_teacher, b_teacher)) in enumerate(sides):
         predicted = np.array(literal.logits(x_student, b_teacher))
-        if objective.symmetric:
+        if options.symmetric:
             predicted = (predicted + np.array(literal.logits(x_teacher, b_student))) / 2
         y = labels()[i].tolist()
         prediction.append(loss(y, predicted.tolist()))
@@ -109,20 +109,20 @@ def plain_step(weights: dict[str, Tensor], objective: Objective) -> dict[str, fl
     terms = {"prediction": prediction, "regularisation": regularisation, "positive": positive, "inter": inter}
     means = {name: sum(values) / B for name, values in terms.items()}
     means["loss"] = (
-        objective.prediction_weight * means["prediction"]
-        + objective.regularisation_weight * means["regularisation"]
-        + objective.inter_weight * means["inter"]
+        options.prediction_weight * means["prediction"]
+        + options.regularisation_weight * means["regularisation"]
+        + options.inter_weight * means["inter"]
     )
     return means
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_step_is_the_formulae(name: str) -> None:
-    objective = OBJECTIVES[name]
-    model = build(objective)
-    expected = plain_step(parameters(model), objective)
+    options = OBJECTIVES[name]
+    model = build(options)
+    expected = plain_step(parameters(model), options)
     found = model(crops(), labels(), keep_rows())
-    assert set(found) == set(expected) - (set() if objective.inter_weight else {"inter"})
+    assert set(found) == set(expected) - (set() if options.inter_weight else {"inter"})
     for term, value in found.items():
         assert value.item() == pytest.approx(expected[term], abs=1e-6), term
 
@@ -135,7 +135,7 @@ def test_rows_are_random_crops_of_all_volumes_then_base_crops_of_all_volumes() -
 
 
 def test_teacher_starts_on_its_own_or_as_a_copy() -> None:
-    own, copied = build(Objective(teacher_start="own")), build(Objective(teacher_start="copy"))
+    own, copied = build(VocoOptions(teacher_start="own")), build(VocoOptions(teacher_start="copy"))
     for model, same in ((own, False), (copied, True)):
         weights = parameters(model)
         for name, value in weights.items():
@@ -148,14 +148,14 @@ def test_teacher_starts_on_its_own_or_as_a_copy() -> None:
 
 @pytest.mark.parametrize("name", ["cvpr", "tpami", "copy"])
 def test_teacher_after_a_step_is_the_moving_average(name: str) -> None:
-    objective = OBJECTIVES[name]
-    model = build(objective)
+    options = OBJECTIVES[name]
+    model = build(options)
     before = parameters(model)
     model(crops(), labels(), keep_rows())["loss"].backward()
     for key, value in parameters(model).items():
         expected = before[key]
         if key.startswith("teacher_"):
-            expected = objective.ema * before[key] + (1 - objective.ema) * before[key.removeprefix("teacher_")]
+            expected = options.ema * before[key] + (1 - options.ema) * before[key.removeprefix("teacher_")]
         torch.testing.assert_close(value, expected, atol=1e-15, rtol=1e-13, msg=key)
 
 
@@ -190,7 +190,7 @@ def test_grouping_and_recomputing_change_nothing(name: str, group_size: int | No
 
 
 def test_without_a_teacher_the_base_crops_are_held_fixed() -> None:
-    model = build(Objective(prediction="paper", teacher="none", symmetric=False, regularisation_weight=0.0))
+    model = build(VocoOptions(prediction="paper", teacher="none", symmetric=False, regularisation_weight=0.0))
     model(crops(), labels())["loss"].backward()
     twin = copy.deepcopy(model)
     twin.zero_grad()
@@ -204,18 +204,18 @@ def test_without_a_teacher_the_base_crops_are_held_fixed() -> None:
 
 
 def test_symmetric_cosines_average_both_directions_before_and_after_the_relu() -> None:
-    model = build(Objective())
+    model = build(VocoOptions())
     x, b = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 1.0]]])
     student, teacher = Embedded(x, x), Embedded(b, -x)
     # Student crop against teacher base: -1; teacher crop against student base: 0.
     assert model.cosines(student, teacher).item() == -0.5
     assert model.cosines(student, teacher, after=torch.relu).item() == 0.0
-    model.objective = Objective(symmetric=False)
+    model.options = VocoOptions(symmetric=False)
     assert model.cosines(student, teacher).item() == -1.0
 
 
 def test_dropout_of_single_features() -> None:
-    model = build(Objective(teacher="projector", symmetric=False, dropout=0.5, dropout_unit="features"))
+    model = build(VocoOptions(teacher="projector", symmetric=False, dropout=0.5, dropout_unit="features"))
     keep = torch.from_numpy(np.random.default_rng(5).random((N, E)) < 0.5)
     weights = parameters(model)
     student = plain_rows(weights, "", plain_features(weights, "encoder.") * keep * 2.0)

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from voco_cli.config.schema import Health
+from voco_cli.objectives.objective import Figures, Verdict
 from voco_cli.objectives.voco.losses import at_least_float32, cosine
 from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 
-Figures = dict[str, float]
 
-
-def health_figures(model: VolumeContrast, student: Embedded, teacher: Embedded, labels_VSK: Tensor) -> Figures:
-    """Figures of one look at the held-out scans.
+def held_out_figures(model: VolumeContrast, student: Embedded, teacher: Embedded, labels_VSK: Tensor) -> Figures:
+    """Return the figures of one validation on held-out scans.
 
     Returns:
         rank: mean 0-based rank of the base crop with the largest label, by cosine before the ReLU, ties averaged.
@@ -98,15 +96,7 @@ def chance_figures(num_bases: int) -> Figures:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What the figures say, in one word and in one sentence."""
-
-    status: Literal["learned", "not yet", "collapsed"]
-    sentence: str
-
-
-@dataclass(frozen=True)
-class LookedAt:
+class HeldOutSize:
     """What figures rest on: held-out scans, and the random and base crops of each."""
 
     scans: int
@@ -117,7 +107,7 @@ class LookedAt:
         return f"{self.scans} held-out scan{'s' if self.scans > 1 else ''} ({self.scans * self.crops} crops)"
 
 
-def verdict(start: Mapping[str, float], now: Mapping[str, float], seen: LookedAt, health: Health) -> Verdict:
+def verdict(start: Mapping[str, float], now: Mapping[str, float], seen: HeldOutSize, health: Health) -> Verdict:
     """Compare the last look with the first one of the same seed.
 
     Args:
@@ -131,7 +121,7 @@ def verdict(start: Mapping[str, float], now: Mapping[str, float], seen: LookedAt
         return Verdict(
             "collapsed",
             f"Collapsed: on {seen} base crops look alike (mean cosine {now['base_cosine']:.2f}, effective rank "
-            f"{now['effective_rank']:.1f}); try a lower train.lr or a higher objective.regularisation_weight.",
+            f"{now['effective_rank']:.1f}); try a lower train.lr or a higher objective.voco.regularisation_weight.",
         )
     ratio = now["rank"] / max(start["rank"], 1e-6)
     found = (

@@ -82,7 +82,7 @@ PREDICTION_LOSSES: dict[str, Loss] = {
     "tpami": tpami_prediction_loss,
     "paper": paper_prediction_loss,
 }
-"""Formulae of the prediction loss, by the name of setting ``objective.prediction``; each gives one number a volume."""
+"""Formulae of the prediction loss, by setting ``objective.voco.prediction``; each gives one number a volume."""
 
 
 def base_regularisation(bases_KC: Tensor) -> Tensor:

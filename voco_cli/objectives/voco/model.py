@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.autograd.function import FunctionCtx
-from torch.utils.checkpoint import checkpoint
 
-from voco_cli.config.schema import Objective
+from voco_cli.config.schema import VocoOptions
+from voco_cli.models.build import encode_groups
 from voco_cli.objectives.voco.losses import (
     PREDICTION_LOSSES,
     at_least_float32,
@@ -49,12 +49,12 @@ class Embedded:
 
 
 class VolumeContrast(nn.Module):
-    """Encoder and projector, their teacher, and what is minimised (design section 2).
+    """Encoder and projector, their teacher, and what is minimised.
 
     Args:
         build_encoder: makes an encoder with fresh weights and an attribute ``out_features``.
         build_projector: makes a projector for that many features.
-        objective: which terms, and what the teacher is.
+        options: which terms, and what the teacher is.
         group_size: crops that go through an encoder at a time; None is all of them.
         recompute: keep no activations of the student's encoder, and compute them again in the backward pass.
     """
@@ -63,26 +63,26 @@ class VolumeContrast(nn.Module):
         self,
         build_encoder: Callable[[], nn.Module],
         build_projector: Callable[[int], nn.Module],
-        objective: Objective,
+        options: VocoOptions,
         group_size: int | None = None,
         recompute: bool = False,
     ) -> None:
         super().__init__()
         self.group_size = group_size
         self.recompute = recompute
-        self.objective = objective
+        self.options = options
         self.encoder = build_encoder()
         features = self.encoder.out_features
         assert isinstance(features, int)
         self.embedding_features = features
         self.projector = build_projector(features)
-        own = objective.teacher_start == "own"
+        own = options.teacher_start == "own"
         self.teacher_encoder: nn.Module | None = None
         self.teacher_projector: nn.Module | None = None
-        if objective.teacher == "network":
+        if options.teacher == "network":
             self.teacher_encoder = build_encoder() if own else copy.deepcopy(self.encoder)
             self.teacher_encoder.requires_grad_(False)
-        if objective.teacher != "none":
+        if options.teacher != "none":
             self.teacher_projector = build_projector(features) if own else copy.deepcopy(self.projector)
             self.teacher_projector.requires_grad_(False)
 
@@ -103,7 +103,7 @@ class VolumeContrast(nn.Module):
         features_NE = self.embed(self.encoder, crops_N1XYZ)
         kept_NE = features_NE
         if keep_NE is not None:
-            kept_NE = features_NE * keep_NE.to(features_NE.dtype) / (1.0 - self.objective.dropout)
+            kept_NE = features_NE * keep_NE.to(features_NE.dtype) / (1.0 - self.options.dropout)
         student = Embedded.from_rows(self.projector(kept_NE), num_volumes, num_random)
         if update_teacher:
             self.update_teacher()
@@ -111,13 +111,8 @@ class VolumeContrast(nn.Module):
         return self.terms(student, teacher, labels_BSK)
 
     def embed(self, encoder: nn.Module, crops_N1XYZ: Tensor) -> Tensor:
-        """Features_NE of crops, group by group: an encoder never mixes crops, and small groups need little memory."""
-        groups = crops_N1XYZ.split(self.group_size or len(crops_N1XYZ))
-        # What may have been compiled is the call, for the groups of a training step; looks have groups of any size.
-        run = encoder if self.training else encoder.forward
-        if self.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(run, group, use_reentrant=False) for group in groups])
-        return torch.cat([run(group) for group in groups])
+        """Return features_NE of crops, group by group."""
+        return encode_groups(encoder, crops_N1XYZ, self.group_size, recompute=self.recompute, training=self.training)
 
     @torch.no_grad()
     def _teacher_rows(self, crops_N1XYZ: Tensor, features_NE: Tensor, student: Embedded) -> Tensor:
@@ -132,17 +127,16 @@ class VolumeContrast(nn.Module):
 
     def terms(self, student: Embedded, teacher: Embedded, labels_BSK: Tensor) -> dict[str, Tensor]:
         """Terms of the loss from embeddings; the teacher's carry no gradient."""
-        objective = self.objective
         logits_BSK = self.cosines(student, teacher, after=torch.relu)
-        prediction = PREDICTION_LOSSES[objective.prediction](labels_BSK, logits_BSK).mean()
+        prediction = PREDICTION_LOSSES[self.options.prediction](labels_BSK, logits_BSK).mean()
         regularisation = base_regularisation(student.bases_BKC).mean()
-        loss = objective.prediction_weight * prediction + objective.regularisation_weight * regularisation
+        loss = self.options.prediction_weight * prediction + self.options.regularisation_weight * regularisation
         terms = {"prediction": prediction, "regularisation": regularisation}
-        if objective.inter_weight > 0:
+        if self.options.inter_weight > 0:
             inter = inter_volume_loss(
                 student.random_BSC, student.bases_BKC, teacher.random_BSC, teacher.bases_BKC
             ).mean()
-            loss = loss + objective.inter_weight * inter
+            loss = loss + self.options.inter_weight * inter
             terms["inter"] = inter
         terms["positive"] = positive_loss(labels_BSK, logits_BSK.detach()).mean()
         return {"loss": loss, **terms}
@@ -154,7 +148,7 @@ class VolumeContrast(nn.Module):
             after: applied to each direction before the average; ``relu`` gives the logits.
         """
         forth = after(cosine(student.random_BSC, teacher.bases_BKC))
-        if not self.objective.symmetric:
+        if not self.options.symmetric:
             return forth
         return 0.5 * (forth + after(cosine(teacher.random_BSC, student.bases_BKC)))
 
@@ -163,7 +157,7 @@ class VolumeContrast(nn.Module):
         """Move the teacher towards the student: ``T = ema * T + (1 - ema) * S``."""
         for twin, source in ((self.teacher_encoder, self.encoder), (self.teacher_projector, self.projector)):
             if twin is not None:
-                torch._foreach_lerp_(list(twin.parameters()), list(source.parameters()), 1.0 - self.objective.ema)
+                torch._foreach_lerp_(list(twin.parameters()), list(source.parameters()), 1.0 - self.options.ema)
 
 
 class StepBatchNorm(nn.Module):

@@ -17,8 +17,9 @@ from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.trained_on import Seen
 from voco_cli.errors import ResourceError
-from voco_cli.pretrain.dataset import Case
-from voco_cli.pretrain.task import PretrainingTask, location_panel, shown_crops
+from voco_cli.objectives.objective import Case
+from voco_cli.objectives.voco.objective import LocatedCrops, VocoObjective, spread
+from voco_cli.pretrain.task import PretrainingTask, build_model
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.task import DeviceContext
 
@@ -34,7 +35,7 @@ from voco_cli.training.task import DeviceContext
     ],
 )
 def test_crops_are_spread_over_the_cases(cases: int, crops: int, shown: list[tuple[int, int]]) -> None:
-    assert shown_crops(cases, crops) == shown
+    assert spread(cases, crops, 6) == shown
 
 
 def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingTask:
@@ -49,32 +50,38 @@ def job_of(folder: Path, process: int = 0, held_out: int = 2) -> PretrainingTask
         for split in (entries.training, entries.validation)
     )
     device, autocast = device_alone(settings.run)
-    job = PretrainingTask(settings, training, looked_at, device, Seen, folder / "run" / "figures" / "location")
+    pictures = folder / "run" / "figures" / "validation"
+    job = PretrainingTask(settings, build_model(settings, device), training, looked_at, Seen, pictures)
     job.start(DeviceContext(device, process, 1, autocast))
     (folder / "run").mkdir()
     return job
 
 
 def test_the_picture_is_of_the_figures(tmp_path: Path) -> None:
+    """All crops are shown here; the labels and ranks of the picture give the figures again."""
     job = job_of(tmp_path)
-    assert job.place is not None
-    look = job.health.look(job.voco, job.place)
-    assert look is not None
-    labels = job.health.fixed.labels_VSK
-    assert look.logits_VSK.shape == labels.shape == (2, 12, 4)
-    assert look.figures["rank"] == pytest.approx(float(look.ranks_VS.mean()))
-    correlation = np.corrcoef(look.logits_VSK.flatten(), labels.flatten())[0, 1]
-    assert look.figures["correlation"] == pytest.approx(correlation, abs=1e-5)
-    panel = location_panel(job.health, look, 7)
-    assert (panel.step, panel.grid, panel.rank) == (7, (2, 2, 1), look.figures["rank"])
-    assert [crop.scan for crop in panel.crops] == ["phantom_001_0002"] * 3 + ["phantom_001_0003"] * 3
-    second = panel.crops[4]  # crop 1 of the second scan
+    voco = job.objective
+    assert isinstance(voco, VocoObjective)
+    assert voco.held_out is not None
+    found = voco.validate(job.here.device, job.here.autocast, at_start=False)
+    assert found is not None
+    picture = found.picture
+    assert isinstance(picture, LocatedCrops)
+    assert (picture.grid_xyz, len(picture.crops)) == ((2, 2, 1), 6)
+    assert [crop.scan for crop in picture.crops] == ["phantom_001_0002_0000.nii.gz"] * 3 + [
+        "phantom_001_0003_0000.nii.gz"
+    ] * 3
+    labels = voco.held_out.labels_VSK
+    second = picture.crops[4]  # crop 1 of the second scan
     np.testing.assert_array_equal(second.label_K, labels[1, 1].float())
-    np.testing.assert_array_equal(second.logits_K, look.logits_VSK[1, 1])
-    stored = job.health.fixed.random[1][1].numpy()
+    stored = voco.held_out.random[1][1].numpy()
     np.testing.assert_allclose(second.slice_XY, stored[:, :, 12] / 255, rtol=1e-6)
-    spacing = job.health.cases[1].volume.metadata.record.spacing_mm
-    assert second.pixel_mm == spacing[:2]
+    assert second.pixel_mm == voco.held_out.cases[1].volume.metadata.record.spacing_mm[:2]
+    for crop in picture.crops:
+        above = (crop.logits_K > crop.logits_K[crop.label_K.argmax()]).sum()
+        assert crop.rank >= above  # equal logits, all 0 below the ReLU, are told apart by their cosines
+    everything = voco.held_out.located(torch.zeros_like(labels), torch.full(labels.shape[:2], found.figures["rank"]))
+    assert everything.crops[0].rank == pytest.approx(found.figures["rank"])
 
 
 def test_looking_draws_and_changes_no_random_number(tmp_path: Path) -> None:
@@ -83,7 +90,7 @@ def test_looking_draws_and_changes_no_random_number(tmp_path: Path) -> None:
     weights = {name: tensor.clone() for name, tensor in job.model.state_dict().items()}
     first = job.validate(6)
     assert job.validate(6) == first
-    assert [path.name for path in (tmp_path / "run" / "figures" / "location").iterdir()] == ["step-000006.png"]
+    assert [path.name for path in (tmp_path / "run" / "figures" / "validation").iterdir()] == ["step-000006.png"]
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1:] == (np.random.get_state()[1].tolist(), random.getstate())
     assert all(torch.equal(weights[name], tensor) for name, tensor in job.model.state_dict().items())
@@ -106,4 +113,4 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(ResourceError, match=r"The disk of .*run is full: the picture of step 6 could not be written"):
         job.validate(6)
-    assert not list((tmp_path / "run" / "figures" / "location").iterdir())
+    assert not list((tmp_path / "run" / "figures" / "validation").iterdir())

@@ -8,29 +8,32 @@ import torch
 from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.pretrain.tiny_run import TINY
 from voco_cli.config import load_settings
+from voco_cli.models.memory import training_bytes
 from voco_cli.models.weights import own_tensors
 from voco_cli.pretrain.task import build_model
-from voco_cli.resources import estimates
-from voco_cli.resources.estimates import (
+from voco_cli.resources import memory
+from voco_cli.resources.memory import (
+    CHECKPOINT_EXTRA_BYTES,
     LOADER_BYTES,
+    PROCESS_BYTES,
     VOXEL_COPIES,
+    Parameters,
     activation_bytes,
     count_parameters,
     training_footprint,
 )
-from voco_cli.resources.tried import PROCESS_BYTES, Parameters
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 
 
 def test_checkpoint_and_training_bytes_by_hand() -> None:
     parameters = Parameters(kept=1000, trained=600, exported=400)
-    assert parameters.checkpoint_bytes(amsgrad=False) == 4 * (1000 + 2 * 600)
-    assert parameters.checkpoint_bytes(amsgrad=True) == 4 * (1000 + 3 * 600)
-    assert parameters.training_bytes(amsgrad=True) == 4 * (1000 + 3 * 600 + 600)
+    assert parameters.checkpoint_bytes(amsgrad=False) == 4 * (1000 + 2 * 600) + CHECKPOINT_EXTRA_BYTES
+    assert parameters.checkpoint_bytes(amsgrad=True) == 4 * (1000 + 3 * 600) + CHECKPOINT_EXTRA_BYTES
+    assert training_bytes(1000, 600, amsgrad=True) == 4 * (1000 + 3 * 600 + 600)
 
 
-@pytest.mark.parametrize("more", [(), ("objective.teacher=projector", "objective.symmetric=false")])
+@pytest.mark.parametrize("more", [(), ("objective.voco.teacher=projector", "objective.voco.symmetric=false")])
 def test_parameters_are_those_of_the_model(more: tuple[str, ...]) -> None:
     settings = load_settings("debug", None, (*TINY, *more)).settings
     model, counted = build_model(settings, CPU), count_parameters(settings)
@@ -61,7 +64,8 @@ def test_activations_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_of_a_training_by_hand() -> None:
     settings = load_settings("debug", None, (*TINY, "model.checkpointing=off")).settings
     voxels = 24**3 * 12
-    working = count_parameters(settings).training_bytes(False) + activation_bytes(settings, CPU)
+    counted = count_parameters(settings)
+    working = training_bytes(counted.kept, counted.trained, amsgrad=False) + activation_bytes(settings, CPU)
     working += VOXEL_COPIES * 4 * voxels
     loading = 2 * (LOADER_BYTES + voxels * settings.data.prefetch)
     on_cpu = training_footprint(settings, CPU, 2)
@@ -75,4 +79,4 @@ def test_a_gpu_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = training_footprint(settings, CPU, 0)
     saved = 0.4 * activation_bytes(settings, CPU)  # bf16 takes 0.6 of float32
     assert found.device_bytes == pytest.approx(exact.host_bytes - PROCESS_BYTES - 24**3 * 12 - saved, abs=2)
-    assert found.host_bytes == estimates.CUDA_HOST_BYTES + 24**3 * 12
+    assert found.host_bytes == memory.CUDA_HOST_BYTES + 24**3 * 12

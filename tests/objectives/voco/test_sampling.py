@@ -13,8 +13,10 @@ from voco_cli.config import Settings, load_settings
 from voco_cli.config.schema import Cache
 from voco_cli.data.cache.volume import StoredVolume, compress
 from voco_cli.errors import DataError
+from voco_cli.objectives.objective import Case
 from voco_cli.objectives.voco.crops import CropDraws, draw_crops
-from voco_cli.pretrain.dataset import Case, CropBatch, CropDataset, collate, read_crops
+from voco_cli.objectives.voco.sampling import CropSampler, read_crops
+from voco_cli.pretrain.dataset import PretrainingBatch, PretrainingDataset
 
 COMMON = ("model.backbone=unet", "model.levels=3", "augment.rotate_prob=0", "crops.input_size=8x8x8")
 WHOLE = Cache(chunk_vox=(12, 12, 12), block_vox=(4, 12, 12))
@@ -79,20 +81,24 @@ def cut_one_by_one(
 
 def test_a_batch_has_the_crops_of_its_cases_one_after_another(tmp_path: Path) -> None:
     settings = settings_of(
-        "preprocess.resize_vox=24x24x12", "crops.grid=2x2", "crops.size=12x12x12", "objective.dropout_unit=features"
+        "preprocess.resize_vox=24x24x12",
+        "crops.grid=2x2",
+        "crops.size=12x12x12",
+        "objective.voco.dropout_unit=features",
     )
     paths = [tmp_path / "0.b2nd", tmp_path / "1.b2nd"]
     for seed, path in enumerate(paths):
         write_volume(path, (24, 24, 12), WHOLE, seed)
-    dataset = CropDataset([Case(path.stem, StoredVolume(path)) for path in paths], settings, 7)
-    alone = [collate([dataset[3, index]]) for index in (0, 1)]
-    together = collate([dataset[3, index] for index in (0, 1)])
-    assert isinstance(together, CropBatch)
-    assert together.names == ["0", "1"]
+    cases = [Case(path.stem, StoredVolume(path)) for path in paths]
+    dataset = PretrainingDataset(cases, CropSampler(settings, 7))
+    batch = dataset.collate([dataset[3, index] for index in (0, 1)])
+    assert isinstance(batch, PretrainingBatch)
+    assert batch.names == ["0", "1"]
+    sampler, together = dataset.sampler, batch.drawn
+    alone = [sampler.collate([sampler.draw(case, 3)]) for case in cases]
     assert together.bases_RXYZ.shape == (8, 12, 12, 12)
     assert together.keep_NE.shape == (12, 7)
     for index, one in enumerate(alone):
-        assert isinstance(one, CropBatch)
         assert torch.equal(one.random_RXYZ, together.random_RXYZ[2 * index : 2 * index + 2])
         assert torch.equal(one.bases_RXYZ, together.bases_RXYZ[4 * index : 4 * index + 4])
         # Draws come in the order random, base over all cases.
@@ -105,5 +111,5 @@ def test_a_damaged_volume_is_the_answer_of_its_batch(tmp_path: Path) -> None:
     write_volume(tmp_path / "0.b2nd", (24, 24, 12), WHOLE)
     (tmp_path / "1.b2nd").write_bytes(b"no volume")
     cases = [Case(name, StoredVolume(tmp_path / f"{name}.b2nd")) for name in ("0", "1")]
-    dataset = CropDataset(cases, settings, 1)
-    assert isinstance(collate([dataset[0, 0], dataset[0, 1]]), DataError)
+    dataset = PretrainingDataset(cases, CropSampler(settings, 1))
+    assert isinstance(dataset.collate([dataset[0, 0], dataset[0, 1]]), DataError)

@@ -1,0 +1,105 @@
+"""Seconds by hand, from a crop that takes a known time."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.finetune.tiny_task import TINY as TINY_TASK
+from tests.pretrain.tiny_run import TINY
+from tests.tasks.made_run import known_network, make_run
+from voco_cli.config import Settings, load_settings
+from voco_cli.resources import costs
+from voco_cli.resources.amounts import Amount
+from voco_cli.resources.costs import (
+    LOAD_S,
+    PICTURE_S,
+    RESAMPLE_S,
+    case_seconds,
+    count_windows,
+    crop_seconds,
+    pass_seconds,
+    passes_per_step,
+    step_seconds,
+    validation_seconds,
+)
+
+CUDA = torch.device("cuda", 0)
+NO_TEACHER = ("objective.voco.teacher=projector", "objective.voco.symmetric=false")
+ONE_S = Amount.of(1.0, "estimated")
+
+
+def pretraining(*override: str) -> Settings:
+    return load_settings("debug", None, (*TINY, *override)).settings
+
+
+def finetuning(*override: str) -> Settings:
+    return load_settings(None, None, (*TINY_TASK, *override), task="btcv").settings
+
+
+def test_passes_of_a_step_by_hand() -> None:
+    """2 volumes of 2 + 4 crops; a backward pass counts as two, a teacher network as one more."""
+    assert passes_per_step(pretraining("train.accumulate=3")) == 3 * 2 * 6 * 4
+    assert passes_per_step(pretraining(*NO_TEACHER)) == 2 * 6 * 3
+    assert passes_per_step(finetuning()) == 2 * 2 * 3
+
+
+def test_a_step_takes_what_computing_takes_or_the_loaders_need() -> None:
+    """A volume's crops are 2 of 24^3 voxels and 4 base crops of 24^3."""
+    reading = 2 * 6 * 24**3 * LOAD_S["zstd"]
+    assert step_seconds(pretraining(), ONE_S).value == pytest.approx(48 + reading)
+    assert step_seconds(pretraining("data.workers=2"), ONE_S).value == 48
+    assert step_seconds(pretraining("data.workers=2"), Amount.of(0.0, "estimated")).value == pytest.approx(reading / 2)
+
+
+@pytest.mark.parametrize("settings", [pretraining(), finetuning()], ids=["pre-training", "fine-tuning"])
+def test_a_crop_is_timed_through_the_real_network(settings: Settings) -> None:
+    assert 0 < crop_seconds(settings) < 10
+    found = pass_seconds(settings, torch.device("cpu"))
+    assert found.low < found.value < found.high
+
+
+def test_a_large_crop_is_timed_by_a_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def build(model: object) -> torch.nn.Module:
+        network = torch.nn.Identity()
+        network.register_forward_pre_hook(lambda module, given: sizes.append(given[0].shape))
+        return network
+
+    monkeypatch.setattr(costs, "build_encoder", build)
+    crop_seconds(pretraining("crops.size=128x128x128", "preprocess.resize_vox=256x256x128", "crops.grid=2x2"))
+    assert {tuple(size) for size in sizes} == {(1, 1, 64, 64, 64)}
+
+
+def test_a_gpu_is_looked_up_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crop of 64^3 voxels at 48 channels in bf16 on an H100 takes 0.84 ms, and on half of one twice as long."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    for multiprocessors, factor in ((132, 1), (66, 2)):
+        card = SimpleNamespace(multi_processor_count=multiprocessors)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device, card=card: card)
+        settings = load_settings("cvpr", None, ("run.precision=bf16",)).settings
+        assert pass_seconds(settings, CUDA).value == pytest.approx(factor * 0.067e-9 * 48 * 64**3)
+    # As measured there: 16.47 volumes a second, of 18 crops and four passes each.
+    step = step_seconds(load_settings("cvpr", None, ("run.precision=bf16", "data.workers=8")).settings,
+                        Amount.within(0.067e-9 * 48 * 64**3, 3))  # fmt: skip
+    assert 2 / step.value == pytest.approx(16.47, rel=0.15)
+
+
+def test_windows_and_a_case_by_hand(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """At 16 voxels a window and half an overlap: 40 needs starts 0, 8, 16, 24, and 16 and less need one."""
+    settings = known_network(make_run(tmp_path / "run")).settings
+    assert count_windows((40, 16, 9), settings) == 4
+    assert count_windows((17, 40, 40), settings) == 2 * 4 * 4
+    one = case_seconds((40, 16, 9), 10_000, settings, ONE_S)
+    assert one.value == pytest.approx(4 + 10_000 * settings.task.num_outputs * RESAMPLE_S)
+    flipped = settings.model_copy(update={"predict": settings.predict.model_copy(update={"flips": True})})
+    assert case_seconds((40, 16, 9), 0, flipped, ONE_S).value == 32
+
+
+def test_a_validation_by_hand() -> None:
+    """Twelve random and four base crops of each of at most twelve scans, by student and teacher."""
+    assert validation_seconds(pretraining(), 3, ONE_S).value == 3 * 16 * 2 + PICTURE_S
+    assert validation_seconds(pretraining(*NO_TEACHER), 99, ONE_S).value == 12 * 16 + PICTURE_S

@@ -1,0 +1,248 @@
+"""Rotation prediction: how was this crop turned?
+
+N crops, E features of the encoder, R orientations.
+
+Source: Gidaris, Singh and Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
+for images; a crop of a volume has 24 orientations in place of 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations, product
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from voco_cli.config import Settings
+from voco_cli.models.build import encode_groups
+from voco_cli.objectives.objective import (
+    HELD_OUT_STEP,
+    Autocast,
+    Case,
+    FigureInfo,
+    ImageGrid,
+    Objective,
+    Sampler,
+    Validation,
+    Verdict,
+)
+from voco_cli.objectives.voco.augment import resize, to_unit
+from voco_cli.objectives.voco.crops import counter_generator
+
+MOST_SHOWN = 6
+"""Crops in the picture of a validation."""
+
+
+class Orientation(NamedTuple):
+    """A rotation of a cube onto itself: axes in a new order, then some of them reversed."""
+
+    axes: tuple[int, int, int]
+    flipped: tuple[int, ...]
+
+    def turn(self, crop_XYZ: Tensor) -> Tensor:
+        """Return the crop, turned."""
+        return crop_XYZ.permute(self.axes).flip(self.flipped)
+
+    def turn_back(self, crop_XYZ: Tensor) -> Tensor:
+        """Undo `turn`."""
+        back = tuple(self.axes.index(axis) for axis in range(3))
+        return crop_XYZ.flip(self.flipped).permute(back)
+
+
+def rotations(count: int) -> list[Orientation]:
+    """Return the quarter turns in the x-y plane (4), or all rotations of a cube (24); the first leaves it as it is."""
+    found = []
+    for axes, flips in product(permutations(range(3)), product((False, True), repeat=3)):
+        matrix = np.eye(3)[list(axes)] * np.where(flips, -1, 1)[:, None]
+        if np.linalg.det(matrix) > 0 and (count == 24 or (axes[2] == 2 and not flips[2])):
+            x, y, z = axes
+            found.append(Orientation((x, y, z), tuple(axis for axis in range(3) if flips[axis])))
+    return found
+
+
+class TurnedCrops(NamedTuple):
+    """Random crops of one case, as stored, and how each is to be turned."""
+
+    crops_SXYZ: NDArray[np.generic]
+    orientations_S: NDArray[np.int64]
+
+
+class TurnedBatch(NamedTuple):
+    """Crops of a step, volume by volume, and the number of the orientation of each."""
+
+    crops_NXYZ: Tensor
+    orientations_N: Tensor
+
+
+@dataclass(frozen=True)
+class TurnSampler(Sampler):
+    """Crops anywhere in a volume, each in a random orientation.
+
+    Attributes:
+        seed: of every draw.
+        size_vox: of a crop.
+        per_volume: crops of a case.
+        orientations: how many there are to choose from.
+    """
+
+    seed: int
+    size_vox: tuple[int, int, int]
+    per_volume: int
+    orientations: int
+
+    def draw(self, case: Case, step: int) -> TurnedCrops:
+        """Return the crops of a case; no more is read than they hold."""
+        generator = counter_generator(self.seed, step, case.name, "rotation")
+        room = np.subtract(case.volume.shape_xyz, self.size_vox)
+        starts = generator.integers(0, room, size=(self.per_volume, 3), endpoint=True)
+        orientations = generator.integers(0, self.orientations, self.per_volume)
+        crops = [case.volume.read((x, y, z), self.size_vox) for x, y, z in starts.tolist()]
+        return TurnedCrops(np.stack(crops), orientations)
+
+    def collate(self, samples: Sequence[TurnedCrops]) -> TurnedBatch:
+        """Put the crops of all cases together."""
+        crops = np.concatenate([sample.crops_SXYZ for sample in samples])
+        return TurnedBatch(
+            torch.from_numpy(crops), torch.from_numpy(np.concatenate([one.orientations_S for one in samples]))
+        )
+
+
+def build(settings: Settings, encoder: nn.Module) -> RotationPrediction:
+    """Return rotation prediction over an encoder."""
+    return RotationPrediction(settings, encoder)
+
+
+class RotationPrediction(Objective):
+    """Classify the orientation of a crop from its features, by one linear layer.
+
+    Args:
+        settings: seed, crops (``size``, ``input_size``, ``random_per_volume``), ``objective.rotation``, health.
+        encoder: has an attribute ``out_features``.
+    """
+
+    title = "rotation prediction"
+    shown_terms = ("accuracy",)
+    score_name = "error"
+
+    def __init__(self, settings: Settings, encoder: nn.Module) -> None:
+        super().__init__()
+        self.settings = settings
+        self.encoder = encoder
+        self.orientations = rotations(settings.objective.rotation.orientations)
+        width = encoder.out_features
+        assert isinstance(width, int)
+        self.head = nn.Linear(width, len(self.orientations))
+        self.held_out: list[tuple[Case, TurnedCrops]] = []
+
+    @property
+    def sampler(self) -> TurnSampler:
+        """Crops of the size of the settings."""
+        crops = self.settings.crops
+        return TurnSampler(self.settings.seed, crops.size, crops.random_per_volume, len(self.orientations))
+
+    @property
+    def region_vox(self) -> tuple[int, int, int]:
+        """One crop."""
+        return self.settings.crops.size
+
+    @property
+    def crops_per_volume(self) -> int:
+        """The random crops."""
+        return self.settings.crops.random_per_volume
+
+    @property
+    def figure_infos(self) -> Mapping[str, FigureInfo]:
+        """How often the orientation is told, and how surely."""
+        count = len(self.orientations)
+        return {
+            "accuracy": FigureInfo("orientation told", "higher", 1 / count, "accuracy"),
+            "error": FigureInfo("orientation not told", "lower", 1 - 1 / count),
+            "cross_entropy": FigureInfo("cross entropy", "lower", math.log(count)),
+        }
+
+    def prepare(self, batch: TurnedBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return crops_N1XYZ as the network gets them, turned, and the numbers of their orientations."""
+        return (
+            self._turned(batch.crops_NXYZ.to(device, non_blocking=True), batch.orientations_N.tolist()),
+            batch.orientations_N.to(device, non_blocking=True),
+        )
+
+    def _turned(self, crops_NXYZ: Tensor, orientations: Sequence[int]) -> Tensor:
+        turned = [self.orientations[number].turn(crop) for number, crop in zip(orientations, crops_NXYZ, strict=True)]
+        return resize(to_unit(torch.stack(turned))[:, None], self.settings.crops.network_size_vox)
+
+    def forward(self, *inputs: Any, first_of_step: bool = True) -> dict[str, Tensor]:
+        """Return the cross entropy, and the share of crops whose orientation was told."""
+        crops_N1XYZ, orientations_N = inputs
+        logits_NR = self.logits(crops_N1XYZ)
+        right = (logits_NR.detach().argmax(-1) == orientations_N).float().mean()
+        return {"loss": F.cross_entropy(logits_NR.float(), orientations_N), "accuracy": right}
+
+    def logits(self, crops_N1XYZ: Tensor) -> Tensor:
+        """Return logits_NR of crops as the network gets them."""
+        features_NE = encode_groups(
+            self.encoder, crops_N1XYZ, self.group_size, recompute=self.recompute, training=self.training
+        )
+        logits_NR: Tensor = self.head(features_NE)
+        return logits_NR
+
+    def hold_out(self, cases: Sequence[Case]) -> None:
+        """Read fixed crops of the first ``health.cases`` of them."""
+        health, size = self.settings.health, self.settings.crops.size
+        sampler = TurnSampler(0, size, health.crops_per_case, len(self.orientations))
+        self.held_out = [(case, sampler.draw(case, HELD_OUT_STEP)) for case in list(cases)[: health.cases]]
+
+    @torch.no_grad()
+    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+        """Return accuracy and cross entropy on the held-out crops."""
+        if not self.held_out:
+            return None
+        training = self.training
+        self.eval()
+        logits = []
+        for _, held in self.held_out:
+            crops_N1XYZ = self._turned(torch.from_numpy(held.crops_SXYZ).to(device), held.orientations_S.tolist())
+            with autocast():
+                logits.append(self.logits(crops_N1XYZ).float().cpu())
+        self.train(training)
+        logits_NR = torch.cat(logits)
+        truth_N = torch.from_numpy(np.concatenate([held.orientations_S for _, held in self.held_out]))
+        told_N = logits_NR.argmax(-1)
+        accuracy = float((told_N == truth_N).float().mean())
+        entropy = float(F.cross_entropy(logits_NR, truth_N))
+        figures = {"accuracy": accuracy, "error": 1 - accuracy, "cross_entropy": entropy}
+        return Validation(figures, self._picture(told_N.tolist()))
+
+    def _picture(self, told: Sequence[int]) -> ImageGrid:
+        """Return a crop of each of the first cases: as it lies in the scan, as it was given, and turned back."""
+        rows, captions = [], []
+        for number, (case, held) in enumerate(self.held_out[:MOST_SHOWN]):
+            truth, guess = int(held.orientations_S[0]), told[number * len(held.orientations_S)]
+            crop_XYZ = to_unit(torch.from_numpy(held.crops_SXYZ[0]))
+            turned_XYZ = self.orientations[truth].turn(crop_XYZ)
+            stages = (crop_XYZ, turned_XYZ, self.orientations[guess].turn_back(turned_XYZ))
+            rows.append([stage[:, :, stage.shape[2] // 2].numpy() for stage in stages])
+            captions.append(f"{case.name}: {'told' if guess == truth else 'not told'}")
+        return ImageGrid(("as it lies in the scan", "as the network gets it", "turned back as told"), rows, captions)
+
+    def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
+        """Say whether orientations are told often enough."""
+        least, count = self.settings.objective.rotation.min_accuracy, len(self.orientations)
+        scans = len(self.held_out)
+        crops = sum(len(held.orientations_S) for _, held in self.held_out)
+        found = (
+            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({crops} crops) the orientation of "
+            f"{now['accuracy']:.0%} is told (step 0: {start['accuracy']:.0%}, guessing: {1 / count:.0%})"
+        )
+        if now["accuracy"] >= least:
+            return Verdict("learned", f"Learned to tell rotations: {found}.")
+        return Verdict(
+            "not yet", f"Not yet: {found}, and learned means at least {least:.0%}; train longer or raise train.lr."
+        )

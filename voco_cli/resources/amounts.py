@@ -1,0 +1,153 @@
+"""A plan in numbers: what a run needs of disk and memory, what is free of it, how long it takes, what to change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Known = Literal["measured", "estimated"]
+Kind = Literal["disk", "memory", "shared memory", "GPU memory"]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Bytes or seconds.
+
+    Attributes:
+        value: the likeliest.
+        known: measured here (scaled to the whole where only a part was measured), or worked out from sizes.
+        low, high: where it will lie; equal to the value where nothing says.
+    """
+
+    value: float
+    known: Known
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, known: Known, spread: float = 0.0) -> Amount:
+        """Make an amount with a spread to either side, in the same unit."""
+        return cls(value, known, max(0.0, value - spread), value + spread)
+
+    @classmethod
+    def within(cls, value: float, factor: float) -> Amount:
+        """Make an estimate that may be wrong by a factor either way."""
+        return cls(value, "estimated", value / factor, value * factor)
+
+    def times(self, factor: float) -> Amount:
+        """Return so many of it."""
+        return Amount(self.value * factor, self.known, self.low * factor, self.high * factor)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the things that an amount consists of."""
+
+    name: str
+    amount: Amount
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``--json`` prints it."""
+        return {"name": self.name, **asdict(self.amount)}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What is needed of one thing, and what is free of it.
+
+    Attributes:
+        kind: of the thing.
+        where: a folder of the file system, a phase of the run, or the device.
+        parts: what adds up.
+        free_bytes: of it.
+    """
+
+    kind: Kind
+    where: str
+    parts: tuple[Part, ...]
+    free_bytes: int
+
+    @property
+    def total(self) -> Amount:
+        """The sum of the parts."""
+        return total([part.amount for part in self.parts])
+
+    @property
+    def needed_bytes(self) -> float:
+        """The likeliest sum of the parts."""
+        return self.total.value
+
+    @property
+    def high_bytes(self) -> float:
+        """The most that the parts may come to."""
+        return self.total.high
+
+    @property
+    def fits(self) -> bool:
+        """There is room for the most that it may come to."""
+        return self.high_bytes <= self.free_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``--json`` prints it."""
+        return {
+            "kind": self.kind,
+            "where": self.where,
+            "needed_bytes": round(self.needed_bytes),
+            "high_bytes": round(self.high_bytes),
+            "free_bytes": self.free_bytes,
+            "known": self.total.known,
+            "fits": self.fits,
+            "parts": [part.to_json() for part in self.parts],
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will need here.
+
+    Attributes:
+        subject: what was planned, in a few words.
+        needs: of disk and memory.
+        times: parts of the time, in seconds.
+        notes: what a reader should know of it, one sentence each.
+        advice: what to change where it does not fit, the most useful first.
+        figures: everything that was counted or measured, for ``--json``.
+    """
+
+    subject: str
+    needs: tuple[Need, ...]
+    times: tuple[Part, ...]
+    notes: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
+    figures: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> bool:
+        """There is room for everything."""
+        return all(need.fits for need in self.needs)
+
+    @property
+    def time_s(self) -> Amount | None:
+        """All of the time; None where no part of it is known."""
+        return total([part.amount for part in self.times]) if self.times else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``--json`` prints it."""
+        return {
+            "subject": self.subject,
+            "fits": self.fits,
+            "needs": [need.to_json() for need in self.needs],
+            "time_s": None if self.time_s is None else asdict(self.time_s),
+            "times": [part.to_json() for part in self.times],
+            "notes": list(self.notes),
+            "advice": list(self.advice),
+            "figures": dict(self.figures),
+        }
+
+
+def total(amounts: Sequence[Amount]) -> Amount:
+    """Return the sum of some amounts; measured where the larger part of it is."""
+    value, low, high = (sum(getattr(one, name) for one in amounts) for name in ("value", "low", "high"))
+    measured = sum(one.value for one in amounts if one.known == "measured")
+    return Amount(value, "measured" if 2 * measured >= value else "estimated", low, high)

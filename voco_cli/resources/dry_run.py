@@ -1,0 +1,354 @@
+"""`--dry-run`: three real steps, or one real case, in a temporary folder that is removed; the whole from there."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from statistics import fmean, median
+from typing import Any
+
+import psutil
+import torch
+
+from voco_cli.config import Resolved, Settings
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.index.intensity import INTENSITY
+from voco_cli.errors import DataError, UsageError
+from voco_cli.operating_system import free_host_bytes, peak_memory_bytes
+from voco_cli.predict.classification import classify_entries
+from voco_cli.predict.predictor import Trained
+from voco_cli.predict.segmentation import predict_entries
+from voco_cli.resources.amounts import Amount, Need, Part, Plan
+from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
+from voco_cli.resources.disk import bytes_below, disk_needs, temporary_folder
+from voco_cli.resources.plan import (
+    RunCosts,
+    TrainingPlan,
+    finetuning_cases,
+    labelled_plan,
+    measured_entries,
+    pretraining_cases,
+    refuse_small,
+)
+from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
+from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.distributed import device_alone
+from voco_cli.training.task import NullCallback, Values
+from voco_cli.workflows.finetune import run_finetuning
+from voco_cli.workflows.finetune_checks import before_finetuning
+from voco_cli.workflows.pretrain import run_pretraining
+from voco_cli.workflows.pretrain_checks import before_pretraining
+
+STEPS = 3
+"""The first one makes room, and does not count."""
+SPARE_CASES = 2
+"""Cases beyond those that the steps take, as one may be damaged."""
+
+
+class StepClock(NullCallback):
+    """Takes the time of each phase of a run; what should be known of it goes on to another callback.
+
+    Warnings do not: the checks before the run have given them already.
+
+    Args:
+        callback: of the command.
+        whole: what the whole run has in place of what the short one prepares: its folder and its data.
+    """
+
+    def __init__(self, callback: Any, **whole: Any) -> None:
+        self.callback, self.whole = callback, whole
+        self.began_s = self.last_s = time.perf_counter()
+        self.start_s = self.validation_s = self.checkpoint_s = self.survey_s = 0.0
+        self.step_s: list[float] = []
+        self.wait: list[float] = []
+        self.loader_bytes = 0
+
+    @contextmanager
+    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
+        """Pass on the progress of the cache."""
+        with self.callback.building(total) as on_done:
+            yield on_done
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """Take the time of going through the labels."""
+        began_s = time.perf_counter()
+        with self.callback.progress(description, total) as advance:
+            yield advance
+        if description == "labels":
+            self.survey_s = time.perf_counter() - began_s
+
+    def prepared(self, prepared: Any) -> None:
+        """Pass on what is about to run."""
+        self.callback.prepared(replace(prepared, **self.whole))
+
+    def started(self, step: int, steps: int) -> None:
+        """The loop begins."""
+        self.start_s = self._lap() - self.survey_s
+
+    def advanced(self, step: int) -> None:
+        """A step was finished."""
+        self.step_s.append(self._lap())
+        if step == STEPS:
+            self.loader_bytes = loader_memory_bytes()
+
+    def trained(self, step: int, values: Values) -> None:
+        """The share of a step that was spent waiting for data."""
+        self.wait.append(values["data_wait"])
+        self._lap()
+
+    def validated(self, step: int, values: Values) -> None:
+        """Held-out cases were looked at."""
+        self.validation_s = self._lap()
+
+    def ended(self) -> None:
+        """The last checkpoint was written."""
+        self.checkpoint_s = self._lap()
+
+    def _lap(self) -> float:
+        now_s = time.perf_counter()
+        lap_s, self.last_s = now_s - self.last_s, now_s
+        return lap_s
+
+    @property
+    def step(self) -> Amount:
+        """An optimizer step, those that count."""
+        counted = self.step_s[1:]
+        return Amount(median(counted), "measured", min(counted), max(counted))
+
+
+def loader_memory_bytes() -> int:
+    """Return the memory that only the processes started by this one have, each for itself."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += child.memory_full_info().uss
+        except psutil.Error:
+            continue
+    return total
+
+
+@dataclass
+class ShortRun:
+    """A run of three steps of a few cases, in a temporary folder.
+
+    Attributes:
+        resolved: of the whole run.
+        cases: of the whole run.
+        folder: temporary.
+        clock: that hears of the run.
+        free_bytes, free_device_bytes: before anything was made.
+    """
+
+    resolved: Resolved
+    cases: RunCases
+    folder: Path
+    clock: StepClock
+    free_bytes: int = field(default_factory=free_host_bytes)
+    free_device_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        self.device = device_alone(self.settings.run)[0]
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.free_device_bytes = torch.cuda.mem_get_info(self.device)[0]
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the whole run."""
+        return self.resolved.settings
+
+    def shortened(self, datalist: Datalist) -> Resolved:
+        """Return the settings of the short run; its cases are preprocessed in the folder, unless the cache has them."""
+        data = self.folder / "data.json"
+        write_datalist(datalist, data)
+        there = all(is_cached(entry, self.cases.cache) for entry in (*datalist.training, *datalist.validation))
+        if not there:
+            self.cases.try_all((*datalist.training, *datalist.validation), self.folder)
+        train = {"steps": STEPS, "log_every": 1, "validate_every": STEPS, "checkpoint_every": STEPS}
+        changes: dict[str, dict[str, Any]] = {
+            "train": train,
+            "data": {"file": data, "root": None},
+            "run": {"dir": self.folder / "run"},
+            "cache": {"dir": self.cases.cache.folder if there else self.folder / "cache"},
+            "task": {"cases": None, "fraction": 1.0, "split": None, "table": None},
+        }
+        values = self.settings.model_dump()
+        for section, changed in changes.items():
+            values[section] |= changed
+        # The modality of all scans has been looked at, and what a few of them say changes nothing.
+        sources = {**self.resolved.sources, INTENSITY: "the whole run"}
+        return Resolved(Settings.model_validate(values), sources)
+
+    def costs(self, num_held_out: int, weights: str) -> RunCosts:
+        """Return what the pieces of the run took.
+
+        Args:
+            num_held_out: cases of a validation of the whole run, for one of this.
+            weights: name of the exported file.
+        """
+        clock, run = self.clock, self.folder / "run"
+        (checkpoint,) = (run / "checkpoints").glob(f"step-*{STEPS}")
+
+        def measured(value: float) -> Amount:
+            return Amount.of(value, "measured")
+
+        on_gpu = self.device.type == "cuda"
+        return RunCosts(
+            self.device,
+            start_s=measured(clock.start_s),
+            step_s=clock.step,
+            validation_s=measured(clock.validation_s * num_held_out),
+            checkpoint_s=measured(clock.checkpoint_s),
+            checkpoint_bytes=measured(bytes_below(checkpoint)),
+            weights_bytes=measured((run / "weights" / weights).stat().st_size),
+            host_bytes=measured(peak_memory_bytes() + clock.loader_bytes),
+            device_bytes=measured(torch.cuda.max_memory_allocated(self.device)) if on_gpu else None,
+            free_host_bytes=self.free_bytes,
+            free_device_bytes=self.free_device_bytes,
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what a step took."""
+        step, first = self.clock.step, self.clock.step_s[0]
+        wait = fmean(self.clock.wait[1:])
+        return (
+            f"Of {STEPS} steps that ran, the first took {first:.3g} s, the others {step.low:.3g} to {step.high:.3g} "
+            f"s, {wait:.0%} of it waiting for data. Everything was removed again.",
+        )
+
+
+def dry_pretraining(resolved: Resolved, callback: Any) -> Plan:
+    """Run three steps of a pre-training, and work out what the whole of it will take; nothing is left behind.
+
+    Raises:
+        UsageError, DataError, ResourceError: what the run itself would end with.
+    """
+    _require_one_process()
+    resolved, datalist = before_pretraining(resolved, callback)
+    settings = resolved.settings
+    cases = pretraining_cases(settings)
+    cases.find_missing(callback.say)
+    with temporary_folder(cases.cache.folder) as folder:
+        short = ShortRun(resolved, cases, folder, StepClock(callback, folder=settings.run.dir))
+        held_out = datalist.validation[:1]
+        few = datalist.model_copy(
+            update={"training": _few(datalist.training, settings), "validation": held_out, "test": (), "skipped": ()}
+        )
+        run_pretraining(short.shortened(few), short.clock)
+        notes = (*refuse_small(cases, settings), *short.notes())
+        costs = short.costs(min(settings.health.cases, len(datalist.validation)), "encoder.safetensors")
+    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
+    return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=figures).plan()
+
+
+def dry_finetuning(resolved: Resolved, callback: Any) -> Plan:
+    """Run three steps of a fine-tuning, its end included, and work out what the whole of it will take.
+
+    Raises:
+        UsageError, DataError, ResourceError: what the run itself would end with.
+    """
+    _require_one_process()
+    resolved, data = before_finetuning(resolved, callback)
+    settings = resolved.settings
+    cases = finetuning_cases(settings, data.datalist)
+    cases.find_missing(callback.say)
+    with temporary_folder(cases.cache.folder) as folder:
+        short = ShortRun(resolved, cases, folder, StepClock(callback, folder=settings.run.dir, data=data))
+        few = _few_labelled(data, cases, settings)
+        run_finetuning(short.shortened(few), short.clock)
+        after_s = time.perf_counter() - short.clock.last_s
+        costs = short.costs(1, "model.safetensors")
+    # Validations and the end go by the voxels of the cases, labels by their number.
+    looked_at = _voxels(few.validation, settings) or 1
+    whole, tried = measured_entries(data.datalist, settings), measured_entries(few, settings)
+    costs = replace(
+        costs,
+        validation_s=costs.validation_s.times(_voxels(data.datalist.validation, settings) / looked_at),
+        survey_s=Amount.of(short.clock.survey_s * len(cases.everyone) / len(list(few.entries())), "measured")
+        if settings.task.kind == "segmentation"
+        else None,
+        end_s=Amount.of(after_s * _voxels(whole, settings) / (_voxels(tried, settings) or 1), "measured"),
+    )
+    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
+    return labelled_plan(settings, data.datalist, cases, costs, short.notes(), **figures)
+
+
+def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Plan:
+    """Predict the largest scan that can be predicted into a temporary folder, and work out what all of them will take.
+
+    Raises:
+        UsageError, DataError: there is no scan, or none of the largest can be predicted.
+    """
+    scans, on_gpu = ScansToPredict.find(trained, inputs, output), trained.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(trained.device)
+    failed: list[str] = []
+    with temporary_folder(output) as folder:
+        for entry in scans.largest_first[:MOST_SCANS]:
+            start_s = time.perf_counter()
+            reason = _predict_one(trained, entry, folder)
+            took_s = time.perf_counter() - start_s
+            if reason is None:
+                break
+            failed.append(f"{entry.name} cannot be predicted: {reason}")
+        else:
+            raise DataError(failed[0], "The largest scans were tried, as memory is measured on them.")
+        label_map = folder / f"{entry.name}{trained.settings.predict.suffix}"
+        written = label_map.stat().st_size if label_map.is_file() else 0
+    factor = sum(prod(header.shape_xyz) for header in scans.headers.values()) / prod(
+        scans.headers[entry.name].shape_xyz
+    )
+    peak = Part(LARGEST, Amount.of(peak_memory_bytes(), "measured"))
+    needs = [Need("memory", LARGEST, (peak,), scans.free_bytes + scans.own_bytes)]
+    if on_gpu:
+        on_device = Part(LARGEST, Amount.of(torch.cuda.max_memory_allocated(trained.device), "measured"))
+        needs.append(Need("GPU memory", str(trained.device), (on_device,), scans.free_device_bytes))
+    predictions = Part("predictions", Amount.of(written * factor, "measured"))
+    needs += disk_needs([(output, predictions)]) if written else scans.disk()
+    times = [Part("predicting", Amount.of(took_s * factor, "measured"))]
+    note = (
+        f"{entry.name} was predicted in {took_s:.3g} s and removed again; the time of the others goes by their voxels."
+    )
+    return scans.plan(needs, times, (*failed, note), case_s=took_s)
+
+
+def _predict_one(trained: Trained, entry: Entry, folder: Path) -> str | None:
+    """Predict a case into a folder; return the reason where it failed."""
+    if trained.settings.task.kind == "segmentation":
+        return dict(predict_entries(trained, [entry], folder).failed).get(entry.name)
+    return classify_entries(trained, [entry], folder).failed.get(entry.name)
+
+
+def _require_one_process() -> None:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--dry-run measures one process.", "call voco without the launcher of several processes")
+
+
+def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
+    """Return as many cases as three steps take, and a few to spare."""
+    wanted = settings.train.batch_size * min(STEPS, STEPS * settings.train.accumulate) + SPARE_CASES
+    return tuple(seeded_order(training, settings.seed)[:wanted])
+
+
+def _few_labelled(data: TaskData, cases: RunCases, settings: Settings) -> Datalist:
+    """Return cases for three steps, of each category at least one, and one that validates and is measured."""
+    training = list(_few(cases.training, settings))
+    known = {entry.category for entry in training}
+    for entry in cases.training:
+        if entry.category not in known:
+            training.append(entry)
+            known.add(entry.category)
+    validation, test = tuple(data.datalist.validation[:1]), tuple(measured_entries(data.datalist, settings)[:1])
+    update = {"training": tuple(training), "validation": validation, "test": () if validation else test}
+    return data.datalist.model_copy(update=update)
+
+
+def _voxels(entries: Sequence[Entry], settings: Settings) -> int:
+    return sum(size.source_vox for size in readable_sizes(entries, settings.preprocess))
