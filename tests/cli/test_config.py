@@ -81,7 +81,9 @@ def test_schema_describes_every_field() -> None:
     assert schema["$defs"]["Train"]["properties"]["lr"]["exclusiveMinimum"] == 0.0
     for key, description in field_descriptions():
         section, _, name = key.rpartition(".")
-        properties = schema["$defs"][section.title()]["properties"] if section else schema["properties"]
+        properties = schema["properties"]
+        for part in filter(None, section.split(".")):
+            properties = schema["$defs"][properties[part]["$ref"].rpartition("/")[2]]["properties"]
         assert properties[name]["description"] == description
 
 

@@ -120,6 +120,8 @@ def read_resolved(path: Path) -> Resolved:
 def _resolve(layers: Sequence[Layer]) -> Resolved:
     _require_typed(layers)
     values, origin = merge(layers)
+    sections = {key.rpartition(".")[0] for key, _ in field_descriptions()}
+    values = {key: value for key, value in values.items() if value is not None or key not in sections}  # an empty one
     problems = dict(_misplaced(values, origin))
     try:
         settings = Settings.model_validate(nest({key: v for key, v in values.items() if key not in problems}))
