@@ -14,6 +14,8 @@ import typer
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.cli.app import EVERYWHERE, EXAMPLES, EXIT_CODES, NUMBER, PANELS, app
+from voco_cli.document.blocks import Column, Table
+from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("commands.md")
 OWN = {"help", "version", "install_completion", "show_completion"}
@@ -34,7 +36,7 @@ or PowerShell; `voco --show-completion` prints it. `voco --version` prints the v
 
 
 def commands_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     root: Any = typer.main.get_command(app)
     shared = [option for option in root.params if option.rich_help_panel == EVERYWHERE]
     parts = [HEAD, _exit_codes(), f"## {EVERYWHERE}\n\n{_table(shared, root)}", _contents(root)]
@@ -44,23 +46,21 @@ def commands_page() -> str:
 
 
 def _exit_codes() -> str:
-    rows = "".join(f"| {code} | {meaning} |\n" for code, meaning in EXIT_CODES.items())
-    return f"## Exit codes\n\n| code | meaning |\n| --- | --- |\n{rows}"
+    rows = [[str(code), meaning] for code, meaning in EXIT_CODES.items()]
+    return f"## Exit codes\n\n{to_markdown([Table.of('', [*map(Column, ('code', 'meaning'))], rows)])}"
 
 
 def _contents(root: Any) -> str:
-    """The commands in the order of work."""
-    lines = []
+    """Return a table of the commands in the order of work."""
+    rows = []
     for panel, names in PANELS.items():
-        here = [name for name in names if name in root.commands]
-        if here:
-            lines += [f"| **{panel}** | |"]
-            lines += [f"| [`voco {name}`](#voco-{name}) | {_paragraphs(root.commands[name])[0]} |" for name in here]
-    return "\n".join(["## All commands\n", "| command | what it does |", "| --- | --- |", *lines, ""])
+        rows += [[f"**{panel}**", ""]]
+        rows += [[f"[`voco {name}`](#voco-{name})", _paragraphs(root.commands[name])[0]] for name in names]
+    return f"## All commands\n\n{to_markdown([Table.of('', [*map(Column, ('command', 'what it does'))], rows)])}"
 
 
 def _command(path: str, command: Any, level: int) -> Iterator[str]:
-    """A command and those below it, each with a heading of its own."""
+    """Yield a command and those below it, each with a heading of its own."""
     below = getattr(command, "commands", {})
     texts = [f"{'#' * level} voco {path}", *_paragraphs(command)]
     if not below:
@@ -82,9 +82,9 @@ def _paragraphs(command: Any) -> list[str]:
 
 def _table(parameters: Sequence[Any], command: Any) -> str:
     context = typer.Context(command)
-    rows = [(_name(one, context), _value(one, context), _default(one), one.help) for one in parameters]
-    lines = [("argument or option", "value", "default", "what it is"), ("---",) * 4, *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    rows = [[_name(one, context), _value(one, context), _default(one), one.help] for one in parameters]
+    columns = [*map(Column, ("argument or option", "value", "default", "what it is"))]
+    return to_markdown([Table.of("", columns, rows)])
 
 
 def _name(parameter: Any, context: typer.Context) -> str:
@@ -94,7 +94,7 @@ def _name(parameter: Any, context: typer.Context) -> str:
 
 
 def _value(parameter: Any, context: typer.Context) -> str:
-    """What to give: nothing, a choice, a number between limits, or what the help calls it."""
+    """Return what to give: nothing, a choice, a number between limits, or what the help calls it."""
     if getattr(parameter, "is_flag", False):
         return ""
     if parameter.param_type_name == "option" and parameter.metavar not in (None, NUMBER):

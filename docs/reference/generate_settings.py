@@ -15,6 +15,8 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import ENV_PREFIX
 from voco_cli.config.sources import flatten
+from voco_cli.document.blocks import Column, Table
+from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("settings.md")
 RECIPES = ("cvpr", "tpami", "paper", "rotation", "debug")
@@ -43,8 +45,9 @@ Every command reads the same settings. Strongest first:
 4. the recipe (`--recipe`), or for labelled tasks the task preset (`--task`)
 5. the defaults below
 
-`voco config show` prints every value with its source, `voco config schema` the JSON schema, and `voco config init`
-writes a commented file. A key that is not known is refused, with the nearest one that is; all faults are told together.
+`voco config show` prints the usual settings with their sources (`--all`: every one), `voco config schema` the JSON
+schema, and `voco config init` writes a commented file. A key that is not known is refused, with the nearest one that
+is; all faults are told together.
 
 **Environment.** A setting `section.name` is the variable `{prefix}SECTION__NAME`, with two underscores between section
 and name: `{prefix}TRAIN__STEPS=100`, `{prefix}RUN__DEVICE=cpu`. `seed` and `recipe` stand in no section, so that they
@@ -62,7 +65,7 @@ Empty is the default. Why the recipes differ: [recipes.md](../concepts/recipes.m
 
 
 def settings_page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     schema = Settings.model_json_schema()
     plain = {key: info for key, info in schema["properties"].items() if "$ref" not in info}
     parts = [HEAD.format(prefix=ENV_PREFIX), _section("General", "", plain)]
@@ -102,12 +105,11 @@ def _section(title: str, about: str, properties: Schema, prefix: str = "") -> st
 
 
 def _table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return to_markdown([Table.of("", [*map(Column, head)], list(rows))])
 
 
 def in_words(info: Schema) -> str:
-    """The type of a setting as a person would say it, from its JSON schema."""
+    """Return the type of a setting as a person would say it, from its JSON schema."""
     if "anyOf" in info:
         return ", or ".join(in_words(one) for one in info["anyOf"])
     if "enum" in info or "const" in info:
@@ -131,7 +133,7 @@ def _list_in_words(info: Schema) -> str:
 
 
 def _range(info: Schema) -> Iterator[str]:
-    """The limits of a number in words; nothing where there are none."""
+    """Yield the limits of a number in words; nothing where there are none."""
     if info["type"] not in ("integer", "number"):
         return
     least = "at least 1" if info["type"] == "integer" else "above 0"  # where the minimum is excluded, it is 0
@@ -150,13 +152,7 @@ def _default(info: Schema) -> str:
 
 
 def _shown(value: Any) -> str:
-    return (
-        f"`{json.dumps(value, ensure_ascii=False)}`"
-        if not isinstance(value, str)
-        else f"`{value}`"
-        if value
-        else '`""`'
-    )
+    return f"`{value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False)}`"
 
 
 def _linked(description: str) -> str:
@@ -175,7 +171,7 @@ def _recipes() -> str:
 
 
 def _flat(settings: Settings) -> dict[str, Any]:
-    """Dotted key to value, as JSON has it."""
+    """Return dotted key to value, as JSON has it."""
     return dict(flatten(settings.model_dump(mode="json")))
 
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from voco_cli.cli.app import app
+from voco_cli.cli.config import USUAL, USUAL_IN_PRETRAINING, USUAL_WITH_TASK
 from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import field_descriptions
 from voco_cli.errors import UsageError
@@ -37,7 +38,9 @@ def rows(text: str) -> dict[str, list[str]]:
 def test_show_prints_every_setting_with_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("my.yaml").write_text("train:\n  lr: 0.002\n")
     monkeypatch.setenv("VOCO_TRAIN__BATCH_SIZE", "3")
-    table = rows(run("show", "--recipe", "debug", "--config", "my.yaml", "--set", "seed=5", "--set", "crops.grid=2x2"))
+    table = rows(
+        run("show", "--all", "--recipe", "debug", "--config", "my.yaml", "--set", "seed=5", "--set", "crops.grid=2x2")
+    )
     assert set(table) >= {key for key, _ in field_descriptions()}
     assert table["seed"] == ["5", "--set"]
     assert table["crops.grid"] == ["(2, 2)", "--set"]
@@ -46,6 +49,22 @@ def test_show_prints_every_setting_with_its_source(monkeypatch: pytest.MonkeyPat
     assert table["train.batch_size"] == ["3", "environment"]
     assert table["train.steps"] == ["320", "recipe debug"]
     assert table["train.accumulate"] == ["1", "default"]
+
+
+def test_show_leaves_out_what_nobody_set_and_few_change() -> None:
+    shown = run("show", "--recipe", "tpami")
+    assert shown.endswith("next: voco config show --recipe tpami --all\n")
+    usual, everything = rows(shown), rows(run("show", "--all", "--recipe", "tpami"))
+    assert {"train.steps", "crops.grid", "run.device", "train.warmup_share"} <= set(usual) < set(everything)
+    assert {key for key, (_, source) in everything.items() if source != "default"} <= set(usual)
+    assert {"cache.codec", "task.split", "predict.flips"}.isdisjoint(usual)
+    with_task = rows(run("show", "--task", "mmwhs", "--set", "cache.codec=lz4"))
+    assert {"task.split", "predict.flips", "cache.codec"} <= set(with_task)
+    assert "crops.grid" not in with_task
+
+
+def test_the_usual_settings_exist() -> None:
+    assert {key for key, _ in field_descriptions()} >= USUAL | USUAL_IN_PRETRAINING | USUAL_WITH_TASK
 
 
 def test_show_as_json() -> None:
@@ -62,7 +81,9 @@ def test_schema_describes_every_field() -> None:
     assert schema["$defs"]["Train"]["properties"]["lr"]["exclusiveMinimum"] == 0.0
     for key, description in field_descriptions():
         section, _, name = key.rpartition(".")
-        properties = schema["$defs"][section.title()]["properties"] if section else schema["properties"]
+        properties = schema["properties"]
+        for part in filter(None, section.split(".")):
+            properties = schema["$defs"][properties[part]["$ref"].rpartition("/")[2]]["properties"]
         assert properties[name]["description"] == description
 
 

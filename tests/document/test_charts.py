@@ -9,7 +9,7 @@ from voco_cli.document.charts import Curve, draw_chart, short, thinned
 
 def test_points_lie_where_steps_and_values_say() -> None:
     # The plot is 342 wide from 48 and 202 high from 212 upwards; the axis runs from 0 to 4.
-    chart = draw_chart("c", "Loss", [Curve("loss", ((0, 4.0), (10, 1.0), (20, 0.0)))])
+    chart = draw_chart("Loss", [Curve("loss", ((0, 4.0), (10, 1.0), (20, 0.0)))])
     assert chart is not None
     assert chart.lines[0].path == "M48 10 L219 161.5 L390 212"
     assert chart.lines[0].dots == ((48.0, 10.0), (219.0, 161.5), (390.0, 212.0))
@@ -25,7 +25,7 @@ def test_points_lie_where_steps_and_values_say() -> None:
 
 
 def test_readings_hold_every_step_of_every_line() -> None:
-    chart = draw_chart("c", "x", [Curve("a", ((0, 0.0), (10, 2.0))), Curve("b", ((5, 1.0),), 2)])
+    chart = draw_chart("x", [Curve("a", ((0, 0.0), (10, 2.0))), Curve("b", ((5, 1.0),), 2)])
     assert chart is not None
     assert json.loads(chart.readings) == {
         "steps": [0, 5, 10],
@@ -43,7 +43,7 @@ def test_readings_hold_every_step_of_every_line() -> None:
 
 
 def test_chance_widens_the_axis() -> None:
-    chart = draw_chart("c", "rank", [Curve("rank", ((0, 2.0), (1, 1.0)))], [(8.0, "chance")], zero=True)
+    chart = draw_chart("rank", [Curve("rank", ((0, 2.0), (1, 1.0)))], [(8.0, "chance")], zero=True)
     assert chart is not None
     assert (chart.levels[0].place, chart.levels[0].text) == (10.0, "chance")
     assert chart.y_ticks[0].text == "0"
@@ -51,14 +51,14 @@ def test_chance_widens_the_axis() -> None:
 
 def test_rounding_below_zero_does_not_lower_the_axis() -> None:
     for least, text in ((-2e-9, "0"), (-0.1, "\N{MINUS SIGN}0.25")):
-        chart = draw_chart("c", "distance", [Curve("d", ((0, least), (1, 1.0)))], zero=True)
+        chart = draw_chart("distance", [Curve("d", ((0, least), (1, 1.0)))], zero=True)
         assert chart is not None
         assert chart.y_ticks[0].text == text
 
 
 def test_many_steps_are_written_short_and_drawn_thin() -> None:
-    few = draw_chart("c", "x", [Curve("a", ((0, 0.0), (9000, 1.0)))])
-    many = draw_chart("c", "x", [Curve("a", tuple((1000 * n, 1.0) for n in range(251)))])
+    few = draw_chart("x", [Curve("a", ((0, 0.0), (9000, 1.0)))])
+    many = draw_chart("x", [Curve("a", tuple((1000 * n, 1.0) for n in range(251)))])
     assert few is not None
     assert many is not None
     assert [tick.text for tick in few.x_ticks] == ["0", "2,000", "4,000", "6,000", "8,000"]
@@ -68,12 +68,12 @@ def test_many_steps_are_written_short_and_drawn_thin() -> None:
 
 def test_values_that_are_not_finite_are_left_out_and_nothing_is_no_chart() -> None:
     nan, inf = float("nan"), float("inf")
-    chart = draw_chart("c", "x", [Curve("a", ((0, nan), (1, 3.0), (2, inf), (3, -1e305))), Curve("b", ((0, nan),))])
+    chart = draw_chart("x", [Curve("a", ((0, nan), (1, 3.0), (2, inf), (3, -1e305))), Curve("b", ((0, nan),))])
     assert chart is not None
     assert [line.name for line in chart.lines] == ["a"]
     assert chart.description == "a: 3 at step 1."
-    assert draw_chart("c", "x", [Curve("a", ((0, nan),))]) is None
-    assert draw_chart("c", "x", []) is None
+    assert draw_chart("x", [Curve("a", ((0, nan),))]) is None
+    assert draw_chart("x", []) is None
 
 
 def test_a_long_curve_keeps_its_ends_and_its_extremes() -> None:
@@ -89,7 +89,7 @@ def test_a_long_curve_keeps_its_ends_and_its_extremes() -> None:
 
 
 def test_a_long_curve_is_no_long_table() -> None:
-    chart = draw_chart("c", "x", [Curve("a", tuple((step, 1.0) for step in range(1000)))])
+    chart = draw_chart("x", [Curve("a", tuple((step, 1.0) for step in range(1000)))])
     assert chart is not None
     assert len(chart.values.rows) == 60
     assert (chart.values.rows[0].cells[0].text, chart.values.rows[-1].cells[0].text) == ("0", "999")

@@ -7,12 +7,15 @@ import logging
 import warnings
 
 import pytest
-from rich.table import Column, Table
+from rich.table import Column as RichColumn
+from rich.table import Table as RichTable
 from rich.text import Text
 
+from tests.document.made_blocks import every_block
 from voco_cli.cli.exit import VisibleFormatter, open_streams, tell
 from voco_cli.document import terminal as output
-from voco_cli.document.terminal import ForeignTextConsole, done, note, print_error, warn
+from voco_cli.document.blocks import Block, Column, Table
+from voco_cli.document.terminal import ForeignTextConsole, done, note, print_blocks, print_error, warn
 from voco_cli.errors import UsageError
 
 ODD = "a\x1b[31m\u202e\n\x9bz"
@@ -24,7 +27,7 @@ def test_tables_and_bars_show_names_spelled_out(terminal: bool) -> None:
     console = ForeignTextConsole(
         file=stream, width=100, force_terminal=terminal, color_system=None, legacy_windows=False
     )
-    table = Table(Column(Text(ODD), min_width=40), title=ODD)
+    table = RichTable(RichColumn(Text(ODD), min_width=40), title=ODD)
     table.add_row(Text(ODD, style="red"))
     table.add_row(ODD)
     console.print(table, ODD, Text(ODD))
@@ -58,3 +61,47 @@ def test_tracebacks_logs_and_warnings(capsys: pytest.CaptureFixture[str], monkey
     shown += VisibleFormatter("%(message)s").format(logging.LogRecord("x", 30, "a.py", 1, ODD, None, None))
     assert shown.count("a\\x1b[31m\\u202e") == 4
     assert not set("\x9b\u202e\x1b") & set(shown)
+
+
+def printed(monkeypatch: pytest.MonkeyPatch, width: int, *blocks: Block) -> str:
+    """What blocks look like on a terminal of so many columns, without blanks at the end of lines."""
+    stream = io.StringIO()
+    monkeypatch.setattr(output, "out", ForeignTextConsole(file=stream, width=width, color_system=None))
+    print_blocks(blocks)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def test_every_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        printed(monkeypatch, 80, *every_block())
+        == r"""
+What follows
+Weights help <b>|\x1b[1m.
+first
+second
+voco  0.1.0
+file  <b>|\x1b[1m
+Dice
+structure     mean               difference
+liver        0.951  +0.100 [+0.050, +0.150]
+<b>|\x1b[1m      -                        -
+All runs.
+Panels.
+Best case: case1; mean Dice 0.8
+Loss: values
+step  loss
+   0     4
+  10     1"""
+    )
+
+
+def test_a_narrow_table_breaks_intervals_first_and_then_leaves_out_what_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    columns = ["structure", Column("mean", True), Column("volume", True, optional=True)]
+    table = Table.of("", columns, [["right kidney", "0.951 [0.9, 1.0]", "12.5 [1.0, 9.0]"]])
+    assert printed(monkeypatch, 50, table) == (
+        "structure                 mean           volume\nright kidney  0.951 [0.9, 1.0]  12.5 [1.0, 9.0]"
+    )
+    assert printed(monkeypatch, 34, table) == (
+        "structure          mean     volume\nright kidney      0.951       12.5\n             [0.9, 1.0] [1.0, 9.0]"
+    )
+    assert printed(monkeypatch, 20, table) == "structure       mean\nright          0.951\nkidney    [0.9, 1.0]"

@@ -149,8 +149,8 @@ def test_sliders_move_pictures(browser: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     for anchor, before, after in (
-        ("run-1-location-series", "step 10", "step 5"),
-        ("run-3-test-slices-1", "7", "6"),
+        ("run-1-location-1", "step 10", "step 5"),
+        ("run-3-test-pictures-1-case-1", "7", "6"),
     ):
         assert shown_frames(browser, anchor) == [before]
         slider = browser.find_element("id", f"{anchor}-slider")
@@ -161,7 +161,7 @@ def test_sliders_move_pictures(browser: Any) -> None:
 
 
 def test_layers_can_be_hidden(browser: Any) -> None:
-    figure = browser.find_element("id", "run-3-test-slices-1")
+    figure = browser.find_element("id", "run-3-test-pictures-1-case-1")
     visible = "return getComputedStyle(arguments[0].querySelector('.frame:not([hidden]) ' + arguments[1])).visibility"
     for layer in ("label", "prediction"):
         box = figure.find_element("css selector", f"[data-layer={layer}]")
@@ -176,7 +176,7 @@ def test_curves_are_read_by_arrow_keys_and_pointer(browser: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
 
-    chart = browser.find_element("id", "run-2-curves-chart-1")
+    chart = browser.find_element("id", "run-2-curves-1-chart-1")
     reader = chart.find_element("css selector", "[data-readings]")
     assert (reader.get_attribute("role"), reader.get_attribute("aria-valuemax")) == ("slider", "1")
     reader.send_keys(Keys.ARROW_LEFT)
@@ -232,7 +232,7 @@ def test_print_has_no_controls_is_light_and_fits_the_sheet(browser: Any, chosen:
     for control in ("#theme", ".contents", "[data-slider]", "[data-layer]", "[data-search]", ".skip"):
         assert browser.execute_script(shown, control) == 0, control
     assert browser.execute_script("return getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert browser.execute_script(shown, "#run-3-test-slices-1 .frame") == 1
+    assert browser.execute_script(shown, "#run-3-test-pictures-1-case-1 .frame") == 1
     assert browser.execute_script(shown, "#run-3-test-cases-dice") == 1
     media(browser)
     resize(browser, 1400)

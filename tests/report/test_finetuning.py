@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from tests.report.made_runs import finetuning_run, write_state
-from voco_cli.document.blocks import Section, Sentence
+from voco_cli.document.blocks import PageSection, Sentence
+from voco_cli.report.evaluations import read_evaluations
 from voco_cli.report.finetuning import finetuning_section
-from voco_cli.report.measured import evaluations_of
 from voco_cli.report.run_record import read_run
 
 
-def section(run: Path) -> Section:
-    return finetuning_section("f", read_run(run, "run"), evaluations_of(run))
+def section(run: Path) -> PageSection:
+    return finetuning_section("f", read_run(run, "run"), read_evaluations(run))
 
 
 def test_a_run_that_is_done_leads_with_its_figure(tmp_path: Path) -> None:

@@ -1,12 +1,29 @@
-"""How a run stands, whatever state it was left in."""
+"""Which folder is what, how a run stands, and records from JSON that fit or are refused."""
 
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.report.hostile_files import DEEP, write_pipe
-from tests.report.made_runs import pretraining_run, write_state
-from voco_cli.report.run_record import ran_with, read_object, read_run, status_of, when_of
+from tests.report.made_runs import finetuning_run, pretraining_run, write_state
+from voco_cli.errors import DataError, UsageError
+from voco_cli.report.curves import finite
+from voco_cli.report.run_record import (
+    from_json,
+    kind_of,
+    ran_with,
+    read_object,
+    read_run,
+    read_settings,
+    run_names,
+    status_of,
+    when_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +108,113 @@ def test_objects_that_are_none(tmp_path: Path) -> None:
         assert read_object(tmp_path / "x.json") == {}
     write_pipe(tmp_path / "x.json")
     assert read_object(tmp_path / "x.json") == {}
+
+
+def test_runs_are_told_by_their_task(tmp_path: Path) -> None:
+    assert kind_of(pretraining_run(tmp_path / "a")) == "pre-training"
+    assert kind_of(finetuning_run(tmp_path / "b")) == "fine-tuning"
+
+
+def test_studies_and_comparisons_are_told_by_their_files(tmp_path: Path) -> None:
+    for name, kind in (("study.json", "study"), ("comparison.json", "comparison")):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / name).write_text("{}")
+        assert kind_of(tmp_path / kind) == kind
+
+
+def test_other_places_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        kind_of(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="holds no run, study or comparison"):
+        kind_of(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UsageError, match="is an evaluation and no run"):
+        kind_of(tmp_path)
+    with pytest.raises(UsageError, match="is a file") as refused:
+        kind_of(tmp_path / "summary.json")
+    assert refused.value.hint == f"give its folder: voco report {tmp_path}"
+
+
+@pytest.mark.parametrize("content", ["settings: [", "- 1", "settings: 3", "a: b"])
+def test_damaged_settings_are_an_error(tmp_path: Path, content: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(DataError, match=r"settings\.yaml"):
+        read_settings(tmp_path)
+
+
+def test_names_are_as_short_as_they_can_be(tmp_path: Path) -> None:
+    assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert run_names([tmp_path / "x" / "run", tmp_path / "y" / "run"]) == ["x/run", "y/run"]
+    far = [tmp_path / "1" / "x" / "run", tmp_path / "2" / "x" / "run"]
+    assert run_names(far) == ["1/x/run", "2/x/run"]
+    assert run_names([Path("/")]) == ["/"]
+    assert run_names([tmp_path, tmp_path / tmp_path.name]) == [
+        f"{tmp_path.parent.name}/{tmp_path.name}",
+        f"{tmp_path.name}/{tmp_path.name}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("settings: &a {task: {preset: null}, z: *a}", "aliases"),
+        ("a: &a [1, 2]\nsettings: {x: *a}", "aliases"),
+        (f"settings: {DEEP}", "too deep"),
+        ("settings: !!python/object/apply:os.system ['false']", "could not determine a constructor"),
+    ],
+)
+def test_settings_made_to_do_harm_are_an_error(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "settings.yaml").write_text(content)
+    with pytest.raises(DataError, match=reason):
+        kind_of(tmp_path)
+
+
+@dataclass(frozen=True)
+class Made:
+    run: str
+    part: str | None
+    cases: int
+    low: float
+    values: tuple[float, ...]
+
+
+HELD: dict[str, Any] = {"run": "a", "part": None, "cases": 3, "low": None, "values": [1, None, 0.5], "more": "left out"}
+
+
+def test_null_among_numbers_is_nan_and_lists_are_tuples() -> None:
+    found = from_json(Made, HELD)
+    assert (found.run, found.part, found.cases, found.values[0], found.values[2]) == ("a", None, 3, 1.0, 0.5)
+    assert math.isnan(found.low)
+    assert math.isnan(found.values[1])
+
+
+def test_names_that_are_no_text_are_kept() -> None:
+    assert from_json(Made, {**HELD, "run": "b\udcff"}).run == "b\udcff"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"run": None},
+        {"run": 3},
+        {"part": 3},
+        {"cases": None},
+        {"cases": True},
+        {"cases": 1.5},
+        {"low": "x"},
+        {"low": 10**400},
+        {"low": True},
+        {"values": 3},
+        {"values": None},
+        {"values": "abc"},
+        {"values": [[1.0]]},
+    ],
+)
+def test_values_of_another_kind_are_refused(odd: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"should be a valid|greater than any float"):
+        from_json(Made, {**HELD, **odd})
+
+
+def test_what_is_a_number() -> None:
+    assert (finite(3), finite(-0.5)) == (3.0, -0.5)
+    assert [finite(value) for value in (True, None, "3", math.nan, math.inf, 10**400)] == [None] * 6

@@ -8,9 +8,9 @@ import pytest
 
 from tests.report.hostile_files import DEEP
 from tests.report.made_runs import study_folder
-from voco_cli.document.blocks import Bullets, Picture, Section, Sentence, Table
+from voco_cli.document.blocks import Bullets, PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError
-from voco_cli.report.comparison import study_section
+from voco_cli.report.study import study_section
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def copy(made: tuple[Path, dict[str, Any]], folder: Path, **changed: Any) -> Pat
     return folder
 
 
-def tables(section: Section) -> dict[str, Table]:
+def tables(section: PageSection) -> dict[str, Table]:
     return {one.anchor: one for part in section.parts for one in part.blocks if isinstance(one, Table)}
 
 
@@ -39,7 +39,7 @@ def test_all_of_a_study(made: tuple[Path, dict[str, Any]]) -> None:
     assert section.lead == made[1]["conclusions"][-1]
     assert isinstance(follows[1], Picture)
     found = tables(section)
-    rows = [[cell.text for cell in row.cells[:4]] for row in found["s-sizes"].rows]
+    rows = [[cell.text for cell in row.cells[:4]] for row in found["sizes"].rows]
     assert [row[:3] for row in rows] == [
         ["5", "none", "2"],
         ["5", "voco", "2"],
@@ -48,10 +48,10 @@ def test_all_of_a_study(made: tuple[Path, dict[str, Any]]) -> None:
     ]
     assert rows[0][3].startswith("0.500 ± 0.000")
     assert rows[1][3].startswith("0.600 ± 0.000")
-    assert [row.cells[0].text for row in found["s-structures"].rows] == ["liver", "spleen"]
-    assert [cell.text for cell in found["s-seeds"].rows[1].cells] == ["5", "voco", "0.600", "0.600"]
-    assert len(found["s-runs-table"].rows) == 8
-    assert found["s-runs-table"].rows[0].cells[4].order == pytest.approx(0.5)
+    assert [row.cells[0].text for row in found["structures"].rows] == ["liver", "spleen"]
+    assert [cell.text for cell in found["seeds"].rows[1].cells] == ["5", "voco", "0.600", "0.600"]
+    assert len(found["table"].rows) == 8
+    assert found["table"].rows[0].cells[4].order == pytest.approx(0.5)
     (statements,) = (part.blocks[0] for part in section.parts if part.title == "How to read this")
     assert isinstance(statements, Bullets)
     assert list(statements.lines) == made[1]["statements"]
@@ -64,14 +64,14 @@ def test_runs_that_failed_and_that_wait(made: tuple[Path, dict[str, Any]], tmp_p
     failed = [{**made[1]["runs"][0], "status": "failed", "reason": "The loss became nan."}, *made[1]["runs"][1:]]
     section = study_section("s", copy(made, tmp_path / "b", runs=failed), "study")
     assert (section.status, section.tone) == ("1 of 8 runs failed", "bad")
-    assert "The loss became nan." in {cell.text for row in tables(section)["s-runs-table"].rows for cell in row.cells}
+    assert "The loss became nan." in {cell.text for row in tables(section)["table"].rows for cell in row.cells}
     assert Sentence("study.png is not in the folder any more.", "warning") in section.parts[0].blocks
 
 
 def test_nothing_finished_yet(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     empty = {"scores": [], "differences": [], "differences_by_structure": [], "conclusions": [], "measured_on": None}
     section = study_section("s", copy(made, tmp_path / "a", **empty), "study")
-    assert section.parts[0].blocks == (Sentence("No run is finished yet.", "warning"),)
+    assert section.parts[0].blocks == [Sentence("No run is finished yet.", "warning")]
     assert section.lead == "No pair of runs is finished yet, so nothing follows."
 
 

@@ -1,4 +1,4 @@
-"""The front door: the commands, and how they end."""
+"""The command line: all commands in the order of work, the options of every command, and the way a call ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
 from voco_cli.cli import cache, config, plan, tasks, weights
@@ -19,18 +19,19 @@ from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
 from voco_cli.cli.embed import embed
 from voco_cli.cli.evaluate import evaluate
-from voco_cli.cli.exit import SIGPIPE_CODE, VisibleFormatter, flushed, open_streams, reader_has_gone, tell
+from voco_cli.cli.exit import VisibleFormatter, open_streams, run_to_the_end
 from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.locate import locate
+from voco_cli.cli.options import SETTING, setting_help
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.report import report
 from voco_cli.cli.study import study
-from voco_cli.document.terminal import be_quiet
+from voco_cli.document.terminal import be_quiet, is_quiet
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "": (
@@ -143,14 +144,27 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
 }
 
 
-PANELS = {
-    "First look": ("demo",),
-    "Data": ("index", "preview-labels", "preview-case", "cache"),
-    "Pre-training": ("plan", "pretrain", "locate", "embed"),
-    "Downstream": ("tasks", "finetune", "predict", "evaluate", "compare", "study", "report"),
-    "Machine and settings": ("doctor", "config", "weights"),
+PANELS: dict[str, dict[str, Any]] = {
+    "First look": {"demo": demo},
+    "Data": {
+        "index": index,
+        "preview-labels": preview_labels,
+        "preview-case": preview_case,
+        "cache": cache.app,
+    },
+    "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed},
+    "Downstream": {
+        "tasks": tasks.app,
+        "finetune": finetune,
+        "predict": predict,
+        "evaluate": evaluate,
+        "compare": compare,
+        "study": study,
+        "report": report,
+    },
+    "Machine and settings": {"doctor": doctor, "config": config.app, "weights": weights.app},
 }
-"""Commands in the order of work."""
+"""Commands in the order of work: functions, and groups of commands."""
 ORDER = [name for names in PANELS.values() for name in names]
 EVERYWHERE = "Anywhere in any command"
 NUMBER = "N"
@@ -167,20 +181,24 @@ EXIT_CODES = {
 }
 
 
+class SettingOption(TyperOption):
+    """An option whose help is the description of a setting, read when it is shown: most calls show no help."""
+
+    help: str = property(lambda self: setting_help(self.__dict__["help"]))  # type: ignore[assignment]
+
+
 class Commands(TyperGroup):
     """The commands in the order of work, each with its examples and the options that may stand anywhere."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        self.commands = dict(sorted(self.commands.items(), key=lambda item: _rank(item[0])))
-        for panel, names in PANELS.items():
-            for name in set(names).intersection(self.commands):
-                self.commands[name].rich_help_panel = panel  # type: ignore[attr-defined]
-        shared = _everywhere()
-        self.params += shared
+        self.commands = {name: self.commands[name] for name in ORDER}  # Typer puts groups behind commands
+        shared = [option for option in self.params if getattr(option, "rich_help_panel", "") == EVERYWHERE]
         for path, command in _below(self):
             command.params += shared
-            _with_short_types(command.get_params(typer.Context(command)))
+            for parameter in _with_short_types(command.get_params(typer.Context(command))):
+                if (getattr(parameter, "help", None) or "").startswith(SETTING):
+                    parameter.__class__ = SettingOption
             paragraphs = (command.help or "").split("\n\n")
             command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
             command.epilog = _examples(path) or command.epilog
@@ -188,16 +206,11 @@ class Commands(TyperGroup):
         self.epilog = f"{_examples('')}\n\nExit codes: {codes}."
 
     def get_params(self, ctx: Any) -> Any:
-        """Those of the whole program; Typer adds two of its own after the group is made."""
+        """Return those of the whole program; Typer adds two of its own after the group is made."""
         return _with_short_types(super().get_params(ctx))
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Each call begins as talkative as any."""
-        be_quiet(False)
-        return super().parse_args(ctx, args)
-
     def invoke(self, ctx: Any) -> Any:
-        """Typer ends on Ctrl-C without a word; we have a sentence for it."""
+        """Run a command; Typer ends on Ctrl-C without a word, and we have a sentence for it."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as interrupt:
@@ -210,7 +223,7 @@ def _examples(path: str) -> str:
 
 
 def _with_short_types(parameters: Any) -> Any:
-    """Typer writes <bool> for flags, which take no value, and <int range> [x>=1], which leaves no room for the help."""
+    """Drop Typer's <bool> of flags, which take no value, and its <int range> [x>=1], which leaves the help no room."""
     for parameter in parameters:
         if getattr(parameter, "is_flag", False):
             parameter.metavar = ""
@@ -222,21 +235,40 @@ def _with_short_types(parameters: Any) -> Any:
     return parameters
 
 
-def _rank(name: str) -> int:
-    return ORDER.index(name) if name in ORDER else len(ORDER)
-
-
 def _below(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """All commands under a group, each with its full name."""
+    """Yield all commands under a group, each with its full name."""
     for name, command in group.commands.items():
         yield f"{path}{name}", command
         if hasattr(command, "commands"):
             yield from _below(command, f"{path}{name} ")
 
 
-def _quiet(wanted: bool) -> None:
+app = typer.Typer(
+    name="voco",
+    cls=Commands,
+    help="Volume-contrastive pre-training of 3-D medical image encoders: from a folder of scans to an encoder, "
+    "and proof of what it learned.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for _panel, _commands in PANELS.items():
+    for _name, _command in _commands.items():
+        if isinstance(_command, typer.Typer):
+            app.add_typer(_command, name=_name, rich_help_panel=_panel)
+        else:
+            app.command(_name, rich_help_panel=_panel)(_command)
+
+
+def _print_version(wanted: bool) -> None:
     if wanted:
-        be_quiet(True)
+        typer.echo(f"voco {__version__}")
+        raise typer.Exit
+
+
+def _quiet(context: typer.Context, wanted: bool) -> None:
+    """Silence the command where any part of the line asks for it; each call begins as talkative as any."""
+    be_quiet(wanted or (context.parent is not None and is_quiet()))
 
 
 def _debug(wanted: bool) -> None:
@@ -249,15 +281,19 @@ def _debug(wanted: bool) -> None:
             faulthandler.enable(sys.__stderr__)
 
 
-def _only_options(
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     quiet: Annotated[
         bool,
         typer.Option(
-            "--quiet",
-            "-q",
+            *("--quiet", "-q"),
             callback=_quiet,
             expose_value=False,
             is_eager=True,
+            rich_help_panel=EVERYWHERE,
             help="No progress, no notes, no next step; results, warnings and errors stay.",
         ),
     ] = False,
@@ -268,80 +304,18 @@ def _only_options(
             callback=_debug,
             expose_value=False,
             is_eager=True,
+            rich_help_panel=EVERYWHERE,
             help="Show the traceback of an error, and what the libraries log; also VOCO_DEBUG=1.",
         ),
     ] = False,
 ) -> None:
-    raise AssertionError("only its parameters are of use")
-
-
-def _everywhere() -> list[Any]:
-    """The parameters ``--quiet`` and ``--debug``, which every command gets."""
-    app = typer.Typer(add_completion=False)
-    app.command()(_only_options)
-    options: list[Any] = list(typer.main.get_command(app).params)
-    for option in options:
-        option.rich_help_panel = EVERYWHERE
-    return options
-
-
-app = typer.Typer(
-    name="voco",
-    cls=Commands,
-    help="Volume-contrastive pre-training of 3-D medical image encoders: from a folder of scans to an encoder, "
-    "and proof of what it learned.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
-app.add_typer(config.app, name="config")
-app.add_typer(cache.app, name="cache")
-app.add_typer(weights.app, name="weights")
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(plan.app, name="plan")
-app.command("index")(index)
-app.command("preview-labels")(preview_labels)
-app.command("preview-case")(preview_case)
-app.command("pretrain")(pretrain)
-app.command("locate")(locate)
-app.command("embed")(embed)
-app.command("finetune")(finetune)
-app.command("predict")(predict)
-app.command("evaluate")(evaluate)
-app.command("compare")(compare)
-app.command("study")(study)
-app.command("report")(report)
-app.command("demo")(demo)
-app.command("doctor")(doctor)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"voco {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """What the command says of itself as a whole."""
+    """Take the options of the program; those that may stand anywhere are given to every command, too."""
 
 
 def main() -> None:
-    """Run the command line; tell any error as one sentence and leave with its exit code."""
+    """Run the command line and leave with its exit code."""
     # Read once, when the tensor library loads. Threads that wait by spinning took two to five times the clock of a
     # training step where the cores were shared with other processes.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     open_streams()
-    try:
-        code = app(prog_name="voco", standalone_mode=False)
-    except SystemExit as leaving:
-        code = SIGPIPE_CODE if reader_has_gone(leaving) else leaving.code
-    except BrokenPipeError:
-        code = SIGPIPE_CODE
-    except (Exception, KeyboardInterrupt) as error:
-        code = tell(error)
-    sys.exit(flushed(code))
+    sys.exit(run_to_the_end(lambda: app(prog_name="voco", standalone_mode=False)))

@@ -6,21 +6,34 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
-from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, complete_tasks, require_agreement
-from voco_cli.document.terminal import done, out, print_json, shell_words
+from voco_cli.cli.options import (
+    ConfigOption,
+    JsonOption,
+    RecipeOption,
+    SetOption,
+    complete_tasks,
+    given_words,
+    require_agreement,
+    setting_option,
+    settings_words,
+)
+from voco_cli.document.terminal import done, print_blocks, print_json, shell_words
 from voco_cli.errors import UsageError
 
-WIDEST_VALUE = 72
-"""Columns; longer values, such as the classes of a task, go on in the next line."""
-TaskChoice = Annotated[
-    str | None,
-    typer.Option(
-        "--task", autocompletion=complete_tasks, help="Task that the settings start from, in place of a recipe."
-    ),
-]
+USUAL = {
+    *("recipe", "seed", "run.dir", "run.device", "data.file", "data.root", "cache.dir"),
+    *("preprocess.spacing_mm", "preprocess.intensity", "preprocess.window_hu", "preprocess.resize_vox"),
+    *("model.backbone", "model.feature_size", "model.weights"),
+    *("train.steps", "train.batch_size", "train.lr", "train.validate_every"),
+}
+"""What people change, or look up; what is set anywhere is shown as well."""
+USUAL_IN_PRETRAINING = {"crops.grid", "crops.size", "crops.random_per_volume"}
+USUAL_WITH_TASK = {
+    *("task.preset", "task.split", "task.fold", "task.cases", "task.patch_size", "task.freeze_encoder"),
+    *("predict.overlap", "predict.flips", "evaluate.tolerance_mm"),
+}
+TaskChoice = Annotated[str | None, setting_option("task.preset", "--task", autocompletion=complete_tasks)]
 
 app = typer.Typer(help="Show the settings and their sources, or start a file.", no_args_is_help=True)
 
@@ -31,24 +44,32 @@ def show(
     task: TaskChoice = None,
     config: ConfigOption = None,
     override: SetOption = None,
+    everything: Annotated[bool, typer.Option("--all", help="Show every setting, not the usual ones alone.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Print every setting with the source it came from."""
+    """Print the usual settings, each with its source.
+
+    These are the settings that people change, and all that a file, recipe, task or flag sets.
+    """
     from voco_cli.config.load import leaves, load_settings
+    from voco_cli.document.blocks import Column, Table
 
     _require_one_start(recipe, task)
     require_agreement({"recipe": recipe, "task.preset": task}, override or ())
     resolved = load_settings(recipe, config, override or (), task=task)
+    settings, sources = resolved.settings, resolved.sources
     if json:
-        print_json({"settings": resolved.settings.model_dump(mode="json"), "sources": dict(resolved.sources)})
+        print_json({"settings": settings.model_dump(mode="json"), "sources": dict(sources)})
         return
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading, widest in (("setting", None), ("value", WIDEST_VALUE), ("source", None)):
-        table.add_column(heading, overflow="fold", max_width=widest)
-    for key, value in leaves(resolved.settings):
-        source = resolved.sources[key]
-        table.add_row(key, Text(str(value) or '""'), Text(source), style=None if source != "default" else "dim")
-    out.print(table)
+    usual = USUAL | (USUAL_IN_PRETRAINING if settings.task.preset is None else USUAL_WITH_TASK)
+    rows = [[key, str(value) or '""', sources[key]] for key, value in leaves(settings)]
+    shown = [row for row in rows if everything or row[0] in usual or row[2] != "default"]
+    changed = [n for n, row in enumerate(shown) if row[2] != "default"]
+    columns = [*map(Column, ("setting", "value", "source"))]
+    print_blocks([Table.of("", columns, shown, marked=changed)])
+    if len(shown) < len(rows):
+        words = [*settings_words(recipe, config, override), *given_words({"--task": task})]
+        done([], shell_words("voco", "config", "show", *words, "--all"))
 
 
 @app.command()
@@ -80,7 +101,7 @@ def init(
 
 
 def _require_one_start(recipe: str | None, task: str | None) -> None:
-    """Settings start from a recipe or from a task.
+    """Refuse a recipe and a task together: settings start from one.
 
     Raises:
         UsageError: both are given.

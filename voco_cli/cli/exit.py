@@ -1,4 +1,4 @@
-"""Standard output and standard error that take any file name, and their end when the reader has gone."""
+"""How a command ends: errors as one sentence with an exit code, streams that take any name, readers that go away."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 from voco_cli import __version__
@@ -21,10 +22,36 @@ from voco_cli.foreign_text import visible
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
 NO_MORE_FILES = (errno.EMFILE, errno.ENFILE)
+SIGPIPE_CODE = 128 + 13
+
+
+def run_to_the_end(command: Callable[[], Any]) -> Any:
+    """Run a command, print any error as one sentence, and return the exit code once all output has reached its reader.
+
+    A reader that has gone away, such as ``head``, ends it silently, with the code that shells give to SIGPIPE.
+    """
+    try:
+        code = command()
+    except SystemExit as leaving:
+        code = SIGPIPE_CODE if _is_broken_pipe(leaving) else leaving.code
+    except BrokenPipeError:
+        code = SIGPIPE_CODE
+    except (Exception, KeyboardInterrupt) as error:
+        code = tell(error)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = SIGPIPE_CODE
+    except OSError as error:
+        code = tell(error)
+        _discard_output()
+    if code == SIGPIPE_CODE:
+        _discard_output()
+    return code
 
 
 def tell(error: BaseException) -> int:
-    """Print what went wrong; returns the exit code."""
+    """Print what went wrong, and return the exit code."""
     if debugging():
         print(visible("".join(traceback.format_exception(error))), end="", file=sys.stderr)
         print(f"voco {__version__}, Python {platform.python_version()}, {platform.platform()}", file=sys.stderr)
@@ -42,12 +69,12 @@ def tell(error: BaseException) -> int:
 
 
 def debugging() -> bool:
-    """Whether tracebacks are wanted: ``--debug``, or the variable that it sets."""
+    """Return whether tracebacks are wanted: ``--debug``, or the variable that it sets."""
     return os.environ.get("VOCO_DEBUG", "0") not in ("", "0")
 
 
 def _unforeseen(error: BaseException) -> VocoError:
-    """What no line of ours has foreseen: the parser's and the system's refusals, and faults of our own."""
+    """Return the error for what no line of ours foresees: refusals of parser and system, and faults of our own."""
     if hasattr(error, "format_message"):  # of Typer's parser, whose classes moved between its versions
         return _misused(error)
     if isinstance(error, OSError) and error.errno in NO_MORE_FILES:
@@ -66,7 +93,7 @@ def _unforeseen(error: BaseException) -> VocoError:
 
 
 def _misused(error: Any) -> UsageError:
-    """A command line that cannot be parsed."""
+    """Return the error of a command line that cannot be parsed."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "voco"
     help_hint = f"{command} --help says how it is called"
@@ -82,11 +109,8 @@ def _misused(error: Any) -> UsageError:
     return UsageError(message if message.endswith((".", "?")) else f"{message}.", help_hint)
 
 
-SIGPIPE_CODE = 128 + 13
-
-
 def open_streams() -> None:
-    """Names of files that are no text are printed escaped; a stream that was closed swallows what is printed."""
+    """Let the streams print names of files that are no text, escaped, and let a closed one swallow what is printed."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         stream = getattr(sys, name)
         if stream is None:
@@ -94,23 +118,18 @@ def open_streams() -> None:
             setattr(sys, name, os.fdopen(_taken(number), "w", encoding="utf-8", errors="backslashreplace"))
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    _libraries_speak_visibly()
+    if logging.lastResort is not None:  # what is logged, and warnings, pass our console by
+        logging.lastResort.setFormatter(VisibleFormatter())
+    as_python_does = warnings.formatwarning
+    warnings.formatwarning = lambda *args, **named: visible(as_python_does(*args, **named))
 
 
 class VisibleFormatter(logging.Formatter):
-    """What libraries log, names in it included, cannot steer the terminal."""
+    """A formatter of logs in which no name can steer the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line of a record."""
         return visible(super().format(record))
-
-
-def _libraries_speak_visibly() -> None:
-    """Warnings, and what is logged where nobody asked for logs, reach the terminal past our console."""
-    if logging.lastResort is not None:
-        logging.lastResort.setFormatter(VisibleFormatter())
-    as_python_does = warnings.formatwarning
-    warnings.formatwarning = lambda *args, **named: visible(as_python_does(*args, **named))
 
 
 def _taken(number: int) -> int:
@@ -121,22 +140,8 @@ def _taken(number: int) -> int:
     return number
 
 
-def flushed(code: int | str | None) -> int | str | None:
-    """The exit code, once everything printed has reached its reader, or the reader has gone away."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = SIGPIPE_CODE
-    except OSError as error:
-        code = tell(error)
-        _drop()
-    if code == SIGPIPE_CODE:
-        _drop()
-    return code
-
-
-def reader_has_gone(error: BaseException | None) -> bool:
-    """Whether a pipe that nobody reads any more is at the bottom of what was raised."""
+def _is_broken_pipe(error: BaseException | None) -> bool:
+    """Return whether a pipe that nobody reads any more is at the bottom of what was raised."""
     while error is not None:
         if isinstance(error, BrokenPipeError):
             return True
@@ -144,6 +149,6 @@ def reader_has_gone(error: BaseException | None) -> bool:
     return False
 
 
-def _drop() -> None:
-    """What is still buffered goes nowhere, or the interpreter would complain when it ends."""
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, or the interpreter would complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -51,7 +51,7 @@ def exit_code(interrupt: KeyboardInterrupt) -> int:
 
 @contextmanager
 def going_on() -> Iterator[None]:
-    """What runs inside keeps what it has done, and goes on with it when the same command is given again.
+    """Say of what runs inside that it keeps what it has done: the same command goes on.
 
     Raises:
         Interrupted: it was stopped.

@@ -19,7 +19,7 @@ PICTURE_FORMATS = (".png", ".pdf", ".svg")
 
 
 def picture_path(scan: Path, output: Path | None, what: str, as_json: bool) -> Path | None:
-    """Where the picture goes: as asked, or SCAN_what.png here; none where only JSON is wanted.
+    """Return where the picture goes: as asked, or SCAN_what.png here; none where only JSON is wanted.
 
     Raises:
         UsageError: another format.
@@ -33,7 +33,7 @@ def picture_path(scan: Path, output: Path | None, what: str, as_json: bool) -> P
 
 
 def crop_centre(text: str) -> list[int]:
-    """``X,Y`` or ``X,Y,Z`` as whole voxels.
+    """Return ``X,Y`` or ``X,Y,Z`` as whole voxels.
 
     Raises:
         UsageError: anything else.
@@ -55,31 +55,50 @@ def _recipes(incomplete: str) -> list[str]:
 
 
 def complete_tasks(incomplete: str) -> list[str]:
-    """Names of the tasks that come with the package, for the shell."""
+    """Return the names of the tasks that come with the package, for the shell."""
     from voco_cli.config.sources import task_names
 
     return list(task_names())
 
 
 def complete_devices(incomplete: str) -> list[str]:
-    """Devices, for the shell."""
+    """Return devices, for the shell."""
     return ["auto", "cpu", "cuda", "cuda:0", "mps"]
 
 
 def _settings(incomplete: str) -> list[tuple[str, str]]:
-    from voco_cli.config.load import field_descriptions
+    from voco_cli.config.validation import field_descriptions
 
     return [(f"{key}=", description) for key, description in field_descriptions()]
 
 
-RecipeOption = Annotated[
-    str | None,
-    typer.Option(
-        "--recipe",
-        autocompletion=_recipes,
-        help="Recipe that the settings start from: cvpr (by default), tpami, paper, debug or a YAML file.",
-    ),
-]
+SETTING = "setting "
+"""What the help of an option begins with that is still to be read from the settings."""
+
+
+def setting_option(key: str, *flags: str, default: str = "", **named: Any) -> Any:
+    """Return an option that sets a setting; its help is the description of the setting.
+
+    The description is read when it is shown (`setting_help`): a call that shows no help need not load the settings.
+
+    Args:
+        key: dotted, such as ``train.steps``.
+        default: what holds where the option is not given, where that is not the setting's own default.
+        named: of `typer.Option`.
+    """
+    return typer.Option(*flags, help=f"{SETTING}{key}{f' (by default {default})' if default else ''}", **named)
+
+
+def setting_help(text: str) -> str:
+    """Return the help of an option that `setting_option` made: a sentence."""
+    from voco_cli.config.validation import field_descriptions
+
+    key, _, default = text.removeprefix(SETTING).partition(" ")
+    description = dict(field_descriptions())[key]
+    return f"{description[0].upper()}{description[1:]}{f' {default}' if default else ''}."
+
+
+RecipeOption = Annotated[str | None, setting_option("recipe", "--recipe", default="cvpr", autocompletion=_recipes)]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, such as `voco config init` writes.")
 ]
@@ -89,26 +108,12 @@ SetOption = Annotated[
         "--set",
         metavar="KEY=VALUE",
         autocompletion=_settings,
-        help="One setting, such as train.steps=100; repeatable. `voco config show` lists all.",
+        help="One setting, such as train.steps=100; repeatable. `voco config show --all` lists all.",
     ),
 ]
-DeviceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--device",
-        autocompletion=complete_devices,
-        help="Device to compute on: auto (by default: a GPU if there is one), cpu, cuda, cuda:N or mps.",
-    ),
-]
+DeviceOption = Annotated[str | None, setting_option("run.device", "--device", autocompletion=complete_devices)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")]
-TaskOption = Annotated[
-    str,
-    typer.Option(
-        "--task",
-        autocompletion=complete_tasks,
-        help="A name of `voco tasks list`, or a YAML file such as `voco tasks new` writes.",
-    ),
-]
+TaskOption = Annotated[str, setting_option("task.preset", "--task", autocompletion=complete_tasks)]
 DataOption = Annotated[
     Path | None,
     typer.Option(
@@ -116,55 +121,16 @@ DataOption = Annotated[
         help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data).",
     ),
 ]
-WeightsOption = Annotated[
-    str | None,
-    typer.Option(
-        "--weights", help="Start from these: a run folder, a file, or hf://OWNER/REPO/FILE (by default fresh weights)."
-    ),
-]
+WeightsOption = Annotated[str | None, setting_option("model.weights", "--weights")]
 StepsOption = Annotated[
-    int | None,
-    typer.Option("--steps", min=1, help="Optimizer steps of the whole run (by default the recipe's or the task's)."),
+    int | None, setting_option("train.steps", "--steps", default="the recipe's or the task's", min=1)
 ]
-CasesOption = Annotated[
-    int | None,
-    typer.Option(
-        "--cases",
-        min=1,
-        help="Train on that many cases only, drawn by patient; a smaller draw is part of a larger one.",
-    ),
-]
-FractionOption = Annotated[
-    float | None,
-    typer.Option("--fraction", min=0, max=1, help="Train on that share of the training patients only."),
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(
-        "--split",
-        help="Name of a split that comes with the package, a JSON file of cases, or seeded: drawn by patient "
-        "(by default the task's).",
-    ),
-]
-FreezeEncoderOption = Annotated[
-    bool, typer.Option("--freeze-encoder", help="Train the decoder or head only; the encoder stays as it is loaded.")
-]
-MinLoadedOption = Annotated[
-    float | None,
-    typer.Option(
-        "--min-loaded",
-        min=0,
-        max=1,
-        help="Refuse weights that fill less than this share of the encoder's parameters.",
-    ),
-]
-TrustPickleOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-pickle",
-        help="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your rights.",
-    ),
-]
+CasesOption = Annotated[int | None, setting_option("task.cases", "--cases", min=1)]
+FractionOption = Annotated[float | None, setting_option("task.fraction", "--fraction", min=0, max=1)]
+SplitOption = Annotated[str | None, setting_option("task.split", "--split", default="the task's")]
+FreezeEncoderOption = Annotated[bool, setting_option("task.freeze_encoder", "--freeze-encoder")]
+MinLoadedOption = Annotated[float | None, setting_option("model.min_loaded", "--min-loaded", min=0, max=1)]
+TrustPickleOption = Annotated[bool, setting_option("model.trust_pickle", "--trust-pickle")]
 DryRunOption = Annotated[
     bool,
     typer.Option(
@@ -182,14 +148,14 @@ RequireCleanOption = Annotated[
 
 
 def settings_words(recipe: str | None, config: Path | None, overrides: Sequence[str] | None) -> list[str]:
-    """``--recipe``, ``--config`` and ``--set`` as they were given, for the command that is to be run next."""
+    """Return ``--recipe``, ``--config`` and ``--set`` as they were given, for the command that is to be run next."""
     words = ["--recipe", recipe] if recipe else []
     words += ["--config", str(config)] if config else []
     return words + [word for one in overrides or () for word in ("--set", one)]
 
 
 def spoken_recipe(resolved: Resolved) -> str | None:
-    """The recipe to name in a command for a machine without a GPU, which asks for it aloud; none elsewhere.
+    """Return the recipe to name in a command for a machine without a GPU, which asks for it; none elsewhere.
 
     Args:
         resolved: settings whose recipe may be the one that is taken where none is named.
@@ -201,7 +167,7 @@ def spoken_recipe(resolved: Resolved) -> str | None:
 
 
 def given_words(options: Mapping[str, Any]) -> list[str]:
-    """Options that were given, as one would type them."""
+    """Return options that were given, as one would type them."""
     return [str(word) for name, value in options.items() if value is not None for word in (name, value)]
 
 
@@ -233,7 +199,7 @@ def warn_of_untrained_flips(settings: Settings) -> None:
 
 
 def data_flags(data: Path | None) -> tuple[dict[str, object], list[str]]:
-    """``--data`` as flags and overrides: a JSON file lists the cases, a folder is searched for the task's layout.
+    """Return ``--data`` as flags and overrides: a JSON file lists the cases, a folder is searched for the layout.
 
     Raises:
         UsageError: there is nothing.

@@ -1,4 +1,4 @@
-"""What one sees while a run trains: a bar on a terminal, plain lines elsewhere."""
+"""The progress of a run that trains: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _RunBar(Progress):
     """Step, bar, rate and time in one line; what is being learned in lines of their own below, cut at the edge."""
 
     def get_renderables(self) -> Iterator[RenderableType]:
-        """The bar, then the terms of the loss, then the figures of the last validation."""
+        """Yield the bar, then the terms of the loss, then the figures of the last validation."""
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
             for name in ("train", "held_out"):
@@ -50,12 +50,12 @@ class RunProgress:
         self._terms: tuple[str, ...] = ("loss",)
 
     def figures(self, values: Values) -> str:
-        """The figures of a validation in a few words."""
+        """Return the figures of a validation in a few words."""
         raise NotImplementedError
 
     @contextmanager
     def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
-        """Progress of the cache."""
+        """Show the progress of the cache."""
         with progress("cache", total) as advance:
 
             def on_done(scan: str, reason: str | None) -> None:
@@ -64,19 +64,19 @@ class RunProgress:
             yield on_done
 
     def progress(self, description: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-        """Progress of anything else that takes a while."""
+        """Show the progress of anything else that takes a while."""
         return progress(description, total)
 
     def say(self, text: str, style: str | None = None) -> None:
-        """A line on what is about to run."""
+        """Print a line on what is about to run."""
         note(text, style)
 
     def warn(self, text: str, style: str | None = None) -> None:
-        """A line that one should know of before using the result."""
+        """Print a line that one should know of before using the result."""
         warn(text, style)
 
     def left_out(self, reasons: Sequence[tuple[str, str]]) -> None:
-        """Scans that are left out, the first few by name."""
+        """Print which scans are left out, the first few by name."""
         for name, reason in reasons[:SHOWN_LEFT_OUT]:
             self.warn(f"left out: {name}: {reason}")
         if len(reasons) > SHOWN_LEFT_OUT:
@@ -145,12 +145,12 @@ class PretrainProgress(RunProgress):
         self._figures: Mapping[str, FigureInfo] = {}
 
     def figures(self, values: Values) -> str:
-        """Return them in a few words."""
+        """Return the figures of a validation in a few words."""
         shown = [(info.short, values[name]) for name, info in self._figures.items() if info.short and name in values]
         return " ".join(f"{short} {value:.2f}" for short, value in shown)
 
     def prepared(self, prepared: PreparedPretraining) -> None:
-        """One line on what is about to run, and the scans that are left out."""
+        """Print one line on what is about to run, and the scans that are left out."""
         self._terms, self._figures = ("loss", *prepared.terms), prepared.figures
         self.left_out([(path.name, reason) for path, reason in prepared.left_out])
         resumed = f", resumed at step {prepared.resumed_step}" if prepared.resumed_step else ""
@@ -168,13 +168,13 @@ class FinetuneProgress(RunProgress):
     """Dice or AUC on the validation cases."""
 
     def figures(self, values: Values) -> str:
-        """The figures of a validation."""
+        """Return the figures of a validation in a few words."""
         if "auc" in values:
             return f"AUC {values['auc']:.3f} accuracy {values['accuracy']:.3f}"
         return f"Dice {values['dice']:.4f}" if "dice" in values else "nothing there and nothing predicted, no Dice"
 
     def prepared(self, prepared: PreparedFinetuning) -> None:
-        """The data and its split, what became of the weights, and what is about to run."""
+        """Print the data and its split, what became of the weights, and what is about to run."""
         data = prepared.data
         self.say(f"{data.origin}: {data.split_words}")
         if data.missing:

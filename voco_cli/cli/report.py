@@ -61,7 +61,7 @@ def report(
 
 
 def _target(runs: Sequence[Path], output: Path | None) -> Path:
-    """Where the page goes.
+    """Return where the page goes.
 
     Raises:
         UsageError: a folder, or a name that no browser takes for a page.

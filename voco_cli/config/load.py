@@ -25,7 +25,7 @@ from voco_cli.config.sources import (
     task_names,
     yaml_layer,
 )
-from voco_cli.config.validation import Settings
+from voco_cli.config.validation import Settings, field_descriptions
 from voco_cli.errors import UsageError
 
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
@@ -46,7 +46,7 @@ class Resolved:
 
 
 class _Environment(BaseSettings):
-    """How variables are named; it only lends pydantic-settings the fields of Settings and is never instantiated."""
+    """The names of environment variables: it lends pydantic-settings the fields of Settings, and is never made."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_nested_delimiter="__", enable_decoding=False)
 
@@ -62,7 +62,7 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     task: str | None = None,
 ) -> Resolved:
-    """Gather and validate the settings of a command (design section 4).
+    """Gather and validate the settings of a command.
 
     Args:
         recipe: name or path given by ``--recipe``.
@@ -92,7 +92,7 @@ def load_settings(
 
 
 def read_saved(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings that a run has saved, as they were, whatever today's environment says.
+    """Return the settings that a run has saved, as they were, whatever today's environment says.
 
     Args:
         overrides, flags: of the command that uses the run, as for `load_settings`; they go before what was saved.
@@ -106,7 +106,7 @@ def read_saved(path: Path, overrides: Sequence[str] = (), flags: Mapping[str, An
 
 
 def read_resolved(path: Path) -> Resolved:
-    """The settings that a run has saved, each with the source that it had then.
+    """Return the settings that a run has saved, each with the source that it had then.
 
     Raises:
         UsageError: as `read_saved`.
@@ -120,6 +120,8 @@ def read_resolved(path: Path) -> Resolved:
 def _resolve(layers: Sequence[Layer]) -> Resolved:
     _require_typed(layers)
     values, origin = merge(layers)
+    sections = {key.rpartition(".")[0] for key, _ in field_descriptions()}
+    values = {key: value for key, value in values.items() if value is not None or key not in sections}  # an empty one
     problems = dict(_misplaced(values, origin))
     try:
         settings = Settings.model_validate(nest({key: v for key, v in values.items() if key not in problems}))
@@ -145,22 +147,13 @@ def _require_typed(layers: Iterable[Layer]) -> None:
 
 
 def leaves(model: BaseModel, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of every single setting."""
+    """Yield dotted key and value of every single setting."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         if isinstance(value, BaseModel):
             yield from leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Dotted key and description of every single setting, in the order of the model."""
-    for name, info in model.model_fields.items():
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            yield from field_descriptions(info.annotation, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", info.description or ""
 
 
 def _override_layer(overrides: Sequence[str]) -> Layer:
@@ -174,7 +167,7 @@ def _override_layer(overrides: Sequence[str]) -> Layer:
 
 
 def _read_value(text: str, place: str) -> Any:
-    """A value as it would be read from a settings file: ``[4, 4]``, ``null``, ``1e-3``."""
+    """Return a value as it would be read from a settings file: ``[4, 4]``, ``null``, ``1e-3``."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -195,7 +188,7 @@ def _environment_layer() -> Layer:
 
 
 def _misplaced(values: Mapping[str, Any], origin: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
-    """Sections that are given a single value, and single values that are given as sections, by key."""
+    """Yield key and fault of sections given as a single value, and of single values given as sections."""
     known = [key for key, _ in field_descriptions()]
     for key in values:
         below = next((name for name in known if name.startswith(f"{key}.")), None)
@@ -215,7 +208,7 @@ def _usage_error(problems: Sequence[str]) -> UsageError:
 
 
 def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[tuple[str, str]]:
-    """Key, empty for a rule between sections, and what is wrong with it."""
+    """Yield the key, empty for a rule between sections, and what is wrong with it."""
     known = dict(field_descriptions())
     wrong: dict[str, list[str]] = {}
     for details in error.errors():
@@ -243,7 +236,7 @@ def _problems(error: ValidationError, origin: Mapping[str, Layer]) -> Iterator[t
 
 
 def _words(kind: str, message: str, description: str) -> str:
-    """What is wrong with a value, as a person would say it."""
+    """Return what is wrong with a value, as a person would say it."""
     if kind == "missing":  # as every field has a default, it can only be an item of a tuple
         return "too few values"
     if kind == "path_type":
@@ -253,12 +246,12 @@ def _words(kind: str, message: str, description: str) -> str:
     if kind == "too_long":
         return message.partition(" after validation")[0].replace("Tuple should have", "there should be")
     if kind == "string_pattern_mismatch":
-        return f"it is {description}"
+        return f"it is {description.rpartition(': ')[2]}"
     return message.removeprefix("Value error, ").partition(", unable to parse")[0]
 
 
 def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
-    """Where a section stands, for a rule between its fields; the strongest source that has a line of it."""
+    """Return where a section stands, for a rule between its fields: the strongest source that has a line of it."""
     layers = (layer for key, layer in origin.items() if key.startswith(f"{section}.") and section in layer.lines)
     layer = next(layers, None)
     return f"{layer.place(section)}: " if layer else ""
@@ -267,12 +260,12 @@ def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
 def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
         near = _nearest(name, known)
-        advice = f"the nearest is {near}" if near else "`voco config show` lists all"
+        advice = f"the nearest is {near}" if near else "`voco config show --all` lists all"
         yield name, f"{origin[name].place(name)}: {name} is not a setting; {advice}."
 
 
 def _nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known key that looks most like a name, its last part counting for itself: ``lr`` is ``train.lr``."""
+    """Return the known key that looks most like a name, its last part counting for itself: ``lr`` is ``train.lr``."""
 
     def likeness(key: str) -> float:
         pairs = ((name, key), (name.rpartition(".")[2], key.rpartition(".")[2]))
@@ -288,7 +281,7 @@ def _short(value: Any) -> str:
 
 
 def commented_file(resolved: Resolved) -> str:
-    """A settings file with every key, its description and its value commented out, ready to be edited."""
+    """Return a settings file with every key, its description and its value commented out, ready to be edited."""
     settings = resolved.settings
     base = "recipe" if settings.task.preset is None else "task"
     head = [
@@ -305,8 +298,8 @@ def _commented(model: BaseModel, indent: str = "") -> Iterator[str]:
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
         if isinstance(value, BaseModel):
-            yield f"\n# {info.description}\n{name}:"
-            yield from _commented(value, "  ")
+            yield f"\n{indent}# {info.description}\n{indent}{name}:"
+            yield from _commented(value, f"{indent}  ")
         elif name != "recipe" and not info.exclude:
             is_base = name == "preset" and value is not None
             yield f"{indent}# {info.description}"
@@ -314,7 +307,7 @@ def _commented(model: BaseModel, indent: str = "") -> Iterator[str]:
 
 
 def saved_file(resolved: Resolved, versions: Mapping[str, str]) -> str:
-    """What a run keeps: all values, where each came from, and the versions it ran with."""
+    """Return what a run keeps as YAML: all values, where each came from, and the versions it ran with."""
     content = {
         "settings": resolved.settings.model_dump(mode="json"),
         "sources": {key: source for key, source in resolved.sources.items() if source != "default"},

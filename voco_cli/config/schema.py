@@ -33,7 +33,7 @@ def _ordered(value: tuple[float, float]) -> tuple[float, float]:
 
 
 def _switch(value: Any) -> Any:
-    """YAML reads a bare ``on`` or ``off`` as a truth value."""
+    """Return ``on`` or ``off`` for the truth value that YAML makes of either."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
@@ -60,7 +60,11 @@ class Run(Section):
     """Where a run writes and what it runs on."""
 
     dir: Path = Field(Path("runs/pretrain"), description="run folder; the same command on the same folder resumes")
-    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:N or mps")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="device to compute on: auto (a GPU if there is one), cpu, cuda, cuda:N or mps",
+    )
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="number format of the networks; auto is bf16 on a GPU that has it, else fp32"
     )
@@ -191,7 +195,7 @@ class Model(Section):
     projector_out: PositiveInt = Field(2048, description="width of the embedding that is compared")
     levels: int = Field(5, ge=3, le=7, description="unet's levels; each but the first halves the volume")
     weights: str | None = Field(
-        None, description="weights to start from: run folder, file, or hf://owner/repository/file; none starts fresh"
+        None, description="weights to start from: run folder, file, or hf://OWNER/REPO/FILE; none starts fresh"
     )
     weights_branch: Literal["student", "teacher", "ema"] = Field(
         "student", description="which network of a checkpoint; ema is a copy averaged over the steps, student the raw"
@@ -200,7 +204,9 @@ class Model(Section):
         "auto", description="patch merging that the weights were trained with; auto is what they say, else legacy"
     )
     min_loaded: Fraction | None = Field(
-        None, description="least share of the encoder that the weights must fill; none is what their kind should"
+        None,
+        description="refuse weights that fill less than this share of the encoder's parameters; none is what their "
+        "kind should fill",
     )
     input_channels: Literal["reinit", "repeat"] = Field(
         "reinit", description="first layers where the weights have fewer input channels: fresh, or repeated"
@@ -208,7 +214,8 @@ class Model(Section):
     trust_pickle: bool = Field(
         False,
         exclude=True,  # a saved file that had it could not be given back: trust is typed each time
-        description="DANGEROUS: run the code that a file of weights names; only --trust-pickle sets it",
+        description="DANGEROUS: read weights from a pickle that names foreign code, and run that code with your "
+        "rights; only --trust-pickle sets it",
     )
     checkpointing: Switch = Field(
         "auto", description="recompute activations in the backward pass; auto where memory would not do without"

@@ -33,12 +33,12 @@ class Layer:
     is_typed: bool = False
 
     def place(self, key: str) -> str:
-        """Where in the source ``key`` stands, as ``file:line`` where there are lines."""
+        """Return where in the source ``key`` stands, as ``file:line`` where there are lines."""
         return f"{self.source}:{self.lines[key]}" if key in self.lines else self.source
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys of nested mappings; an empty section (``train:`` with nothing below) has none."""
+    """Yield dotted key and value of nested mappings; an empty section (``train:`` with nothing below) has none."""
     for name, value in values.items():
         key = f"{prefix}{name}"
         if isinstance(value, Mapping):
@@ -48,7 +48,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def nest(values: Mapping[str, Any]) -> Nested:
-    """The inverse of :func:`flatten`.
+    """Return nested mappings of dotted keys: the inverse of `flatten`.
 
     Raises:
         UsageError: a key is used both as a value and as a section.
@@ -66,7 +66,7 @@ def nest(values: Mapping[str, Any]) -> Nested:
 
 
 def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
-    """Values of all layers, strongest first, and for each key the layer that it came from."""
+    """Return the values of all layers, strongest first, and for each key the layer that it came from."""
     values: dict[str, Any] = {}
     origin: dict[str, Layer] = {}
     for layer in reversed(layers):
@@ -76,7 +76,7 @@ def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
 
 
 def yaml_layer(path: Path, source: str | None = None) -> Layer:
-    """Values of a settings file, or of the ``settings.yaml`` that a run has saved.
+    """Return the values of a settings file, or of the ``settings.yaml`` that a run has saved.
 
     Raises:
         UsageError: the file is missing, not YAML, not a mapping, or names a key twice.
@@ -129,17 +129,17 @@ BESIDE_PRESET = ("data.file", "data.root", "task.table")
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     return _shipped(RECIPES)
 
 
 def task_names() -> list[str]:
-    """Names of the task presets that come with the package."""
+    """Return the names of the task presets that come with the package."""
     return _shipped(TASKS)
 
 
 def recipe_layer(name: str) -> Layer:
-    """Values of a shipped recipe, or of a recipe file.
+    """Return the values of a recipe of the package, or of a recipe file.
 
     Raises:
         UsageError: neither a known name nor a file.
@@ -148,7 +148,7 @@ def recipe_layer(name: str) -> Layer:
 
 
 def task_layer(name: str) -> Layer:
-    """Values of a shipped task preset, or of a task file, whose paths of data are taken from its folder.
+    """Return the values of a task preset of the package, or of a task file, whose data paths start at its folder.
 
     Raises:
         UsageError: neither a known name nor a file.

@@ -14,12 +14,12 @@ LARGEST_LABEL = 65_535
 
 
 def _listed(value: Any) -> Any:
-    """One value as a list of one."""
+    """Return one value as a list of one."""
     return (value,) if isinstance(value, str | int) else value
 
 
 def _pattern(value: str) -> str:
-    """A relative path with ``{case}`` in it; anything that leaves the data folder is refused."""
+    """Return a relative path with ``{case}`` in it; refuse one that leaves the data folder."""
     if "{case}" not in value:
         raise ValueError(f"the pattern {value!r} has no {{case}}")
     if Path(value).is_absolute() or ".." in Path(value).parts:
@@ -60,7 +60,11 @@ class Layout(Section):
 class Task(Section):
     """What is learned from labels, on which data, and how it is fed."""
 
-    preset: str | None = Field(None, description="named task or YAML file that the other settings start from")
+    preset: str | None = Field(
+        None,
+        description="labelled task that the other settings start from: a name of `voco tasks list`, or a YAML file "
+        "such as `voco tasks new` writes",
+    )
     name: str = Field("", description="short name of the task")
     title: str = Field("", description="full name of the task")
     kind: Literal["segmentation", "classification"] = Field("segmentation", description="what is predicted of a scan")
@@ -86,7 +90,9 @@ class Task(Section):
         None, description="CSV of a classification from the data folder: case, label, and patient, fold or split"
     )
     split: str | None = Field(
-        None, description="shipped split, JSON file of cases, or seeded: drawn by patient; none takes data.file's own"
+        None,
+        description="split that comes with the package, JSON file of cases, or seeded: drawn by patient; none takes "
+        "data.file's own",
     )
     fold: NonNegativeInt = Field(0, description="fold that validates, for splits with folds")
     validation_patients: PositiveFloat = Field(
@@ -102,9 +108,12 @@ class Task(Section):
         "refuse", description="what cases of the split that are not in the folder are: an error, or left out aloud"
     )
     fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="share of the training patients that is used; nested: a smaller share is part of a larger"
+        1.0, description="train on that share of the training patients only; a smaller share is part of a larger"
     )
-    cases: PositiveInt | None = Field(None, description="number of training cases that are used, nested; none is all")
+    cases: PositiveInt | None = Field(
+        None,
+        description="train on that many cases only, drawn by patient; a smaller draw is part of a larger; none is all",
+    )
     patch_size: SizeXYZ = Field((96, 96, 96), description="part of a volume that the network sees, voxels")
     patches_per_volume: PositiveInt = Field(2, description="patches of a volume in a step")
     foreground_share: Fraction = Field(
@@ -114,7 +123,7 @@ class Task(Section):
     deep_supervision: NonNegativeInt = Field(
         0, description="coarser outputs of the unet that are trained too, each at half the weight of the one before"
     )
-    freeze_encoder: bool = Field(False, description="leave the encoder as it is loaded: a linear probe")
+    freeze_encoder: bool = Field(False, description="train the decoder or head only; the encoder stays as it is loaded")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="learning rate of a level of the encoder, of that of the level nearer to the output"
     )
@@ -125,7 +134,7 @@ class Task(Section):
 
     @property
     def num_outputs(self) -> int:
-        """Outputs of the network: background and classes, or the categories alone."""
+        """Return the outputs of the network: background and classes, or the categories alone."""
         return len(self.classes) + (self.kind == "segmentation")
 
     @model_validator(mode="after")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, model_validator
 
 from voco_cli.config.schema import (
     Augment,
@@ -25,7 +25,7 @@ from voco_cli.config.task_schema import Evaluate, Predict, Task
 
 
 def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
-    """A size that a network takes: the nearest multiples of each edge, and not the one that leaves a single voxel."""
+    """Return a size that a network takes: the nearest multiples of each edge, but none that leaves a single voxel."""
     fitting = [max(1, math.floor(edge / multiple + 0.5)) * multiple for edge in size]
     if all(edge == multiple for edge in fitting):
         fitting[:2] = [2 * multiple] * 2
@@ -40,7 +40,9 @@ class Settings(Section):
     """Everything that a command does can be read off this model."""
 
     recipe: str = Field(
-        "cvpr", description="named recipe or YAML file that the other settings start from, where task.preset is none"
+        "cvpr",
+        description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, debug or a "
+        "YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -129,7 +131,7 @@ class Settings(Section):
         return problems
 
     def _task_problems(self) -> list[str]:
-        """What pre-training has no need to know."""
+        """Return what is wrong between the settings of a labelled task."""
         task, model, problems = self.task, self.model, []
         key, size = "task.patch_size", task.patch_size
         if task.kind == "classification":
@@ -166,3 +168,12 @@ class Settings(Section):
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
         return problems
+
+
+def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield dotted key and description of every single setting, in the order of the model."""
+    for name, info in model.model_fields.items():
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            yield from field_descriptions(info.annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", info.description or ""

@@ -1,82 +1,39 @@
-"""What a report is made of: plain values that a template shows in order. They hold text as it is; templates escape it.
+"""A result as blocks: headings, sentences, facts, tables, pictures and charts, which hold text as it is.
 
-``kind`` tells the template which block it is. What holds the blocks is in :mod:`voco_cli.document.blocks`.
+:mod:`voco_cli.document.terminal` prints them, :mod:`voco_cli.document.markdown` writes them as Markdown and
+:mod:`voco_cli.document.html` as a page; each of them escapes what it writes. A table is made from plain values::
+
+    Table.of("Dice", ["structure", Column("mean", format=".3f")], [["liver", 0.9512], ["spleen", None]])
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 Tone = Literal["plain", "good", "warning", "bad"]
 
+NOTHING = "-"
+"""What a cell without a value shows."""
+NUMBER = re.compile(r"[<>\[]?\s*([+\-\N{MINUS SIGN}]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)(?=$|[\s%,\[(±])")
+EMPTY = ("", NOTHING, "\N{EN DASH}")
+
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a table.
+class Heading:
+    """A heading; level 1 is that of the whole document."""
 
-    Attributes:
-        text: as it is shown.
-        order: number that the column is sorted by; none sorts by the text, or last where the text is empty or a dash.
-        link: anchor in the page that it leads to.
-    """
-
+    kind: ClassVar = "heading"
     text: str
-    order: float | None = None
-    link: str = ""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of a table.
-
-    Attributes:
-        numeric: its cells are numbers, aligned to the right.
-    """
-
-    heading: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row.
-
-    Attributes:
-        marked: stands out: a total, a value that was set.
-    """
-
-    cells: tuple[Cell, ...]
-    marked: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows that can be sorted, and searched where there are many.
-
-    Attributes:
-        anchor: of the table in the page.
-        caption: what it shows, one line.
-        folded: words of a fold that it lies in; empty is open.
-        searched: it has a field that filters its rows.
-        names: columns from the left that name a row.
-    """
-
-    kind: ClassVar = "table"
-    anchor: str
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    folded: str = ""
-    searched: bool = False
-    names: int = 1
+    level: int = 2
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A paragraph; its tone is said by a colour and a mark beside it."""
+    """A paragraph; with a tone it is a note, told by a colour and a mark beside it."""
 
     kind: ClassVar = "sentence"
     text: str
@@ -100,8 +57,130 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Embedded:
-    """A picture as the page holds it.
+class Cell:
+    """One cell of a table.
+
+    Attributes:
+        text: as it is shown.
+        order: number that the column is sorted by; none sorts by the text, or last where the text is empty or a dash.
+        link: anchor in the page that it leads to.
+    """
+
+    text: str
+    order: float | None = None
+    link: str = ""
+
+
+Value = str | int | float | Cell | None
+"""What a table is made from; None and NaN are shown as a dash."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        numeric: its cells are numbers, aligned to the right.
+        format: of its numbers, such as ``.3f``; by default whole numbers as ``1,234``, others with four digits.
+        optional: left out on a terminal that is too narrow for all columns.
+    """
+
+    heading: str
+    numeric: bool = False
+    format: str = ""
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        marked: stands out: a total, a value that was set.
+    """
+
+    cells: tuple[Cell, ...]
+    marked: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that can be sorted on a page, and searched where there are many.
+
+    Attributes:
+        caption: what it shows, one line.
+        names: columns from the left that name a row.
+        anchor: of the table within its part of a page; by default a number.
+        folded: words of a fold that it lies in on a page; empty is open.
+        searched: it has a field on a page that filters its rows.
+    """
+
+    kind: ClassVar = "table"
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    names: int = 1
+    anchor: str = ""
+    folded: str = ""
+    searched: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        caption: str,
+        columns: Sequence[str | Column],
+        rows: Sequence[Sequence[Value]],
+        *,
+        names: int = 1,
+        marked: Collection[int] = (),
+        anchor: str = "",
+        folded: str = "",
+        searched: bool = False,
+    ) -> Table:
+        """Make a table from plain values.
+
+        Args:
+            columns: a heading alone is a column of numbers where every cell that is not empty begins with a number.
+            rows: a value for each column.
+            names: columns from the left that are words, whatever they look like.
+            marked: indices of rows that stand out.
+        """
+        shown = tuple(
+            one if isinstance(one, Column) else Column(one, i >= names and _all_numbers([row[i] for row in rows]))
+            for i, one in enumerate(columns)
+        )
+        made = tuple(
+            Row(tuple(to_cell(*one) for one in zip(row, shown, strict=True)), n in marked) for n, row in enumerate(rows)
+        )
+        return cls(caption, shown, made, names, anchor, folded, searched)
+
+
+def to_cell(value: Value, column: Column = Column("")) -> Cell:
+    """Return a value as a cell of a column; a text in a column of numbers is sorted by the number it begins with."""
+    if isinstance(value, Cell):
+        return value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return Cell(NOTHING)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return Cell(str(value), leading_number(str(value)) if column.numeric else None)
+    return Cell(format(value, column.format or ("," if isinstance(value, int) else ".4g")), float(value))
+
+
+def leading_number(text: str) -> float | None:
+    """Return the number that a text begins with, such as that of ``0.812 ± 0.05 [0.70, 0.91]``; None without one."""
+    found = NUMBER.match(text.strip())
+    return None if found is None else float(found[1].replace(",", "").replace("\N{MINUS SIGN}", "-"))
+
+
+def _all_numbers(values: Sequence[Value]) -> bool:
+    cells = [to_cell(value, Column("", numeric=True)) for value in values]
+    there = [cell for cell in cells if cell.text.strip() not in EMPTY]
+    return bool(there) and all(cell.order is not None for cell in there)
+
+
+@dataclass(frozen=True)
+class EncodedPicture:
+    """A picture as a page holds it.
 
     Attributes:
         source: data URI.
@@ -115,10 +194,14 @@ class Embedded:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture with what it shows, for those who do not see it."""
+    """A picture with what it shows, for those who do not see it.
+
+    Attributes:
+        picture: a page holds the picture itself; the text is a link to a file beside a Markdown document.
+    """
 
     kind: ClassVar = "picture"
-    picture: Embedded
+    picture: EncodedPicture | str
     alt: str
     caption: str = ""
 
@@ -128,11 +211,11 @@ class Frame:
     """One picture of a series."""
 
     words: str
-    picture: Embedded
+    picture: EncodedPicture
 
 
 @dataclass(frozen=True)
-class Series:
+class PictureSeries:
     """Pictures of one thing at several times, with a slider.
 
     Attributes:
@@ -140,7 +223,6 @@ class Series:
     """
 
     kind: ClassVar = "series"
-    anchor: str
     slider: str
     alt: str
     frames: tuple[Frame, ...]
@@ -174,8 +256,6 @@ class Slices:
         sides: of the patient, at the left, right, upper and lower edge.
     """
 
-    kind: ClassVar = "slices"
-    anchor: str
     title: str
     note: str
     case: str
@@ -241,8 +321,6 @@ class Chart:
         values: some of the values as a table.
     """
 
-    kind: ClassVar = "chart"
-    anchor: str
     title: str
     description: str
     lines: tuple[Line, ...]
@@ -261,39 +339,40 @@ class Charts:
     charts: tuple[Chart, ...]
 
 
-Block = Sentence | Bullets | Facts | Table | Picture | Series | SlicesRow | Charts
+Block = Heading | Sentence | Bullets | Facts | Table | Picture | PictureSeries | SlicesRow | Charts
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """Blocks under a heading.
 
     Attributes:
-        anchor: of the heading in the page.
+        anchor: within the section; the anchors of its blocks follow it.
     """
 
     anchor: str
     title: str
-    blocks: tuple[Block, ...]
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """One run, or what several have in common.
 
     Attributes:
+        anchor: of the section in the page; those of its parts follow it.
         kind: for people: pre-training, study ...
         status, tone: how it stands, in a word; empty where that means nothing.
         lead: the one sentence to read.
         result: the same for a row of the overview.
         place: folder.
-        when: last word of it.
+        when: its state was last written.
     """
 
     anchor: str
     title: str
     kind: str
-    parts: tuple[Part, ...]
+    parts: Sequence[PagePart]
     status: str = ""
     tone: Tone = "plain"
     lead: str = ""
@@ -304,7 +383,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Page:
+class ReportPage:
     """All of a report.
 
     Attributes:
@@ -314,61 +393,5 @@ class Page:
 
     title: str
     written: str
-    sections: Sequence[Section]
+    sections: Sequence[PageSection]
     overview: Table | None = None
-
-
-NUMBER = re.compile(r"[<>\[]?\s*([+\-\N{MINUS SIGN}]?\d[\d,]*(?:\.\d+)?(?:[eE][+-]?\d+)?)(?=$|[\s%,\[(±])")
-NOTHING = ("", "-", "\N{EN DASH}")
-
-
-def cell(value: object, text: str | None = None) -> Cell:
-    """A cell of a number or of words; a number may be shown as another text."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return Cell(str(value) if text is None else text)
-    shown = (f"{value:,}" if isinstance(value, int) else f"{value:.4g}") if text is None else text
-    return Cell(shown, float(value))
-
-
-def leading_number(text: str) -> float | None:
-    """The number that a text begins with, such as that of ``0.812 ± 0.05 [0.70, 0.91]``; none where it has none."""
-    found = NUMBER.match(text.strip())
-    return None if found is None else float(found[1].replace(",", "").replace("\N{MINUS SIGN}", "-"))
-
-
-def text_table(
-    anchor: str,
-    caption: str,
-    headings: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    names: int = 1,
-    *,
-    folded: str = "",
-    searched: bool = False,
-    marked: Sequence[int] = (),
-) -> Table:
-    """A table of cells that are text already.
-
-    A column is of numbers where every cell that is not empty begins with one; it is then sorted by them.
-
-    Args:
-        names: columns from the left that are words, whatever they look like.
-        marked: indices of rows that stand out.
-    """
-    numeric = [i >= names and _all_numbers([row[i] for row in rows]) for i in range(len(headings))]
-    columns = tuple(Column(heading, number) for heading, number in zip(headings, numeric, strict=True))
-    made = tuple(
-        Row(
-            tuple(
-                Cell(text, leading_number(text) if number else None) for text, number in zip(row, numeric, strict=True)
-            ),
-            n in marked,
-        )
-        for n, row in enumerate(rows)
-    )
-    return Table(anchor, caption, columns, made, folded, searched, names)
-
-
-def _all_numbers(texts: Sequence[str]) -> bool:
-    there = [text for text in texts if text.strip() not in NOTHING]
-    return bool(there) and all(leading_number(text) is not None for text in there)

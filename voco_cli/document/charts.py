@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.ticker import MaxNLocator
 
-from voco_cli.document.blocks import Cell, Chart, Column, Level, Line, Row, Table, Tick
+from voco_cli.document.blocks import Cell, Chart, Column, Level, Line, Table, Tick, Value
 from voco_cli.foreign_text import visible
 
 WIDTH, HEIGHT = 400, 240
@@ -42,7 +42,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Frame:
-    """How steps and values become places."""
+    """The scales that turn steps and values into places."""
 
     steps: tuple[float, float]
     values: tuple[float, float]
@@ -57,12 +57,11 @@ class _Frame:
 
 
 def draw_chart(
-    anchor: str, title: str, curves: Sequence[Curve], levels: Sequence[tuple[float, str]] = (), *, zero: bool = False
+    title: str, curves: Sequence[Curve], levels: Sequence[tuple[float, str]] = (), *, zero: bool = False
 ) -> Chart | None:
     """Lay out curves in one drawing.
 
     Args:
-        anchor: of the chart in the page.
         levels: values with a name that are drawn across, such as chance.
         zero: the axis begins at 0 where no value lies below, but for rounding.
     Returns:
@@ -84,7 +83,6 @@ def draw_chart(
     )
     x_ticks = [tick for tick in _ticks(*frame.steps, whole=True) if frame.steps[0] <= tick <= frame.steps[1]]
     return Chart(
-        anchor=anchor,
         title=title,
         description=" ".join(_in_words(one) for one in there if one.points),
         lines=tuple(_line(one, frame) for one in thin),
@@ -92,12 +90,12 @@ def draw_chart(
         y_ticks=tuple(Tick(frame.y(tick), short(tick)) for tick in y_ticks),
         levels=tuple(Level(frame.y(value), text) for value, text in levels),
         readings=_readings(thin, steps, frame),
-        values=_value_table(f"{anchor}-values", title, [one for one in there if one.points]),
+        values=_value_table(title, [one for one in there if one.points]),
     )
 
 
 def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ...]:
-    """At most so many points of a curve: the first and last, and of each stretch between the least and the greatest."""
+    """Return at most so many points of a curve: its ends, and the extremes of each stretch between them."""
     if len(points) <= most:
         return tuple(points)
     inner, stretches = points[1:-1], (most - 2) // 2
@@ -110,7 +108,7 @@ def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> tuple[Point, ..
 
 
 def short(value: float) -> str:
-    """A value with four digits, as an axis or a table shows it: ``0.394``, ``2e-5``, ``12,000``."""
+    """Return a value with four digits, as an axis or a table shows it: ``0.394``, ``2e-5``, ``12,000``."""
     if abs(value) >= 10_000:
         return f"{value:,.0f}"
     text = f"{value:.4g}"
@@ -125,7 +123,7 @@ def _finite(points: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
-    """Round numbers that reach from below the lowest value to above the highest."""
+    """Return round numbers that reach from below the lowest value to above the highest."""
     if high <= low:
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, high + room
@@ -134,7 +132,7 @@ def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
 
 
 def _step_texts(ticks: Sequence[float]) -> list[str]:
-    """Steps at an axis; tens of thousands as ``50k``."""
+    """Return the texts of steps at an axis; tens of thousands as ``50k``."""
     if max(ticks, default=0) < 10_000 or any(tick % 1000 for tick in ticks):
         return [f"{tick:,.0f}" for tick in ticks]
     return [f"{tick / 1000:,.0f}k" if tick else "0" for tick in ticks]
@@ -148,7 +146,7 @@ def _line(one: Curve, frame: _Frame) -> Line:
 
 
 def _readings(curves: Sequence[Curve], steps: Sequence[int], frame: _Frame) -> str:
-    """What the script needs to say what lies under the pointer; numbers with four digits."""
+    """Return as JSON what the script says of the values under the pointer; numbers with four digits."""
     lines = []
     for one in curves:
         by_step = dict(one.points)
@@ -173,18 +171,17 @@ def _in_words(one: Curve) -> str:
     )
 
 
-def _value_table(anchor: str, title: str, curves: Sequence[Curve]) -> Table:
-    """Values of every so many steps, the first and the last among them."""
+def _value_table(title: str, curves: Sequence[Curve]) -> Table:
+    """Return the values of every so many steps, the first and the last among them."""
     steps = sorted({step for one in curves for step, _ in one.points})
     shown = steps
     if len(steps) > MOST_VALUES:
         shown = sorted({steps[round(i * (len(steps) - 1) / (MOST_VALUES - 1))] for i in range(MOST_VALUES)})
     by_step = [dict(one.points) for one in curves]
-    rows = []
+    rows: list[list[Value]] = []
     for step in shown:
-        values = [values.get(step) for values in by_step]
-        cells = [Cell("-") if value is None else Cell(short(value), value) for value in values]
-        rows.append(Row((Cell(f"{step:,}", float(step)), *cells)))
+        found = (values.get(step) for values in by_step)
+        rows.append([step, *(None if value is None else Cell(short(value), value) for value in found)])
     part = "" if len(shown) == len(steps) else f", {len(shown)} of {len(steps)} steps"
-    columns = (Column("step", True), *(Column(one.name, True) for one in curves))
-    return Table(anchor, f"{title}: values{part}", columns, tuple(rows), folded="values as a table")
+    columns = [Column("step", True), *(Column(one.name, True) for one in curves)]
+    return Table.of(f"{title}: values{part}", columns, rows, folded="values as a table")

@@ -1,9 +1,11 @@
-"""From a page's values to one HTML file that needs nothing else and can run nothing but its own script."""
+"""Blocks as HTML: a page is one file that needs nothing else and can run nothing but its own script."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from voco_cli.document import charts
-from voco_cli.document.blocks import Page
+from voco_cli.document.blocks import Block, ReportPage
 from voco_cli.foreign_text import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -25,11 +27,39 @@ DRAWING = {
 }
 
 
-def render(page: Page) -> str:
+def render(page: ReportPage) -> str:
     """Return the whole HTML file: texts of the page are escaped, their unseen characters spelled out.
 
     Style and script are ours, and known by their hashes.
     """
+    style, script = (_text(name) for name in ("style.css", "script.js"))
+    return (
+        _environment()
+        .get_template("page.html.j2")
+        .render(page=page, style=Markup(style), script=Markup(script), policy=content_policy(style, script))
+    )
+
+
+def to_html(blocks: Sequence[Block], part: str = "block") -> str:
+    """Return blocks as a part of a page, escaped.
+
+    Args:
+        part: what the ids of the blocks begin with.
+    """
+    macros: Any = _environment().get_template("blocks.html.j2").module
+    return str(macros.blocks(blocks, part))
+
+
+def content_policy(style: str, script: str) -> str:
+    """Return what a browser may load and run: pictures inside the page, this style and this script."""
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
@@ -39,23 +69,13 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    style, script = (_text(name) for name in ("style.css", "script.js"))
-    return environment.get_template("page.html.j2").render(
-        page=page, style=Markup(style), script=Markup(script), policy=content_policy(style, script), drawing=DRAWING
-    )
+    environment.globals["drawing"] = DRAWING
+    return environment
 
 
 def _visible(value: Any) -> Any:
-    """Markup is ours, or went through here before."""
+    """Spell unseen characters out; markup is ours, or went through here before."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def content_policy(style: str, script: str) -> str:
-    """What a browser may load and run: pictures inside the page, this style and this script."""
-    return (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
 
 
 def _text(name: str) -> str:

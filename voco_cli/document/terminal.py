@@ -1,4 +1,4 @@
-"""How commands talk: results on stdout; progress, notes, warnings and errors on stderr; plain lines without a terminal.
+"""What commands print: results on stdout; progress, notes, warnings, errors on stderr; plain lines without a terminal.
 
 With ``--quiet``, progress, notes and the ``next:`` line are left out; results, the files that were written, warnings
 and errors stay.
@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -25,7 +25,9 @@ from voco_cli.foreign_text import one_line, sentence_lines, visible
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
-    from rich.table import Column
+    from rich.table import Column as RichColumn
+
+    from voco_cli.document.blocks import Block, Column, Table
 
 WIDTH_OF_FILES = 200
 """Columns where a table goes into a file or a pipe: a row stays a line, for grep and for less."""
@@ -33,7 +35,7 @@ PLAIN_LINE_EVERY_S = 10.0
 
 
 def _width(stream: TextIO | None) -> int | None:
-    """Of a stream's tables; none leaves it to the terminal, or to COLUMNS."""
+    """Return the width of a stream's tables; None leaves it to the terminal, or to COLUMNS."""
     on_terminal = stream is not None and stream.isatty()
     return None if on_terminal or os.environ.get("COLUMNS", "").isdigit() else WIDTH_OF_FILES
 
@@ -42,7 +44,7 @@ class ForeignTextConsole(Console):
     """A console on which no name can steer the terminal: whatever is printed, tables and bars too, is made visible."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Every text passes here before it is folded into lines."""
+        """Spell out unseen characters: every text passes here before it is folded into lines."""
         if isinstance(renderable, Text) and (shown := visible(renderable.plain)) != renderable.plain:
             spelled = renderable.copy()
             spelled.plain = shown
@@ -67,20 +69,104 @@ def be_quiet(wanted: bool) -> None:
 
 
 def is_quiet() -> bool:
-    """Whether only results, warnings and errors are wanted."""
+    """Return whether only results, warnings and errors are wanted."""
     return _silent
 
 
 def shell_words(*words: object) -> str:
-    """A command as one may paste it into a shell, whatever blanks and brackets a path has."""
+    """Return a command as one may paste it into a shell, whatever blanks and brackets a path has."""
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
-def folded(*headings: str) -> list[Column]:
-    """Columns of a table whose long words go on in the next line, and are never cut."""
-    from rich.table import Column
+def folded(*headings: str) -> list[RichColumn]:
+    """Return columns of a table whose long words go on in the next line, and are never cut."""
+    from rich.table import Column as RichColumn
 
-    return [Column(heading, overflow="fold") for heading in headings]
+    return [RichColumn(heading, overflow="fold") for heading in headings]
+
+
+STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"}
+"""How the tone of a sentence looks."""
+
+
+def print_blocks(blocks: Iterable[Block]) -> None:
+    """Print blocks to stdout; what does not fit its width is folded, but for optional columns, which are left out."""
+    from voco_cli.document import blocks as of  # late: to define its classes takes 10 ms, and help prints no block
+
+    for block in blocks:
+        match block:
+            case of.Heading(text):
+                out.print()
+                print_line(text, "bold")
+            case of.Sentence(text, tone):
+                print_line(text, STYLES[tone])
+            case of.Bullets(lines):
+                for line in lines:
+                    print_line(line)
+            case of.Facts(pairs):
+                _print_facts(pairs)
+            case of.Table():
+                _print_table(block)
+            case of.Picture() | of.PictureSeries():
+                print_line(block.caption or block.alt)
+            case of.SlicesRow():
+                for case in block.cases:
+                    print_line(f"{case.title}: {case.case}; {case.note}")
+            case of.Charts():
+                print_blocks(chart.values for chart in block.charts)
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Print one line to stdout, however long."""
+    out.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
+    from rich.table import Table as RichTable
+
+    grid = RichTable(box=None, show_header=False, pad_edge=False)
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        grid.add_row(Text(one_line(name)), Text(one_line(value)))
+    out.print(grid)
+
+
+def _print_table(table: Table) -> None:
+    """Print a table whose figures stay whole; where it is too wide, their intervals go on in the next line."""
+    from rich.table import Table as RichTable
+
+    every = range(len(table.columns))
+    needed = [i for i in every if not table.columns[i].optional]
+    for shown, is_narrow in ((every, False), (every, True), (needed, True)):
+        texts = [_column_texts(table, i, is_narrow) for i in shown]
+        widths = (_least_width(of_column, table.columns[i]) for i, of_column in zip(shown, texts, strict=True))
+        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= out.width:
+            break
+    if table.caption:
+        print_line(table.caption, "italic")
+    grid = RichTable(box=None, header_style="bold", pad_edge=False, collapse_padding=is_narrow)
+    for i, (heading, *_) in zip(shown, texts, strict=True):
+        numeric = table.columns[i].numeric
+        grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+    for row, cells in zip(table.rows, zip(*(cells for _, *cells in texts), strict=True), strict=True):
+        grid.add_row(*map(Text, cells), style="bold" if row.marked else None)
+    out.print(grid)
+
+
+def _column_texts(table: Table, index: int, is_narrow: bool) -> list[str]:
+    """Return heading and cells of a column; what is in brackets is on a line of its own where room is scarce."""
+    column = table.columns[index]
+    texts = [one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows))]
+    if is_narrow and column.numeric:
+        return [text.replace(" [", "\n[").replace(" (", "\n(") for text in texts]
+    return texts
+
+
+def _least_width(texts: Sequence[str], column: Column) -> int:
+    """Return the characters that a column needs so that no word of a name and no line of figures is broken."""
+    parts = (text.split("\n") if column.numeric else text.split() for text in texts)
+    return max((len(part) for found in parts for part in found), default=0)
 
 
 def print_json(value: Any) -> None:
@@ -89,7 +175,7 @@ def print_json(value: Any) -> None:
 
 
 def print_error(error: VocoError) -> None:
-    """One sentence on stderr, and what to do on the next line; markup in file names is not interpreted."""
+    """Print one sentence on stderr, and what to do on the next line; markup in file names is not interpreted."""
     err.print("error:", style="bold red", end=" ")
     err.print(sentence_lines(error.message), markup=False, highlight=False, soft_wrap=True)
     if error.hint:
@@ -98,13 +184,13 @@ def print_error(error: VocoError) -> None:
 
 
 def note(text: str, style: str | None = None) -> None:
-    """A line on stderr about what happens; --quiet leaves it out."""
+    """Print a line on stderr about what happens; --quiet leaves it out."""
     if not _silent:
         warn(text, style)
 
 
 def warn(text: str, style: str | None = None) -> None:
-    """A line on stderr that one should know of before using the result; --quiet leaves it in."""
+    """Print a line on stderr that one should know of before using the result; --quiet leaves it in."""
     err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -123,7 +209,7 @@ TELLER = _Teller()
 
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
-    """A bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.
+    """Show a bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.
 
     Yields:
         ``advance(n=1)``, to be called as items are finished.
@@ -163,7 +249,7 @@ def progress(description: str, total: int | None) -> Iterator[Callable[..., None
 
 
 def shows_bars() -> bool:
-    """Whether stderr is a terminal that can move its cursor."""
+    """Return whether stderr is a terminal that can move its cursor."""
     return err.is_terminal and not err.is_dumb_terminal
 
 
@@ -182,7 +268,7 @@ def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
 
 
 def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
-    """The last lines of a command: what it wrote, and what to run next."""
+    """Print the last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
         out.print(one_line(f"wrote {path}"), markup=False, highlight=False, soft_wrap=True)
     if next_command and not _silent:

@@ -17,24 +17,23 @@ from voco_cli.errors import DataError, VocoError
 from voco_cli.evaluate.segmentation.table import ResultTable
 from voco_cli.figures.case import window_words
 from voco_cli.figures.slices import SIDES, ShownStructure, draw_case_slices, shown_structures
-from voco_cli.report.measured import Segmented
+from voco_cli.report.evaluations import MeasuredSegmentation, case_means
 from voco_cli.report.run_record import RunRecord
-from voco_cli.report.segmentation import case_means
 from voco_cli.report.shared_parts import webp_source
 
 MOST_SLICES = 24
 
 
-def case_pictures(prefix: str, run: RunRecord, settings: Settings, measured: Segmented) -> list[Block]:
-    """Up to three cases side by side; one whose files are gone is named with the reason."""
+def case_pictures(run: RunRecord, settings: Settings, measured: MeasuredSegmentation) -> list[Block]:
+    """Return up to three cases side by side; one whose files are gone is named with the reason."""
     entries = {entry.name: entry for entry in getattr(run.datalist, measured.split, ())}
     structures = shown_structures((one.name, one.values) for one in settings.task.classes)
     drawn, faults = [], []
-    for number, (title, case, mean) in enumerate(telling_cases(measured.evaluation.table)):
-        anchor, note = f"{prefix}-{number + 1}", f"mean Dice {mean:.3f}"
+    for title, case, mean in telling_cases(measured.evaluation.table):
+        note = f"mean Dice {mean:.3f}"
         try:
             scans = _scans(run.path, settings, measured.split, case, entries.get(case))
-            drawn.append(_slices(anchor, title, note, case, scans, structures, settings))
+            drawn.append(_slices(title, note, case, scans, structures, settings))
         except VocoError as error:
             faults.append(Sentence(f"{title}, {case} ({note}), cannot be shown. {error.message}", "warning"))
     if not drawn and not faults:
@@ -44,7 +43,7 @@ def case_pictures(prefix: str, run: RunRecord, settings: Settings, measured: Seg
 
 
 def telling_cases(table: ResultTable) -> list[tuple[str, str, float]]:
-    """Worst, median and best case by mean Dice over the classes: title, name, mean. Each case once.
+    """Return worst, median and best case by mean Dice over the classes: title, name, mean. Each case once.
 
     Of an even number of cases the median is the lower of the two in the middle.
     """
@@ -61,7 +60,7 @@ def telling_cases(table: ResultTable) -> list[tuple[str, str, float]]:
 def _scans(
     run: Path, settings: Settings, split: str, case: str, entry: Entry | None
 ) -> tuple[Scan, Scan | None, Scan | None]:
-    """Image, label map and prediction of a case; a prediction that was removed is none.
+    """Read image, label map and prediction of a case; a prediction that was removed is None.
 
     Raises:
         DataError: the image or the label map is gone or damaged.
@@ -74,7 +73,6 @@ def _scans(
 
 
 def _slices(
-    anchor: str,
     title: str,
     note: str,
     case: str,
@@ -87,7 +85,6 @@ def _slices(
     drawn = draw_case_slices(image, label, prediction, structures, (low, high), MOST_SLICES)
     lacking = "" if prediction is not None else "; its prediction was removed"
     return Slices(
-        anchor=anchor,
         title=title,
         note=f"{note}; window {window_words(low, high)}{lacking}".replace("-", "\N{MINUS SIGN}"),
         case=case,
@@ -105,7 +102,7 @@ def _slices(
 
 
 def window_of(image: Scan, settings: Settings) -> tuple[float, float]:
-    """Intensities that are black and white: the window of the settings, or their percentiles of this scan."""
+    """Return the intensities that are black and white: the settings' window, or their percentiles of this scan."""
     if settings.preprocess.intensity == "window":
         return settings.preprocess.window_hu
     low, high = np.percentile(image.array_zyx, settings.preprocess.percentiles)

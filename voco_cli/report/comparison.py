@@ -1,30 +1,14 @@
-"""A folder that `voco compare -o` wrote, as a section of a report."""
+"""Runs compared case by case: fine-tuning runs of one page, or a folder that `voco compare -o` wrote."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from voco_cli.document.blocks import (
-    Block,
-    Bullets,
-    Cell,
-    Column,
-    Facts,
-    Part,
-    Picture,
-    Row,
-    Section,
-    Sentence,
-    Table,
-    Tone,
-    cell,
-    text_table,
-)
+from voco_cli.document.blocks import Block, Bullets, Facts, PagePart, PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.classification.compare import (
     CHANGE_HEADINGS,
@@ -38,8 +22,6 @@ from voco_cli.evaluate.classification.compare import (
     figure_headings,
     figure_rows,
 )
-from voco_cli.evaluate.comparison import pairing_faults
-from voco_cli.evaluate.metric import DisplayText
 from voco_cli.evaluate.segmentation.compare import (
     CaseChange,
     SegmentationComparison,
@@ -58,32 +40,25 @@ from voco_cli.evaluate.setting_differences import (
     unlike_settings,
 )
 from voco_cli.evaluate.statistics import RESAMPLES
-from voco_cli.evaluate.tables import NONE, figure, p_value, with_interval
+from voco_cli.evaluate.tables import p_value, with_interval
 from voco_cli.figures.comparison import draw_classification_comparison, draw_comparison
-from voco_cli.report.curves import made
-from voco_cli.report.measured import Classified, Evaluations, Measured, Segmented, seen_sentences
-from voco_cli.report.run_record import COMPARISON, STUDY, read_object
-from voco_cli.report.shared_parts import embed, settings_rows, value_words
-from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
-from voco_cli.study.plan import BASELINE, StudyRecord, read_record
-from voco_cli.workflows.study_outcome import (
-    PICTURE,
-    conclusion,
-    seed_headings,
-    seed_rows,
-    structure_headings,
-    structure_rows,
-    study_headings,
-    study_rows,
+from voco_cli.report.evaluations import (
+    Evaluations,
+    Measured,
+    MeasuredClassification,
+    MeasuredSegmentation,
+    leakage_sentences,
 )
+from voco_cli.report.run_record import COMPARISON, from_json, read_object
+from voco_cli.report.shared_parts import embed, value_words
 
+SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
 MOST_CHANGES = 50
 WIDEST_PX = 1400
-ANCHOR = "compared"
 
 
-def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
-    """Fine-tuning runs that were measured on the same cases, compared with the first as `voco compare` does.
+def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> PageSection:
+    """Return fine-tuning runs that were measured on the same cases, compared with the first as `voco compare` does.
 
     Args:
         runs: name and evaluations of each, two at least.
@@ -99,7 +74,7 @@ def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
         fits = next((one for one in of.measured if one.split == baseline.split), None)
         if fits is None:
             words.append(f"{other} was not evaluated on the {baseline.split} split, on which {name} was.")
-        elif faults := _faults(name, baseline, other, fits):
+        elif faults := baseline.pairing_faults((name, other), fits):
             words.append(f"{other} cannot be paired with {name}: {'; '.join(faults)}.")
         else:
             pairs.append((other, fits))
@@ -109,67 +84,49 @@ def paired_section(runs: Sequence[tuple[str, Evaluations]]) -> Section:
     return _section([*_compared(pairs), *blocks])
 
 
-def _section(blocks: Sequence[Block]) -> Section:
-    part = Part(f"{ANCHOR}-differences", "Differences, case by case", tuple(blocks))
-    return Section(ANCHOR, "Fine-tuning runs compared", "side by side", (part,))
-
-
-def _faults(first_name: str, first: Measured, name: str, other: Measured) -> list[str]:
-    """Why two evaluations cannot be paired."""
-    names = (first_name, name)
-    if isinstance(first, Segmented) and isinstance(other, Segmented):
-        faults = []
-        if first.stored.rule != other.stored.rule:
-            faults.append(f"its rule for empty classes is {other.stored.rule}, and not {first.stored.rule}")
-        if first.stored.tolerance_mm != other.stored.tolerance_mm:
-            faults.append(
-                f"its tolerance is {other.stored.tolerance_mm:g} mm, and not {first.stored.tolerance_mm:g} mm"
-            )
-        return faults + pairing_faults(names, [first.stored.table, other.stored.table])
-    if isinstance(first, Classified) and isinstance(other, Classified):
-        return pairing_faults(names, [first.stored.table, other.stored.table])
-    return ["one is a segmentation and the other a classification"]
+def _section(blocks: Sequence[Block]) -> PageSection:
+    part = PagePart("differences", "Differences, case by case", blocks)
+    return PageSection("compared", "Fine-tuning runs compared", "side by side", [part])
 
 
 def _compared(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
     names = [name for name, _ in pairs]
-    segmented = [one for _, one in pairs if isinstance(one, Segmented)]
-    seen = [sentence for name, one in pairs for sentence in seen_sentences(one.stored.leakage, name)]
-    if segmented:
-        found = compare_tables(names, [one.stored.table for one in segmented])
-        first = segmented[0].stored
-        drawn = draw_comparison(found, "dice", first.tolerance_mm)
-        picture = comparison_picture(drawn, found.runs)
-        missed = missed_sentences(found, [one.stored.table for one in segmented], first.tolerance_mm)
-        blocks = comparison_blocks(ANCHOR, found, first.tolerance_mm, first.rule, RESAMPLES)
-        return [picture, *blocks, *(Sentence(line, "warning") for line in missed), *_training(pairs), *seen]
-    classified = [one.stored.table for _, one in pairs if isinstance(one, Classified)]
-    told = compare_classifications(names, classified)
-    picture = comparison_picture(draw_classification_comparison(told), told.runs)
-    return [picture, *classification_blocks(ANCHOR, told, RESAMPLES), *_training(pairs), *seen]
+    leakage = [sentence for name, one in pairs for sentence in leakage_sentences(one.stored.leakage, name)]
+    first = pairs[0][1]
+    if isinstance(first, MeasuredSegmentation):
+        tolerance, rule = first.stored.tolerance_mm, first.stored.rule
+        tables = [one.stored.table for _, one in pairs if isinstance(one, MeasuredSegmentation)]
+        found = compare_tables(names, tables)
+        drawn, blocks = draw_comparison(found, "dice", tolerance), segmentation_blocks(found, tolerance, rule)
+        blocks += [Sentence(line, "warning") for line in missed_sentences(found, tables, tolerance)]
+    else:
+        scored = [one.stored.table for _, one in pairs if isinstance(one, MeasuredClassification)]
+        told = compare_classifications(names, scored)
+        drawn, blocks = draw_classification_comparison(told), classification_blocks(told)
+    return [comparison_picture(drawn, names), *blocks, *_training(pairs), *leakage]
 
 
 def _training(pairs: Sequence[tuple[str, Measured]]) -> list[Block]:
-    """Settings that differ, and warnings where steps or training cases do."""
+    """Return settings that differ, and warnings where steps or training cases do."""
     names, trained = [name for name, _ in pairs], [trained_as(one.stored.folder) for _, one in pairs]
     warnings = [Sentence(line, "warning") for line in training_warnings(names, trained)]
     unlike = unlike_settings(trained)
     if not unlike:
         return [*warnings, *map(Sentence, settings_sentences(names, trained))]
-    return [*warnings, unlike_table(ANCHOR, names, unlike)]
+    return [*warnings, unlike_table(names, unlike)]
 
 
-def unlike_table(prefix: str, names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
-    """Settings that are not the same in all runs, one column a run."""
+def unlike_table(names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
+    """Return a table of settings that are not the same in all runs, one column a run."""
     rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
     caption = f"{len(rows)} settings that differ between the runs"
-    return text_table(f"{prefix}-settings", caption, ["setting", *names], rows, names=len(names) + 1)
+    return Table.of(caption, ["setting", *names], rows, names=len(names) + 1, anchor="settings")
 
 
-def comparison_blocks(
-    prefix: str, found: SegmentationComparison, tolerance_mm: float, rule: str, resamples: int
+def segmentation_blocks(
+    found: SegmentationComparison, tolerance_mm: float, rule: str, resamples: int = RESAMPLES
 ) -> list[Block]:
-    """Differences under each metric, the cases that changed most, and how to read them."""
+    """Return the differences under each metric, the cases that changed most, and how to read them."""
     first = found.runs[0]
     blocks: list[Block] = []
     for metric in METRICS:
@@ -177,59 +134,45 @@ def comparison_blocks(
         differences = found.of_metric(metric)
         if not differences:
             continue
-        blocks.append(
-            text_table(
-                f"{prefix}-{metric}",
-                f"{title}: difference from {first}",
-                difference_headings(first),
-                difference_rows(differences),
-                names=2,
-                folded="" if metric == "dice" else f"{title}: difference from {first}",
-                marked=[n for n, one in enumerate(differences) if one.part is None],
-            )
-        )
+        caption = f"{title}: difference from {first}"
+        overall = [n for n, one in enumerate(differences) if one.part is None]
+        headings, rows = difference_headings(first), difference_rows(differences)
+        folded = "" if metric == "dice" else caption
+        blocks.append(Table.of(caption, headings, rows, names=2, marked=overall, anchor=metric, folded=folded))
     changes = change_rows(found.changes.get("dice", ())[:MOST_CHANGES])
     if changes:
         headings = ["run", "case", "structure", "from", "to", "change"]
         caption = "Cases whose Dice changed most"
-        blocks.append(text_table(f"{prefix}-changes", caption, headings, changes, names=3, folded=caption))
+        blocks.append(Table.of(caption, headings, changes, names=3, anchor="changes", folded=caption))
     return [*blocks, Bullets(tuple(_statements(found, rule, resamples)))]
 
 
-def classification_blocks(prefix: str, found: ClassificationComparison, resamples: int) -> list[Block]:
-    """Differences of every figure, the cases that changed category, and how to read them."""
+def classification_blocks(found: ClassificationComparison, resamples: int = RESAMPLES) -> list[Block]:
+    """Return the differences of every figure, the cases that changed category, and how to read them."""
     first = found.runs[0]
     headings, rows = figure_headings(first), figure_rows(found.differences)
-    blocks: list[Block] = [text_table(f"{prefix}-figures", f"Difference from {first}", headings, rows, names=2)]
+    blocks: list[Block] = [Table.of(f"Difference from {first}", headings, rows, names=2, anchor="figures")]
     if found.changes:
         caption = f"{len(found.changes)} changes of category"
         changed = category_change_rows(found.changes[:MOST_CHANGES])
         titled = [*CHANGE_HEADINGS[:-1], "came to"]
-        blocks.append(text_table(f"{prefix}-changes", caption, titled, changed, names=5, folded=caption))
+        blocks.append(Table.of(caption, titled, changed, names=5, anchor="changes", folded=caption))
     return [*blocks, Bullets(tuple(comparison_statements(found, resamples)))]
 
 
 def comparison_picture(content: bytes, runs: Sequence[str]) -> Block:
-    """The picture of a comparison, whose numbers the tables below hold."""
+    """Return the picture of a comparison, whose numbers the tables below hold."""
     alt = f"Differences of {', '.join(runs[1:])} from {runs[0]} with intervals, and every case as a line."
     return Picture(embed(content, "the picture of the comparison", WIDEST_PX, drawing=True), alt)
 
 
-def overall_difference(found: SegmentationComparison) -> str:
-    """The mean Dice of each run against the first, in a few words."""
-    overall = (one for one in found.of_metric("dice") if one.part is None)
+def overall_difference(found: SegmentationComparison | ClassificationComparison) -> str:
+    """Return the mean Dice, or the AUC, of each run against the first in a few words."""
+    metric, name = ("dice", "mean Dice") if isinstance(found, SegmentationComparison) else ("auc", "AUC")
     return "; ".join(
-        f"{one.run}: {with_interval(one.difference, one.low, one.high, sign=True)} mean Dice, p {p_value(one.p)}"
-        for one in overall
-    )
-
-
-def auc_difference(found: ClassificationComparison) -> str:
-    """The AUC of each run against the first, in a few words."""
-    overall = (one for one in found.differences if one.metric == "auc" and one.part is None)
-    return "; ".join(
-        f"{one.run}: {with_interval(one.difference, one.low, one.high, sign=True)} AUC, p {p_value(one.p)}"
-        for one in overall
+        f"{one.run}: {with_interval(one.difference, one.low, one.high, sign=True)} {name}, p {p_value(one.p)}"
+        for one in found.of_metric(metric)
+        if one.part is None
     )
 
 
@@ -244,164 +187,8 @@ def _statements(found: SegmentationComparison, rule: str, resamples: int) -> lis
     ]
 
 
-NAMES = {"dice": ("Dice", "class", "classes"), "auc": ("AUC", "category", "categories")}
-"""What a study is measured by, and what that can be taken of alone."""
-WIDEST_PX = 1400
-
-
-def study_section(anchor: str, path: Path, name: str) -> Section:
-    """All of a study, finished or not.
-
-    Raises:
-        DataError: study.json is damaged.
-        UsageError: it is of another format.
-    """
-    record, held = read_record(path), read_object(path / STUDY)
-    if record is None:
-        raise DataError(f"{path / STUDY} is not there any more.")
-    try:
-        found = _found(held)
-        statements = tuple(map(str, held.get("statements", ())))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            f"{path / STUDY} is damaged: {error!r}.", "the same voco study command writes it again"
-        ) from error
-    conclusions = [conclusion(one, found.baseline) for one in found.gains] if found else []
-    words, tone = _standing(record)
-    parts = (
-        Part(f"{anchor}-follows", "What follows", tuple(_follows(path, found, conclusions))),
-        *_tables(anchor, found),
-        Part(f"{anchor}-read", "How to read this", (Bullets(statements),)),
-        Part(f"{anchor}-runs", "Every run", (_runs(f"{anchor}-runs-table", record),)),
-        Part(f"{anchor}-settings", "Settings that all runs share", (_settings(f"{anchor}-shared", record),)),
-        Part(f"{anchor}-about", "About", (_about(path, record, held),)),
-    )
-    return Section(
-        anchor=anchor,
-        title=name,
-        kind="study",
-        parts=parts,
-        status=words,
-        tone=tone,
-        lead=conclusions[-1] if conclusions else "No pair of runs is finished yet, so nothing follows.",
-        lead_tone="plain" if conclusions else "warning",
-        result=conclusions[-1] if conclusions else "nothing yet",
-        place=str(path),
-    )
-
-
-def _found(held: Mapping[str, Any]) -> LabelEfficiency | None:
-    """What the finished runs said when study.json was written."""
-    if not held.get("scores"):
-        return None
-    metric, part, parts = NAMES[held["metric"]]
-    return LabelEfficiency(
-        baseline=BASELINE,
-        text=DisplayText(metric, part, parts),
-        cases=held["measured_on"]["cases"],
-        patients=held["measured_on"]["patients"],
-        scores=tuple(made(ArmScore, one) for one in held["scores"]),
-        gains=tuple(map(gain_from_object, held["differences"])),
-        by_structure=tuple(map(gain_from_object, held["differences_by_structure"])),
-    )
-
-
-def _standing(record: StudyRecord) -> tuple[str, Tone]:
-    counts = Counter(run.status for run in record.runs.values())
-    if counts["failed"]:
-        return f"{counts['failed']} of {len(record.runs)} runs failed", "bad"
-    waiting = counts["waiting"] + counts["started"] + counts["interrupted"]
-    if waiting:
-        return f"{waiting} of {len(record.runs)} runs not finished", "warning"
-    return "done", "good"
-
-
-def _follows(path: Path, found: LabelEfficiency | None, conclusions: Sequence[str]) -> list[Block]:
-    if found is None:
-        return [Sentence("No run is finished yet.", "warning")]
-    blocks: list[Block] = [Bullets(tuple(conclusions))] if conclusions else []
-    try:
-        picture = embed((path / PICTURE).read_bytes(), PICTURE, WIDEST_PX, drawing=True)
-    except OSError:
-        return [*blocks, Sentence(f"{PICTURE} is not in the folder any more.", "warning")]
-    except VocoError as error:
-        return [*blocks, Sentence(error.message, "warning")]
-    metric = found.text.metric
-    alt = (
-        f"{metric} of {', '.join(found.arms)} by number of labelled cases, with intervals; the tables have the numbers."
-    )
-    return [*blocks, Picture(picture, alt, f"{metric} by number of labelled cases.")]
-
-
-def _tables(anchor: str, found: LabelEfficiency | None) -> list[Part]:
-    if found is None:
-        return []
-    metric, part = found.text.metric, found.text.part
-    headings = study_headings(found)
-    # What follows stands beside the difference that it follows from, whatever the width of the screen.
-    order = sorted(range(len(headings)), key=lambda i: 4.5 if headings[i] == "shown" else i)
-    of_sizes = text_table(
-        f"{anchor}-sizes",
-        f"{metric} by number of labelled cases",
-        [headings[i] for i in order],
-        [[row[i] for i in order] for row in study_rows(found)],
-        names=2,
-    )
-    parts = [Part(f"{anchor}-table", "By number of labelled cases", (of_sizes,))]
-    if found.by_structure:
-        headings, rows = structure_headings(found), structure_rows(found)
-        largest = "; ".join(dict.fromkeys(f"{one.run} with {one.labelled}" for one in found.by_structure))
-        caption = f"By {part}, with the most labelled cases ({largest})"
-        of_parts = text_table(f"{anchor}-structures", caption, headings, rows, names=len(headings) - 5)
-        parts.append(Part(f"{anchor}-parts", f"By {part}", (of_parts,)))
-    of_seeds = text_table(f"{anchor}-seeds", f"{metric} of every seed", seed_headings(found), seed_rows(found), names=2)
-    return [*parts, Part(f"{anchor}-every", "Every seed", (of_seeds,))]
-
-
-def _runs(anchor: str, record: StudyRecord) -> Table:
-    """One row a run, with what became of it."""
-    columns = (
-        Column("labelled cases"),
-        Column("weights"),
-        Column("seed", True),
-        Column("status"),
-        Column("score", True),
-        Column("minutes", True),
-        Column("folder"),
-        Column("weights measured, or why it failed"),
-    )
-    rows = []
-    for run in record.in_order():
-        score = Cell(NONE) if run.score is None else Cell(figure(run.score), run.score)
-        minutes = Cell(NONE) if run.took_s is None else Cell(f"{run.took_s / 60:.1f}", run.took_s)
-        words = run.reason or run.how_chosen or ""
-        first = (cell(run.cases), Cell(run.arm), cell(run.seed), Cell(run.status))
-        rows.append(Row((*first, score, minutes, Cell(run.folder), Cell(words)), marked=run.status == "failed"))
-    return Table(anchor, "Runs; each is a folder that voco report shows in full", columns, tuple(rows), names=2)
-
-
-def _settings(anchor: str, record: StudyRecord) -> Table:
-    columns = tuple(map(Column, ("setting", "value", "meaning")))
-    words = f"{len(record.settings)} settings that all runs share"
-    return Table(anchor, words, columns, settings_rows(record.settings), folded=words, searched=True)
-
-
-def _about(path: Path, record: StudyRecord, held: Mapping[str, Any]) -> Facts:
-    arms = [(f"weights: {name}", arm.weights or "fresh") for name, arm in record.arms.items()]
-    about = (
-        ("folder", str(path)),
-        ("task", record.task),
-        ("split", record.split),
-        ("voco", str(held.get("version", ""))),
-    )
-    return Facts((*about, *arms))
-
-
-SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
-
-
-def comparison_section(anchor: str, path: Path, name: str) -> Section:
-    """The tables, the statements and the picture of a comparison.
+def comparison_section(anchor: str, path: Path, name: str) -> PageSection:
+    """Return the tables, the statements and the picture of a comparison.
 
     Raises:
         DataError: comparison.json is damaged.
@@ -412,44 +199,45 @@ def comparison_section(anchor: str, path: Path, name: str) -> Section:
         raise UsageError(f"{path / COMPARISON} is not of the format {SEGMENTATIONS}.", "write it with voco compare -o")
     try:
         runs, resamples = [str(run) for run in held["runs"]], int(held["interval"]["resamples"])
+        found: SegmentationComparison | ClassificationComparison
         if held["format"] == SEGMENTATIONS:
             found = _segmentations(held)
-            tables = comparison_blocks(anchor, found, float(held["tolerance_mm"]), str(held["empty_rule"]), resamples)
-            result = overall_difference(found)
+            tables = segmentation_blocks(found, float(held["tolerance_mm"]), str(held["empty_rule"]), resamples)
         else:
-            told = _classifications(held)
-            tables, result = classification_blocks(anchor, told, resamples), auc_difference(told)
+            found = _classifications(held)
+            tables = classification_blocks(found, resamples)
+        result = overall_difference(found)
         splits = [str(split) for split in held["splits"] if split is not None]
         places = [str(place) for place in held["evaluations"]]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{path / COMPARISON} is damaged: {error!r}.", "write it again with voco compare -o") from error
-    recorded = held.get("leakage")
-    pairs = zip(runs, recorded if isinstance(recorded, list) else [], strict=False)
-    seen = [sentence for run, one in pairs for sentence in seen_sentences(one, run)]
-    told_apart = [Sentence(line, "warning") for key in ("missed", "warnings") for line in _sentences(held.get(key))]
+    recorded = _listed(held.get("leakage"))
+    leakage = [line for run, one in zip(runs, recorded, strict=False) for line in leakage_sentences(one, run)]
+    told = [*_listed(held.get("missed")), *_listed(held.get("warnings"))]  # of newer comparisons
+    warnings = [Sentence(line, "warning") for line in told if isinstance(line, str)]
     unlike = _unlike(held.get("settings_that_differ"), len(runs))
-    differ = [unlike_table(anchor, runs, unlike)] if unlike else []
-    blocks: list[Block] = [_picture(path, runs), *tables, *told_apart, *differ, *seen]
-    facts = Facts(
-        (("folder", str(path)), *zip(runs, places, strict=False), ("split", ", ".join(dict.fromkeys(splits))))
-    )
-    parts = (
-        Part(f"{anchor}-differences", "Differences, case by case", tuple(blocks)),
-        Part(f"{anchor}-about", "What was compared", (facts,)),
-    )
+    differ = [unlike_table(runs, unlike)] if unlike else []
+    facts = (("folder", str(path)), *zip(runs, places, strict=False), ("split", ", ".join(dict.fromkeys(splits))))
+    parts = [
+        PagePart(
+            "differences",
+            "Differences, case by case",
+            [_picture(path, runs), *tables, *warnings, *differ, *leakage],
+        ),
+        PagePart("about", "What was compared", [Facts(facts)]),
+    ]
     lead = f"Against {runs[0]}, {result}." if result else ""
-    return Section(anchor, name, "comparison", parts, lead=lead, result=result, place=str(path))
+    return PageSection(anchor, name, "comparison", parts, lead=lead, result=result, place=str(path))
 
 
 def _unlike(held: Any, runs: int) -> dict[str, list[Any]]:
-    """Settings that differ, with a value for each run."""
+    """Return settings that differ, with a value for each run."""
     found = held.items() if isinstance(held, Mapping) else ()
     return {str(key): values for key, values in found if isinstance(values, list) and len(values) == runs}
 
 
-def _sentences(held: Any) -> list[str]:
-    """Lines that newer comparisons hold."""
-    return [line for line in held if isinstance(line, str)] if isinstance(held, list) else []
+def _listed(held: Any) -> list[Any]:
+    return held if isinstance(held, list) else []
 
 
 def _segmentations(held: Mapping[str, Any]) -> SegmentationComparison:
@@ -459,7 +247,7 @@ def _segmentations(held: Mapping[str, Any]) -> SegmentationComparison:
         patients=held["patients"],
         differences=tuple(map(difference_from_object, held["differences"])),
         changes={
-            metric: tuple(made(CaseChange, one) for one in changes)
+            metric: tuple(from_json(CaseChange, one) for one in changes)
             for metric, changes in held["largest_changes"].items()
         },
         case_means={},
@@ -473,8 +261,8 @@ def _classifications(held: Mapping[str, Any]) -> ClassificationComparison:
         patients=held["patients"],
         categories=tuple(map(str, held["categories"])),
         differences=tuple(category_difference_from_object(one, held) for one in held["differences"]),
-        agreements=tuple(made(Agreement, one) for one in held["right"]),
-        changes=tuple(made(CategoryChange, one) for one in held["changed_category"]),
+        agreements=tuple(from_json(Agreement, one) for one in held["right"]),
+        changes=tuple(from_json(CategoryChange, one) for one in held["changed_category"]),
         true_probabilities=np.empty((0, 0)),
         swaps=held["swaps"]["ways"],
         exact=held["swaps"]["all_ways"],

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from voco_cli.document.blocks import Chart, Charts, Sentence
 from voco_cli.document.charts import COLOURS, Curve, Point, draw_chart
 from voco_cli.training.loggers import read_metrics
 
-Record = TypeVar("Record")
-
 
 def finite(value: object) -> float | None:
-    """A number; none for true, false, what is not finite, greater than a float holds, or no number at all."""
+    """Return a number as a float; None for true, false, what is not finite, too great for a float, or no number."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
         return None
     return float(value)
-
-
-def made(kind: type[Record], held: Mapping[str, Any]) -> Record:
-    """A dataclass of texts and numbers from a JSON object: null among its numbers is NaN, further keys are left out.
-
-    Raises:
-        KeyError, TypeError: a key is missing, a value is of another kind, or the object is none.
-    """
-    return kind(**{one.name: _fitting(held[one.name], str(one.type)) for one in fields(kind)})  # type: ignore[arg-type]
-
-
-def _fitting(value: Any, kind: str) -> Any:
-    if kind.startswith("tuple["):
-        if not isinstance(value, list):
-            raise TypeError(f"{value!r} is no list")
-        each = kind.removeprefix("tuple[").removesuffix(", ...]")
-        return tuple(_fitting(item, each) for item in value)
-    if kind == "float" and (value is None or finite(value) is not None):
-        return math.nan if value is None else float(value)
-    if kind == "int" and isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if kind.startswith(("str", "Literal[")) and (isinstance(value, str) or (value is None and kind.endswith("None"))):
-        return value
-    raise TypeError(f"{value!r} is no {kind}")
 
 
 Levels = Mapping[str, float]
@@ -64,21 +37,21 @@ class Metrics:
     by_split: Mapping[str, Mapping[str, tuple[Point, ...]]]
 
     def names(self, split: str) -> list[str]:
-        """Names of a split, in the order in which they came."""
+        """Return the names of a split, in the order in which they came."""
         return list(self.by_split.get(split, {}))
 
     def points(self, split: str, name: str) -> tuple[Point, ...]:
-        """Values of one name; none where it never was."""
+        """Return the values of one name; none where it never was."""
         return self.by_split.get(split, {}).get(name, ())
 
     def figures(self, step: int) -> dict[str, float]:
-        """Figures of one validation."""
+        """Return the figures of one validation."""
         found = ((name, dict(points).get(step)) for name, points in self.by_split.get("validation", {}).items())
         return {name: value for name, value in found if value is not None}
 
     @property
     def validated(self) -> list[int]:
-        """Steps of the validations."""
+        """Return the steps of the validations."""
         return sorted({step for points in self.by_split.get("validation", {}).values() for step, _ in points})
 
 
@@ -143,18 +116,13 @@ WORDS = {
 }
 
 
-def words_of(name: str) -> str:
-    """What people call a value."""
-    return WORDS.get(name, name)
-
-
 def read_curves(path: Path) -> Metrics:
-    """The values of metrics.jsonl; lines that hold no step are passed over, as is what is no number."""
+    """Read the values of metrics.jsonl; lines that hold no step are passed over, as is what is no number."""
     return gather_values(read_metrics(path))
 
 
 def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
-    """Points of each name from records such as ``{"step": 4, "split": "train", "loss": 0.5}``."""
+    """Return the points of each name from records such as ``{"step": 4, "split": "train", "loss": 0.5}``."""
     found: dict[str, dict[str, dict[int, float]]] = {}
     for record in records:
         step = record.get("step")
@@ -170,13 +138,13 @@ def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
     )
 
 
-def pretraining_charts(prefix: str, metrics: Metrics, chance: Levels) -> list[Chart]:
-    """Loss terms, figures on held-out scans, and how training went."""
-    return _drawn(prefix, metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
+def pretraining_charts(metrics: Metrics, chance: Levels) -> list[Chart]:
+    """Return charts of loss terms, figures on held-out scans, and the speed of training."""
+    return _drawn(metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
 
 
-def finetuning_charts(prefix: str, metrics: Metrics) -> list[Chart]:
-    """Loss, figures on validation cases, and how training went."""
+def finetuning_charts(metrics: Metrics) -> list[Chart]:
+    """Return charts of the loss, figures on validation cases, and the speed of training."""
     names = metrics.names("validation")
     classes = tuple(name for name in names if name.startswith("dice/"))
     shown = ("dice", *(classes if len(classes) <= MOST_CLASSES else ()))
@@ -186,21 +154,20 @@ def finetuning_charts(prefix: str, metrics: Metrics) -> list[Chart]:
         Wanted("Loss of the validation cases", "validation", ("loss",), True),
         Wanted("Accuracy on training batches", "train", ("accuracy",), True),
     )
-    return _drawn(prefix, metrics, [_loss(metrics), *figures, *PROGRESS], {})
+    return _drawn(metrics, [_loss(metrics), *figures, *PROGRESS], {})
 
 
-def compared_charts(prefix: str, runs: Sequence[tuple[str, Metrics]], chance: Levels) -> list[Chart]:
-    """One chart a value, one line a run."""
-    charts = []
-    for number, one in enumerate(COMPARED):
-        curves = [Curve(name, metrics.points(one.split, one.names[0]), i + 1) for i, (name, metrics) in enumerate(runs)]
-        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
-        charts += [drawn] if drawn is not None else []
-    return charts
+def compared_charts(runs: Sequence[tuple[str, Metrics]], chance: Levels) -> list[Chart]:
+    """Return one chart a value, with one line a run."""
+    found = []
+    for one in COMPARED:
+        lines = [(name, metrics.points(one.split, one.names[0])) for name, metrics in runs]
+        found.append(_draw(one, lines, chance))
+    return [chart for chart in found if chart is not None]
 
 
 def shown_charts(charts: Sequence[Chart]) -> Charts | Sentence:
-    """The charts, or the sentence that there are none."""
+    """Return the charts, or the sentence that there are none."""
     if charts:
         return Charts(tuple(charts))
     return Sentence("Nothing was written to metrics.jsonl yet, so there are no curves.", "warning")
@@ -211,19 +178,22 @@ def _loss(metrics: Metrics) -> Wanted:
     return Wanted("Loss and its terms", "train", tuple(terms[:COLOURS]), True)
 
 
-def _drawn(prefix: str, metrics: Metrics, wanted: Sequence[Wanted], chance: Levels) -> list[Chart]:
-    charts = []
-    for number, one in enumerate(wanted):
-        curves = [
-            Curve(words_of(name).removeprefix("dice/"), metrics.points(one.split, name), i + 1)
-            for i, name in enumerate(one.names)
-        ]
-        drawn = draw_chart(f"{prefix}-chart-{number + 1}", one.title, curves, _levels(one, chance), zero=one.zero)
-        charts += [drawn] if drawn is not None else []
-    return charts
+def _drawn(metrics: Metrics, wanted: Sequence[Wanted], chance: Levels) -> list[Chart]:
+    found = []
+    for one in wanted:
+        lines = [(WORDS.get(name, name.removeprefix("dice/")), metrics.points(one.split, name)) for name in one.names]
+        found.append(_draw(one, lines, chance))
+    return [chart for chart in found if chart is not None]
+
+
+def _draw(one: Wanted, lines: Sequence[tuple[str, tuple[Point, ...]]], chance: Levels) -> Chart | None:
+    curves = [Curve(name, points, number + 1) for number, (name, points) in enumerate(lines)]
+    return draw_chart(one.title, curves, _levels(one, chance), zero=one.zero)
 
 
 def _levels(one: Wanted, chance: Levels) -> list[tuple[float, str]]:
     names = [name for name in one.levels if name in chance]
     several = len(one.names) > 1
-    return [(chance[name], f"chance, {words_of(name)}" if several and name != "rank" else "chance") for name in names]
+    return [
+        (chance[name], f"chance, {WORDS.get(name, name)}" if several and name != "rank" else "chance") for name in names
+    ]

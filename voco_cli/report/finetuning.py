@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from voco_cli.config import read_saved
-from voco_cli.document.blocks import Block, Part, Section, Sentence
+from voco_cli.document.blocks import Block, PagePart, PageSection, Sentence
 from voco_cli.errors import VocoError
-from voco_cli.report import classification, segmentation
 from voco_cli.report.case_pictures import case_pictures
 from voco_cli.report.curves import finetuning_charts, shown_charts
-from voco_cli.report.measured import Evaluations, Measured, Segmented
+from voco_cli.report.evaluations import Evaluations, MeasuredSegmentation
 from voco_cli.report.run_record import SETTINGS, RunRecord, ran_with, read_object, status_of, when_of
 from voco_cli.report.shared_parts import data_part, settings_part, starting_weights
 
 
-def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> Section:
-    """Everything about one run; what is missing is said where it would stand."""
+def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> PageSection:
+    """Return everything about one run; what is missing is said where it would stand."""
     found = evaluations.measured
     status, tone, standing = status_of(run)
-    charts = finetuning_charts(f"{anchor}-curves", run.metrics)
     parts = [
-        *_evaluations(anchor, run, evaluations),
-        Part(f"{anchor}-curves", "Curves", (shown_charts(charts),)),
-        Part(f"{anchor}-weights", "Weights", (starting_weights(run), *_chosen(run))),
-        data_part(f"{anchor}-data", run),
-        settings_part(f"{anchor}-settings", run),
-        Part(f"{anchor}-about", "Machine and versions", (standing, ran_with(run))),
+        *_evaluations(run, evaluations),
+        PagePart("curves", "Curves", [shown_charts(finetuning_charts(run.metrics))]),
+        PagePart("weights", "Weights", [starting_weights(run), *_chosen(run)]),
+        data_part(run),
+        settings_part(run),
+        PagePart("about", "Machine and versions", [standing, ran_with(run)]),
     ]
-    result = overall_words(found[0]) if found else "not evaluated"
+    result = found[0].headline() if found else "not evaluated"
     kind = str(run.settings.get("task.kind", ""))
     finished = bool(found) and status == "done"
-    return Section(
+    return PageSection(
         anchor=anchor,
         title=run.name,
         kind=f"fine-tuning, {kind}" if kind else "fine-tuning",
-        parts=tuple(parts),
+        parts=parts,
         status=status,
         tone=tone,
         lead=f"{result[0].upper()}{result[1:]}." if finished else standing.text,
@@ -47,43 +46,31 @@ def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) ->
     )
 
 
-def overall_words(measured: Measured) -> str:
-    """The figure of an evaluation in a few words."""
-    if isinstance(measured, Segmented):
-        return segmentation.overall_words(measured)
-    return classification.overall_words(measured)
-
-
-def _evaluations(anchor: str, run: RunRecord, evaluations: Evaluations) -> list[Part]:
-    """A part for each split that was measured; cases of the first are shown."""
+def _evaluations(run: RunRecord, evaluations: Evaluations) -> list[PagePart]:
+    """Return a part for each split that was measured; of a segmentation cases of the first are shown."""
     found, faults = evaluations.measured, [Sentence(fault, "bad") for fault in evaluations.faults]
     if not found:
         words = faults or [Sentence(f"It was not evaluated yet: voco evaluate {run.path}", "warning")]
-        return [Part(f"{anchor}-evaluation", "Evaluation", tuple(words))]
-    parts = []
-    for number, one in enumerate(found):
-        prefix = f"{anchor}-{one.split}"
-        blocks: list[Block] = list(faults) if not number else []
-        if isinstance(one, Segmented):
-            blocks += segmentation.segmentation_blocks(prefix, one)
-        else:
-            blocks += classification.classification_blocks(prefix, one)
-        parts.append(Part(prefix, f"Evaluation on the {one.split} split", tuple(blocks)))
-        if isinstance(one, Segmented) and not number:
-            parts.append(Part(f"{prefix}-pictures", "Best, median and worst case", tuple(_pictures(prefix, run, one))))
+        return [PagePart("evaluation", "Evaluation", words)]
+    parts = [PagePart(one.split, f"Evaluation on the {one.split} split", one.blocks()) for one in found]
+    first = found[0]
+    parts[0] = replace(parts[0], blocks=[*faults, *parts[0].blocks])
+    if isinstance(first, MeasuredSegmentation):
+        pictures = PagePart(f"{first.split}-pictures", "Best, median and worst case", _pictures(run, first))
+        parts.insert(1, pictures)
     return parts
 
 
-def _pictures(prefix: str, run: RunRecord, measured: Segmented) -> list[Block]:
+def _pictures(run: RunRecord, measured: MeasuredSegmentation) -> list[Block]:
     try:
         settings = read_saved(run.path / SETTINGS)
     except VocoError as error:
         return [Sentence(f"The cases cannot be shown: {error.message}", "warning")]
-    return case_pictures(f"{prefix}-slices", run, settings, measured)
+    return case_pictures(run, settings, measured)
 
 
 def _chosen(run: RunRecord) -> list[Block]:
-    """Whose weights were kept."""
+    """Return whose weights were kept."""
     about: Mapping[str, Any] = read_object(run.path / "weights" / "model.json")
     if about.get("chosen"):
         return [Sentence(f"Kept are the {about['chosen']}.")]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli import __version__
-from voco_cli.document.blocks import Cell, Column, Page, Row, Section, Table
+from voco_cli.document.blocks import Cell, Column, PageSection, ReportPage, Table, Value
 from voco_cli.errors import UsageError
-from voco_cli.report.comparison import paired_section
+from voco_cli.report.comparison import comparison_section, paired_section
+from voco_cli.report.evaluations import Evaluations, read_evaluations
 from voco_cli.report.finetuning import finetuning_section
-from voco_cli.report.measured import Evaluations, evaluations_of
-from voco_cli.report.pretraining import pretraining_section, together
+from voco_cli.report.pretraining import compared_section, pretraining_section
 from voco_cli.report.run_record import Kind, RunRecord, kind_of, read_run, run_names
 
 
@@ -41,8 +41,8 @@ def find_runs(paths: Sequence[Path]) -> list[Shown]:
     return [Shown(*one) for one in zip(paths, run_names(paths), kinds, strict=True)]
 
 
-def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: None) -> Page:
-    """Everything that the page shows of these folders.
+def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: None) -> ReportPage:
+    """Read everything that the page shows of these folders.
 
     Args:
         advance: told when a folder is done.
@@ -57,40 +57,28 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
             pretrained.append(read_run(one.path, one.name))
             sections.append(pretraining_section(anchor, pretrained[-1]))
         elif one.kind == "fine-tuning":
-            found = evaluations_of(one.path)
+            found = read_evaluations(one.path)
             finetuned.append((one.name, found))
             sections.append(finetuning_section(anchor, read_run(one.path, one.name), found))
+        elif one.kind == "comparison":
+            sections.append(comparison_section(anchor, one.path, one.name))
         else:
-            sections.append(_section(anchor, one))
+            from voco_cli.report.study import study_section  # late: it draws in all that training needs
+
+            sections.append(study_section(anchor, one.path, one.name))
         advance()
-    in_common = [together("together", pretrained)] if len(pretrained) > 1 else []
+    in_common = [compared_section(pretrained)] if len(pretrained) > 1 else []
     in_common += [paired_section(finetuned)] if len(finetuned) > 1 else []
     written = f"Written {time.strftime('%Y-%m-%d %H:%M %Z')} by voco {__version__}."
     names = [one.name for one in shown]
     title = names[0] if len(names) == 1 else f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
     overview = _overview(sections) if len(sections) > 1 else None
-    return Page(title, written, (*in_common, *sections), overview)
+    return ReportPage(title, written, (*in_common, *sections), overview)
 
 
-def _section(anchor: str, one: Shown) -> Section:
-    if one.kind == "study":
-        from voco_cli.report.comparison import study_section  # late: it draws in all that training needs
-
-        return study_section(anchor, one.path, one.name)
-    from voco_cli.report.comparison import comparison_section
-
-    return comparison_section(anchor, one.path, one.name)
-
-
-def _overview(sections: Sequence[Section]) -> Table:
-    columns = tuple(map(Column, ("run", "result", "status", "kind", "last written", "folder")))
-    rows = tuple(
-        Row(
-            (
-                Cell(one.title, link=one.anchor),
-                *map(Cell, (one.result, one.status, one.kind, one.when, one.place)),
-            )
-        )
-        for one in sections
-    )
-    return Table("overview-table", "What this page shows", columns, rows)
+def _overview(sections: Sequence[PageSection]) -> Table:
+    columns = [*map(Column, ("run", "result", "status", "kind", "last written", "folder"))]
+    rows: list[list[Value]] = [
+        [Cell(one.title, link=one.anchor), one.result, one.status, one.kind, one.when, one.place] for one in sections
+    ]
+    return Table.of("What this page shows", columns, rows)

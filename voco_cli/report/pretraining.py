@@ -17,14 +17,14 @@ from voco_cli.document.blocks import (
     Cell,
     Column,
     Frame,
-    Part,
+    PagePart,
+    PageSection,
     Picture,
-    Row,
-    Section,
+    PictureSeries,
     Sentence,
-    Series,
     Table,
     Tone,
+    Value,
 )
 from voco_cli.document.charts import ROUNDING, short
 from voco_cli.errors import DataError, VocoError
@@ -68,12 +68,12 @@ class Learning:
 
     @property
     def tone(self) -> Tone:
-        """How good that is."""
+        """Return how good that is."""
         return TONES.get(self.status, "plain")
 
     @property
     def result(self) -> str:
-        """The same in a few words."""
+        """Return the same in a few words."""
         if not self.end:
             return "no held-out figures"
         before = f"{self.start['rank']:.2f} to " if "rank" in self.start and self.end_step else ""
@@ -84,7 +84,7 @@ class Learning:
 
 
 def learning_of(run: RunRecord) -> Learning:
-    """What the run has written of it: in encoder.json, and in metrics.jsonl where that is older or not there."""
+    """Return what the run has written of its learning: in metrics.jsonl, or else in encoder.json."""
     about = read_object(run.path / "weights" / "encoder.json")
     validated = run.metrics.validated
     start = run.metrics.figures(0) or _figures(about.get("start_figures"))
@@ -102,16 +102,16 @@ def learning_of(run: RunRecord) -> Learning:
     return Learning(start, end, end_step, chance_of(run), status, sentence or _without_verdict(run, end, end_step))
 
 
-def learning_part(prefix: str, learning: Learning, *, with_verdict: bool) -> Part:
-    """The table of step 0, the last validation and chance, and the verdict where it stands nowhere else."""
-    blocks: list[Block] = [_table(f"{prefix}-figures", learning)] if learning.end else []
+def learning_part(learning: Learning, *, with_verdict: bool) -> PagePart:
+    """Return the table of step 0, the last validation and chance, and the verdict where it stands nowhere else."""
+    blocks: list[Block] = [_table(learning)] if learning.end else []
     if with_verdict or not blocks:
         blocks.insert(0, Sentence(learning.sentence, learning.tone))
-    return Part(prefix, "Did it learn?", tuple(blocks))
+    return PagePart("learning", "Did it learn?", blocks)
 
 
 def chance_of(run: RunRecord) -> dict[str, float]:
-    """What guessing among the base crops gives; nothing where the grid is not known."""
+    """Return what guessing among the base crops gives; nothing where the grid is not known."""
     grid = run.settings.get("crops.grid")
     if not isinstance(grid, list) or not grid or not all(isinstance(edge, int) and edge > 0 for edge in grid):
         return {}
@@ -129,37 +129,32 @@ def _without_verdict(run: RunRecord, end: Mapping[str, float], end_step: int) ->
     return "No validation has been written yet, so nothing is known of its learning."
 
 
-def _table(anchor: str, learning: Learning) -> Table:
-    columns = (
+def _table(learning: Learning) -> Table:
+    columns = [
         Column("figure"),
-        Column("step 0", True),
-        Column(f"step {learning.end_step:,}", True),
-        Column("chance", True),
+        *(Column(name, True) for name in ("step 0", f"step {learning.end_step:,}", "chance")),
         Column("better"),
-    )
-    rows = [
-        Row(
-            (
-                Cell(FIGURES[name][0] if name in FIGURES else name),
-                *(_value(figures.get(name)) for figures in (learning.start, learning.end, learning.chance)),
-                Cell(FIGURES[name][1] if name in FIGURES else ""),
-            ),
-            marked=name in ("rank", "correlation"),
-        )
-        for name in sorted(learning.end, key=lambda name: list(FIGURES).index(name) if name in FIGURES else 99)
     ]
-    return Table(anchor, "Held-out scans, always the same crops", columns, tuple(rows))
+    names = sorted(learning.end, key=lambda name: list(FIGURES).index(name) if name in FIGURES else len(FIGURES))
+    rows: list[list[Value]] = []
+    for name in names:
+        title, better = FIGURES.get(name, (name, ""))
+        values = (figures.get(name) for figures in (learning.start, learning.end, learning.chance))
+        rows.append([title, *map(_value, values), better])
+    marked = [n for n, name in enumerate(names) if name in ("rank", "correlation")]
+    return Table.of("Held-out scans, always the same crops", columns, rows, marked=marked, anchor="figures")
 
 
-def _value(value: float | None) -> Cell:
+def _value(value: float | None) -> Cell | None:
+    """Return a cell with four digits; what rounding leaves below 0 is 0."""
     if value is None:
-        return Cell("-")
+        return None
     shown = 0.0 if -ROUNDING < value < 0 else value
     return Cell(short(shown), shown)
 
 
 def _figures(held: Any) -> dict[str, float]:
-    """Numbers by name."""
+    """Return numbers by name."""
     if not isinstance(held, Mapping):
         return {}
     found = ((str(name), finite(value)) for name, value in held.items())
@@ -189,7 +184,7 @@ def label_picture(run: RunRecord) -> Block:
 
 
 def _draw(run: RunRecord, entry: Entry) -> Picture:
-    """The picture of one scan.
+    """Draw the picture of one scan.
 
     Raises:
         DataError: the scan cannot be read or preprocessed.
@@ -220,8 +215,8 @@ MOST_FRAMES = 12
 WIDEST_FRAME_PX = 1200
 
 
-def location_frames(anchor: str, run: Path) -> list[Block]:
-    """The panels of a run, or the sentence that there are none; one that cannot be read is named."""
+def location_frames(run: Path) -> list[Block]:
+    """Return the panels of a run, or the sentence that there are none; one that cannot be read is named."""
     found = sorted((int(match[1]), path) for path in _files(run) if (match := NAME.fullmatch(path.name)))
     if not found:
         return [
@@ -239,12 +234,12 @@ def location_frames(anchor: str, run: Path) -> list[Block]:
             f"The same crops of held-out scans at each validation: where they lie, and where they are believed.{part}"
         )
         alt = "Held-out crops with their labels over the base grid and the logits of the network,"
-        blocks.insert(0, Series(anchor, "Validation", alt, tuple(frames), len(frames) - 1, caption))
+        blocks.insert(0, PictureSeries("Validation", alt, tuple(frames), len(frames) - 1, caption))
     return blocks
 
 
 def evenly(items: Sequence[tuple[int, Path]], most: int) -> list[tuple[int, Path]]:
-    """At most so many of a series, evenly spaced, the first and the last among them."""
+    """Return at most so many of a series, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[round(i * (len(items) - 1) / (most - 1))] for i in range(most)]
@@ -255,22 +250,21 @@ def _files(run: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
-def pretraining_section(anchor: str, run: RunRecord) -> Section:
-    """Everything about one run; what is missing is said where it would stand."""
+def pretraining_section(anchor: str, run: RunRecord) -> PageSection:
+    """Return everything about one run; what is missing is said where it would stand."""
     learning = learning_of(run)
     status, tone, standing = status_of(run)
-    charts = pretraining_charts(f"{anchor}-curves", run.metrics, learning.chance)
     finished = status == "done"
-    parts = (
-        learning_part(f"{anchor}-learning", learning, with_verdict=not finished),
-        Part(f"{anchor}-location", "Learning to locate", tuple(location_frames(f"{anchor}-location-series", run.path))),
-        Part(f"{anchor}-curves", "Curves", (shown_charts(charts),)),
-        Part(f"{anchor}-labels", "What it is asked: position labels", (label_picture(run),)),
-        data_part(f"{anchor}-data", run),
-        settings_part(f"{anchor}-settings", run),
-        Part(f"{anchor}-about", "Start, machine and versions", (standing, starting_weights(run), ran_with(run))),
-    )
-    return Section(
+    parts = [
+        learning_part(learning, with_verdict=not finished),
+        PagePart("location", "Learning to locate", location_frames(run.path)),
+        PagePart("curves", "Curves", [shown_charts(pretraining_charts(run.metrics, learning.chance))]),
+        PagePart("labels", "What it is asked: position labels", [label_picture(run)]),
+        data_part(run),
+        settings_part(run),
+        PagePart("about", "Start, machine and versions", [standing, starting_weights(run), ran_with(run)]),
+    ]
+    return PageSection(
         anchor=anchor,
         title=run.name,
         kind="pre-training",
@@ -285,17 +279,13 @@ def pretraining_section(anchor: str, run: RunRecord) -> Section:
     )
 
 
-def together(anchor: str, runs: Sequence[RunRecord]) -> Section:
-    """Several runs side by side: their curves in the same drawings, and the settings that differ."""
-    charts = compared_charts(f"{anchor}-curves", [(run.name, run.metrics) for run in runs], _chance(runs))
-    parts = (
-        Part(f"{anchor}-curves", "Curves together", (shown_charts(charts),)),
-        Part(f"{anchor}-settings", "Settings that differ", (difference_table(f"{anchor}-differences", runs),)),
-    )
-    return Section(anchor, "Pre-training runs together", "side by side", parts)
-
-
-def _chance(runs: Sequence[RunRecord]) -> dict[str, float]:
-    """The level of chance where it is the same for all."""
-    found = [chance_of(run) for run in runs]
-    return found[0] if all(one == found[0] for one in found) else {}
+def compared_section(runs: Sequence[RunRecord]) -> PageSection:
+    """Return several runs side by side: their curves in the same drawings, and the settings that differ."""
+    chance = [chance_of(run) for run in runs]
+    same = chance[0] if all(one == chance[0] for one in chance) else {}
+    charts = compared_charts([(run.name, run.metrics) for run in runs], same)
+    parts = [
+        PagePart("curves", "Curves together", [shown_charts(charts)]),
+        PagePart("settings", "Settings that differ", [difference_table(runs)]),
+    ]
+    return PageSection("together", "Pre-training runs together", "side by side", parts)

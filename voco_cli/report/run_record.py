@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from voco_cli.config.sources import flatten
 from voco_cli.data.index.datalist import Datalist
@@ -57,7 +61,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What settings.yaml of a run holds: ``settings`` by section, ``sources`` and ``versions``.
+    """Read what settings.yaml of a run holds: ``settings`` by section, ``sources`` and ``versions``.
 
     Raises:
         DataError: it is damaged.
@@ -75,7 +79,7 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def run_names(folders: Sequence[Path]) -> list[str]:
-    """The folders' own names, after as many folders above them as it takes to tell them apart.
+    """Return the folders' own names, after as many folders above them as it takes to tell them apart.
 
     Args:
         folders: each of them another one.
@@ -116,7 +120,7 @@ class RunRecord:
 
     @property
     def steps(self) -> int | None:
-        """Optimizer steps of the whole run."""
+        """Return the optimizer steps of the whole run."""
         steps = self.settings.get("train.steps")
         return steps if isinstance(steps, int) else None
 
@@ -147,7 +151,7 @@ def read_run(path: Path, name: str) -> RunRecord:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; an empty one where the file is missing, damaged or something else."""
+    """Read a JSON object; an empty one where the file is missing, damaged or something else."""
     if not path.is_file():  # a pipe would be waited for
         return {}
     try:
@@ -157,8 +161,42 @@ def read_object(path: Path) -> dict[str, Any]:
     return held if isinstance(held, dict) else {}
 
 
+Record = TypeVar("Record")
+
+
+def from_json(kind: type[Record], held: Mapping[str, Any]) -> Record:
+    """Return a dataclass of texts and numbers from a JSON object: null for a number is NaN, more keys are left out.
+
+    Raises:
+        AttributeError, ValueError: a key is missing, a value is of another kind, or the object is none.
+    """
+    hints = get_type_hints(kind)
+    values = {key: _read_value(value, hints[key]) for key, value in held.items() if key in hints}
+    try:
+        return kind(**dict(_strict_model(kind).model_validate(values)))  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
+@cache
+def _strict_model(kind: type) -> type[BaseModel]:
+    """Return a model of a dataclass to which true is no number, and a number no text."""
+    fields: dict[str, Any] = {name: (hint, ...) for name, hint in get_type_hints(kind).items()}
+    return create_model(kind.__name__, __config__=ConfigDict(strict=True), **fields)
+
+
+def _read_value(value: Any, hint: Any) -> Any:
+    """Return a value of JSON as Python has it: lists as tuples, null for a number as NaN."""
+    if isinstance(value, list) and get_origin(hint) is tuple:
+        return tuple(_read_value(item, get_args(hint)[0]) for item in value)
+    if hint is float and isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise ValueError("a number is greater than any float")
+    return math.nan if value is None and hint is float else value
+
+
 def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:
-    """How a run stands: in a word, and in a sentence with the reason."""
+    """Return how a run stands: in a word, its tone, and in a sentence with the reason."""
     status, step = str(run.state.get("status", "")), run.state.get("step", 0)
     reason = str(run.state.get("reason") or "").strip()
     reached = f"step {step:,}" if isinstance(step, int) else f"step {step}"
@@ -184,7 +222,7 @@ def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:
 
 
 def when_of(run: RunRecord) -> str:
-    """When the state was last written: ``2026-11-26 08:48 UTC+01:00``; as it stands where it is no time."""
+    """Return when the state was last written: ``2026-11-26 08:48 UTC+01:00``; as it stands where it is no time."""
     text = str(run.state.get("time") or "")
     try:
         moment = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z")
@@ -194,7 +232,7 @@ def when_of(run: RunRecord) -> str:
 
 
 def ran_with(run: RunRecord) -> Facts:
-    """Folder, machine and versions."""
+    """Return folder, machine and versions."""
     others = [(name, text) for name, text in run.versions.items() if name != "machine"]
     machine = [("machine", run.versions["machine"])] if "machine" in run.versions else []
     return Facts((("folder", str(run.path)), *machine, *others))

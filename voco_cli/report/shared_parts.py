@@ -1,4 +1,4 @@
-"""Which scans a run was trained on: counts, sizes, what was skipped and why, and what its weights have seen."""
+"""Parts that sections of every kind have: data and splits, settings and sources, starting weights, pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from voco_cli.config.sources import flatten
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.summary import summarise
 from voco_cli.data.index.trained_on import manifest_of
-from voco_cli.document.blocks import Block, Cell, Column, Embedded, Facts, Part, Row, Sentence, Table, cell, text_table
+from voco_cli.document.blocks import Block, Column, EncodedPicture, Facts, PagePart, Sentence, Table, Value
 from voco_cli.errors import DataError, VocoError
 from voco_cli.report.curves import finite
 from voco_cli.report.run_record import RunRecord, read_object
@@ -33,16 +33,16 @@ MOST_NAMED = 3
 SIZES = (("shape", "size, voxels"), ("spacing_mm", "spacing, mm"), ("extent_mm", "extent, mm"))
 
 
-def data_part(prefix: str, run: RunRecord) -> Part:
-    """Data and splits of a run."""
+def data_part(run: RunRecord) -> PagePart:
+    """Return the part on data and splits of a run."""
     if run.datalist is None:
-        blocks: tuple[Block, ...] = (Sentence(f"What it was trained on is not known. {run.data_fault}", "warning"),)
+        blocks: list[Block] = [Sentence(f"What it was trained on is not known. {run.data_fault}", "warning")]
     else:
-        blocks = (*_listed(prefix, run.datalist), *_skipped(prefix, run.datalist))
-    return Part(prefix, "Data and splits", (*blocks, *_seen(run)))
+        blocks = [*_listed(run.datalist), *_skipped(run.datalist)]
+    return PagePart("data", "Data and splits", [*blocks, *_seen(run)])
 
 
-def _listed(prefix: str, datalist: Datalist) -> list[Block]:
+def _listed(datalist: Datalist) -> list[Block]:
     splits: Splits = {split: getattr(datalist, split) for split in SPLITS if getattr(datalist, split)}
     facts = [("dataset", datalist.name), ("modality", datalist.modality)]
     if datalist.split is not None:
@@ -52,22 +52,20 @@ def _listed(prefix: str, datalist: Datalist) -> list[Block]:
     blocks: list[Block] = [Facts(tuple(facts))]
     if not splits:
         return [*blocks, Sentence("data.json lists no scan.", "warning")]
-    blocks.append(_counts(f"{prefix}-splits", splits))
-    blocks += [*_overlaps(splits), *_absent(splits), *_sizes(f"{prefix}-sizes", splits)]
-    return blocks
+    return [*blocks, _counts(splits), *_overlaps(splits), *_absent(splits), *_sizes(splits)]
 
 
-def _counts(anchor: str, splits: Splits) -> Table:
-    """Scans, patients and labels of each split; categories where there are any."""
+def _counts(splits: Splits) -> Table:
+    """Return a table of scans, patients and labels of each split, and of categories where there are any."""
     categories = sorted({one.category for entries in splits.values() for one in entries if one.category is not None})
-    columns = (Column("split"), *(Column(name, True) for name in ("scans", "patients", "with label", *categories)))
-    rows = []
+    columns = [Column("split"), *(Column(name, True) for name in ("scans", "patients", "with label", *categories))]
+    rows: list[list[Value]] = []
     for split, entries in splits.items():
         of = Counter(one.category for one in entries)
         labelled = sum(one.label is not None or one.category is not None for one in entries)
-        numbers = [len(entries), len({one.patient for one in entries}), labelled, *(of[name] for name in categories)]
-        rows.append(Row((Cell(split), *map(cell, numbers))))
-    return Table(anchor, "Scans of each split", columns, tuple(rows))
+        patients = len({one.patient for one in entries})
+        rows.append([split, len(entries), patients, labelled, *(of[name] for name in categories)])
+    return Table.of("Scans of each split", columns, rows, anchor="splits")
 
 
 def _overlaps(splits: Splits) -> list[Block]:
@@ -84,7 +82,7 @@ def _overlaps(splits: Splits) -> list[Block]:
 
 
 def _absent(splits: Splits) -> list[Block]:
-    """Scans that are not where they were; of very many only the first are looked for."""
+    """Return a note on scans that are not where they were; of very many only the first are looked for."""
     looked_for = list(islice((one for entries in splits.values() for one in entries), MOST_LOOKED_FOR))
     # Unlike Path.exists, it holds for a name that no disk takes, too.
     gone = [one.name for one in looked_for if not os.path.exists(one.image)]  # noqa: PTH110
@@ -94,7 +92,7 @@ def _absent(splits: Splits) -> list[Block]:
     return [Sentence(words, "warning")]
 
 
-def _sizes(anchor: str, splits: Splits) -> list[Block]:
+def _sizes(splits: Splits) -> list[Block]:
     found: dict[str, Any] = summarise(splits)
     blocks: list[Block] = []
     rows = [
@@ -107,7 +105,7 @@ def _sizes(anchor: str, splits: Splits) -> list[Block]:
     ]
     if rows:
         caption = "Least, median and greatest along x, y and z"
-        blocks.append(text_table(anchor, caption, ["", "least", "median", "greatest"], rows, names=4))
+        blocks.append(Table.of(caption, ["", "least", "median", "greatest"], rows, names=4, anchor="sizes"))
     orientations = {name: count for name, count in found["orientations"].items() if name != "unknown"}
     if orientations:
         words = ", ".join(f"{count:,} {name}" for name, count in orientations.items())
@@ -115,7 +113,7 @@ def _sizes(anchor: str, splits: Splits) -> list[Block]:
     return blocks
 
 
-def _skipped(prefix: str, datalist: Datalist) -> list[Block]:
+def _skipped(datalist: Datalist) -> list[Block]:
     skipped = datalist.skipped
     if not skipped:
         return [Sentence("Nothing was skipped when the scans were listed.")] if datalist.statistics else []
@@ -124,11 +122,11 @@ def _skipped(prefix: str, datalist: Datalist) -> list[Block]:
     files = "file was" if len(skipped) == 1 else "files were"
     caption = f"{len(skipped):,} {files} skipped{more}"
     fold = caption if len(rows) > 5 else ""
-    return [text_table(f"{prefix}-skipped", caption, ["file", "reason"], rows, names=2, folded=fold)]
+    return [Table.of(caption, ["file", "reason"], rows, names=2, anchor="skipped", folded=fold)]
 
 
 def _seen(run: RunRecord) -> list[Block]:
-    """What went into the weights, for those who will evaluate with them."""
+    """Return what went into the weights, for those who will evaluate with them."""
     try:
         seen = manifest_of(run.path)
     except VocoError as error:
@@ -151,75 +149,66 @@ PLACES = frozenset({"run.dir"})
 NOT_THERE = "\N{EN DASH}"
 
 
-def settings_part(prefix: str, run: RunRecord) -> Part:
-    """Two tables: what differs from the defaults or was set, with its source; and all else."""
-    defaults, meanings = _defaults(), dict(field_descriptions())
+def settings_part(run: RunRecord) -> PagePart:
+    """Return two tables: what differs from the defaults or was set, with its source; and all else."""
+    defaults, meanings = dict(flatten(Settings().model_dump(mode="json"))), dict(field_descriptions())
     changed = [key for key in run.settings if key in run.sources or run.settings[key] != defaults.get(key)]
-    blocks: list[Block] = []
+    changed.sort(key=lambda key: run.settings[key] == defaults.get(key))
     rows = [
-        Row(
-            (
-                Cell(key),
-                Cell(value_words(run.settings[key])),
-                Cell(value_words(defaults[key]) if key in defaults else NOT_THERE),
-                Cell(run.sources.get(key, "default")),
-                Cell(meanings.get(key) or ""),
-            ),
-            marked=key in defaults and run.settings[key] != defaults[key],
-        )
-        for key in sorted(changed, key=lambda key: run.settings[key] == defaults.get(key))
+        [
+            key,
+            value_words(run.settings[key]),
+            value_words(defaults[key]) if key in defaults else NOT_THERE,
+            run.sources.get(key, "default"),
+            meanings.get(key, ""),
+        ]
+        for key in changed
     ]
+    blocks: list[Block] = []
     if rows:
-        columns = tuple(map(Column, ("setting", "value", "default", "source", "meaning")))
+        columns = [*map(Column, ("setting", "value", "default", "source", "meaning"))]
+        marked = [n for n, key in enumerate(changed) if key in defaults and run.settings[key] != defaults[key]]
         caption = f"{len(rows)} settings that were set; a marked value differs from its default"
-        blocks.append(Table(f"{prefix}-set", caption, columns, tuple(rows), searched=True))
+        blocks.append(Table.of(caption, columns, rows, marked=marked, anchor="set", searched=True))
     else:
         blocks.append(Sentence("All settings have their defaults."))
-    others = [key for key in run.settings if key not in changed]
+    others = {key: value for key, value in run.settings.items() if key not in changed}
     if others:
-        kept = tuple(
-            Row((Cell(key), Cell(value_words(run.settings[key])), Cell(meanings.get(key) or ""))) for key in others
-        )
-        columns = tuple(map(Column, ("setting", "value", "meaning")))
         words = f"{len(others)} settings at their defaults"
-        blocks.append(Table(f"{prefix}-defaults", words, columns, kept, folded=words, searched=True))
-    return Part(prefix, "Settings and their sources", tuple(blocks))
+        blocks.append(settings_table(words, others, anchor="defaults", folded=words))
+    return PagePart("settings", "Settings and their sources", blocks)
 
 
-def difference_table(anchor: str, runs: Sequence[RunRecord]) -> Table | Sentence:
-    """Settings that are not the same in all runs, one column a run."""
+def settings_table(caption: str, settings: Mapping[str, Any], *, anchor: str, folded: str) -> Table:
+    """Return a table of a row for each setting: name, value, meaning."""
+    meanings = dict(field_descriptions())
+    rows = [[key, value_words(value), meanings.get(key, "")] for key, value in settings.items()]
+    columns = [*map(Column, ("setting", "value", "meaning"))]
+    return Table.of(caption, columns, rows, anchor=anchor, folded=folded, searched=True)
+
+
+def difference_table(runs: Sequence[RunRecord]) -> Table | Sentence:
+    """Return a table of settings that are not the same in all runs, one column a run."""
     keys = list(dict.fromkeys(key for run in runs for key in run.settings if key not in PLACES))
     unlike = [key for key in keys if any(_of(run, key) != _of(runs[0], key) for run in runs[1:])]
     if not unlike:
         return Sentence("The settings of these runs are the same.")
-    columns = (Column("setting"), *(Column(run.name) for run in runs))
-    rows = tuple(Row((Cell(key), *(Cell(_of(run, key)) for run in runs))) for key in unlike)
-    return Table(anchor, f"{len(unlike)} settings that differ between the runs", columns, rows)
+    columns = [Column("setting"), *(Column(run.name) for run in runs)]
+    rows = [[key, *(_of(run, key) for run in runs)] for key in unlike]
+    return Table.of(f"{len(unlike)} settings that differ between the runs", columns, rows, anchor="differences")
 
 
 def value_words(value: Any) -> str:
-    """A value as it would stand in a settings file."""
+    """Return a value as it would stand in a settings file."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def settings_rows(settings: Mapping[str, Any]) -> tuple[Row, ...]:
-    """A row for each setting: name, value, meaning."""
-    meanings = dict(field_descriptions())
-    return tuple(
-        Row((Cell(key), Cell(value_words(value)), Cell(meanings.get(key) or ""))) for key, value in settings.items()
-    )
 
 
 def _of(run: RunRecord, key: str) -> str:
     return value_words(run.settings[key]) if key in run.settings else NOT_THERE
 
 
-def _defaults() -> dict[str, Any]:
-    return dict(flatten(Settings().model_dump(mode="json")))
-
-
 def starting_weights(run: RunRecord) -> Block:
-    """Name of the weights, the share of the encoder that they filled, and what loading them had to say."""
+    """Return the name of the weights, the share of the encoder that they filled, and the notes on loading them."""
     weights = run.settings.get("model.weights")
     if weights is None:
         return Sentence("It started from fresh weights.")
@@ -236,12 +225,12 @@ WEBP_QUALITY = 84
 
 
 def webp_source(content: bytes) -> str:
-    """The data URI of a WebP picture."""
+    """Return the data URI of a WebP picture."""
     return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
-def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = False) -> Embedded:
-    """A picture of any common format as the page holds it: WebP, no wider than told.
+def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = False) -> EncodedPicture:
+    """Return a picture of any common format as the page holds it: WebP, no wider than told.
 
     Args:
         name: for messages.
@@ -260,4 +249,4 @@ def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = F
         )
     stream = io.BytesIO()
     picture.save(stream, "WEBP", lossless=drawing, quality=80 if drawing else WEBP_QUALITY, method=4)
-    return Embedded(webp_source(stream.getvalue()), picture.width, picture.height)
+    return EncodedPicture(webp_source(stream.getvalue()), picture.width, picture.height)

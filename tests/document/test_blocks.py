@@ -1,8 +1,10 @@
-"""Which number a cell is sorted by, and which columns are of numbers."""
+"""Tables from plain values: which number a cell is sorted by, and which columns are of numbers."""
+
+import math
 
 import pytest
 
-from voco_cli.document.blocks import Cell, cell, leading_number, text_table
+from voco_cli.document.blocks import Cell, Column, Table, leading_number, to_cell
 
 
 @pytest.mark.parametrize(
@@ -29,7 +31,7 @@ def test_the_number_that_a_text_begins_with(text: str, number: float | None) -> 
 
 
 def test_columns_of_numbers_are_told_from_words() -> None:
-    table = text_table("t", "", ["name", "mean", "note"], [["1", "0.5 [0, 1]", "2"], ["2", "-", "two"]], marked=[1])
+    table = Table.of("", ["name", "mean", "note"], [["1", "0.5 [0, 1]", "2"], ["2", "-", "two"]], marked=[1])
     assert [column.numeric for column in table.columns] == [False, True, False]
     assert table.rows[0].cells == (Cell("1"), Cell("0.5 [0, 1]", 0.5), Cell("2"))
     assert table.rows[1].cells[1] == Cell("-")
@@ -37,10 +39,19 @@ def test_columns_of_numbers_are_told_from_words() -> None:
 
 
 def test_a_column_of_dashes_is_none_of_numbers() -> None:
-    assert not text_table("t", "", ["name", "p"], [["a", "-"], ["b", ""]]).columns[1].numeric
+    assert not Table.of("", ["name", "p"], [["a", "-"], ["b", ""]]).columns[1].numeric
+
+
+def test_a_row_has_a_value_for_each_column() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        Table.of("", [Column("name"), Column("p")], [["a"]])
 
 
 def test_cells_of_values() -> None:
-    assert cell(1234) == Cell("1,234", 1234.0)
-    assert cell(0.123456) == Cell("0.1235", 0.123456)
-    assert cell("word") == Cell("word")
+    assert to_cell(1234) == Cell("1,234", 1234.0)
+    assert to_cell(0.123456) == Cell("0.1235", 0.123456)
+    assert to_cell(0.123456, Column("p", True, ".2f")) == Cell("0.12", 0.123456)
+    assert to_cell("word") == Cell("word")
+    assert to_cell("3 of 5", Column("seeds", True)) == Cell("3 of 5", 3.0)
+    assert to_cell(None) == to_cell(math.nan) == Cell("-")
+    assert to_cell(Cell("x", 2.0, "there")) == Cell("x", 2.0, "there")

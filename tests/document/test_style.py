@@ -1,4 +1,4 @@
-"""The colours of the page: legible in both themes, and the same dark whichever way it was chosen."""
+"""The colours of the page: legible in both themes and in print, each with one light and one dark value."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import pytest
 from voco_cli.document.html import TEMPLATES
 
 STYLE = (TEMPLATES / "style.css").read_text()
-BLOCKS = re.findall(r":root[^{]*\{([^}]*--paper[^}]*)\}", STYLE)
-LIGHT, DARK_BY_SYSTEM, DARK, PRINT = (dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block)) for block in BLOCKS)
+PAIRS = re.findall(r"--([a-z0-9-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\);", STYLE)
+LIGHT, DARK = {name: light for name, light, _ in PAIRS}, {name: dark for name, _, dark in PAIRS}
+ON_PAPER = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6});", STYLE))
+PRINT = {**LIGHT, **ON_PAPER}
 
 
 def luminance(colour: str) -> float:
@@ -30,9 +32,17 @@ def test_contrast_by_hand() -> None:
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
 
 
-def test_both_ways_to_dark_are_the_same() -> None:
-    assert DARK == DARK_BY_SYSTEM
-    assert set(DARK) == set(LIGHT) == set(PRINT)
+def test_a_colour_stands_once_with_its_light_and_its_dark_value() -> None:
+    """The system's choice and the button only switch the scheme; print is light and changes some."""
+    assert len(PAIRS) == len(LIGHT) == STYLE.count("light-dark(") == 22
+    assert set(ON_PAPER) < set(LIGHT)
+    schemes = re.findall(r"(:root[^{},]*)\{[^{}]*color-scheme: ([a-z ]+);", STYLE)
+    assert [(name.strip(), scheme) for name, scheme in schemes] == [
+        (":root", "light dark"),
+        (':root[data-theme="light"]', "light"),
+        (':root[data-theme="dark"]', "dark"),
+        (":root[data-theme]", "light"),
+    ]
 
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK, PRINT], ids=["light", "dark", "print"])
