@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
@@ -244,6 +243,8 @@ def axes_to_ras(affine: NDArray[np.float64]) -> tuple[tuple[int, int, int], tupl
     Returns:
         (axes, flipped): voxel axis ``axes[r]`` runs along patient axis r, against it where ``flipped[r]``.
     """
+    from nibabel.orientations import io_orientation  # late: a stored volume is read without it
+
     nearest = io_orientation(affine)  # for each voxel axis: its patient axis, and 1 or -1
     x, y, z = (int(axis) for axis in np.argsort(nearest[:, 0]))
     return (x, y, z), (bool(nearest[x, 1] < 0), bool(nearest[y, 1] < 0), bool(nearest[z, 1] < 0))
