@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from voco_cli.evaluate.result_files import Provenance
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.evaluate.segmentation.table import ResultTable, summarise
+from voco_cli.objectives.voco.objective import voco_figures
 from voco_cli.workflows.study import run_study
 
 VERSIONS = {"voco": "0.1.0", "python": "3.11.0", "machine": "Linux x86_64, 2 cores"}
@@ -89,6 +91,8 @@ def pretraining_run(
     )
     write_json_lines(run / "metrics.jsonl", metrics)
     write_state(run)
+    figures = {name: asdict(info) for name, info in voco_figures(4).items()}
+    (run / "objective.json").write_text(json.dumps({"title": "volume contrast", "figures": figures}))
     about = {"step": 10, "figures": LEARNED, "start_figures": FIGURES, "verdict": verdict}
     (run / "weights" / "encoder.json").write_text(json.dumps(about))
     seen = TrainingManifest(

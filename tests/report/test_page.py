@@ -123,7 +123,7 @@ def test_parts_that_are_missing_are_said(tmp_path: Path) -> None:
         "There is no list of training scans, so no labels can be drawn.",
         "What it was trained on is not known.",
         "The run has no weights yet that say what they have seen.",
-        "The run drew no panels of logits against labels",
+        "The run drew no pictures of its validations",
         f"It was not evaluated yet: voco evaluate {tuned}",
     ):
         assert sentence in text

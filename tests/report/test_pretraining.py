@@ -15,14 +15,21 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.document.blocks import Picture, PictureSeries, Sentence, Table
-from voco_cli.report.pretraining import evenly, label_picture, learning_of, learning_part, location_frames
+from voco_cli.report.pretraining import (
+    evenly,
+    label_picture,
+    learning_of,
+    learning_part,
+    pretraining_section,
+    validation_pictures,
+)
 from voco_cli.report.run_record import read_run
 
 
 def test_the_verdict_of_the_weights(tmp_path: Path) -> None:
     learning = learning_of(read_run(pretraining_run(tmp_path / "run"), "run"))
     assert (learning.status, learning.sentence, learning.tone) == ("learned", VERDICT["sentence"], "good")
-    assert learning.result == "learned: rank 1.50 to 0.50, correlation 0.75"
+    assert learning.result == "learned: rank 1.50 to 0.50, top-1 0.25 to 0.62, corr 0.25 to 0.75"
     # Two by two base crops.
     assert learning.chance == {"rank": 1.5, "cross_rank": 1.5, "top1": 0.25, "correlation": 0.0}
 
@@ -44,7 +51,7 @@ def test_weights_without_a_verdict(tmp_path: Path) -> None:
     learning = learning_of(read_run(pretraining_run(tmp_path / "run", verdict=None), "run"))
     assert learning.status == ""
     assert learning.sentence == "No verdict was written; the figures are those of the last validation, at step 10."
-    assert learning.result == "rank 1.50 to 0.50, correlation 0.75"
+    assert learning.result == "rank 1.50 to 0.50, top-1 0.25 to 0.62, corr 0.25 to 0.75"
 
 
 def test_a_verdict_older_than_the_last_validation_is_none(tmp_path: Path) -> None:
@@ -113,7 +120,7 @@ def write_panels(run: Path, steps: list[int]) -> Path:
 
 def test_few_panels_are_all_shown_in_order(tmp_path: Path) -> None:
     (write_panels(tmp_path, [200, 0, 100]) / "notes.txt").write_text("no panel")
-    (series,) = location_frames(tmp_path)
+    (series,) = validation_pictures(tmp_path)
     assert isinstance(series, PictureSeries)
     assert [frame.words for frame in series.frames] == ["step 0", "step 100", "step 200"]
     assert series.shown == 2
@@ -124,7 +131,7 @@ def test_many_panels_are_thinned_evenly(tmp_path: Path) -> None:
     items = [(step, tmp_path) for step in range(0, 4500, 100)]
     assert [step // 100 for step, _ in evenly(items, 12)] == [0, 4, 8, 12, 16, 20, 24, 28, 32, 36, 40, 44]
     write_panels(tmp_path, list(range(0, 2000, 100)))
-    (series,) = location_frames(tmp_path)
+    (series,) = validation_pictures(tmp_path)
     assert isinstance(series, PictureSeries)
     assert len(series.frames) == 12
     assert (series.frames[0].words, series.frames[-1].words) == ("step 0", "step 1,900")
@@ -134,7 +141,7 @@ def test_many_panels_are_thinned_evenly(tmp_path: Path) -> None:
 def test_a_damaged_panel_is_named(tmp_path: Path) -> None:
     folder = write_panels(tmp_path, [0, 100])
     (folder / "step-000100.png").write_bytes(b"not a picture")
-    series, sentence = location_frames(tmp_path)
+    series, sentence = validation_pictures(tmp_path)
     assert isinstance(series, PictureSeries)
     assert isinstance(sentence, Sentence)
     assert "step-000100.png is no picture that can be read" in sentence.text
@@ -144,7 +151,7 @@ def test_panels_made_to_do_harm_are_named(tmp_path: Path) -> None:
     folder = write_panels(tmp_path, [0])
     (folder / "step-000100.png").write_bytes(vast_png())
     write_pipe(folder / "step-000200.png")
-    series, vast = location_frames(tmp_path)
+    series, vast = validation_pictures(tmp_path)
     assert isinstance(series, PictureSeries)
     assert [frame.words for frame in series.frames] == ["step 0"]
     assert isinstance(vast, Sentence)
@@ -152,9 +159,9 @@ def test_panels_made_to_do_harm_are_named(tmp_path: Path) -> None:
 
 
 def test_no_panels_are_said(tmp_path: Path) -> None:
-    (sentence,) = location_frames(tmp_path)
+    (sentence,) = validation_pictures(tmp_path)
     assert isinstance(sentence, Sentence)
-    assert sentence.text.startswith("The run drew no panels")
+    assert sentence.text.startswith("The run drew no pictures")
 
 
 def test_the_first_scan_that_can_be_read_is_drawn(tmp_path: Path) -> None:
@@ -184,3 +191,20 @@ def test_a_run_without_a_list(tmp_path: Path) -> None:
     (run / "data.json").unlink()
     found = label_picture(read_run(run, "run"))
     assert found == Sentence("There is no list of training scans, so no labels can be drawn.", "warning")
+
+
+def test_an_objective_that_the_report_does_not_know_has_its_page(tmp_path: Path) -> None:
+    """What its figures are called, which way is better and what chance gives stands in the run folder."""
+    metrics = [{"step": step, "split": "validation", "accuracy": value} for step, value in ((0, 0.05), (10, 0.5))]
+    run = pretraining_run(tmp_path / "run", "objective.voco.weight=0", "objective.rotation.weight=1", metrics=metrics)
+    info = {"label": "orientation told", "better": "higher", "chance": 0.25, "short": "accuracy"}
+    hostile = {"label": ["x"], "chance": "much", "short": None}
+    figures = {"accuracy": info, "odd": 3, "hostile": hostile}
+    (run / "objective.json").write_text(json.dumps({"title": "rotation prediction", "figures": figures}))
+    section = pretraining_section("run", read_run(run, "run"))
+    assert section.result == "learned: accuracy 0.05 to 0.50"
+    assert "labels" not in {part.anchor for part in section.parts}
+    (table,) = section.parts[0].blocks
+    assert isinstance(table, Table)
+    assert [cell.text for cell in table.rows[0].cells] == ["orientation told", "0.05", "0.5", "0.25", "higher"]
+    assert table.rows[0].marked

@@ -138,9 +138,19 @@ def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
     )
 
 
-def pretraining_charts(metrics: Metrics, chance: Levels) -> list[Chart]:
-    """Return charts of loss terms, figures on held-out scans, and the speed of training."""
-    return _drawn(metrics, [_loss(metrics), *FIGURES, *PROGRESS], chance)
+def pretraining_charts(
+    metrics: Metrics, chance: Levels, labels: Mapping[str, str] = MappingProxyType({})
+) -> list[Chart]:
+    """Return charts of loss terms, figures on held-out scans, and the speed of training.
+
+    Args:
+        chance: level of a figure, drawn across its chart.
+        labels: what figures are called that have no chart of their own here; each gets one.
+    """
+    known = {name for one in FIGURES for name in one.names}
+    others = [name for name in metrics.names("validation") if name not in known]
+    more = [Wanted((labels or {}).get(name, name), "validation", (name,), True, (name,)) for name in others]
+    return _drawn(metrics, [_loss(metrics), *FIGURES, *more, *PROGRESS], chance)
 
 
 def finetuning_charts(metrics: Metrics) -> list[Chart]:

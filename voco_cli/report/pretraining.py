@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -32,19 +31,28 @@ from voco_cli.report.curves import compared_charts, finite, pretraining_charts, 
 from voco_cli.report.run_record import SETTINGS, RunRecord, ran_with, read_object, status_of, when_of
 from voco_cli.report.shared_parts import data_part, difference_table, embed, settings_part, starting_weights
 
-FIGURES = {
-    "rank": ("rank of the true base crop", "lower"),
-    "cross_rank": ("the same among base crops of another scan", "lower"),
-    "top1": ("top-1: the true base crop comes first", "higher"),
-    "correlation": ("correlation of logits and labels", "higher"),
-    "label_error": ("mean error of the logits", "lower, but logits of 0 score well"),
-    "effective_rank": ("effective rank of the base embeddings", "falls while it learns; a few is collapse"),
-    "base_cosine": ("mean cosine of two base crops of a scan", "lower"),
-    "dead_true": ("true base crop without a gradient", "lower"),
-    "teacher_distance": ("distance of student and teacher", ""),
-}
-"""Name of a figure to what people call it, and which way is better."""
 TONES: Mapping[str, Tone] = {"learned": "good", "not yet": "warning", "collapsed": "bad"}
+
+
+@dataclass(frozen=True)
+class FigureText:
+    """What the run says of one of its held-out figures, see `voco_cli.objectives.objective.FigureInfo`."""
+
+    label: str
+    better: str = ""
+    chance: float | None = None
+    short: str = ""
+
+
+def figure_texts(run: RunRecord) -> dict[str, FigureText]:
+    """Return what objective.json says of each figure, in its order; what is damaged there is left out."""
+    held = read_object(run.path / "objective.json").get("figures")
+    found = {}
+    for name, info in held.items() if isinstance(held, Mapping) else ():
+        if isinstance(info, Mapping):
+            label, better, short = (str(info.get(key) or "") for key in ("label", "better", "short"))
+            found[str(name)] = FigureText(label or str(name), better, finite(info.get("chance")), short)
+    return found
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class Learning:
     Attributes:
         start, end: figures at step 0 and at the last validation; empty where there was none.
         end_step: of the last validation.
-        chance: what guessing gives, where that is known.
+        texts: what the figures are called.
         status: learned, not yet or collapsed; empty without a verdict.
         sentence: the verdict, or why there is none.
     """
@@ -62,9 +70,14 @@ class Learning:
     start: Mapping[str, float]
     end: Mapping[str, float]
     end_step: int
-    chance: Mapping[str, float]
+    texts: Mapping[str, FigureText]
     status: str
     sentence: str
+
+    @property
+    def chance(self) -> dict[str, float]:
+        """Return what guessing gives, where that is known."""
+        return {name: text.chance for name, text in self.texts.items() if text.chance is not None}
 
     @property
     def tone(self) -> Tone:
@@ -73,14 +86,15 @@ class Learning:
 
     @property
     def result(self) -> str:
-        """Return the same in a few words."""
+        """Return the status and the figures that it rests on, in a few words."""
         if not self.end:
             return "no held-out figures"
-        before = f"{self.start['rank']:.2f} to " if "rank" in self.start and self.end_step else ""
-        rank = f"rank {before}{self.end['rank']:.2f}" if "rank" in self.end else ""
-        found = f"correlation {self.end['correlation']:.2f}" if "correlation" in self.end else ""
-        words = ", ".join(part for part in (rank, found) if part)
-        return ": ".join(part for part in (self.status, words) if part) or "no rank"
+        shown = []
+        for name, text in self.texts.items():
+            if text.short and name in self.end:
+                before = f"{self.start[name]:.2f} to " if name in self.start and self.end_step else ""
+                shown.append(f"{text.short} {before}{self.end[name]:.2f}")
+        return ": ".join(part for part in (self.status, ", ".join(shown)) if part) or "no verdict"
 
 
 def learning_of(run: RunRecord) -> Learning:
@@ -99,7 +113,7 @@ def learning_of(run: RunRecord) -> Learning:
     # The weights' verdict is of the last validation before them; one that came later has none yet.
     if isinstance(verdict, Mapping) and isinstance(exported, int) and exported >= end_step:
         status, sentence = str(verdict.get("status", "")), str(verdict.get("sentence", ""))
-    return Learning(start, end, end_step, chance_of(run), status, sentence or _without_verdict(run, end, end_step))
+    return Learning(start, end, end_step, figure_texts(run), status, sentence or _without_verdict(run, end, end_step))
 
 
 def learning_part(learning: Learning, *, with_verdict: bool) -> PagePart:
@@ -108,15 +122,6 @@ def learning_part(learning: Learning, *, with_verdict: bool) -> PagePart:
     if with_verdict or not blocks:
         blocks.insert(0, Sentence(learning.sentence, learning.tone))
     return PagePart("learning", "Did it learn?", blocks)
-
-
-def chance_of(run: RunRecord) -> dict[str, float]:
-    """Return what guessing among the base crops gives; nothing where the grid is not known."""
-    grid = run.settings.get("crops.grid")
-    if not isinstance(grid, list) or not grid or not all(isinstance(edge, int) and edge > 0 for edge in grid):
-        return {}
-    bases = math.prod(grid)
-    return {"rank": (bases - 1) / 2, "cross_rank": (bases - 1) / 2, "top1": 1 / bases, "correlation": 0.0}
 
 
 def _without_verdict(run: RunRecord, end: Mapping[str, float], end_step: int) -> str:
@@ -135,13 +140,16 @@ def _table(learning: Learning) -> Table:
         *(Column(name, True) for name in ("step 0", f"step {learning.end_step:,}", "chance")),
         Column("better"),
     ]
-    names = sorted(learning.end, key=lambda name: list(FIGURES).index(name) if name in FIGURES else len(FIGURES))
+    names = [
+        *(name for name in learning.texts if name in learning.end),
+        *sorted(set(learning.end) - set(learning.texts)),
+    ]
     rows: list[list[Value]] = []
     for name in names:
-        title, better = FIGURES.get(name, (name, ""))
+        text = learning.texts.get(name, FigureText(name))
         values = (figures.get(name) for figures in (learning.start, learning.end, learning.chance))
-        rows.append([title, *map(_value, values), better])
-    marked = [n for n, name in enumerate(names) if name in ("rank", "correlation")]
+        rows.append([text.label, *map(_value, values), text.better])
+    marked = [n for n, name in enumerate(names) if name in learning.texts and learning.texts[name].short]
     return Table.of("Held-out scans, always the same crops", columns, rows, marked=marked, anchor="figures")
 
 
@@ -210,30 +218,37 @@ def _draw(run: RunRecord, entry: Entry) -> Picture:
 
 
 FOLDER = Path("figures") / "validation"
-NAME = re.compile(r"step-(\d+)\.png")
+NAME = re.compile(r"(?:(\w+)-)?step-(\d+)\.png")
 MOST_FRAMES = 12
 WIDEST_FRAME_PX = 1200
 
 
-def location_frames(run: Path) -> list[Block]:
-    """Return the panels of a run, or the sentence that there are none; one that cannot be read is named."""
-    found = sorted((int(match[1]), path) for path in _files(run) if (match := NAME.fullmatch(path.name)))
+def validation_pictures(run: Path) -> list[Block]:
+    """Return what a run drew at its validations, a series for each objective, or the sentence that it drew nothing."""
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in _files(run):
+        if match := NAME.fullmatch(path.name):
+            found.setdefault(match[1] or "", []).append((int(match[2]), path))
     if not found:
-        return [
-            Sentence("The run drew no panels of logits against labels: it has no held-out scans, or no validation.")
-        ]
+        return [Sentence("The run drew no pictures of its validations: it has no held-out scans, or no validation.")]
+    return [block for name in sorted(found) for block in _series(name, sorted(found[name]))]
+
+
+def _series(objective: str, pictures: Sequence[tuple[int, Path]]) -> list[Block]:
+    """Return the pictures of an objective as one series; one that cannot be read is named."""
     frames, blocks = [], list[Block]()
-    for step, path in evenly(found, MOST_FRAMES):
+    for step, path in evenly(pictures, MOST_FRAMES):
         try:
             frames.append(Frame(f"step {step:,}", embed(path.read_bytes(), str(path), WIDEST_FRAME_PX, drawing=True)))
         except (OSError, DataError) as error:
             blocks.append(Sentence(error.message if isinstance(error, DataError) else f"{path}: {error}.", "warning"))
     if frames:
-        part = "" if len(found) <= MOST_FRAMES else f" {len(frames)} of {len(found)} validations."
+        part = "" if len(pictures) <= MOST_FRAMES else f" {len(frames)} of {len(pictures)} validations."
+        of = f"{objective}: the" if objective else "The"
         caption = (
-            f"The same crops of held-out scans at each validation: where they lie, and where they are believed.{part}"
+            f"{of} same crops of held-out scans at each validation, with what is asked and what is answered.{part}"
         )
-        alt = "Held-out crops with their labels over the base grid and the logits of the network,"
+        alt = "Held-out crops with what is asked of them and what the network answers,"
         blocks.insert(0, PictureSeries("Validation", alt, tuple(frames), len(frames) - 1, caption))
     return blocks
 
@@ -250,16 +265,22 @@ def _files(run: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
 
 
+def _locates(run: RunRecord) -> bool:
+    """Return whether crops were located among base crops, which has a picture of its own."""
+    return bool(run.settings.get("objective.voco.weight", 1.0))
+
+
 def pretraining_section(anchor: str, run: RunRecord) -> PageSection:
     """Return everything about one run; what is missing is said where it would stand."""
     learning = learning_of(run)
     status, tone, standing = status_of(run)
     finished = status == "done"
+    labels = {name: text.label for name, text in learning.texts.items()}
     parts = [
         learning_part(learning, with_verdict=not finished),
-        PagePart("location", "Learning to locate", location_frames(run.path)),
-        PagePart("curves", "Curves", [shown_charts(pretraining_charts(run.metrics, learning.chance))]),
-        PagePart("labels", "What it is asked: position labels", [label_picture(run)]),
+        PagePart("validation", "What it answers on held-out scans", validation_pictures(run.path)),
+        PagePart("curves", "Curves", [shown_charts(pretraining_charts(run.metrics, learning.chance, labels))]),
+        *([PagePart("labels", "What it is asked: position labels", [label_picture(run)])] if _locates(run) else []),
         data_part(run),
         settings_part(run),
         PagePart("about", "Start, machine and versions", [standing, starting_weights(run), ran_with(run)]),
@@ -281,7 +302,7 @@ def pretraining_section(anchor: str, run: RunRecord) -> PageSection:
 
 def compared_section(runs: Sequence[RunRecord]) -> PageSection:
     """Return several runs side by side: their curves in the same drawings, and the settings that differ."""
-    chance = [chance_of(run) for run in runs]
+    chance = [learning_of(run).chance for run in runs]
     same = chance[0] if all(one == chance[0] for one in chance) else {}
     charts = compared_charts([(run.name, run.metrics) for run in runs], same)
     parts = [

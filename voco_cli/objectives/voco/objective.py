@@ -51,6 +51,22 @@ def build(settings: Settings, encoder: nn.Module) -> VocoObjective:
     )
 
 
+def voco_figures(num_bases: int) -> dict[str, FigureInfo]:
+    """Return what each held-out figure of volume contrast is, among so many base crops."""
+    chance = chance_figures(num_bases)
+    return {
+        "rank": FigureInfo("rank of the true base crop", "lower", chance["rank"], "rank"),
+        "cross_rank": FigureInfo("the same among base crops of another scan", "lower", chance["cross_rank"]),
+        "top1": FigureInfo("true base crop first", "higher", chance["top1"], "top-1"),
+        "correlation": FigureInfo("correlation of logits and labels", "higher", chance["correlation"], "corr"),
+        "label_error": FigureInfo("mean error of the logits", "lower, but logits of 0 score well"),
+        "effective_rank": FigureInfo("effective rank of the base embeddings", "falls as it learns, few is collapse"),
+        "base_cosine": FigureInfo("mean cosine of two base crops of a scan", "lower"),
+        "dead_true": FigureInfo("true base crop without a gradient", "lower"),
+        "teacher_distance": FigureInfo("distance of student and teacher", ""),
+    }
+
+
 class VocoObjective(VolumeContrast, Objective):
     """Where does a random crop lie among the base crops of its volume?
 
@@ -95,20 +111,7 @@ class VocoObjective(VolumeContrast, Objective):
     def figure_infos(self) -> Mapping[str, FigureInfo]:
         """Where the true base crop ranks, and what embeddings look like."""
         grid = self.settings.crops.grid_xyz
-        chance = chance_figures(grid[0] * grid[1] * grid[2])
-        return {
-            "rank": FigureInfo("rank of the true base crop", "lower", chance["rank"], "rank"),
-            "cross_rank": FigureInfo("the same among base crops of another scan", "lower", chance["cross_rank"]),
-            "top1": FigureInfo("true base crop first", "higher", chance["top1"], "top-1"),
-            "correlation": FigureInfo("correlation of logits and labels", "higher", chance["correlation"], "corr"),
-            "label_error": FigureInfo("mean error of the logits", "lower, but logits of 0 score well"),
-            "effective_rank": FigureInfo(
-                "effective rank of the base embeddings", "falls as it learns, few is collapse"
-            ),
-            "base_cosine": FigureInfo("mean cosine of two base crops of a scan", "lower"),
-            "dead_true": FigureInfo("true base crop without a gradient", "lower"),
-            "teacher_distance": FigureInfo("distance of student and teacher", ""),
-        }
+        return voco_figures(grid[0] * grid[1] * grid[2])
 
     def prepare(self, batch: CropBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return crops as the network gets them, position labels and the dropout mask."""
