@@ -17,11 +17,12 @@ import torch
 from safetensors.torch import save_file
 
 from voco_cli.errors import DataError, UsageError
+from voco_cli.models.unet import UNetArchitecture
 from voco_cli.models.weights import container, load_into, read_weights
-from voco_cli.models.weights.architecture import Architecture
+from voco_cli.models.weights.architecture import build_shapes
 from voco_cli.models.weights.container import Container, container_of
 
-UNET = Architecture("unet", (2, 4, 8), 1, 2)
+UNET = UNetArchitecture((2, 4, 8), 1, 2)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_whatever_is_damaged_ends_in_one_sentence(state: dict[str, torch.Tensor]
 def outcome_of(path: Path) -> str:
     """What is said of a file; nothing where it is read."""
     try:
-        load_into(UNET.build_shapes(), read_weights(path), min_loaded=0.0)
+        load_into(build_shapes(UNET), read_weights(path), min_loaded=0.0)
     except (DataError, UsageError) as error:
         return error.message
     return ""

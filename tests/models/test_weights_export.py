@@ -23,8 +23,8 @@ from voco_cli.models.weights import (
     write_encoder,
     write_model,
 )
-from voco_cli.models.weights.nnunet_plans import halving_patch
-from voco_cli.models.weights.read import understand
+from voco_cli.models.weights.nnunet import halving_patch
+from voco_cli.models.weights.read import parse_weights
 
 SWIN = Model(feature_size=12)
 UNET = Model(backbone="unet", feature_size=4)
@@ -316,7 +316,7 @@ def test_a_checkpoint_of_nnunet_says_how_its_arrays_were_turned() -> None:
         "network_weights": {"encoder.stages.0.0.convs.0.conv.weight": kernel},
         "init_args": {"plans": {"transpose_forward": [2, 0, 1]}, "configuration": "3d_fullres"},
     }
-    weights = understand(held, {}, "checkpoint_final.pth")
+    weights = parse_weights(held, {}, "checkpoint_final.pth")
     # Readers give z, y, x; taking 2, 0, 1 of these makes x, z, y.
     assert weights.tensors["input_block.conv1.conv.weight"][0, 0, 0, 1, 2] == kernel[0, 0, 0, 2, 1]
     assert "axes as x, z, y" in " ".join(weights.notes)

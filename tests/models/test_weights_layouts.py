@@ -186,7 +186,7 @@ def test_index_tables_of_half_precision_are_never_taken(swin: Tensors, tmp_path:
     report = load_into(network, weights)
     assert all(torch.equal(network.state_dict()[name], swin[name]) for name in tables)
     assert set(tables) == set(report.missing)
-    assert set(tables) <= set(weights.left_aside)
+    assert set(tables) <= set(weights.unused)
     assert any(note.startswith(f"{len(tables)} index tables (relative_position_index)") for note in report.notes)
     weight = "encoder1.layer.conv1.conv.weight"
     assert torch.equal(network.state_dict()[weight], swin[weight].half().float())
@@ -203,7 +203,7 @@ def test_two_tensors_for_one_place_are_said(swin: Tensors, tmp_path: Path) -> No
     name = "swinViT.patch_embed.proj.bias"
     weights = read({**swin, f"module.{name}": swin[name] + 1}, tmp_path)
     assert torch.equal(weights.tensors[name], swin[name])
-    assert weights.left_aside == (f"module.{name}",)
+    assert weights.unused == (f"module.{name}",)
     assert f"left aside is, first: module.{name}" in weights.notes[0]
 
 

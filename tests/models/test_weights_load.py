@@ -13,6 +13,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from voco_cli.errors import DataError, UsageError
+from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.swin import LegacyPatchMerging, SwinEncoder
 from voco_cli.models.unet import UNetEncoder
 from voco_cli.models.weights import (
@@ -23,9 +24,9 @@ from voco_cli.models.weights import (
     patch_merging_of,
     set_patch_merging,
 )
+from voco_cli.models.weights.architecture import build_shapes
 from voco_cli.models.weights.load import LoadStatus
-from voco_cli.models.weights.read import understand
-from voco_cli.models.weights.tensor_names import Part
+from voco_cli.models.weights.read import parse_weights
 
 
 def swin_unetr(in_channels: int = 1, classes: int = 3, feature_size: int = 12, use_v2: bool = True) -> SwinUNETR:
@@ -38,7 +39,7 @@ def dyn_unet(in_channels: int = 1, classes: int = 3, feature_size: int = 2) -> D
 
 
 def weights_of(network: nn.Module, **about: object) -> Weights:
-    return understand({name: t.detach().clone() for name, t in network.state_dict().items()}, about, "made.pt")
+    return parse_weights({name: t.detach().clone() for name, t in network.state_dict().items()}, about, "made.pt")
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +59,11 @@ def test_every_encoder_tensor_goes_into_monais_network(swin_weights: Weights) ->
     before = {name: t.clone() for name, t in network.state_dict().items()}
     report = load_into(network, swin_weights)
     # 145 tensors and 3,514,134 parameters: the reference's counts for feature_size 12
-    assert [report.count(part, LoadStatus.LOADED) for part in (Part.TRANSFORMER, Part.ENCODER)] == [
+    assert [report.count(part, LoadStatus.LOADED) for part in (NetworkPart.TRANSFORMER, NetworkPart.ENCODER)] == [
         (134, 1_355_958),
         (11, 2_158_176),
     ]
-    assert report.count(Part.DECODER, LoadStatus.MISSING)[0] == 22
+    assert report.count(NetworkPart.DECODER, LoadStatus.MISSING)[0] == 22
     assert report.unexpected == report.mismatched == ()
     assert report.encoder_share == 1.0
     for name, tensor in network.state_dict().items():
@@ -171,14 +172,14 @@ def test_other_classes_leave_the_last_layer_fresh() -> None:
     source = weights_of(swin_unetr(classes=14))
     report = load_into(swin_unetr(classes=3), source)
     assert set(report.reinitialised) == {"out.conv.conv.weight", "out.conv.conv.bias"}
-    assert report.count(Part.DECODER, LoadStatus.LOADED)[0] == 20
+    assert report.count(NetworkPart.DECODER, LoadStatus.LOADED)[0] == 20
     assert any(note.startswith("Last layers") for note in report.notes)
 
 
 def test_heads_and_decoders_that_the_network_lacks_are_unexpected(swin_weights: Weights) -> None:
     whole = weights_of(swin_unetr())
     report = load_into(SwinEncoder(1, 12, "legacy"), whole)
-    assert report.count(Part.DECODER, LoadStatus.UNEXPECTED)[0] == 22
+    assert report.count(NetworkPart.DECODER, LoadStatus.UNEXPECTED)[0] == 22
     assert report.encoder_share == 1.0
 
 
@@ -220,7 +221,7 @@ def test_first_version_weights_in_a_second_version_network() -> None:
 
 def test_less_than_asked_for(unet_weights: Weights) -> None:
     kept = {name: t for name, t in unet_weights.tensors.items() if not name.startswith("bottleneck.")}
-    part = understand(kept, {}, "part.pt")
+    part = parse_weights(kept, {}, "part.pt")
     network = UNetEncoder(1, 2)
     total = sum(p.numel() for p in network.parameters())
     share = sum(t.numel() for t in kept.values()) / total
@@ -235,7 +236,7 @@ def test_values_that_are_not_finite(unet_weights: Weights) -> None:
     tensors = {name: t.clone() for name, t in unet_weights.tensors.items()}
     tensors["bottleneck.norm1.bias"][3] = torch.nan
     with pytest.raises(DataError, match=r"broken\.pt holds values that are not finite in bottleneck\.norm1\.bias"):
-        load_into(UNetEncoder(1, 2), understand(tensors, {}, "broken.pt"))
+        load_into(UNetEncoder(1, 2), parse_weights(tensors, {}, "broken.pt"))
 
 
 def test_the_report_as_json_and_as_a_table(swin_weights: Weights, tmp_path: Path) -> None:
@@ -259,8 +260,8 @@ def test_any_share_of_tensors_is_accounted_for(unet_weights: Weights, seed: int)
     chosen = random.Random(seed)
     kept = {name: t for name, t in unet_weights.tensors.items() if chosen.random() < 0.7}
     kept = {f"strange.{name}" if chosen.random() < 0.2 else name: t for name, t in kept.items()}
-    report = load_into(UNetEncoder(1, 2), understand(kept, {}, "some.pt"), min_loaded=0.0)
-    names = [tensor.name for tensor in report.fates]
+    report = load_into(UNetEncoder(1, 2), parse_weights(kept, {}, "some.pt"), min_loaded=0.0)
+    names = [tensor.name for tensor in report.tensors]
     assert len(names) == len(set(names))
     assert set(report.loaded) | set(report.unexpected) == set(kept)
     assert set(report.loaded) | set(report.missing) == set(unet_weights.tensors)
@@ -270,7 +271,7 @@ def test_networks_are_made_without_memory_and_know_themselves() -> None:
     for network in (swin_unetr(2, 5), swin_unetr(use_v2=False), dyn_unet(3, 4)):
         architecture = infer_architecture(own_tensors(network))
         assert architecture is not None
-        shapes = architecture.build_shapes()
+        shapes = build_shapes(architecture)
         assert all(t.is_meta for t in shapes.parameters())
         assert {n: t.shape for n, t in shapes.state_dict().items()} == {
             n: t.shape for n, t in network.state_dict().items()

@@ -3,35 +3,36 @@
 import pytest
 import torch
 
+from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.weights.nnunet import dynunet_names
-from voco_cli.models.weights.select import choose
-from voco_cli.models.weights.tensor_names import Part, is_first_layer, is_last_layer, read_name
+from voco_cli.models.weights.select import select_network
+from voco_cli.models.weights.tensor_names import is_first_layer, is_last_layer, read_name
 
 CASES = {
-    "swinViT.patch_embed.proj.bias": ("swinViT.patch_embed.proj.bias", Part.TRANSFORMER, None),
+    "swinViT.patch_embed.proj.bias": ("swinViT.patch_embed.proj.bias", NetworkPart.TRANSFORMER, None),
     "module.swin_vit.layers1c.0.conv1.conv.weight": (
         "swinViT.layers1c.0.conv1.conv.weight",
-        Part.TRANSFORMER,
+        NetworkPart.TRANSFORMER,
         None,
     ),
     "module.backbone.encoder10.layer.conv1.conv.weight": (
         "encoder10.layer.conv1.conv.weight",
-        Part.ENCODER,
+        NetworkPart.ENCODER,
         None,
     ),
-    "student.swinViT.norm.weight": ("swinViT.norm.weight", Part.TRANSFORMER, "student"),
-    "module.teacher.swin_vit.norm.weight": ("swinViT.norm.weight", Part.TRANSFORMER, "teacher"),
-    "student.proj_head.layer1.0.weight": ("proj_head.layer1.0.weight", Part.HEAD, "student"),
-    "module.teacher.layer3.0.bias": ("layer3.0.bias", Part.HEAD, "teacher"),
-    "encoder.swinViT.norm.weight": ("swinViT.norm.weight", Part.TRANSFORMER, "student"),
-    "encoder.encoder1.layer.conv1.conv.weight": ("encoder1.layer.conv1.conv.weight", Part.ENCODER, "student"),
-    "teacher_encoder.downsamples.0.norm1.bias": ("downsamples.0.norm1.bias", Part.ENCODER, "teacher"),
-    "projector.3.weight": ("projector.3.weight", Part.HEAD, "student"),
-    "teacher_projector.0.bias": ("projector.0.bias", Part.HEAD, "teacher"),
-    "_orig_mod.module.out.conv.conv.bias": ("out.conv.conv.bias", Part.DECODER, None),
-    "upsamples.1.transp_conv.conv.weight": ("upsamples.1.transp_conv.conv.weight", Part.DECODER, None),
-    "encoder.stages.0.0.convs.0.conv.weight": ("encoder.stages.0.0.convs.0.conv.weight", Part.OTHER, None),
-    "layer4.0.conv.weight": ("layer4.0.conv.weight", Part.OTHER, None),
+    "student.swinViT.norm.weight": ("swinViT.norm.weight", NetworkPart.TRANSFORMER, "student"),
+    "module.teacher.swin_vit.norm.weight": ("swinViT.norm.weight", NetworkPart.TRANSFORMER, "teacher"),
+    "student.proj_head.layer1.0.weight": ("proj_head.layer1.0.weight", NetworkPart.HEAD, "student"),
+    "module.teacher.layer3.0.bias": ("layer3.0.bias", NetworkPart.HEAD, "teacher"),
+    "encoder.swinViT.norm.weight": ("swinViT.norm.weight", NetworkPart.TRANSFORMER, "student"),
+    "encoder.encoder1.layer.conv1.conv.weight": ("encoder1.layer.conv1.conv.weight", NetworkPart.ENCODER, "student"),
+    "teacher_encoder.downsamples.0.norm1.bias": ("downsamples.0.norm1.bias", NetworkPart.ENCODER, "teacher"),
+    "projector.3.weight": ("projector.3.weight", NetworkPart.HEAD, "student"),
+    "teacher_projector.0.bias": ("projector.0.bias", NetworkPart.HEAD, "teacher"),
+    "_orig_mod.module.out.conv.conv.bias": ("out.conv.conv.bias", NetworkPart.DECODER, None),
+    "upsamples.1.transp_conv.conv.weight": ("upsamples.1.transp_conv.conv.weight", NetworkPart.DECODER, None),
+    "encoder.stages.0.0.convs.0.conv.weight": ("encoder.stages.0.0.convs.0.conv.weight", NetworkPart.OTHER, None),
+    "layer4.0.conv.weight": ("layer4.0.conv.weight", NetworkPart.OTHER, None),
 }
 
 
@@ -58,22 +59,22 @@ def test_prefixes_that_differ_from_key_to_key() -> None:
         "module.encoder1.layer.conv1.conv.weight": torch.ones(1),
         "backbone.module.swin_vit.norm.bias": torch.full((1,), 2.0),
     }
-    chosen = choose(mixed, "student")
+    chosen = select_network(mixed, "student")
     assert {name: tensor.item() for name, tensor in chosen.tensors.items()} == {
         "swinViT.norm.weight": 0.0,
         "encoder1.layer.conv1.conv.weight": 1.0,
         "swinViT.norm.bias": 2.0,
     }
-    assert chosen.left_aside == ()
+    assert chosen.unused == ()
 
 
 def test_branches_are_not_mixed() -> None:
     both = {f"{branch}.swinViT.norm.weight": torch.full((1,), i) for i, branch in enumerate(("student", "teacher"))}
     for i, branch in enumerate(("student", "teacher")):
-        chosen = choose(both, branch)
+        chosen = select_network(both, branch)
         assert chosen.branch == branch
         assert chosen.tensors["swinViT.norm.weight"].item() == i
-        assert chosen.left_aside == (f"{('teacher', 'student')[i]}.swinViT.norm.weight",)
+        assert chosen.unused == (f"{('teacher', 'student')[i]}.swinViT.norm.weight",)
 
 
 def test_names_of_nnunet() -> None:
@@ -112,7 +113,7 @@ def test_names_of_nnunet() -> None:
 def test_kernels_of_nnunet_are_turned_to_our_axes() -> None:
     kernel = torch.arange(27.0).reshape(1, 1, 3, 3, 3)
     key = "encoder.stages.0.0.convs.0.conv.weight"
-    turned = choose({key: kernel}, "student").tensors["input_block.conv1.conv.weight"]
+    turned = select_network({key: kernel}, "student").tensors["input_block.conv1.conv.weight"]
     assert turned[0, 0, 2, 1, 0] == kernel[0, 0, 0, 1, 2] == 5.0
-    kept = choose({key: kernel}, "student", nnunet_axes="xyz").tensors["input_block.conv1.conv.weight"]
+    kept = select_network({key: kernel}, "student", nnunet_axes="xyz").tensors["input_block.conv1.conv.weight"]
     assert torch.equal(kept, kernel)

@@ -9,7 +9,7 @@ import torch
 from monai.networks.nets.swin_unetr import SwinTransformerBlock, WindowAttention, compute_mask, get_window_size
 from torch import Tensor
 
-from voco_cli.models.window_attention import Run, axis_runs, clamp_window, window_attention, window_groups
+from voco_cli.models.window_attention import WindowRun, axis_runs, clamp_window, window_attention, window_groups
 
 NO_SHIFT, SHIFT = (0, 0, 0), (3, 3, 3)
 # Of 7 and fewer tokens no window is shifted; 9, 14 and 16 give a pad, none, and windows of pads alone when shifted.
@@ -97,11 +97,11 @@ def test_one_window_written_out() -> None:
 
 
 def test_runs_along_an_axis_of_the_pre_training_crops() -> None:
-    assert axis_runs(32, 7, 0) == [Run(0, 4, 7, 0, 0), Run(28, 1, 4, 3, 0)]
-    assert axis_runs(32, 7, 3) == [Run(0, 1, 3, 0, 4), Run(3, 4, 7, 0, 0), Run(31, 1, 1, 3, 0)]
-    assert axis_runs(16, 7, 3) == [Run(0, 1, 3, 0, 4), Run(3, 1, 7, 0, 0), Run(10, 1, 6, 1, 0)]
-    assert axis_runs(8, 7, 3) == [Run(0, 1, 3, 0, 4), Run(3, 1, 5, 2, 0)]
-    assert axis_runs(4, 4, 0) == [Run(0, 1, 4, 0, 0)]
+    assert axis_runs(32, 7, 0) == [WindowRun(0, 4, 7, 0, 0), WindowRun(28, 1, 4, 3, 0)]
+    assert axis_runs(32, 7, 3) == [WindowRun(0, 1, 3, 0, 4), WindowRun(3, 4, 7, 0, 0), WindowRun(31, 1, 1, 3, 0)]
+    assert axis_runs(16, 7, 3) == [WindowRun(0, 1, 3, 0, 4), WindowRun(3, 1, 7, 0, 0), WindowRun(10, 1, 6, 1, 0)]
+    assert axis_runs(8, 7, 3) == [WindowRun(0, 1, 3, 0, 4), WindowRun(3, 1, 5, 2, 0)]
+    assert axis_runs(4, 4, 0) == [WindowRun(0, 1, 4, 0, 0)]
 
 
 @pytest.mark.parametrize("size", range(1, 60))

@@ -14,11 +14,12 @@ import torch
 from monai.networks.nets import DynUNet, SwinUNETR
 from torch import Tensor
 
+from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.swin import SwinEncoder
 from voco_cli.models.weights import Weights, load_into, own_tensors, patch_merging_of, read_weights
+from voco_cli.models.weights.architecture import build_shapes
 from voco_cli.models.weights.load import LoadStatus
-from voco_cli.models.weights.read import understand
-from voco_cli.models.weights.tensor_names import Part
+from voco_cli.models.weights.read import parse_weights
 
 # file -> kind, prefix of the encoder's names by branch, loaded, missing and unexpected tensors in SwinUNETR, step
 FILES = {
@@ -131,14 +132,16 @@ def test_every_encoder_tensor_of_every_published_file_maps(reference: Path) -> N
     required = set(keys["encoder_keys_that_must_load"])
     assert len(required) == 145
     for name, (tensors, parameters) in published(keys).items():
-        weights = understand({"state_dict": tensors}, {}, name)
+        weights = parse_weights({"state_dict": tensors}, {}, name)
         architecture = weights.architecture
         assert architecture is not None
         assert architecture.feature_size == int(name.split()[-1])
         assert architecture.out_channels == (21 if name.startswith(("VoComni", "VoCo_10k")) else None)
-        report = load_into(architecture.build_shapes(), weights)
+        report = load_into(build_shapes(architecture), weights)
         assert required <= set(report.loaded), name
-        counted = sum(report.count(part, LoadStatus.LOADED)[1] for part in (Part.TRANSFORMER, Part.ENCODER))
+        counted = sum(
+            report.count(part, LoadStatus.LOADED)[1] for part in (NetworkPart.TRANSFORMER, NetworkPart.ENCODER)
+        )
         assert counted == parameters, name
         assert report.mismatched == ()
         with torch.device("meta"):
@@ -158,25 +161,25 @@ def test_parameters_of_the_published_networks(reference: Path) -> None:
     counts = keys["counts"]
     for size in ("48", "96", "192"):
         tensors = {**shapes(keys["backbone"][size]), **shapes(keys["swinunetr_v2_decoder"][size])}
-        architecture = understand(tensors, {}, size).architecture
+        architecture = parse_weights(tensors, {}, size).architecture
         assert architecture is not None
-        own = own_tensors(architecture.build_shapes())
+        own = own_tensors(build_shapes(architecture))
         total = sum(tensor.numel() for tensor in own.values() if tensor.is_floating_point())
         assert [len(own), total] == counts[f"swinunetr_v2_fs{size}_out21"]
 
 
 def test_the_published_nnunet_file_maps(reference: Path) -> None:
     keys = json.loads((reference / "full_size_keys.json").read_text())
-    weights = understand({"network_weights": shapes(keys["nnunet_plainconvunet_out21"])}, {}, "VoComni_nnunet.pt")
+    weights = parse_weights({"network_weights": shapes(keys["nnunet_plainconvunet_out21"])}, {}, "VoComni_nnunet.pt")
     architecture = weights.architecture
     assert architecture is not None
     assert weights.kind == "nnunet"
     assert architecture.filters == (32, 64, 128, 256, 320, 320)
     assert architecture.out_channels == 21
-    network = architecture.build_shapes()
+    network = build_shapes(architecture)
     assert isinstance(network, DynUNet)
     report = load_into(network, weights)
     # 6 levels x 2 convolutions x (kernel, norm's weight and bias); 5 x (2 x 3 + 2) and the output's 2
-    assert report.count(Part.ENCODER, LoadStatus.LOADED)[0] == 36
-    assert report.count(Part.DECODER, LoadStatus.LOADED)[0] == 5 * 8 + 2 + 4 * 2
+    assert report.count(NetworkPart.ENCODER, LoadStatus.LOADED)[0] == 36
+    assert report.count(NetworkPart.DECODER, LoadStatus.LOADED)[0] == 5 * 8 + 2 + 4 * 2
     assert report.missing == report.mismatched == report.unexpected == ()

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from tests.tasks.made_run import make_run
 from voco_cli.errors import DataError, UsageError
-from voco_cli.models.weights.architecture import Architecture
+from voco_cli.models.unet import UNetArchitecture
 from voco_cli.tasks.template import CaseFacts, Network, make_template, network_of
 
 FACTS = CaseFacts((50, 40, 20), (1.0, 1.0, 1.0), -1000.0, np.zeros(1, np.float32), (1,))
 LARGE = CaseFacts((500, 500, 500), (1.0, 1.0, 1.0), -1000.0, np.zeros(1, np.float32), (1,))
-UNET_3 = Architecture("unet", (2, 4, 8), 1, 2)
+UNET_3 = UNetArchitecture((2, 4, 8), 1, 2)
 
 
 def size_for(network: Network, facts: CaseFacts = FACTS) -> tuple[int, int, int]:

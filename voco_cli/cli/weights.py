@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,43 +12,13 @@ from rich.table import Table
 from voco_cli.cli.options import JsonOption, TrustPickleOption
 from voco_cli.document.terminal import done, out, print_json, shell_words
 from voco_cli.errors import UsageError
+from voco_cli.models.weights.container import Format
 
 if TYPE_CHECKING:
     from voco_cli.models.weights import LoadReport, Weights
+    from voco_cli.models.weights.read import Branch, Merging
 
 app = typer.Typer(help="Look into files of weights, and convert them.", no_args_is_help=True)
-
-
-class Branch(StrEnum):
-    """Networks of one checkpoint."""
-
-    STUDENT = "student"
-    TEACHER = "teacher"
-    EMA = "ema"
-
-
-class Merging(StrEnum):
-    """Slices of the transformer's patch merging."""
-
-    AUTO = "auto"
-    CURRENT = "current"
-    LEGACY = "legacy"
-
-
-class ExportFormat(StrEnum):
-    """Forms of export."""
-
-    SAFETENSORS = "safetensors"
-    MONAI = "monai"
-    AUTHORS = "authors"
-    NNUNET = "nnunet"
-
-
-class Axes(StrEnum):
-    """Order of the axes of the arrays that a network gets."""
-
-    XYZ = "xyz"
-    ZYX = "zyx"
 
 
 SourceArgument = Annotated[
@@ -57,13 +26,13 @@ SourceArgument = Annotated[
     typer.Argument(metavar="FILE", help="Run folder, .safetensors, the authors' files, hf://OWNER/REPO/FILE."),
 ]
 BranchOption = Annotated[
-    Branch,
+    Literal["student", "teacher", "ema"],
     typer.Option(
         "--branch", help="Which network of a checkpoint: student (or raw), teacher, or ema, a copy averaged over steps."
     ),
 ]
 MergingOption = Annotated[
-    Merging,
+    Literal["auto", "current", "legacy"],
     typer.Option(
         "--patch-merging",
         help="Slices that the patch merging of a SwinUNETR was trained with: current as in MONAI since 2025, legacy as "
@@ -75,13 +44,13 @@ MergingOption = Annotated[
 @app.command()
 def inspect(
     file: SourceArgument,
-    branch: BranchOption = Branch.STUDENT,
-    patch_merging: MergingOption = Merging.AUTO,
+    branch: BranchOption = "student",
+    patch_merging: MergingOption = "auto",
     trust_pickle: TrustPickleOption = False,
     json: JsonOption = False,
 ) -> None:
     """Print what a file of weights holds, and which network it fits."""
-    from voco_cli.models.weights import KIND_WORDS, load_into
+    from voco_cli.models.weights import load_into
 
     weights = _read(file, branch, patch_merging, trust_pickle)
     architecture = weights.architecture
@@ -90,7 +59,7 @@ def inspect(
     if json:
         print_json({**facts, "settings": weights.settings, "report": report.to_json() if report else None})
         return
-    rows = {**facts, "kind": KIND_WORDS[weights.kind], "parameters": f"{facts['parameters']:,}"}
+    rows = {**facts, "kind": weights.kind.words, "parameters": f"{facts['parameters']:,}"}
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -106,10 +75,10 @@ def export(
     run: SourceArgument,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")],
     file_format: Annotated[
-        ExportFormat, typer.Option("--format", help="Program that will read it; safetensors for any.")
-    ] = ExportFormat.SAFETENSORS,
-    branch: BranchOption = Branch.STUDENT,
-    patch_merging: MergingOption = Merging.AUTO,
+        Format, typer.Option("--format", help="Program that will read it; safetensors for any.")
+    ] = Format.SAFETENSORS,
+    branch: BranchOption = "student",
+    patch_merging: MergingOption = "auto",
     plans: Annotated[
         Path | None,
         typer.Option(
@@ -119,7 +88,7 @@ def export(
         ),
     ] = None,
     axes: Annotated[
-        Axes | None,
+        Literal["xyz", "zyx"] | None,
         typer.Option(
             "--axes",
             help="For nnunet: order of the axes of its arrays, for which the kernels are turned (by default as the "
@@ -133,13 +102,13 @@ def export(
     """Write weights for MONAI, the authors' code or nnU-Net."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    if file_format is not ExportFormat.NNUNET and (plans or axes):
+    if file_format is not Format.NNUNET and (plans or axes):
         raise UsageError(f"{'--plans' if plans else '--axes'} is for nnU-Net.", "add --format nnunet, or leave it out")
     from voco_cli.data.index.trained_on import copy_manifest
-    from voco_cli.models.weights import Format, export_weights
+    from voco_cli.models.weights import export_weights
 
     weights = _read(run, branch, patch_merging, trust_pickle)
-    written = export_weights(weights, output, Format(file_format.value), axes and axes.value, plans, replace=force)
+    written = export_weights(weights, output, file_format, axes, plans, replace=force)
     files = [*written.files, *copy_manifest(run, output)]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
@@ -152,14 +121,11 @@ def export(
     done(files, shell_words(*(written.train or ("voco", "weights", "inspect", output))))
 
 
-def _read(file: str, branch: Branch, patch_merging: Merging, trust_pickle: bool) -> Weights:
+def _read(file: str, branch: Branch, patch_merging: Merging | Literal["auto"], trust_pickle: bool) -> Weights:
     from voco_cli.models.weights import read_weights
 
-    merging: Literal["current", "legacy"] | None = None
-    if patch_merging is not Merging.AUTO:
-        merging = "legacy" if patch_merging is Merging.LEGACY else "current"
-    side: Literal["student", "teacher", "ema"] = branch.value
-    return read_weights(file, trust_pickle=trust_pickle, branch=side, patch_merging=merging)
+    merging = None if patch_merging == "auto" else patch_merging
+    return read_weights(file, trust_pickle=trust_pickle, branch=branch, patch_merging=merging)
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
@@ -174,7 +140,7 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "verdict": verdict.get("sentence") if isinstance(verdict, Mapping) else None,
         "tensors": len(tensors),
         "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
-        "left_aside": len(weights.left_aside) or None,
+        "left_aside": len(weights.unused) or None,
         "network": architecture.encoder_words if architecture else None,
         "input_channels": architecture.in_channels if architecture else None,
         "classes": architecture.out_channels if architecture else None,

@@ -6,7 +6,19 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticKnownError
+
+from voco_cli.config.backbones import BACKBONES
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -181,10 +193,21 @@ class Augment(Section):
     affine_shift: Fraction = Field(0.1, description="fine-tuning: largest shift, share of the patch")
 
 
+def _registered(value: Any) -> Any:
+    if not isinstance(value, str) or value not in BACKBONES:
+        *others, last = map(repr, BACKBONES)
+        raise PydanticKnownError("literal_error", {"expected": f"{', '.join(others)} or {last}"})
+    return value
+
+
+BackboneName = Annotated[str, BeforeValidator(_registered), WithJsonSchema({"enum": list(BACKBONES), "type": "string"})]
+"""A key of `BACKBONES`."""
+
+
 class Model(Section):
     """The encoder and its projector."""
 
-    backbone: Literal["swinunetr", "unet"] = Field("swinunetr", description="encoder: MONAI's SwinUNETR or DynUNet")
+    backbone: BackboneName = Field("swinunetr", description="encoder: MONAI's SwinUNETR or DynUNet")
     feature_size: PositiveInt = Field(48, description="channels of the first level; swinunetr needs a multiple of 12")
     patch_merging: Literal["current", "legacy"] = Field(
         "current", description="swinunetr's slices: as MONAI has them since 2025, or with the duplicates of before"

@@ -8,6 +8,7 @@ from typing import Self
 
 from pydantic import BaseModel, Field, NonNegativeInt, model_validator
 
+from voco_cli.config.backbones import BACKBONES
 from voco_cli.config.schema import (
     Augment,
     Cache,
@@ -92,19 +93,26 @@ class Settings(Section):
         return problems
 
     def _model_problems(self) -> list[str]:
-        problems = []
-        size = self.crops.network_size_vox
-        if self.model.backbone == "swinunetr":
-            if self.model.feature_size % 12:
-                problems.append(f"model.feature_size {self.model.feature_size} is not a multiple of 12 (swinunetr)")
-            if any(edge % 32 for edge in size):
-                problems.append(f"crops reach the network as {_extent(size)}, not multiples of 32 voxels (swinunetr)")
-            elif size == (32, 32, 32):  # one voxel at the last level, which has no variance for its norm
-                problems.append("crops reach the network as 32x32x32, and the least is 64x32x32 (swinunetr)")
-        least = 2 ** (self.model.levels - 1) + 1
-        if self.model.backbone == "unet" and any(edge < least for edge in size):
-            problems.append(f"crops reach the network as {_extent(size)}, less than {least} voxels an edge (unet)")
+        model, size, problems = self.model, self.crops.network_size_vox, self._width_problems()
+        rules, name = BACKBONES[model.backbone], model.backbone
+        multiple = rules.multiple(model.levels)
+        if rules.any_size:
+            if any(edge <= multiple for edge in size):
+                problems.append(
+                    f"crops reach the network as {_extent(size)}, less than {multiple + 1} voxels an edge ({name})"
+                )
+        elif any(edge % multiple for edge in size):
+            problems.append(f"crops reach the network as {_extent(size)}, not multiples of {multiple} voxels ({name})")
+        elif set(size) == {multiple}:  # one voxel at the last level, which has no variance for its norm
+            least = _extent((2 * multiple, multiple, multiple))
+            problems.append(f"crops reach the network as {_extent(size)}, and the least is {least} ({name})")
         return problems
+
+    def _width_problems(self) -> list[str]:
+        model, multiple = self.model, BACKBONES[self.model.backbone].width_multiple
+        if model.feature_size % multiple == 0:
+            return []
+        return [f"model.feature_size {model.feature_size} is not a multiple of {multiple} ({model.backbone})"]
 
     def _objective_problems(self) -> list[str]:
         active, voco, problems = self.objective.active(), self.objective.voco, []
@@ -138,22 +146,20 @@ class Settings(Section):
             if self.preprocess.resize_vox is None:
                 return ["preprocess.resize_vox must be given: a classification sees whole scans of one size"]
             key, size = "preprocess.resize_vox", self.preprocess.resize_vox
-        swin = model.backbone == "swinunetr"
-        multiple = 32 if swin else 2 ** (model.levels - 1)
+        rules = BACKBONES[model.backbone]
+        multiple, most = rules.multiple(model.levels), rules.most_supervision(model.levels)
         if any(edge % multiple for edge in size):
             problems.append(
                 f"the network gets {_extent(size)} voxels, not multiples of {multiple} ({model.backbone}), "
                 f"where {key}={_extent(multiples(size, multiple))} would do"
             )
-        elif size == (multiple, multiple, multiple):  # one voxel at the last level, which has no variance for its norm
+        elif set(size) == {multiple}:  # one voxel at the last level, which has no variance for its norm
             problems.append(
                 f"the network gets {_extent(size)} voxels, and the last level of {model.backbone} only one, "
                 f"where {key}={_extent(multiples(size, multiple))} would do"
             )
-        if swin and model.feature_size % 12:
-            problems.append(f"model.feature_size {model.feature_size} is not a multiple of 12 (swinunetr)")
-        if task.deep_supervision and (swin or task.deep_supervision > model.levels - 2):
-            most = 0 if swin else model.levels - 2
+        problems += self._width_problems()
+        if task.deep_supervision > most:
             problems.append(
                 f"task.deep_supervision {task.deep_supervision} is more than the {most} of {model.backbone}"
             )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
@@ -18,10 +17,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from voco_cli.config import Settings
+from voco_cli.config.backbones import BACKBONES
 from voco_cli.errors import UsageError
 from voco_cli.finetune.dataset import CaseDataset, collate
+from voco_cli.models.backbone import ENCODER_PARTS
 from voco_cli.models.weights import patch_merging_of, put_tensors, set_patch_merging, write_model
-from voco_cli.models.weights.tensor_names import ENCODER_PARTS, part_of, read_name
+from voco_cli.models.weights.tensor_names import level_of, part_of, read_name
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.checkpoint import best_of, list_checkpoints
 from voco_cli.training.dataloader import BatchPlan, load_batches
@@ -58,18 +59,6 @@ def refuse_other_cases(state: Mapping[str, Any], cases: Sequence[StoredCase]) ->
         )
 
 
-_LEVELS = (
-    (re.compile(r"swinViT\.patch_embed\."), lambda number: 0),
-    (re.compile(r"swinViT\.layers(\d)c?\."), lambda number: number),
-    (re.compile(r"encoder(1)\."), lambda number: 0),
-    (re.compile(r"encoder([234])\."), lambda number: number - 2),
-    (re.compile(r"encoder(10)\."), lambda number: 4),
-    (re.compile(r"input_block\."), lambda number: 0),
-    (re.compile(r"downsamples\.(\d+)\."), lambda number: number + 1),
-)
-"""Levels of an encoder by the names of its tensors; level 0 sees the voxels."""
-
-
 def encoder_level(name: str, deepest: int) -> int | None:
     """Return the level of a tensor of an encoder, 0 at the voxels; None for decoder and head.
 
@@ -80,10 +69,8 @@ def encoder_level(name: str, deepest: int) -> int | None:
     plain = read_name(name).name
     if part_of(plain) not in ENCODER_PARTS:
         return None
-    for pattern, level in _LEVELS:
-        if match := pattern.match(plain):
-            return level(int(match[1]) if match.groups() else 0)
-    return deepest
+    level = level_of(plain)
+    return deepest if level is None else level
 
 
 def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGroup]:
@@ -95,7 +82,7 @@ def parameter_groups(network: nn.Module, settings: Settings) -> list[ParameterGr
     Source: layer-wise rates as in Howard and Ruder, "Universal Language Model Fine-tuning", ACL 2018, Sec. 3.2.
     """
     task, model = settings.task, settings.model
-    deepest = 4 if model.backbone == "swinunetr" else model.levels - 1
+    deepest = BACKBONES[model.backbone].deepest(model.levels)
     by_level: dict[int | None, list[nn.Parameter]] = defaultdict(list)
     for name, parameter in network.named_parameters():
         level = encoder_level(name, deepest)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import shlex
 
 from voco_cli.config import Settings
+from voco_cli.config.backbones import BACKBONES
 from voco_cli.config.validation import multiples
 from voco_cli.errors import UsageError
+from voco_cli.models.backbone import Architecture
 from voco_cli.models.build import build_task_network
-from voco_cli.models.weights import Architecture, OtherNetwork
+from voco_cli.models.weights import OtherNetwork
 from voco_cli.models.weights.load import check_start
 from voco_cli.tasks.targets import target_of
 
@@ -32,15 +34,14 @@ def _network_hint(settings: Settings, theirs: Architecture) -> str | None:
     if not words:
         return None
     task, levels = settings.task, len(theirs.filters)
-    swin = theirs.backbone == "swinunetr"
-    multiple = 32 if swin else 2 ** (levels - 1)
+    rules = BACKBONES[theirs.backbone]
     whole = not target_of(task).is_label_map
     key, size = "task.patch_size", task.patch_size
     if whole:
         key, size = "preprocess.resize_vox", settings.preprocess.resize_vox or size
-    if (fitting := multiples(size, multiple)) != tuple(size):
+    if (fitting := multiples(size, rules.multiple(levels))) != tuple(size):
         words += f" --set {key}={'x'.join(map(str, fitting))}"
-    most = 0 if swin else levels - 2
+    most = rules.most_supervision(levels)
     if task.deep_supervision > most:
         words += f" --set task.deep_supervision={most}"
     new = ""

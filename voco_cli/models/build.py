@@ -1,9 +1,8 @@
-"""Encoders behind one protocol: crops in, one embedding a crop out."""
+"""Networks as the settings ask for them: encoders, which give an embedding a crop, segmenters and classifiers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,29 +11,12 @@ from torch.utils.checkpoint import checkpoint
 
 from voco_cli.config import Settings
 from voco_cli.config.schema import Model
-from voco_cli.models.tensor_shapes import level_widths
-from voco_cli.models.weights.architecture import set_patch_merging
-
-
-class Encoder(Protocol):
-    """What pre-training asks of a network."""
-
-    out_features: int
-
-    def __call__(self, crops_N1XYZ: Tensor) -> Tensor:
-        """Embeddings_NE of crops, with E = ``out_features``."""
+from voco_cli.models.backbone import backbone_of
 
 
 def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
-    """The encoder that the settings ask for, with fresh weights from torch's global generator."""
-    # Late: whoever only names an encoder need not wait until MONAI has loaded all of itself.
-    if model.backbone == "swinunetr":
-        from voco_cli.models.swin import SwinEncoder
-
-        return SwinEncoder(in_channels, model.feature_size, model.patch_merging)
-    from voco_cli.models.unet import UNetEncoder
-
-    return UNetEncoder(in_channels, model.feature_size, model.levels)
+    """Return the `Encoder` that the settings ask for, with fresh weights from torch's global generator."""
+    return backbone_of(model.backbone).build_encoder(model, in_channels)
 
 
 def encode_groups(
@@ -65,37 +47,15 @@ def compile_encoder(encoder: nn.Module) -> None:
 def build_segmenter(
     model: Model, in_channels: int, out_channels: int, *, deep_supervision: int = 0, recompute: bool = False
 ) -> nn.Module:
-    """A network from volumes_NCXYZ to logits_NKXYZ of the same size, with fresh weights from torch's generator.
+    """Return a network from volumes_NCXYZ to logits_NKXYZ of the same size, with fresh weights.
 
     Args:
         in_channels, out_channels: C and K, background among the latter.
         deep_supervision: coarser outputs of the unet; in training it then returns logits_NDKXYZ, the finest first.
         recompute: SwinUNETR's transformer forgets its activations and computes them again in the backward pass.
     """
-    # Late: whoever only names a network need not wait until MONAI has loaded all of itself.
-    if model.backbone == "swinunetr":
-        from voco_cli.models.swin import SwinSegmenter
-
-        swin = SwinSegmenter(
-            in_channels=in_channels, out_channels=out_channels, feature_size=model.feature_size, recompute=recompute
-        )
-        set_patch_merging(swin, model.patch_merging)
-        return swin
-    from monai.networks.nets import DynUNet
-
-    supervised = {"deep_supervision": True, "deep_supr_num": deep_supervision} if deep_supervision else {}
-    unet: nn.Module = DynUNet(
-        spatial_dims=3,
-        in_channels=in_channels,
-        out_channels=out_channels,
-        kernel_size=[3] * model.levels,
-        strides=[1] + [2] * (model.levels - 1),
-        upsample_kernel_size=[2] * (model.levels - 1),
-        filters=level_widths(model.feature_size, model.levels),
-        norm_name=("INSTANCE", {"affine": True}),
-        **supervised,
-    )
-    return unet
+    build = backbone_of(model.backbone).build_segmenter
+    return build(model, in_channels, out_channels, deep_supervision=deep_supervision, recompute=recompute)
 
 
 HEAD_SD = 0.01
@@ -125,23 +85,20 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """Logits_NK of volumes with values in [0, 1], of a size that the encoder takes."""
+        """Return logits_NK of volumes with values in [0, 1], of a size that the encoder takes."""
         features_NE = self.embed(volumes_NCXYZ)
         logits_NK: Tensor = self.head(F.layer_norm(features_NE, features_NE.shape[1:]))
         return logits_NK
 
     def embed(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """Features_NE, group by group: an encoder never mixes volumes, and small groups need little memory."""
-        groups = volumes_NCXYZ.split(self.group_size or len(volumes_NCXYZ))
-        if self.recompute and torch.is_grad_enabled():
-            return torch.cat([checkpoint(self.encoder, group, use_reentrant=False) for group in groups])
-        return torch.cat([self.encoder(group) for group in groups])
+        """Return features_NE, as :func:`encode_groups` does."""
+        return encode_groups(self.encoder, volumes_NCXYZ, self.group_size, recompute=self.recompute, training=True)
 
 
 def build_classifier(
     model: Model, in_channels: int, categories: int, *, group_size: int | None = None, recompute: bool = False
 ) -> Classifier:
-    """A classifier with fresh weights from torch's global generator; see `Classifier` for the arguments."""
+    """Return a classifier with fresh weights from torch's global generator; see `Classifier` for the arguments."""
     return Classifier(build_encoder(model, in_channels), categories, group_size, recompute)
 
 

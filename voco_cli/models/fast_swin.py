@@ -33,7 +33,7 @@ WIDEST_ON_GPU = 192
 
 
 def is_covered(images_NCXYZ: Tensor, feature_size: int) -> bool:
-    """Whether the network may be computed this way.
+    """Return True where the network may be computed this way.
 
     On a CPU neither autocast nor a compiler may be at work; on a GPU kernels must run. Edges must fit in both.
     """
@@ -64,12 +64,12 @@ class Levels(NamedTuple):
 
 
 def pooled(levels: Levels) -> Tensor:
-    """Means over space of the levels that have a block, side by side: embeddings_NE."""
+    """Return the means over space of the levels that have a block, side by side: embeddings_NE."""
     return torch.cat([level.mean((1, 2, 3)) for level in (*levels.fine, levels.coarsest)], dim=1)
 
 
 def encoder_levels(network: Any, image_NXYZC: Tensor, recompute: bool = False) -> Levels:
-    """All levels of a SwinUNETR v2.
+    """Compute all levels of a SwinUNETR v2.
 
     Args:
         network: MONAI's SwinUNETR, or modules of the same names.
@@ -101,7 +101,7 @@ def _stage(tokens_NXYZC: Tensor, residual: Any, layer: Any) -> Tensor:
 
 
 def swin_stage(tokens_NXYZC: Tensor, layer: Any) -> Tensor:
-    """A stage of MONAI's transformer: its blocks, then its patch merging."""
+    """Compute a stage of MONAI's transformer: its blocks, then its patch merging."""
     x = tokens_NXYZC
     for block in layer.blocks:
         x = x + window_attention(_normalised(x, block.norm1), block.attn, block.shift_size)
@@ -114,30 +114,30 @@ def swin_stage(tokens_NXYZC: Tensor, layer: Any) -> Tensor:
 
 
 def embed_patches(crops_NXYZC: Tensor, projection: nn.Conv3d) -> Tensor:
-    """MONAI's patch embedding, whose patches do not overlap: one matrix product."""
+    """Embed patches as MONAI does; they do not overlap, so that it is one matrix product."""
     patches = _patches(crops_NXYZC).movedim(-1, -2).flatten(-2)
     return linear(patches, projection.weight.flatten(1), projection.bias)
 
 
 def merge_patches(tokens_NXYZC: Tensor, slices: tuple[tuple[int, int, int], ...]) -> Tensor:
-    """The channels of 2x2x2 tokens in a row, in the order of ``slices``: one copy forward and one back."""
+    """Put the channels of 2x2x2 tokens in a row, in the order of ``slices``: one copy forward and one back."""
     eight = _patches(tokens_NXYZC).unbind(-2)
     return torch.cat([eight[4 * i + 2 * j + k] for i, j, k in slices], dim=-1)
 
 
 def by_place(tokens_NXYZC: Tensor) -> Tensor:
-    """View of tokens by their places in cubes of 2x2x2: (N, X/2, 2, Y/2, 2, Z/2, 2, C)."""
+    """View tokens by their places in cubes of 2x2x2: (N, X/2, 2, Y/2, 2, Z/2, 2, C)."""
     view: Tensor = tokens_NXYZC.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).unflatten(1, (-1, 2))
     return view
 
 
 def _patches(tokens_NXYZC: Tensor) -> Tensor:
-    """Each 2x2x2 tokens as eight rows: (N, X/2, Y/2, Z/2, 8, C)."""
+    """Return each 2x2x2 tokens as eight rows: (N, X/2, Y/2, Z/2, 8, C)."""
     return by_place(tokens_NXYZC).permute(0, 1, 3, 5, 2, 4, 6, 7).flatten(4, 6)
 
 
 def _normalised(tokens_NXYZC: Tensor, norm: nn.LayerNorm | None = None) -> Tensor:
-    """Layer norm of the channels, with the parameters of ``norm``."""
+    """Normalise the channels of each token, with the parameters of ``norm``."""
     parameters = (None, None) if norm is None else (norm.weight, norm.bias)
     if triton_here.on_gpu(tokens_NXYZC):
         return layer_norm(tokens_NXYZC, *parameters)
@@ -149,7 +149,7 @@ FOLD_VOXELS = 24**3
 
 
 def decoder_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, block: Any) -> Tensor:
-    """What MONAI's UnetrUpBlock computes, with its parameters; its transposed convolution goes in steps of 2.
+    """Compute MONAI's UnetrUpBlock with its parameters; its transposed convolution goes in steps of 2.
 
     Args:
         block: MONAI's UnetrUpBlock with a residual block, or modules of the same names.
@@ -162,7 +162,7 @@ def decoder_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, block: Any) -> Tenso
 
 
 def upsampled(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor) -> Tensor:
-    """The transposed convolution with the skipped tokens behind it.
+    """Return the transposed convolution with the skipped tokens behind it.
 
     Its kernel of 2 goes in steps of 2, so that each token makes eight: one matrix product, and one copy that lays the
     eight in their places beside the skip.
@@ -172,7 +172,7 @@ def upsampled(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor) -> Te
 
 
 def folded_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor, block: Any) -> Tensor:
-    """The same residual block of the step up and the skip, without either's being written for the other."""
+    """Compute the same residual block of the step up and the skip, without writing one beside the other."""
     width = up_weight.shape[1]
     weight_3x3x3, weight_OC = block.conv1.conv.weight, block.conv3.conv.weight.flatten(1)
     folded = fold(weight_3x3x3[:, :width], up_weight)
@@ -186,7 +186,7 @@ def folded_block(coarse_NxyzI: Tensor, skip_NXYZC: Tensor, up_weight: Tensor, bl
 
 
 def fold(weight_OM333: Tensor, up_weight_IM222: Tensor) -> Tensor:
-    """A convolution and the transposed one before it as one of 2x2x2 coarse voxels, weight_EI222.
+    """Fold a convolution and the transposed one before it into one of 2x2x2 coarse voxels, weight_EI222.
 
     Along an axis the fine voxel at place 0 of its coarse one sees that and the one before, by its three taps on the
     last three of their four places; at place 1 that and the next, by its taps on the first three.
@@ -222,7 +222,7 @@ class _AddSeen(torch.autograd.Function):
 
 
 def _placed(seen_NxyzE: Tensor) -> Tensor:
-    """View of what fine voxels take, as ``by_place`` has them."""
+    """View what fine voxels take, as ``by_place`` has them."""
     n, x, y, z, channels = seen_NxyzE.shape
     of_n, of_x, of_y, of_z, _ = seen_NxyzE.stride()
     part = channels // 8
@@ -233,6 +233,6 @@ def _placed(seen_NxyzE: Tensor) -> Tensor:
 
 
 def _eight(tokens_NxyzE: Tensor) -> Tensor:
-    """Coarse tokens whose channels are those of eight fine ones, as ``by_place`` has them."""
+    """View coarse tokens whose channels are those of eight fine ones, as ``by_place`` has them."""
     eight: Tensor = tokens_NxyzE.unflatten(-1, (2, 2, 2, -1))
     return eight.permute(0, 1, 4, 2, 5, 3, 6, 7)

@@ -9,21 +9,9 @@ import psutil
 import torch
 
 from voco_cli.config.schema import Model
-from voco_cli.models.fast_swin import WIDEST_ON_GPU
+from voco_cli.models.backbone import backbone_of
 from voco_cli.models.kernels import triton_here
 
-CPU_BYTES = {"swinunetr": 1.27e9 / (64**3 * 48), "unet": 36.0}
-"""Activations kept for the backward pass, bytes of each voxel of a crop and each channel of the first level, float32.
-
-Measured for swinunetr at 64^3 voxels and 48 channels; for unet the convolutions and norms of five levels.
-"""
-GPU_BYTES = {"swinunetr": 66.0, "unet": 36.0}
-"""The same on a GPU with kernels. Measured for swinunetr in bf16, on top of networks and optimizer: 33, 31 and 30 bytes
-at 48, 96 and 192 channels."""
-STOCK_GPU_BYTES = {"swinunetr": 290.0, "unet": 36.0}
-"""The same by MONAI's modules, which write matrices of scores: 145 bytes in bf16, measured at 48 channels."""
-HALF = {"swinunetr": 0.5, "unet": 0.6}
-"""Activations in bf16, of those in float32."""
 CPU_SHARE, GPU_SHARE = 0.4, 0.8
 """Of the free memory, what activations (on a GPU with networks and optimizer) may take before they are recomputed."""
 CPU_GROUP_BYTES = 256e6
@@ -44,25 +32,26 @@ class Grouping:
 
 
 def kept_bytes(model: Model, device: torch.device, *, half: bool) -> float:
-    """What an encoder keeps for its backward pass, bytes of each voxel that goes in.
+    """Return the bytes that an encoder keeps for its backward pass, of each voxel that goes in.
 
     Args:
         half: it computes in bf16; counts on a GPU alone.
     """
+    memory = backbone_of(model.backbone).memory
     if device.type != "cuda":
-        return CPU_BYTES[model.backbone] * model.feature_size
-    by_kernels = triton_here.is_available(device.index) and model.feature_size <= WIDEST_ON_GPU
-    of_channel = (GPU_BYTES if by_kernels else STOCK_GPU_BYTES)[model.backbone]
-    return of_channel * model.feature_size * (HALF[model.backbone] if half else 1.0)
+        return memory.cpu * model.feature_size
+    runs = model.feature_size <= memory.widest_by_kernels and triton_here.is_available(device.index)
+    of_channel = memory.kernels if runs and memory.kernels is not None else memory.gpu
+    return of_channel * model.feature_size * (memory.half if half else 1.0)
 
 
 def training_bytes(kept: int, trained: int, *, amsgrad: bool) -> int:
-    """Networks in training, float32: all numbers, and of those that learn gradients and the optimizer's moments."""
+    """Return the bytes of networks in training, float32: all numbers, and gradients and moments of those that learn."""
     return 4 * (kept + (4 if amsgrad else 3) * trained)
 
 
 def room_bytes(device: torch.device, network_bytes: float = 0.0) -> float:
-    """What activations may take of the free memory.
+    """Return the bytes of the free memory that activations may take.
 
     Args:
         network_bytes: what networks and optimizer will take of a GPU; a CPU's share is small enough for both.
@@ -81,7 +70,7 @@ def plan_grouping(
     half: bool,
     network_bytes: float = 0.0,
 ) -> Grouping:
-    """Crops at a time, and whether to recompute: as ``model.checkpointing`` has it, or as the memory asks.
+    """Choose how many crops go at a time, and whether to recompute: by ``model.checkpointing``, or by the memory.
 
     Args:
         num_crops: crops in a step of one process.
@@ -106,7 +95,7 @@ def _fitting(num_crops: int, at_once: float) -> int:
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Free memory of the device, or of the machine where the device has none of its own."""
+    """Return the free memory of the device, or of the machine where the device has none of its own."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 
 def linear(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> Tensor:
-    """torch's ``linear`` of one or more tokens with their channels last."""
+    """Compute torch's ``linear`` of one or more tokens with their channels last."""
     if not _computes(tokens):
         return F.linear(tokens, weight_OC, bias_O)
     image: Tensor = _Linear.apply(tokens, weight_OC, bias_O)  # type: ignore[no-untyped-call]
@@ -27,7 +27,7 @@ def linear(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = None) -> T
 
 
 def convolve(x_BCXYZ: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """A convolution without bias; ``padding`` voxels of zeros at each face."""
+    """Convolve without bias; ``padding`` voxels of zeros at each face."""
     if not _computes(x_BCXYZ):
         return F.conv3d(x_BCXYZ, weight, padding=padding)
     return torch.mkldnn_convolution(x_BCXYZ, weight, None, (padding,) * 3, (1,) * 3, (1,) * 3, 1)
@@ -67,5 +67,5 @@ def _convolve_row(tokens: Tensor, weight_OC: Tensor, bias_O: Tensor | None = Non
 
 
 def _as_tokens(image_1O1R: Tensor, tokens: Tensor) -> Tensor:
-    """The pixels in the places of ``tokens``."""
+    """Put the pixels in the places of ``tokens``."""
     return image_1O1R.movedim(1, -1).reshape(*tokens.shape[:-1], -1)

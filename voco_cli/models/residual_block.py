@@ -33,7 +33,7 @@ FEW_VOXELS = 512
 
 
 def residual_block(tokens_BXYZC: Tensor, block: Any) -> Tensor:
-    """What MONAI's block computes, with its parameters.
+    """Compute MONAI's block with its parameters.
 
     Args:
         tokens_BXYZC: input of the block, channels last and contiguous.
@@ -48,18 +48,18 @@ def residual_block(tokens_BXYZC: Tensor, block: Any) -> Tensor:
 
 
 def finish_block(first_BXYZC: Tensor, residual_BXYZC: Tensor, block: Any) -> Tensor:
-    """The rest of a block from its first convolution and its normalised residual."""
+    """Compute the rest of a block from its first convolution and its normalised residual."""
     hidden = _norm_add_leaky(first_BXYZC, None, SLOPE)
     return _norm_add_leaky(convolve(hidden, block.conv2.conv.weight), residual_BXYZC, SLOPE)
 
 
 def instance_norm(tokens_BXYZC: Tensor) -> Tensor:
-    """Each channel of each crop with mean 0 and variance 1."""
+    """Give each channel of each crop mean 0 and variance 1."""
     return _norm_add_leaky(tokens_BXYZC, None, 1.0)
 
 
 def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
-    """Instance norm of a 1x1x1 convolution.
+    """Return the instance norm of a 1x1x1 convolution.
 
     From one channel it is known without either: the norm of w x is w (x - mean x) / sqrt(w^2 var x + eps).
     """
@@ -78,7 +78,7 @@ def project(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
 
 
 def convolve(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
-    """The 3x3x3 convolution with padding of one voxel and no bias."""
+    """Convolve by 3x3x3 voxels, with padding of one voxel and no bias."""
     if tokens_BXYZC.shape[-1] == 1:
         return _convolve_one_channel(tokens_BXYZC[..., 0], weight)
     x_BCXYZ = tokens_BXYZC.movedim(-1, 1)
@@ -88,7 +88,7 @@ def convolve(tokens_BXYZC: Tensor, weight: Tensor) -> Tensor:
 
 
 def _convolve_one_channel(image_BXYZ: Tensor, weight: Tensor) -> Tensor:
-    """As a product of 27 shifted images with the weights: torch's weight gradient takes five times as long."""
+    """Multiply 27 shifted images with the weights: torch's weight gradient takes five times as long."""
     padded, weight_27C = F.pad(image_BXYZ, (1,) * 6), weight.flatten(1).T
     if triton_here.on_gpu(image_BXYZ):
         windows = padded.unfold(1, 3, 1).unfold(2, 3, 1).unfold(3, 3, 1)
@@ -133,7 +133,7 @@ class _NormAddLeaky(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """With h = scale (x - mean) and g the gradient of h: grad_x = scale (g - mean of g - h * mean of g h)."""
+        """Compute grad_x = scale (g - mean of g - h * mean of g h), g being the gradient of h = scale (x - mean)."""
         x, y, mean_BC, scale_BC = ctx.saved_tensors
         z, voxels = x.shape[3], x[0, ..., 0].numel()
         grad_x = torch.empty_like(x)
@@ -153,7 +153,7 @@ class _NormAddLeaky(torch.autograd.Function):
 
 
 def _blocks(*tensors_BXYZC: Tensor | None) -> Iterator[list[tuple[Tensor, ...]]]:
-    """For each crop, the tensors that are there cut to the same blocks of rows."""
+    """Yield for each crop the tensors that are there, cut to the same blocks of rows."""
     flat = [tensor.flatten(3).flatten(1, 2) for tensor in tensors_BXYZC if tensor is not None]
     rows_at_once = max(1, NORM_AT_ONCE // flat[0].shape[-1])
     for crops in zip(*flat, strict=True):
@@ -161,5 +161,5 @@ def _blocks(*tensors_BXYZC: Tensor | None) -> Iterator[list[tuple[Tensor, ...]]]
 
 
 def _per_channel(sums_L: Iterable[Tensor], z: int) -> Tensor:
-    """Sum of what the blocks give, for each channel."""
+    """Sum what the blocks give, for each channel."""
     return torch.stack(list(sums_L)).sum(0).view(z, -1).sum(0)

@@ -68,7 +68,7 @@ class SwinEncoder(nn.Module):
         return block
 
     def forward(self, crops_N1XYZ: Tensor) -> Tensor:
-        """Pooled features.
+        """Return pooled features.
 
         Args:
             crops_N1XYZ: values in [0, 1]; edges are multiples of 32 voxels.
@@ -80,7 +80,7 @@ class SwinEncoder(nn.Module):
         return self.stock_forward(crops_N1XYZ)
 
     def stock_forward(self, crops_N1XYZ: Tensor) -> Tensor:
-        """Pooled features by MONAI's own modules: where nothing faster is known."""
+        """Return pooled features by MONAI's own modules, for where nothing faster is known."""
         stages = self.swinViT(crops_N1XYZ, True)
         levels = (
             self.encoder1(crops_N1XYZ),
@@ -92,7 +92,7 @@ class SwinEncoder(nn.Module):
         return torch.cat([level.mean((2, 3, 4)) for level in levels], dim=1)
 
     def channels_last_forward(self, crops_N1XYZ: Tensor) -> Tensor:
-        """The same, faster."""
+        """Return the same features to rounding, faster."""
         return pooled(encoder_levels(self, crops_N1XYZ.movedim(1, -1).contiguous()))
 
 
@@ -116,18 +116,18 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
         self.recompute = recompute
 
     def forward(self, x_in: Tensor) -> Tensor:
-        """Logits_NKXYZ of volumes_NCXYZ with edges that are multiples of 32 voxels."""
+        """Return logits_NKXYZ of volumes_NCXYZ with edges that are multiples of 32 voxels."""
         if is_covered(x_in, self.swinViT.embed_dim):
             return self.channels_last_forward(x_in)
         return self.stock_forward(x_in)
 
     def stock_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """By MONAI's own modules: where nothing faster is known."""
+        """Return logits by MONAI's own modules, for where nothing faster is known."""
         logits: Tensor = super().forward(volumes_NCXYZ)
         return logits
 
     def channels_last_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
-        """The same, faster."""
+        """Return the same logits to rounding, faster."""
         recompute = self.recompute and torch.is_grad_enabled()
         fine, plain, x = encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute)
         ups = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)

@@ -1,43 +1,55 @@
-"""The encoder of DynUNet with MONAI's blocks and names, pooled to one embedding a crop.
+"""The backbone ``unet``: DynUNet with MONAI's blocks and names; its encoder is pooled to one embedding a crop.
 
 N crops, f = feature_size; levels of f, 2f, 4f, ... channels, each but the first halving the crop.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count, pairwise, takewhile
+from typing import Any
 
 import torch
-from monai.networks.blocks.dynunet_block import UnetBasicBlock
-from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from voco_cli.models.tensor_shapes import level_widths
+from voco_cli.config.schema import Model
+from voco_cli.models.backbone import (
+    PAIR,
+    POINT,
+    Architecture,
+    Backbone,
+    Memory,
+    Named,
+    NetworkPart,
+    TensorPatterns,
+    block_shapes,
+    layer_shapes,
+)
 
 
 class UNetEncoder(nn.Module):
     """DynUNet's input block, down-sampling blocks and bottleneck, under MONAI's names."""
 
     def __init__(self, in_channels: int, feature_size: int, levels: int = 5) -> None:
+        from monai.networks.blocks.dynunet_block import UnetBasicBlock  # late: MONAI loads all of itself
+        from monai.networks.nets import DynUNet
+
         super().__init__()
         widths = level_widths(feature_size, levels)
+        norm = ("INSTANCE", {"affine": True})
         self.out_features = sum(widths)
-        self.input_block = self._block(in_channels, widths[0], stride=1)
-        *downsamples, bottleneck = (self._block(before, after, stride=2) for before, after in pairwise(widths))
-        self.downsamples = nn.ModuleList(downsamples)
-        self.bottleneck = bottleneck
+        blocks = [
+            UnetBasicBlock(3, before, after, kernel_size=3, stride=2 if level else 1, norm_name=norm)
+            for level, (before, after) in enumerate(pairwise((in_channels, *widths)))
+        ]
+        self.input_block, self.downsamples, self.bottleneck = blocks[0], nn.ModuleList(blocks[1:-1]), blocks[-1]
         self.apply(DynUNet.initialize_weights)
         # Convolutions of few channels run 1.3 times as fast forward and backward on a CPU in this layout.
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # not in torch's stubs
 
-    @staticmethod
-    def _block(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-        norm = ("INSTANCE", {"affine": True})
-        block: nn.Module = UnetBasicBlock(3, in_channels, out_channels, kernel_size=3, stride=stride, norm_name=norm)
-        return block
-
     def forward(self, crops_N1XYZ: Tensor) -> Tensor:
-        """Pooled features.
+        """Return pooled features.
 
         Args:
             crops_N1XYZ: values in [0, 1]; more voxels an edge than the levels halve away: 17 for five levels.
@@ -49,3 +61,127 @@ class UNetEncoder(nn.Module):
             x = block(x)
             means.append(x.mean((2, 3, 4)))
         return torch.cat(means, dim=1)
+
+
+def level_widths(feature_size: int, levels: int) -> list[int]:
+    """Return the channels of each level."""
+    return [feature_size * 2**level for level in range(levels)]
+
+
+def build_encoder(model: Model, in_channels: int) -> nn.Module:
+    """Return the way down."""
+    return UNetEncoder(in_channels, model.feature_size, model.levels)
+
+
+def build_segmenter(
+    model: Model, in_channels: int, out_channels: int, *, deep_supervision: int = 0, recompute: bool = False
+) -> nn.Module:
+    """Return the whole network, which recomputes nothing."""
+    from monai.networks.nets import DynUNet  # late: MONAI loads all of itself
+
+    filters = tuple(level_widths(model.feature_size, model.levels))
+    architecture = UNetArchitecture(filters, in_channels, out_channels, supervised=deep_supervision)
+    unet: nn.Module = DynUNet(**architecture.arguments(), norm_name=("INSTANCE", {"affine": True}))
+    return unet
+
+
+@dataclass(frozen=True)
+class UNetArchitecture(Architecture):
+    """A DynUNet with kernels of 3 voxels and instance norms.
+
+    Attributes:
+        residual: blocks of the way down have a short cut.
+        up_bias: transposed convolutions have biases.
+        supervised: coarser outputs, the heads of deep supervision.
+    """
+
+    residual: bool = False
+    up_bias: bool = False
+    supervised: int = 0
+    backbone = "unet"
+
+    @property
+    def encoder_words(self) -> str:
+        """Channels of the levels, and what is special about blocks."""
+        blocks = " and residual blocks" if self.residual else ""
+        return f"DynUNet with filters {'-'.join(map(str, self.filters))}{blocks}"
+
+    @property
+    def is_ours(self) -> bool:
+        """True for plain blocks whose channels double at each level."""
+        return not self.residual and self.filters == tuple(level_widths(self.feature_size, len(self.filters)))
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of ``model`` that choose this network."""
+        return {**super().settings(), "levels": len(self.filters)}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the arguments of DynUNet."""
+        levels = len(self.filters)
+        arguments: dict[str, Any] = {
+            "spatial_dims": 3,
+            "in_channels": self.in_channels,
+            "out_channels": self.classes,
+            "kernel_size": [3] * levels,
+            "strides": [1] + [2] * (levels - 1),
+            "upsample_kernel_size": [2] * (levels - 1),
+            "filters": list(self.filters),
+        }
+        if self.supervised:
+            arguments |= {"deep_supervision": True, "deep_supr_num": self.supervised}
+        options = {"res_block": self.residual, "trans_bias": self.up_bias}
+        return arguments | {name: True for name, wanted in options.items() if wanted}
+
+    def shapes(self) -> Named:
+        """Yield the tensors; one that stands twice in the state dict once."""
+        filters, last = self.filters, len(self.filters) - 1
+        for level, (before, after) in enumerate(pairwise((self.in_channels, *filters))):
+            name = "input_block" if level == 0 else "bottleneck" if level == last else f"downsamples.{level - 1}"
+            # A short cut is a convolution where it changes the width or halves.
+            shortcut = self.residual and (level > 0 or before != after)
+            yield from block_shapes(name, before, after, shortcut=shortcut, norms=True)
+        for number, (below, beside) in enumerate(pairwise(reversed(filters))):
+            yield f"upsamples.{number}.transp_conv.conv.weight", (below, beside, *PAIR)
+            if self.up_bias:
+                yield f"upsamples.{number}.transp_conv.conv.bias", (beside,)
+            yield from block_shapes(f"upsamples.{number}.conv_block", 2 * beside, beside, shortcut=False, norms=True)
+        yield from layer_shapes("output_block.conv.conv", (self.classes, filters[0], *POINT))
+        for number in range(self.supervised):
+            name = f"deep_supervision_heads.{number}.conv.conv"
+            yield from layer_shapes(name, (self.classes, filters[number + 1], *POINT))
+
+
+def infer_architecture(tensors: Mapping[str, Tensor]) -> UNetArchitecture | None:
+    """Return the DynUNet that tensors belong to; None where they tell too little."""
+    first, last = (tensors.get(f"{block}.conv1.conv.weight") for block in ("input_block", "bottleneck"))
+    if first is None or last is None:
+        return None
+    between = takewhile(lambda name: name in tensors, (f"downsamples.{i}.conv1.conv.weight" for i in count()))
+    classes = tensors.get("output_block.conv.conv.weight")
+    return UNetArchitecture(
+        (first.shape[0], *(tensors[name].shape[0] for name in between), last.shape[0]),
+        first.shape[1],
+        None if classes is None else classes.shape[0],
+        residual="input_block.conv3.conv.weight" in tensors,
+        up_bias="upsamples.0.transp_conv.conv.bias" in tensors,
+        supervised=sum(name.startswith("deep_supervision_heads.") and name.endswith("weight") for name in tensors),
+    )
+
+
+BACKBONE = Backbone(
+    loads_into="monai.networks.nets.DynUNet",
+    build_encoder=build_encoder,
+    build_segmenter=build_segmenter,
+    # To train: the convolutions and norms of five levels. Forward: growth of the resident set, as for swinunetr.
+    memory=Memory(cpu=36.0, gpu=36.0, half=0.6, forward=(0, 45), forward_kept=(0, 48)),
+    patterns=TensorPatterns(
+        parts={
+            NetworkPart.ENCODER: r"input_block\.|downsamples\.\d+\.|bottleneck\.",
+            NetworkPart.DECODER: r"upsamples\.\d+\.|output_block\.|deep_supervision_heads\.|(skip_layers|heads)\.",
+        },
+        first_layers=r"input_block\.conv[13]\.conv\.weight",
+        last_layers=r"(output_block|deep_supervision_heads\.\d+)\.conv\.conv\.(weight|bias)",
+        levels=((r"input_block\.", 0), (r"downsamples\.(\d+)\.", 1)),
+    ),
+    infer_architecture=infer_architecture,
+)

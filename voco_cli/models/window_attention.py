@@ -8,9 +8,9 @@ their key is b_k and their value b_v. Four identities keep the results and leave
 2. The probabilities of a query sum to 1, so b_v adds b_v to its output: without it a padded value is zero, and the
    projection's bias becomes W_p b_v + b_p.
 3. So all pads together are one *sink*: a key and a value of zeros with the score logsumexp over their position biases.
-4. Roll and mask only choose who sees whom: windows are cut where they would (see window_geometry).
+4. Roll and mask only choose who sees whom: windows are cut where they would (see `axis_runs`).
 
-On a GPU the kernels in ``kernels/windows`` do the same; the rest of this file is the way of a CPU.
+On a GPU ``kernels/window_attention`` does the same; the rest of this file is the way of a CPU.
 
 Letters: B crops; X, Y, Z tokens along the axes; C channels; H heads; W windows of a group; d channels of a head;
 n tokens of a window; m = n, or n + 1 with the sink. In a window the channels come before the tokens ("dn"): products
@@ -31,12 +31,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from voco_cli.models.kernels import triton_here
-from voco_cli.models.kernels import window_attention as windows
+from voco_cli.models.kernels.window_attention import attend
 from voco_cli.models.onednn import linear
 
 
 @dataclass(frozen=True)
-class Run:
+class WindowRun:
     """Windows of equal size side by side along an axis, in tokens.
 
     Attributes:
@@ -54,11 +54,11 @@ class Run:
     offset: int
 
 
-Group = tuple[Run, Run, Run]
+Group = tuple[WindowRun, WindowRun, WindowRun]
 
 
 def clamp_window(sizes: Sequence[int], window: Sequence[int], shift: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Window and shift along each axis: one no longer than the window is one window and is not shifted."""
+    """Clamp window and shift: an axis no longer than the window is one window, and is not shifted."""
     fits = [size <= length for size, length in zip(sizes, window, strict=True)]
     return (
         [size if fit else length for size, length, fit in zip(sizes, window, fits, strict=True)],
@@ -66,8 +66,8 @@ def clamp_window(sizes: Sequence[int], window: Sequence[int], shift: Sequence[in
     )
 
 
-def axis_runs(size: int, window: int, shift: int) -> list[Run]:
-    """Runs along an axis of ``size`` tokens, of which the first ``shift`` are rolled to its end."""
+def axis_runs(size: int, window: int, shift: int) -> list[WindowRun]:
+    """Cut an axis of ``size`` tokens, of which the first ``shift`` are rolled to its end, into runs."""
     count = -(-size // window)
     spans = [(shift + window * i, window, 0) for i in range(count)]
     if shift:
@@ -78,19 +78,19 @@ def axis_runs(size: int, window: int, shift: int) -> list[Run]:
     runs = []
     for (real, length, offset), equal in groupby(windows, key=lambda window: window[1:]):
         members = list(equal)
-        runs.append(Run(members[0][0], len(members), real, length - real, offset))
+        runs.append(WindowRun(members[0][0], len(members), real, length - real, offset))
     return runs
 
 
 @lru_cache(maxsize=256)
 def window_groups(sizes: tuple[int, ...], window: tuple[int, ...], shift: tuple[int, ...]) -> tuple[Group, ...]:
-    """Groups that hold every token once; ``window`` and ``shift`` as ``clamp_window`` gives them."""
+    """Return groups that hold every token once; ``window`` and ``shift`` as ``clamp_window`` gives them."""
     x, y, z = (axis_runs(*axis) for axis in zip(sizes, window, shift, strict=True))
     return tuple(product(x, y, z))
 
 
 def cut_windows(tokens_BXYZF: Tensor, group: Group) -> Tensor:
-    """View of a group's tokens as (B, windows, x, windows, y, windows, z, F)."""
+    """View a group's tokens as (B, windows, x, windows, y, windows, z, F)."""
     view = tokens_BXYZF
     for axis, run in zip((1, 3, 5), group, strict=True):
         view = view.narrow(axis, run.start, run.windows * run.size).unflatten(axis, (run.windows, run.size))
@@ -98,7 +98,7 @@ def cut_windows(tokens_BXYZF: Tensor, group: Group) -> Tensor:
 
 
 def position_indices(index_NN: Tensor, window: Sequence[int], group: Group) -> tuple[Tensor, Tensor]:
-    """Rows of the table of position biases for the pairs of a group's window.
+    """Return rows of the table of position biases for the pairs of a group's window.
 
     Args:
         index_NN: MONAI's ``relative_position_index`` of the whole window.
@@ -124,7 +124,7 @@ CONTIGUOUS = torch.contiguous_format
 
 
 def window_attention(tokens_BXYZC: Tensor, attention: Any, shift: tuple[int, int, int]) -> Tensor:
-    """What MONAI's block does between its first norm and its first residual sum.
+    """Compute what MONAI's block does between its first norm and its first residual sum.
 
     Args:
         tokens_BXYZC: normalised tokens.
@@ -145,7 +145,7 @@ def window_attention(tokens_BXYZC: Tensor, attention: Any, shift: tuple[int, int
 
 
 def _mix_by_groups(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
-    """For CPUs: windows of equal size and surroundings together, see window_geometry."""
+    """Mix tokens on a CPU: windows of equal size and surroundings together, see `window_groups`."""
     groups = window_groups(tuple(qkv.shape[1:4]), window, shift)
     biases = [
         position_bias(
@@ -159,14 +159,14 @@ def _mix_by_groups(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: 
 
 
 def _mix_by_kernels(qkv: Tensor, attention: Any, window: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
-    """For GPUs: all windows in one launch; the sink is what the softmax starts from (see kernels)."""
+    """Mix tokens on a GPU: all windows in one launch; the sink is what the softmax starts from (see kernels)."""
     tokens = math.prod(window)
     bias_Hnn = _look_up(attention.relative_position_bias_table, attention.relative_position_index[:tokens, :tokens])
-    return windows.attend(qkv, bias_Hnn, window, shift)
+    return attend(qkv, bias_Hnn, window, shift)
 
 
 def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:
-    """Score that each pair of positions starts from, bias_Hnm; the last of m is the sink where there are pads."""
+    """Return the score that each pair of positions starts from, bias_Hnm; the last of m is the sink of the pads."""
     bias_Hnn = _look_up(table_TH, real_nn)
     if not pads_np.shape[1]:
         return bias_Hnn
@@ -174,7 +174,7 @@ def position_bias(table_TH: Tensor, real_nn: Tensor, pads_np: Tensor) -> Tensor:
 
 
 def _look_up(table_TH: Tensor, rows: Tensor) -> Tensor:
-    """``table[rows]`` with the heads first: so, the gradient takes a third of the time."""
+    """Return ``table[rows]`` with the heads first: so, the gradient takes a third of the time."""
     return table_TH.T.index_select(1, rows.flatten()).view(-1, *rows.shape)
 
 
@@ -217,7 +217,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of v_HWdm weighted by exp2(q k + bias), mixed_HWdn, and the log2 of the weights' sums, level_HW1n.
+    """Return means of v_HWdm weighted by exp2(q k + bias), mixed_HWdn, and log2 of the weights' sums, level_HW1n.
 
     k and v have a row of ones below, so that the product with v ends with the sums.
     """
@@ -231,7 +231,7 @@ def _mix(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]
 
 
 def _gradients(q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of q, k, v and bias, from the output's, g_HWdn.
+    """Return the gradients of q, k, v and bias, from the output's, g_HWdn.
 
     Below q stands a row of the queries' levels and below g one of the inner products, both negative; k and v have a row
     of ones there. So the first product gives the logarithms of the probabilities, the third the bracket of
@@ -252,13 +252,13 @@ def _gradients(q: Tensor, k: Tensor, v: Tensor, g: Tensor, bias: Tensor) -> tupl
 
 
 def _multiply(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
-    """Products of the last two axes, written to ``out``; the first two, heads and windows, can be seen as one."""
+    """Multiply the last two axes into ``out``; the first two, heads and windows, can be seen as one."""
     torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out=out.view(-1, *out.shape[2:]))
     return out
 
 
 def _parts(q_HWdn: Tensor, k_HWdm: Tensor, copies: int) -> Iterator[tuple[tuple[slice, slice], Tensor]]:
-    """Heads and windows whose scores fit the cache, all windows of some heads or some windows of one head.
+    """Yield heads and windows whose scores fit the cache: all windows of some heads, or some of one head.
 
     Yields with each part scratch memory for its scores, (copies, H, W, n, m), the same for all: still in the cache.
     """
@@ -275,7 +275,7 @@ def _parts(q_HWdn: Tensor, k_HWdm: Tensor, copies: int) -> Iterator[tuple[tuple[
 
 
 def _queries_keys_values(qkv: Tensor, group: Group, bias_Hnm: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q_HWdn as it enters the scores; k_HWdm and v_HWdm with a row of ones below; the sink, if there is one, last."""
+    """Return q_HWdn as it enters the scores, k_HWdm and v_HWdm with a row of ones below; a sink stands last."""
     heads, n, m = bias_Hnm.shape
     q, k, v = _copy(_by_window(qkv, group, 3, heads))
     q *= q.shape[2] ** -0.5 * LOG2_E
@@ -286,13 +286,13 @@ def _queries_keys_values(qkv: Tensor, group: Group, bias_Hnm: Tensor) -> tuple[T
 
 
 def _by_window(tokens_BXYZF: Tensor, group: Group, parts: int, heads: int) -> Tensor:
-    """View of a group as (parts of F, H, B, windows along three axes, d, tokens of a window along three axes)."""
+    """View a group as (parts of F, H, B, windows along three axes, d, tokens of a window along three axes)."""
     view: Tensor = cut_windows(tokens_BXYZF, group).unflatten(-1, (parts, heads, -1))
     return view.permute(7, 8, 0, 1, 3, 5, 9, 2, 4, 6)
 
 
 def _copy(by_window: Tensor) -> Tensor:
-    """The windows of a view one after the other: (parts of F, H, W, d, n)."""
+    """Copy the windows of a view one after the other: (parts of F, H, W, d, n)."""
     return by_window.clone(memory_format=CONTIGUOUS).flatten(7).flatten(2, 5)
 
 

@@ -12,16 +12,11 @@ from voco_cli.config import Settings
 from voco_cli.data.cache.disk_space import gigabytes, largest_shape
 from voco_cli.data.io.image import Header
 from voco_cli.errors import ResourceError
+from voco_cli.models.backbone import backbone_of
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.predict.sliding_window import swept_axis
 
 FLOAT_BYTES = 4
-ACTIVATION_BYTES = {"unet": (0, 45), "swinunetr": (1200, 10)}
-"""Of a forward pass, a voxel of the windows: fixed, and for each channel of the first level. Measured in float32 as the
-growth of the resident set on a CPU, windows of 96^3 and 128^3, 8 to 48 channels; the attention of swinunetr's first
-level has three heads whatever its width."""
-KEPT_ACTIVATION_BYTES = {"unet": (0, 48), "swinunetr": (3000, 10)}
-"""The same where freed memory is kept (run.keep_memory), whose blocks do not always fit what is asked for next."""
 READING = 2
 """Copies of a scan while it is read: readers hand over an array that they still hold themselves."""
 PREPROCESSING = 2
@@ -55,7 +50,8 @@ def needed_memory(header: Header, settings: Settings, device: torch.device) -> N
     classes = task.num_outputs
 
     kept = device.type == "cpu" and settings.run.keep_memory
-    fixed, per_channel = (KEPT_ACTIVATION_BYTES if kept else ACTIVATION_BYTES)[settings.model.backbone]
+    memory = backbone_of(settings.model.backbone).memory
+    fixed, per_channel = memory.forward_kept if kept else memory.forward
     of_network = window_vox * predict.window_batch * (fixed + per_channel * settings.model.feature_size)
     of_logits = window_vox * predict.window_batch * classes * FLOAT_BYTES * (3 if predict.flips else 1)
     swept = swept_axis(shape, task.patch_size)

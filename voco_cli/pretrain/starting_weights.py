@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from voco_cli.config import Settings, load_settings, recipe_names
 from voco_cli.config.schema import Model
 from voco_cli.errors import UsageError
+from voco_cli.models.backbone import Architecture
 from voco_cli.models.build import build_encoder
-from voco_cli.models.weights import Architecture, LoadReport, OtherNetwork
+from voco_cli.models.weights import LoadReport, OtherNetwork
 from voco_cli.models.weights.load import check_start
 
 
@@ -44,11 +47,15 @@ def _network_hint(theirs: Architecture) -> str | None:
     if not words:
         return None
     overrides = [word for word in words.split() if word != "--set"]
-    for recipe in sorted(recipe_names(), key=lambda name: name != ("debug" if theirs.backbone == "unet" else "cvpr")):
+    plain = {}
+    for recipe in recipe_names():
+        with suppress(UsageError):
+            plain[recipe] = load_settings(recipe).settings.model
+    for recipe in sorted(plain, key=lambda name: (plain[name].backbone != theirs.backbone, name != "cvpr")):
         try:
-            plain, held = load_settings(recipe).settings.model, load_settings(recipe, None, overrides).settings.model
+            held = load_settings(recipe, None, overrides).settings.model
         except UsageError:
             continue
-        needed = "" if plain == held else f" {words}"
+        needed = "" if plain[recipe] == held else f" {words}"
         return f"choose a recipe for the network of the weights: `--recipe {recipe}{needed}`"
     return None

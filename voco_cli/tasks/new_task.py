@@ -23,7 +23,6 @@ from voco_cli.foreign_text import named
 from voco_cli.tasks.channels import channels_of, merge_channels
 from voco_cli.tasks.layouts import read_rows
 from voco_cli.tasks.template import (
-    Backbone,
     CaseFacts,
     Network,
     Template,
@@ -203,7 +202,7 @@ def source_of_table(path: Path, images: Path, modality: str | None = None) -> So
 def task_file(
     source: Source,
     output: Path,
-    network: Backbone | Network,
+    network: str | Network,
     advance: Callable[[int], object],
     workers: int | None = None,
 ) -> str:

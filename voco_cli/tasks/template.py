@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import read_saved
+from voco_cli.config.backbones import BACKBONES
 from voco_cli.data.cache.grid import axes_to_ras
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.label_pairing import grid_fault
@@ -19,9 +20,7 @@ from voco_cli.data.io.image import SURELY_CT_BELOW, Scan, placement, ras_affine,
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.errors import DataError, UsageError
 
-Backbone = Literal["unet", "swinunetr"]
 SETTINGS_FILE = "settings.yaml"
-SWIN_MULTIPLE = 32
 SizeXYZ = tuple[int, int, int]
 FloatXYZ = tuple[float, float, float]
 
@@ -47,7 +46,7 @@ class Network:
         weights: those that it was read off, as the user named them; empty for a fresh network.
     """
 
-    backbone: Backbone
+    backbone: str
     feature_size: int
     levels: int
     weights: str = field(default="", compare=False)
@@ -55,7 +54,7 @@ class Network:
     @property
     def multiple(self) -> int:
         """Voxels that each edge of a patch must be a multiple of."""
-        return SWIN_MULTIPLE if self.backbone == "swinunetr" else 2 ** (self.levels - 1)
+        return BACKBONES[self.backbone].multiple(self.levels)
 
 
 def network_of(weights: str, trust_pickle: bool = False) -> Network:
@@ -85,8 +84,7 @@ def network_of(weights: str, trust_pickle: bool = False) -> Network:
             f"{weights} is of {found.encoder_words}, and no task has such a network.",
             f"in Python it is {found.monai_call()}",
         )
-    backbone: Backbone = "swinunetr" if found.backbone == "swinunetr" else "unet"
-    return Network(backbone, found.feature_size, len(found.filters), weights)
+    return Network(found.backbone, found.feature_size, len(found.filters), weights)
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,7 @@ def make_template(
     facts: Sequence[CaseFacts],
     classes: Mapping[str, tuple[int, ...]],
     modality: Literal["CT", "MR"],
-    network: Backbone | Network,
+    network: str | Network,
     whole_scans: bool = False,
     training: int | None = None,
 ) -> Template:
@@ -224,10 +222,10 @@ def make_template(
         size = _size(shape, network.multiple, whole_scans)
     else:
         levels = 5 if shape.min() >= 64 else 4 if shape.min() >= 16 else 3
-        # Large scans get the multiple that suits either network, so that other weights need no other patches.
-        multiple = SWIN_MULTIPLE if network == "swinunetr" or shape.min() >= 64 else 2 ** (levels - 1)
-        size = _size(shape, multiple, whole_scans)
-        network = Network(network, 48 if network == "swinunetr" else 32 if min(size) >= 64 else 16, levels)
+        # Large scans get the multiple that suits every network, so that other weights need no other patches.
+        suited = BACKBONES.values() if shape.min() >= 64 else [BACKBONES[network]]
+        size = _size(shape, max(rules.multiple(levels) for rules in suited), whole_scans)
+        network = Network(network, BACKBONES[network].draft_widths[min(size) >= 64], levels)
     return Template(
         spacing_mm=None if equal or whole_scans else common,
         window_hu=_window(facts) if modality == "CT" else None,

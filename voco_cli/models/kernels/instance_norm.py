@@ -30,7 +30,7 @@ WIDEST = 128
 
 
 def norm_add_leaky(x_BXYZC: Tensor, residual_BXYZC: Tensor | None, slope: float) -> Tensor:
-    """leaky ReLU(instance norm(x) + residual).
+    """Return leaky ReLU(instance norm(x) + residual).
 
     Args:
         x_BXYZC: float32, bfloat16 or float16.
@@ -73,7 +73,7 @@ def _differentiate(
     slope: float,
     residual_type: torch.dtype | None,
 ) -> tuple[Tensor, Tensor]:
-    """With g the gradient of h: grad_x = scale (g - mean of g - h * mean of g h), and g is the residual's."""
+    """Compute grad_x = scale (g - mean of g - h * mean of g h) from h's gradient g, which is the residual's too."""
     launch, grad_x = _Launch(x), torch.empty_like(x)
     grad_residual = torch.empty_like(x, dtype=residual_type) if residual_type else x.new_empty(0)
     g_BKC, along_BKC = x.new_empty(2, len(x), launch.chunks, x.shape[-1], dtype=torch.float32)
@@ -136,7 +136,7 @@ class _Launch:
 
 @kernel(do_not_specialize=["size"])
 def _moments(x, means, variances, size, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Mean and variance over a chunk of ``size`` voxels. Sums are of what is left of the first tile's mean."""
+    """Write mean and variance over a chunk of ``size`` voxels, summing differences from the first tile's mean."""
     part = tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)
     row, column = tl.arange(0, ROWS), tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
     places = x + part.to(tl.int64) * size * channels + row[:, None] * channels + column[None, :]
@@ -159,7 +159,7 @@ def _moments(x, means, variances, size, channels, ROWS: tl.constexpr, COLUMNS: t
 
 @kernel
 def _tile(size, channels, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
-    """Of this program: crop, first voxel's place, places of its values after it, which exist, and its channels."""
+    """Return this program's crop, voxels and channels, the places of its values, and which of them exist."""
     crop = tl.program_id(1).to(tl.int64)
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
@@ -187,7 +187,7 @@ def _gradient_means(
     grad, x, y, means, scales, of_g, of_along, slope, of_crop, of_row, size, channels,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Means over a chunk of g and of g h."""
+    """Write the means over a chunk of g and of g h."""
     chunk, crop = tl.program_id(0), tl.program_id(1).to(tl.int64)
     part = crop * tl.num_programs(0) + chunk
     row, column = tl.arange(0, ROWS), tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)

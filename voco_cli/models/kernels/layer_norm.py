@@ -24,7 +24,7 @@ MOST_PROGRAMS = 1024
 
 
 def layer_norm(x_RC: Tensor, weight_C: Tensor | None = None, bias_C: Tensor | None = None) -> Tensor:
-    """Each row without its mean, over its standard deviation, times weight plus bias.
+    """Return each row without its mean, over its standard deviation, times weight plus bias.
 
     Args:
         x_RC: channels last, any axes before.
@@ -98,7 +98,7 @@ _layer_norm.register_autograd(_derive, setup_context=_remember)
 
 
 def _tile(channels: int) -> tuple[int, int, int]:
-    """Columns and rows of a tile, and the warps that compute it."""
+    """Return the columns and rows of a tile, and the warps that compute it."""
     columns = triton.next_power_of_2(channels)
     return columns, max(1, TILE // columns), min(16, max(4, columns // 1024))
 
@@ -128,7 +128,7 @@ def _backward(
     grad, x, means, scales, weight, grad_x, weight_parts, bias_parts, rows, channels, steps,
     AFFINE: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """With h the normalised row and g the gradient of h: grad_x = scale (g - mean of g - h * mean of g h)."""
+    """Write grad_x = scale (g - mean of g - h * mean of g h), g being the gradient of the normalised row h."""
     column = tl.arange(0, COLUMNS)
     exist = column < channels
     of_weight = tl.zeros((ROWS, COLUMNS), tl.float32)

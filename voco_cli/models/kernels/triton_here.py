@@ -26,26 +26,26 @@ OLDEST_CARD = (8, 0)
 
 
 def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """``triton.jit``, or what leaves the function as it is where nothing could run it."""
+    """Compile by ``triton.jit``; without Triton, which nothing could run, leave the function as it is."""
     if function is None:
         return lambda later: kernel(later, **options)
     return function if _jit is None else _jit(function, **options)
 
 
 def on_gpu(tensor: Tensor) -> bool:
-    """Whether kernels compute with it."""
+    """Return True for a tensor that kernels compute with."""
     return tensor.is_cuda
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def is_available(device: int | None = None) -> bool:
-    """Whether kernels can be compiled and run on the GPU of that number, or on the current one."""
+    """Return True where kernels compile and run on the GPU of that number, or on the current one."""
     return missing(device) is None
 
 
 @cache
 def missing(device: int | None = None) -> str | None:
-    """Why kernels cannot run on a GPU, in a few words; None where they can. One is tried."""
+    """Try a kernel, and say in a few words why it cannot run on a GPU; None where it can."""
     if triton is None:
         return "Triton is not installed"
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST:

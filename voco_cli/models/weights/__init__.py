@@ -10,20 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from voco_cli.models.weights.architecture import (
-        Architecture,
         infer_architecture,
         patch_merging_of,
         set_patch_merging,
     )
-    from voco_cli.models.weights.export import Export, Format, export_weights
+    from voco_cli.models.weights.container import Format
+    from voco_cli.models.weights.export import Export, export_weights
     from voco_cli.models.weights.load import MIN_LOADED, LoadReport, LoadStatus, OtherNetwork, TensorStatus, load_into
-    from voco_cli.models.weights.read import KIND_WORDS, Kind, Weights, read_weights
+    from voco_cli.models.weights.read import Kind, Weights, read_weights
     from voco_cli.models.weights.write import own_tensors, put_tensors, write_encoder, write_model
 
 __all__ = [
-    "KIND_WORDS",
     "MIN_LOADED",
-    "Architecture",
     "Export",
     "Format",
     "Kind",
@@ -45,10 +43,11 @@ __all__ = [
 ]
 
 _HOMES = {
-    "architecture": ("Architecture", "infer_architecture", "patch_merging_of", "set_patch_merging"),
-    "export": ("Export", "Format", "export_weights"),
+    "architecture": ("infer_architecture", "patch_merging_of", "set_patch_merging"),
+    "container": ("Format",),
+    "export": ("Export", "export_weights"),
     "load": ("MIN_LOADED", "LoadStatus", "LoadReport", "OtherNetwork", "TensorStatus", "load_into"),
-    "read": ("KIND_WORDS", "Kind", "Weights", "read_weights"),
+    "read": ("Kind", "Weights", "read_weights"),
     "write": ("own_tensors", "put_tensors", "write_encoder", "write_model"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

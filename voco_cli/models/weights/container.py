@@ -22,7 +22,7 @@ IN_FOLDER = ("weights/model.safetensors", "weights/encoder.safetensors", "model.
 
 
 def find_file(source: str | Path, branch: str = "student") -> Path:
-    """The file that holds the weights.
+    """Find the file that holds the weights.
 
     Args:
         source: a file; a run folder or a part of one; or ``hf://owner/repository/file``, with ``@revision`` after the
@@ -84,6 +84,15 @@ class Container(StrEnum):
     TORCH_ZIP = "torch zip"
     PICKLE = "pickle"
     GZIP = "gzip"
+
+
+class Format(StrEnum):
+    """Forms of export."""
+
+    SAFETENSORS = "safetensors"
+    MONAI = "monai"
+    AUTHORS = "authors"
+    NNUNET = "nnunet"
 
 
 def container_of(path: Path) -> Container:
@@ -200,7 +209,7 @@ def _is_gzip(start: bytes) -> bool:
 
 
 def _has_header(start: bytes) -> bool:
-    """Whether a header begins where that of a safetensors file does, whatever the file is called."""
+    """Return True where a header begins as in a safetensors file, whatever the file is called."""
     return start[8:9] == b"{" and start[5:8] == b"\0\0\0"
 
 

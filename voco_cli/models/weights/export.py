@@ -7,7 +7,6 @@ import json
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,24 @@ from torch import Tensor
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.errors import UsageError
-from voco_cli.models.weights.architecture import Architecture
-from voco_cli.models.weights.nnunet import plain_conv_unet
-from voco_cli.models.weights.nnunet_plans import (
+from voco_cli.models.backbone import ENCODER_PARTS, Architecture, NetworkPart
+from voco_cli.models.swinunetr import SwinArchitecture
+from voco_cli.models.unet import UNetArchitecture
+from voco_cli.models.weights.architecture import build_shapes
+from voco_cli.models.weights.container import Format
+from voco_cli.models.weights.nnunet import (
     NNUNET_AXES,
     chosen_configuration,
     nnunet_architecture,
+    plain_conv_unet,
     plans_axes,
     plans_for,
     plans_name,
     read_plans,
 )
 from voco_cli.models.weights.read import Weights
-from voco_cli.models.weights.tensor_names import ENCODER_PARTS, Part, part_of
+from voco_cli.models.weights.tensor_names import part_of
 from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT, describe, safetensors_bytes
-
-
-class Format(StrEnum):
-    """Forms of export."""
-
-    SAFETENSORS = "safetensors"
-    MONAI = "monai"
-    AUTHORS = "authors"
-    NNUNET = "nnunet"
 
 
 @dataclass(frozen=True)
@@ -94,12 +88,12 @@ def export_weights(
     tensors = {
         name: tensor.detach().contiguous()
         for name, tensor in weights.tensors.items()
-        if part_of(name) is not Part.OTHER
+        if part_of(name) is not NetworkPart.OTHER
     }
     if file_format is Format.NNUNET:
         return _export_nnunet(weights, tensors, architecture, output, axes, plans, replace)
     if file_format is Format.AUTHORS:
-        if not (architecture.backbone == "swinunetr" and architecture.use_v2):
+        if not (isinstance(architecture, SwinArchitecture) and architecture.use_v2):
             raise UsageError(
                 f"{weights.origin} is of {architecture.encoder_words}; the authors' files hold SwinUNETR v2."
             )
@@ -113,7 +107,7 @@ def export_weights(
 
 
 def _about(weights: Weights, architecture: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    whole = any(part_of(name) is Part.DECODER for name in tensors)
+    whole = any(part_of(name) is NetworkPart.DECODER for name in tensors)
     known = dict(weights.settings or {})
     known["model"] = {
         **known.get("model", {}),
@@ -127,8 +121,8 @@ def _about(weights: Weights, architecture: Architecture, tensors: Mapping[str, T
 
 
 def _as_monai_lists(tensors: Mapping[str, Tensor], architecture: Architecture) -> dict[str, Tensor]:
-    """In the order of MONAI's state dict, and for a whole DynUNet with the second names that it asks for."""
-    listed = architecture.build_shapes().state_dict(keep_vars=True)
+    """Put tensors in the order of MONAI's state dict, of a whole DynUNet with the second names that it asks for."""
+    listed = build_shapes(architecture).state_dict(keep_vars=True)
     first: dict[int, str] = {}
     for name, tensor in listed.items():
         first.setdefault(id(tensor), name)
@@ -161,7 +155,7 @@ def _export_nnunet(
     plans_file: Path | None,
     replace: bool,
 ) -> Export:
-    if architecture.backbone != "unet" or architecture.residual:
+    if not isinstance(architecture, UNetArchitecture) or architecture.residual:
         raise UsageError(
             f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet.",
             "export it as monai or authors",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -14,20 +14,20 @@ from torch import Tensor, nn
 
 from voco_cli.config.schema import Model
 from voco_cli.errors import DataError, UsageError
+from voco_cli.models.backbone import ENCODER_PARTS, Architecture, NetworkPart
 from voco_cli.models.weights.architecture import (
-    Architecture,
     infer_architecture,
     patch_merging_of,
     set_patch_merging,
     shapes_only,
 )
 from voco_cli.models.weights.read import Kind, Weights, read_weights
-from voco_cli.models.weights.tensor_names import ENCODER_PARTS, Part, is_first_layer, is_last_layer, part_of, read_name
+from voco_cli.models.weights.tensor_names import is_first_layer, is_last_layer, part_of, read_name
 from voco_cli.models.weights.write import own_tensors
 
 
 class LoadStatus(StrEnum):
-    """What can become of a tensor.
+    """The ways in which a tensor can end.
 
     LOADED went into the network, MISSING is in the network only, UNEXPECTED in the source only, MISMATCHED in both with
     different shapes.
@@ -46,25 +46,25 @@ class TensorStatus:
     Attributes:
         name: MONAI's, or the source's where MONAI has none.
         part: of the network.
-        fate: what became of it.
+        status: loaded, or why not.
         parameters: numbers in it; of the network's tensor where there is one. Index buffers count 0.
         change: ``repeated`` over more input channels, ``reinitialised`` first or last layer, else empty.
     """
 
     name: str
-    part: Part
-    fate: LoadStatus
+    part: NetworkPart
+    status: LoadStatus
     parameters: int
     change: str = ""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """The fate of every tensor of a source and of a network; nothing is passed over.
+    """The status of every tensor of a source and of a network; nothing is passed over.
 
     Attributes:
         origin, kind, branch: of the source.
-        fates: one entry a tensor.
+        tensors: one entry a tensor.
         patch_merging: what the network computes with now; None without patch merging.
         min_loaded: share of the encoder that was asked for.
         notes: what a user should know, one sentence each.
@@ -73,14 +73,14 @@ class LoadReport:
     origin: str
     kind: str
     branch: str | None
-    fates: tuple[TensorStatus, ...]
+    tensors: tuple[TensorStatus, ...]
     patch_merging: str | None
     min_loaded: float
     notes: tuple[str, ...] = ()
 
-    def names(self, fate: LoadStatus) -> tuple[str, ...]:
-        """Names of the tensors of one fate."""
-        return tuple(tensor.name for tensor in self.fates if tensor.fate is fate)
+    def names(self, status: LoadStatus) -> tuple[str, ...]:
+        """Return the names of the tensors of one status."""
+        return tuple(tensor.name for tensor in self.tensors if tensor.status is status)
 
     @property
     def loaded(self) -> tuple[str, ...]:
@@ -105,25 +105,22 @@ class LoadReport:
     @property
     def repeated(self) -> tuple[str, ...]:
         """First layers, loaded with their kernels repeated over more input channels."""
-        return tuple(tensor.name for tensor in self.fates if tensor.change == "repeated")
+        return tuple(tensor.name for tensor in self.tensors if tensor.change == "repeated")
 
     @property
     def reinitialised(self) -> tuple[str, ...]:
         """First and last layers that differ as asked, and keep the network's fresh values."""
-        return tuple(tensor.name for tensor in self.fates if tensor.change == "reinitialised")
+        return tuple(tensor.name for tensor in self.tensors if tensor.change == "reinitialised")
 
-    def count(self, part: Part, fate: LoadStatus) -> tuple[int, int]:
-        """Tensors and parameters of one part and fate."""
-        found = [tensor.parameters for tensor in self.fates if tensor.part is part and tensor.fate is fate]
+    def count(self, part: NetworkPart, status: LoadStatus) -> tuple[int, int]:
+        """Count the tensors and the parameters of one part and status."""
+        found = [tensor.parameters for tensor in self.tensors if tensor.part is part and tensor.status is status]
         return len(found), sum(found)
 
-    def share(self, parts: Iterable[Part]) -> float | None:
-        """Loaded share of the network's parameters in some parts; None where the network has none."""
-        own = [
-            tensor for tensor in self.fates if tensor.part in set(parts) and tensor.fate is not LoadStatus.UNEXPECTED
-        ]
-        total = sum(tensor.parameters for tensor in own)
-        return sum(tensor.parameters for tensor in own if tensor.fate is LoadStatus.LOADED) / total if total else None
+    def share(self, part: NetworkPart) -> float | None:
+        """Return the loaded share of the network's parameters in a part; None where it has none."""
+        total = sum(self.count(part, status)[1] for status in LoadStatus if status is not LoadStatus.UNEXPECTED)
+        return self.count(part, LoadStatus.LOADED)[1] / total if total else None
 
     @property
     def encoder_share(self) -> float:
@@ -131,21 +128,21 @@ class LoadReport:
 
         First layers that are reinitialised because the input channels differ count on neither side.
         """
-        encoder = [t for t in self.fates if t.part in ENCODER_PARTS and t.change != "reinitialised"]
-        loaded = sum(tensor.parameters for tensor in encoder if tensor.fate is LoadStatus.LOADED)
-        of_network = sum(tensor.parameters for tensor in encoder if tensor.fate is not LoadStatus.UNEXPECTED)
-        of_source = sum(tensor.parameters for tensor in encoder if tensor.fate is not LoadStatus.MISSING)
+        encoder = [t for t in self.tensors if t.part in ENCODER_PARTS and t.change != "reinitialised"]
+        loaded = sum(tensor.parameters for tensor in encoder if tensor.status is LoadStatus.LOADED)
+        of_network = sum(tensor.parameters for tensor in encoder if tensor.status is not LoadStatus.UNEXPECTED)
+        of_source = sum(tensor.parameters for tensor in encoder if tensor.status is not LoadStatus.MISSING)
         return loaded / max(of_network, of_source) if loaded else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, ready for ``json.dumps``; kept in a run."""
+        """Return everything, ready for ``json.dumps``; kept in a run."""
         parts = {}
         for part in self.parts():
-            counts = {fate.value: self.count(part, fate) for fate in LoadStatus}
+            counts = ((status.value, *self.count(part, status)) for status in LoadStatus)
             row: dict[str, Any] = {
-                fate: {"tensors": tensors, "parameters": parameters} for fate, (tensors, parameters) in counts.items()
+                status: {"tensors": tensors, "parameters": parameters} for status, tensors, parameters in counts
             }
-            parts[part.value] = {**row, "share": self.share([part])}
+            parts[part.value] = {**row, "share": self.share(part)}
         return {
             "origin": self.origin,
             "kind": self.kind,
@@ -162,25 +159,25 @@ class LoadReport:
             "notes": list(self.notes),
         }
 
-    def parts(self) -> list[Part]:
-        """Parts that have a tensor, in the order of reports."""
-        return [part for part in Part if any(tensor.part is part for tensor in self.fates)]
+    def parts(self) -> list[NetworkPart]:
+        """Return the parts that have a tensor, in the order of reports."""
+        return [part for part in NetworkPart if any(tensor.part is part for tensor in self.tensors)]
 
     def table(self) -> Table:
-        """Counts by part, and the loaded share of the network's parameters, for a terminal."""
+        """Tabulate counts by part, and the loaded share of the network's parameters, for a terminal."""
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column("part of the network", overflow="fold")
-        for column in (*(fate.value for fate in LoadStatus), "parameters loaded"):
+        for column in (*(status.value for status in LoadStatus), "parameters loaded"):
             table.add_column(column, justify="right", overflow="fold")
         for part in self.parts():
-            counts = [str(self.count(part, fate)[0] or "-") for fate in LoadStatus]
-            share = self.share([part])
+            counts = [str(self.count(part, status)[0] or "-") for status in LoadStatus]
+            share = self.share(part)
             loaded = self.count(part, LoadStatus.LOADED)[1]
             table.add_row(part.value, *counts, "-" if share is None else f"{loaded:,} ({share:.1%})")
         return table
 
     def __str__(self) -> str:
-        counts = ", ".join(f"{len(self.names(fate))} {fate.value}" for fate in LoadStatus)
+        counts = ", ".join(f"{len(self.names(status))} {status.value}" for status in LoadStatus)
         merging = f"; patch merging {self.patch_merging}" if self.patch_merging else ""
         return f"{self.origin}: {counts} tensors; {self.encoder_share:.1%} of the encoder's parameters loaded{merging}"
 
@@ -223,7 +220,7 @@ def load_into(
         input_channels: first layers for another number of input channels are left fresh, or for more of them
             repeated and divided by how often, so that equal channels give the same features.
     Returns:
-        the fate of each tensor.
+        the status of each tensor.
     Raises:
         UsageError: the weights are of another architecture, or less than ``min_loaded`` fits.
         DataError: a tensor holds values that are not finite.
@@ -235,20 +232,14 @@ def load_into(
         for name, tensor in weights.tensors.items()
         if name in own
     }
-    fates = _fates(weights, own, pairs)
     merges = not isinstance(network, nn.Module) or patch_merging_of(network) is not None
-    merging = weights.patch_merging if merges else None
-    report = LoadReport(
-        weights.origin, weights.kind.value, weights.branch, fates, merging, needed, (*weights.notes, *_notes(fates))
-    )
+    merging, tensors = weights.patch_merging if merges else None, _statuses(weights, own, pairs)
+    notes = (*weights.notes, *_notes(tensors))
+    report = LoadReport(weights.origin, weights.kind.value, weights.branch, tensors, merging, needed, notes)
     if not report.loaded or report.encoder_share < needed:
         raise _too_little(report, weights, own)
     fitting = {name: tensor for name, (tensor, _) in pairs.items() if tensor is not None}
-    for name, tensor in fitting.items():
-        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
-            raise DataError(
-                f"{weights.origin} holds values that are not finite in {name}.", "take an earlier checkpoint"
-            )
+    _require_finite(fitting, weights.origin)
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
@@ -257,14 +248,20 @@ def load_into(
     return report
 
 
+def _require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    for name, tensor in tensors.items():
+        if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
+            raise DataError(f"{origin} holds values that are not finite in {name}.", "take an earlier checkpoint")
+
+
 def _under_monai_names(own: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without what stands before them in a network that holds an encoder as ``encoder`` or ``backbone``."""
+    """Take off what stands before the names in a network that holds an encoder as ``encoder`` or ``backbone``."""
     named = {read_name(name).name: tensor for name, tensor in own.items()}
     return named if len(named) == len(own) else own
 
 
 def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
-    """A tensor of the network's shape, or None; and what was done to a first or last layer."""
+    """Return a tensor of the network's shape, or None; and the change to a first or last layer."""
     if not _is_plain(tensor) or tensor.is_floating_point() != own.is_floating_point():
         return None, ""
     if tensor.shape == own.shape:
@@ -280,7 +277,7 @@ def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannel
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    """Whether it holds its numbers as they are: sparse and quantised ones do not fill a network by copying."""
+    """Return True for numbers as they are: sparse and quantised tensors do not fill a network by copying."""
     return tensor.layout is torch.strided and not tensor.is_quantized
 
 
@@ -288,39 +285,38 @@ def _but_inputs(tensor: Tensor) -> tuple[int, ...]:
     return (tensor.shape[0], *tensor.shape[2:])
 
 
-def _fates(
+def _statuses(
     weights: Weights, own: dict[str, Tensor], pairs: dict[str, tuple[Tensor | None, str]]
 ) -> tuple[TensorStatus, ...]:
-    fates = []
+    found = []
     for name, tensor in own.items():
         fitted, change = pairs.get(name, (None, ""))
-        fate = (
-            LoadStatus.LOADED if fitted is not None else LoadStatus.MISMATCHED if name in pairs else LoadStatus.MISSING
-        )
-        fates.append(TensorStatus(name, part_of(name), fate, _parameters(tensor), change))
+        held = LoadStatus.MISMATCHED if name in pairs else LoadStatus.MISSING
+        status = held if fitted is None else LoadStatus.LOADED
+        found.append(TensorStatus(name, part_of(name), status, _parameters(tensor), change))
     others = {**{name: t for name, t in weights.tensors.items() if name not in own}, **weights.heads}
     for name, tensor in others.items():
-        part = Part.HEAD if name in weights.heads else part_of(name)
-        fates.append(TensorStatus(name, part, LoadStatus.UNEXPECTED, _parameters(tensor)))
-    return tuple(fates)
+        part = NetworkPart.HEAD if name in weights.heads else part_of(name)
+        found.append(TensorStatus(name, part, LoadStatus.UNEXPECTED, _parameters(tensor)))
+    return tuple(found)
 
 
 def _parameters(tensor: Tensor) -> int:
     return tensor.numel() if tensor.is_floating_point() else 0
 
 
-def _notes(fates: tuple[TensorStatus, ...]) -> list[str]:
+def _notes(tensors: tuple[TensorStatus, ...]) -> list[str]:
     notes = []
     for change, said in (("repeated", "repeated over more input channels"), ("reinitialised", "left fresh")):
         for kind, is_kind in (("First", is_first_layer), ("Last", is_last_layer)):
-            names = [tensor.name for tensor in fates if tensor.change == change and is_kind(tensor.name)]
+            names = [tensor.name for tensor in tensors if tensor.change == change and is_kind(tensor.name)]
             if names:
                 notes.append(f"{kind} layers of another number of channels are {said}: {', '.join(names)}.")
     return notes
 
 
 def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) -> UsageError:
-    """The error in words: what the weights are of, what the network is, how much fits."""
+    """Put the error in words: what the weights are of, what the network is, how much fits."""
     theirs, ours = weights.architecture, infer_architecture(own)
     share = f"{report.encoder_share:.1%} of the encoder fits, {report.min_loaded:.1%} must"
     hint = f"if that is what you want: --set model.min_loaded={math.floor(100 * report.encoder_share) / 100}"
@@ -337,12 +333,12 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
         return UsageError(
             f"No tensor of {weights.origin} fits the network.", "`voco weights inspect` shows what it holds"
         )
-    missing = [tensor.name for tensor in report.fates if tensor.fate in (LoadStatus.MISSING, LoadStatus.MISMATCHED)]
+    missing = [tensor.name for tensor in report.tensors if tensor.status in (LoadStatus.MISSING, LoadStatus.MISMATCHED)]
     return UsageError(f"{weights.origin} fills too little of the network ({share}; first: {missing[0]}).", hint)
 
 
 def check_start(build: Callable[[], nn.Module], model: Model) -> LoadReport | None:
-    """What `load_start` would do to the network that ``build`` makes, without its memory: in a second, beforehand.
+    """Report what `load_start` would do to the network that ``build`` makes, without its memory, in a second.
 
     Raises:
         UsageError, DataError: as `load_start`.
@@ -358,7 +354,7 @@ def load_start(network: nn.Module, model: Model) -> LoadReport | None:
     """Fill a network with ``model.weights``; it keeps what they do not hold.
 
     Returns:
-        the fate of each tensor; None where no weights are asked for.
+        the status of each tensor; None where no weights are asked for.
     Raises:
         UsageError, DataError: as :func:`read_weights` and :func:`load_into`.
     """

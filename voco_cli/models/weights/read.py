@@ -14,11 +14,20 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.models.weights.architecture import Architecture, infer_architecture
+from voco_cli.models.backbone import Architecture
+from voco_cli.models.weights.architecture import infer_architecture
 from voco_cli.models.weights.container import Container, container_of, find_file, require_plausible
-from voco_cli.models.weights.nnunet_plans import XYZ, plans_axes
+from voco_cli.models.weights.nnunet import XYZ, plans_axes
 from voco_cli.models.weights.safe_unpickle import read_torch_file
-from voco_cli.models.weights.select import BRANCHES, EMA_PLACES, RAW_PLACES, Chosen, choose, places_of, tensors_of
+from voco_cli.models.weights.select import (
+    BRANCHES,
+    EMA_PLACES,
+    RAW_PLACES,
+    SelectedNetwork,
+    places_of,
+    select_network,
+    tensors_of,
+)
 from voco_cli.models.weights.tensor_names import read_name
 from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT
 
@@ -29,39 +38,41 @@ STEPS = ("global_step", "step", "epoch", "current_epoch")
 
 
 class Kind(StrEnum):
-    """What a source is; decides how much of a network it should fill."""
+    """What a source is, with words for it; decides how much of a network it should fill."""
 
-    VOCO_ENCODER = "voco-encoder"
-    VOCO_MODEL = "voco-model"
-    VOCO_CHECKPOINT = "voco-checkpoint"
-    CVPR_PRETRAINING = "cvpr-pretraining"
-    TPAMI_PRETRAINING = "tpami-pretraining"
-    SWINUNETR_ENCODER = "swinunetr-encoder"
-    SWINUNETR = "swinunetr"
-    DYNUNET_ENCODER = "dynunet-encoder"
-    DYNUNET = "dynunet"
-    NNUNET = "nnunet"
-    OTHER = "other"
+    words: str
 
+    def __new__(cls, value: str, words: str) -> Kind:
+        """Make a member that is its value and keeps the words."""
+        kind = str.__new__(cls, value)
+        kind._value_, kind.words = value, words
+        return kind
 
-KIND_WORDS = {
-    Kind.VOCO_ENCODER: "encoder of a voco run",
-    Kind.VOCO_MODEL: "whole network of a voco run",
-    Kind.VOCO_CHECKPOINT: "checkpoint of a voco run",
-    Kind.CVPR_PRETRAINING: "pre-training checkpoint of the authors, CVPR layout (student and teacher networks)",
-    Kind.TPAMI_PRETRAINING: "pre-training checkpoint of the authors, TPAMI layout (one backbone, two projectors)",
-    Kind.SWINUNETR_ENCODER: "encoder of SwinUNETR (as in the authors' SSL_head files and MONAI's pre-training)",
-    Kind.SWINUNETR: "whole SwinUNETR (the layout of the authors' VoComni and fine-tuned files)",
-    Kind.DYNUNET_ENCODER: "encoder of DynUNet",
-    Kind.DYNUNET: "whole DynUNet",
-    Kind.NNUNET: "PlainConvUNet of nnU-Net",
-    Kind.OTHER: "tensors of an unknown network",
-}
+    VOCO_ENCODER = "voco-encoder", "encoder of a voco run"
+    VOCO_MODEL = "voco-model", "whole network of a voco run"
+    VOCO_CHECKPOINT = "voco-checkpoint", "checkpoint of a voco run"
+    CVPR_PRETRAINING = (
+        "cvpr-pretraining",
+        "pre-training checkpoint of the authors, CVPR layout (student and teacher networks)",
+    )
+    TPAMI_PRETRAINING = (
+        "tpami-pretraining",
+        "pre-training checkpoint of the authors, TPAMI layout (one backbone, two projectors)",
+    )
+    SWINUNETR_ENCODER = (
+        "swinunetr-encoder",
+        "encoder of SwinUNETR (as in the authors' SSL_head files and MONAI's pre-training)",
+    )
+    SWINUNETR = "swinunetr", "whole SwinUNETR (the layout of the authors' VoComni and fine-tuned files)"
+    DYNUNET_ENCODER = "dynunet-encoder", "encoder of DynUNet"
+    DYNUNET = "dynunet", "whole DynUNet"
+    NNUNET = "nnunet", "PlainConvUNet of nnU-Net"
+    OTHER = "other", "tensors of an unknown network"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors ready to be loaded, and their story.
+    """Tensors ready to be loaded, and their provenance.
 
     Attributes:
         tensors: under the names of MONAI's SwinUNETR or DynUNet; names that are not known stay as they are.
@@ -72,7 +83,7 @@ class Weights:
         origin: the file.
         settings: what our own files say of model, preprocessing and training; None for others.
         step: optimizer step or epoch, where the file says it.
-        left_aside: tensors of the other branch, and second names of tensors.
+        unused: tensors of the other branch, and second names of tensors.
         notes: what a user should know, one sentence each.
     """
 
@@ -84,7 +95,7 @@ class Weights:
     heads: dict[str, Tensor] = field(default_factory=dict)
     branch: str | None = None
     step: int | None = None
-    left_aside: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -103,7 +114,7 @@ def read_weights(
     """Read weights of our runs, of safetensors files and of other people's checkpoints.
 
     Args:
-        source: see :func:`voco_cli.models.weights.read.find_file`.
+        source: see :func:`voco_cli.models.weights.container.find_file`.
         trust_pickle: let a pickle run the code that it names; never done unasked.
         branch: student, teacher or ema (a copy averaged over the steps), where a checkpoint holds several.
         patch_merging: overrules what is concluded from the source.
@@ -116,10 +127,10 @@ def read_weights(
     content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
     require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
     origin = str(source) if str(source).startswith("hf://") else str(path)
-    return understand(content, about, origin, branch, patch_merging)
+    return parse_weights(content, about, origin, branch, patch_merging)
 
 
-def understand(
+def parse_weights(
     content: Any,
     about: Mapping[str, Any],
     origin: str,
@@ -139,34 +150,30 @@ def understand(
     """
     tensors = tensors_of(content)
     if not tensors:
-        there = places_of(content)
-        held = (
-            f"they are under {', '.join(there[:5])}"
-            if there
-            else f"looked under {', '.join(RAW_PLACES + EMA_PLACES + BRANCHES)}"
-        )
+        there, looked = places_of(content), ", ".join(RAW_PLACES + EMA_PLACES + BRANCHES)
+        held = f"they are under {', '.join(there[:5])}" if there else f"looked under {looked}"
         raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
-    chosen = choose(tensors, branch, _nnunet_axes(content, about))
+    chosen = select_network(tensors, branch, _nnunet_axes(content, about))
     if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
         raise _without_branch(origin, branch, chosen)
     kind = _kind(tensors, chosen, about)
     merging, notes = _merging(chosen.tensors, kind, about, patch_merging)
     return Weights(
-        chosen.tensors,
-        kind,
-        merging,
-        origin,
-        about or None,
-        chosen.heads,
-        chosen.branch or about.get("branch"),
-        _step(content, about),
-        chosen.left_aside,
-        (*chosen.notes, *notes),
+        tensors=chosen.tensors,
+        heads=chosen.heads,
+        kind=kind,
+        branch=chosen.branch or about.get("branch"),
+        patch_merging=merging,
+        origin=origin,
+        settings=about or None,
+        step=_step(content, about),
+        unused=chosen.unused,
+        notes=(*chosen.notes, *notes),
     )
 
 
 def _nnunet_axes(content: Any, about: Mapping[str, Any]) -> str:
-    """Order of the axes of nnU-Net's arrays: as our exports say, or the plans in a checkpoint of nnU-Net."""
+    """Return the order of axes of nnU-Net's arrays, by our exports or by the plans in its own checkpoints."""
     said = about.get("axes")
     if isinstance(said, str) and sorted(said) == sorted(XYZ):
         return said
@@ -174,7 +181,7 @@ def _nnunet_axes(content: Any, about: Mapping[str, Any]) -> str:
     return plans_axes(made.get("plans") if isinstance(made, Mapping) else None)
 
 
-def _without_branch(origin: str, branch: Branch, chosen: Chosen) -> UsageError:
+def _without_branch(origin: str, branch: Branch, chosen: SelectedNetwork) -> UsageError:
     word = "moving average (EMA)" if branch == "ema" else branch
     if chosen.other_branch:
         hint = (
@@ -206,7 +213,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
 
 
 def _run_settings(checkpoint: Path) -> dict[str, Any]:
-    """Settings of the run that a checkpoint lies in, as they were written; none where it was moved."""
+    """Read the settings of the run that a checkpoint lies in; none where it was moved."""
     file = checkpoint.parent.parent.parent / "settings.yaml"
     try:
         saved = yaml.safe_load(file.read_text())
@@ -234,7 +241,7 @@ def _read_torch(path: Path, trust_pickle: bool) -> tuple[Any, dict[str, Any]]:
     return content, {}
 
 
-def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any]) -> Kind:
+def _kind(tensors: Mapping[str, Tensor], chosen: SelectedNetwork, about: Mapping[str, Any]) -> Kind:
     ours = {ENCODER_FORMAT: Kind.VOCO_ENCODER, MODEL_FORMAT: Kind.VOCO_MODEL, "voco-checkpoint/1": Kind.VOCO_CHECKPOINT}
     if about.get("format") in ours:
         return ours[about["format"]]
@@ -248,6 +255,8 @@ def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any
     whole = any(name.startswith(("decoder", "upsamples")) for name in chosen.tensors)
     if architecture.backbone == "unet":
         return Kind.DYNUNET if whole else Kind.DYNUNET_ENCODER
+    if architecture.backbone != "swinunetr":
+        return Kind.OTHER
     if any(read_name(name).is_authors_head for name in chosen.heads):
         return Kind.CVPR_PRETRAINING if chosen.branch else Kind.TPAMI_PRETRAINING
     return Kind.SWINUNETR if whole else Kind.SWINUNETR_ENCODER
@@ -256,7 +265,7 @@ def _kind(tensors: Mapping[str, Tensor], chosen: Chosen, about: Mapping[str, Any
 def _merging(
     tensors: Mapping[str, Tensor], kind: Kind, about: Mapping[str, Any], asked: Merging | None
 ) -> tuple[Merging | None, list[str]]:
-    """The slices of the transformer's patch merging, and how we know."""
+    """Return the slices of the transformer's patch merging, and a note on how we know."""
     if not any(name.startswith("swinViT.") for name in tensors):
         return None, []
     if asked is not None:

@@ -46,7 +46,7 @@ class InertObject:
 
 
 def empty_dict(*_factory: Any) -> dict[Any, Any]:
-    """In place of a dictionary with a factory for missing keys; the factory is never kept."""
+    """Return a dictionary in place of one with a factory for missing keys; the factory is never kept."""
     return {}
 
 
@@ -61,7 +61,7 @@ class NumberFormat:
 
 
 def read_number(number_format: Any, content: Any = b"") -> float | int:
-    """In place of numpy's scalar: one number from its bytes."""
+    """Read one number from its bytes, in place of numpy's scalar."""
     raw = content.encode("latin1") if isinstance(content, str) else bytes(content)
     name = number_format.name if isinstance(number_format, NumberFormat) else ""
     if name not in NUMBER_FORMATS or len(raw) != int(name[1]):
@@ -146,7 +146,7 @@ def read_torch_file(path: Path, trust_pickle: bool = False) -> Any:
 
 
 def _foreign_names(content: Path | io.BytesIO, message: str) -> list[str]:
-    """Names outside the allowed ones: all of them where the file lists them, else the one of the message."""
+    """List the names that are not allowed: all of them where the file lists them, else the one of the message."""
     if isinstance(content, io.BytesIO):
         content.seek(0)
     try:

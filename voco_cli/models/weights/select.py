@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from voco_cli.models.weights.nnunet import dynunet_names, with_axes
-from voco_cli.models.weights.nnunet_plans import NNUNET_AXES, XYZ
-from voco_cli.models.weights.tensor_names import Part, TensorName, read_names
+from voco_cli.models.backbone import NetworkPart
+from voco_cli.models.weights.nnunet import NNUNET_AXES, XYZ, dynunet_names, with_axes
+from voco_cli.models.weights.tensor_names import TensorName, read_names
 
 EMA, RAW, MISSING = "ema", "raw", "missing"
 INDEX_TABLE = "relative_position_index"
@@ -21,7 +21,7 @@ SECOND_NAMES = ("skip_layers.", "heads.")
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedNetwork:
     """One network of a checkpoint.
 
     Attributes:
@@ -29,7 +29,7 @@ class Chosen:
         heads: projector of the same branch, under its own names.
         branch: student, teacher, ema, or raw beside an ema; None where there is one network only.
         other_branch: a branch that the file holds and that was not chosen.
-        left_aside: keys of the other branch, and second names.
+        unused: keys of the other branch, and second names.
         is_nnunet: the names were nnU-Net's.
         notes: what a user should know.
     """
@@ -38,12 +38,12 @@ class Chosen:
     heads: dict[str, Tensor]
     branch: str | None
     other_branch: str | None
-    left_aside: tuple[str, ...]
+    unused: tuple[str, ...]
     is_nnunet: bool
     notes: tuple[str, ...]
 
 
-def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = NNUNET_AXES) -> Chosen:
+def select_network(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = NNUNET_AXES) -> SelectedNetwork:
     """Sort tensors by branch and part, and take those of one network.
 
     A branch is taken for the whole network where it has tensors of one, and for the projector alone where both
@@ -55,20 +55,21 @@ def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = NNUNET
         nnunet_axes: axes of the arrays that a network under nnU-Net's names was trained on; nnU-Net's own are z, y, x.
     """
     names = read_names(tensors)
-    bodies = [name for name in names if name.part is not Part.HEAD]
-    known = [name for name in bodies if name.part is not Part.OTHER or name.is_nnunet] or bodies
+    bodies = [name for name in names if name.part is not NetworkPart.HEAD]
+    known = [name for name in bodies if name.part is not NetworkPart.OTHER or name.is_nnunet] or bodies
     taken_branch, other = _branches({name.branch for name in known}, branch)
     body = [] if taken_branch == MISSING else [name for name in bodies if name.branch in _labels(taken_branch)]
     # Where a whole network stands without a branch beside the teacher, the teacher's own tensors go first.
     body.sort(key=lambda name: name.branch is None)
     in_heads = (branch if taken_branch in (None, RAW, MISSING) else taken_branch, None)
-    heads = {name.name: tensors[name.key] for name in names if name.part is Part.HEAD and name.branch in in_heads}
+    of_heads = [name for name in names if name.part is NetworkPart.HEAD and name.branch in in_heads]
+    heads = {name.name: tensors[name.key] for name in of_heads}
     chosen, second, is_nnunet, twice = _under_monai_names(body, tensors)
-    taken = {name.key for name in body} | {n.key for n in names if n.part is Part.HEAD and n.branch in in_heads}
+    taken = {name.key for name in (*body, *of_heads)}
     rounded = [name for name, tensor in chosen.items() if name.endswith(INDEX_TABLE) and tensor.is_floating_point()]
     for name in rounded:
         del chosen[name]
-    left_aside = (*(key for key in tensors if key not in taken), *second, *rounded)
+    unused = (*(key for key in tensors if key not in taken), *second, *rounded)
     turned = is_nnunet and nnunet_axes != XYZ
     if turned:
         chosen = {name: with_axes(tensor, XYZ, of=nnunet_axes) for name, tensor in chosen.items()}
@@ -86,11 +87,11 @@ def choose(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str = NNUNET
     if taken_branch is None and branch == "teacher" and heads:
         notes.append("Student and teacher share one backbone here; only the projector is the teacher's.")
     found_branch = None if taken_branch == MISSING else taken_branch
-    return Chosen(chosen, heads, found_branch, other, left_aside, is_nnunet, tuple(notes))
+    return SelectedNetwork(chosen, heads, found_branch, other, unused, is_nnunet, tuple(notes))
 
 
 def _branches(found: Set[str | None], asked: str) -> tuple[str | None, str | None]:
-    """Which network is taken, and which other one there is.
+    """Choose a network of the file, and tell of another one in it.
 
     Returns:
         its branch: None where there is but one network, RAW beside an averaged copy, MISSING where what was asked for
@@ -111,7 +112,7 @@ def _branches(found: Set[str | None], asked: str) -> tuple[str | None, str | Non
 
 
 def _labels(branch: str | None) -> tuple[str | None, ...]:
-    """What the names of its tensors say; those that say nothing belong to the student and the teacher alike."""
+    """Return what names of a branch's tensors say; where they say nothing it is student and teacher alike."""
     if branch == EMA:
         return (EMA,)
     return (None,) if branch == RAW else (branch, None)
@@ -120,7 +121,7 @@ def _labels(branch: str | None) -> tuple[str | None, ...]:
 def _under_monai_names(
     body: list[TensorName], tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str], bool, list[str]]:
-    """Tensors by MONAI's names; keys of second names; whether the names were nnU-Net's; what was odd."""
+    """Return tensors by MONAI's names, keys of second names, whether the names were nnU-Net's, and notes."""
     is_nnunet = any(name.is_nnunet for name in body)
     table = dynunet_names(name.name for name in body) if is_nnunet else {name.name: name.name for name in body}
     source: dict[str, TensorName] = {}
@@ -218,7 +219,7 @@ def _nested(content: Mapping[Any, Any], depth: int) -> dict[str, Tensor]:
 
 
 def _only_other(content: Mapping[Any, Any], depth: int) -> dict[str, Tensor]:
-    """The tensors below a key of any name, where there is but one such key."""
+    """Return the tensors below a key of any name, where there is but one such key."""
     others = [
         found
         for name, value in content.items()

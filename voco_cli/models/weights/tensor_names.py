@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+
+from voco_cli.models.backbone import ENCODER_PARTS, NetworkPart, all_backbones
 
 PREFIXES = {
     "state_dict.": None,
@@ -48,32 +49,9 @@ _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkp
 """What parallel and compiled modules add, before a name or within it."""
 
 
-class Part(StrEnum):
-    """Parts of a network, in the order of reports."""
-
-    TRANSFORMER = "transformer"
-    ENCODER = "encoder blocks"
-    DECODER = "decoder"
-    HEAD = "head"
-    OTHER = "other"
-
-
-ENCODER_PARTS = (Part.TRANSFORMER, Part.ENCODER)
-"""What pre-training gives."""
-
-_ROOTS = (
-    (Part.TRANSFORMER, r"swinViT\."),
-    (Part.ENCODER, r"encoder(1|2|3|4|10)\.|input_block\.|downsamples\.\d+\.|bottleneck\."),
-    (
-        Part.DECODER,
-        r"decoder[1-5]\.|out\.|upsamples\.\d+\.|output_block\.|deep_supervision_heads\.|(skip_layers|heads)\.",
-    ),
-    (
-        Part.HEAD,
-        r"proj_head\.|projector\.|layer[123]\.\d|(projection|prediction)_head\.|predictor\.|(rotation|contrastive)_(pre|head)\.",
-    ),
+_HEAD = re.compile(
+    r"proj_head\.|projector\.|layer[123]\.\d|(projection|prediction)_head\.|predictor\.|(rotation|contrastive)_(pre|head)\."
 )
-_PARTS = tuple((part, re.compile(pattern)) for part, pattern in _ROOTS)
 _NNUNET = re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.|decoder\.(encoder|stages|transpconvs|seg_layers)\.\d*")
 _BARE = re.compile(r"(patch_embed|pos_drop|norm|layers[1-4]c?)\.")
 """Names within SwinUNETR's transformer, which MONAI's own pre-training saves alone."""
@@ -82,8 +60,7 @@ _ANCHOR = re.compile(
     r"(?P<before>.+?\.)(swinViT|swin_vit|input_block\.conv1|encoder\.stages\.0\.0\.convs|layers1\.0\.blocks)\."
 )
 """What stands in networks that are known here and in no others, behind an attribute that we do not know."""
-_FIRST_LAYER = re.compile(r"swinViT\.patch_embed\.proj\.weight|(encoder1\.layer|input_block)\.conv[13]\.conv\.weight")
-_LAST_LAYER = re.compile(r"((out|output_block|deep_supervision_heads\.\d+)\.conv\.conv|head)\.(weight|bias)")
+_CLASSIFIER_HEAD = re.compile(r"head\.(weight|bias)")
 
 
 @dataclass(frozen=True)
@@ -99,28 +76,30 @@ class TensorName:
 
     key: str
     name: str
-    part: Part
+    part: NetworkPart
     branch: str | None
 
     @property
     def is_nnunet(self) -> bool:
-        """Whether the name is one of nnU-Net's PlainConvUNet."""
+        """True for a name of nnU-Net's PlainConvUNet."""
         return _NNUNET.match(self.name) is not None
 
     @property
     def is_authors_head(self) -> bool:
-        """Whether it is of a projector as the authors' files, and our runs, have it."""
-        return self.part is Part.HEAD and re.match(r"proj_head\.|projector\.|layer[123]\.\d", self.name) is not None
+        """True for a projector's name as the authors' files, and our runs, have it."""
+        return (
+            self.part is NetworkPart.HEAD and re.match(r"proj_head\.|projector\.|layer[123]\.\d", self.name) is not None
+        )
 
 
 def read_names(keys: Iterable[str]) -> list[TensorName]:
-    """Understand the names of one file together: what one of them tells of its place holds for all of it.
+    """Parse the names of one file together: what one of them tells of its place holds for all of it.
 
     Where the names of the transformer stand alone, or the whole network behind an attribute of any name, only some
     tensors show it.
     """
     names = [read_name(key) for key in keys]
-    others = [name for name in names if name.part is Part.OTHER and not name.is_nnunet]
+    others = [name for name in names if name.part is NetworkPart.OTHER and not name.is_nnunet]
     before = next((found["before"] for name in others if (found := _ANCHOR.match(name.name))), None)
     if before is not None:
         names = [_read_again(name, name.name.removeprefix(before)) for name in names]
@@ -130,7 +109,7 @@ def read_names(keys: Iterable[str]) -> list[TensorName]:
 
 
 def _read_again(name: TensorName, rest: str) -> TensorName:
-    if name.part is not Part.OTHER or name.is_nnunet or rest == name.name:
+    if name.part is not NetworkPart.OTHER or name.is_nnunet or rest == name.name:
         return name
     again = read_name(rest)
     return TensorName(name.key, again.name, again.part, name.branch or again.branch)
@@ -150,30 +129,44 @@ def read_name(key: str) -> TensorName:
         rest, branch = rest.removeprefix(prefix), branch or PREFIXES[prefix]
         head = head or prefix in ("projector.", "teacher_projector.")
     name = _spelled(rest)
-    return TensorName(key, f"projector.{name}" if head else name, Part.HEAD if head else part_of(name), branch)
+    return TensorName(key, f"projector.{name}" if head else name, NetworkPart.HEAD if head else part_of(name), branch)
 
 
 def _is_within_encoder(rest: str) -> bool:
-    known = part_of(_spelled(rest)) in (*ENCODER_PARTS, Part.DECODER)
+    known = part_of(_spelled(rest)) in (*ENCODER_PARTS, NetworkPart.DECODER)
     return known or re.match(r"patch_embed\.|layers[1-4]c?\.|(rotation|contrastive)_", rest) is not None
 
 
-def part_of(name: str) -> Part:
-    """The part of a name without prefixes."""
-    return next((part for part, pattern in _PARTS if pattern.match(name)), Part.OTHER)
+def part_of(name: str) -> NetworkPart:
+    """Return the part of the network that a name without prefixes belongs to."""
+    for backbone in all_backbones():
+        for part, pattern in backbone.patterns.parts.items():
+            if re.match(pattern, name):
+                return part
+    return NetworkPart.HEAD if _HEAD.match(name) else NetworkPart.OTHER
+
+
+def level_of(name: str) -> int | None:
+    """Return the level of a tensor of an encoder, 0 at the voxels; None for those of the deepest."""
+    for backbone in all_backbones():
+        for pattern, level in backbone.patterns.levels:
+            if found := re.match(pattern, name):
+                return level + int(found[1]) if found.groups() else level
+    return None
 
 
 def is_first_layer(name: str) -> bool:
-    """Whether the tensor's second axis is the input's channels."""
-    return _FIRST_LAYER.fullmatch(name) is not None
+    """Return True for a tensor whose second axis is the input's channels."""
+    return any(re.fullmatch(backbone.patterns.first_layers, name) for backbone in all_backbones())
 
 
 def is_last_layer(name: str) -> bool:
-    """Whether the tensor's first axis is the classes."""
-    return _LAST_LAYER.fullmatch(name) is not None
+    """Return True for a tensor whose first axis is the classes."""
+    known = any(re.fullmatch(backbone.patterns.last_layers, name) for backbone in all_backbones())
+    return known or _CLASSIFIER_HEAD.fullmatch(name) is not None
 
 
 def _spelled(name: str) -> str:
-    """The transformer's names as MONAI has them today; older versions, and its own pre-training, say fc1 and fc2."""
+    """Spell the transformer's names as MONAI does today; older versions, and its own pre-training, say fc1 and fc2."""
     name = f"swinViT{name[8:]}" if name.startswith("swin_vit.") else name
     return re.sub(r"\.mlp\.fc([12])\.", r".mlp.linear\1.", name) if name.startswith("swinViT.") else name

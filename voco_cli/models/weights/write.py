@@ -12,13 +12,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from voco_cli.atomic_files import write_atomic
+from voco_cli.models.backbone import backbone_of
 
 ENCODER_FORMAT = "voco-encoder/1"
 MODEL_FORMAT = "voco-model/1"
 MARK = "voco"
 """Under this name our files carry what they are: in a header, or in the metadata of a state dict."""
-MONAI_NETWORK = {"swinunetr": "monai.networks.nets.SwinUNETR", "unet": "monai.networks.nets.DynUNet"}
-"""Networks whose tensors have the names that the file holds."""
 CLASSIFIER, CLASSIFIER_HEAD = "voco_cli.models.build.Classifier", "head.weight"
 """Ours, which MONAI has no network for, and a tensor that tells it."""
 
@@ -44,7 +43,7 @@ def write_model(folder: Path, network: nn.Module, about: Mapping[str, Any]) -> i
 
 
 def own_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers under their first name; DynUNet lists most of its twice."""
+    """Return parameters and buffers under their first name; DynUNet lists most of its twice."""
     seen: set[int] = set()
     own = {}
     for name, tensor in network.state_dict(keep_vars=True).items():
@@ -70,18 +69,18 @@ def put_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def describe(file_format: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in the JSON beside a file, and in its header."""
+    """Describe a file of weights, for the JSON beside it and for its header."""
     is_classifier = CLASSIFIER_HEAD in tensors
     return {
         "format": file_format,
         **about,
-        "loads_into": CLASSIFIER if is_classifier else MONAI_NETWORK[about["model"]["backbone"]],
+        "loads_into": CLASSIFIER if is_classifier else backbone_of(about["model"]["backbone"]).loads_into,
         "names": {name: list(tensor.shape) for name, tensor in tensors.items()},
     }
 
 
 def safetensors_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> bytes:
-    """A safetensors file whose header holds the description, so that the file alone says what it is."""
+    """Return a safetensors file whose header holds the description, so that the file alone says what it is."""
     about = {key: value for key, value in description.items() if key != "names"}
     # One key only: safetensors writes several in an order that differs from run to run.
     content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()}, {MARK: json.dumps(about)})

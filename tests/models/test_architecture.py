@@ -5,25 +5,27 @@ from __future__ import annotations
 import pytest
 
 from voco_cli.config.schema import Model
+from voco_cli.models.backbone import INDEX, Architecture
 from voco_cli.models.build import build_encoder
-from voco_cli.models.tensor_shapes import INDEX
-from voco_cli.models.weights.architecture import Architecture
+from voco_cli.models.swinunetr import SwinArchitecture
+from voco_cli.models.unet import UNetArchitecture
+from voco_cli.models.weights.architecture import build_shapes
 from voco_cli.models.weights.load import load_into
-from voco_cli.models.weights.read import understand
+from voco_cli.models.weights.read import parse_weights
 from voco_cli.models.weights.write import own_tensors
 
 ARCHITECTURES = (
-    Architecture("swinunetr", (12,), 1, 5, use_v2=True),
-    Architecture("swinunetr", (24,), 24, None, use_v2=False),
-    Architecture("unet", (2, 4, 8, 16, 32), 1, None),
-    Architecture("unet", (3, 5, 7), 3, 2, residual=True),
-    Architecture("unet", (2, 4, 8, 8), 1, 3, residual=True, up_bias=True, supervised=2),
+    SwinArchitecture((12,), 1, 5, use_v2=True),
+    SwinArchitecture((24,), 24, None, use_v2=False),
+    UNetArchitecture((2, 4, 8, 16, 32), 1, None),
+    UNetArchitecture((3, 5, 7), 3, 2, residual=True),
+    UNetArchitecture((2, 4, 8, 8), 1, 3, residual=True, up_bias=True, supervised=2),
 )
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
 def test_names_shapes_and_order_are_monais(architecture: Architecture) -> None:
-    own = own_tensors(architecture.build_shapes())
+    own = own_tensors(build_shapes(architecture))
     assert list(architecture.shapes()) == [(name, tuple(tensor.shape)) for name, tensor in own.items()]
     meta = architecture.meta_tensors()
     assert {name: (tensor.shape, tensor.dtype) for name, tensor in meta.items()} == {
@@ -38,8 +40,8 @@ def test_names_shapes_and_order_are_monais(architecture: Architecture) -> None:
 def test_weights_held_against_the_tables_get_the_report_of_the_network(model: Model) -> None:
     tensors = dict(build_encoder(model).state_dict())
     tensors["odd.weight"] = next(iter(tensors.values()))
-    weights = understand(tensors, {}, "made")
+    weights = parse_weights(tensors, {}, "made")
     assert weights.architecture is not None
-    in_network = load_into(weights.architecture.build_shapes(), weights, min_loaded=0.0)
+    in_network = load_into(build_shapes(weights.architecture), weights, min_loaded=0.0)
     assert load_into(weights.architecture.meta_tensors(), weights, min_loaded=0.0) == in_network
     assert in_network.unexpected == ("odd.weight",)
