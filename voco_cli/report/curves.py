@@ -138,9 +138,7 @@ def gather_values(records: Iterable[Mapping[str, Any]]) -> Metrics:
     )
 
 
-def pretraining_charts(
-    metrics: Metrics, chance: Levels, labels: Mapping[str, str] = MappingProxyType({})
-) -> list[Chart]:
+def pretraining_charts(metrics: Metrics, chance: Levels, labels: Mapping[str, str] | None = None) -> list[Chart]:
     """Return charts of loss terms, figures on held-out scans, and the speed of training.
 
     Args:
