@@ -35,7 +35,7 @@ docs: setup
 	$(BIN)/python docs/reference/generate_commands.py
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-slow: check
 	$(BIN)/pytest -m slow

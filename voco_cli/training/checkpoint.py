@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def list_checkpoints(folder: Path) -> list[Checkpoint]:
-    """Finished checkpoints, oldest first; what a killed process left half-written is not among them."""
+    """Return finished checkpoints, oldest first; what a killed process left half-written is not among them."""
     found = []
     for path in sorted(folder.glob(f"{PREFIX}*")):
         try:
@@ -150,7 +150,7 @@ def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:
 
 
 def best_of(checkpoints: Sequence[Checkpoint]) -> Checkpoint | None:
-    """The one with the lowest score, of equal ones the last; None where none has any."""
+    """Return the one with the lowest score, of equal ones the last; None where none has any."""
     scored = [checkpoint for checkpoint in checkpoints if checkpoint.score is not None]
     return min(scored, key=lambda checkpoint: (checkpoint.score or 0.0, -checkpoint.step), default=None)
 

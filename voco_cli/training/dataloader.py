@@ -54,11 +54,11 @@ class BatchPlan:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Batches of each process in an epoch."""
+        """Number of batches of each process in an epoch."""
         return self.num_cases // (self.batch_size * self.num_processes)
 
     def batch(self, number: int) -> list[int]:
-        """Indices of the cases of batch ``number`` (from 0, over all epochs) of this process."""
+        """Return the indices of the cases of batch ``number`` (from 0, over all epochs) of this process."""
         epoch, position = divmod(number, self.batches_per_epoch)
         order = _shuffled(self.seed, epoch, self.num_cases)
         first = (position * self.num_processes + self.process) * self.batch_size
@@ -67,7 +67,7 @@ class BatchPlan:
 
 @lru_cache(maxsize=2)
 def _shuffled(seed: int, epoch: int, num_cases: int) -> NDArray[np.int64]:
-    """The order of an epoch; kept, or an epoch would be shuffled anew for each of its batches."""
+    """Return the order of an epoch; kept, or an epoch would be shuffled anew for each of its batches."""
     return np.random.default_rng([seed, epoch]).permutation(num_cases)
 
 
@@ -93,7 +93,7 @@ def load_batches(
     data: Data,
     place: DeviceContext,
 ) -> Generator[Any, None, None]:
-    """Batches of a dataset whose keys are (batch number, case index).
+    """Yield batches of a dataset whose keys are (batch number, case index).
 
     Args:
         plan: which cases a batch holds.
@@ -144,14 +144,14 @@ def _end(loaded: Iterator[Any] | None, started: Sequence[BaseProcess]) -> None:
 
 
 def loader_workers(data: Data) -> int:
-    """Loader processes that the setting asks for."""
+    """Return how many loader processes the setting asks for."""
     if isinstance(data.workers, int):
         return data.workers
     return max(0, min(8, (os.cpu_count() or 1) - 1))
 
 
 def _quiet_worker(index: int) -> None:
-    """A loader process computes on one thread and leaves signals, which often go to all, to the main process."""
+    """Compute on one thread, and leave signals, which often go to all, to the main process."""
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

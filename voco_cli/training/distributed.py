@@ -71,7 +71,7 @@ def _result(outcome: Any, accelerator: Accelerator) -> Any:
 
 @contextmanager
 def annotate_rank(accelerator: Accelerator) -> Iterator[None]:
-    """Note on an error that this process alone ends with which one it is, as the main process will not tell of it."""
+    """Note on an error that this process alone ends with which one it is, as the main process will not tell it."""
     try:
         yield
     except VocoError as error:
@@ -85,7 +85,7 @@ PATIENCE = timedelta(days=7)
 
 
 def build_accelerator(run: Run) -> Accelerator:
-    """The accelerator that the settings ask for.
+    """Return the accelerator that the settings ask for.
 
     Raises:
         UsageError: a device that this machine does not have.
@@ -112,7 +112,7 @@ def device_context(accelerator: Accelerator) -> DeviceContext:
 
 
 def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:
-    """The device that the settings ask for, and the context of its number format, for work in one process.
+    """Return the device that the settings ask for, and the context of its number format, for work in one process.
 
     Nothing is set up that would stay: a process may train and predict, or predict by several runs.
 
@@ -150,7 +150,7 @@ def require_device(run: Run) -> None:
 
 
 def in_half(run: Run, device: torch.device) -> bool:
-    """Whether networks on a GPU compute in bf16: as the setting has it, or as the card can."""
+    """Return whether networks on a GPU compute in bf16: as the setting has it, or as the card can."""
     return device.type == "cuda" and _wants_bf16(run)
 
 

@@ -151,7 +151,7 @@ class Loggers:
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a metrics file; one that holds no object, such as a last one cut short by a kill, is passed over."""
+    """Yield the lines of a metrics file; one that holds no object, such as one cut short by a kill, is passed over."""
     if not path.is_file():
         return
     for line in path.read_bytes().splitlines():

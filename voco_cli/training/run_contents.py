@@ -49,7 +49,7 @@ class Contents:
 
 
 def weights_digest(model: Model) -> str | None:
-    """SHA-256 of the file that ``model.weights`` names; none where it names nothing.
+    """Return the SHA-256 of the file that ``model.weights`` names; none where it names nothing.
 
     Raises:
         DataError, UsageError: as `find_file`.
@@ -65,7 +65,7 @@ def weights_digest(model: Model) -> str | None:
 
 
 def scan_content(volumes: Sequence[StoredVolume]) -> str:
-    """What tells the channels and the label map of a case from others: hashes of voxels, and the scans' spacing."""
+    """Return what tells the channels and the label map of a case from others: hashes of voxels, and spacings."""
     parts = []
     for volume in volumes:
         spacing_mm = np.linalg.norm(np.asarray(volume.metadata.record.source_affine)[:3, :3], axis=0)
@@ -153,7 +153,7 @@ def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist,
 
 
 def _require_same_weights(folder: RunFolder, settings: Settings) -> None:
-    """Starting weights by content; those that are gone are not needed any more, as long as they are the same by name.
+    """Compare starting weights by content; those that are gone are not needed, as long as they are the same by name.
 
     Raises:
         UsageError: other weights.
@@ -218,7 +218,7 @@ def _named(names: Sequence[str]) -> str:
 
 
 def judge_as_before(folder: RunFolder) -> Judge:
-    """Who says whether scans of unknown modality are CT: the run that is gone on with, else their values."""
+    """Return who says whether scans of unknown modality are CT: the run that goes on, else their values."""
     if not folder.is_started():
         return judge_by_values
     was_ct = read_saved(folder.settings_file).preprocess.intensity == "window"
@@ -226,7 +226,7 @@ def judge_as_before(folder: RunFolder) -> Judge:
 
 
 def _counts(datalist: Datalist) -> str:
-    """How many scans of each split."""
+    """Say how many scans each split has."""
     counts = [f"{len(getattr(datalist, split))} {split}" for split in SPLITS if getattr(datalist, split)]
     *some, last = counts or ["none"]
     return f"{', '.join(some)} and {last}" if some else last

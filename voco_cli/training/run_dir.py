@@ -78,7 +78,7 @@ class RunFolder:
         self.weights_report = path / "weights_report.json"
 
     def is_started(self) -> bool:
-        """Whether training has begun here; what ended before its first step leaves nothing to protect."""
+        """Return whether training has begun here; what ended before its first step leaves nothing to protect."""
         if not self.settings_file.is_file():
             return False
         state = self.read_state()
@@ -126,7 +126,7 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
     def refuse_other_settings(self, settings: Settings) -> None:
-        """What `check_same_settings` refuses, of a run that has begun; nothing where none has.
+        """Refuse what `check_same_settings` refuses, of a run that has begun; nothing where none has.
 
         Raises:
             UsageError: as `check_same_settings`.
@@ -157,7 +157,7 @@ class RunFolder:
             raise UsageError(f"{self.path} was started with other settings:\n{lines}", self._way_on(before, changed))
 
     def _way_on(self, before: Mapping[str, Any], changed: Sequence[str]) -> str:
-        """How to go on with the old settings, or to begin anew; and how to train longer, which no run can."""
+        """Say how to go on with the old settings, or to begin anew; and how to train longer, which no run can."""
         if changed == ["train.steps"]:
             options = shlex.join(["--weights", str(self.path), "-o", f"{self.path}-longer"])
             return (
@@ -201,7 +201,7 @@ class RunFolder:
             write_atomic(self.objective_file, (json.dumps(held, indent=1) + "\n").encode())
 
     def read_state(self) -> Mapping[str, Any]:
-        """The last state, or an empty one."""
+        """Return the last state, or an empty one."""
         try:
             state = json.loads(self.state_file.read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -248,7 +248,7 @@ class RunFolder:
 
 
 def is_file_spelled(key: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
-    """Whether a setting names a file both times, which is then compared by its content: weights, a split of cases."""
+    """Return whether a setting names a file both times, compared by its content then: weights, a split of cases."""
     values = (before.get(key), now.get(key))
     if key == "model.weights":
         return None not in values
@@ -260,7 +260,7 @@ OWN_OPTIONS = {"train.steps": "--steps", "model.weights": "--weights", "task.pre
 
 
 def _option(key: str, value: Any) -> str:
-    """An option that gives a setting this value, as one may type it."""
+    """Return an option that gives a setting this value, as one may type it."""
     if key in OWN_OPTIONS and value is not None:
         return shlex.join([OWN_OPTIONS[key], str(value)])
     plain = json.dumps(value, default=_plain, ensure_ascii=False)
@@ -272,7 +272,7 @@ def _plain(value: Any) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """What a run ran with."""
+    """Return what a run runs with."""
     packages = ("torch", "monai", "accelerate", "numpy", "blosc2", "SimpleITK")
     return {
         "voco": __version__,

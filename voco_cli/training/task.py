@@ -45,7 +45,7 @@ class ParameterGroup:
     freeze_steps: int = 0
 
     def rate_at(self, step: int) -> float:
-        """Share of the run's learning rate in optimizer step ``step``, from 0."""
+        """Return the share of the run's learning rate in optimizer step ``step``, from 0."""
         return self.rate if step >= self.freeze_steps else 0.0
 
 
@@ -63,7 +63,7 @@ class TrainingTask(ABC):
 
     @property
     def here(self) -> DeviceContext:
-        """Where the task runs."""
+        """Device and processes of the run."""
         assert self.context is not None, "the trainer calls start() first"
         return self.context
 
@@ -117,29 +117,29 @@ class Teller(Protocol):
     """Who is told what one should know before a run."""
 
     def say(self, text: str, style: str | None = None) -> None:
-        """What is done, and why."""
+        """Tell what is done, and why."""
 
     def warn(self, text: str, style: str | None = None) -> None:
-        """What one should know of before using the result."""
+        """Tell what one should know of before using the result."""
 
 
 class Callback(Teller, Protocol):
     """Who is told how a run goes."""
 
     def started(self, step: int, steps: int) -> None:
-        """The loop begins at ``step``."""
+        """Hear that training begins at ``step``."""
 
     def trained(self, step: int, values: Values) -> None:
-        """Means over the steps since the last call."""
+        """Take the means over the steps since the last call."""
 
     def advanced(self, step: int) -> None:
-        """A step was finished; called every step, must be cheap."""
+        """Hear that a step was finished; called every step, must be cheap."""
 
     def validated(self, step: int, values: Values) -> None:
-        """Figures on held-out cases."""
+        """Take the figures on held-out cases."""
 
     def ended(self) -> None:
-        """The loop has ended, well or not."""
+        """Hear that training has ended, well or not."""
 
 
 class NullCallback:
@@ -147,34 +147,34 @@ class NullCallback:
 
     @contextmanager
     def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
-        """Nothing is shown."""
+        """Show nothing."""
         yield lambda scan, reason: None
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
-        """Nothing is shown."""
+        """Show nothing."""
         yield lambda n=1: None
 
     def say(self, text: str, style: str | None = None) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def warn(self, text: str, style: str | None = None) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def prepared(self, prepared: Any) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def started(self, step: int, steps: int) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def trained(self, step: int, values: Values) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def advanced(self, step: int) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def validated(self, step: int, values: Values) -> None:
-        """Nothing is shown."""
+        """Show nothing."""
 
     def ended(self) -> None:
-        """Nothing is shown."""
+        """Show nothing."""

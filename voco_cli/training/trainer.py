@@ -35,7 +35,7 @@ from voco_cli.training.task import Callback, TrainingTask, Values
 
 
 def rate_multiplier(step: int, total: int, warmup: int, start: float = 0.0) -> float:
-    """Linear warm-up from ``start`` to 1, then a cosine to 0 at ``total``; both ends as the released schedule has them.
+    """Rise linearly from ``start`` to 1, then follow a cosine to 0 at ``total``; both ends as the released schedule.
 
     Args:
         step: optimizer step that the rate is used for, from 0.
@@ -49,7 +49,7 @@ def rate_multiplier(step: int, total: int, warmup: int, start: float = 0.0) -> f
 
 
 def learning_rate(step: int, train: Train) -> float:
-    """Learning rate of an optimizer step under the settings."""
+    """Return the learning rate of an optimizer step under the settings."""
     warmup = round(train.warmup_share * train.steps)
     return train.lr * rate_multiplier(step, train.steps, warmup, train.warmup_start)
 
@@ -94,13 +94,13 @@ class MetricAccumulator:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Time spent inside is counted as waiting for data."""
+        """Count time spent inside as waiting for data."""
         start = time.perf_counter()
         yield
         self.waited_s += time.perf_counter() - start
 
     def means(self) -> dict[str, float]:
-        """Mean of each term; this is where the loop waits for the device.
+        """Return the mean of each term; this is where training waits for the device.
 
         Raises:
             DataError: a loss or a gradient was not finite; names the step and the cases.
@@ -120,7 +120,7 @@ class MetricAccumulator:
         return {name: float(row.mean()) for name, row in values.items()}
 
     def timing(self) -> dict[str, float]:
-        """Cases a second, and the share of time spent waiting for data."""
+        """Return cases a second, and the share of time spent waiting for data."""
         elapsed = time.perf_counter() - self.began_s
         return {
             "cases_per_s": sum(map(len, self.cases)) / elapsed,
@@ -219,7 +219,7 @@ class Trainer:
                 self._advance(batches, stop)
 
     def _advance(self, batches: Iterator[Any], stop: StopRequest) -> None:
-        """One step, and what is due after it."""
+        """Take one step, and do what is due after it."""
         train = self.train
         self._optimizer_step(batches)
         self.step += 1
@@ -240,7 +240,7 @@ class Trainer:
             )
 
     def _optimizer_step(self, batches: Iterator[Any]) -> None:
-        """One optimizer step from ``train.accumulate`` batches."""
+        """Take one optimizer step from ``train.accumulate`` batches."""
         train = self.train
         rate = learning_rate(self.step, train)
         for group, spec in zip(self.optimizer.param_groups, self.groups, strict=True):
@@ -270,7 +270,7 @@ class Trainer:
         return norm
 
     def _log(self) -> None:
-        """Means over processes and over the steps since the last time.
+        """Write means over processes and over the steps since the last time.
 
         Raises:
             DataError: a loss was not finite, on any process.
@@ -297,7 +297,7 @@ class Trainer:
         self.recent = MetricAccumulator()
 
     def _is_best(self) -> bool:
-        """Whether this step was validated and scored better than any before; the main process decides for all."""
+        """Return whether this step scored better than any before; the main process decides for all."""
         if self.scored_step != self.step or self.score is None:
             return False
         score = self.score
