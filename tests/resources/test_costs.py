@@ -103,3 +103,17 @@ def test_a_validation_by_hand() -> None:
     """Twelve random and four base crops of each of at most twelve scans, by student and teacher."""
     assert validation_seconds(pretraining(), 3, ONE_S).value == 3 * 16 * 2 + PICTURE_S
     assert validation_seconds(pretraining(*NO_TEACHER), 99, ONE_S).value == 12 * 16 + PICTURE_S
+
+
+def test_small_crops_are_timed_as_many_at_once_as_a_step_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One alone would be timed by the overhead of its layers: 13 times too long for the recipe debug."""
+    sizes = []
+
+    class Recorder(torch.nn.Module):
+        def forward(self, crops_N1XYZ: torch.Tensor) -> torch.Tensor:
+            sizes.append(tuple(crops_N1XYZ.shape))
+            return crops_N1XYZ
+
+    monkeypatch.setattr(costs, "build_encoder", lambda model: Recorder())
+    crop_seconds(load_settings("debug").settings)
+    assert sizes == [(2 * (4 + 16), 1, 18, 18, 18)] * 3
