@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from hypothesis import HealthCheck, settings
@@ -12,3 +13,5 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # By default an example of more than 200 ms fails a test, as do examples slow to draw: a busy machine has such.
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
+
+os.environ.pop("COLUMNS", None)  # processes of pytest-xdist have it, and tables would be folded to its width

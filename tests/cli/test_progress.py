@@ -13,6 +13,10 @@ from voco_cli.training.task import Values
 
 
 class Shown(RunProgress):
+    def __init__(self) -> None:
+        super().__init__()
+        self._terms = ("loss", "prediction", "regularisation", "inter")
+
     def figures(self, values: Values) -> str:
         return f"rank {values['rank']:.2f}"
 

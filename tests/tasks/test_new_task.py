@@ -16,7 +16,7 @@ from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.errors import DataError, UsageError
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.new_task import source_of_list, source_of_table, task_file
-from voco_cli.tasks.template import Backbone, CaseFacts, Network, classes_of, guess_modality, make_template
+from voco_cli.tasks.template import CaseFacts, Network, classes_of, guess_modality, make_template
 
 HIPPOCAMPUS = Path(__file__).resolve().parents[4] / "shared" / "data" / "hippocampus"
 
@@ -40,11 +40,11 @@ def phantoms(folder: Path, count: int = 5, **more: object) -> Path:
     return folder / "dataset.json"
 
 
-def text_of_list(path: Path, output: str = "my.yaml", backbone: Backbone = "unet", modality: str | None = None) -> str:
+def text_of_list(path: Path, output: str = "my.yaml", backbone: str = "unet", modality: str | None = None) -> str:
     return task_file(source_of_list(path, modality), Path(output), backbone, lambda n: None, 1)
 
 
-def written(path: Path, output: str = "my.yaml", backbone: Backbone = "unet") -> Settings:
+def written(path: Path, output: str = "my.yaml", backbone: str = "unet") -> Settings:
     Path(output).write_text(text_of_list(path, output, backbone))
     return load_settings(task=output).settings
 
