@@ -48,12 +48,13 @@ def test_what_is_said_around_a_stage(capsys: pytest.CaptureFixture[str], monkeyp
 def test_a_command_runs_in_this_process_and_its_error_is_told(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
+    from voco_cli.cli.app import app
     from voco_cli.cli.demo import run_command
 
-    assert run_command(["index", str(tmp_path / "nowhere"), "-o", str(tmp_path / "data.json")]) == 3
+    assert run_command(app, ["index", str(tmp_path / "nowhere"), "-o", str(tmp_path / "data.json")]) == 3
     assert "nowhere" in capsys.readouterr().err
-    assert run_command(["config", "show", "--recipe", "debug"]) == 0
-    assert run_command(["tasks", "show", "btcv", "--no-such-option"]) == 2
+    assert run_command(app, ["config", "show", "--recipe", "debug"]) == 0
+    assert run_command(app, ["tasks", "show", "btcv", "--no-such-option"]) == 2
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
@@ -25,6 +26,7 @@ ARROW = "\N{RIGHTWARDS ARROW}"
 
 @going_on()
 def demo(
+    context: typer.Context,
     output: Annotated[
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the demo; the same command on it goes on.")
     ] = Path("voco-demo"),
@@ -40,7 +42,7 @@ def demo(
         "about 3 minutes on two free cores, and longer where other programs keep them busy."
     )
     shown = StageOutput()
-    outcome = run_demo(output, run_command, shown.begun, shown.ended)
+    outcome = run_demo(output, partial(run_command, context.find_root().command), shown.begun, shown.ended)
     _heading("what came out")
     out.print(outcome, style="bold", markup=False, highlight=False, soft_wrap=True)
     out.print(
@@ -50,13 +52,16 @@ def demo(
     done([output / SCRIPT, output / "report.html"], "voco index YOUR_SCANS/ -o data.json, and on as above")
 
 
-def run_command(arguments: Sequence[str]) -> int:
-    """Run a command in this process, which has the libraries loaded; what it raises is told as the command tells it."""
-    from voco_cli.cli.app import app
+def run_command(program: Callable[..., int | None], arguments: Sequence[str]) -> int:
+    """Run a command in this process, which has the libraries loaded; what it raises is told as the command tells it.
 
+    Args:
+        program: all commands.
+        arguments: of one of them.
+    """
     quiet = is_quiet()
     try:
-        return app([*arguments, *(["--quiet"] if quiet else [])], prog_name="voco", standalone_mode=False) or 0
+        return program([*arguments, *(["--quiet"] if quiet else [])], prog_name="voco", standalone_mode=False) or 0
     except Interrupted as stopped:  # the demo has a sentence for it
         return stopped.exit_code
     except Exception as error:
