@@ -1,0 +1,1 @@
+"""From files to arrays: reading, listing, caching, and generated scans."""

@@ -1,0 +1,1 @@
+"""Networks behind one protocol, their weights in and out, and the kernels that make them fast."""

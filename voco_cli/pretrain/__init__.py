@@ -1,1 +1,1 @@
-"""The pre-training job: settings in, an engine run out."""
+"""The pre-training task: any objective over cached scans, and what a pre-trained network is asked."""

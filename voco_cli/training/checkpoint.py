@@ -3,7 +3,7 @@
 checkpoints/step-000100/
   model.safetensors    all tensors of the model, the teacher's among them
   optimizer.pt         optimizer and random states; read with weights_only, runs no code
-  checkpoint.json      format, step, score, and what the job wants kept
+  checkpoint.json      format, step, score, and what the task wants kept
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     score: float | None,
-    job_state: dict[str, Any],
+    task_state: dict[str, Any],
 ) -> Checkpoint:
     """Write a checkpoint beside its place, flush it to the disk, then rename it.
 
@@ -98,7 +98,7 @@ def save_checkpoint(
             tensors = {name: tensor.detach().contiguous() for name, tensor in own_tensors(model).items()}
             save_file(tensors, beside / "model.safetensors")
             torch.save({"optimizer": optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
-            meta = {"format": FORMAT, "step": step, "score": score, "job": job_state}
+            meta = {"format": FORMAT, "step": step, "score": score, "job": task_state}
             (beside / "checkpoint.json").write_text(json.dumps(meta, indent=1))
             for path in [*beside.iterdir(), beside]:
                 _flush(path)
@@ -113,7 +113,7 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
     """Put a checkpoint's tensors and random states back.
 
     Returns:
-        what the job had kept.
+        what the task had kept.
     Raises:
         DataError: the files are damaged or of another model.
     """
@@ -131,8 +131,8 @@ def load_checkpoint(checkpoint: Checkpoint, model: nn.Module, optimizer: torch.o
         raise DataError(
             f"{path} cannot be resumed from ({reason}).", "remove this folder to resume from the one before"
         ) from error
-    job_state: dict[str, Any] = meta["job"]
-    return job_state
+    task_state: dict[str, Any] = meta["job"]
+    return task_state
 
 
 def load_model(checkpoint: Checkpoint, model: nn.Module) -> None:

@@ -1,0 +1,1 @@
+"""One file a command, from settings to result; nothing here prints."""

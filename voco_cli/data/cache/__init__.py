@@ -1,0 +1,1 @@
+"""Deterministic preprocessing, and the store of its results."""

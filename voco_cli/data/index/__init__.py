@@ -1,0 +1,1 @@
+"""What is in a folder, whose it is, what is usable: data.json."""

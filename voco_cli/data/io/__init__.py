@@ -1,0 +1,1 @@
+"""Files in, arrays out: NIfTI, NRRD, MetaImage, DICOM, plain arrays."""

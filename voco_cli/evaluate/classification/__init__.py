@@ -1,0 +1,1 @@
+"""Metrics of categories, their tables and files."""

@@ -1,0 +1,1 @@
+"""Metrics of label maps, their tables and files."""

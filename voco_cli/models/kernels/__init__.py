@@ -1,0 +1,1 @@
+"""Attention and norms in Triton, with what they fall back to."""
