@@ -268,6 +268,11 @@ class VocoOptions(Section):
     regularisation_weight: NonNegativeFloat = Field(1.0, description="weight of the term that pushes base crops apart")
     inter_weight: NonNegativeFloat = Field(0.0, description="weight of the inter-volume term; needs two volumes a step")
 
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        together = crops.random_per_volume + crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
+        return together, together if self.teacher == "network" else 0
+
 
 class RotationOptions(Section):
     """Telling how a crop was turned."""
@@ -280,6 +285,10 @@ class RotationOptions(Section):
         0.5, description="learned: share of held-out crops whose orientation is told, at least"
     )
 
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, 0
+
 
 class Objectives(Section):
     """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
@@ -291,6 +300,15 @@ class Objectives(Section):
         """Return the weight of each objective that is part of the loss, by its name."""
         weights = {name: getattr(self, name).weight for name in type(self).model_fields}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through teachers, in all."""
+        each = [getattr(self, name).encoder_passes(crops) for name in self.active()]
+        return sum(own for own, _ in each), sum(teacher for _, teacher in each)
+
+    def region_vox(self, crops: Crops) -> tuple[int, int, int]:
+        """Return the least volume that can be trained on: the region of the base grid where that is used."""
+        return crops.region_vox if "voco" in self.active() else crops.size
 
 
 class Train(Section):

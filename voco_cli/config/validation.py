@@ -75,7 +75,7 @@ class Settings(Section):
         grid_is_used = "voco" in self.objective.active()
         if grid_is_used and set(crops.grid) == {1}:
             problems.append(f"crops.grid {_extent(crops.grid)} has one base crop, and nothing to tell it from")
-        region, volume = crops.region_vox if grid_is_used else crops.size, self.preprocess.resize_vox
+        region, volume = self.objective.region_vox(crops), self.preprocess.resize_vox
         if any(c > r for c, r in zip(crops.size, region, strict=True)):
             problems.append(f"crops.size {_extent(crops.size)} is larger than the region {_extent(region)} of the grid")
         if volume and any(r > v for r, v in zip(region, volume, strict=True)):

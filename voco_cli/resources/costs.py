@@ -93,8 +93,8 @@ def pass_seconds(settings: Settings, device: torch.device) -> Amount:
 
 def passes_per_step(settings: Settings) -> float:
     """Return the forward passes that an optimizer step is worth; a teacher network adds one for each crop."""
-    teacher = 1.0 if settings.task.preset is None and settings.objective.voco.teacher == "network" else 0.0
-    return network_rows(settings)[0] * settings.train.accumulate * (1.0 + BACKWARD + teacher)
+    own, teacher = settings.objective.encoder_passes(settings.crops) if settings.task.preset is None else (1, 0)
+    return network_rows(settings)[0] * settings.train.accumulate * (1.0 + BACKWARD + teacher / own)
 
 
 def step_seconds(settings: Settings, one_pass: Amount) -> Amount:
@@ -137,9 +137,8 @@ def case_seconds(shape_xyz: tuple[int, int, int], source_vox: int, settings: Set
 
 def validation_seconds(settings: Settings, num_held_out: int, one_pass: Amount) -> Amount:
     """Return the seconds of a validation of a pre-training: its crops through student and teacher, and a picture."""
-    crops = settings.health.crops_per_case + math.prod(settings.crops.grid_xyz)
-    networks = 2.0 if settings.objective.voco.teacher == "network" else 1.0
-    look = one_pass.times(min(num_held_out, settings.health.cases) * crops * networks)
+    crops = settings.crops.model_copy(update={"random_per_volume": settings.health.crops_per_case})
+    look = one_pass.times(min(num_held_out, settings.health.cases) * sum(settings.objective.encoder_passes(crops)))
     return Amount(look.value + PICTURE_S, "estimated", look.low, look.high + PICTURE_S)
 
 

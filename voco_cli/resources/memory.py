@@ -124,7 +124,7 @@ def network_rows(settings: Settings) -> tuple[int, tuple[int, int, int]]:
     """Return how many crops, patches or volumes of a batch go through the network, and their size, voxels."""
     task, crops, batch = settings.task, settings.crops, settings.train.batch_size
     if task.preset is None:
-        return batch * (crops.random_per_volume + math.prod(crops.grid_xyz)), crops.network_size_vox
+        return batch * settings.objective.encoder_passes(crops)[0], crops.network_size_vox
     if task.kind == "segmentation":
         return batch * task.patches_per_volume, task.patch_size
     assert settings.preprocess.resize_vox is not None  # the settings see to it

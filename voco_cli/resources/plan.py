@@ -331,7 +331,7 @@ def refuse_small(cases: RunCases, settings: Settings) -> tuple[str, ...]:
     Raises:
         UsageError: it fits into none of the training scans that were tried.
     """
-    region, training = settings.crops.region_vox, {entry.image for entry in cases.training}
+    region, training = settings.objective.region_vox(settings.crops), {entry.image for entry in cases.training}
     small = [one for one in cases.stored if any(map(int.__lt__, one.shape_xyz, region))]
     if not small:
         return ()
