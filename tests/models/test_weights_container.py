@@ -66,7 +66,7 @@ def test_a_pointer_of_git_lfs_says_how_to_get_the_file(tmp_path: Path) -> None:
 def test_half_a_download_is_told_as_cut_off(state: dict[str, torch.Tensor], kept: float, tmp_path: Path) -> None:
     save_file(state, tmp_path / "whole.safetensors")
     torch.save(state, tmp_path / "whole.pt")
-    (tmp_path / "whole.pt.gz").write_bytes(gzip.compress((tmp_path / "whole.pt").read_bytes(), 1))
+    (tmp_path / "whole.pt.gz").write_bytes(gzip.compress((tmp_path / "whole.pt").read_bytes(), 1, mtime=0))
     for name in ("whole.safetensors", "whole.pt", "whole.pt.gz"):
         raw = (tmp_path / name).read_bytes()
         cut = tmp_path / f"cut-{name}"
@@ -136,7 +136,7 @@ def test_a_bomb_of_gzip_is_refused_in_bounded_memory(tmp_path: Path, monkeypatch
 def test_a_network_of_zeros_is_no_bomb(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     stream = io.BytesIO()
     torch.save({name: torch.zeros_like(tensor) for name, tensor in state.items()}, stream)
-    (tmp_path / "zeros.pt.gz").write_bytes(gzip.compress(stream.getvalue()))
+    (tmp_path / "zeros.pt.gz").write_bytes(gzip.compress(stream.getvalue(), mtime=0))
     assert len(read_weights(tmp_path / "zeros.pt.gz").tensors) == len(set(state)) - sum(
         "skip_layers" in n for n in state
     )

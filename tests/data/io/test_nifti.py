@@ -110,8 +110,8 @@ def test_a_long_name_inside_a_gzip_file_is_no_damage(tmp_path: Path) -> None:
     [
         (b"\n", ()),  # no part of the compressed stream
         (b"\0" * 40, ()),
-        (gzip.compress(b"\0" * 40), ("40 bytes behind the voxels were not read",)),
-        (gzip.compress(b""), ()),
+        (gzip.compress(b"\0" * 40, mtime=0), ("40 bytes behind the voxels were not read",)),
+        (gzip.compress(b"", mtime=0), ()),
     ],
 )
 def test_padding_behind_the_voxels_is_no_damage(tmp_path: Path, behind: bytes, notes: tuple[str, ...]) -> None:
@@ -124,7 +124,7 @@ def test_padding_behind_the_voxels_is_no_damage(tmp_path: Path, behind: bytes, n
 def test_decompression_stops_where_the_announced_voxels_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = write_nifti(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "b.nii.gz"
-    path.write_bytes(gzip.compress(plain + b"\0" * 50_000_000))  # 772 bytes of it are announced
+    path.write_bytes(gzip.compress(plain + b"\0" * 50_000_000, mtime=0))  # 772 bytes of it are announced
     pieces: list[int] = []
     decompressed = voxel_bytes._decompressed
 
@@ -144,7 +144,7 @@ def test_what_no_stream_can_expand_to_is_truncated_whatever_its_trailer_says(tmp
     path = write_nifti(tmp_path / "a.nii")
     raw = bytearray(path.read_bytes())
     raw[42:48] = np.array([32000, 32000, 32000], dtype="<i2").tobytes()
-    packed = bytearray(gzip.compress(bytes(raw)))
+    packed = bytearray(gzip.compress(bytes(raw), mtime=0))
     packed[-4:] = ((352 + 2 * 32000**3) % 2**32).to_bytes(4, "little")
     path = tmp_path / "b.nii.gz"
     path.write_bytes(packed)
@@ -167,7 +167,7 @@ def test_a_scan_that_does_not_fit_into_memory_is_refused_by_name(
 def test_several_gzip_members_are_one_file(tmp_path: Path) -> None:
     plain = write_nifti(tmp_path / "a.nii").read_bytes()
     path = tmp_path / "b.nii.gz"
-    path.write_bytes(gzip.compress(plain[:500]) + gzip.compress(plain[500:]))
+    path.write_bytes(gzip.compress(plain[:500], mtime=0) + gzip.compress(plain[500:], mtime=0))
     np.testing.assert_array_equal(read_nifti(path)[1], numbers().T)
 
 
@@ -255,9 +255,9 @@ def write_pair(folder: Path, header: str = "a.hdr", data: str = "a.img", *, vers
     image = (nib.Nifti1Pair if version == 1 else nib.Nifti2Pair)(numbers(), np.diag([-2.0, -2.0, 3.0, 1.0]))
     nib.save(image, folder / "saved.img")
     raw = (folder / "saved.img").read_bytes()
-    (folder / data).write_bytes(gzip.compress(raw) if data.endswith(".gz") else raw)
+    (folder / data).write_bytes(gzip.compress(raw, mtime=0) if data.endswith(".gz") else raw)
     raw = (folder / "saved.hdr").read_bytes()
-    (folder / header).write_bytes(gzip.compress(raw) if header.endswith(".gz") else raw)
+    (folder / header).write_bytes(gzip.compress(raw, mtime=0) if header.endswith(".gz") else raw)
     return folder / header
 
 
@@ -329,7 +329,8 @@ def test_trailing_axis_of_one_is_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [(b"", "empty"), (b"plain text", "not a gzip"), (gzip.compress(b"x" * 999), "not a NIfTI")]
+    ("content", "what"),
+    [(b"", "empty"), (b"plain text", "not a gzip"), (gzip.compress(b"x" * 999, mtime=0), "not a NIfTI")],
 )
 def test_what_is_no_image_is_named(tmp_path: Path, content: bytes, what: str) -> None:
     path = tmp_path / "a.nii.gz"

@@ -159,7 +159,7 @@ def test_other_units_become_millimetres(tmp_path: Path) -> None:
 PACKED = {
     "gzip": gzip.compress,
     "bzip2": bz2.compress,
-    "gz": lambda raw: gzip.compress(raw[:9]) + gzip.compress(raw[9:]),
+    "gz": lambda raw: gzip.compress(raw[:9], mtime=0) + gzip.compress(raw[9:], mtime=0),
 }
 
 
@@ -180,7 +180,12 @@ def test_a_compressed_nrrd_that_is_cut_is_truncated(tmp_path: Path, encoding: st
 
 def test_detached_data_of_every_kind(tmp_path: Path) -> None:
     raw = NUMBERS.tobytes()
-    files = {"a.raw": raw, "b.raw.gz": gzip.compress(raw), "c.zraw": zlib.compress(raw), "d.raw": b"title\n" + raw}
+    files = {
+        "a.raw": raw,
+        "b.raw.gz": gzip.compress(raw, mtime=0),
+        "c.zraw": zlib.compress(raw),
+        "d.raw": b"title\n" + raw,
+    }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     made = [
