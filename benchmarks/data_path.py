@@ -32,8 +32,8 @@ from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.cache.volume import quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
+from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.objective import Case
-from voco_cli.objectives.voco.augment import network_input
 from voco_cli.objectives.voco.sampling import CropBatch, CropSampler
 
 DEFAULT_CODEC: Literal["zstd", "lz4"] = "zstd"

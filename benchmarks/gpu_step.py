@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from benchmarks.gpu_encoder import GpuEncoder
 from benchmarks.losses import Embeddings, loop_terms, tpami_loop_terms
-from voco_cli.objectives.voco.augment import network_input
+from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.voco.crops import label_boxes, position_labels
 from voco_cli.objectives.voco.losses import (
     base_regularisation,

@@ -62,9 +62,10 @@ def test_no_limit_is_minus_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_where_signals_cannot_be_blocked_work_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interrupt comes at once then, and inside."""
     monkeypatch.delattr(signal, "pthread_sigmask")
-    with interrupts_blocked():
-        pass
+    with interrupts_blocked(), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_a_blocked_interrupt_comes_at_the_end() -> None:

@@ -87,7 +87,7 @@ def group_folders(controller: str, root: Path = ROOT, of_process: Path = OF_PROC
 
 
 def _memory_of(folder: Path, version: int) -> GroupMemory | None:
-    """What a control group has; None where it sets no limit."""
+    """Return the memory of a control group; None where it sets no limit."""
     limit_file, used_file, droppable = FILES[version]
     try:
         limit, used = ((folder / name).read_text().strip() for name in (limit_file, used_file))
@@ -104,7 +104,7 @@ DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def seems_to_have_gpu() -> bool:
-    """Whether a driver of a GPU is loaded, or this is a Mac with a GPU of its own, and none is hidden."""
+    """Return whether a driver of a GPU is loaded, or this is a Mac with a GPU of its own, and none is hidden."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return False
     is_mac = platform.system() == "Darwin" and platform.machine() == "arm64"

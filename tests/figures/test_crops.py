@@ -24,8 +24,8 @@ from voco_cli.figures.crops import (
     share_text,
     summary_line,
 )
-from voco_cli.objectives.voco.augment import network_input
-from voco_cli.objectives.voco.crops import AugmentDraws
+from voco_cli.objectives.augment import network_input
+from voco_cli.objectives.draws import AugmentDraws
 
 
 def scene(grid: tuple[int, int, int] = (2, 2, 1), start: tuple[int, int, int] = (0, 0, 0)) -> LabelScene:

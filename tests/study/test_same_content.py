@@ -14,7 +14,7 @@ from tests.study.made_study import PRESET, Heard, StandIn, find, plan, weights_f
 from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
-from voco_cli.study.plan import StudyPlan, known_arms, known_by_content, make_plan
+from voco_cli.study.plan import StudyPlan, make_plan, recorded_arms, with_recorded_names
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.workflows.study import run_study
 
@@ -31,13 +31,13 @@ FOUND = find()
 def run(asked: StudyPlan, find: Any = FOUND) -> list[str]:
     """The runs that were made."""
     stand_in = StandIn(lambda settings: 0.5)
-    run_study(known_by_content(asked), Heard(), finetune=stand_in, find=find)
+    run_study(with_recorded_names(asked), Heard(), finetune=stand_in, find=find)
     return stand_in.called
 
 
 def again(folder: Path, task: Path, weights: str) -> StudyPlan:
     """The same study as its command would plan it."""
-    return make_plan(folder / "study", str(task), [weights], (5,), 1, known=known_arms(folder / "study"))
+    return make_plan(folder / "study", str(task), [weights], (5,), 1, known=recorded_arms(folder / "study"))
 
 
 def test_weights_and_task_file_that_moved_are_the_same_arm(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def study(
     Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
-    from voco_cli.study.plan import known_arms, known_by_content, make_plan
+    from voco_cli.study.plan import make_plan, recorded_arms, with_recorded_names
 
     place, list_off = data_flags(data)
     given = override or ()
@@ -100,12 +100,12 @@ def study(
         config=config,
         overrides=[*list_off, *given],
         flags=flags,
-        known=known_arms(output),
+        known=recorded_arms(output),
     )
     shared = plan.shared_settings()  # wrong settings are told before anything heavy is imported
     kind = shared.task.kind
     warn_of_untrained_flips(shared)
-    plan = known_by_content(plan)
+    plan = with_recorded_names(plan)
 
     from voco_cli.cli.progress import FinetuneProgress
     from voco_cli.study.analysis import METRICS

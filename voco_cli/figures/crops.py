@@ -17,7 +17,8 @@ from voco_cli.data.cache.grid import taps_at
 from voco_cli.data.cache.preprocess import Preprocessed, preprocess
 from voco_cli.data.io.image import Scan
 from voco_cli.errors import GeometryError, UsageError
-from voco_cli.objectives.voco.crops import AugmentDraws, CropDraws, draw_augmentation, draw_crops
+from voco_cli.objectives.draws import AugmentDraws, draw_augmentation
+from voco_cli.objectives.voco.crops import CropDraws, draw_crops
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
@@ -242,7 +243,7 @@ def _in_region(centre: Sequence[int], region_start: Sequence[int], settings: Set
 def network_crops(preview: LabelPreview) -> AugmentedCrops:
     """Return all crops after everything that training does to them, the 256 steps of the cache included.
 
-    Training does the same with tensors (`voco_cli.objectives.voco.augment.network_input`); to load torch takes long.
+    Training does the same with tensors (`voco_cli.objectives.augment.network_input`); to load torch takes long.
     """
     changes, crops, settings = preview.changes, preview.crops, preview.settings.crops
     num_random, shown = len(crops.centres_S3), []

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from voco_cli.config.schema import Augment
-from voco_cli.objectives.voco.augment import orient, to_unit
-from voco_cli.objectives.voco.crops import counter_generator
+from voco_cli.objectives.augment import orient, to_unit
+from voco_cli.objectives.draws import counter_generator
 
 
 class PatchDraws(NamedTuple):

@@ -24,7 +24,7 @@ from voco_cli.finetune.dataset import CaseDataset, LabelledBatch
 from voco_cli.finetune.labelled_task import LabelledTask
 from voco_cli.models.build import build_task_network
 from voco_cli.models.memory import plan_grouping
-from voco_cli.objectives.voco.augment import to_unit
+from voco_cli.objectives.augment import to_unit
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.training.distributed import in_half
 from voco_cli.training.task import DeviceContext

@@ -17,7 +17,7 @@ from voco_cli.config.task_schema import Task
 from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
-from voco_cli.objectives.voco.crops import counter_generator
+from voco_cli.objectives.draws import counter_generator
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.tasks.label_values import IGNORED, index_table, unlisted_values
 

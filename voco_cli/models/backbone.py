@@ -135,7 +135,7 @@ class Architecture(ABC):
     @property
     @abstractmethod
     def encoder_words(self) -> str:
-        """What must be the same for an encoder to fit."""
+        """Features of the network that must be the same for an encoder to fit."""
 
     @property
     @abstractmethod

@@ -128,7 +128,7 @@ class Objective(nn.Module, ABC):
     @property
     @abstractmethod
     def sampler(self) -> Sampler:
-        """What the loader processes do."""
+        """The part that loader processes run."""
 
     @property
     @abstractmethod
@@ -143,7 +143,7 @@ class Objective(nn.Module, ABC):
     @property
     @abstractmethod
     def figure_infos(self) -> Mapping[str, FigureInfo]:
-        """What each figure of a validation is, in the order of a table."""
+        """Label, direction and chance of each figure of a validation, in the order of a table."""
 
     @abstractmethod
     def prepare(self, batch: Any, device: torch.device) -> tuple[Any, ...]:

@@ -22,6 +22,8 @@ from torch.nn import functional as F
 
 from voco_cli.config import Settings
 from voco_cli.models.build import encode_groups
+from voco_cli.objectives.augment import resize, to_unit
+from voco_cli.objectives.draws import counter_generator
 from voco_cli.objectives.objective import (
     HELD_OUT_STEP,
     Autocast,
@@ -33,8 +35,6 @@ from voco_cli.objectives.objective import (
     Validation,
     Verdict,
 )
-from voco_cli.objectives.voco.augment import resize, to_unit
-from voco_cli.objectives.voco.crops import counter_generator
 
 MOST_SHOWN = 6
 """Crops in the picture of a validation."""
@@ -159,7 +159,7 @@ class RotationPrediction(Objective):
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
-        """How often the orientation is told, and how surely."""
+        """Accuracy, error and cross entropy of the orientations."""
         count = len(self.orientations)
         return {
             "accuracy": FigureInfo("orientation told", "higher", 1 / count, "accuracy"),

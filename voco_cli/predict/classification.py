@@ -17,7 +17,7 @@ from voco_cli.data.cache.keys import voxel_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import quoted, shortened
-from voco_cli.objectives.voco.augment import to_unit
+from voco_cli.objectives.augment import to_unit
 from voco_cli.predict.output_dir import ELSEWHERE, OnDone, PredictionFolder, PredictionReport
 from voco_cli.predict.predictor import Trained, prepare
 

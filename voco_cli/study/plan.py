@@ -330,13 +330,13 @@ def read_record(folder: Path) -> StudyRecord | None:
         raise DataError(f"{path} is damaged: {error!r}.", "give another folder with -o") from error
 
 
-def known_arms(folder: Path) -> dict[str, str | None]:
+def recorded_arms(folder: Path) -> dict[str, str | None]:
     """Read names and weights of the study that a folder holds."""
     record = read_record(folder)
     return {} if record is None else {name: arm.weights for name, arm in record.arms.items()}
 
 
-def known_by_content(plan: StudyPlan) -> StudyPlan:
+def with_recorded_names(plan: StudyPlan) -> StudyPlan:
     """Return the plan with the names that its folder has for arms of the same weights, however these are spelled.
 
     Raises:

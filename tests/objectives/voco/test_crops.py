@@ -8,15 +8,8 @@ from scipy import stats
 
 from voco_cli.config.schema import Augment, Crops
 from voco_cli.errors import GeometryError
-from voco_cli.objectives.voco.crops import (
-    AugmentDraws,
-    CropDraws,
-    counter_generator,
-    draw_augmentation,
-    draw_crops,
-    label_boxes,
-    position_labels,
-)
+from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation
+from voco_cli.objectives.voco.crops import CropDraws, draw_crops, label_boxes, position_labels
 
 CROPS = Crops(grid=(3, 3), size=(8, 8, 8), random_per_volume=4)
 VOLUME = (30, 26, 9)

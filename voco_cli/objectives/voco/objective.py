@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings
 from voco_cli.models.build import build_encoder
+from voco_cli.objectives.augment import network_input, to_unit
 from voco_cli.objectives.objective import (
     HELD_OUT_STEP,
     Autocast,
@@ -26,7 +27,6 @@ from voco_cli.objectives.objective import (
     Validation,
     Verdict,
 )
-from voco_cli.objectives.voco.augment import network_input, to_unit
 from voco_cli.objectives.voco.crops import draw_crops
 from voco_cli.objectives.voco.diagnostics import (
     HeldOutSize,
@@ -109,7 +109,7 @@ class VocoObjective(VolumeContrast, Objective):
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
-        """Where the true base crop ranks, and what embeddings look like."""
+        """Ranks of the true base crop, and measures of the embeddings."""
         grid = self.settings.crops.grid_xyz
         return voco_figures(grid[0] * grid[1] * grid[2])
 

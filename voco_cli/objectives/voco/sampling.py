@@ -17,8 +17,9 @@ from torch import Tensor
 from voco_cli.config import Settings
 from voco_cli.config.schema import Crops
 from voco_cli.data.cache.volume import StoredVolume
+from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation
 from voco_cli.objectives.objective import Case, Sampler
-from voco_cli.objectives.voco.crops import AugmentDraws, CropDraws, counter_generator, draw_augmentation, draw_crops
+from voco_cli.objectives.voco.crops import CropDraws, draw_crops
 
 Stored = NDArray[np.generic]
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from voco_cli.objectives.voco.augment import network_input, orient, resize, to_unit
+from voco_cli.objectives.augment import network_input, orient, resize, to_unit
 
 ALL_DRAWS = [(flips, turns) for flips in product((False, True), repeat=3) for turns in range(4)]
 FLIPS_N3 = torch.tensor([flips for flips, _ in ALL_DRAWS])
