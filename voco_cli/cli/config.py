@@ -61,7 +61,8 @@ def show(
     if json:
         print_json({"settings": settings.model_dump(mode="json"), "sources": dict(sources)})
         return
-    usual = USUAL | (USUAL_IN_PRETRAINING if settings.task.preset is None else USUAL_WITH_TASK)
+    weights = {f"objective.{name}.weight" for name in type(settings.objective).model_fields}
+    usual = USUAL | (USUAL_IN_PRETRAINING | weights if settings.task.preset is None else USUAL_WITH_TASK)
     rows = [[key, str(value) or '""', sources[key]] for key, value in leaves(settings)]
     shown = [row for row in rows if everything or row[0] in usual or row[2] != "default"]
     changed = [n for n, row in enumerate(shown) if row[2] != "default"]
