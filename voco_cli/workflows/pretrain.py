@@ -12,6 +12,7 @@ from typing import Protocol
 from accelerate import Accelerator
 
 from voco_cli.config import Resolved, Settings
+from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import (
@@ -111,7 +112,7 @@ class UsableScans:
 
 
 def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
-    """Pre-train an encoder, or go on where an earlier run in the same folder stopped.
+    """Pre-train an encoder, stage by stage, or go on where an earlier run in the same folder stopped.
 
     Raises:
         UsageError: settings, data file or run folder do not fit.
@@ -121,6 +122,17 @@ def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainR
     """
     if os.environ.get("RANK", "0") != "0":
         callback = NullCallback()
+    stages = stage_runs(resolved)
+    for number, stage in enumerate(stages, 1):
+        if len(stages) > 1:
+            names = " + ".join(stage.settings.objective.active())
+            callback.say(f"stage {number} of {len(stages)}: {names}, in {stage.settings.run.dir}")
+        result = _run_stage(stage, callback)
+    return result
+
+
+def _run_stage(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
+    """Train one stage to its end; one that has come there already is only checked."""
     resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     accelerator = build_accelerator(settings.run)
