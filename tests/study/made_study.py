@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
-from voco_cli.study.plan import PlannedRun, StudyPlan, StudyRun, make_plan
+from voco_cli.study.plan import PlannedRun, StudyPlan, make_plan
+from voco_cli.study.record import StudyRun
 from voco_cli.tasks.find_data import TaskData
 
 PRESET = """
@@ -60,11 +62,18 @@ class Heard:
 
     lines: list[str] = field(default_factory=list)
 
+    @contextmanager
+    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
+        yield lambda scan, reason: None
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         self.lines.append(f"{finished} of {total} on {data.split_words}")
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        self.lines.append(f"{number} of {total}: {run.record.title}")
+        self.lines.append(f"{number} of {total}: {run.title}")
 
     def run_ended(self, record: StudyRun, left_s: float) -> None:
         self.lines.append(record.status)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -27,7 +29,8 @@ from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun, StudyRun
+    from voco_cli.study.plan import PlannedRun
+    from voco_cli.study.record import StudyRun
     from voco_cli.tasks.find_data import TaskData
     from voco_cli.workflows.study import StudyResult
 
@@ -36,13 +39,40 @@ if TYPE_CHECKING:
 def study(
     task: TaskOption,
     weights: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--weights",
             help="Start from these: a run folder, a file, hf://OWNER/REPO/FILE; repeatable. Fresh weights (none) "
             "are always compared with.",
         ),
-    ],
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME,NAME,...",
+            help="Pre-train on the task's training images, once for each seed, and start from that: voco, mae, ...; "
+            "A+B sums two, A:B trains one after the other; none+ is from scratch with a pre-training's time on top.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.01, help="Training time of each pre-training (by default 30)."),
+    ] = None,
+    pretrain_steps: Annotated[
+        int | None,
+        typer.Option("--pretrain-steps", min=1, help="Steps of each pre-training, in place of minutes."),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", help="Recipe of the pre-trainings' optimizer and augmentation; all else is the task's."
+        ),
+    ] = "debug",
+    pretrain_config: Annotated[
+        Path | None,
+        typer.Option("--pretrain-config", help="YAML file of settings of the pre-trainings, such as crops."),
+    ] = None,
     data: DataOption = None,
     cases: Annotated[
         str,
@@ -82,7 +112,8 @@ def study(
     Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
-    from voco_cli.study.plan import make_plan, recorded_arms, with_recorded_names
+    from voco_cli.study.plan import PretrainingPlan, make_plan
+    from voco_cli.study.record import recorded_arms, with_recorded_names
 
     place, list_off = data_flags(data)
     given = override or ()
@@ -91,12 +122,20 @@ def study(
     flags = {**place, "train.steps": steps, "task.choose": choose, "run.device": device}
     flags["model.trust_pickle"] = trust_pickle or None
     require_agreement({**flags, "task.preset": task}, given)
+    objectives = [one.strip() for one in objective.split(",")] if objective else []
+    if not weights and not objectives:
+        raise UsageError("A study compares fresh weights with others.", "give --weights or --objective")
+    if minutes is not None and pretrain_steps is not None:
+        raise UsageError("--minutes and --pretrain-steps both say how long pre-trainings are.", "give one of them")
+    budget = None if pretrain_steps else minutes or PretrainingPlan.minutes
     plan = make_plan(
         output,
         task,
-        weights,
+        weights or [],
         _numbers(cases),
         seeds,
+        objectives=objectives,
+        pretraining=PretrainingPlan(budget, pretrain_steps, recipe, pretrain_config),
         config=config,
         overrides=[*list_off, *given],
         flags=flags,
@@ -107,9 +146,10 @@ def study(
     warn_of_untrained_flips(shared)
     plan = with_recorded_names(plan)
 
-    from voco_cli.cli.progress import FinetuneProgress
+    from voco_cli.cli.progress import FinetuneProgress, PretrainProgress
     from voco_cli.study.analysis import METRICS
     from voco_cli.workflows.finetune import run_finetuning
+    from voco_cli.workflows.pretrain import run_pretraining
     from voco_cli.workflows.study import require_fitting_weights, run_study
     from voco_cli.workflows.study_outcome import require_complete
 
@@ -118,6 +158,7 @@ def study(
         plan,
         StudyProgress(METRICS[kind].title),
         finetune=lambda resolved: run_finetuning(resolved, FinetuneProgress()),
+        pretrain=lambda resolved: run_pretraining(resolved, PretrainProgress()),
     )
     _print_result(result, as_json)
     require_complete(result.record, result.outcome)
@@ -133,6 +174,16 @@ class StudyProgress:
     def __init__(self, metric: str) -> None:
         self.metric = metric
 
+    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
+        """Show the progress of the cache."""
+        from voco_cli.cli.progress import RunProgress
+
+        return RunProgress().building(total)
+
+    def say(self, text: str) -> None:
+        """Print what begins."""
+        note(text)
+
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         """Print how much there is to do, and on which cases (see `StudyCallback.planned`)."""
         note(f"{data.origin}: {data.split_words}")
@@ -144,7 +195,7 @@ class StudyProgress:
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """Print which run begins (see `StudyCallback.run_started`)."""
-        note(f"run {number} of {total}: {run.record.title}")
+        note(f"run {number} of {total}: {run.title}")
 
     def run_ended(self, record: StudyRun, left_s: float) -> None:
         """Print its score (see `StudyCallback.run_ended`)."""

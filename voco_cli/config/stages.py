@@ -8,7 +8,7 @@ from typing import Any
 from voco_cli.config.load import Resolved
 from voco_cli.config.schema import Objectives
 from voco_cli.config.sources import flatten
-from voco_cli.config.validation import Settings, in_stage
+from voco_cli.config.validation import in_stage
 from voco_cli.errors import UsageError
 
 STAGES = "stages"

@@ -65,7 +65,7 @@ class Settings(Section):
     evaluate: Evaluate = Field(default_factory=Evaluate, description="measuring predictions")
     stages: tuple[dict[str, Any], ...] = Field(
         (),
-        description="pre-training in stages, each a mapping of the settings that it has for its own; every stage starts "
+        description="pre-training in stages, each a mapping of the settings that it has for its own; a stage starts "
         "from the weights of the one before, with an optimizer and a schedule of its own",
     )
 
@@ -162,7 +162,9 @@ class Settings(Section):
             except ValidationError as error:
                 for one in error.errors():
                     place = ".".join(map(str, one["loc"]))
-                    problems.append(f"stage {number}: {place}{': ' if place else ''}{one['msg'].removeprefix('Value error, ')}")
+                    problems.append(
+                        f"stage {number}: {place}{': ' if place else ''}{one['msg'].removeprefix('Value error, ')}"
+                    )
         return problems
 
     def _task_problems(self) -> list[str]:

@@ -25,7 +25,8 @@ from voco_cli.evaluate.metric import DisplayText
 from voco_cli.report.run_record import STUDY, from_json, read_object
 from voco_cli.report.shared_parts import embed, settings_table
 from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
-from voco_cli.study.plan import BASELINE, StudyRecord, read_record
+from voco_cli.study.arms import BASELINE
+from voco_cli.study.record import StudyRecord, read_record
 from voco_cli.workflows.study_outcome import (
     PICTURE,
     conclusion,

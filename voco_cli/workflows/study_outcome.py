@@ -28,7 +28,8 @@ from voco_cli.study.analysis import (
     label_efficiency,
     verdict,
 )
-from voco_cli.study.plan import BASELINE, StudyRecord, StudyRun, write_record
+from voco_cli.study.arms import BASELINE
+from voco_cli.study.record import StudyRecord, StudyRun, write_record
 
 TABLE, PICTURE = "study.md", "study.png"
 SHOWN: dict[Verdict, str] = {
