@@ -215,8 +215,9 @@ def _numbers(text: str) -> list[int]:
 
 def _print_result(result: StudyResult, as_json: bool) -> None:
     from voco_cli.study.analysis import verdict
+    from voco_cli.study.costs import COST_HEADINGS, cost_note, cost_rows
     from voco_cli.workflows.study_outcome import (
-        conclusion,
+        conclusions,
         outcome_object,
         statements,
         structure_headings,
@@ -240,9 +241,14 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
         several = len({one.run for one in found.by_structure}) > 1
         title = f"by {found.text.part}, with the most labelled cases"
         _table(title, structure_headings(found), structure_rows(found), 2 if several else 1)
-    for gain in found.gains:
+    outcome = result.outcome
+    if any(one.pretraining_s is not None for one in outcome.costs):
+        print_table("what each cost", COST_HEADINGS, cost_rows(outcome.costs), 2, whole_figures=True)
+        print_lines([cost_note(outcome.costs)])
+    gains = (*found.gains, *outcome.to_longer)
+    for gain, sentence in zip(gains, conclusions(outcome), strict=True):
         bold = verdict(gain) in ("higher", "lower")
-        print_lines([conclusion(gain, found.baseline)], "bold" if bold else None)
+        print_lines([sentence], "bold" if bold else None)
     print_lines(statements(result.record, result.outcome))
     done(result.wrote, _next(result))
 
