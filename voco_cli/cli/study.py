@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +19,7 @@ from voco_cli.cli.options import (
     DeviceOption,
     JsonOption,
     SetOption,
-    TaskOption,
+    TasksOption,
     TrustPickleOption,
     data_flags,
     require_agreement,
@@ -29,15 +30,16 @@ from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun
+    from voco_cli.study.plan import PlannedRun, StudyPlan
     from voco_cli.study.record import StudyRun
     from voco_cli.tasks.find_data import TaskData
     from voco_cli.workflows.study import StudyResult
+    from voco_cli.workflows.study_overview import OverviewResult
 
 
 @going_on()
 def study(
-    task: TaskOption,
+    task: TasksOption,
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -112,6 +114,12 @@ def study(
     Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
+    objectives = [one.strip() for one in objective.split(",")] if objective else []
+    if not weights and not objectives:
+        raise UsageError("A study compares fresh weights with others.", "give --weights or --objective")
+    if minutes is not None and pretrain_steps is not None:
+        raise UsageError("--minutes and --pretrain-steps both say how long pre-trainings are.", "give one of them")
+
     from voco_cli.study.plan import PretrainingPlan, make_plan
     from voco_cli.study.record import recorded_arms, with_recorded_names
 
@@ -121,47 +129,85 @@ def study(
         choose = "last"
     flags = {**place, "train.steps": steps, "task.choose": choose, "run.device": device}
     flags["model.trust_pickle"] = trust_pickle or None
-    require_agreement({**flags, "task.preset": task}, given)
-    objectives = [one.strip() for one in objective.split(",")] if objective else []
-    if not weights and not objectives:
-        raise UsageError("A study compares fresh weights with others.", "give --weights or --objective")
-    if minutes is not None and pretrain_steps is not None:
-        raise UsageError("--minutes and --pretrain-steps both say how long pre-trainings are.", "give one of them")
     budget = None if pretrain_steps else minutes or PretrainingPlan.minutes
-    plan = make_plan(
-        output,
-        task,
-        weights or [],
-        _numbers(cases),
-        seeds,
-        objectives=objectives,
-        pretraining=PretrainingPlan(budget, pretrain_steps, recipe, pretrain_config),
-        config=config,
-        overrides=[*list_off, *given],
-        flags=flags,
-        known=recorded_arms(output),
-    )
-    shared = plan.shared_settings()  # wrong settings are told before anything heavy is imported
-    kind = shared.task.kind
-    warn_of_untrained_flips(shared)
-    plan = with_recorded_names(plan)
+    pretraining = PretrainingPlan(budget, pretrain_steps, recipe, pretrain_config)
+    sizes = _numbers(cases)
+    folders = _folders(output, task)
+    plans = {}
+    for one, folder in folders.items():
+        require_agreement({**flags, "task.preset": one}, given)
+        plan = make_plan(
+            folder,
+            one,
+            weights or [],
+            sizes,
+            seeds,
+            objectives=objectives,
+            pretraining=pretraining,
+            config=config,
+            overrides=[*list_off, *given],
+            flags=flags,
+            known=recorded_arms(folder),
+        )
+        warn_of_untrained_flips(plan.shared_settings())  # wrong settings are told before anything heavy is imported
+        plans[one] = with_recorded_names(plan)
 
+    from voco_cli.workflows.study_outcome import require_complete
+
+    if len(plans) == 1:
+        result = _run(plans[task[0]])
+        _print_result(result, as_json)
+        require_complete(result.record, result.outcome)
+        return
+    from voco_cli.workflows.study_overview import run_studies
+
+    several = run_studies(output, list(plans), lambda one: _run(plans[one]))
+    _print_overview(several, as_json)
+    for result in several.studies.values():
+        require_complete(result.record, result.outcome)
+
+
+def _folders(output: Path, tasks: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each task's study: the output of a single one, else one named like the task inside it."""
+    if len(tasks) == 1:
+        return {tasks[0]: output}
+    named: dict[str, Path] = {}
+    for task in dict.fromkeys(tasks):
+        folder = output / Path(task).stem
+        if folder in named.values():
+            raise UsageError(f"Two tasks are called {folder.name}, and each needs a folder.", "rename one of the files")
+        named[task] = folder
+    return named
+
+
+def _run(plan: StudyPlan) -> StudyResult:
     from voco_cli.cli.progress import FinetuneProgress, PretrainProgress
     from voco_cli.study.analysis import METRICS
     from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.pretrain import run_pretraining
     from voco_cli.workflows.study import require_fitting_weights, run_study
-    from voco_cli.workflows.study_outcome import require_complete
 
     require_fitting_weights(plan)
-    result = run_study(
+    return run_study(
         plan,
-        StudyProgress(METRICS[kind].title),
+        StudyProgress(METRICS[plan.shared_settings().task.kind].title),
         finetune=lambda resolved: run_finetuning(resolved, FinetuneProgress()),
         pretrain=lambda resolved: run_pretraining(resolved, PretrainProgress()),
     )
-    _print_result(result, as_json)
-    require_complete(result.record, result.outcome)
+
+
+def _print_overview(result: OverviewResult, as_json: bool) -> None:
+    from voco_cli.workflows.study_overview import overview_statements, standing_headings, standing_rows, task_rows
+
+    if as_json:
+        print_json(loads(result.wrote[0].read_text()))
+        return
+    headings = ["task", "cases", "weights", "score", "difference [95 %]", "shown"]
+    _table("by task", headings, task_rows(result.found), 3)
+    print_table("over all tasks", standing_headings(), standing_rows(result.found), 1, whole_figures=True)
+    print_lines(overview_statements(result.found, result.left_out))
+    first = next(iter(result.studies.values())).wrote[0].parent
+    done(result.wrote, shell_words("voco", "report", first))
 
 
 class StudyProgress:
