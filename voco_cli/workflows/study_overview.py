@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -118,9 +119,9 @@ def overview_statements(found: Overview, left_out: Sequence[tuple[str, str]]) ->
         "Shown: how often a difference from none has a 95 % interval without 0 and p (Holm, within its task) below "
         "0.05; the tables of each study have the numbers.",
     ]
-    if found.p == found.p:
+    if not math.isnan(found.p):
         lines.append(
-            f"Friedman's test that all arms rank alike: p {p_value(found.p)}; numbers of cases of one task are taken as "
+            f"Friedman's test that all arms rank alike: p {p_value(found.p)}; it takes numbers of cases of one task as "
             "independent, which they are not quite."
         )
     return [*lines, *(f"Left out: {task}: {reason}" for task, reason in left_out)]
