@@ -100,7 +100,7 @@ def data(tmp_path: Path) -> TaskData:
 def plan(folder: Path, objectives: Sequence[str], budget: PretrainingPlan, seeds: int = 2) -> StudyPlan:
     preset = folder / "tiny.yaml"
     preset.write_text(PRESET + "train: {steps: 100}\ncache: {workers: 1}\n")
-    overrides = ("preprocess.foreground_above=null", "evaluate.resamples=20")
+    overrides = ("preprocess.foreground_above=null", "evaluate.resamples=100")
     return make_plan(
         folder / "study",
         str(preset),
