@@ -191,6 +191,8 @@ def test_a_pretraining_that_fails_fails_its_runs_and_the_others_go_on(tmp_path: 
 
 def test_crops_that_do_not_suit_an_objective_are_told_with_what_to_give(tmp_path: Path, data: TaskData) -> None:
     asked = plan(tmp_path, ["rotation"], PretrainingPlan(minutes=None, steps=2), seeds=1)
-    with pytest.raises(UsageError, match=r"The pre-training rotation cannot run: .* needs crops that are cubes") as told:
+    with pytest.raises(
+        UsageError, match=r"The pre-training rotation cannot run: .* needs crops that are cubes"
+    ) as told:
         run(asked, data, Finetuner(), Pretrainer())
     assert "--pretrain-config FILE" in str(told.value.hint)
