@@ -30,8 +30,8 @@ from voco_cli.resources.plan_finetune import finetuning_cases, labelled_plan, me
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.training.distributed import device_alone
-from voco_cli.training.task import NullCallback, Values
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.finetune_checks import before_finetuning
 from voco_cli.workflows.pretrain import run_pretraining
@@ -43,7 +43,7 @@ SPARE_CASES = 2
 """Cases beyond those that the steps take, as one may be damaged."""
 
 
-class StepClock(NullCallback):
+class StepClock(Callback):
     """Takes the time of each phase of a run; what should be known of it goes on to another callback.
 
     Warnings do not: the checks before the run have given them already.

@@ -20,6 +20,7 @@ from torch import Tensor
 from voco_cli.config.schema import Train
 from voco_cli.errors import DataError, Interrupted, ResourceError, VocoError
 from voco_cli.operating_system import STOPPING
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -31,7 +32,7 @@ from voco_cli.training.distributed import device_context, run_on_all, run_on_mai
 from voco_cli.training.errors import translate_errors, translate_machine_errors
 from voco_cli.training.loggers import Loggers
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Callback, TrainingTask, Values
+from voco_cli.training.task import TrainingTask
 
 
 def rate_multiplier(step: int, total: int, warmup: int, start: float = 0.0) -> float:
