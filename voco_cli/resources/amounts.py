@@ -39,6 +39,10 @@ class Amount:
         """Return so many of it."""
         return Amount(self.value * factor, self.known, self.low * factor, self.high * factor)
 
+    def plus(self, more: float) -> Amount:
+        """Return it with something added that is known for certain."""
+        return Amount(self.value + more, self.known, self.low + more, self.high + more)
+
 
 @dataclass(frozen=True)
 class Part:

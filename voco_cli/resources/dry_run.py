@@ -269,7 +269,7 @@ def dry_finetuning(resolved: Resolved, callback: Any) -> Plan:
         costs,
         validation_s=costs.validation_s.times(_voxels(data.datalist.validation, settings) / looked_at),
         survey_s=Amount.of(short.clock.survey_s * len(cases.everyone) / len(list(few.entries())), "measured")
-        if settings.task.kind == "segmentation"
+        if settings.task.is_voxelwise
         else None,
         end_s=Amount.of(after_s * _voxels(whole, settings) / (_voxels(tried, settings) or 1), "measured"),
     )

@@ -19,15 +19,20 @@ from voco_cli.resources.advice import cache_memory_advice, disk_advice, training
 from voco_cli.resources.amounts import Amount, Need, Part, Plan
 from voco_cli.resources.cases import RunCases, Tell, seeded_order
 from voco_cli.resources.costs import (
+    FLOAT_BYTES,
     PICTURE_BYTES,
+    PROCESS_BYTES,
     START_S,
+    TIME_FACTOR,
     WRITE_BYTES_PER_S,
+    batch_voxels,
+    count_parameters,
     pass_seconds,
     step_seconds,
+    training_footprint,
     validation_seconds,
 )
 from voco_cli.resources.disk import bytes_below, disk_needs, free_disk_bytes, temporary_folder
-from voco_cli.resources.memory import FLOAT_BYTES, PROCESS_BYTES, count_parameters, step_voxels, training_footprint
 from voco_cli.training.dataloader import BatchPlan, loader_workers
 from voco_cli.training.distributed import device_alone
 
@@ -138,7 +143,7 @@ def estimate_costs(settings: Settings, validation_s: Amount, one_pass: Amount, d
     host, on_gpu = float(footprint.host_bytes), device.type == "cuda"
     return RunCosts(
         device,
-        start_s=Amount.within(START_S[settings.model.backbone], 2.0),
+        start_s=Amount.within(START_S, TIME_FACTOR),
         step_s=step_seconds(settings, one_pass),
         validation_s=validation_s,
         checkpoint_s=Amount.within(checkpoint_bytes / WRITE_BYTES_PER_S, 3.0),
@@ -218,7 +223,7 @@ class TrainingPlan:
             yield Need("memory", TO_BUILD, (Part(f"{cases.processes} processes", building),), costs.free_host_bytes)
         yield Need("memory", TO_TRAIN, (Part("training", costs.host_bytes),), costs.free_host_bytes)
         if (loaders := loader_workers(data)) and SHARED.is_dir():
-            ahead = Amount.of(loaders * data.prefetch * step_voxels(self.settings), "estimated")
+            ahead = Amount.of(loaders * data.prefetch * batch_voxels(self.settings), "estimated")
             yield Need("shared memory", str(SHARED), (Part("batches ahead", ahead),), free_disk_bytes(SHARED))
         if costs.device_bytes is not None:
             part = Part("training", costs.device_bytes)

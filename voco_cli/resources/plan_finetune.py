@@ -14,12 +14,13 @@ from voco_cli.errors import UsageError
 from voco_cli.finetune.patches import survey_labels
 from voco_cli.resources.amounts import Amount, Plan, total
 from voco_cli.resources.cases import RunCases, Tell, case_shapes, readable_sizes, seeded_order
-from voco_cli.resources.costs import CPU_FACTOR, MEASURE_S, SURVEY_S, case_seconds, pass_seconds
+from voco_cli.resources.costs import MEASURE_S, SURVEY_S, TIME_FACTOR, case_seconds, pass_seconds
 from voco_cli.resources.disk import temporary_folder
 from voco_cli.resources.plan import ESTIMATES, RunCosts, TrainingPlan, estimate_costs, label_map_bytes
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.splits import subset
+from voco_cli.tasks.targets import target_of
 from voco_cli.training.distributed import device_alone
 from voco_cli.workflows.evaluate import MEASURABLE
 
@@ -41,7 +42,7 @@ def plan_finetuning(settings: Settings, budget_s: float, tell: Tell) -> Plan:
     with temporary_folder(cases.cache.folder) as folder:
         cases.find_missing(tell)
         cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, tell)
-        if settings.task.kind == "segmentation":
+        if settings.task.is_voxelwise:
             survey_labels(cases.stored, settings.task)  # refuses labels that no class has
     device = device_alone(settings.run)[0]
     one_pass = pass_seconds(settings, device)
@@ -63,7 +64,7 @@ def labelled_plan(
 ) -> Plan:
     """Put together the plan of a fine-tuning, whose end predicts the cases that are measured."""
     predictions: Amount | None = None
-    if settings.task.kind == "segmentation":
+    if settings.task.is_voxelwise:
         channels = len(settings.task.channels)
         sizes = readable_sizes(measured_entries(datalist, settings), settings.preprocess)
         predictions = label_map_bytes((size.source_vox // channels for size in sizes), settings)
@@ -73,12 +74,9 @@ def labelled_plan(
 
 def measured_entries(datalist: Datalist, settings: Settings) -> list[Entry]:
     """Return the cases that are predicted and measured when the run is done: of the test split, else of validation."""
-    for split in MEASURABLE:
-        entries: tuple[Entry, ...] = getattr(datalist, split)
-        labelled = [one for one in entries if (one.label if settings.task.kind == "segmentation" else one.category)]
-        if labelled:
-            return labelled
-    return []
+    target = target_of(settings.task)
+    labelled = ([one for one in getattr(datalist, split) if target.is_known(one)] for split in MEASURABLE)
+    return next(filter(None, labelled), [])
 
 
 def predicting_seconds(entries: Iterable[Entry], settings: Settings, one_pass: Amount) -> Amount:
@@ -91,11 +89,11 @@ def _labelled_seconds(
     settings: Settings, datalist: Datalist, cases: RunCases, one_pass: Amount
 ) -> tuple[Amount | None, Amount]:
     """Estimate going through all labels before training, and predicting and measuring at the end."""
-    measured, labels = measured_entries(datalist, settings), settings.task.kind == "segmentation"
+    measured, labels = measured_entries(datalist, settings), settings.task.is_voxelwise
     rest_s = len(measured) * fmean(one.build_s for one in cases.tried) if cases.tried else 0.0
     if labels:
         source_vox = sum(size.source_vox for size in readable_sizes(measured, settings.preprocess))
         rest_s += source_vox * len(settings.task.classes) * MEASURE_S
-    end = [predicting_seconds(measured, settings, one_pass), Amount.within(rest_s, CPU_FACTOR)]
+    end = [predicting_seconds(measured, settings, one_pass), Amount.within(rest_s, TIME_FACTOR)]
     labelled_vox = sum(size.prepared_vox for size in readable_sizes(cases.everyone, settings.preprocess))
-    return Amount.within(labelled_vox * SURVEY_S, CPU_FACTOR) if labels else None, total(end)
+    return Amount.within(labelled_vox * SURVEY_S, TIME_FACTOR) if labels else None, total(end)

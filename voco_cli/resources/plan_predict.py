@@ -26,7 +26,7 @@ from voco_cli.predict.predictor import Trained, load_trained, prepare
 from voco_cli.resources.advice import disk_advice
 from voco_cli.resources.amounts import Amount, Need, Part, Plan, total
 from voco_cli.resources.cases import Tell, scaled, seeded_order
-from voco_cli.resources.costs import CPU_FACTOR, START_S, case_seconds
+from voco_cli.resources.costs import START_S, TIME_FACTOR, case_seconds, forward_seconds
 from voco_cli.resources.disk import disk_needs
 from voco_cli.resources.plan import ESTIMATES, label_map_bytes
 
@@ -96,7 +96,7 @@ class ScansToPredict:
     def disk(self) -> tuple[Need, ...]:
         """Return what all predictions take of the disk, estimated."""
         size = Amount.of(TABLE_BYTES * len(self.headers), "estimated")
-        if self.settings.task.kind == "segmentation":
+        if self.settings.task.is_voxelwise:
             size = label_map_bytes((math.prod(header.shape_xyz) for header in self.headers.values()), self.settings)
         return disk_needs([(self.output, Part("predictions", size))])
 
@@ -141,13 +141,13 @@ def plan_prediction(
         return scans.plan(needs, (), ("No scan was tried, as the largest would take more memory than is free.",))
     tell(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
     prepare_s, failed = _try_preparing(scans, budget_s)
-    times = [Part("start", Amount.within(START_S[scans.settings.model.backbone], CPU_FACTOR))]
+    times = [Part("start", Amount.within(START_S, TIME_FACTOR))]
     if prepare_s:
         sizes = [float(math.prod(scans.headers[name].shape_xyz)) for name in prepare_s]
         everything = float(sum(math.prod(header.shape_xyz) for header in scans.headers.values()))
         preparing = scaled(list(prepare_s.values()), sizes, everything, len(scans.headers))
         times.append(Part("reading and preprocessing", preparing))
-    one_pass = Amount.within(_window_seconds(scans.trained), CPU_FACTOR)
+    one_pass = Amount.within(_window_seconds(scans.trained), TIME_FACTOR)
     windows = [_windows_seconds(header, scans.settings, one_pass) for header in scans.headers.values()]
     times.append(Part("network and the way back", total(windows)))
     notes = []
@@ -177,14 +177,9 @@ def _try_preparing(scans: ScansToPredict, budget_s: float) -> tuple[dict[str, fl
 
 def _window_seconds(trained: Trained) -> float:
     """Time a window, or a whole volume of a classification, through the network."""
-    task, preprocess = trained.settings.task, trained.settings.preprocess
-    size = task.patch_size if task.kind == "segmentation" else preprocess.resize_vox
-    assert size is not None  # the settings of a classification see to it
-    window = torch.zeros(1, len(task.channels), *size, device=trained.device)
-    trained(window).sum().item()  # the first call makes room; read back, so that a device has done it
-    start_s = time.perf_counter()
-    trained(window).sum().item()
-    return time.perf_counter() - start_s
+    settings = trained.settings
+    window = torch.zeros(1, len(settings.task.channels), *settings.input_size_vox, device=trained.device)
+    return forward_seconds(trained, window)
 
 
 def _windows_seconds(header: Header, settings: Settings, one_pass: Amount) -> Amount:
