@@ -123,7 +123,7 @@ def test_a_full_cache_and_a_started_run_are_taken_into_account(data: Path, tmp_p
 def test_a_small_disk_does_not_fit_and_the_plan_says_what_to_change(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voco_cli.resources.disk.shutil.disk_usage", lambda path: Usage(10**9, 0, SPARE_BYTES + 50_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 0, SPARE_BYTES + 50_000))
     plan = make_plan(data, tmp_path / "run")
     disk = need(plan, "disk")
     assert (disk.free_bytes, disk.fits, plan.fits) == (50_000, False, False)

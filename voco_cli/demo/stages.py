@@ -15,7 +15,7 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.splits import position
 from voco_cli.demo.scans import LABELLED, SHAPE_XYZ, unlabelled_name, write_scans
 from voco_cli.errors import Interrupted, ResourceError, UsageError, VocoError
-from voco_cli.resources.disk import existing_parent
+from voco_cli.resources.machine import existing_parent
 from voco_cli.training.run_dir import RunFolder
 
 GRID = (4, 4)

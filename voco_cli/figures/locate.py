@@ -329,7 +329,7 @@ def _show_slice(ax: Axes, crop: LocatedCrop) -> None:
     ax.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=crop.pixel_mm[1] / crop.pixel_mm[0], interpolation="nearest")
     ax.set_anchor("N")
     bare(ax)
-    ax.set_title(safe_text(crop.scan, 26), size=6, pad=4)
+    ax.set_title(safe_text(crop.scan, 26), loc="center", size=6, weight="normal", pad=4)
 
 
 def _draw_key(page: FigurePage, left: float, top: float, height: float) -> None:

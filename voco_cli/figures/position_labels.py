@@ -272,7 +272,4 @@ def _show_network_crop(ax: Axes, crop_XYZ: NDArray[np.float32]) -> None:
 
 
 def _frame(ax: Axes, colour: str) -> None:
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color(colour)
-        spine.set_linewidth(2.0)
+    ax.spines[:].set(visible=True, color=colour, linewidth=2.0)

@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from voco_cli.figures.crops import BaseCrop, LabelScene, crop_name, pieces, share_text
-from voco_cli.figures.style import bare, crop_colour, outline
+from voco_cli.figures.style import bare, crop_colour, outline, write_corner, write_sides
 
 GRID_COLOUR = "white"
 SIDE_COLOUR = "#FFD34D"
@@ -19,13 +19,6 @@ AXIAL, CORONAL, SAGITTAL = (0, 1), (0, 2), (1, 2)
 """Planes by the axes that they show: across, up."""
 SIDE_LETTERS = {AXIAL: "RLPA", CORONAL: "RLIS", SAGITTAL: "APIS"}
 """Sides of the patient at the left, right, lower and upper edge of a view."""
-LETTER_PLACES = (
-    (0.015, 0.54, "left", "center"),
-    (0.985, 0.54, "right", "center"),
-    (0.47, 0.015, "center", "bottom"),
-    (0.47, 0.985, "center", "top"),
-)
-
 Plane = tuple[int, int]
 Pair = tuple[float, float]
 
@@ -92,9 +85,7 @@ def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int, crops: Sequ
 
 def draw_sides(ax: Axes, plane: Plane) -> None:
     """Write the letters of the patient's sides at the edges of a view."""
-    for letter, (x, y, side, edge) in zip(SIDE_LETTERS[plane], LETTER_PLACES, strict=True):
-        where: dict[str, Any] = {"transform": ax.transAxes, "ha": side, "va": edge, "zorder": 6}
-        ax.text(x, y, letter, color=SIDE_COLOUR, size=7, path_effects=outline(), **where)
+    write_sides(ax, SIDE_LETTERS[plane], 7, SIDE_COLOUR, zorder=6)
 
 
 def name_slice(ax: Axes, plane: Plane, text: str) -> None:
@@ -103,9 +94,7 @@ def name_slice(ax: Axes, plane: Plane, text: str) -> None:
     It is the upper one where boxes of crops reach down to the lower edge with their names, the lower one in an axial
     view, where base crops have their numbers at the top.
     """
-    y, edge = (0.01, "bottom") if plane == AXIAL else (0.985, "top")
-    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": edge, "zorder": 6}
-    ax.text(0.99, y, text, size=6, color="white", path_effects=outline(), **where)
+    write_corner(ax, text, 6, "bottom" if plane == AXIAL else "top", zorder=6)
 
 
 def number_base_crop(ax: Axes, scene: LabelScene, base: BaseCrop, size: float, shift_mm: Pair = (0.0, 0.0)) -> None:

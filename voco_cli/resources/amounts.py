@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from voco_cli.resources.machine import existing_parent, free_disk_bytes, mount_point
 
 Known = Literal["measured", "estimated"]
 Kind = Literal["disk", "memory", "shared memory", "GPU memory"]
@@ -155,3 +158,19 @@ def total(amounts: Sequence[Amount]) -> Amount:
     value, low, high = (sum(getattr(one, name) for one in amounts) for name in ("value", "low", "high"))
     measured = sum(one.value for one in amounts if one.known == "measured")
     return Amount(value, "measured" if 2 * measured >= value else "estimated", low, high)
+
+
+def disk_needs(wanted: Sequence[tuple[Path, Part]]) -> tuple[Need, ...]:
+    """Add up what lies on the same file system, in the order in which file systems come.
+
+    Args:
+        wanted: folders, which need not exist yet, and what will lie there.
+    """
+    by_device: dict[int, tuple[Path, list[Part]]] = {}
+    for folder, part in wanted:
+        existing = existing_parent(folder)
+        by_device.setdefault(existing.stat().st_dev, (existing, []))[1].append(part)
+    return tuple(
+        Need("disk", str(mount_point(existing)), tuple(parts), free_disk_bytes(existing))
+        for existing, parts in by_device.values()
+    )

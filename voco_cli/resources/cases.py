@@ -34,7 +34,7 @@ LABEL_BYTES = 1.1
 PROCESS_BYTES = int(0.25e9)
 """A process that preprocesses, before it reads a scan; measured, and rounded up."""
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -143,16 +143,16 @@ class RunCases:
         """Return training and held-out cases."""
         return [*self.training, *self.held_out]
 
-    def find_missing(self, tell: Tell) -> None:
+    def find_missing(self, say: Say) -> None:
         """Look which cases the cache lacks, and how large these are."""
         everyone = self.everyone
         if len(everyone) >= MANY_CASES:
-            tell(f"looking which of {len(everyone)} scans are in the cache ...")
+            say(f"looking which of {len(everyone)} scans are in the cache ...")
         self.missing = tuple(entry for entry in everyone if not is_cached(entry, self.cache))
         sizes = (case_size(entry, self.cache.preprocess) for entry in self.missing)
         self.sizes = tuple(size for size in sizes if size is not None)
 
-    def try_some(self, order: Sequence[Entry], folder: Path, budget_s: float, tell: Tell) -> None:
+    def try_some(self, order: Sequence[Entry], folder: Path, budget_s: float, say: Say) -> None:
         """Preprocess some of the missing cases in a temporary cache; where none is missing, open some that are there.
 
         Nothing is tried where the largest scan would not fit into the memory, or the disk is full.
@@ -172,7 +172,7 @@ class RunCases:
         if self.builder_bytes > free_host_bytes():
             self.not_tried = "No scan was tried, as the largest would take more memory than is free."
             return
-        tell(f"preprocessing up to {most} of {len(self.missing)} scans that are not in the cache ...")
+        say(f"preprocessing up to {most} of {len(self.missing)} scans that are not in the cache ...")
         cache, began_s = self._beside(folder), time.monotonic()
         for entry in queue:
             over = time.monotonic() - began_s > budget_s

@@ -16,8 +16,8 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
-from voco_cli.resources.amounts import Amount, Need, Part, Plan
-from voco_cli.resources.cases import RunCases, Tell, seeded_order
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs
+from voco_cli.resources.cases import RunCases, Say, seeded_order
 from voco_cli.resources.costs import (
     FLOAT_BYTES,
     PICTURE_BYTES,
@@ -32,7 +32,7 @@ from voco_cli.resources.costs import (
     training_footprint,
     validation_seconds,
 )
-from voco_cli.resources.disk import bytes_below, disk_needs, free_disk_bytes, temporary_folder
+from voco_cli.resources.machine import bytes_below, free_disk_bytes, temporary_folder
 from voco_cli.training.dataloader import BatchPlan, loader_workers
 from voco_cli.training.distributed import device_alone
 
@@ -135,10 +135,8 @@ class RunCosts:
 
 def estimate_costs(settings: Settings, validation_s: Amount, one_pass: Amount, device: torch.device) -> RunCosts:
     """Estimate what the pieces of a training take, by its settings and one crop through its network."""
-    footprint, parameters = (
-        training_footprint(settings, device, loader_workers(settings.data)),
-        count_parameters(settings),
-    )
+    parameters = count_parameters(settings)
+    footprint = training_footprint(settings, device, loader_workers(settings.data))
     checkpoint_bytes = parameters.checkpoint_bytes(settings.train.amsgrad)
     host, on_gpu = float(footprint.host_bytes), device.type == "cuda"
     return RunCosts(
@@ -204,10 +202,8 @@ class TrainingPlan:
             # Beside the last few and the best there is the one that is being written.
             at_once = min(train.keep_checkpoints + 2, work.most_checkpoints)
             there = bytes_below(folder / "checkpoints")
-            checkpoints = Amount.of(
-                max(0, at_once * costs.checkpoint_bytes.value - there), costs.checkpoint_bytes.known
-            )
-            wanted.append((folder, Part("checkpoints", checkpoints)))
+            one = costs.checkpoint_bytes
+            wanted.append((folder, Part("checkpoints", Amount.of(max(0, at_once * one.value - there), one.known))))
             wanted.append((folder, Part("weights", costs.weights_bytes)))
         pictures = 0 if self.settings.task.preset else (work.validations + 1) * PICTURE_BYTES
         written = LOG_LINE_BYTES * (work.steps // train.log_every + work.validations) + pictures
@@ -277,7 +273,7 @@ class TrainingPlan:
 
     def _figures(self) -> dict[str, Any]:
         """Return everything that was counted or measured, as JSON has it."""
-        cases, costs = self.cases, asdict(self.costs)
+        cases = self.cases
         tried = [
             {"image": str(one.entry.image), "build_s": one.build_s, "cache_bytes": one.cache_bytes}
             for one in cases.tried
@@ -289,25 +285,25 @@ class TrainingPlan:
             "sample": tried,
             "sample_failed": [{"case": name, "reason": reason} for name, reason in cases.failed],
             "due": asdict(self.work),
-            "costs": {**costs, "device": str(self.costs.device)},
+            "costs": {**asdict(self.costs), "device": str(self.costs.device)},
             **self.figures,
         }
 
 
-def plan_pretraining(settings: Settings, budget_s: float, tell: Tell) -> Plan:
+def plan_pretraining(settings: Settings, budget_s: float, say: Say) -> Plan:
     """Work out what a pre-training needs: a few scans are preprocessed, and one crop goes through the encoder.
 
     Args:
         budget_s: about how long scans are tried.
-        tell: what is being done.
+        say: shows what is being done.
     Raises:
         UsageError: settings or data file that the run would refuse, too.
         DataError: none of the scans that were tried can be used.
     """
     cases = pretraining_cases(settings)
     with temporary_folder(cases.cache.folder) as folder:
-        cases.find_missing(tell)
-        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, tell)
+        cases.find_missing(say)
+        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, say)
         notes = refuse_small(cases, settings)
     device = device_alone(settings.run)[0]
     one_pass = pass_seconds(settings, device)

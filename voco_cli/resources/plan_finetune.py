@@ -13,9 +13,9 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
 from voco_cli.finetune.patches import survey_labels
 from voco_cli.resources.amounts import Amount, Plan, total
-from voco_cli.resources.cases import RunCases, Tell, case_shapes, readable_sizes, seeded_order
+from voco_cli.resources.cases import RunCases, Say, case_shapes, readable_sizes, seeded_order
 from voco_cli.resources.costs import MEASURE_S, SURVEY_S, TIME_FACTOR, case_seconds, pass_seconds
-from voco_cli.resources.disk import temporary_folder
+from voco_cli.resources.machine import temporary_folder
 from voco_cli.resources.plan import ESTIMATES, RunCosts, TrainingPlan, estimate_costs, label_map_bytes
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
@@ -25,12 +25,12 @@ from voco_cli.training.distributed import device_alone
 from voco_cli.workflows.evaluate import MEASURABLE
 
 
-def plan_finetuning(settings: Settings, budget_s: float, tell: Tell) -> Plan:
+def plan_finetuning(settings: Settings, budget_s: float, say: Say) -> Plan:
     """Work out what a fine-tuning needs: a few cases are preprocessed, and one patch goes through the network.
 
     Args:
         budget_s: about how long cases are tried.
-        tell: what is being done.
+        say: shows what is being done.
     Raises:
         UsageError: settings or data that the run would refuse, too.
         DataError: none of the cases that were tried can be used; label values that no class has.
@@ -40,8 +40,8 @@ def plan_finetuning(settings: Settings, budget_s: float, tell: Tell) -> Plan:
     datalist = find_task_data(settings).datalist
     cases = finetuning_cases(settings, datalist)
     with temporary_folder(cases.cache.folder) as folder:
-        cases.find_missing(tell)
-        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, tell)
+        cases.find_missing(say)
+        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, say)
         if settings.task.is_voxelwise:
             survey_labels(cases.stored, settings.task)  # refuses labels that no class has
     device = device_alone(settings.run)[0]

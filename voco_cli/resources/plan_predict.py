@@ -24,10 +24,9 @@ from voco_cli.predict.inputs import Inputs, find_inputs
 from voco_cli.predict.memory import needed_memory
 from voco_cli.predict.predictor import Trained, load_trained, prepare
 from voco_cli.resources.advice import disk_advice
-from voco_cli.resources.amounts import Amount, Need, Part, Plan, total
-from voco_cli.resources.cases import Tell, scaled, seeded_order
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs, total
+from voco_cli.resources.cases import Say, scaled, seeded_order
 from voco_cli.resources.costs import START_S, TIME_FACTOR, case_seconds, forward_seconds
-from voco_cli.resources.disk import disk_needs
 from voco_cli.resources.plan import ESTIMATES, label_map_bytes
 
 MOST_SCANS = 3
@@ -118,7 +117,7 @@ def plan_prediction(
     inputs: Sequence[Path],
     output: Path,
     budget_s: float,
-    tell: Tell,
+    say: Say,
     *,
     device: str | None = None,
     overrides: Sequence[str] = (),
@@ -130,7 +129,7 @@ def plan_prediction(
         run: folder of voco finetune.
         output: folder for the predictions.
         budget_s: about how long scans are tried.
-        tell: what is being done.
+        say: shows what is being done.
         device, overrides, predict: as for `load_trained`.
     Raises:
         UsageError, DataError: no run, no weights, no scan.
@@ -139,7 +138,7 @@ def plan_prediction(
     needs = (*scans.memory(), *scans.disk())
     if not all(need.fits for need in needs if need.kind != "disk"):
         return scans.plan(needs, (), ("No scan was tried, as the largest would take more memory than is free.",))
-    tell(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
+    say(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
     prepare_s, failed = _try_preparing(scans, budget_s)
     times = [Part("start", Amount.within(START_S, TIME_FACTOR))]
     if prepare_s:
