@@ -113,13 +113,13 @@ def write_sides(ax: Axes, letters: str, size: float, colour: str = "white", **lo
     places = ((0.015, 0.54), (0.985, 0.54), (0.47, 0.015), (0.47, 0.985))
     sides = (("left", "center"), ("right", "center"), ("center", "bottom"), ("center", "top"))
     for letter, (x, y), (ha, va) in zip(letters, places, sides, strict=True):
-        where = {"transform": ax.transAxes, "ha": ha, "va": va, "path_effects": outline()}
+        where: dict[str, Any] = {"transform": ax.transAxes, "ha": ha, "va": va, "path_effects": outline()}
         ax.text(x, y, letter, color=colour, size=size, **where, **looks)
 
 
 def write_corner(ax: Axes, text: str, size: float, va: str = "bottom", **looks: Any) -> None:
     """Write a text into the lower or upper right corner of a view."""
-    where = {"transform": ax.transAxes, "ha": "right", "va": va, "path_effects": outline()}
+    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": va, "path_effects": outline()}
     ax.text(0.99, 0.01 if va == "bottom" else 0.985, text, color="white", size=size, **where, **looks)
 
 

@@ -77,32 +77,30 @@ class Need:
 
     @property
     def total(self) -> Amount:
-        """Return the sum of the parts."""
+        """Sum of the parts."""
         return total([part.amount for part in self.parts])
 
     @property
     def needed_bytes(self) -> float:
-        """Return the likeliest sum of the parts."""
+        """Likeliest sum of the parts."""
         return self.total.value
 
     @property
     def high_bytes(self) -> float:
-        """Return the most that the parts may come to."""
+        """Most that the parts may come to."""
         return self.total.high
 
     @property
     def fits(self) -> bool:
-        """Return whether there is room for the most that it may come to."""
+        """True where there is room for the most that it may come to."""
         return self.high_bytes <= self.free_bytes
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``--json`` prints it."""
         return {
-            "kind": self.kind,
-            "where": self.where,
+            **vars(self),
             "needed_bytes": round(self.needed_bytes),
             "high_bytes": round(self.high_bytes),
-            "free_bytes": self.free_bytes,
             "known": self.total.known,
             "fits": self.fits,
             "parts": [part.to_json() for part in self.parts],
@@ -131,12 +129,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Return whether there is room for everything."""
+        """True where there is room for everything."""
         return all(need.fits for need in self.needs)
 
     @property
     def time_s(self) -> Amount | None:
-        """Return all of the time; None where no part of it is known."""
+        """All of the time; None where no part of it is known."""
         return total([part.amount for part in self.times]) if self.times else None
 
     def to_json(self) -> dict[str, Any]:

@@ -253,11 +253,11 @@ def examine(data: Path | None = None, load: Callable[[], Loaded] = load_in_subpr
     yield from run_checks("allocator", allocator, settings)
     if data is not None:
         yield from run_checks("data", _data, data, failing="problem")
-    cache, places = _cache_folder(settings, data), []
-    for name, folder in (("cache folder", cache), ("run folder", settings.run.dir)):
-        places += run_checks(name, room, name, folder, failing="problem")
-    yield from places
-    if places[0].status != "problem":
+    cache = _cache_folder(settings, data)
+    (of_cache,) = run_checks("cache folder", room, "cache folder", cache, failing="problem")
+    yield of_cache
+    yield from run_checks("run folder", room, "run folder", settings.run.dir, failing="problem")
+    if of_cache.status != "problem":
         yield from run_checks("cache throughput", throughput, cache)
 
 

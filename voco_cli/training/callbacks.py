@@ -1,4 +1,4 @@
-"""The hooks of everything that runs for a while: a training, what comes before and after it, a study of several."""
+"""The hooks of everything that runs for a while: a training with what comes before and after it, and a study."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Values = Mapping[str, float]
 
 
 class Callback:
-    """Hooks that do nothing; a subclass overrides those that it wants to hear of.
+    """Hooks that do nothing; a subclass overrides those that it needs.
 
     The workflows say what ``prepared`` and the hooks of a study are given.
     """
@@ -34,28 +34,28 @@ class Callback:
         """Take what a run is about to work on: a `PreparedPretraining` or `PreparedFinetuning`."""
 
     def started(self, step: int, steps: int) -> None:
-        """Hear that training begins at ``step``."""
+        """Called when training begins at ``step``."""
 
     def trained(self, step: int, values: Values) -> None:
         """Take the means over the steps since the last call."""
 
     def advanced(self, step: int) -> None:
-        """Hear that a step was finished; called every step, must be cheap."""
+        """Called after every step; must be cheap."""
 
     def validated(self, step: int, values: Values) -> None:
         """Take the figures on held-out cases."""
 
     def ended(self) -> None:
-        """Hear that training has ended, well or not."""
+        """Called when training has ended, well or not."""
 
     def planned(self, total: int, finished: int, data: Any) -> None:
-        """Hear how many runs of a study are asked for and finished already, and its cases, a `TaskData`."""
+        """Take how many runs of a study are asked for and finished already, and its cases, a `TaskData`."""
 
     def run_started(self, run: Any, number: int, total: int) -> None:
-        """Hear that a run of a study, a `PlannedRun`, begins or goes on."""
+        """Called when a run of a study, a `PlannedRun`, begins or goes on."""
 
     def run_ended(self, record: Any, left_s: float) -> None:
-        """Hear that a run of a study, a `StudyRun`, is done or has failed, and how long the others may take."""
+        """Take how a run of a study ended, a `StudyRun`, and how long the others may take."""
 
 
 @contextmanager

@@ -91,7 +91,7 @@ def save_checkpoint(
     kept = "there is no earlier one" if last is None else f"the last good one is of step {last}"
     what = f"checkpoint {target.name} could not be written; {kept}"
     try:
-        # Inside the clean-up: a full disk is told by its free space, which the clean-up would bring back.
+        # Inside the clean-up: a full disk is known by its free space, which the clean-up would bring back.
         with translate_errors(folder, what):
             remove_unfinished(folder)
             beside.mkdir(parents=True)

@@ -84,7 +84,7 @@ def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) 
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
     Args:
-        clean: refuse where cases to be evaluated were seen in training, or where that cannot be known.
+        clean: refuse data leakage: cases to be evaluated that were trained on, or where that cannot be known.
     Raises:
         VocoError: what ``clean`` refuses.
         UsageError: settings, data or run folder do not fit; weights of another architecture.
@@ -112,7 +112,7 @@ def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) 
         cases = _Cases()
         on_all(lambda: _find_cases(cases, datalist, settings, failed))
         on_main(lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
-        seen, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
+        manifest, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
         if clean:
             require_clean(findings_object(findings))
 
@@ -127,7 +127,7 @@ def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) 
 
         Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
 
-        finish = partial(_finish, task, settings, folder, len(cases.validation), seen, callback)
+        finish = partial(_finish, task, settings, folder, len(cases.validation), manifest, callback)
         step, how_chosen, measured = on_main(finish)
         weights = folder.weights / "model.safetensors"
         return FinetuneResult(folder.path, weights, step, how_chosen, measured, bool(accelerator.is_main_process))
@@ -190,7 +190,7 @@ def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
 def _find_leakage(
     settings: Settings, datalist: Datalist, cases: _Cases, callback: Callback
 ) -> tuple[TrainingManifest, Findings]:
-    """Find out what the weights will have seen, and which of the cases that will be evaluated are among it."""
+    """Return the manifest of what the weights will be trained on, and which cases to be evaluated are in it."""
     target, listed = target_of(settings.task), [*datalist.test, *datalist.validation]
     evaluated = [entry for entry in listed if target.is_known(entry)]
     with callback.progress("comparing with training", len(evaluated) * len(settings.task.channels)) as advance:
@@ -229,10 +229,10 @@ def _finish(
     settings: Settings,
     folder: RunFolder,
     num_validation: int,
-    seen: TrainingManifest,
+    manifest: TrainingManifest,
     callback: Callback,
 ) -> tuple[int, str, MeasuredRun | None]:
     """Write the selected weights and the manifest of what they were trained on, and measure them."""
     step, how_chosen = select_checkpoint(task, folder.checkpoints, folder.weights, settings.task.choose, num_validation)
-    write_manifest(seen, folder.weights / MANIFEST_FILE)
+    write_manifest(manifest, folder.weights / MANIFEST_FILE)
     return step, how_chosen, measure_run(folder.path, callback.progress)
