@@ -39,7 +39,7 @@ CHECKPOINT_EXTRA_BYTES = 40_000
 DECODER = 2
 """A decoder keeps about as much as its encoder."""
 TRANSFORMER_RECOMPUTED = 0.6
-"""Share of a SwinUNETR's activations that stay where only its transformer computes them again."""
+"""Share of the activations that stay where only a transformer computes them again."""
 VOXEL_COPIES = 3
 """Float copies of the crops or patches of a step, besides the activations: moved, augmented, joined."""
 
@@ -223,12 +223,10 @@ def passes_per_step(settings: Settings) -> float:
 def step_seconds(settings: Settings, one_pass: Amount) -> Amount:
     """Return the seconds of an optimizer step: computing, or what the loader processes need where that is more."""
     compute = one_pass.times(passes_per_step(settings))
-    task, crops = settings.task, settings.crops
-    if task.preset is None:
-        bases = math.prod(crops.grid_xyz) * math.prod(crops.base_size_vox)
-        stored_vox = settings.train.batch_size * (crops.random_per_volume * math.prod(crops.size) + bases)
+    if settings.task.preset is None:
+        stored_vox = rows_per_batch(settings) * math.prod(settings.crops.size)  # resized only on the device
     else:
-        stored_vox = rows_per_batch(settings) * math.prod(settings.input_size_vox) * (len(task.channels) + 1)
+        stored_vox = batch_voxels(settings)
     reading_s = settings.train.accumulate * stored_vox * LOAD_S[settings.cache.codec]
     loaders = loader_workers(settings.data)
     if not loaders:

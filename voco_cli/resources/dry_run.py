@@ -204,6 +204,11 @@ class ShortRun:
             free_device_bytes=self.free_device_bytes,
         )
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured of each step, for ``--json``."""
+        return {"step_s": self.clock.step_s, "data_wait": self.clock.wait}
+
     def notes(self) -> tuple[str, ...]:
         """Say what a step took."""
         step, first = self.clock.step, self.clock.step_s[0]
@@ -227,15 +232,11 @@ def dry_pretraining(resolved: Resolved, callback: Callback) -> Plan:
     cases.find_missing(callback.say)
     with temporary_folder(cases.cache.folder) as folder:
         short = ShortRun(resolved, cases, folder, StepClock(callback, folder=settings.run.dir))
-        held_out = datalist.validation[:1]
-        few = datalist.model_copy(
-            update={"training": _few(datalist.training, settings), "validation": held_out, "test": (), "skipped": ()}
-        )
-        run_pretraining(short.shortened(few), short.clock)
+        few = {"training": _few(datalist.training, settings), "validation": datalist.validation[:1], "test": ()}
+        run_pretraining(short.shortened(datalist.model_copy(update={**few, "skipped": ()})), short.clock)
         notes = (*refuse_small(cases, settings), *short.notes())
         costs = short.costs(min(settings.health.cases, len(datalist.validation)), "encoder.safetensors")
-    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
-    return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=figures).plan()
+    return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=short.figures).plan()
 
 
 def dry_finetuning(resolved: Resolved, callback: Callback) -> Plan:
@@ -271,8 +272,7 @@ def dry_finetuning(resolved: Resolved, callback: Callback) -> Plan:
         survey_s=survey_s if settings.task.is_voxelwise else None,
         end_s=Amount.of(after_s * end_share, "measured"),
     )
-    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
-    return labelled_plan(settings, data.datalist, cases, costs, short.notes(), **figures)
+    return labelled_plan(settings, data.datalist, cases, costs, short.notes(), **short.figures)
 
 
 def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Plan:
@@ -297,9 +297,8 @@ def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Pl
             raise DataError(failed[0], "The largest scans were tried, as memory is measured on them.")
         label_map = folder / f"{entry.name}{trained.settings.predict.suffix}"
         written = label_map.stat().st_size if label_map.is_file() else 0
-    factor = sum(prod(header.shape_xyz) for header in scans.headers.values()) / prod(
-        scans.headers[entry.name].shape_xyz
-    )
+    voxels = {name: prod(header.shape_xyz) for name, header in scans.headers.items()}
+    factor = sum(voxels.values()) / voxels[entry.name]
     peak = Part(LARGEST, Amount.of(process_bytes(), "measured"))
     needs = [Need("memory", LARGEST, (peak,), scans.free_bytes + scans.own_bytes)]
     if on_gpu:
@@ -326,9 +325,8 @@ def _require_one_process() -> None:
 
 
 def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
-    """Return as many cases as three steps take, and a few to spare."""
-    wanted = settings.train.batch_size * min(STEPS, STEPS * settings.train.accumulate) + SPARE_CASES
-    return tuple(seeded_order(training, settings.seed)[:wanted])
+    """Return as many cases as three batches take, and a few to spare."""
+    return tuple(seeded_order(training, settings.seed)[: STEPS * settings.train.batch_size + SPARE_CASES])
 
 
 def _few_labelled(data: TaskData, cases: RunCases, settings: Settings) -> Datalist:

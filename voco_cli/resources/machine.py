@@ -183,7 +183,9 @@ def _gpu(index: int, built: str | None) -> Check:
         found, advice = f"{found}, no bf16", "training runs in fp32: slower, and with more memory"
     elif missing is not None:
         found = f"{found}, bf16; {missing}"
-        advice = "mend it, or SwinUNETR takes three times as long, and more memory; Triton needs a C compiler"
+        advice = (
+            "mend it, or attention in windows takes three times as long, and more memory; Triton needs a C compiler"
+        )
     else:
         return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
     return Check(f"GPU {index}", "warning", found, advice, values)
@@ -208,9 +210,7 @@ def shared_memory(settings: Settings) -> Check:
     from voco_cli.training.dataloader import loader_workers
 
     crops, workers = settings.crops, loader_workers(settings.data)
-    voxels = crops.random_per_volume * math.prod(crops.size) + math.prod(crops.grid_xyz) * math.prod(
-        crops.base_size_vox
-    )
+    voxels = settings.objective.encoder_passes(crops)[0] * math.prod(crops.size)
     needed = workers * settings.data.prefetch * settings.train.batch_size * voxels
     if not SHARED.is_dir():
         return Check("shared memory", "ok", "this system has no /dev/shm")
