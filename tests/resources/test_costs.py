@@ -28,8 +28,7 @@ from voco_cli.resources.costs import (
     step_seconds,
     validation_seconds,
 )
-from voco_cli.resources.plan import ESTIMATES, plan_pretraining
-from voco_cli.resources.plan_finetune import plan_finetuning
+from voco_cli.resources.plan import ESTIMATES, plan_finetuning, plan_pretraining
 
 CUDA = torch.device("cuda", 0)
 NO_TEACHER = ("objective.voco.teacher=projector", "objective.voco.symmetric=false")

@@ -21,8 +21,7 @@ from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.resources import dry_run
 from voco_cli.resources.amounts import Plan
 from voco_cli.resources.dry_run import dry_finetuning, dry_prediction, dry_pretraining
-from voco_cli.resources.plan import ESTIMATES, plan_pretraining
-from voco_cli.resources.plan_finetune import plan_finetuning
+from voco_cli.resources.plan import ESTIMATES, plan_finetuning, plan_pretraining
 from voco_cli.training.callbacks import Callback
 
 MEMORY_FACTOR = 1.5

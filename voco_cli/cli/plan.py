@@ -148,7 +148,7 @@ def plan_finetune(
     resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
 
     from voco_cli.cli.progress import FinetuneProgress
-    from voco_cli.resources.plan_finetune import plan_finetuning
+    from voco_cli.resources.plan import plan_finetuning
     from voco_cli.workflows.finetune_checks import before_finetuning
 
     resolved, _ = before_finetuning(resolved, FinetuneProgress())

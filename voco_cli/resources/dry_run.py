@@ -26,8 +26,15 @@ from voco_cli.predict.predictor import Trained
 from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
 from voco_cli.resources.machine import bytes_below, temporary_folder
-from voco_cli.resources.plan import RunCosts, TrainingPlan, pretraining_cases, refuse_small
-from voco_cli.resources.plan_finetune import finetuning_cases, labelled_plan, measured_entries
+from voco_cli.resources.plan import (
+    RunCosts,
+    TrainingPlan,
+    finetuning_cases,
+    labelled_plan,
+    measured_entries,
+    pretraining_cases,
+    refuse_small,
+)
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.find_data import TaskData

@@ -66,6 +66,12 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
+def resumed_step(run: Path) -> int:
+    """Return the step of the last checkpoint in a run folder; 0 where there is none."""
+    steps = [path.name.removeprefix(PREFIX) for path in run.glob(f"checkpoints/{PREFIX}*")]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left; only for the one process that may write here."""
     for path in folder.glob(f"{UNFINISHED}*"):

@@ -55,6 +55,38 @@ def learning_rate(step: int, train: Train) -> float:
     return train.lr * rate_multiplier(step, train.steps, warmup, train.warmup_start)
 
 
+@dataclass(frozen=True)
+class RemainingWork:
+    """The steps, validations and checkpoints that are still to come of a run.
+
+    Attributes:
+        steps: optimizer steps.
+        validations: of held-out cases, that at the beginning not among them.
+        checkpoints: that are written whatever the validations say.
+        most_checkpoints: if every validation is the best so far.
+    """
+
+    steps: int
+    validations: int
+    checkpoints: int
+    most_checkpoints: int
+
+
+def remaining_work(train: Train, resumed_step: int = 0) -> RemainingWork:
+    """Count what comes after a step."""
+    last = train.steps
+    if resumed_step >= last:
+        return RemainingWork(0, 0, 0, 0)
+
+    def multiples(every: int) -> int:
+        return last // every - resumed_step // every + (last % every > 0)
+
+    validations, checkpoints = multiples(train.validate_every), multiples(train.checkpoint_every)
+    first = (resumed_step // train.validate_every + 1) * train.validate_every
+    only_best = sum(1 for step in range(first, last, train.validate_every) if step % train.checkpoint_every)
+    return RemainingWork(last - resumed_step, validations, checkpoints, checkpoints + only_best)
+
+
 class StopRequest:
     """Context in which SIGTERM, SIGINT and SIGHUP set a flag; a second SIGINT interrupts at once."""
 
