@@ -146,9 +146,12 @@ def plan_prediction(
         everything = float(sum(math.prod(header.shape_xyz) for header in scans.headers.values()))
         preparing = scaled(list(prepare_s.values()), sizes, everything, len(scans.headers))
         times.append(Part("reading and preprocessing", preparing))
-    one_pass = Amount.within(_window_seconds(scans.trained), TIME_FACTOR)
-    windows = [_windows_seconds(header, scans.settings, one_pass) for header in scans.headers.values()]
-    times.append(Part("network and the way back", total(windows)))
+    one_pass, through = Amount.within(_window_seconds(scans.trained), TIME_FACTOR), []
+    for header in scans.headers.values():
+        spacing_mm, preprocess = header.placement.spacing_xyz_mm, scans.settings.preprocess
+        shape = largest_shape(header.shape_xyz, spacing_mm, header.orientation, preprocess)
+        through.append(case_seconds(shape, math.prod(header.shape_xyz), scans.settings, one_pass))
+    times.append(Part("network and the way back", total(through)))
     notes = []
     if failed:
         name, reason = failed[0]
@@ -179,11 +182,6 @@ def _window_seconds(trained: Trained) -> float:
     settings = trained.settings
     window = torch.zeros(1, len(settings.task.channels), *settings.input_size_vox, device=trained.device)
     return forward_seconds(trained, window)
-
-
-def _windows_seconds(header: Header, settings: Settings, one_pass: Amount) -> Amount:
-    shape = largest_shape(header.shape_xyz, header.placement.spacing_xyz_mm, header.orientation, settings.preprocess)
-    return case_seconds(shape, math.prod(header.shape_xyz), settings, one_pass)
 
 
 def _header(entry: Entry) -> Header | None:
