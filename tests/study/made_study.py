@@ -16,6 +16,7 @@ from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.study.plan import PlannedRun, StudyPlan, StudyRun, make_plan
 from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.callbacks import Callback
 
 PRESET = """
 task:
@@ -55,7 +56,7 @@ class StandIn:
 
 
 @dataclass
-class Heard:
+class Heard(Callback):
     """What a watcher was told."""
 
     lines: list[str] = field(default_factory=list)

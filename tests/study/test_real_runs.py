@@ -12,7 +12,7 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import make_plan
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.study import Finetuned, StudyResult, run_study
 
@@ -35,7 +35,7 @@ cache: {workers: 1}
 
 
 def train(resolved: Resolved) -> Finetuned:
-    return run_finetuning(resolved, NullCallback())
+    return run_finetuning(resolved, Callback())
 
 
 def never(resolved: Resolved) -> Finetuned:
