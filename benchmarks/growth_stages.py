@@ -151,13 +151,13 @@ def look_up(folder: str) -> float:
 def start(folder: str) -> float:
     """`voco pretrain` until its loop begins, with everything in the cache; a second call resumes the run."""
     from voco_cli.config import load_settings
-    from voco_cli.training.task import NullCallback
+    from voco_cli.training.callbacks import Callback
     from voco_cli.workflows.pretrain import run_pretraining
 
     class ReachedError(Exception):
         """The loop is about to begin."""
 
-    class Stop(NullCallback):
+    class Stop(Callback):
         """Goes no further."""
 
         def started(self, step: int, steps: int) -> None:

@@ -74,13 +74,13 @@ def pretrain_until(data: str, recipe: str, run: str, overrides: list[str]) -> fl
 
     begun = time.process_time()
     from voco_cli.config import load_settings
-    from voco_cli.training.task import NullCallback
+    from voco_cli.training.callbacks import Callback
     from voco_cli.workflows.pretrain import run_pretraining
 
     class ReachedError(Exception):
         """The loop is about to begin."""
 
-    class Clock(NullCallback):
+    class Clock(Callback):
         """Notes when the loop begins."""
 
         taken = 0.0

@@ -17,7 +17,7 @@ from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.io.reader import read_scan
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import load_into, read_weights
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.pretrain import run_pretraining
 
 
@@ -34,7 +34,7 @@ def main(scans: Path, out: Path, steps: int) -> None:
         overrides=[f"train.steps={steps}"],
         flags={"data.file": data_file, "run.dir": out / "run"},
     )
-    result = run_pretraining(resolved, NullCallback())
+    result = run_pretraining(resolved, Callback())
     if result.verdict is not None:
         print(result.verdict.sentence)
 

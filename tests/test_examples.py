@@ -14,7 +14,7 @@ from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import load_settings
 from voco_cli.data.synthetic.generate import write_cts
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.pretrain import run_pretraining
 
@@ -47,7 +47,7 @@ def test_pretraining_runs(path: Path, data: Path, tmp_path: Path) -> None:
     tiny = [one for one in TINY if not (one.startswith(("objective.", "augment.")) and one.split(".")[0] in given)]
     smaller = ("crops.input_size=null", "model.backbone=unet", "train.steps=2", "train.validate_every=2")
     resolved = load_settings(None, path, (*tiny, *smaller), {"data.file": data, "run.dir": tmp_path / "run"})
-    result = run_pretraining(resolved, NullCallback())
+    result = run_pretraining(resolved, Callback())
     assert result.weights.is_file()
     assert result.verdict is not None
 
@@ -86,7 +86,7 @@ def test_finetuning_runs(path: Path, tmp_path: Path) -> None:
         sizes = (*sizes, "preprocess.resize_vox=null")
     flags = {"data.root": folder, "run.dir": tmp_path / "run"}
     overrides = [one for one in (*TINY_TASK, *sizes) if not one.startswith("task.missing")]
-    run_finetuning(load_settings(None, None, overrides, flags, task=str(path)), NullCallback())
+    run_finetuning(load_settings(None, None, overrides, flags, task=str(path)), Callback())
     assert (tmp_path / "run" / "evaluation" / "test" / "summary.json").is_file()
 
 

@@ -173,7 +173,7 @@ def test_the_wheel_runs_on_this_python(version: str, built: dict[str, Path], tmp
         run(inside / "voco", *arguments, cwd=tmp_path)
 
     code = (
-        "from pathlib import Path\nfrom voco_cli.demo.scans import write_scans\n"
+        "from pathlib import Path\nfrom voco_cli.demo.stages import write_scans\n"
         "from voco_cli.demo.stages import PRETRAINING, STUDY\n"
         "write_scans(Path('scans'), 8)\n"
         "Path('pretrain.yaml').write_text(PRETRAINING)\nPath('study.yaml').write_text(STUDY)\n"

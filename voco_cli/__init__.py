@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from voco_cli.models.weights import export_weights, load_into, read_weights
     from voco_cli.objectives.voco.crops import draw_crops, position_labels
     from voco_cli.objectives.voco.model import VolumeContrast
-    from voco_cli.training.task import NullCallback
+    from voco_cli.training.callbacks import Callback
     from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.pretrain import run_pretraining
 
 __version__ = "0.1.0"
 __all__ = [
+    "Callback",
     "IndexOptions",
-    "NullCallback",
     "Settings",
     "Structure",
     "VocoError",
@@ -70,7 +70,7 @@ _MODULES = {
     "models.weights": ("export_weights", "load_into", "read_weights"),
     "objectives.voco.crops": ("draw_crops", "position_labels"),
     "objectives.voco.model": ("VolumeContrast",),
-    "training.task": ("NullCallback",),
+    "training.callbacks": ("Callback",),
     "workflows.finetune": ("run_finetuning",),
     "workflows.pretrain": ("run_pretraining",),
 }

@@ -65,10 +65,10 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[[Plan], list[Any]]:
             asked.extend((settings, budget_s))
             return plan
 
-        for kind, command, module in (("pretraining", "pretrain", "plan"), ("finetuning", "finetune", "plan_finetune")):
+        for kind, command in (("pretraining", "pretrain"), ("finetuning", "finetune")):
             ready = f"voco_cli.workflows.{command}_checks.before_{kind}"
-            monkeypatch.setattr(ready, lambda resolved, teller: (resolved, None))
-            monkeypatch.setattr(f"voco_cli.resources.{module}.plan_{kind}", give)
+            monkeypatch.setattr(ready, lambda resolved, callback: (resolved, None))
+            monkeypatch.setattr(f"voco_cli.resources.plan.plan_{kind}", give)
         return asked
 
     return know

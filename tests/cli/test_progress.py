@@ -9,7 +9,7 @@ from rich.console import Console
 
 from voco_cli.cli import progress
 from voco_cli.cli.progress import RunProgress
-from voco_cli.training.task import Values
+from voco_cli.training.callbacks import Values
 
 
 class Shown(RunProgress):

@@ -10,7 +10,7 @@ import pytest
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.reader import read_scan
 from voco_cli.data.synthetic.generate import generate_ct, patient_seed
-from voco_cli.demo.scans import LABELLED, ORGANS, SHAPE_XYZ, SPACING_MM, unlabelled_name, write_scans
+from voco_cli.demo.stages import LABELLED, ORGANS, SHAPE_XYZ, SPACING_MM, unlabelled_name, write_scans
 
 
 @pytest.fixture(scope="module")

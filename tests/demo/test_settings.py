@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from voco_cli.config import Settings, load_settings
-from voco_cli.demo.scans import SHAPE_XYZ, write_scans
-from voco_cli.demo.stages import PRETRAINING, STUDY
+from voco_cli.demo.stages import PRETRAINING, SHAPE_XYZ, STUDY, write_scans
 from voco_cli.tasks.new_task import source_of_list, task_file
 
 

@@ -66,7 +66,7 @@ def test_the_numbers_of_steps_and_seeds_are_in_the_commands() -> None:
 def test_every_stage_leaves_something_below_the_folder() -> None:
     for stage in demo_stages(Path("d")):
         assert stage.wrote.parts[0] == "d"
-        assert "should help" not in stage.shows + stage.look
+        assert "should help" not in stage.shows + stage.result
 
 
 @pytest.mark.parametrize("name", HOSTILE)

@@ -20,7 +20,7 @@ from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import Resolved
 from voco_cli.config.schema import Objectives
 from voco_cli.objectives.objective import Autocast, Case, FigureInfo, Objective, Sampler, Validation, Verdict
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.pretrain import run_pretraining
 
 ROOT = Path(__file__).parents[2]
@@ -108,7 +108,7 @@ def test_an_objective_is_one_module_and_its_entry(tmp_path: Path, monkeypatch: p
     data = write_data(tmp_path / "data", 4, 2)
     resolved = load_settings("debug", None, (*TINY, "train.lr=0.01"), {"data.file": data, "run.dir": tmp_path / "run"})
     settings: Settings = resolved.settings.model_copy(update={"objective": ToyObjectives()})
-    result = run_pretraining(Resolved(settings, resolved.sources), NullCallback())
+    result = run_pretraining(Resolved(settings, resolved.sources), Callback())
     assert result.verdict is not None
     assert result.verdict.status == "learned"
     assert result.end["error"] < result.start["error"]

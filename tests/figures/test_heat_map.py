@@ -7,7 +7,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from voco_cli.figures.heat_map import COLOURS, SCALE, draw_heat_map, value_text
+from voco_cli.figures.scan_views import COLOURS, SCALE, draw_heat_map, value_text
 
 GRID = (2, 3, 2)
 

@@ -16,8 +16,8 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
 from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics
-from voco_cli.training.task import NullCallback
 from voco_cli.workflows.finetune import run_finetuning
 
 TASK = """
@@ -61,7 +61,7 @@ def write_data(folder: Path, ignored: int = 2, there: bool = True) -> Path:
 
 def test_validation_the_end_figure_and_an_evaluation_are_those_of_the_annotated_voxels(tmp_path: Path) -> None:
     task, run = write_data(tmp_path), tmp_path / "run"
-    result = run_finetuning(load_settings(None, None, (), {"run.dir": run}, task=str(task)), NullCallback())
+    result = run_finetuning(load_settings(None, None, (), {"run.dir": run}, task=str(task)), Callback())
     assert result.evaluation is not None
     expected = []
     for name in ("c", "d"):
@@ -96,7 +96,7 @@ def test_without_the_setting_the_value_is_refused(tmp_path: Path) -> None:
     task = write_data(tmp_path)
     task.write_text(TASK.replace("  ignore_value: 2\n", ""))
     with pytest.raises(DataError, match=r"Label values that no class of the task ball has: .* holds 2"):
-        run_finetuning(load_settings(None, None, (), {"run.dir": tmp_path / "run"}, task=str(task)), NullCallback())
+        run_finetuning(load_settings(None, None, (), {"run.dir": tmp_path / "run"}, task=str(task)), Callback())
 
 
 def test_tasks_new_drafts_it_and_tasks_check_and_preview_case_know_it(
@@ -128,7 +128,7 @@ def test_a_validation_in_which_nothing_is_there_runs_to_its_end(tmp_path: Path) 
     for name in ("c", "d"):
         empty = np.zeros((14, 12, 10), np.uint8)
         write_nifti(tmp_path / "labelsTr" / f"{name}.nii.gz", empty, oriented_affine("LPS", (1.0, 1.0, 1.5)))
-    result = run_finetuning(load_settings(None, None, (), {"run.dir": run}, task=str(task)), NullCallback())
+    result = run_finetuning(load_settings(None, None, (), {"run.dir": run}, task=str(task)), Callback())
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "validation"]
     assert len(lines) == 3
     for line in lines:  # either a false positive somewhere, or nothing to measure

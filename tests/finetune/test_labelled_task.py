@@ -17,7 +17,7 @@ from voco_cli.config.schema import Model, Train
 from voco_cli.config.task_schema import Task
 from voco_cli.finetune.labelled_task import encoder_level, parameter_groups, select_checkpoint
 from voco_cli.models.build import build_segmenter
-from voco_cli.training.task import Values
+from voco_cli.training.callbacks import Values
 
 FOUND, NOTHING = {"dice": 0.0, "error": 1.0}, {"error": 0.0}
 

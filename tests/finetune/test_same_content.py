@@ -14,7 +14,7 @@ from tests.data.cache.made_scans import oriented_affine, write_nifti
 from voco_cli.config import load_settings
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 
 TASK = """
@@ -57,9 +57,7 @@ def write_all(folder: Path) -> Path:
 
 
 def go(task: Path | str, run: Path, *override: str) -> Path | None:
-    return run_finetuning(
-        load_settings(None, None, override, {"run.dir": run}, task=str(task)), NullCallback()
-    ).evaluation
+    return run_finetuning(load_settings(None, None, override, {"run.dir": run}, task=str(task)), Callback()).evaluation
 
 
 def test_task_file_split_and_data_that_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

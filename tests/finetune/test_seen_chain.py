@@ -14,11 +14,11 @@ from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, read_
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import PreparedFinetuning, run_finetuning
 
 
-class Listening(NullCallback):
+class Listening(Callback):
     """Keeps what is told before the training."""
 
     def prepared(self, prepared: PreparedFinetuning) -> None:
@@ -67,6 +67,6 @@ def test_clean_is_required_before_anything_is_trained(first: Path) -> None:
     flags = {"data.root": first / "data", "run.dir": first / "refused", "model.weights": str(first / "first")}
     settings = load_settings(None, None, TINY, flags, task="btcv")
     with pytest.raises(VocoError, match="was in the pre-training") as refused:
-        run_finetuning(settings, NullCallback(), clean=True)
+        run_finetuning(settings, Callback(), clean=True)
     assert refused.value.exit_code == 1
     assert not list((first / "refused" / "checkpoints").iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.pretrain.tiny_run import At
 from tests.tasks.made_task import write_task
 from voco_cli.config import load_settings
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import FinetuneResult, run_finetuning
 
 TINY = (
@@ -41,11 +41,11 @@ def make_data(folder: Path, task: str = "btcv") -> Path:
 
 
 def tiny_finetune(
-    data: Path, run: Path, *override: str, task: str = "btcv", callback: NullCallback | None = None
+    data: Path, run: Path, *override: str, task: str = "btcv", callback: Callback | None = None
 ) -> FinetuneResult:
     """Fine-tune in this process."""
     flags = {"data.root": data, "run.dir": run}
-    return run_finetuning(load_settings(None, None, (*TINY, *override), flags, task=task), callback or NullCallback())
+    return run_finetuning(load_settings(None, None, (*TINY, *override), flags, task=task), callback or Callback())
 
 
 def killed_finetune(data: Path, run: Path, callback: At) -> None:

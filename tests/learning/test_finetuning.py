@@ -10,7 +10,7 @@ import pytest
 from voco_cli.config import load_settings
 from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run
 from voco_cli.workflows.finetune import run_finetuning
 
@@ -32,7 +32,7 @@ def test_the_hippocampus_preset_reaches_its_dice_on_patients_that_it_has_not_see
         "data.workers=1",
     )
     flags = {"data.root": HIPPOCAMPUS, "run.dir": tmp_path / "run"}
-    result = run_finetuning(load_settings(None, None, overrides, flags, task="msd_hippocampus"), NullCallback())
+    result = run_finetuning(load_settings(None, None, overrides, flags, task="msd_hippocampus"), Callback())
     assert result.evaluated_split == "test"
     assert result.evaluation is not None
     table = read_evaluation(result.evaluation).table

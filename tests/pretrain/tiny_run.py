@@ -10,7 +10,7 @@ from pathlib import Path
 
 from voco_cli.config import load_settings
 from voco_cli.data.synthetic.generate import write_cts
-from voco_cli.training.task import NullCallback, Values
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.workflows.pretrain import PretrainResult, run_pretraining
 
 TINY = (
@@ -42,7 +42,7 @@ def write_data(folder: Path, training: int = 6, held_out: int = 2) -> Path:
     return data
 
 
-class At(NullCallback):
+class At(Callback):
     """Does something at a step: when it was trained, or when it was validated."""
 
     def __init__(self, advanced: int = -1, validated: int = -1, then: Callable[[], None] = lambda: None) -> None:
@@ -57,10 +57,10 @@ class At(NullCallback):
             self.then()
 
 
-def tiny_run(data: Path, run: Path, *override: str, callback: NullCallback | None = None) -> PretrainResult:
+def tiny_run(data: Path, run: Path, *override: str, callback: Callback | None = None) -> PretrainResult:
     """Pre-train in this process."""
     flags = {"data.file": data, "run.dir": run}
-    return run_pretraining(load_settings("debug", None, (*TINY, *override), flags), callback or NullCallback())
+    return run_pretraining(load_settings("debug", None, (*TINY, *override), flags), callback or Callback())
 
 
 def killed_run(data: Path, run: Path, callback: At, *override: str) -> None:

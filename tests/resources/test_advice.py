@@ -10,7 +10,7 @@ from tests.pretrain.tiny_run import TINY
 from voco_cli.config import Settings, load_settings
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.resources.amounts import Amount, Need, Part
-from voco_cli.resources.memory import training_footprint
+from voco_cli.resources.costs import training_footprint
 
 CPU = torch.device("cpu")
 

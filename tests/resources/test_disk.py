@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from voco_cli.data.cache.disk_space import SPARE_BYTES
-from voco_cli.resources.amounts import Amount, Part
-from voco_cli.resources.disk import bytes_below, disk_needs, existing_parent, mount_point, temporary_folder
+from voco_cli.resources.amounts import Amount, Part, disk_needs
+from voco_cli.resources.machine import bytes_below, existing_parent, mount_point, temporary_folder
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -61,7 +61,7 @@ def test_a_temporary_folder_lies_beside_and_goes_whatever_happens(tmp_path: Path
 
 def test_on_a_full_disk_a_trial_goes_where_temporary_files_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "tmp").mkdir()
-    monkeypatch.setattr("voco_cli.resources.disk.gettempdir", lambda: str(tmp_path / "tmp"))
+    monkeypatch.setattr("voco_cli.resources.machine.gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 0, 199_999_999))
     with temporary_folder(tmp_path / "cache") as folder:
         assert folder.parent == tmp_path / "tmp"

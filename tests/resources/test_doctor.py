@@ -17,7 +17,7 @@ from voco_cli.errors import UsageError
 from voco_cli.models.kernels import triton_here
 from voco_cli.resources import doctor, machine
 from voco_cli.resources.doctor import examine, load_here, load_in_subprocess
-from voco_cli.resources.machine import Check, looked_at
+from voco_cli.resources.machine import Check, run_checks
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -63,7 +63,7 @@ def test_a_library_that_is_missing_is_a_line_and_the_rest_goes_on(monkeypatch: p
     assert "torch" not in checks["libraries"].values
     assert "not installed; needed for tables of embeddings" in checks["pyarrow"].found
     assert checks["GPU"].status == "warning"
-    assert "could not be looked at" in checks["GPU"].found
+    assert "could not be checked" in checks["GPU"].found
     assert checks["memory"].status in ("ok", "warning")
 
 
@@ -189,7 +189,7 @@ def test_shared_memory_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(machine, "SHARED", tmp_path)
     needed = 3 * 4 * 2 * 18 * 96**3
     for free, status in ((needed, "ok"), (needed - 1, "warning")):
-        monkeypatch.setattr(machine, "disk_usage", lambda path, free=free: Usage(0, 0, free))
+        monkeypatch.setattr(machine.shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free))
         check = machine.shared_memory(settings)
         assert (check.status, check.values["needed_bytes"]) == (status, needed)
 
@@ -237,5 +237,5 @@ def test_whatever_a_check_raises_is_a_line() -> None:
     def broken() -> Check:
         raise SystemError("odd")
 
-    assert looked_at("a", wrong, failing="problem") == Check("a", "problem", "not so", "but so")
-    assert looked_at("b", broken) == Check("b", "warning", "could not be looked at (SystemError: odd)")
+    assert list(run_checks("a", wrong, failing="problem")) == [Check("a", "problem", "not so", "but so")]
+    assert list(run_checks("b", broken)) == [Check("b", "warning", "could not be checked (SystemError: odd)")]

@@ -21,15 +21,14 @@ from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.resources import dry_run
 from voco_cli.resources.amounts import Plan
 from voco_cli.resources.dry_run import dry_finetuning, dry_prediction, dry_pretraining
-from voco_cli.resources.plan import ESTIMATES, plan_pretraining
-from voco_cli.resources.plan_finetune import plan_finetuning
-from voco_cli.training.task import NullCallback
+from voco_cli.resources.plan import ESTIMATES, plan_finetuning, plan_pretraining
+from voco_cli.training.callbacks import Callback
 
 MEMORY_FACTOR = 1.5
 """An estimate of memory is as near as this to what was measured."""
 
 
-class Heard(NullCallback):
+class Heard(Callback):
     """Remembers what is about to run, and what was warned of."""
 
     def __init__(self) -> None:

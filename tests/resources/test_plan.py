@@ -14,7 +14,6 @@ from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.finetune.tiny_task import make_data, tiny_finetune
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import Settings, load_settings
-from voco_cli.config.schema import Train
 from voco_cli.data.cache.disk_space import SPARE_BYTES
 from voco_cli.errors import DataError, UsageError
 from voco_cli.resources import plan as planning
@@ -22,16 +21,13 @@ from voco_cli.resources.amounts import Amount, Need, Plan
 from voco_cli.resources.plan import (
     ESTIMATES,
     ON_A_PROCESSOR,
-    RemainingWork,
     RunCosts,
     TrainingPlan,
     label_map_bytes,
+    plan_finetuning,
     plan_pretraining,
     pretraining_cases,
-    remaining_work,
-    resumed_step,
 )
-from voco_cli.resources.plan_finetune import plan_finetuning
 
 Usage = namedtuple("Usage", "total used free")
 CASES = (16, 4)
@@ -123,7 +119,7 @@ def test_a_full_cache_and_a_started_run_are_taken_into_account(data: Path, tmp_p
 def test_a_small_disk_does_not_fit_and_the_plan_says_what_to_change(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("voco_cli.resources.disk.shutil.disk_usage", lambda path: Usage(10**9, 0, SPARE_BYTES + 50_000))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(10**9, 0, SPARE_BYTES + 50_000))
     plan = make_plan(data, tmp_path / "run")
     disk = need(plan, "disk")
     assert (disk.free_bytes, disk.fits, plan.fits) == (50_000, False, False)
@@ -247,21 +243,3 @@ def test_label_maps_on_disk_by_hand(labelled: Path, tmp_path: Path) -> None:
     found = [label_map_bytes((1000, 200), one) for one in (packed, plain, wide)]
     assert [one.value for one in found] == [30, 1200, 2400]
     assert [one.high for one in found] == [300, 1200, 2400]
-
-
-@pytest.mark.parametrize("resumed", [0, 3, 4, 5, 12, 13])
-@pytest.mark.parametrize(("validate", "checkpoint"), [(4, 4), (4, 6), (5, 3), (100, 100)])
-def test_what_remains_is_counted_as_the_trainer_does(validate: int, checkpoint: int, resumed: int) -> None:
-    train = Train(steps=13, validate_every=validate, checkpoint_every=checkpoint)
-    steps = range(resumed + 1, 14)
-    validated = {step for step in steps if step == 13 or step % validate == 0}
-    written = {step for step in steps if step == 13 or step % checkpoint == 0}
-    expected = RemainingWork(len(steps), len(validated), len(written), len(written | validated))
-    assert remaining_work(train, resumed) == expected
-
-
-def test_the_last_checkpoint_of_a_run_folder(tmp_path: Path) -> None:
-    assert resumed_step(tmp_path / "none") == 0
-    for name in ("step-000100", "step-000020", ".unfinished-step-000300", "step-odd"):
-        (tmp_path / "checkpoints" / name).mkdir(parents=True)
-    assert resumed_step(tmp_path) == 100

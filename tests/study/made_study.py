@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.study.plan import PlannedRun, StudyPlan, make_plan
 from voco_cli.study.record import StudyRun
 from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.callbacks import Callback
 
 PRESET = """
 task:
@@ -57,17 +57,10 @@ class StandIn:
 
 
 @dataclass
-class Heard:
+class Heard(Callback):
     """What a watcher was told."""
 
     lines: list[str] = field(default_factory=list)
-
-    @contextmanager
-    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
-        yield lambda scan, reason: None
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         self.lines.append(f"{finished} of {total} on {data.split_words}")

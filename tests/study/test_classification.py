@@ -27,7 +27,7 @@ from voco_cli.evaluate.classification.results import (
 from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.study import StudyResult, run_study
 
@@ -126,13 +126,11 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, StudyResult]:
         table.writerows((entry.name, entry.patient, 10 + c) for entry, c in zip(entries, categories, strict=True))
     data = {"data.root": folder / "data"}
     first = plan(folder, [], (4,), 1, **data)
-    run_study(first, Heard(), finetune=lambda resolved: run_finetuning(resolved, NullCallback()))
+    run_study(first, Heard(), finetune=lambda resolved: run_finetuning(resolved, Callback()))
     weights = folder / "weights"
     (folder / "study").rename(weights)
     asked = plan(folder, [str(weights / "none" / "n004-seed0")], (4,), 2, "task.freeze_encoder=true", **data)
-    return folder / "study", run_study(
-        asked, Heard(), finetune=lambda resolved: run_finetuning(resolved, NullCallback())
-    )
+    return folder / "study", run_study(asked, Heard(), finetune=lambda resolved: run_finetuning(resolved, Callback()))
 
 
 def test_every_run_is_done_on_a_split_with_both_categories(real: tuple[Path, StudyResult]) -> None:

@@ -15,7 +15,7 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import PretrainingPlan, make_plan
-from voco_cli.training.task import NullCallback
+from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.pretrain import run_pretraining
 from voco_cli.workflows.study import Finetuned, StudyResult, run_study
@@ -39,7 +39,7 @@ cache: {workers: 1}
 
 
 def train(resolved: Resolved) -> Finetuned:
-    return run_finetuning(resolved, NullCallback())
+    return run_finetuning(resolved, Callback())
 
 
 def never(resolved: Resolved) -> Finetuned:
@@ -144,7 +144,7 @@ def test_pretrainings_of_its_own_start_the_runs_and_are_found_again(folder: Path
         pretraining=own,
         flags=flags(folder),
     )
-    result = run_study(plan, Heard(), finetune=train, pretrain=lambda one: run_pretraining(one, NullCallback()))
+    result = run_study(plan, Heard(), finetune=train, pretrain=lambda one: run_pretraining(one, Callback()))
     found = {run.arm: run for run in result.record.in_order()}
     assert {arm: run.status for arm, run in found.items()} == dict.fromkeys(("none", *objectives), "done")
     assert [found[arm].transferred for arm in ("none", *objectives)] == [None, "encoder", "encoder", None]

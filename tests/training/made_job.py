@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from voco_cli.config.schema import Train
 from voco_cli.errors import VocoError
+from voco_cli.training.callbacks import Values
 from voco_cli.training.loggers import read_metrics
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import ParameterGroup, TrainingTask, Values
+from voco_cli.training.task import ParameterGroup, TrainingTask
 from voco_cli.training.trainer import Trainer
 
 CPU = Accelerator(cpu=True)

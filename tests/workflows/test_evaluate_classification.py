@@ -18,8 +18,8 @@ from voco_cli.errors import DataError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
 from voco_cli.predict import classification
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics
-from voco_cli.training.task import NullCallback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
 from voco_cli.workflows.finetune import run_finetuning
 
@@ -60,7 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
     task = folder / "made.yaml"
     task.write_text(yaml.safe_dump(PRESET))
     flags = {"data.root": folder / "data", "run.dir": folder / "run"}
-    run_finetuning(load_settings(task=str(task), flags=flags), NullCallback())
+    run_finetuning(load_settings(task=str(task), flags=flags), Callback())
     return Done(folder / "data", folder / "run")
 
 

@@ -89,7 +89,7 @@ class StageOutput:
         """Print what to look at."""
         if not stage.arguments:
             done([stage.wrote])
-        _tell(f"\n{ARROW} {stage.look} ({monotonic() - self.began_s:.0f} s)")
+        _tell(f"\n{ARROW} {stage.result} ({monotonic() - self.began_s:.0f} s)")
 
 
 def _program() -> str:

@@ -35,7 +35,7 @@ from voco_cli.cli.options import (
     settings_words,
     spoken_recipe,
 )
-from voco_cli.document.terminal import TELLER, done, note, out, print_json, shell_words
+from voco_cli.document.terminal import done, note, out, print_json, shell_words
 from voco_cli.errors import Interrupted, VocoError
 
 if TYPE_CHECKING:
@@ -93,11 +93,12 @@ def plan_pretrain(
     require_agreement({**flags, "recipe": recipe}, override or ())
     resolved = load_settings(recipe, config, override or (), flags)
 
+    from voco_cli.cli.progress import PretrainProgress
     from voco_cli.resources.plan import plan_pretraining
     from voco_cli.workflows.pretrain_checks import before_pretraining
 
     if resolved.settings.data.file is not None:
-        resolved, _ = before_pretraining(resolved, TELLER)
+        resolved, _ = before_pretraining(resolved, PretrainProgress())
     plan = plan_pretraining(resolved.settings, seconds, note)
     words = [
         *settings_words(recipe or spoken_recipe(resolved), config, override),
@@ -146,10 +147,11 @@ def plan_finetune(
     require_agreement({**flags, "task.preset": task}, override or ())
     resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
 
-    from voco_cli.resources.plan_finetune import plan_finetuning
+    from voco_cli.cli.progress import FinetuneProgress
+    from voco_cli.resources.plan import plan_finetuning
     from voco_cli.workflows.finetune_checks import before_finetuning
 
-    resolved, _ = before_finetuning(resolved, TELLER)
+    resolved, _ = before_finetuning(resolved, FinetuneProgress())
     plan = plan_finetuning(resolved.settings, seconds, note)
     given: dict[str, Any] = {"--data": data, "--weights": weights, "-o": run_dir, "--steps": steps, "--cases": cases}
     given |= {"--fraction": fraction, "--split": split, "--min-loaded": min_loaded, "--device": device}

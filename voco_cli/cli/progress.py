@@ -13,11 +13,11 @@ from rich.text import Text
 
 from voco_cli.document.terminal import err, is_quiet, note, progress, shows_bars, warn
 from voco_cli.foreign_text import named
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.workflows.leakage import sentences
 
 if TYPE_CHECKING:
     from voco_cli.objectives.objective import FigureInfo
-    from voco_cli.training.task import Values
     from voco_cli.workflows.finetune import PreparedFinetuning
     from voco_cli.workflows.pretrain import PreparedPretraining
 
@@ -39,7 +39,7 @@ class _RunBar(Progress):
                     yield Text(line, no_wrap=True, overflow="ellipsis")
 
 
-class RunProgress:
+class RunProgress(Callback):
     """Loss terms, rate and data-wait, and the figures of the last validation."""
 
     def __init__(self) -> None:

@@ -27,6 +27,7 @@ from voco_cli.cli.options import (
 )
 from voco_cli.document.terminal import done, note, print_json, shell_words, warn
 from voco_cli.errors import UsageError
+from voco_cli.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
@@ -210,7 +211,7 @@ def _print_overview(result: OverviewResult, as_json: bool) -> None:
     done(result.wrote, shell_words("voco", "report", first))
 
 
-class StudyProgress:
+class StudyProgress(Callback):
     """A line before each run, and what it came to after it; the run tells of itself between.
 
     Args:
@@ -226,12 +227,12 @@ class StudyProgress:
 
         return RunProgress().building(total)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str | None = None) -> None:
         """Print what begins."""
-        note(text)
+        note(text, style)
 
     def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """Print how much there is to do, and on which cases (see `StudyCallback.planned`)."""
+        """Print how much there is to do, and on which cases."""
         note(f"{data.origin}: {data.split_words}")
         if data.missing:
             from voco_cli.foreign_text import named
@@ -240,11 +241,11 @@ class StudyProgress:
         note(f"{total} runs" + (f", {finished} of them finished already" if finished else ""))
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """Print which run begins (see `StudyCallback.run_started`)."""
+        """Print which run begins."""
         note(f"run {number} of {total}: {run.title}")
 
     def run_ended(self, record: StudyRun, left_s: float) -> None:
-        """Print its score (see `StudyCallback.run_ended`)."""
+        """Print its score."""
         score = "not defined" if record.score is None else f"{record.score:.4f}"
         found = f"{self.metric} {score}" if record.status == "done" else f"failed: {record.reason}"
         left = "" if math.isnan(left_s) or left_s <= 0 else f"; about {_minutes(left_s)} left"

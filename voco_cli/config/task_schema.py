@@ -133,9 +133,14 @@ class Task(Section):
     )
 
     @property
+    def is_voxelwise(self) -> bool:
+        """Return whether every voxel gets a class, 0 being background, and not the scan as a whole."""
+        return self.kind == "segmentation"
+
+    @property
     def num_outputs(self) -> int:
         """Return the outputs of the network: background and classes, or the categories alone."""
-        return len(self.classes) + (self.kind == "segmentation")
+        return len(self.classes) + self.is_voxelwise
 
     @model_validator(mode="after")
     def _names_and_values_are_unique(self) -> Self:
@@ -145,10 +150,10 @@ class Task(Section):
         twice += [f"the label value {value}" for value, count in values.items() if count > 1]
         if twice:
             raise ValueError(f"the classes have {' and '.join(twice)} more than once")
-        if self.kind == "segmentation" and 0 in values:
+        if self.is_voxelwise and 0 in values:
             raise ValueError("the label value 0 is background, and no class of its own")
-        if self.ignore_value is not None and (self.kind != "segmentation" or self.ignore_value in values):
-            what = "belongs to a class" if self.kind == "segmentation" else "has no meaning for a classification"
+        if self.ignore_value is not None and (not self.is_voxelwise or self.ignore_value in values):
+            what = "belongs to a class" if self.is_voxelwise else f"has no meaning for a {self.kind}"
             raise ValueError(f"ignore_value {self.ignore_value} {what}")
         unknown = sorted({name for one in self.regions for name in one.classes} - set(names))
         if unknown:

@@ -69,6 +69,16 @@ class Settings(Section):
         "from the weights of the one before, with an optimizer and a schedule of its own",
     )
 
+    @property
+    def input_size_vox(self) -> tuple[int, int, int]:
+        """Return the size of what goes through the network at a time: a crop, a patch or a whole scan, voxels."""
+        if self.task.preset is None:
+            return self.crops.network_size_vox
+        if self.task.is_voxelwise:
+            return self.task.patch_size
+        assert self.preprocess.resize_vox is not None  # refused below
+        return self.preprocess.resize_vox
+
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
         if self.stages and self.task.preset is None:
@@ -170,11 +180,9 @@ class Settings(Section):
     def _task_problems(self) -> list[str]:
         """Return what is wrong between the settings of a labelled task."""
         task, model, problems = self.task, self.model, []
-        key, size = "task.patch_size", task.patch_size
-        if task.kind == "classification":
-            if self.preprocess.resize_vox is None:
-                return ["preprocess.resize_vox must be given: a classification sees whole scans of one size"]
-            key, size = "preprocess.resize_vox", self.preprocess.resize_vox
+        if not task.is_voxelwise and self.preprocess.resize_vox is None:
+            return [f"preprocess.resize_vox must be given: a {task.kind} sees whole scans of one size"]
+        key, size = "task.patch_size" if task.is_voxelwise else "preprocess.resize_vox", self.input_size_vox
         rules = BACKBONES[model.backbone]
         multiple, most = rules.multiple(model.levels), rules.most_supervision(model.levels)
         if any(edge % multiple for edge in size):

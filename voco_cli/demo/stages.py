@@ -1,4 +1,4 @@
-"""A demo as a list of commands: what each shows, what it leaves, and doing those that are not done yet."""
+"""A demo as a list of commands on generated scans: what each shows and leaves, and running those that are not done."""
 
 from __future__ import annotations
 
@@ -7,17 +7,30 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.splits import position
-from voco_cli.demo.scans import LABELLED, SHAPE_XYZ, unlabelled_name, write_scans
+from voco_cli.data.io.reader import write_scan
+from voco_cli.data.synthetic.anatomy import BTCV_ORGANS
+from voco_cli.data.synthetic.generate import SyntheticCT, generate_ct, patient_seed
 from voco_cli.errors import Interrupted, ResourceError, UsageError, VocoError
-from voco_cli.resources.disk import existing_parent
+from voco_cli.resources.machine import existing_parent
 from voco_cli.training.run_dir import RunFolder
 
+SHAPE_XYZ = (48, 48, 16)
+SPACING_MM = (7.5, 5.8, 20.0)
+"""The field of view of the generated patients over their shape, to two digits."""
+UNLABELLED_SEED, LABELLED_SEED = 0, 1
+"""Groups of generated patients; two groups share nobody."""
+LABELLED = {"training": 8, "validation": 2, "test": 12}
+"""Labelled patients by split."""
+ORGANS = (6, 1, 2, 3, 8)
+"""Liver, spleen, kidneys, aorta: what a network of a minute can find. Label values are 1, 2, ... in this order."""
 GRID = (4, 4)
 PRETRAINING = f"""\
 # Pre-training: the recipe `debug`, which learns within minutes on a CPU, fitted to small scans.
@@ -70,7 +83,7 @@ class Stage:
         shows: what there is to see, printed before it.
         arguments: of `voco`; none where the demo does it itself.
         wrote: what is there once it is done.
-        look: what to look at, printed after it.
+        result: what to see in what it wrote, printed after it.
         once: the command refuses to write a second time, so a script must not ask it to.
     """
 
@@ -78,7 +91,7 @@ class Stage:
     shows: str
     arguments: tuple[str, ...]
     wrote: Path
-    look: str
+    result: str
     once: bool = False
 
 
@@ -90,8 +103,8 @@ def demo_stages(out: Path) -> list[Stage]:
         path = str(out.joinpath(*parts))
         return f"./{path}" if path.startswith("-") else path
 
-    def stage(name: str, shows: str, options: Sequence[str], wrote: str, look: str, once: bool = False) -> Stage:
-        return Stage(name, shows, (*name.split(), *options), out / wrote, look, once)
+    def stage(name: str, shows: str, options: Sequence[str], wrote: str, result: str, once: bool = False) -> Stage:
+        return Stage(name, shows, (*name.split(), *options), out / wrote, result, once)
 
     run, study, task = at("runs", "pretrain"), at("runs", "study"), at("task.yaml")
     arms = [at("runs", "study", arm, f"n{CASES:03d}-seed0") for arm in ("none", "pretrain")]
@@ -291,3 +304,54 @@ def _require_room(out: Path) -> None:
             f"The demo may need {NEEDED_BYTES / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free below {there}.",
             "free some space, or choose another --out",
         )
+
+
+def unlabelled_name(number: int) -> str:
+    """Return the file name of an unlabelled scan, from 1 on."""
+    return f"ct_{number:03d}.nii.gz"
+
+
+def write_scans(folder: Path, unlabelled: int) -> list[Path]:
+    """Write the scans of a demo; files that are there from an earlier call are written anew, with the same content.
+
+    Args:
+        folder: gets ``unlabelled/*.nii.gz`` and ``labelled/`` with images, labels and ``dataset.json``.
+        unlabelled: how many.
+    Returns:
+        The folder of the unlabelled scans, and the list of the labelled ones.
+    Raises:
+        ResourceError: the disk is full or does not allow it.
+    """
+    for index in range(unlabelled):
+        _write(_patient(UNLABELLED_SEED, index), folder / "unlabelled" / unlabelled_name(index + 1))
+    names = [f"patient_{index + 1:03d}_ct.nii.gz" for index in range(sum(LABELLED.values()))]
+    labelled = folder / "labelled"
+    for index, name in enumerate(names):
+        ct = _patient(LABELLED_SEED, index)
+        _write(ct, labelled / "images" / name, labelled / "labels" / name)
+    write_atomic(labelled / "dataset.json", (json.dumps(_decathlon_list(names), indent=1) + "\n").encode())
+    return [folder / "unlabelled", labelled / "dataset.json"]
+
+
+def _patient(group: int, index: int) -> SyntheticCT:
+    return replace(generate_ct(patient_seed(group, index), SHAPE_XYZ), spacing_mm=SPACING_MM)
+
+
+def _write(ct: SyntheticCT, image: Path, label: Path | None = None) -> None:
+    scan = ct.scan(image)
+    write_scan(scan.array_zyx, scan, image)
+    if label is not None:
+        values = np.zeros(len(BTCV_ORGANS) + 1, np.uint8)
+        values[list(ORGANS)] = range(1, len(ORGANS) + 1)
+        write_scan(values[ct.labels_xyz].transpose(2, 1, 0), scan, label)
+
+
+def _decathlon_list(names: Iterable[str]) -> dict[str, object]:
+    """Return the list in the format of the Medical Segmentation Decathlon, with its splits."""
+    left = iter([{"image": f"images/{name}", "label": f"labels/{name}"} for name in names])
+    return {
+        "name": "generated torsos",
+        "modality": {"0": "CT"},
+        "labels": {"0": "background", **{str(i): BTCV_ORGANS[organ] for i, organ in enumerate(ORGANS, start=1)}},
+        **{split: [next(left) for _ in range(count)] for split, count in LABELLED.items()},
+    }

@@ -194,19 +194,6 @@ def warn(text: str, style: str | None = None) -> None:
     err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-class _Teller:
-    """`note` and `warn` as one thing to hand on."""
-
-    def say(self, text: str, style: str | None = None) -> None:
-        note(text, style)
-
-    def warn(self, text: str, style: str | None = None) -> None:
-        warn(text, style)
-
-
-TELLER = _Teller()
-
-
 @contextmanager
 def progress(description: str, total: int | None) -> Iterator[Callable[..., None]]:
     """Show a bar with rate and remaining time, or a plain line every ten seconds where there is no terminal.

@@ -24,7 +24,16 @@ from voco_cli.figures.slices import (
     resized_grey,
     resized_labels,
 )
-from voco_cli.figures.style import FAINT, FigurePage, figure_style, fitting, outline, wrapped
+from voco_cli.figures.style import (
+    FAINT,
+    FigurePage,
+    figure_style,
+    fitting,
+    outline,
+    wrapped,
+    write_corner,
+    write_sides,
+)
 
 LUNG_WINDOW_HU = (-1000.0, 400.0)
 LUNG_BELOW_HU = -400.0
@@ -79,14 +88,8 @@ MOST_LEGEND, MOST_UNLISTED = 90, 8
 DPI = 200
 WARNING = "#B3261E"
 BARS_MM = (5, 10, 20, 50, 100, 200)
-LETTER_PLACES = (
-    (0.04, 0.5, "left", "center"),
-    (0.96, 0.5, "right", "center"),
-    (0.5, 0.96, "center", "top"),
-    (0.5, 0.04, "center", "bottom"),
-)
-VIEWS = (("axial", (0, 1), "RLAP"), ("coronal", (0, 2), "RLSI"), ("sagittal", (1, 2), "APSI"))
-"""Name, axes across and up, and the letters at left, right, top and bottom."""
+VIEWS = (("axial", (0, 1), "RLPA"), ("coronal", (0, 2), "RLIS"), ("sagittal", (1, 2), "APIS"))
+"""Name, axes across and up, and the letters at left, right, bottom and top."""
 
 
 def draw_case_preview(scene: CaseScene, path: Path) -> None:
@@ -131,12 +134,12 @@ def _draw_views(page: FigurePage, scene: CaseScene, top: float, scale: float) ->
         across = 3 - sum(axes)
         ax = page.figure.add_subplot(grid[column])
         _show(ax, scene, across, scene.planes[across], scale)
-        _write_letters(ax, letters)
+        write_sides(ax, letters, 9, weight="bold")
         for axis, line in zip(axes, (ax.axvline, ax.axhline), strict=True):
             place = (scene.planes[axis] + 0.5 - scene.low[axis]) * scene.case.spacing_mm[axis]
             for ends in ((0.0, 0.035), (0.965, 1.0)):
                 line(scene.shown_mm[axis] - place if axis == axes[0] else place, *ends, color="white", linewidth=0.8)
-        _write_corner(ax, f"{name}, slice {scene.case.file_index(across, scene.planes[across])}")
+        write_corner(ax, f"{name}, slice {scene.case.file_index(across, scene.planes[across])}", 6.5)
         if name == "axial":
             _draw_scale_bar(ax, scene.shown_mm[0])
 
@@ -151,9 +154,9 @@ def _draw_strip(page: FigurePage, scene: CaseScene, top: float, shape: tuple[int
     for number, index in enumerate(scene.strip):
         ax = page.figure.add_subplot(grid[divmod(number, shape[1])])
         _show(ax, scene, 2, index, scale)
-        _write_corner(ax, str(scene.case.file_index(2, index)), 6)
+        write_corner(ax, str(scene.case.file_index(2, index)), 6)
         if number == 0:
-            _write_letters(ax, "RLAP", 6)
+            write_sides(ax, "RLPA", 6, weight="bold")
 
 
 def _show(ax: Axes, scene: CaseScene, across: int, index: int, scale: float) -> None:
@@ -187,18 +190,6 @@ def _over(shown: ByteImage, layer: ByteImage) -> ByteImage:
     """Lay an RGBA picture over an RGB one."""
     alpha = layer[..., 3:].astype(np.float32) / 255
     return np.asarray(np.rint(shown * (1 - alpha) + layer[..., :3] * alpha), dtype=np.uint8)
-
-
-def _write_letters(ax: Axes, letters: str, size: float = 9) -> None:
-    """Write the patient's sides at the edges of a panel."""
-    for letter, (x, y, ha, va) in zip(letters, LETTER_PLACES, strict=True):
-        looks: dict[str, Any] = {"weight": "bold", "color": "white", "path_effects": outline(), "ha": ha, "va": va}
-        ax.text(x, y, letter, transform=ax.transAxes, size=size, **looks)
-
-
-def _write_corner(ax: Axes, text: str, size: float = 6.5) -> None:
-    looks: dict[str, Any] = {"color": "white", "path_effects": outline(), "ha": "right", "va": "bottom"}
-    ax.text(0.985, 0.015, text, transform=ax.transAxes, size=size, **looks)
 
 
 def _draw_scale_bar(ax: Axes, width_mm: float) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from voco_cli.evaluate.comparison import Comparison, Difference
 from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison
 from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
 from voco_cli.evaluate.tables import p_value
-from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
+from voco_cli.figures.style import FAINT, INK, figure_style, image_bytes, safe_text
 
 DPI = 200
 WIDTH_IN = 9.0
@@ -76,10 +75,8 @@ def draw_forest(axes: Axes, panels: ComparisonPanels, others: Sequence[str]) -> 
     for y in whole:
         axes.get_yticklabels()[y].set_fontweight("bold")
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x", color="#E4E4E4", linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.grid(axis="x")
+    axes.spines[["top", "right", "left"]].set_visible(False)
 
 
 def _draw_mark(axes: Axes, one: Difference, y: float, colour: str, digits: int) -> None:
@@ -128,10 +125,8 @@ def draw_paired_dots(axes: Axes, values_RN: NDArray[np.float64], runs: Sequence[
             axes.plot((column - 0.2, column + 0.2), (there.mean(),) * 2, color=INK, linewidth=2, zorder=3)
     axes.set_xlim(-0.45, len(columns) - 0.55)
     axes.set_xticks(columns, [safe_text(run, 14 if len(columns) > 2 else 20) for run in runs])
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
-    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y")
 
 
 def draw_comparison(
@@ -206,9 +201,7 @@ def classification_panels(comparison: ClassificationComparison) -> ComparisonPan
 
 def _draw(comparison: Comparison, panels: ComparisonPanels, file_format: str) -> bytes:
     with figure_style():
-        content = io.BytesIO()
-        compose(comparison, panels).savefig(content, format=file_format, dpi=DPI, facecolor="white")
-    return content.getvalue()
+        return image_bytes(compose(comparison, panels), file_format, DPI)
 
 
 def compose(comparison: Comparison, panels: ComparisonPanels) -> Figure:
@@ -226,12 +219,12 @@ def compose(comparison: Comparison, panels: ComparisonPanels) -> Figure:
     figure.text(0.3 / WIDTH_IN, 1 - 0.57 / height, about, size=7.5, color=FAINT, va="top")
     draw_forest(forest, panels, others)
     forest.set_xlabel(f"{panels.difference_label} (filled: p < {SIGNIFICANT:g} after Holm's correction)")
-    forest.set_title(panels.forest_title, loc="left", size=9, weight="bold")
+    forest.set_title(panels.forest_title)
     draw_paired_dots(dots, panels.values_RN, comparison.runs, -1.0 if panels.lower_is_better else 1.0)
     if panels.limits is not None:
         dots.set_ylim(*panels.limits)
     dots.set_ylabel(panels.dots_label)
-    dots.set_title(panels.dots_title, loc="left", size=9, weight="bold")
+    dots.set_title(panels.dots_title)
     drawn = f"; {MOST_DOTS} of {num_cases} cases drawn" if num_cases > MOST_DOTS else ""
     corner = (1 - 0.2 / WIDTH_IN, 0.1 / height)
     figure.text(*corner, panels.footnote + drawn, size=6.5, color=FAINT, ha="right", va="bottom")

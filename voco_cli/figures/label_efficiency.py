@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from voco_cli.figures.comparison import DPI, FIRST_COLOUR, RUN_COLOURS
-from voco_cli.figures.style import FAINT, INK, figure_style, safe_text
+from voco_cli.figures.style import FAINT, INK, figure_style, image_bytes, safe_text
 from voco_cli.study.analysis import LabelEfficiency, verdict
 
 WIDTH_IN, HEIGHT_IN = 9.0, 4.1
@@ -34,10 +34,7 @@ def draw_label_efficiency(found: LabelEfficiency, file_format: str = "png") -> b
         The file's content.
     """
     with figure_style():
-        figure = _compose(found)
-        content = io.BytesIO()
-        figure.savefig(content, format=file_format, dpi=DPI, facecolor="white")
-    return content.getvalue()
+        return image_bytes(_compose(found), file_format, DPI)
 
 
 def _compose(found: LabelEfficiency) -> Figure:
@@ -47,16 +44,9 @@ def _compose(found: LabelEfficiency) -> Figure:
     figure.text(0.03, 0.895, _about(found), size=7.5, color=FAINT, va="top")
     _draw_scores(figure.add_axes((0.1, 0.22, 0.36, 0.57)), found, metric)
     _draw_gains(figure.add_axes((0.58, 0.22, 0.4, 0.57)), found, metric)
+    looks: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.025, 0.005), "frameon": False, "fontsize": 8}
     handles = [_handle(found, arm) for arm in found.arms]
-    figure.legend(
-        handles,
-        [safe_text(arm, 24) for arm in found.arms],
-        loc="lower left",
-        bbox_to_anchor=(0.025, 0.005),
-        ncols=min(len(handles), 4),
-        frameon=False,
-        fontsize=8,
-    )
+    figure.legend(handles, [safe_text(arm, 24) for arm in found.arms], ncols=min(len(handles), 4), **looks)
     return figure
 
 
@@ -87,7 +77,7 @@ def _draw_scores(axes: Axes, found: LabelEfficiency, metric: str) -> None:
         axes.plot(x, [one.mean for one in scores], marker, color=colour, ms=5.5, mec="white", mew=0.6, zorder=5)
     _name_sizes(axes, found)
     axes.set_ylabel(metric)
-    axes.set_title("Score (small dots: seeds)", loc="left", size=9, weight="bold")
+    axes.set_title("Score (small dots: seeds)")
 
 
 def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
@@ -103,28 +93,16 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
         filled = verdict(one) in ("higher", "lower")
         axes.plot(x, one.difference, marker, ms=6, mfc=colour if filled else "white", mec=colour, mew=1.3, zorder=5)
         if len(found.gains) <= MOST_NUMBERS and not math.isnan(one.difference):
-            axes.annotate(
-                f"{one.difference:+.3f}".replace("-", "\N{MINUS SIGN}"),
-                (x, one.difference),
-                (5, 0),
-                textcoords="offset points",
-                size=6.5,
-                va="center",
-                color=colour,
-                zorder=6,
-            )
+            text = f"{one.difference:+.3f}".replace("-", "\N{MINUS SIGN}")
+            looks: dict[str, Any] = {"textcoords": "offset points", "size": 6.5, "va": "center", "zorder": 6}
+            axes.annotate(text, (x, one.difference), (5, 0), color=colour, **looks)
     if not found.gains:
-        axes.text(
-            0.5,
-            0.5,
-            f"no run to compare with {safe_text(found.baseline, 20)} yet",
-            transform=axes.transAxes,
-            ha="center",
-        )
+        words = f"no run to compare with {safe_text(found.baseline, 20)} yet"
+        axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center")
     _name_sizes(axes, found)
     _keep_zero_in_view(axes)
     axes.set_ylabel(f"{metric} minus {safe_text(found.baseline, 20)}'s")
-    axes.set_title("Paired difference (dashes: seeds; filled: shown)", loc="left", size=9, weight="bold")
+    axes.set_title("Paired difference (dashes: seeds; filled: shown)")
 
 
 def _aside(arm: str, arms: Sequence[str]) -> float:
@@ -154,10 +132,8 @@ def _name_sizes(axes: Axes, found: LabelEfficiency) -> None:
     axes.set_xlim(-0.5, len(found.sizes) - 0.5)
     axes.set_xticks(range(len(found.sizes)), [str(size) for size in found.sizes])
     axes.set_xlabel("labelled cases")
-    axes.grid(axis="y", color="#E4E4E4", linewidth=0.5)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.grid(axis="y")
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def _keep_zero_in_view(axes: Axes, least: float = 0.005) -> None:

@@ -26,17 +26,22 @@ from voco_cli.figures.crops import (
     spacing_text,
     times,
 )
-from voco_cli.figures.heat_map import COLOURS, SCALE, draw_heat_map, draw_scale, text_size, value_text
 from voco_cli.figures.scan_views import (
     AXIAL,
+    COLOURS,
     CORONAL,
+    SCALE,
     box_mm,
+    draw_heat_map,
+    draw_scale,
     draw_sides,
     draw_view,
     frame_base_crop,
     name_slice,
     number_base_crop,
     show_plane,
+    text_size,
+    value_text,
 )
 from voco_cli.figures.style import FAINT, FigurePage, bare, crop_colour, figure_style, fitting, outline, safe_text
 from voco_cli.objectives.voco.objective import LocatedCrop
@@ -329,7 +334,7 @@ def _show_slice(ax: Axes, crop: LocatedCrop) -> None:
     ax.imshow(shown, cmap="gray", vmin=0, vmax=1, aspect=crop.pixel_mm[1] / crop.pixel_mm[0], interpolation="nearest")
     ax.set_anchor("N")
     bare(ax)
-    ax.set_title(safe_text(crop.scan, 26), size=6, pad=4)
+    ax.set_title(safe_text(crop.scan, 26), loc="center", size=6, weight="normal", pad=4)
 
 
 def _draw_key(page: FigurePage, left: float, top: float, height: float) -> None:

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from voco_cli.figures.crops import (
+    AugmentedCrops,
     LabelScene,
     Piece,
     base_crops,
@@ -84,14 +85,19 @@ def _compose(scene: LabelScene) -> FigurePage:
     scale = min(UPRIGHT_IN[0] / max(x_mm, y_mm), (max(crops * row_in, UPRIGHT_IN[1]) - GAP_IN) / (2 * z_mm))
     upright_in = 2 * z_mm * scale + GAP_IN
     labels_in = HEADING_IN + max(crops * row_in, upright_in) + 0.15
+    network_in = 0.0
+    if scene.augmented is not None:
+        rows, _, _, crop_in = _network_grid(scene.augmented.crops_NXYZ)
+        network_in = HEADING_IN + rows * (crop_in + NETWORK_CAPTION_IN)
     top = MARGIN_IN + HEADER_IN
-    page = FigurePage(WIDTH_IN, top + axial_in + labels_in + _network_in(scene) + MARGIN_IN)
+    page = FigurePage(WIDTH_IN, top + axial_in + labels_in + network_in + MARGIN_IN)
     page.text(MARGIN_IN, MARGIN_IN, f"Position labels of {safe_text(scene.name, 60)}", 13, weight="bold")
     page.text(MARGIN_IN, MARGIN_IN + 0.29, safe_text(summary_line(scene), 165), 7.5, color=FAINT)
     _draw_layers(page, scene, top, view_in)
     _draw_upright_views(page, scene, top + axial_in, (max(x_mm, y_mm) * scale, z_mm * scale))
     _draw_labels(page, scene, top + axial_in, row_in)
-    _draw_network_crops(page, scene, top + axial_in + labels_in)
+    if scene.augmented is not None:
+        _draw_network_crops(page, scene.augmented, len(scene.starts_S3), top + axial_in + labels_in)
     return page
 
 
@@ -217,62 +223,42 @@ def draw_bars(ax: Axes, scene: LabelScene, crop: int, last: bool) -> None:
         ax.set_xlabel("base crop", size=7, labelpad=1.5)
 
 
-def _network_grid(scene: LabelScene) -> tuple[int, int, float]:
-    """Return rows, columns and the width of a crop as the network gets it: as few rows as fit, filled evenly."""
-    assert scene.augmented is not None
-    count = min(len(scene.augmented.captions), MOST_NETWORK)
-    rows = math.ceil(count / MOST_COLUMNS)
-    columns = math.ceil(count / rows)
-    return rows, columns, 0.9 * ROOM_IN / columns
+def _network_grid(crops_NXYZ: NDArray[np.float32]) -> tuple[int, int, float, float]:
+    """Return rows, columns, width and height of crops as the network gets them: as few rows as fit, filled evenly.
+
+    They are drawn in voxels, since a quarter turn mixes the spacings.
+    """
+    num, x, y, _ = crops_NXYZ.shape
+    rows = math.ceil(min(num, MOST_NETWORK) / MOST_COLUMNS)
+    columns = math.ceil(min(num, MOST_NETWORK) / rows)
+    width = 0.9 * ROOM_IN / columns
+    return rows, columns, width, width * y / x
 
 
-def _network_height(scene: LabelScene) -> float:
-    """Return the height of such a crop, drawn in voxels, since a quarter turn mixes the spacings."""
-    assert scene.augmented is not None
-    _, x, y, _ = scene.augmented.crops_NXYZ.shape
-    return _network_grid(scene)[2] * float(y / x)
-
-
-def _network_in(scene: LabelScene) -> float:
-    if scene.augmented is None:
-        return 0.0
-    return HEADING_IN + _network_grid(scene)[0] * (_network_height(scene) + NETWORK_CAPTION_IN)
-
-
-def _draw_network_crops(page: FigurePage, scene: LabelScene, top: float) -> None:
+def _draw_network_crops(page: FigurePage, augmented: AugmentedCrops, num_random: int, top: float) -> None:
     """Draw the middle slice of each crop as the network gets it, in the orientation of the other panels."""
-    if scene.augmented is None:
-        return
-    crops, total = scene.augmented.crops_NXYZ[:MOST_NETWORK], len(scene.augmented.captions)
+    crops, total = augmented.crops_NXYZ[:MOST_NETWORK], len(augmented.captions)
     size = times(crops.shape[1:])
     heading = f"5  What the network gets: {size} voxels, drawn in voxels, after window, flips, turns, resize and shift"
     if len(crops) < total:
         heading += f" ({len(crops)} of {total} crops)"
     page.text(MARGIN_IN, top, heading, 9, weight="bold")
-    rows, columns, width = _network_grid(scene)
-    heights, gap = [_network_height(scene)] * rows, (width / 9, NETWORK_CAPTION_IN)
-    grid = page.grid(MARGIN_IN, top + HEADING_IN, [width] * columns, heights, gap)
-    num_random = len(scene.starts_S3)
+    rows, columns, width, height = _network_grid(crops)
+    gap = (width / 9, NETWORK_CAPTION_IN)
+    grid = page.grid(MARGIN_IN, top + HEADING_IN, [width] * columns, [height] * rows, gap)
     for number, crop in enumerate(crops):
         random = number < num_random
         ax = page.figure.add_subplot(grid[divmod(number, columns)])
-        _show_network_crop(ax, crop)
+        middle = crop[::-1, :, crop.shape[2] // 2].T
+        ax.imshow(middle, cmap="gray", vmin=0, vmax=1, origin="lower", interpolation="nearest")
+        bare(ax)
         if random:
             _frame(ax, crop_colour(number))
         name = crop_name(number) if random else str(number - num_random + 1)
         ax.text(0, -0.04, name, transform=ax.transAxes, size=6.5, weight="bold", va="top")
         beside = ((5 + 4 * len(name), 0), "axes fraction", "offset points")
-        ax.annotate(scene.augmented.captions[number], (0, -0.04), *beside, size=6, va="top")
-
-
-def _show_network_crop(ax: Axes, crop_XYZ: NDArray[np.float32]) -> None:
-    middle = crop_XYZ[::-1, :, crop_XYZ.shape[2] // 2].T
-    ax.imshow(middle, cmap="gray", vmin=0, vmax=1, origin="lower", interpolation="nearest")
-    bare(ax)
+        ax.annotate(augmented.captions[number], (0, -0.04), *beside, size=6, va="top")
 
 
 def _frame(ax: Axes, colour: str) -> None:
-    for spine in ax.spines.values():
-        spine.set_visible(True)
-        spine.set_color(colour)
-        spine.set_linewidth(2.0)
+    ax.spines[:].set(visible=True, color=colour, linewidth=2.0)

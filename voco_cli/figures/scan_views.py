@@ -1,4 +1,7 @@
-"""Draw slices of a scan with the grid of base crops and random crops on them, in mm, as the patient lies."""
+"""Draw slices of a scan with the grid of base crops and random crops on them, and values over that grid as heat maps.
+
+Slices are in mm, as the patient lies. K base crops, k = (ix * gy + iy) * gz + iz.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Colormap, Normalize
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from voco_cli.figures.crops import BaseCrop, LabelScene, crop_name, pieces, share_text
-from voco_cli.figures.style import bare, crop_colour, outline
+from voco_cli.figures.crops import BaseCrop, IntTriple, LabelScene, crop_name, pieces, share_text
+from voco_cli.figures.style import FigurePage, bare, crop_colour, outline, write_corner, write_sides
 
 GRID_COLOUR = "white"
 SIDE_COLOUR = "#FFD34D"
@@ -19,13 +25,6 @@ AXIAL, CORONAL, SAGITTAL = (0, 1), (0, 2), (1, 2)
 """Planes by the axes that they show: across, up."""
 SIDE_LETTERS = {AXIAL: "RLPA", CORONAL: "RLIS", SAGITTAL: "APIS"}
 """Sides of the patient at the left, right, lower and upper edge of a view."""
-LETTER_PLACES = (
-    (0.015, 0.54, "left", "center"),
-    (0.985, 0.54, "right", "center"),
-    (0.47, 0.015, "center", "bottom"),
-    (0.47, 0.985, "center", "top"),
-)
-
 Plane = tuple[int, int]
 Pair = tuple[float, float]
 
@@ -92,9 +91,7 @@ def draw_view(ax: Axes, scene: LabelScene, plane: Plane, index: int, crops: Sequ
 
 def draw_sides(ax: Axes, plane: Plane) -> None:
     """Write the letters of the patient's sides at the edges of a view."""
-    for letter, (x, y, side, edge) in zip(SIDE_LETTERS[plane], LETTER_PLACES, strict=True):
-        where: dict[str, Any] = {"transform": ax.transAxes, "ha": side, "va": edge, "zorder": 6}
-        ax.text(x, y, letter, color=SIDE_COLOUR, size=7, path_effects=outline(), **where)
+    write_sides(ax, SIDE_LETTERS[plane], 7, SIDE_COLOUR, zorder=6)
 
 
 def name_slice(ax: Axes, plane: Plane, text: str) -> None:
@@ -103,9 +100,7 @@ def name_slice(ax: Axes, plane: Plane, text: str) -> None:
     It is the upper one where boxes of crops reach down to the lower edge with their names, the lower one in an axial
     view, where base crops have their numbers at the top.
     """
-    y, edge = (0.01, "bottom") if plane == AXIAL else (0.985, "top")
-    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": edge, "zorder": 6}
-    ax.text(0.99, y, text, size=6, color="white", path_effects=outline(), **where)
+    write_corner(ax, text, 6, "bottom" if plane == AXIAL else "top", zorder=6)
 
 
 def number_base_crop(ax: Axes, scene: LabelScene, base: BaseCrop, size: float, shift_mm: Pair = (0.0, 0.0)) -> None:
@@ -163,3 +158,65 @@ def _draw_crop_box(ax: Axes, scene: LabelScene, plane: Plane, crop: int) -> None
     # The name sits at the lower left corner of the box; the axis across runs backwards.
     tag = {"facecolor": colour, "edgecolor": "black", "linewidth": 0.5, "boxstyle": "square,pad=0.18"}
     ax.text(left + wide, bottom, crop_name(crop), size=7, weight="bold", color="black", va="bottom", bbox=tag, zorder=5)
+
+
+COLOURS: Colormap = colormaps["viridis"]
+"""Equally spaced to the eye, in grey and to colour-blind readers too."""
+SCALE = Normalize(0.0, 1.0)
+"""Labels and logits lie in this range, and share it, so that they can be compared by colour."""
+DARK_BELOW = 0.6
+"""Values below have a colour that takes white text."""
+LEAST_TEXT = 4.0
+"""Points; values that would be printed smaller are left to the colours."""
+
+
+def value_text(value: float) -> str:
+    """Return two digits after the point, as short as a small cell needs it; nothing for 0."""
+    if value == 0:
+        return ""
+    rounded = f"{value:.2f}"
+    return {"0.00": "<.01", "1.00": "1"}.get(rounded, rounded.removeprefix("0"))
+
+
+def text_size(ax: Axes, columns: int) -> float:
+    """Return the points of a value that fits into one of so many cells side by side; 0 where nobody could read it."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    size = min(7.0, 17 * ax.get_position().width * figure.get_figwidth() / columns)
+    return size if size >= LEAST_TEXT else 0.0
+
+
+def draw_heat_map(
+    ax: Axes, values_K: NDArray[Any], grid: IntTriple, layer: int, cell_mm: tuple[float, float], mark: int, colour: str
+) -> None:
+    """Draw one layer of the base grid with its values, patient's right on the left and front on top.
+
+    Args:
+        cell_mm: width and height of a base crop.
+        mark: the base crop that is framed where it lies in this layer.
+        colour: of the frame.
+    """
+    values_YX = np.asarray(values_K).reshape(grid)[:, :, layer].T
+    ax.imshow(values_YX, cmap=COLOURS, norm=SCALE, origin="lower", aspect=cell_mm[1] / cell_mm[0])
+    ax.set_xlim(grid[0] - 0.5, -0.5)
+    ax.set_anchor("N")
+    bare(ax)
+    edges: dict[str, Any] = {"colors": "white", "linewidths": 0.4, "alpha": 0.35}
+    ax.vlines(np.arange(1, grid[0]) - 0.5, -0.5, grid[1] - 0.5, **edges)
+    ax.hlines(np.arange(1, grid[1]) - 0.5, -0.5, grid[0] - 0.5, **edges)
+    size = text_size(ax, grid[0])
+    for (row, column), value in np.ndenumerate(values_YX) if size else ():
+        ink = "white" if value < DARK_BELOW else "black"
+        ax.text(column, row, value_text(float(value)), color=ink, size=size, ha="center", va="center")
+    x, y, z = (int(part) for part in np.unravel_index(mark, grid))
+    if z == layer:
+        frame = Rectangle((x - 0.5, y - 0.5), 1, 1, fill=False, edgecolor=colour, linewidth=1.8, clip_on=False)
+        ax.add_patch(frame)
+
+
+def draw_scale(page: FigurePage, left: float, top: float, height: float) -> None:
+    """Draw the colours of labels and logits, upright, with three values beside them."""
+    ax = page.figure.add_subplot(page.grid(left, top, [0.1], [height])[0])
+    bar = page.figure.colorbar(ScalarMappable(SCALE, COLOURS), cax=ax, ticks=[0.0, 0.5, 1.0], format="%g")
+    bar.outline.set_visible(False)
+    ax.tick_params(labelsize=6.5, length=0, pad=3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import textwrap
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -87,6 +88,12 @@ def figure_style() -> Iterator[None]:
         "axes.edgecolor": FAINT,
         "axes.labelcolor": INK,
         "axes.linewidth": 0.6,
+        "axes.axisbelow": True,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "grid.color": "#E4E4E4",
+        "grid.linewidth": 0.5,
         "xtick.color": INK,
         "ytick.color": INK,
         "xtick.major.width": 0.6,
@@ -101,12 +108,32 @@ def outline(width: float = 1.8, colour: str = "black") -> list[AbstractPathEffec
     return [withStroke(linewidth=width, foreground=colour)]
 
 
+def write_sides(ax: Axes, letters: str, size: float, colour: str = "white", **looks: Any) -> None:
+    """Write the letters of the patient's sides at the left, right, lower and upper edge of a view."""
+    places = ((0.015, 0.54), (0.985, 0.54), (0.47, 0.015), (0.47, 0.985))
+    sides = (("left", "center"), ("right", "center"), ("center", "bottom"), ("center", "top"))
+    for letter, (x, y), (ha, va) in zip(letters, places, sides, strict=True):
+        where: dict[str, Any] = {"transform": ax.transAxes, "ha": ha, "va": va, "path_effects": outline()}
+        ax.text(x, y, letter, color=colour, size=size, **where, **looks)
+
+
+def write_corner(ax: Axes, text: str, size: float, va: str = "bottom", **looks: Any) -> None:
+    """Write a text into the lower or upper right corner of a view."""
+    where: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": va, "path_effects": outline()}
+    ax.text(0.99, 0.01 if va == "bottom" else 0.985, text, color="white", size=size, **where, **looks)
+
+
 def bare(ax: Axes) -> None:
     """Take ticks and frame away."""
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for spine in ax.spines.values():
-        spine.set_visible(False)
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(False)
+
+
+def image_bytes(figure: Figure, file_format: str, dpi: int) -> bytes:
+    """Return the content of a file of a figure: png, pdf or svg."""
+    content = io.BytesIO()
+    figure.savefig(content, format=file_format, dpi=dpi, facecolor="white")
+    return content.getvalue()
 
 
 class FigurePage:

@@ -164,11 +164,8 @@ def build_network(settings: Settings, device: torch.device) -> nn.Module:
     Args:
         device: where it will run; decides how volumes go through the encoder.
     """
-    size = settings.preprocess.resize_vox
-    assert size is not None  # the settings see to it
-    grouping = plan_grouping(
-        settings.model, settings.train.batch_size, size, device, half=in_half(settings.run, device)
-    )
+    batch, size, half = settings.train.batch_size, settings.input_size_vox, in_half(settings.run, device)
+    grouping = plan_grouping(settings.model, batch, size, device, half=half)
     torch.manual_seed(settings.seed)
     return build_task_network(settings, group_size=grouping.size, recompute=grouping.recompute)
 

@@ -24,9 +24,10 @@ from voco_cli.models.backbone import ENCODER_PARTS
 from voco_cli.models.weights import patch_merging_of, put_tensors, set_patch_merging, write_model
 from voco_cli.models.weights.tensor_names import level_of, part_of, read_name
 from voco_cli.tasks.cases import StoredCase
+from voco_cli.training.callbacks import Values
 from voco_cli.training.checkpoint import best_of, list_checkpoints
 from voco_cli.training.dataloader import BatchPlan, load_batches
-from voco_cli.training.task import DeviceContext, ParameterGroup, TrainingTask, Values
+from voco_cli.training.task import DeviceContext, ParameterGroup, TrainingTask
 
 
 def case_batches(settings: Settings, num_cases: int, place: DeviceContext) -> BatchPlan:

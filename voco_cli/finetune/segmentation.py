@@ -31,8 +31,8 @@ from voco_cli.models.memory import kept_bytes, room_bytes
 from voco_cli.predict.segmentation import segment
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.tasks.label_values import IGNORED, index_table
+from voco_cli.training.callbacks import Values
 from voco_cli.training.distributed import in_half
-from voco_cli.training.task import Values
 
 
 def segmentation_loss(task: Task) -> nn.Module:

@@ -70,7 +70,7 @@ class PredictionFolder(ABC):
         self.path, self.trained, self.run = path, trained, str(trained.run)
         self.made_by: dict[str, Any] = json.loads(json.dumps(self.dependencies()))  # as a record has it
         self.cases: dict[str, str] = {}
-        """Finished cases, and what tells the content of their scans."""
+        """Finished cases, each with the fingerprint of its scan."""
         self.failed: dict[str, str] = {}
         self.saved_s = time.monotonic()
         record = read_record(path / self.record_name, self.format)
@@ -130,7 +130,7 @@ class PredictionFolder(ABC):
         raise UsageError(f"{self.path} holds {self.content} with {difference}.", ELSEWHERE)
 
     def source_of(self, entry: Entry) -> str:
-        """Return what tells the content of a case's files from others: size, time and samples, or all of it.
+        """Return a fingerprint of a case's files: of size, time and samples, or of all of their content.
 
         Raises:
             DataError: one is missing.

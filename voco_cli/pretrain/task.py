@@ -23,10 +23,11 @@ from voco_cli.objectives.objective import Case, Objective, Verdict
 from voco_cli.pretrain.dataset import PretrainingBatch, PretrainingDataset
 from voco_cli.pretrain.pictures import draw_validation
 from voco_cli.pretrain.starting_weights import require_same_merging
+from voco_cli.training.callbacks import Values
 from voco_cli.training.dataloader import BatchPlan, load_batches
 from voco_cli.training.distributed import in_half
 from voco_cli.training.errors import translate_errors
-from voco_cli.training.task import TrainingTask, Values
+from voco_cli.training.task import TrainingTask
 
 
 class PretrainingTask(TrainingTask):

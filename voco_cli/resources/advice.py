@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from voco_cli.config import Settings
 from voco_cli.data.cache.disk_space import gigabytes
 from voco_cli.resources.amounts import Need
-from voco_cli.resources.memory import training_footprint
+from voco_cli.resources.costs import training_footprint
 
 SMALL_CLIPPED = 32
 """No crop or patch is proposed with an edge below this, voxels."""
@@ -111,7 +111,7 @@ def _changes(settings: Settings, need: Need) -> Iterator[Change]:
         yield from (
             Change(keys, "as many volumes a step, fewer at a time") for keys in ([half, one] if half != one else [half])
         )
-    if task.preset is not None and task.kind == "segmentation":
+    if task.preset is not None and task.is_voxelwise:
         if task.patches_per_volume > 1:
             yield Change({"task.patches_per_volume": 1}, "fewer patches a step")
         yield Change({"task.patch_size": _halved(task.patch_size)}, "the network sees less around each voxel")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
+
+from voco_cli.resources.machine import existing_parent, free_disk_bytes, mount_point
 
 Known = Literal["measured", "estimated"]
 Kind = Literal["disk", "memory", "shared memory", "GPU memory"]
@@ -39,6 +42,10 @@ class Amount:
         """Return so many of it."""
         return Amount(self.value * factor, self.known, self.low * factor, self.high * factor)
 
+    def plus(self, more: float) -> Amount:
+        """Return it with something added that is known for certain."""
+        return Amount(self.value + more, self.known, self.low + more, self.high + more)
+
 
 @dataclass(frozen=True)
 class Part:
@@ -70,32 +77,30 @@ class Need:
 
     @property
     def total(self) -> Amount:
-        """Return the sum of the parts."""
+        """Sum of the parts."""
         return total([part.amount for part in self.parts])
 
     @property
     def needed_bytes(self) -> float:
-        """Return the likeliest sum of the parts."""
+        """Likeliest sum of the parts."""
         return self.total.value
 
     @property
     def high_bytes(self) -> float:
-        """Return the most that the parts may come to."""
+        """Most that the parts may come to."""
         return self.total.high
 
     @property
     def fits(self) -> bool:
-        """Return whether there is room for the most that it may come to."""
+        """True where there is room for the most that it may come to."""
         return self.high_bytes <= self.free_bytes
 
     def to_json(self) -> dict[str, Any]:
         """Return it as ``--json`` prints it."""
         return {
-            "kind": self.kind,
-            "where": self.where,
+            **vars(self),
             "needed_bytes": round(self.needed_bytes),
             "high_bytes": round(self.high_bytes),
-            "free_bytes": self.free_bytes,
             "known": self.total.known,
             "fits": self.fits,
             "parts": [part.to_json() for part in self.parts],
@@ -124,12 +129,12 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Return whether there is room for everything."""
+        """True where there is room for everything."""
         return all(need.fits for need in self.needs)
 
     @property
     def time_s(self) -> Amount | None:
-        """Return all of the time; None where no part of it is known."""
+        """All of the time; None where no part of it is known."""
         return total([part.amount for part in self.times]) if self.times else None
 
     def to_json(self) -> dict[str, Any]:
@@ -151,3 +156,19 @@ def total(amounts: Sequence[Amount]) -> Amount:
     value, low, high = (sum(getattr(one, name) for one in amounts) for name in ("value", "low", "high"))
     measured = sum(one.value for one in amounts if one.known == "measured")
     return Amount(value, "measured" if 2 * measured >= value else "estimated", low, high)
+
+
+def disk_needs(wanted: Sequence[tuple[Path, Part]]) -> tuple[Need, ...]:
+    """Add up what lies on the same file system, in the order in which file systems come.
+
+    Args:
+        wanted: folders, which need not exist yet, and what will lie there.
+    """
+    by_device: dict[int, tuple[Path, list[Part]]] = {}
+    for folder, part in wanted:
+        existing = existing_parent(folder)
+        by_device.setdefault(existing.stat().st_dev, (existing, []))[1].append(part)
+    return tuple(
+        Need("disk", str(mount_point(existing)), tuple(parts), free_disk_bytes(existing))
+        for existing, parts in by_device.values()
+    )

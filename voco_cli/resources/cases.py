@@ -24,7 +24,7 @@ from voco_cli.tasks.cases import StoredCase
 LEAST_CASES, MOST_CASES = 3, 12
 """Cases that are tried: so many whatever time it takes, and no more."""
 MANY_CASES = 1000
-"""Looking for so many in the cache takes a while."""
+"""To find so many in the cache takes a while."""
 SPREAD_ERRORS = 2.0
 """An interval reaches this many standard errors to either side."""
 FLOAT_BYTES = 4
@@ -34,7 +34,7 @@ LABEL_BYTES = 1.1
 PROCESS_BYTES = int(0.25e9)
 """A process that preprocesses, before it reads a scan; measured, and rounded up."""
 
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -106,9 +106,10 @@ def scaled(values: Sequence[float], sizes: Sequence[float], total_size: float, p
 
 @dataclass(frozen=True)
 class TriedCase:
-    """A case that was preprocessed: time and size of all its channels and its label map."""
+    """A case that was preprocessed: its size by the header, time and bytes of all its channels and its label map."""
 
     entry: Entry
+    size: ScanSize
     build_s: float
     cache_bytes: int
 
@@ -143,16 +144,15 @@ class RunCases:
         """Return training and held-out cases."""
         return [*self.training, *self.held_out]
 
-    def find_missing(self, tell: Tell) -> None:
-        """Look which cases the cache lacks, and how large these are."""
+    def find_missing(self, say: Say) -> None:
+        """Find the cases that the cache lacks, and how large these are."""
         everyone = self.everyone
         if len(everyone) >= MANY_CASES:
-            tell(f"looking which of {len(everyone)} scans are in the cache ...")
+            say(f"finding which of {len(everyone)} scans are in the cache ...")
         self.missing = tuple(entry for entry in everyone if not is_cached(entry, self.cache))
-        sizes = (case_size(entry, self.cache.preprocess) for entry in self.missing)
-        self.sizes = tuple(size for size in sizes if size is not None)
+        self.sizes = tuple(readable_sizes(self.missing, self.cache.preprocess))
 
-    def try_some(self, order: Sequence[Entry], folder: Path, budget_s: float, tell: Tell) -> None:
+    def try_some(self, order: Sequence[Entry], folder: Path, budget_s: float, say: Say) -> None:
         """Preprocess some of the missing cases in a temporary cache; where none is missing, open some that are there.
 
         Nothing is tried where the largest scan would not fit into the memory, or the disk is full.
@@ -172,7 +172,7 @@ class RunCases:
         if self.builder_bytes > free_host_bytes():
             self.not_tried = "No scan was tried, as the largest would take more memory than is free."
             return
-        tell(f"preprocessing up to {most} of {len(self.missing)} scans that are not in the cache ...")
+        say(f"preprocessing up to {most} of {len(self.missing)} scans that are not in the cache ...")
         cache, began_s = self._beside(folder), time.monotonic()
         for entry in queue:
             over = time.monotonic() - began_s > budget_s
@@ -206,7 +206,8 @@ class RunCases:
         if report.failed:
             self.failed.append((entry.name, report.failed[0][1]))
             return
-        self.tried.append(TriedCase(entry, time.perf_counter() - start_s, report.bytes))
+        took_s, size = time.perf_counter() - start_s, case_size(entry, self.cache.preprocess) or ScanSize(1, 1)
+        self.tried.append(TriedCase(entry, size, took_s, report.bytes))
         stored = stored_case(entry, cache)
         assert stored is not None  # it was built a moment ago
         self.stored.append(stored)
@@ -219,7 +220,7 @@ class RunCases:
         if not self.tried:
             raw = prepared * DTYPE_BYTES[settings.dtype] * (LABEL_BYTES if self.cache.labels else 1.0)
             return Amount.of(raw / LEAST_RATIO[settings.codec], "estimated")
-        sizes = [self._size(one.entry).prepared_vox for one in self.tried]
+        sizes = [one.size.prepared_vox for one in self.tried]
         return scaled([one.cache_bytes for one in self.tried], sizes, prepared, len(self.sizes))
 
     @property
@@ -231,10 +232,8 @@ class RunCases:
             return None
         # The first case also loads what the others find loaded.
         counted = self.tried[1:] if len(self.tried) >= LEAST_CASES else self.tried
-        sizes = [self._size(one.entry).work_vox for one in counted]
-        whole = scaled(
-            [one.build_s for one in counted], sizes, sum(one.work_vox for one in self.sizes), len(self.sizes)
-        )
+        sizes, work = [one.size.work_vox for one in counted], sum(one.work_vox for one in self.sizes)
+        whole = scaled([one.build_s for one in counted], sizes, work, len(self.sizes))
         return whole.times(1 / min(self.processes, usable_cores()))
 
     @property
@@ -247,9 +246,6 @@ class RunCases:
         """Return the memory of a process that preprocesses the largest channel of the missing cases."""
         channels = 1 + max((len(entry.channels) for entry in self.missing), default=0)
         return PROCESS_BYTES + max(map(preprocessing_bytes, self.sizes), default=0) // channels
-
-    def _size(self, entry: Entry) -> ScanSize:
-        return case_size(entry, self.cache.preprocess) or ScanSize(1, 1)
 
 
 def preprocessing_bytes(size: ScanSize) -> int:

@@ -21,18 +21,20 @@ from voco_cli import __version__
 from voco_cli.config import Settings, load_settings
 from voco_cli.errors import VocoError
 from voco_cli.operating_system import drop_cached_pages
-from voco_cli.resources.disk import LEAST_BYTES, existing_parent, mount_point, temporary_folder
 from voco_cli.resources.machine import (
+    LEAST_BYTES,
     Check,
-    all_looked_at,
     allocator,
     cores,
+    existing_parent,
     gpus,
     graded,
-    looked_at,
     memory,
+    mount_point,
     open_files,
+    run_checks,
     shared_memory,
+    temporary_folder,
 )
 
 LEAST_PYTHON = (3, 11)
@@ -118,7 +120,7 @@ SLOW_VOLUMES_PER_S = 20.0
 
 
 def room(name: str, folder: Path) -> Check:
-    """Look whether a folder, which need not exist yet, can be written to, and how much is free there."""
+    """Check whether a folder, which need not exist yet, can be written to, and how much is free there."""
     existing = existing_parent(folder)
     free = shutil.disk_usage(existing).free
     values = {"folder": str(folder), "free_bytes": free, "mount": str(mount_point(existing))}
@@ -191,7 +193,7 @@ def throughput(folder: Path) -> Check:
 
 
 Loaded = dict[str, list[Check]]
-"""Checks by what was looked at: libraries, extras, processor, GPU."""
+"""Checks by what was checked: libraries, extras, processor, GPU."""
 # Without -P a file of the current folder could be taken for a library.
 COMMAND = (sys.executable, "-P", "-c", "from voco_cli.resources.doctor import main; main()")
 FIRST = "libraries"
@@ -200,20 +202,18 @@ FIRST = "libraries"
 def load_here() -> Loaded:
     """Load every library, and ask for cores and GPUs."""
     return {
-        FIRST: list(all_looked_at(FIRST, libraries)),
-        "extras": list(all_looked_at("extras", extras)),
-        "processor": [looked_at("processor", cores)],
-        "GPU": list(all_looked_at("GPU", gpus)),
+        name: list(run_checks(name, check))
+        for name, check in ((FIRST, libraries), ("extras", extras), ("processor", cores), ("GPU", gpus))
     }
 
 
 def load_in_subprocess() -> Loaded:
     """Do the same in a process of its own; where that does not come to an end, this is the only check."""
     ended = subprocess.run(COMMAND, capture_output=True, text=True, errors="replace", check=False)
-    told = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(f'{{"{FIRST}"')), None)
-    if told is None:
+    found = next((line for line in reversed(ended.stdout.splitlines()) if line.startswith(f'{{"{FIRST}"')), None)
+    if found is None:
         return {FIRST: [_died(ended.returncode, ended.stderr)]}
-    return {name: [Check(**check) for check in checks] for name, checks in json.loads(told).items()}
+    return {name: [Check(**check) for check in checks] for name, checks in json.loads(found).items()}
 
 
 def main() -> None:
@@ -238,27 +238,27 @@ def examine(data: Path | None = None, load: Callable[[], Loaded] = load_in_subpr
 
     Args:
         data: data.json whose cache is meant, or a folder to keep a cache in; none is the current folder.
-        load: how libraries and devices are looked at.
+        load: checks libraries and devices.
     """
-    yield looked_at("program", program)
+    yield from run_checks("program", program)
     loaded = load()
-    yield from (*loaded["libraries"], *loaded.get("extras", ()))
-    settings, told = _settings()
-    yield from told
+    yield from (*loaded[FIRST], *loaded.get("extras", ()))
+    settings, faults = _settings()
+    yield from faults
     yield from loaded.get("processor", ())
-    yield looked_at("memory", memory)
+    yield from run_checks("memory", memory)
     yield from loaded.get("GPU", ())
-    yield looked_at("shared memory", lambda: shared_memory(settings))
-    yield looked_at("open files", open_files)
-    yield looked_at("allocator", lambda: allocator(settings))
+    yield from run_checks("shared memory", shared_memory, settings)
+    yield from run_checks("open files", open_files)
+    yield from run_checks("allocator", allocator, settings)
     if data is not None:
-        yield looked_at("data", lambda: _data(data), failing="problem")
+        yield from run_checks("data", _data, data, failing="problem")
     cache = _cache_folder(settings, data)
-    places = [looked_at("cache folder", lambda: room("cache folder", cache), failing="problem")]
-    places += [looked_at("run folder", lambda: room("run folder", settings.run.dir), failing="problem")]
-    yield from places
-    if places[0].status != "problem":
-        yield looked_at("cache throughput", lambda: throughput(cache))
+    (of_cache,) = run_checks("cache folder", room, "cache folder", cache, failing="problem")
+    yield of_cache
+    yield from run_checks("run folder", room, "run folder", settings.run.dir, failing="problem")
+    if of_cache.status != "problem":
+        yield from run_checks("cache throughput", throughput, cache)
 
 
 def _settings() -> tuple[Settings, list[Check]]:
@@ -278,7 +278,7 @@ def _cache_folder(settings: Settings, data: Path | None) -> Path:
 
 
 def _data(data: Path) -> Check:
-    """Look how many scans a list has, and whether they are there."""
+    """Count the scans of a list, which must be there."""
     if data.is_dir():
         return Check("data", "ok", f"{data} is a folder; voco index {data} lists its scans")
     from voco_cli.data.index.datalist_file import read_datalist

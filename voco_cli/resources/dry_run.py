@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import prod
 from pathlib import Path
 from statistics import fmean, median
@@ -22,16 +23,23 @@ from voco_cli.data.index.intensity import INTENSITY
 from voco_cli.errors import DataError, UsageError
 from voco_cli.operating_system import free_host_bytes, peak_memory_bytes
 from voco_cli.predict.predictor import Trained
-from voco_cli.resources.amounts import Amount, Need, Part, Plan
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
-from voco_cli.resources.disk import bytes_below, disk_needs, temporary_folder
-from voco_cli.resources.plan import RunCosts, TrainingPlan, pretraining_cases, refuse_small
-from voco_cli.resources.plan_finetune import finetuning_cases, labelled_plan, measured_entries
+from voco_cli.resources.machine import bytes_below, temporary_folder
+from voco_cli.resources.plan import (
+    RunCosts,
+    TrainingPlan,
+    finetuning_cases,
+    labelled_plan,
+    measured_entries,
+    pretraining_cases,
+    refuse_small,
+)
 from voco_cli.resources.plan_predict import LARGEST, MOST_SCANS, ScansToPredict
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.find_data import TaskData
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.training.distributed import device_alone
-from voco_cli.training.task import NullCallback, Values
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.finetune_checks import before_finetuning
 from voco_cli.workflows.pretrain import run_pretraining
@@ -43,17 +51,15 @@ SPARE_CASES = 2
 """Cases beyond those that the steps take, as one may be damaged."""
 
 
-class StepClock(NullCallback):
-    """Takes the time of each phase of a run; what should be known of it goes on to another callback.
-
-    Warnings do not: the checks before the run have given them already.
+class StepClock(Callback):
+    """Takes the time of each phase of a short run; all but warnings, which the checks have given, is passed on.
 
     Args:
         callback: of the command.
-        whole: what the whole run has in place of what the short one prepares: its folder and its data.
+        whole: what the whole run has instead of what the short one prepares: its folder and its data.
     """
 
-    def __init__(self, callback: Any, **whole: Any) -> None:
+    def __init__(self, callback: Callback, **whole: Any) -> None:
         self.callback, self.whole = callback, whole
         self.began_s = self.last_s = time.perf_counter()
         self.start_s = self.validation_s = self.checkpoint_s = self.survey_s = 0.0
@@ -61,11 +67,9 @@ class StepClock(NullCallback):
         self.wait: list[float] = []
         self.loader_bytes = 0
 
-    @contextmanager
-    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
+    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
         """Pass on the progress of the cache."""
-        with self.callback.building(total) as on_done:
-            yield on_done
+        return self.callback.building(total)
 
     @contextmanager
     def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
@@ -139,7 +143,7 @@ class ShortRun:
         resolved: of the whole run.
         cases: of the whole run.
         folder: temporary.
-        clock: that hears of the run.
+        clock: callback of the short run.
         free_bytes, free_device_bytes: before anything was made.
     """
 
@@ -179,7 +183,7 @@ class ShortRun:
         values = self.settings.model_dump()
         for section, changed in changes.items():
             values[section] |= changed
-        # The modality of all scans has been looked at, and what a few of them say changes nothing.
+        # The modality was judged by all scans, and a few of them change nothing.
         sources = {**self.resolved.sources, INTENSITY: "the whole run"}
         return Resolved(Settings.model_validate(values), sources)
 
@@ -190,12 +194,8 @@ class ShortRun:
             num_held_out: cases of a validation of the whole run, for one of this.
             weights: name of the exported file.
         """
-        clock, run = self.clock, self.folder / "run"
+        clock, run, measured = self.clock, self.folder / "run", partial(Amount.of, known="measured")
         (checkpoint,) = (run / "checkpoints").glob(f"step-*{STEPS}")
-
-        def measured(value: float) -> Amount:
-            return Amount.of(value, "measured")
-
         on_gpu = self.device.type == "cuda"
         return RunCosts(
             self.device,
@@ -211,6 +211,11 @@ class ShortRun:
             free_device_bytes=self.free_device_bytes,
         )
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What was measured of each step, for ``--json``."""
+        return {"step_s": self.clock.step_s, "data_wait": self.clock.wait}
+
     def notes(self) -> tuple[str, ...]:
         """Say what a step took."""
         step, first = self.clock.step, self.clock.step_s[0]
@@ -221,7 +226,7 @@ class ShortRun:
         )
 
 
-def dry_pretraining(resolved: Resolved, callback: Any) -> Plan:
+def dry_pretraining(resolved: Resolved, callback: Callback) -> Plan:
     """Run three steps of a pre-training, and work out what the whole of it will take; nothing is left behind.
 
     Raises:
@@ -234,18 +239,14 @@ def dry_pretraining(resolved: Resolved, callback: Any) -> Plan:
     cases.find_missing(callback.say)
     with temporary_folder(cases.cache.folder) as folder:
         short = ShortRun(resolved, cases, folder, StepClock(callback, folder=settings.run.dir))
-        held_out = datalist.validation[:1]
-        few = datalist.model_copy(
-            update={"training": _few(datalist.training, settings), "validation": held_out, "test": (), "skipped": ()}
-        )
-        run_pretraining(short.shortened(few), short.clock)
+        few = {"training": _few(datalist.training, settings), "validation": datalist.validation[:1], "test": ()}
+        run_pretraining(short.shortened(datalist.model_copy(update={**few, "skipped": ()})), short.clock)
         notes = (*refuse_small(cases, settings), *short.notes())
         costs = short.costs(min(settings.health.cases, len(datalist.validation)), "encoder.safetensors")
-    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
-    return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=figures).plan()
+    return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=short.figures).plan()
 
 
-def dry_finetuning(resolved: Resolved, callback: Any) -> Plan:
+def dry_finetuning(resolved: Resolved, callback: Callback) -> Plan:
     """Run three steps of a fine-tuning, its end included, and work out what the whole of it will take.
 
     Raises:
@@ -262,19 +263,23 @@ def dry_finetuning(resolved: Resolved, callback: Any) -> Plan:
         run_finetuning(short.shortened(few), short.clock)
         after_s = time.perf_counter() - short.clock.last_s
         costs = short.costs(1, "model.safetensors")
-    # Validations and the end go by the voxels of the cases, labels by their number.
-    looked_at = _voxels(few.validation, settings) or 1
-    whole, tried = measured_entries(data.datalist, settings), measured_entries(few, settings)
+
+    def share(whole: Sequence[Entry], tried: Sequence[Entry]) -> float:
+        """Return how many times as many voxels the cases of the whole run have."""
+        vox, of_tried = (
+            sum(size.source_vox for size in readable_sizes(some, settings.preprocess)) for some in (whole, tried)
+        )
+        return vox / (of_tried or 1)
+
+    survey_s = Amount.of(short.clock.survey_s * len(cases.everyone) / len(list(few.entries())), "measured")
+    end_share = share(measured_entries(data.datalist, settings), measured_entries(few, settings))
     costs = replace(
         costs,
-        validation_s=costs.validation_s.times(_voxels(data.datalist.validation, settings) / looked_at),
-        survey_s=Amount.of(short.clock.survey_s * len(cases.everyone) / len(list(few.entries())), "measured")
-        if settings.task.kind == "segmentation"
-        else None,
-        end_s=Amount.of(after_s * _voxels(whole, settings) / (_voxels(tried, settings) or 1), "measured"),
+        validation_s=costs.validation_s.times(share(data.datalist.validation, few.validation)),
+        survey_s=survey_s if settings.task.is_voxelwise else None,
+        end_s=Amount.of(after_s * end_share, "measured"),
     )
-    figures = {"step_s": short.clock.step_s, "data_wait": short.clock.wait}
-    return labelled_plan(settings, data.datalist, cases, costs, short.notes(), **figures)
+    return labelled_plan(settings, data.datalist, cases, costs, short.notes(), **short.figures)
 
 
 def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Plan:
@@ -299,9 +304,8 @@ def dry_prediction(trained: Trained, inputs: Sequence[Path], output: Path) -> Pl
             raise DataError(failed[0], "The largest scans were tried, as memory is measured on them.")
         label_map = folder / f"{entry.name}{trained.settings.predict.suffix}"
         written = label_map.stat().st_size if label_map.is_file() else 0
-    factor = sum(prod(header.shape_xyz) for header in scans.headers.values()) / prod(
-        scans.headers[entry.name].shape_xyz
-    )
+    voxels = {name: prod(header.shape_xyz) for name, header in scans.headers.items()}
+    factor = sum(voxels.values()) / voxels[entry.name]
     peak = Part(LARGEST, Amount.of(process_bytes(), "measured"))
     needs = [Need("memory", LARGEST, (peak,), scans.free_bytes + scans.own_bytes)]
     if on_gpu:
@@ -328,9 +332,8 @@ def _require_one_process() -> None:
 
 
 def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
-    """Return as many cases as three steps take, and a few to spare."""
-    wanted = settings.train.batch_size * min(STEPS, STEPS * settings.train.accumulate) + SPARE_CASES
-    return tuple(seeded_order(training, settings.seed)[:wanted])
+    """Return as many cases as three batches take, and a few to spare."""
+    return tuple(seeded_order(training, settings.seed)[: STEPS * settings.train.batch_size + SPARE_CASES])
 
 
 def _few_labelled(data: TaskData, cases: RunCases, settings: Settings) -> Datalist:
@@ -344,7 +347,3 @@ def _few_labelled(data: TaskData, cases: RunCases, settings: Settings) -> Datali
     validation, test = tuple(data.datalist.validation[:1]), tuple(measured_entries(data.datalist, settings)[:1])
     update = {"training": tuple(training), "validation": validation, "test": () if validation else test}
     return data.datalist.model_copy(update=update)
-
-
-def _voxels(entries: Sequence[Entry], settings: Settings) -> int:
-    return sum(size.source_vox for size in readable_sizes(entries, settings.preprocess))

@@ -1,17 +1,21 @@
-"""Checks of processor, memory, GPUs and limits of this machine, and how a check is graded."""
+"""What this machine has: processor, memory, GPUs, limits and file systems, and how a check of them is graded."""
 
 from __future__ import annotations
 
 import math
 import os
+import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from shutil import disk_usage
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal
 
 from voco_cli.config import Settings
+from voco_cli.data.cache.disk_space import SPARE_BYTES
 from voco_cli.errors import VocoError
 from voco_cli.operating_system import open_file_limits, usable_cores
 
@@ -23,7 +27,7 @@ class Check:
     """A finding about this machine.
 
     Attributes:
-        name: what was looked at.
+        name: what was checked.
         status: a problem is what keeps pre-training from running.
         found: in a few words.
         advice: what to do; none where nothing is to be done.
@@ -49,19 +53,30 @@ def graded(name: str, found: str, values: Mapping[str, Any], have: float, *limit
     return Check(name, "ok", found, values=values)
 
 
-def looked_at(name: str, look: Callable[[], Check], failing: Status = "warning") -> Check:
-    """Do a check; one that cannot even be done becomes a line of its own, and never the end of the others."""
-    return next(all_looked_at(name, lambda: iter((look(),)), failing))
+def run_checks(
+    name: str, check: Callable[..., Check | Iterator[Check]], *given: Any, failing: Status = "warning"
+) -> Iterator[Check]:
+    """Yield what a check finds, one line or several; one that ends early yields those that it had, and why it ended.
 
-
-def all_looked_at(name: str, look: Callable[[], Iterator[Check]], failing: Status = "warning") -> Iterator[Check]:
-    """Do a check of several lines; if it ends early, yield those it had, and why."""
+    Args:
+        name: of the line that says why.
+        given: arguments of the check.
+        failing: how bad it is that the check cannot be done.
+    """
     try:
-        yield from look()
+        found = check(*given)
+        yield from [found] if isinstance(found, Check) else found
     except VocoError as error:
         yield Check(name, failing, error.message, error.hint)
-    except Exception as error:  # whatever a broken installation raises is what is being looked for
-        yield Check(name, failing, f"could not be looked at ({type(error).__name__}: {error})")
+    except Exception as error:  # whatever a broken installation raises is a finding
+        yield Check(name, failing, f"could not be checked ({type(error).__name__}: {error})")
+
+
+TEMPORARY = ".voco-temporary-"
+LEAST_BYTES = 200_000_000
+"""On a disk with less there is no room to try anything: the recipe debug writes 75 MB beside its cache."""
+STALE_AFTER_S = 24 * 3600.0
+"""A temporary folder this old was left by a process that was killed."""
 
 
 LEAST_MEMORY_BYTES = 1_000_000_000
@@ -111,7 +126,7 @@ def core_quota(*places: Path) -> float | None:
 
 
 def memory() -> Check:
-    """Look at the memory of the machine, or of its container or batch job."""
+    """Check the memory of the machine, or of its container or batch job."""
     from voco_cli.operating_system import free_host_bytes, total_host_bytes
 
     total, free = total_host_bytes(), free_host_bytes()
@@ -168,7 +183,9 @@ def _gpu(index: int, built: str | None) -> Check:
         found, advice = f"{found}, no bf16", "training runs in fp32: slower, and with more memory"
     elif missing is not None:
         found = f"{found}, bf16; {missing}"
-        advice = "mend it, or SwinUNETR takes three times as long, and more memory; Triton needs a C compiler"
+        advice = (
+            "mend it, or attention in windows takes three times as long, and more memory; Triton needs a C compiler"
+        )
     else:
         return Check(f"GPU {index}", "ok", f"{found}, bf16", values=values)
     return Check(f"GPU {index}", "warning", found, advice, values)
@@ -189,17 +206,15 @@ def _no_gpu(built: str | None, said: str | None) -> Check:
 
 
 def shared_memory(settings: Settings) -> Check:
-    """Look whether there is room for the batches that loader processes hand over."""
+    """Check whether there is room for the batches that loader processes hand over."""
     from voco_cli.training.dataloader import loader_workers
 
     crops, workers = settings.crops, loader_workers(settings.data)
-    voxels = crops.random_per_volume * math.prod(crops.size) + math.prod(crops.grid_xyz) * math.prod(
-        crops.base_size_vox
-    )
+    voxels = settings.objective.encoder_passes(crops)[0] * math.prod(crops.size)
     needed = workers * settings.data.prefetch * settings.train.batch_size * voxels
     if not SHARED.is_dir():
         return Check("shared memory", "ok", "this system has no /dev/shm")
-    free = disk_usage(SHARED).free
+    free = shutil.disk_usage(SHARED).free
     values = {"free_bytes": free, "needed_bytes": needed, "loaders": workers}
     found = f"{free / GIGA:.1f} GB free; loader processes: {workers}, "
     found += f"which need {needed / GIGA:.1f} GB with the recipe {settings.recipe}"
@@ -208,7 +223,7 @@ def shared_memory(settings: Settings) -> Check:
 
 
 def open_files() -> Check:
-    """Look how many files a process may have open."""
+    """Check how many files a process may have open."""
     limits = open_file_limits()
     if limits is None:
         return Check("open files", "ok", "as many as one likes")
@@ -222,7 +237,7 @@ def open_files() -> Check:
 
 
 def allocator(settings: Settings) -> Check:
-    """Look whether freed memory stays in the process."""
+    """Check whether freed memory stays in the process."""
     from voco_cli.operating_system import keep_freed_memory
 
     if not settings.run.keep_memory:
@@ -240,3 +255,37 @@ def _read(path: Path) -> str | None:
         return path.read_text().strip()
     except OSError:
         return None
+
+
+def existing_parent(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+
+
+def mount_point(folder: Path) -> Path:
+    """Return the top folder of the file system that a folder lies on."""
+    resolved = folder.resolve()
+    return next((one for one in (resolved, *resolved.parents) if os.path.ismount(one)), resolved)
+
+
+def bytes_below(folder: Path) -> int:
+    """Return the size of all files below a folder; 0 where there is none."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else 0
+
+
+def free_disk_bytes(folder: Path) -> int:
+    """Return what may be written where an existing folder lies; a little is always left."""
+    return max(0, shutil.disk_usage(folder).free - SPARE_BYTES)
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """Make a folder on the disk of another, or where temporary files go if that is full; remove it whatever happens."""
+    existing = existing_parent(beside)
+    usable = os.access(existing, os.W_OK) and shutil.disk_usage(existing).free >= LEAST_BYTES
+    place = existing if usable else Path(gettempdir())
+    for left in place.glob(f"{TEMPORARY}*"):
+        if left.is_dir() and time.time() - left.stat().st_mtime > STALE_AFTER_S:
+            shutil.rmtree(left, ignore_errors=True)
+    with TemporaryDirectory(prefix=TEMPORARY, dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)

@@ -1,35 +1,53 @@
-"""The plan of a training, and of a pre-training: cases and costs of steps, and what they come to."""
+"""The plan of a training, a pre-training or a fine-tuning: cases, costs of its pieces, and what they come to."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from math import prod
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from voco_cli.config import Settings
-from voco_cli.config.schema import Train
 from voco_cli.data.cache.store import VolumeCache, cache_folder
+from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
+from voco_cli.finetune.patches import survey_labels
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
-from voco_cli.resources.amounts import Amount, Need, Part, Plan
-from voco_cli.resources.cases import RunCases, Tell, seeded_order
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs, total
+from voco_cli.resources.cases import RunCases, Say, case_shapes, readable_sizes, seeded_order
 from voco_cli.resources.costs import (
+    FLOAT_BYTES,
+    MEASURE_S,
     PICTURE_BYTES,
+    PROCESS_BYTES,
     START_S,
+    SURVEY_S,
+    TIME_FACTOR,
     WRITE_BYTES_PER_S,
+    batch_voxels,
+    case_seconds,
+    count_parameters,
     pass_seconds,
     step_seconds,
+    training_footprint,
     validation_seconds,
 )
-from voco_cli.resources.disk import bytes_below, disk_needs, free_disk_bytes, temporary_folder
-from voco_cli.resources.memory import FLOAT_BYTES, PROCESS_BYTES, count_parameters, step_voxels, training_footprint
+from voco_cli.resources.machine import bytes_below, free_disk_bytes, temporary_folder
+from voco_cli.tasks.cases import open_cache
+from voco_cli.tasks.find_data import find_task_data
+from voco_cli.tasks.splits import subset
+from voco_cli.tasks.targets import target_of
+from voco_cli.training.checkpoint import resumed_step
 from voco_cli.training.dataloader import BatchPlan, loader_workers
 from voco_cli.training.distributed import device_alone
+from voco_cli.training.trainer import RemainingWork, remaining_work
+from voco_cli.workflows.evaluate import MEASURABLE
 
 PACKED, LEAST_PACKED, MOST_PACKED = 40, 4, 220
 """Voxels of a compressed label map in a byte: 37 to 220 for a few organs, 12 for 61 structures at 3 mm, and 4 for the
@@ -46,44 +64,6 @@ LONG_S = 2 * 24 * 3600.0
 ON_A_PROCESSOR = "Days, as the steps are computed on a processor: a GPU, a smaller network or fewer steps take less."
 ESTIMATES = "Memory and time are estimates; `--dry-run` on the run itself takes three real steps and measures them."
 TO_TRAIN, TO_BUILD = "training", "building the cache"
-
-
-@dataclass(frozen=True)
-class RemainingWork:
-    """The steps, validations and checkpoints that are still to come of a run.
-
-    Attributes:
-        steps: optimizer steps.
-        validations: of held-out cases, that at the beginning not among them.
-        checkpoints: that are written whatever the validations say.
-        most_checkpoints: if every validation is the best so far.
-    """
-
-    steps: int
-    validations: int
-    checkpoints: int
-    most_checkpoints: int
-
-
-def remaining_work(train: Train, resumed_step: int = 0) -> RemainingWork:
-    """Count what comes after a step."""
-    last = train.steps
-    if resumed_step >= last:
-        return RemainingWork(0, 0, 0, 0)
-
-    def multiples(every: int) -> int:
-        return last // every - resumed_step // every + (last % every > 0)
-
-    validations, checkpoints = multiples(train.validate_every), multiples(train.checkpoint_every)
-    first = (resumed_step // train.validate_every + 1) * train.validate_every
-    only_best = sum(1 for step in range(first, last, train.validate_every) if step % train.checkpoint_every)
-    return RemainingWork(last - resumed_step, validations, checkpoints, checkpoints + only_best)
-
-
-def resumed_step(run: Path) -> int:
-    """Return the step of the last checkpoint in a run folder; 0 where there is none."""
-    steps = [path.name.removeprefix("step-") for path in run.glob("checkpoints/step-*")]
-    return max((int(step) for step in steps if step.isdigit()), default=0)
 
 
 def label_map_bytes(source_vox: Iterable[int], settings: Settings) -> Amount:
@@ -130,15 +110,13 @@ class RunCosts:
 
 def estimate_costs(settings: Settings, validation_s: Amount, one_pass: Amount, device: torch.device) -> RunCosts:
     """Estimate what the pieces of a training take, by its settings and one crop through its network."""
-    footprint, parameters = (
-        training_footprint(settings, device, loader_workers(settings.data)),
-        count_parameters(settings),
-    )
+    parameters = count_parameters(settings)
+    footprint = training_footprint(settings, device, loader_workers(settings.data))
     checkpoint_bytes = parameters.checkpoint_bytes(settings.train.amsgrad)
     host, on_gpu = float(footprint.host_bytes), device.type == "cuda"
     return RunCosts(
         device,
-        start_s=Amount.within(START_S[settings.model.backbone], 2.0),
+        start_s=Amount.within(START_S, TIME_FACTOR),
         step_s=step_seconds(settings, one_pass),
         validation_s=validation_s,
         checkpoint_s=Amount.within(checkpoint_bytes / WRITE_BYTES_PER_S, 3.0),
@@ -199,10 +177,8 @@ class TrainingPlan:
             # Beside the last few and the best there is the one that is being written.
             at_once = min(train.keep_checkpoints + 2, work.most_checkpoints)
             there = bytes_below(folder / "checkpoints")
-            checkpoints = Amount.of(
-                max(0, at_once * costs.checkpoint_bytes.value - there), costs.checkpoint_bytes.known
-            )
-            wanted.append((folder, Part("checkpoints", checkpoints)))
+            one = costs.checkpoint_bytes
+            wanted.append((folder, Part("checkpoints", Amount.of(max(0, at_once * one.value - there), one.known))))
             wanted.append((folder, Part("weights", costs.weights_bytes)))
         pictures = 0 if self.settings.task.preset else (work.validations + 1) * PICTURE_BYTES
         written = LOG_LINE_BYTES * (work.steps // train.log_every + work.validations) + pictures
@@ -218,7 +194,7 @@ class TrainingPlan:
             yield Need("memory", TO_BUILD, (Part(f"{cases.processes} processes", building),), costs.free_host_bytes)
         yield Need("memory", TO_TRAIN, (Part("training", costs.host_bytes),), costs.free_host_bytes)
         if (loaders := loader_workers(data)) and SHARED.is_dir():
-            ahead = Amount.of(loaders * data.prefetch * step_voxels(self.settings), "estimated")
+            ahead = Amount.of(loaders * data.prefetch * batch_voxels(self.settings), "estimated")
             yield Need("shared memory", str(SHARED), (Part("batches ahead", ahead),), free_disk_bytes(SHARED))
         if costs.device_bytes is not None:
             part = Part("training", costs.device_bytes)
@@ -272,7 +248,7 @@ class TrainingPlan:
 
     def _figures(self) -> dict[str, Any]:
         """Return everything that was counted or measured, as JSON has it."""
-        cases, costs = self.cases, asdict(self.costs)
+        cases = self.cases
         tried = [
             {"image": str(one.entry.image), "build_s": one.build_s, "cache_bytes": one.cache_bytes}
             for one in cases.tried
@@ -284,25 +260,25 @@ class TrainingPlan:
             "sample": tried,
             "sample_failed": [{"case": name, "reason": reason} for name, reason in cases.failed],
             "due": asdict(self.work),
-            "costs": {**costs, "device": str(self.costs.device)},
+            "costs": {**asdict(self.costs), "device": str(self.costs.device)},
             **self.figures,
         }
 
 
-def plan_pretraining(settings: Settings, budget_s: float, tell: Tell) -> Plan:
+def plan_pretraining(settings: Settings, budget_s: float, say: Say) -> Plan:
     """Work out what a pre-training needs: a few scans are preprocessed, and one crop goes through the encoder.
 
     Args:
         budget_s: about how long scans are tried.
-        tell: what is being done.
+        say: shows what is being done.
     Raises:
         UsageError: settings or data file that the run would refuse, too.
         DataError: none of the scans that were tried can be used.
     """
     cases = pretraining_cases(settings)
     with temporary_folder(cases.cache.folder) as folder:
-        cases.find_missing(tell)
-        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, tell)
+        cases.find_missing(say)
+        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, say)
         notes = refuse_small(cases, settings)
     device = device_alone(settings.run)[0]
     one_pass = pass_seconds(settings, device)
@@ -344,3 +320,77 @@ def refuse_small(cases: RunCases, settings: Settings) -> tuple[str, ...]:
             "choose a smaller crops.size or crops.grid, or pad with preprocess.min_size_vox",
         )
     return (f"{len(small)} of {len(cases.stored)} scans that were tried are too small and would be left out; {what}.",)
+
+
+def plan_finetuning(settings: Settings, budget_s: float, say: Say) -> Plan:
+    """Work out what a fine-tuning needs: a few cases are preprocessed, and one patch goes through the network.
+
+    Args:
+        budget_s: about how long cases are tried.
+        say: shows what is being done.
+    Raises:
+        UsageError: settings or data that the run would refuse, too.
+        DataError: none of the cases that were tried can be used; label values that no class has.
+    """
+    if not settings.task.classes:
+        raise UsageError(f"The task {settings.task.preset} has no classes.", "list them under task.classes")
+    datalist = find_task_data(settings).datalist
+    cases = finetuning_cases(settings, datalist)
+    with temporary_folder(cases.cache.folder) as folder:
+        cases.find_missing(say)
+        cases.try_some(seeded_order(cases.everyone, settings.seed), folder, budget_s, say)
+        if settings.task.is_voxelwise:
+            survey_labels(cases.stored, settings.task)  # refuses labels that no class has
+    device = device_alone(settings.run)[0]
+    one_pass = pass_seconds(settings, device)
+    validation_s = predicting_seconds(datalist.validation, settings, one_pass)
+    costs = estimate_costs(settings, validation_s, one_pass, device)
+    survey_s, end_s = _labelled_seconds(settings, datalist, cases, one_pass)
+    costs = replace(costs, survey_s=survey_s, end_s=end_s)
+    return labelled_plan(settings, datalist, cases, costs, (ESTIMATES,))
+
+
+def finetuning_cases(settings: Settings, datalist: Datalist) -> RunCases:
+    """Return the cases that a fine-tuning reads from its cache."""
+    training = subset(datalist.training, settings.task, settings.seed)
+    return RunCases(tuple(training), datalist.validation, open_cache(settings))
+
+
+def labelled_plan(
+    settings: Settings, datalist: Datalist, cases: RunCases, costs: RunCosts, notes: tuple[str, ...], **figures: Any
+) -> Plan:
+    """Put together the plan of a fine-tuning, whose end predicts the cases that are measured."""
+    predictions: Amount | None = None
+    if settings.task.is_voxelwise:
+        channels = len(settings.task.channels)
+        sizes = readable_sizes(measured_entries(datalist, settings), settings.preprocess)
+        predictions = label_map_bytes((size.source_vox // channels for size in sizes), settings)
+    subject = f"fine-tuning of {settings.task.name}"
+    return TrainingPlan(subject, settings, cases, costs, predictions, notes, figures).plan()
+
+
+def measured_entries(datalist: Datalist, settings: Settings) -> list[Entry]:
+    """Return the cases that are predicted and measured when the run is done: of the test split, else of validation."""
+    target = target_of(settings.task)
+    labelled = ([one for one in getattr(datalist, split) if target.is_known(one)] for split in MEASURABLE)
+    return next(filter(None, labelled), [])
+
+
+def predicting_seconds(entries: Iterable[Entry], settings: Settings, one_pass: Amount) -> Amount:
+    """Return the seconds of predicting cases, their preprocessing left out."""
+    shapes = [found for entry in entries if (found := case_shapes(entry, settings.preprocess)) is not None]
+    return total([case_seconds(prepared, prod(source), settings, one_pass) for source, prepared in shapes])
+
+
+def _labelled_seconds(
+    settings: Settings, datalist: Datalist, cases: RunCases, one_pass: Amount
+) -> tuple[Amount | None, Amount]:
+    """Estimate going through all labels before training, and predicting and measuring at the end."""
+    measured, labels = measured_entries(datalist, settings), settings.task.is_voxelwise
+    rest_s = len(measured) * fmean(one.build_s for one in cases.tried) if cases.tried else 0.0
+    if labels:
+        source_vox = sum(size.source_vox for size in readable_sizes(measured, settings.preprocess))
+        rest_s += source_vox * len(settings.task.classes) * MEASURE_S
+    end = [predicting_seconds(measured, settings, one_pass), Amount.within(rest_s, TIME_FACTOR)]
+    labelled_vox = sum(size.prepared_vox for size in readable_sizes(cases.everyone, settings.preprocess))
+    return Amount.within(labelled_vox * SURVEY_S, TIME_FACTOR) if labels else None, total(end)

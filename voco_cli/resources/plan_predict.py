@@ -24,10 +24,9 @@ from voco_cli.predict.inputs import Inputs, find_inputs
 from voco_cli.predict.memory import needed_memory
 from voco_cli.predict.predictor import Trained, load_trained, prepare
 from voco_cli.resources.advice import disk_advice
-from voco_cli.resources.amounts import Amount, Need, Part, Plan, total
-from voco_cli.resources.cases import Tell, scaled, seeded_order
-from voco_cli.resources.costs import CPU_FACTOR, START_S, case_seconds
-from voco_cli.resources.disk import disk_needs
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs, total
+from voco_cli.resources.cases import Say, scaled, seeded_order
+from voco_cli.resources.costs import START_S, TIME_FACTOR, case_seconds, forward_seconds
 from voco_cli.resources.plan import ESTIMATES, label_map_bytes
 
 MOST_SCANS = 3
@@ -96,7 +95,7 @@ class ScansToPredict:
     def disk(self) -> tuple[Need, ...]:
         """Return what all predictions take of the disk, estimated."""
         size = Amount.of(TABLE_BYTES * len(self.headers), "estimated")
-        if self.settings.task.kind == "segmentation":
+        if self.settings.task.is_voxelwise:
             size = label_map_bytes((math.prod(header.shape_xyz) for header in self.headers.values()), self.settings)
         return disk_needs([(self.output, Part("predictions", size))])
 
@@ -118,7 +117,7 @@ def plan_prediction(
     inputs: Sequence[Path],
     output: Path,
     budget_s: float,
-    tell: Tell,
+    say: Say,
     *,
     device: str | None = None,
     overrides: Sequence[str] = (),
@@ -130,7 +129,7 @@ def plan_prediction(
         run: folder of voco finetune.
         output: folder for the predictions.
         budget_s: about how long scans are tried.
-        tell: what is being done.
+        say: shows what is being done.
         device, overrides, predict: as for `load_trained`.
     Raises:
         UsageError, DataError: no run, no weights, no scan.
@@ -139,17 +138,20 @@ def plan_prediction(
     needs = (*scans.memory(), *scans.disk())
     if not all(need.fits for need in needs if need.kind != "disk"):
         return scans.plan(needs, (), ("No scan was tried, as the largest would take more memory than is free.",))
-    tell(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
+    say(f"preprocessing up to {min(MOST_SCANS, len(scans.headers))} of {len(scans.found.entries)} scans ...")
     prepare_s, failed = _try_preparing(scans, budget_s)
-    times = [Part("start", Amount.within(START_S[scans.settings.model.backbone], CPU_FACTOR))]
+    times = [Part("start", Amount.within(START_S, TIME_FACTOR))]
     if prepare_s:
         sizes = [float(math.prod(scans.headers[name].shape_xyz)) for name in prepare_s]
         everything = float(sum(math.prod(header.shape_xyz) for header in scans.headers.values()))
         preparing = scaled(list(prepare_s.values()), sizes, everything, len(scans.headers))
         times.append(Part("reading and preprocessing", preparing))
-    one_pass = Amount.within(_window_seconds(scans.trained), CPU_FACTOR)
-    windows = [_windows_seconds(header, scans.settings, one_pass) for header in scans.headers.values()]
-    times.append(Part("network and the way back", total(windows)))
+    one_pass, through = Amount.within(_window_seconds(scans.trained), TIME_FACTOR), []
+    for header in scans.headers.values():
+        spacing_mm, preprocess = header.placement.spacing_xyz_mm, scans.settings.preprocess
+        shape = largest_shape(header.shape_xyz, spacing_mm, header.orientation, preprocess)
+        through.append(case_seconds(shape, math.prod(header.shape_xyz), scans.settings, one_pass))
+    times.append(Part("network and the way back", total(through)))
     notes = []
     if failed:
         name, reason = failed[0]
@@ -177,19 +179,9 @@ def _try_preparing(scans: ScansToPredict, budget_s: float) -> tuple[dict[str, fl
 
 def _window_seconds(trained: Trained) -> float:
     """Time a window, or a whole volume of a classification, through the network."""
-    task, preprocess = trained.settings.task, trained.settings.preprocess
-    size = task.patch_size if task.kind == "segmentation" else preprocess.resize_vox
-    assert size is not None  # the settings of a classification see to it
-    window = torch.zeros(1, len(task.channels), *size, device=trained.device)
-    trained(window).sum().item()  # the first call makes room; read back, so that a device has done it
-    start_s = time.perf_counter()
-    trained(window).sum().item()
-    return time.perf_counter() - start_s
-
-
-def _windows_seconds(header: Header, settings: Settings, one_pass: Amount) -> Amount:
-    shape = largest_shape(header.shape_xyz, header.placement.spacing_xyz_mm, header.orientation, settings.preprocess)
-    return case_seconds(shape, math.prod(header.shape_xyz), settings, one_pass)
+    settings = trained.settings
+    window = torch.zeros(1, len(settings.task.channels), *settings.input_size_vox, device=trained.device)
+    return forward_seconds(trained, window)
 
 
 def _header(entry: Entry) -> Header | None:

@@ -66,6 +66,12 @@ def list_checkpoints(folder: Path) -> list[Checkpoint]:
     return sorted(found, key=lambda checkpoint: checkpoint.step)
 
 
+def resumed_step(run: Path) -> int:
+    """Return the step of the last checkpoint in a run folder; 0 where there is none."""
+    steps = [path.name.removeprefix(PREFIX) for path in run.glob(f"checkpoints/{PREFIX}*")]
+    return max((int(step) for step in steps if step.isdigit()), default=0)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what killed processes left; only for the one process that may write here."""
     for path in folder.glob(f"{UNFINISHED}*"):
@@ -91,7 +97,7 @@ def save_checkpoint(
     kept = "there is no earlier one" if last is None else f"the last good one is of step {last}"
     what = f"checkpoint {target.name} could not be written; {kept}"
     try:
-        # Inside the clean-up: a full disk is told by its free space, which the clean-up would bring back.
+        # Inside the clean-up: a full disk is known by its free space, which the clean-up would bring back.
         with translate_errors(folder, what):
             remove_unfinished(folder)
             beside.mkdir(parents=True)

@@ -102,7 +102,7 @@ def load_batches(
         data: processes, and how far they work ahead.
         place: where the batches go.
     """
-    import torch  # late: how many processes there will be can be told without it
+    import torch  # late: to count the processes takes no torch
     from torch.utils.data import DataLoader
 
     workers = loader_workers(data)

@@ -71,7 +71,7 @@ def _result(outcome: Any, accelerator: Accelerator) -> Any:
 
 @contextmanager
 def annotate_rank(accelerator: Accelerator) -> Iterator[None]:
-    """Note on an error that this process alone ends with which one it is, as the main process will not tell it."""
+    """Note on an error that this process alone ends with which one it is, as the main process does not know of it."""
     try:
         yield
     except VocoError as error:

@@ -63,7 +63,7 @@ def _sentence(error: RuntimeError | MemoryError | OSError | EOFError) -> VocoErr
 
     text = str(error)
     first = text.splitlines()[0].strip().rstrip(".") if text else type(error).__name__
-    # Between processes torch hands over open files; one that cannot be received is told in the second way.
+    # Between processes torch hands over open files; one that cannot be received fails in the second way.
     if getattr(error, "errno", None) in NO_MORE_FILES or "Too many open files" in text or "items of ancdata" in text:
         return ResourceError(
             "More files would be open at once than this machine allows a process.",

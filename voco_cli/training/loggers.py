@@ -112,7 +112,7 @@ LOGGERS: dict[str, Callable[[Path, int], Logger]] = {
 
 
 class Loggers:
-    """All loggers of a run as one; a full disk is told in one sentence, whichever meets it.
+    """All loggers of a run as one; a full disk is one sentence, whichever of them meets it.
 
     Args:
         run: the run folder.

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "voco-contents/1"
 Scans = Mapping[str, Sequence[str | None]]
-"""Split to what tells the content of each of its scans."""
+"""Split to a fingerprint of each of its scans."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def weights_digest(model: Model) -> str | None:
 
 
 def scan_content(volumes: Sequence[StoredVolume]) -> str:
-    """Return what tells the channels and the label map of a case from others: hashes of voxels, and spacings."""
+    """Return a fingerprint of the channels and the label map of a case: hashes of voxels, and spacings."""
     parts = []
     for volume in volumes:
         spacing_mm = np.linalg.norm(np.asarray(volume.metadata.record.source_affine)[:3, :3], axis=0)
@@ -109,7 +109,7 @@ MOST_NAMED = 3
 ANEW = "or another run.dir to start anew"
 
 Names = Callable[[Datalist], Sequence[tuple[str, str]]]
-"""Split and name of each scan: what tells one from another, wherever the files lie."""
+"""Split and name of each scan, by which it is known wherever the files lie."""
 
 
 def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, names: Names) -> None:

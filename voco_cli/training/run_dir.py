@@ -109,22 +109,13 @@ class RunFolder:
             )
         self.write_state(PREPARING, 0)
         self._remove_beginning()
-        with translate_errors(self.path, f"{self.settings_file.name} could not be written"):
-            write_atomic(self.settings_file, saved_file(resolved, versions()).encode())
+        self._write(self.settings_file, saved_file(resolved, versions()))
         self.checkpoints.mkdir(parents=True, exist_ok=True)
 
     def _remove_beginning(self) -> None:
         """Remove what a run wrote that ended before its first step; the next may have other settings."""
-        pictures = self.pictures.glob("step-*.png")
-        events = self.tensorboard.glob("events.out.tfevents.*")
-        for path in (
-            *pictures,
-            *events,
-            self.metrics_file,
-            self.weights_report,
-            self.contents_file,
-            self.objective_file,
-        ):
+        written = [*self.pictures.glob("step-*.png"), *self.tensorboard.glob("events.out.tfevents.*")]
+        for path in (*written, self.metrics_file, self.weights_report, self.contents_file, self.objective_file):
             path.unlink(missing_ok=True)
 
     def refuse_other_settings(self, settings: Settings) -> None:
@@ -139,7 +130,7 @@ class RunFolder:
     def check_same_settings(self, settings: Settings) -> None:
         """Refuse to go on with other settings than the run began with.
 
-        Whether starting weights and files of cases are others is told by their content, and not here.
+        Starting weights and files of cases are compared by their content, elsewhere.
 
         Raises:
             UsageError: it is a run of another kind; else with the differences, one a line.
@@ -176,8 +167,7 @@ class RunFolder:
             ResourceError: the disk is full.
         """
         if read_saved(self.settings_file) != resolved.settings:
-            with translate_errors(self.path, f"{self.settings_file.name} could not be written"):
-                write_atomic(self.settings_file, saved_file(resolved, versions()).encode())
+            self._write(self.settings_file, saved_file(resolved, versions()))
 
     def remove_unfinished(self) -> None:
         """Remove files that killed processes left half-written; only for the one process that holds the lock."""
@@ -188,19 +178,21 @@ class RunFolder:
     def write_state(self, status: str, step: int, reason: str | None = None) -> None:
         """Keep how the run stands: preparing, running, done, interrupted or failed."""
         state = {"status": status, "step": step, "reason": reason, "time": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
-        with translate_errors(self.path, f"{self.state_file.name} could not be written"):
-            write_atomic(self.state_file, (json.dumps(state, indent=1) + "\n").encode())
+        self._write(self.state_file, json.dumps(state, indent=1) + "\n")
 
     def write_weights_report(self, report: Mapping[str, Any]) -> None:
         """Keep what became of each tensor of the weights that the run started from."""
-        with translate_errors(self.path, f"{self.weights_report.name} could not be written"):
-            write_atomic(self.weights_report, (json.dumps(report, indent=1) + "\n").encode())
+        self._write(self.weights_report, json.dumps(report, indent=1) + "\n")
 
     def write_objective(self, title: str, figures: Mapping[str, Any]) -> None:
         """Keep what is learned, and what each held-out figure means: readers of the run need no more of the method."""
         held = {"title": title, "figures": {name: asdict(info) for name, info in figures.items()}}
-        with translate_errors(self.path, f"{self.objective_file.name} could not be written"):
-            write_atomic(self.objective_file, (json.dumps(held, indent=1) + "\n").encode())
+        self._write(self.objective_file, json.dumps(held, indent=1) + "\n")
+
+    def _write(self, file: Path, text: str) -> None:
+        """Write a file of the folder, whole or not at all; a full disk is a ResourceError."""
+        with translate_errors(self.path, f"{file.name} could not be written"):
+            write_atomic(file, text.encode())
 
     def read_state(self) -> Mapping[str, Any]:
         """Return the last state, or an empty one."""

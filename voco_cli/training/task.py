@@ -1,18 +1,17 @@
-"""What the trainer trains (`TrainingTask`), where (`DeviceContext`), and who is told of it (`Callback`)."""
+"""What the trainer trains (`TrainingTask`), and where (`DeviceContext`)."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-Values = Mapping[str, float]
+from voco_cli.training.callbacks import Values
 
 
 @dataclass(frozen=True)
@@ -111,70 +110,3 @@ class TrainingTask(ABC):
     @abstractmethod
     def export(self, folder: Path, step: int) -> None:
         """Write the weights that users take away; called by the main process after each checkpoint and on resuming."""
-
-
-class Teller(Protocol):
-    """Who is told what one should know before a run."""
-
-    def say(self, text: str, style: str | None = None) -> None:
-        """Tell what is done, and why."""
-
-    def warn(self, text: str, style: str | None = None) -> None:
-        """Tell what one should know of before using the result."""
-
-
-class Callback(Teller, Protocol):
-    """Who is told how a run goes."""
-
-    def started(self, step: int, steps: int) -> None:
-        """Hear that training begins at ``step``."""
-
-    def trained(self, step: int, values: Values) -> None:
-        """Take the means over the steps since the last call."""
-
-    def advanced(self, step: int) -> None:
-        """Hear that a step was finished; called every step, must be cheap."""
-
-    def validated(self, step: int, values: Values) -> None:
-        """Take the figures on held-out cases."""
-
-    def ended(self) -> None:
-        """Hear that training has ended, well or not."""
-
-
-class NullCallback:
-    """Says nothing."""
-
-    @contextmanager
-    def building(self, total: int) -> Iterator[Callable[[str, str | None], None]]:
-        """Show nothing."""
-        yield lambda scan, reason: None
-
-    @contextmanager
-    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
-        """Show nothing."""
-        yield lambda n=1: None
-
-    def say(self, text: str, style: str | None = None) -> None:
-        """Show nothing."""
-
-    def warn(self, text: str, style: str | None = None) -> None:
-        """Show nothing."""
-
-    def prepared(self, prepared: Any) -> None:
-        """Show nothing."""
-
-    def started(self, step: int, steps: int) -> None:
-        """Show nothing."""
-
-    def trained(self, step: int, values: Values) -> None:
-        """Show nothing."""
-
-    def advanced(self, step: int) -> None:
-        """Show nothing."""
-
-    def validated(self, step: int, values: Values) -> None:
-        """Show nothing."""
-
-    def ended(self) -> None:
-        """Show nothing."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from voco_cli.config.schema import Train
 from voco_cli.errors import DataError, Interrupted, ResourceError, VocoError
 from voco_cli.operating_system import STOPPING
+from voco_cli.training.callbacks import Callback, Values
 from voco_cli.training.checkpoint import (
     list_checkpoints,
     load_checkpoint,
@@ -31,7 +32,7 @@ from voco_cli.training.distributed import device_context, run_on_all, run_on_mai
 from voco_cli.training.errors import translate_errors, translate_machine_errors
 from voco_cli.training.loggers import Loggers
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Callback, TrainingTask, Values
+from voco_cli.training.task import TrainingTask
 
 
 def rate_multiplier(step: int, total: int, warmup: int, start: float = 0.0) -> float:
@@ -52,6 +53,38 @@ def learning_rate(step: int, train: Train) -> float:
     """Return the learning rate of an optimizer step under the settings."""
     warmup = round(train.warmup_share * train.steps)
     return train.lr * rate_multiplier(step, train.steps, warmup, train.warmup_start)
+
+
+@dataclass(frozen=True)
+class RemainingWork:
+    """The steps, validations and checkpoints that are still to come of a run.
+
+    Attributes:
+        steps: optimizer steps.
+        validations: of held-out cases, that at the beginning not among them.
+        checkpoints: that are written whatever the validations say.
+        most_checkpoints: if every validation is the best so far.
+    """
+
+    steps: int
+    validations: int
+    checkpoints: int
+    most_checkpoints: int
+
+
+def remaining_work(train: Train, resumed_step: int = 0) -> RemainingWork:
+    """Count what comes after a step."""
+    last = train.steps
+    if resumed_step >= last:
+        return RemainingWork(0, 0, 0, 0)
+
+    def multiples(every: int) -> int:
+        return last // every - resumed_step // every + (last % every > 0)
+
+    validations, checkpoints = multiples(train.validate_every), multiples(train.checkpoint_every)
+    first = (resumed_step // train.validate_every + 1) * train.validate_every
+    only_best = sum(1 for step in range(first, last, train.validate_every) if step % train.checkpoint_every)
+    return RemainingWork(last - resumed_step, validations, checkpoints, checkpoints + only_best)
 
 
 class StopRequest:

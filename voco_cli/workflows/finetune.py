@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist
@@ -23,11 +22,11 @@ from voco_cli.tasks.cases import LeftOut, StoredCase, build_cases, open_cache, s
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 from voco_cli.tasks.targets import target_of
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.checkpoint import list_checkpoints
 from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
 from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Callback, NullCallback
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.evaluate import MeasuredRun, measure_run
 from voco_cli.workflows.finetune_checks import before_finetuning
@@ -50,19 +49,6 @@ class PreparedFinetuning:
     loaded: LoadReport | None
     resumed_step: int
     leakage: Findings
-
-
-class FinetuneCallback(Callback, Protocol):
-    """Callback of a fine-tuning."""
-
-    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
-        """The cache of ``total`` volumes is built; the callable gets a file and why it failed, or None."""
-
-    def prepared(self, prepared: PreparedFinetuning) -> None:
-        """Data and network are ready."""
-
-    def progress(self, description: str, total: int) -> AbstractContextManager[Callable[..., None]]:
-        """Something that takes a while: labels are surveyed, scans predicted and measured."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +80,11 @@ class FinetuneResult:
         return self.measured.folder if self.measured else None
 
 
-def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool = False) -> FinetuneResult:
+def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) -> FinetuneResult:
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
     Args:
-        clean: refuse where cases to be evaluated were seen in training, or where that cannot be known.
+        clean: refuse data leakage: cases to be evaluated that were trained on, or where that cannot be known.
     Raises:
         VocoError: what ``clean`` refuses.
         UsageError: settings, data or run folder do not fit; weights of another architecture.
@@ -107,13 +93,13 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
         Interrupted: a signal; the same call resumes.
     """
     if os.environ.get("RANK", "0") != "0":
-        callback = NullCallback()
+        callback = Callback()
     resolved, data = before_finetuning(resolved, callback)
     settings, folder = resolved.settings, RunFolder(resolved.settings.run.dir)
     training = subset(data.datalist.training, settings.task, settings.seed)
     datalist = data.datalist.model_copy(update={"training": training})
     accelerator = build_accelerator(settings.run)
-    callback = callback if accelerator.is_main_process else NullCallback()
+    callback = callback if accelerator.is_main_process else Callback()
     on_main, on_all = partial(run_on_main, accelerator), partial(run_on_all, accelerator)
     with ExitStack() as stack:
         stack.callback(accelerator.end_training)
@@ -126,7 +112,7 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
         cases = _Cases()
         on_all(lambda: _find_cases(cases, datalist, settings, failed))
         on_main(lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
-        seen, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
+        manifest, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
         if clean:
             require_clean(findings_object(findings))
 
@@ -141,7 +127,7 @@ def run_finetuning(resolved: Resolved, callback: FinetuneCallback, clean: bool =
 
         Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
 
-        finish = partial(_finish, task, settings, folder, len(cases.validation), seen, callback)
+        finish = partial(_finish, task, settings, folder, len(cases.validation), manifest, callback)
         step, how_chosen, measured = on_main(finish)
         weights = folder.weights / "model.safetensors"
         return FinetuneResult(folder.path, weights, step, how_chosen, measured, bool(accelerator.is_main_process))
@@ -168,7 +154,7 @@ def _names(datalist: Datalist) -> list[tuple[str, str]]:
     ]
 
 
-def _build_cache(settings: Settings, datalist: Datalist, callback: FinetuneCallback) -> dict[Path, str]:
+def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> dict[Path, str]:
     """Make what is missing of the cache; return the files that failed, with the reason."""
     entries = [*datalist.training, *datalist.validation]
     with callback.building(len(entries) * len(settings.task.channels)) as on_done:
@@ -202,9 +188,9 @@ def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
 
 
 def _find_leakage(
-    settings: Settings, datalist: Datalist, cases: _Cases, callback: FinetuneCallback
+    settings: Settings, datalist: Datalist, cases: _Cases, callback: Callback
 ) -> tuple[TrainingManifest, Findings]:
-    """Find out what the weights will have seen, and which of the cases that will be evaluated are among it."""
+    """Return the manifest of what the weights will be trained on, and which cases to be evaluated are in it."""
     target, listed = target_of(settings.task), [*datalist.test, *datalist.validation]
     evaluated = [entry for entry in listed if target.is_known(entry)]
     with callback.progress("comparing with training", len(evaluated) * len(settings.task.channels)) as advance:
@@ -243,10 +229,10 @@ def _finish(
     settings: Settings,
     folder: RunFolder,
     num_validation: int,
-    seen: TrainingManifest,
-    callback: FinetuneCallback,
+    manifest: TrainingManifest,
+    callback: Callback,
 ) -> tuple[int, str, MeasuredRun | None]:
     """Write the selected weights and the manifest of what they were trained on, and measure them."""
     step, how_chosen = select_checkpoint(task, folder.checkpoints, folder.weights, settings.task.choose, num_validation)
-    write_manifest(seen, folder.weights / MANIFEST_FILE)
+    write_manifest(manifest, folder.weights / MANIFEST_FILE)
     return step, how_chosen, measure_run(folder.path, callback.progress)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from voco_cli.config import Resolved
 from voco_cli.data.index.intensity import Suited, suit_intensity
 from voco_cli.errors import UsageError
 from voco_cli.tasks.find_data import TaskData, find_task_data
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.run_contents import judge_as_before
 from voco_cli.training.run_dir import RunFolder
 
-if TYPE_CHECKING:
-    from voco_cli.training.task import Teller
 
-
-def before_finetuning(resolved: Resolved, teller: Teller) -> tuple[Resolved, TaskData]:
+def before_finetuning(resolved: Resolved, callback: Callback) -> tuple[Resolved, TaskData]:
     """Find the data of the task, suit the settings to its modality, and refuse what the run would refuse later.
 
     Raises:
@@ -43,7 +39,7 @@ def before_finetuning(resolved: Resolved, teller: Teller) -> tuple[Resolved, Tas
 
         require_fitting_weights(suited.resolved.settings)
     for note in suited.notes:
-        teller.say(note)
+        callback.say(note)
     for warning in suited.warnings:
-        teller.warn(warning, style="yellow")
+        callback.warn(warning, style="yellow")
     return suited.resolved, data

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from accelerate import Accelerator
 
@@ -26,25 +25,15 @@ from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
 from voco_cli.pretrain.task import PretrainingTask, batch_plan, build_model
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.checkpoint import list_checkpoints
 from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
 from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
 from voco_cli.training.run_dir import RunFolder
-from voco_cli.training.task import Callback, NullCallback
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
 
 TOO_SMALL = "too small after preprocessing"
-
-
-class PretrainCallback(Callback, Protocol):
-    """Who is told how a pre-training run goes."""
-
-    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
-        """The cache of ``total`` scans is built; the callable gets a scan and why it failed, or None."""
-
-    def prepared(self, prepared: PreparedPretraining) -> None:
-        """Data and model are ready."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +100,7 @@ class UsableScans:
     left_out: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
+def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
     """Pre-train an encoder, stage by stage, or go on where an earlier run in the same folder stopped.
 
     Raises:
@@ -121,7 +110,7 @@ def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainR
         Interrupted: a signal; the same call resumes.
     """
     if os.environ.get("RANK", "0") != "0":
-        callback = NullCallback()
+        callback = Callback()
     stages = stage_runs(resolved)
     for number, stage in enumerate(stages, 1):
         if len(stages) > 1:
@@ -131,13 +120,13 @@ def run_pretraining(resolved: Resolved, callback: PretrainCallback) -> PretrainR
     return result
 
 
-def _run_stage(resolved: Resolved, callback: PretrainCallback) -> PretrainResult:
+def _run_stage(resolved: Resolved, callback: Callback) -> PretrainResult:
     """Train one stage to its end; one that has come there already is only checked."""
     resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     accelerator = build_accelerator(settings.run)
     if not accelerator.is_main_process:
-        callback = NullCallback()
+        callback = Callback()
     folder = RunFolder(settings.run.dir)
     try:
         with ExitStack() as stack, annotate_rank(accelerator):
@@ -166,7 +155,7 @@ def _cache(settings: Settings) -> VolumeCache:
     return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
 
 
-def _build_cache(settings: Settings, datalist: Datalist, callback: PretrainCallback) -> dict[Path, str]:
+def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> dict[Path, str]:
     """Make what is missing of the cache; returns the scans that failed, with the reason."""
     entries = [*datalist.training, *datalist.validation]
     with callback.building(len(entries)) as on_done:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from voco_cli.config import Resolved
 from voco_cli.data.index.datalist import Datalist
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.intensity import suit_intensity
 from voco_cli.errors import UsageError
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.dataloader import BatchPlan
 from voco_cli.training.run_contents import judge_as_before
 from voco_cli.training.run_dir import RunFolder
 
-if TYPE_CHECKING:
-    from voco_cli.training.task import Teller
 
-
-def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Datalist]:
+def before_pretraining(resolved: Resolved, callback: Callback) -> tuple[Resolved, Datalist]:
     """Read the list, suit the settings to its modality, and refuse what the run would refuse later.
 
     Raises:
@@ -44,7 +40,7 @@ def before_pretraining(resolved: Resolved, teller: Teller) -> tuple[Resolved, Da
 
         require_fitting_weights(suited.resolved.settings)
     for note in suited.notes:
-        teller.say(note)
+        callback.say(note)
     for warning in suited.warnings:
-        teller.warn(warning, style="yellow")
+        callback.warn(warning, style="yellow")
     return suited.resolved, datalist

@@ -40,8 +40,8 @@ from voco_cli.tasks.label_values import IGNORED, index_table
 from voco_cli.tasks.splits import subset
 from voco_cli.tasks.targets import target_of
 from voco_cli.tasks.template import network_of
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.distributed import device_alone
-from voco_cli.workflows.finetune import FinetuneCallback
 from voco_cli.workflows.finetune_checks import before_finetuning
 
 FRESH = "none"
@@ -105,7 +105,7 @@ class ProbeResult:
     split: str
 
 
-def run_probe(resolved: Resolved, weights: Sequence[str], callback: FinetuneCallback) -> ProbeResult:
+def run_probe(resolved: Resolved, weights: Sequence[str], callback: Callback) -> ProbeResult:
     """Measure what frozen encoders know of a task: nothing of them is trained.
 
     Args:
@@ -167,9 +167,7 @@ def _first_network(networks: dict[str, Settings], settings: Settings) -> Setting
     return first.model_copy(update={"model": first.model.model_copy(update={"weights": None})})
 
 
-def _cases(
-    settings: Settings, data: TaskData, callback: FinetuneCallback
-) -> tuple[list[StoredCase], list[StoredCase], str]:
+def _cases(settings: Settings, data: TaskData, callback: Callback) -> tuple[list[StoredCase], list[StoredCase], str]:
     """Return the cases that train the probe, those that are measured, and the split of the latter.
 
     Raises:

@@ -22,10 +22,11 @@ from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_c
 from voco_cli.study.plan import PlannedRun, StudyPlan
 from voco_cli.study.record import CASES, StudyRecord, StudyRun, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import train_seconds
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.study_outcome import StudyOutcome, gather, publish
-from voco_cli.workflows.study_pretrain import Pretrain, PretrainingCallback, StudyPretraining, longer_steps
+from voco_cli.workflows.study_pretrain import Pretrain, StudyPretraining, longer_steps
 
 
 class Finetuned(Protocol):
@@ -48,19 +49,6 @@ class Finetuned(Protocol):
         """Return how that step was chosen, one sentence."""
 
 
-class StudyCallback(PretrainingCallback, Protocol):
-    """Receives how a study goes."""
-
-    def planned(self, total: int, finished: int, data: TaskData) -> None:
-        """Tell how many runs are asked for and finished already, and which cases all have."""
-
-    def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        """Tell that a run begins or goes on."""
-
-    def run_ended(self, record: StudyRun, left_s: float) -> None:
-        """Tell that a run is done or has failed, and how long the others may take."""
-
-
 @dataclass(frozen=True)
 class StudyResult:
     """How a study ended.
@@ -78,7 +66,7 @@ class StudyResult:
 
 def run_study(
     plan: StudyPlan,
-    callback: StudyCallback,
+    callback: Callback,
     *,
     finetune: Callable[[Resolved], Finetuned],
     pretrain: Pretrain | None = None,

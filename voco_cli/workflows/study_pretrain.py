@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -20,6 +19,7 @@ from voco_cli.study.plan import RECIPE_FILE, StudyPlan
 from voco_cli.study.pretraining import equal_steps, prepare_pretraining, steps_within
 from voco_cli.study.record import PretrainingRecord, StudyRecord
 from voco_cli.tasks.cases import build_cases, open_cache
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics, train_seconds
 from voco_cli.training.run_dir import RunFolder
 
@@ -34,16 +34,6 @@ class Pretrained(Protocol):
     @property
     def verdict(self) -> Verdict | None:
         """Return what its figures say; none where nothing was held out."""
-
-
-class PretrainingCallback(Protocol):
-    """Receives how the pre-trainings of a study go."""
-
-    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
-        """The cache of ``total`` images is built; the callable gets a scan and why it failed, or None."""
-
-    def say(self, text: str) -> None:
-        """Tell what begins."""
 
 
 Pretrain = Callable[[Resolved], Pretrained]
@@ -62,7 +52,7 @@ class StudyPretraining:
     record: StudyRecord
     cache: Path
     pretrain: Pretrain
-    callback: PretrainingCallback
+    callback: Callback
 
     def prepare(self, settings: Settings, datalist: Datalist) -> None:
         """Preprocess the task's training images, write list and recipe, and find out how long steps take.

@@ -11,8 +11,8 @@ from voco_cli.config import load_settings
 from voco_cli.models.memory import training_bytes
 from voco_cli.models.weights import own_tensors
 from voco_cli.pretrain.task import build_model
-from voco_cli.resources import memory
-from voco_cli.resources.memory import (
+from voco_cli.resources import costs
+from voco_cli.resources.costs import (
     CHECKPOINT_EXTRA_BYTES,
     LOADER_BYTES,
     PROCESS_BYTES,
@@ -79,4 +79,4 @@ def test_a_gpu_has_its_own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     exact = training_footprint(settings, CPU, 0)
     saved = 0.4 * activation_bytes(settings, CPU)  # bf16 takes 0.6 of float32
     assert found.device_bytes == pytest.approx(exact.host_bytes - PROCESS_BYTES - 24**3 * 12 - saved, abs=2)
-    assert found.host_bytes == memory.CUDA_HOST_BYTES + 24**3 * 12
+    assert found.host_bytes == costs.CUDA_HOST_BYTES + 24**3 * 12
