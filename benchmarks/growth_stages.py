@@ -89,9 +89,8 @@ def open_list(folder: str) -> float:
 
 def split(folder: str) -> float:
     """Draw the split of all patients."""
-    from voco_cli.data.index.datalist import SplitRule
+    from voco_cli.data.index.datalist import SplitRule, assign_splits
     from voco_cli.data.index.datalist_file import read_datalist
-    from voco_cli.data.index.splits import assign_splits
 
     patients = [entry.patient for _, entry in read_datalist(Path(folder) / "data.json", check_files=False).entries()]
     clock = Clock()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.data.index.splits import position
+from voco_cli.data.index.datalist import position
 from voco_cli.demo.scans import LABELLED, SHAPE_XYZ, unlabelled_name, write_scans
 from voco_cli.errors import Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.resources.disk import existing_parent

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import Entry
+from voco_cli.data.index.datalist import Entry, with_distinct_names
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import case_of, stem_of
 from voco_cli.data.index.scan_files import DATASET_FILE

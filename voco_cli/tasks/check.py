@@ -19,8 +19,7 @@ from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.tasks.find_data import Inventory, check_entries
-from voco_cli.tasks.label_values import unlisted_values
-from voco_cli.tasks.targets import target_of
+from voco_cli.tasks.targets import target_of, unlisted_values
 
 FEWEST_LABELS_FOR_PROCESSES = 16
 """Decoding a label map takes as long as a hundred headers."""

@@ -10,8 +10,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import OTHER_NAMES, Datalist, Entry, Skipped, SplitRule
+from voco_cli.data.index.datalist import (
+    OTHER_NAMES,
+    Datalist,
+    Entry,
+    Skipped,
+    SplitRule,
+    assign_splits,
+    counted,
+    stricter,
+    summarise,
+    with_distinct_names,
+)
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
@@ -25,10 +35,7 @@ from voco_cli.data.index.inspect import (
 )
 from voco_cli.data.index.intensity import LOOKED_AT, NOT_SAID, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
-from voco_cli.data.index.scan_files import Walk, add_listed, walk_inputs
-from voco_cli.data.index.sources import Sources, read_sources
-from voco_cli.data.index.splits import assign_splits, stricter
-from voco_cli.data.index.summary import count_kinds, summarise
+from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 
@@ -279,3 +286,52 @@ def _nothing(inputs: Sequence[Path], skipped: Sequence[Skipped]) -> UsageError:
     return UsageError(
         f"{where} holds no scan that can be listed; found: {kinds}.", f"The first: {first.path}: {first.reason}"
     )
+
+
+KINDS = (
+    ("right angles", "sheared axes"),
+    ("gantry tilt", "gantry tilt"),
+    ("uneven slice gaps", "uneven slice gaps"),
+    ("slices shifted", "slices shifted sideways"),
+    ("same position as another", "slices at the same position"),
+    ("slices interleave", "several acquisitions in one series"),
+    ("in one series (", "slices that differ in spacing, units or frame"),
+    ("orientations, which", "slices that differ in orientation"),
+    ("colour picture", "colour pictures"),
+    ("is compressed as", "compression that is not decoded"),
+    ("scout (", "scouts"),
+    ("no geometry", "DICOM without geometry"),
+    ("single slice", "2-D"),
+    ("2-D", "2-D"),
+    ("-D (", "4-D or more"),
+    ("label on another grid", "label on another grid"),
+    ("label map without a scan", "label map without a scan"),
+    ("its own image", "label that is its own image"),
+    ("label map beside others", "one of several label maps of a scan"),
+    ("label map that could belong", "label map of one of several scans"),
+    ("not whole numbers", "label with fractions"),
+    ("holds voxels that are no numbers", "NaN or infinite voxels"),
+    ("constant", "constant"),
+    ("same content", "same content twice"),
+    ("reached twice", "reached twice"),
+    ("was asked for", "other modality"),
+    ("no image: a DICOM", "DICOM object without image"),
+    ("missing", "missing"),
+    ("empty", "empty"),
+    ("truncated", "truncated"),
+    ("not an image", "not an image"),
+    ("not a gzip", "not an image"),
+    ("not a NIfTI", "not an image"),
+    ("spacing", "spacing that cannot be used"),
+)
+"""Phrases of reasons, and the kind that each stands for: the first that a reason holds, the more particular first."""
+
+
+def kind_of(reason: str) -> str:
+    """Return a few words for the kind of a reason."""
+    return next((kind for phrase, kind in KINDS if phrase in reason), "damaged or not readable")
+
+
+def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """Count the reasons of each kind, most frequent first."""
+    return counted(kind_of(one.reason) for one in skipped)

@@ -18,10 +18,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from voco_cli.atomic_files import whole_file
-from voco_cli.data.index.case_names import distinct_names
-from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name
-from voco_cli.data.index.name_words import modality_of_words, words_of
-from voco_cli.data.index.patients import case_of, patients_of
+from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name, distinct_names
+from voco_cli.data.index.patients import case_of, modality_of_words, patients_of, words_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import visible_json
 
