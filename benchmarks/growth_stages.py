@@ -102,7 +102,7 @@ def split(folder: str) -> float:
 def fill_cache(folder: str) -> float:
     """Put one volume into the cache under the names of all scans; to build each of them would take hours."""
     from voco_cli.config import load_settings
-    from voco_cli.data.cache.keys import settings_fingerprint, volume_key
+    from voco_cli.data.cache.entry import settings_fingerprint, volume_key
     from voco_cli.data.cache.store import VolumeCache, cache_folder
     from voco_cli.data.index.datalist_file import read_datalist
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from voco_cli.config.task_schema import Predict
+from voco_cli.data.cache.entry import voxel_settings
 from voco_cli.data.cache.grid import GridMap
-from voco_cli.data.cache.keys import voxel_settings
 from voco_cli.data.index.datalist import Entry, is_file_name
 from voco_cli.data.io.image import IGNORE, Scan
 from voco_cli.data.io.reader import read_header, write_scan

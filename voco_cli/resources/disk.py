@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from voco_cli.data.cache.disk_space import SPARE_BYTES
+from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.resources.amounts import Need, Part
 
 TEMPORARY = ".voco-temporary-"

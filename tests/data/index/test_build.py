@@ -11,7 +11,7 @@ from pydicom.dataset import FileDataset
 
 from tests.data.io.make_files import numbers, write_dicom, write_enhanced, write_nifti, write_rtstruct
 from tests.data.io.test_dicom import per_slice
-from voco_cli.data.cache.keys import volume_key
+from voco_cli.data.cache.entry import volume_key
 from voco_cli.data.index.build import IndexOptions, build_index
 from voco_cli.data.index.datalist import Datalist, SplitRule, read_entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist

@@ -16,8 +16,16 @@ from pathlib import Path
 
 from voco_cli.atomic_files import UNFINISHED, unfinished_files, write_atomic
 from voco_cli.config.schema import Cache, Preprocess
-from voco_cli.data.cache.disk_space import LEAST_RATIO, largest_voxel_bytes, require_space
-from voco_cli.data.cache.keys import FORMAT_VERSION, label_key, settings_fingerprint, volume_key, voxel_settings
+from voco_cli.data.cache.entry import (
+    FORMAT_VERSION,
+    LEAST_RATIO,
+    label_key,
+    largest_voxel_bytes,
+    require_space,
+    settings_fingerprint,
+    volume_key,
+    voxel_settings,
+)
 from voco_cli.data.cache.preprocess import preprocess, preprocess_label
 from voco_cli.data.cache.volume import (
     StoredVolume,

@@ -18,13 +18,14 @@ from voco_cli.data.io.text_header import (
     begin_of_last,
     beside,
     header_lines,
+    header_of,
     missing_notes,
     numbers,
     required,
     whole_number,
     whole_numbers,
 )
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes
 from voco_cli.errors import DataError
 
 TYPES = {
@@ -81,16 +82,7 @@ def metaimage_layout(path: Path) -> tuple[Header, VoxelBytes]:
     order = ">" if _is_true(fields, "binarydatabyteordermsb", path) else "<"
     voxels = _voxels(fields, end, path, shape, np.dtype(order + TYPES[kind]))
     placement, notes = _placement(fields, len(sizes), path)
-    header = Header(
-        path=path,
-        shape_xyz=shape,
-        dtype=voxels.dtype.newbyteorder("=").name,
-        placement=placement,
-        format="metaimage",
-        notes=(*placement.notes, *notes, *check_length(voxels)),
-        description=fields.get("comment", ""),
-    )
-    return header, voxels
+    return header_of(path, "metaimage", fields.get("comment", ""), voxels, placement, notes), voxels
 
 
 def metaimage_files(path: Path) -> tuple[Path, Path]:
