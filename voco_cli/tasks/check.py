@@ -29,7 +29,7 @@ LabelCheck = Callable[[Scan, Scan, Mapping[str, Sequence[int]], str], Sequence[s
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """A case that was looked at.
+    """The result of checking a case.
 
     Attributes:
         faults: one sentence each.

@@ -307,7 +307,7 @@ class VolumeCache:
         """Remove every stored array that none of these scans needs under the present settings.
 
         Raises:
-            DataError: a scan to keep is missing, so that its volume cannot be told; nothing is removed.
+            DataError: a scan to keep is missing, so that its volume is not known; nothing is removed.
         """
         needed = {path for task in map(self._task, keep) for path in (task.volume_path, task.label_path)}
         superfluous = [path for path in self._stored("volumes", "labels") if path not in needed]

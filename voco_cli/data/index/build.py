@@ -25,15 +25,14 @@ from voco_cli.data.index.datalist import (
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
-    VoxelTask,
+    Inspected,
+    VoxelCheck,
     check_voxels,
     find_candidates,
     inspect_file,
     is_label_map,
-    killed_check,
-    killed_file,
 )
-from voco_cli.data.index.intensity import LOOKED_AT, NOT_SAID, doubt_some, header_doubt, with_doubt
+from voco_cli.data.index.intensity import NOT_SAID, SAMPLED, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
 from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import map_files
@@ -72,7 +71,7 @@ def build_index(
     options: IndexOptions,
     progress: Progress = lambda *_: nullcontext(lambda *_: None),
 ) -> Datalist:
-    """Look at all inputs and put together what `write_datalist` writes to ``output``.
+    """Read all inputs and put together what `write_datalist` writes to ``output``.
 
     Args:
         output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
@@ -94,7 +93,7 @@ def build_index(
         entries, refused = _check_voxels(entries, options, progress)
         skipped += refused
     else:
-        with progress("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
+        with progress("reading a few CTs", min(SAMPLED, len(entries))) as advance:
             entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
@@ -104,7 +103,9 @@ def build_index(
 def _inspect(walk: Walk, options: IndexOptions, progress: Progress) -> tuple[dict[Path, Candidate], list[Skipped]]:
     paths = [found.path for found in walk.files]
     with progress("reading headers", len(paths)) as advance:
-        inspected = map_files(inspect_file, paths, options.workers, advance, killed=killed_file)
+        inspected = map_files(
+            inspect_file, paths, options.workers, advance, killed=lambda path, error: Inspected(path, fault=f"{error}.")
+        )
     return find_candidates(inspected, {found.path: found.root for found in walk.files})
 
 
@@ -147,7 +148,7 @@ def _list_scans(
 
 def _are_labels(options: IndexOptions, progress: Progress, paths: Sequence[Path], named: bool) -> list[bool]:
     """Decode what may be a label map, with a bar where that takes a while."""
-    with progress("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
+    with progress("finding label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
         return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
 
 
@@ -187,9 +188,16 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
 def _check_voxels(
     entries: Sequence[Entry], options: IndexOptions, progress: Progress
 ) -> tuple[list[Entry], list[Skipped]]:
-    jobs = [VoxelTask(entry.image, entry.files, entry.label) for entry in entries]
-    with progress("decoding voxels", len(jobs)) as advance:
-        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
+    with progress("decoding voxels", len(entries)) as advance:
+        checks = map_files(
+            check_voxels,
+            entries,
+            options.workers,
+            advance,
+            FEWEST_TO_DECODE,
+            killed=lambda entry, error: VoxelCheck(fault=f"{error}."),
+            own_process=True,
+        )
     kept: list[Entry] = []
     refused: list[Skipped] = []
     first_with: dict[str, Path] = {}
@@ -229,7 +237,7 @@ def _assemble(
     for entry in with_distinct_names(entries):
         splits[split_of[entry.patient]].append(entry)
     named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
-    splits = {split: [_noted(entry, named.contradicting) for entry in members] for split, members in splits.items()}
+    splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
     first = inputs[0].resolve()
@@ -246,7 +254,7 @@ def _assemble(
     )
 
 
-def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
+def _with_note(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
     if entry.image not in contradicting:
         return entry
     note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so no names were taken"

@@ -131,7 +131,7 @@ class Skipped(BaseModel):
 
 
 class SplitRule(BaseModel):
-    """How patients were drawn, so that the same draw can be told from another."""
+    """How patients were drawn, by which the same draw is recognised."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -152,7 +152,7 @@ class Datalist(BaseModel):
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")
     validation: tuple[Entry, ...] = Field((), description="scans held out, of other patients")
-    test: tuple[Entry, ...] = Field((), description="scans not looked at before the end, of other patients")
+    test: tuple[Entry, ...] = Field((), description="scans left aside until the end, of other patients")
     skipped: tuple[Skipped, ...] = Field((), description="what was found and is not listed")
     statistics: dict[str, Any] = Field(default_factory=dict, description="summary of the listed scans")
 
@@ -250,15 +250,15 @@ def distinct_names(names: Mapping[Path, str]) -> dict[Path, str]:
     for path, name in names.items():
         groups[name].append(path)
     inhabitants = Counter(path.parent for path in names)
-    told: dict[Path, str] = {}
+    renamed: dict[Path, str] = {}
     for members in groups.values():
         if len(members) > 1:
-            told |= _told_apart(members, alone=all(inhabitants[path.parent] == 1 for path in members))
-    taken = {name for path, name in names.items() if path not in told}
-    return {**names, **_numbered(told, taken)}
+            renamed |= _distinguished(members, alone=all(inhabitants[path.parent] == 1 for path in members))
+    taken = {name for path, name in names.items() if path not in renamed}
+    return {**names, **_with_free_names(renamed, taken)}
 
 
-def _told_apart(members: Sequence[Path], alone: bool) -> dict[Path, str]:
+def _distinguished(members: Sequence[Path], alone: bool) -> dict[Path, str]:
     """Return names by the stem where stems differ, else by the folders that differ.
 
     Args:
@@ -279,11 +279,11 @@ def _told_apart(members: Sequence[Path], alone: bool) -> dict[Path, str]:
     return {path: "_".join(parts if nameless and parts else (*parts, stems[path])) for path, parts in folders.items()}
 
 
-def _numbered(told: Mapping[Path, str], taken: set[str]) -> dict[Path, str]:
+def _with_free_names(renamed: Mapping[Path, str], taken: set[str]) -> dict[Path, str]:
     """Return the names, shortened where too long for a file, and with a number where taken."""
     final: dict[Path, str] = {}
-    for path in sorted(told):
-        final[path] = next(name for name in _with_numbers(_short(told[path])) if name not in taken)
+    for path in sorted(renamed):
+        final[path] = next(name for name in _with_numbers(_short(renamed[path])) if name not in taken)
         taken.add(final[path])
     return final
 

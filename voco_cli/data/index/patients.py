@@ -120,7 +120,7 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 
     What says which sequence or visit a scan is does not count (``P7_t1``, ``P7_t2``, ``P7/baseline/ct``). A name alone
     does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a case) from
-    ``pat7/ct-2`` (a visit), so the files of a folder are looked at together. Where it stays open, scans are put
+    ``pat7/ct-2`` (a visit), so the files of a folder are judged together. Where it stays open, scans are put
     together rather than apart: that cannot leak a patient from one split into another.
 
     Two scans of one patient under unlike names are two patients here; `--patient-pattern` tells them.
@@ -136,10 +136,10 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _repeated(folders: Mapping[Path, Sequence[Path]]) -> set[str]:
     """Return names without a number in several folders: they tell what a file is (``P1/abdomen.nii.gz``)."""
-    told = [
+    telling = [
         folder for folder in folders if not IMPERSONAL.fullmatch(folder.name) and not VISIT_NAME.fullmatch(folder.name)
     ]
-    counts = Counter(stem for folder in told for stem in {stem_of(path) for path in folders[folder]})
+    counts = Counter(stem for folder in telling for stem in {stem_of(path) for path in folders[folder]})
     return {stem for stem, count in counts.items() if count > 1 and not any(letter.isdigit() for letter in stem)}
 
 

@@ -26,7 +26,7 @@ IGNORED = {"DICOMDIR", "Thumbs.db", "__MACOSX"}
 
 @dataclass(frozen=True)
 class FoundFile:
-    """A file to look at, and the input folder that it was found under."""
+    """A file that may be a scan, and the input folder that it was found under."""
 
     path: Path
     root: Path
@@ -41,22 +41,22 @@ class Walk:
         datalists: JSON files that were named as inputs; their splits count.
         dataset_files: ``dataset.json`` files met in folders; they tell pairs and names.
         skipped: files reached twice.
-        seen: real path to the path that stands for it.
+        found_as: real path to the path under which it was found first.
     """
 
     files: list[FoundFile] = field(default_factory=list)
     datalists: list[Path] = field(default_factory=list)
     dataset_files: list[Path] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
-    seen: dict[Path, Path] = field(default_factory=dict)
+    found_as: dict[Path, Path] = field(default_factory=dict)
 
     def standing_for(self, path: Path) -> Path:
         """Return the path under which a file was found first; the path itself where it was not found."""
-        return self.seen.get(path.resolve(), path)
+        return self.found_as.get(path.resolve(), path)
 
 
 def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
-    """List the files of all inputs; links are followed, hidden files are not looked at.
+    """List the files of all inputs; links are followed, hidden files are left out.
 
     Args:
         inputs: folders, image files, datalists (``.json``).
@@ -102,7 +102,7 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
         for one in found:
             real = one.path.resolve()
             # A list names files below its folder's real path, also where the input was reached through a link.
-            same_way = walk.seen.get(real) == one.path or (real in walk.seen and one.path == real)
+            same_way = walk.found_as.get(real) == one.path or (real in walk.found_as and one.path == real)
             if not same_way:
                 _add(walk, one, set())
     walk.files.sort(key=lambda found: str(found.path))
@@ -124,12 +124,12 @@ def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
     real = found.path.resolve()
     if real in excluded:
         return
-    if real in walk.seen:
-        first = walk.seen[real]
+    if real in walk.found_as:
+        first = walk.found_as[real]
         how = "the inputs overlap" if first == found.path else f"it is the same file as {first}"
         walk.skipped.append(Skipped(path=found.path, reason=f"reached twice: {how}, and is listed once."))
         return
-    walk.seen[real] = found.path
+    walk.found_as[real] = found.path
     if found.path.name == DATASET_FILE:
         walk.dataset_files.append(found.path)
     else:

@@ -150,7 +150,7 @@ def scan_identity(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
     return ScanIdentity(entry.name, entry.patient, voxel_hash, entry.series_uid, entry.study_uid)
 
 
-def write_manifest(seen: TrainingManifest, path: Path) -> None:
+def write_manifest(manifest: TrainingManifest, path: Path) -> None:
     """Write ``seen.json``, whole or not at all: about 38 bytes a scan, 76 of a DICOM series.
 
     Raises:
@@ -158,9 +158,9 @@ def write_manifest(seen: TrainingManifest, path: Path) -> None:
     """
     stages = [
         {"stage": one.stage, "dataset": one.dataset, "scans": len(one), "salt": one.salt.hex(), **_columns(one)}
-        for one in seen.stages
+        for one in manifest.stages
     ]
-    found = {"format": FORMAT, "unknown": list(seen.unknown), "stages": stages}
+    found = {"format": FORMAT, "unknown": list(manifest.unknown), "stages": stages}
     write_atomic(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
 
 
@@ -189,7 +189,7 @@ def read_manifest(path: Path) -> TrainingManifest:
     ) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{path} cannot be read as a list of scans that were seen: {words}.",
+            f"{path} cannot be read as a manifest of training scans: {words}.",
             "without the file, the weights do not say what they were trained on",
         ) from error
 
@@ -241,11 +241,11 @@ def copy_manifest(weights: str | Path, exported: Path) -> list[Path]:
         DataError: the list beside the weights is damaged.
         ResourceError: the disk is full.
     """
-    seen, target = manifest_of(weights), manifest_path(exported)
-    if seen is None:
+    manifest, target = manifest_of(weights), manifest_path(exported)
+    if manifest is None:
         target.unlink(missing_ok=True)
         return []
-    write_manifest(seen, target)
+    write_manifest(manifest, target)
     return [target]
 
 

@@ -1,7 +1,7 @@
 """The voxels of a file: found, decompressed with their checksum, and never more of them than the header announces.
 
 What a header says is a claim of whoever made the file. So lengths on disk are compared with it before memory is taken,
-decompression stops where the announced voxels end, and a stream counts only when its own checksum was seen to hold.
+decompression stops where the announced voxels end, and a stream counts only when its own checksum holds.
 """
 
 from __future__ import annotations
