@@ -259,7 +259,8 @@ class VolumeCache:
         Returns:
             bytes; an upper estimate, for the foreground box is not known before the voxels are.
         """
-        return int(sum(map(self._voxel_bytes, entries)) / (ratio or LEAST_RATIO[self.cache.codec]))
+        voxel_bytes = sum(largest_voxel_bytes(entry, self.preprocess, self.cache) for entry in entries)
+        return int(voxel_bytes / (ratio or LEAST_RATIO[self.cache.codec]))
 
     def verify(self, workers: int | None = None, on_done: Callable[[], None] | None = None) -> VerifyReport:
         """Decode every stored array and compare it with the hash that was written with it."""
@@ -332,9 +333,6 @@ class VolumeCache:
         found = (path for kind in kinds for path in sorted((self.folder / kind).glob(f"*/*{SUFFIX}")))
         return [path for path in found if not path.name.startswith(UNFINISHED)]
 
-    def _voxel_bytes(self, entry: Entry) -> int:
-        return largest_voxel_bytes(entry, self.preprocess, self.cache)
-
     def _require_space(self, entries: Sequence[Entry]) -> None:
         """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
         if not entries:
@@ -351,7 +349,7 @@ class VolumeCache:
         for entry in entries[:: max(1, len(entries) // PROBES)][:PROBES]:
             try:
                 written += len(_volume_file(self._task(entry)))
-                predicted += self._voxel_bytes(entry)
+                predicted += largest_voxel_bytes(entry, self.preprocess, self.cache)
             except VocoError:
                 continue  # it will be reported by the build
         return predicted / written if written else None

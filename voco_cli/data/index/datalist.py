@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -283,21 +284,11 @@ def _with_free_names(renamed: Mapping[Path, str], taken: set[str]) -> dict[Path,
     """Return the names, shortened where too long for a file, and with a number where taken."""
     final: dict[Path, str] = {}
     for path in sorted(renamed):
-        final[path] = next(name for name in _with_numbers(_short(renamed[path])) if name not in taken)
+        name = renamed[path].encode()[-LONGEST_NAME:].decode("utf-8", "ignore")
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        final[path] = next(one for one in itertools.chain([name], numbered) if one not in taken)
         taken.add(final[path])
     return final
-
-
-def _short(name: str) -> str:
-    return name.encode()[-LONGEST_NAME:].decode("utf-8", "ignore") if len(name.encode()) > LONGEST_NAME else name
-
-
-def _with_numbers(name: str) -> Iterable[str]:
-    yield name
-    number = 2
-    while True:
-        yield f"{name}_{number}"
-        number += 1
 
 
 def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:

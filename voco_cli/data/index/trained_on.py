@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,22 +110,13 @@ class TrainingManifest:
 def digests(column: str, values: Iterable[str | None], salt: bytes) -> dict[str, str]:
     """Return 16 hexadecimal digits for each different name; names that can be guessed are made slow to try out."""
     distinct = list(dict.fromkeys(value for value in values if value))
+    named = [f"{column}\0{value}".encode(errors="surrogateescape") for value in distinct]
     if column not in GUESSABLE:
-        return {value: _fast_digest(column, value, salt) for value in distinct}
+        found = [hashlib.blake2b(one, key=salt, digest_size=DIGEST_BYTES).hexdigest() for one in named]
+        return dict(zip(distinct, found, strict=True))
+    slow = partial(hashlib.scrypt, salt=salt, n=SCRYPT_COST, r=8, p=1, dklen=DIGEST_BYTES)
     with ThreadPoolExecutor() as pool:  # scrypt lets other threads run
-        return dict(zip(distinct, pool.map(lambda value: _slow_digest(column, value, salt), distinct), strict=True))
-
-
-def _fast_digest(column: str, value: str, salt: bytes) -> str:
-    return hashlib.blake2b(_bytes(column, value), key=salt, digest_size=DIGEST_BYTES).hexdigest()
-
-
-def _slow_digest(column: str, value: str, salt: bytes) -> str:
-    return hashlib.scrypt(_bytes(column, value), salt=salt, n=SCRYPT_COST, r=8, p=1, dklen=DIGEST_BYTES).hex()
-
-
-def _bytes(column: str, value: str) -> bytes:
-    return f"{column}\0{value}".encode(errors="surrogateescape")
+        return {value: digest.hex() for value, digest in zip(distinct, pool.map(slow, named), strict=True)}
 
 
 def training_scans(

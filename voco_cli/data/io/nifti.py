@@ -157,13 +157,14 @@ def _to_header(raw: Any, path: Path) -> Header:
     dtype = raw.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"{path} holds {dtype} voxels (colour or complex), and a scan holds one number in each.")
+    rescaled = "float64" if dtype.kind == "f" and dtype.itemsize > 4 else "float32"
     placement, notes = _placement(raw, shape, path)
     if len(raw.get_data_shape()) > 3:
         notes.append("a trailing axis of length 1 was dropped")
     return Header(
         path=path,
         shape_xyz=shape,
-        dtype=dtype.newbyteorder("=").name if _slope(raw) == (1.0, 0.0) else _rescaled_dtype(dtype),
+        dtype=dtype.newbyteorder("=").name if _slope(raw) == (1.0, 0.0) else rescaled,
         placement=placement,
         format="nifti",
         notes=(*placement.notes, *notes),
@@ -195,10 +196,6 @@ def _slope(raw: Any) -> tuple[float, float]:
     if slope == 0 or not np.isfinite(slope) or not np.isfinite(intercept):
         return 1.0, 0.0
     return slope, intercept
-
-
-def _rescaled_dtype(dtype: np.dtype[Any]) -> str:
-    return "float64" if dtype.kind == "f" and dtype.itemsize > 4 else "float32"
 
 
 def _placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[Placement, list[str]]:
