@@ -25,7 +25,7 @@ from voco_cli.data.io.text_header import (
     whole_number,
     whole_numbers,
 )
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, is_gzip
 from voco_cli.errors import DataError
 
 TYPES = {
@@ -142,13 +142,8 @@ def _voxels(
     length = whole_number(fields.get("compresseddatasize", "0"), "CompressedDataSize", path)
     if length < 0:
         raise bad_value("CompressedDataSize", fields["compresseddatasize"], path)
-    return VoxelBytes(path, data, shape_zyx, dtype, _encoding(data, begin), begin, length or None)
-
-
-def _encoding(data: Path, begin: int) -> Encoding:
-    with data.open("rb") as file:
-        file.seek(begin)
-        return "gzip" if file.read(2) == b"\x1f\x8b" else "zlib"
+    encoding: Encoding = "gzip" if is_gzip(data, begin) else "zlib"
+    return VoxelBytes(path, data, shape_zyx, dtype, encoding, begin, length or None)
 
 
 def _placement(fields: dict[str, str], dimensions: int, path: Path) -> tuple[Placement, list[str]]:

@@ -85,6 +85,13 @@ class VoxelBytes:
         return min(min(x * y, y * z, x * z) * int(self.dtype.itemsize) - 1, MOST_BEHIND_BYTES)
 
 
+def is_gzip(path: Path, begin: int = 0) -> bool:
+    """Return whether a gzip stream begins at this byte of a file."""
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read(2) == MAGIC["gzip"]
+
+
 def check_length(voxels: VoxelBytes) -> tuple[str, ...]:
     """Compare the length on disk with what the header announces, as far as it tells without decompressing all.
 
