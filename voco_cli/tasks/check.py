@@ -97,9 +97,7 @@ class TaskCheck:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, for machines."""
-        splits = {one.name: {**asdict(one), "missing": list(one.missing)} for one in self.splits}
-        for one in splits.values():
-            del one["name"]
+        splits = {one.name: {key: value for key, value in asdict(one).items() if key != "name"} for one in self.splits}
         return {
             "origin": self.origin,
             "split": self.split_words,
