@@ -124,7 +124,7 @@ def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
     import SimpleITK as sitk  # late: most people have NIfTI
 
     require_file(picture)
-    if picture.suffix.lower() != ".png" and JPEG_END not in picture.read_bytes()[-LAST_BYTES:]:  # libjpeg fills up
+    if picture.suffix.lower() != ".png" and JPEG_END not in _last_bytes(picture):  # libjpeg fills up what is missing
         raise DataError(f"{picture} is truncated: the mark of its end is missing.", "Copy or download it again.")
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(picture))
@@ -137,6 +137,12 @@ def _picture_layout(picture: Path) -> tuple[tuple[int, int], str]:
     x, y = reader.GetSize()[:2]
     kind = np.dtype(sitk.GetArrayViewFromImage(sitk.Image(1, 1, reader.GetPixelID())).dtype).name
     return (x, y), kind
+
+
+def _last_bytes(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        return file.read()
 
 
 def _read_picture(picture: Path) -> NDArray[Any]:
