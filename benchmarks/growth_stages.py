@@ -89,9 +89,8 @@ def open_list(folder: str) -> float:
 
 def split(folder: str) -> float:
     """Draw the split of all patients."""
-    from voco_cli.data.index.datalist import SplitRule
+    from voco_cli.data.index.datalist import SplitRule, assign_splits
     from voco_cli.data.index.datalist_file import read_datalist
-    from voco_cli.data.index.splits import assign_splits
 
     patients = [entry.patient for _, entry in read_datalist(Path(folder) / "data.json", check_files=False).entries()]
     clock = Clock()
@@ -103,7 +102,7 @@ def split(folder: str) -> float:
 def fill_cache(folder: str) -> float:
     """Put one volume into the cache under the names of all scans; to build each of them would take hours."""
     from voco_cli.config import load_settings
-    from voco_cli.data.cache.keys import settings_fingerprint, volume_key
+    from voco_cli.data.cache.entry import settings_fingerprint, volume_key
     from voco_cli.data.cache.store import VolumeCache, cache_folder
     from voco_cli.data.index.datalist_file import read_datalist
 

@@ -42,14 +42,14 @@ def half(item: int) -> float:
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_item_that_ends_its_process_costs_itself_only(workers: int) -> None:
     done: list[int] = []
-    found = map_files(half, range(40), workers, done.append, killed=lambda item, error: -item, apart=True)
+    found = map_files(half, range(40), workers, done.append, killed=lambda item, error: -item, own_process=True)
     assert found == [-item if item == 7 else item / 2 for item in range(40)]
     assert sum(done) == 40
 
 
 def test_what_nobody_takes_names_the_item() -> None:
     with pytest.raises(ResourceError, match=r"7 ended its worker process, .* more memory than there is"):
-        map_files(half, [7], 1, lambda n: None, apart=True)
+        map_files(half, [7], 1, lambda n: None, own_process=True)
 
 
 def square(job: int) -> int:

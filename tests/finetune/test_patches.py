@@ -23,7 +23,7 @@ from voco_cli.finetune.patches import (
     survey_label,
     survey_labels,
 )
-from voco_cli.tasks.label_values import IGNORED
+from voco_cli.tasks.targets import IGNORED
 
 CLASSES = (LabelClass(name="a", values=1), LabelClass(name="b", values=2))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from voco_cli.config.task_schema import LabelClass, Task
 from voco_cli.finetune.segmentation import AnnotatedDiceCE, class_dice, dice_figures, segmentation_loss, supervised_loss
-from voco_cli.tasks.label_values import IGNORED
+from voco_cli.tasks.targets import IGNORED
 
 
 def test_dice_of_each_class_by_hand() -> None:

@@ -90,7 +90,7 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     write_datalist(Datalist(), run / "data.json")
     _, sentences, _ = blocks(run)
     assert sentences[0] == "data.json lists no scan."
-    assert "cannot be read as a list of scans that were seen" in sentences[-1]
+    assert "cannot be read as a manifest of training scans" in sentences[-1]
 
 
 def test_very_many_skipped_files_are_cut_and_counted(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.data.cache.disk_space import SPARE_BYTES
+from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.resources.amounts import Amount, Part, disk_needs
 from voco_cli.resources.machine import bytes_below, existing_parent, mount_point, temporary_folder
 

@@ -14,7 +14,7 @@ from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.finetune.tiny_task import make_data, tiny_finetune
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import Settings, load_settings
-from voco_cli.data.cache.disk_space import SPARE_BYTES
+from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.errors import DataError, UsageError
 from voco_cli.resources import plan as planning
 from voco_cli.resources.amounts import Amount, Need, Plan

@@ -1,4 +1,4 @@
-"""What a check of a folder sees: found, missing, grids, channels, label values."""
+"""A task checked against a folder: found, missing, grids, channels, label values."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tests.tasks.made_task import write_task
 from voco_cli.config import load_settings, task_names
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan, write_scan
+from voco_cli.evaluate.label_check import label_faults
 from voco_cli.tasks.check import TaskCheck, check_task
 from voco_cli.tasks.find_data import take_inventory
 
@@ -113,3 +114,35 @@ def test_a_missing_test_set_without_public_labels_is_no_fault(tmp_path: Path) ->
     assert found.is_good
     assert len(found.splits[2].missing) == 20
     assert not found.splits[2].required
+
+
+def test_the_one_flipped_label_is_found_among_generated_cts(tmp_path: Path) -> None:
+    root = write_task(tmp_path, "btcv", 3, 1, 0, shape_xyz=(64, 56, 24))
+    flipped = root / "labelsTr/label0002.nii.gz"
+    scan = read_scan(flipped)
+    write_scan(scan.array_zyx[:, :, ::-1], scan, flipped)
+    settings = load_settings(task="btcv", overrides=["task.missing=leave_out"], flags={"data.root": root}).settings
+    found = check_task(take_inventory(settings), settings.task, True, lambda n: None, 1, label_faults)
+    fit, sides = found.faults
+    assert fit.startswith("img0002: The label map seems flipped left-right: across its borders")
+    assert sides.startswith("img0002: By its structures' names the label map seems mirrored left-right: ")
+    assert not found.is_good
+    assert found.classes["spleen"] == 4
+    write_scan(scan.array_zyx, scan, flipped)
+    assert check_task(take_inventory(settings), settings.task, True, lambda n: None, 1, label_faults).faults == ()
+
+
+def test_voxels_that_nobody_annotated_are_no_structure_to_lie_wrong(tmp_path: Path) -> None:
+    root = write_task(tmp_path, "btcv", 1, 1, 0, shape_xyz=(64, 56, 24))
+    path = next((root / "labelsTr").iterdir())
+    scan = read_scan(path)
+    stray = scan.array_zyx.copy()
+    stray[:, :4, :4] = 77  # in the air beside the patient
+    write_scan(stray, scan, path)
+    overrides = ["task.missing=leave_out", "task.unlisted=background"]
+    settings = load_settings(task="btcv", overrides=overrides, flags={"data.root": root}).settings
+    inventory = take_inventory(settings)
+    (fault,) = check_task(inventory, settings.task, True, lambda n: None, 1, label_faults).faults
+    assert fault.endswith("in the air around the patient lie value 77 (100 %).")
+    ignoring = settings.task.model_copy(update={"ignore_value": 77})
+    assert check_task(inventory, ignoring, True, lambda n: None, 1, label_faults).faults == ()

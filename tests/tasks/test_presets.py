@@ -9,8 +9,8 @@ import pytest
 
 from voco_cli.config import Settings, load_settings, task_names
 from voco_cli.data.index.datalist import SPLITS
-from voco_cli.tasks.label_values import index_table
 from voco_cli.tasks.splits import read_split, split_names
+from voco_cli.tasks.targets import index_table
 
 # Training, validation and test cases of the public splits; classes; what the network gives out.
 FACTS = {

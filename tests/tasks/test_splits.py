@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.datalist import Entry
-from voco_cli.data.index.splits import position
+from voco_cli.data.index.datalist import Entry, position
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import named
 from voco_cli.tasks.splits import draw_split, read_split, subset

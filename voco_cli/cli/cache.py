@@ -120,7 +120,7 @@ def build(
     as_json: JsonOption = False,
 ) -> None:
     """Preprocess and store the scans of DATA that are not stored yet."""
-    from voco_cli.data.cache.disk_space import gigabytes
+    from voco_cli.data.cache.entry import gigabytes
 
     options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
     cache, entries = options.open(workers), options.entries()
@@ -198,7 +198,7 @@ def stats(
     as_json: JsonOption = False,
 ) -> None:
     """Print how much is stored, and under which settings."""
-    from voco_cli.data.cache.disk_space import gigabytes
+    from voco_cli.data.cache.entry import gigabytes
 
     options = CacheOptions(data, recipe, config, set_ or (), folder)
     cache = options.open()
@@ -236,7 +236,7 @@ def prune(
 
     Whatever was stored under other settings goes, too. Without --yes nothing is removed.
     """
-    from voco_cli.data.cache.disk_space import gigabytes
+    from voco_cli.data.cache.entry import gigabytes
 
     options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
     cache = options.open()
@@ -250,7 +250,7 @@ def prune(
 
 
 def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json: bool) -> None:
-    from voco_cli.data.cache.disk_space import gigabytes
+    from voco_cli.data.cache.entry import gigabytes
 
     if as_json:
         print_json({"folder": folder, "scans": scans, "missing": missing, "predicted_bytes": predicted})

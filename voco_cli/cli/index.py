@@ -145,7 +145,7 @@ def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
-    from voco_cli.data.index.summary import count_kinds
+    from voco_cli.data.index.build import count_kinds
 
     return {
         "output": str(output),
@@ -198,7 +198,7 @@ def _print_skipped(datalist: Datalist) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from voco_cli.data.index.summary import count_kinds, kind_of
+    from voco_cli.data.index.build import count_kinds, kind_of
 
     if not datalist.skipped:
         return

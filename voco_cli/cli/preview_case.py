@@ -113,7 +113,7 @@ def value_names(files: CaseFiles, prediction: Path | None, task: str | None, cla
         DataError: a file of names that cannot be read.
     """
     from voco_cli.config import load_settings
-    from voco_cli.data.index.sources import names_beside, names_file
+    from voco_cli.data.index.scan_files import names_beside, names_file
     from voco_cli.evaluate.segmentation.classes import classes_beside, read_classes
 
     if task is not None and classes is not None:

@@ -22,7 +22,7 @@ from voco_cli.foreign_text import named
 
 if TYPE_CHECKING:
     from voco_cli.config import Settings
-    from voco_cli.tasks.check import TaskCheck
+    from voco_cli.tasks.check import LabelCheck, TaskCheck
 
 app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
 
@@ -169,7 +169,11 @@ def check(
         Path | None, typer.Option("--data", help="The same as DIR, as the other commands call it.")
     ] = None,
     labels: Annotated[
-        bool, typer.Option("--labels", help="Decode the label maps too, and compare their values with the classes.")
+        bool,
+        typer.Option(
+            "--labels",
+            help="Decode the label maps too: compare their values with the classes, and look for flipped ones.",
+        ),
     ] = False,
     override: SetOption = None,
     workers: WorkersOption = None,
@@ -190,7 +194,7 @@ def check(
     settings = load_settings(task=task, overrides=[*list_off, *(override or ())], flags=place).settings
     inventory = take_inventory(settings)
     with progress("checking", sum(map(len, inventory.entries.values()))) as advance:
-        found = check_task(inventory, settings.task, labels, advance, workers)
+        found = check_task(inventory, settings.task, labels, advance, workers, _label_check() if labels else None)
     if json:
         print_json(found.to_json())
     else:
@@ -201,6 +205,13 @@ def check(
         where = ["--data", data] if data is not None else []
         same = settings_words(None, None, override)
         done([], shell_words("voco", "finetune", "--task", task, *where, *same))
+
+
+def _label_check() -> LabelCheck:
+    """Return the check for flipped label maps, which takes long to import."""
+    from voco_cli.evaluate.label_check import label_faults
+
+    return label_faults
 
 
 def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:

@@ -48,18 +48,18 @@ def run_jobs(
     jobs: Iterable[Job],
     workers: int,
     finished: Callable[[Job, Result | Exception], None],
-    apart: bool = False,
+    own_process: bool = False,
 ) -> None:
     """Do every job; one worker works in this process, more in processes of their own.
 
     Args:
         work: a function at module level; what it raises is handed to ``finished``.
         finished: called in this process as jobs end, in any order; what it raises stops the rest.
-        apart: one worker has a process of its own too.
+        own_process: one worker has a process of its own too.
     Raises:
         KeyboardInterrupt: on Ctrl-C, after the jobs that were being done have ended.
     """
-    if workers == 1 and not apart:
+    if workers == 1 and not own_process:
         for job in jobs:
             finished(job, _outcome(work, job))
         return
@@ -180,21 +180,21 @@ def map_files(
     advance: Callable[[int], object],
     fewest: int = FEWEST_FOR_PROCESSES,
     killed: Callable[[Job, Exception], Result] = _raise,
-    apart: bool = False,
+    own_process: bool = False,
 ) -> list[Result]:
     """Return the results of a function in the order of ``items``.
 
     Args:
         function: picklable; expected faults come back as results, and exceptions end the whole.
         workers: processes; none is one a core where there are at least ``fewest`` items.
-        advance: told how many items were finished.
+        advance: called with the number of items that were finished.
         killed: makes the result of an item that ended its process, alone as well; without it that is an error.
-        apart: work in a process of its own also where it is a single one, so that its end is not the command's.
+        own_process: work in a process of its own also where it is a single one, so that its end is not the command's.
     Raises:
         ResourceError: a worker process was killed, and ``killed`` does not take it.
     """
     count = workers or (min(usable_cores(), MAX_WORKERS) if len(items) >= fewest else 1)
-    size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER))) if count > 1 or apart else 1
+    size = max(1, -(-len(items) // (count * CHUNKS_PER_WORKER))) if count > 1 or own_process else 1
     results: dict[int, Result] = {}
     suspects: list[Chunk] = []
 
@@ -213,7 +213,7 @@ def map_files(
         advance(len(chunk_.places))
 
     chunks = [chunk(range(len(items))[start : start + size]) for start in range(0, len(items), size)]
-    run_jobs(Chunk.results, chunks, count, finished, apart)
+    run_jobs(Chunk.results, chunks, count, finished, own_process)
     # What killed its worker is somewhere in these chunks: one file at a time tells.
-    run_jobs(Chunk.results, suspects, count, finished, apart=True)
+    run_jobs(Chunk.results, suspects, count, finished, own_process=True)
     return [results[place] for place in range(len(items))]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.data.index.splits import position
+from voco_cli.data.index.datalist import position
 from voco_cli.data.io.reader import write_scan
 from voco_cli.data.synthetic.anatomy import BTCV_ORGANS
 from voco_cli.data.synthetic.generate import SyntheticCT, generate_ct, patient_seed

@@ -78,6 +78,12 @@ def check_label(
     return LabelCheck(tuple(findings), fit)
 
 
+def label_faults(image: Scan, label: Scan, names: Mapping[str, Sequence[int]], modality: str) -> tuple[str, ...]:
+    """Return the sentences of `check_label` on a label map that seems to lie wrong; an empty one lies nowhere."""
+    findings = check_label(image, label, names, modality).findings
+    return tuple(finding.sentence for finding in findings if finding.kind != "empty")
+
+
 def _better_by_voxel(image: Scan, label: Scan, case: PatientCase, fit: LabelFit | None) -> Fit | None:
     """Return the fit of the label under the header of the image, where its own is another and fits clearly worse."""
     if fit is None or image.shape_xyz != label.shape_xyz or lies_on_grid_of(label, image):

@@ -19,7 +19,7 @@ from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.tasks.cases import StoredCase
-from voco_cli.tasks.label_values import IGNORED, index_table, unlisted_values
+from voco_cli.tasks.targets import IGNORED, index_table, unlisted_values
 
 MOST_POINTS = 1000
 MOST_NAMED = 5

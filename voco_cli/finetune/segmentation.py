@@ -30,7 +30,7 @@ from voco_cli.models.build import build_task_network
 from voco_cli.models.memory import kept_bytes, room_bytes
 from voco_cli.predict.segmentation import segment
 from voco_cli.tasks.cases import StoredCase
-from voco_cli.tasks.label_values import IGNORED, index_table
+from voco_cli.tasks.targets import IGNORED, index_table
 from voco_cli.training.callbacks import Values
 from voco_cli.training.distributed import in_half
 

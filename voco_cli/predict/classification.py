@@ -13,7 +13,7 @@ import torch
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
-from voco_cli.data.cache.keys import voxel_settings
+from voco_cli.data.cache.entry import voxel_settings
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import quoted, shortened

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import Entry, Skipped
+from voco_cli.data.index.datalist import Entry, Skipped, with_distinct_names
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import Candidate, find_candidates, inspect_file, is_label_map
 from voco_cli.data.index.label_pairing import pair_labels

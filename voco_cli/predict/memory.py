@@ -9,7 +9,7 @@ import psutil
 import torch
 
 from voco_cli.config import Settings
-from voco_cli.data.cache.disk_space import gigabytes, largest_shape
+from voco_cli.data.cache.entry import gigabytes, largest_shape
 from voco_cli.data.io.image import Header
 from voco_cli.errors import ResourceError
 from voco_cli.models.backbone import backbone_of

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.data.cache.keys import volume_key
+from voco_cli.data.cache.entry import volume_key
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import visible_json

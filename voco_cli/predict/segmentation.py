@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from voco_cli.config.task_schema import Predict
+from voco_cli.data.cache.entry import voxel_settings
 from voco_cli.data.cache.grid import GridMap
-from voco_cli.data.cache.keys import voxel_settings
 from voco_cli.data.index.datalist import Entry, is_file_name
 from voco_cli.data.io.image import IGNORE, Scan
 from voco_cli.data.io.reader import read_header, write_scan
@@ -29,7 +29,7 @@ from voco_cli.predict.output_dir import (
 )
 from voco_cli.predict.predictor import Trained, prepare
 from voco_cli.predict.sliding_window import Network, SizeXYZ, labels_on_scan_grid, sliding_window, swept_axis
-from voco_cli.tasks.label_values import to_label_values
+from voco_cli.tasks.targets import to_label_values
 
 
 @torch.no_grad()

@@ -16,8 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from voco_cli.config import Settings
 from voco_cli.config.load import field_descriptions
 from voco_cli.config.sources import flatten
-from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
-from voco_cli.data.index.summary import summarise
+from voco_cli.data.index.datalist import SPLITS, Datalist, Entry, summarise
 from voco_cli.data.index.trained_on import manifest_of
 from voco_cli.document.blocks import Block, Column, EncodedPicture, Facts, PagePart, Sentence, Table, Value
 from voco_cli.errors import DataError, VocoError

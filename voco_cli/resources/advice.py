@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from voco_cli.config import Settings
-from voco_cli.data.cache.disk_space import gigabytes
+from voco_cli.data.cache.entry import gigabytes
 from voco_cli.resources.amounts import Need
 from voco_cli.resources.costs import training_footprint
 

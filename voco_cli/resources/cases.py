@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from voco_cli.config.schema import Preprocess
-from voco_cli.data.cache.disk_space import LEAST_RATIO, largest_shape
+from voco_cli.data.cache.entry import LEAST_RATIO, largest_shape
 from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_header

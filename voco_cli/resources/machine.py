@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, Literal
 
 from voco_cli.config import Settings
-from voco_cli.data.cache.disk_space import SPARE_BYTES
+from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.errors import VocoError
 from voco_cli.operating_system import open_file_limits, usable_cores
 

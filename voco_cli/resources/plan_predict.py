@@ -14,7 +14,7 @@ import psutil
 import torch
 
 from voco_cli.config import Settings
-from voco_cli.data.cache.disk_space import largest_shape
+from voco_cli.data.cache.entry import largest_shape
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import Header
 from voco_cli.data.io.reader import read_header

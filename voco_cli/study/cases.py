@@ -11,7 +11,7 @@ from pathlib import Path
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
-from voco_cli.data.cache.keys import content_identity
+from voco_cli.data.cache.entry import content_identity
 from voco_cli.data.cache.store import cache_folder
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist

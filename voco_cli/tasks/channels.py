@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import Entry
+from voco_cli.data.index.datalist import Entry, with_distinct_names
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import case_of, stem_of
 from voco_cli.data.index.scan_files import DATASET_FILE
-from voco_cli.tasks.layouts import FIELD, case_name
+from voco_cli.tasks.layouts import case_name, case_regex
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 """nnU-Net: case_0000.nii.gz is channel 0 of a case."""
@@ -143,9 +142,7 @@ def _by_layout(path: Path, task: Task) -> Place | None:
     """Return the place that a layout of the task gives to a file, wherever its folder lies."""
     for layout in task.layouts:
         for channel, pattern in enumerate(layout.image):
-            first, *others = pattern.split(FIELD)
-            wanted = re.escape(first) + "(?P<case>[^/]+)" + "(?P=case)".join(map(re.escape, others))
-            if match := re.search(rf"(?:^|/){wanted}$", path.as_posix()):
+            if match := re.search(rf"(?:^|/){case_regex(pattern)}$", path.as_posix()):
                 return Place(path.parents[pattern.count("/")], case_name(layout, match["case"]), channel)
     return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,22 @@ import numpy as np
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import SPLITS, Entry
 from voco_cli.data.index.label_pairing import grid_fault
-from voco_cli.data.io.image import Header, whole_labels
+from voco_cli.data.io.image import Header, Scan, whole_labels
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.tasks.find_data import Inventory, check_entries
-from voco_cli.tasks.label_values import unlisted_values
-from voco_cli.tasks.targets import target_of
+from voco_cli.tasks.targets import target_of, unlisted_values
 
 FEWEST_LABELS_FOR_PROCESSES = 16
 """Decoding a label map takes as long as a hundred headers."""
+LabelCheck = Callable[[Scan, Scan, Mapping[str, Sequence[int]], str], Sequence[str]]
+"""Image, label map, values of each structure and modality to what seems wrong, a sentence each."""
 
 
 @dataclass(frozen=True)
 class CaseCheck:
-    """A case that was looked at.
+    """The result of checking a case.
 
     Attributes:
         faults: one sentence each.
@@ -96,9 +97,7 @@ class TaskCheck:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything, for machines."""
-        splits = {one.name: {**asdict(one), "missing": list(one.missing)} for one in self.splits}
-        for one in splits.values():
-            del one["name"]
+        splits = {one.name: {key: value for key, value in asdict(one).items() if key != "name"} for one in self.splits}
         return {
             "origin": self.origin,
             "split": self.split_words,
@@ -113,19 +112,25 @@ class TaskCheck:
 
 
 def check_task(
-    inventory: Inventory, task: Task, decode: bool, advance: Callable[[int], object], workers: int | None = None
+    inventory: Inventory,
+    task: Task,
+    decode: bool,
+    advance: Callable[[int], object],
+    workers: int | None = None,
+    label_check: LabelCheck | None = None,
 ) -> TaskCheck:
     """Compare what is there of a task with its preset.
 
     Args:
         inventory: its cases, from `take_inventory`.
         decode: read label maps as a whole, so that their values are known; else only headers.
-        advance: told how many cases were looked at.
+        advance: called with the number of cases that were checked.
         workers: processes; none is one a core where it pays.
+        label_check: also asked about every label map that is decoded (see `label_faults` in evaluate/label_check.py).
     """
     entries = [entry for split in SPLITS for entry in inventory.entries[split]]
-    look = partial(check_case, task=task, decode=decode)
-    checks = map_files(look, entries, workers, advance, FEWEST_LABELS_FOR_PROCESSES if decode else 256)
+    check = partial(check_case, task=task, decode=decode, label_check=label_check)
+    checks = map_files(check, entries, workers, advance, FEWEST_LABELS_FOR_PROCESSES if decode else 256)
     faults = [f"{entry.name}: {fault}" for entry, check in zip(entries, checks, strict=True) for fault in check.faults]
     return TaskCheck(
         origin=inventory.origin,
@@ -140,16 +145,23 @@ def check_task(
     )
 
 
-def check_case(entry: Entry, task: Task, decode: bool) -> CaseCheck:
+def check_case(entry: Entry, task: Task, decode: bool, label_check: LabelCheck | None = None) -> CaseCheck:
     """Read the headers of a case, which must all lie on one grid, and where asked the values of its label map."""
-    if entry.label is None:
-        return CaseCheck(tuple(_grid_faults(entry)))
+    faults = _grid_faults(entry)
+    if entry.label is None or not decode:
+        return CaseCheck(tuple(faults))
     try:
-        faults = list(_grid_faults(entry))
-        values = tuple(np.unique(whole_labels(read_scan(entry.label).array_zyx)).tolist()) if decode else ()
+        label = read_scan(entry.label)
+        labels = whole_labels(label.array_zyx)
+        if label_check is not None and not faults:
+            annotated = labels if task.ignore_value is None else np.where(labels == task.ignore_value, 0, labels)
+            names = {one.name: one.values for one in task.classes}
+            image = read_scan(entry.image, entry.files)
+            faults += label_check(image, replace(label, array_zyx=annotated), names, entry.modality)
     except (VocoError, ValueError) as error:
         words = error.message if isinstance(error, VocoError) else f"{entry.label} {error}."
         return CaseCheck((words,))
+    values = tuple(np.unique(labels).tolist())
     odd = unlisted_values(values, task.classes, task.ignore_value)
     if odd and task.unlisted == "refuse":
         faults.append(f"{entry.label.name} has the label values {', '.join(map(str, odd))}, which no class has.")

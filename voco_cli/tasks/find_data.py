@@ -63,7 +63,7 @@ class Inventory:
         remarks: what more should be said of the split, to be put behind its words.
         test_labelled: whether the labels of test cases are public, so that their absence is a fault.
         layouts: layout to the number of cases found by it; empty for a list.
-        unlabelled: images that would be a case, had they a label map; only where cases are looked for.
+        unlabelled: images that would be a case, had they a label map; only where a folder is searched.
     """
 
     origin: str
@@ -118,7 +118,7 @@ def _missing(found: Inventory, task: Task) -> tuple[str, ...]:
 
 
 def take_inventory(settings: Settings) -> Inventory:
-    """Look for the cases of a task: in its list, else below ``data.root``, else in ./data.
+    """Find the cases of a task: in its list, else below ``data.root``, else in ./data.
 
     Raises:
         UsageError, DataError: there is nothing, as in `find_task_data`.
@@ -206,7 +206,7 @@ def _drawn_words(task: Task) -> str:
 
 
 def from_folder(settings: Settings) -> Inventory:
-    """Look for the cases of a task below ``data.root``, or ./data.
+    """Find the cases of a task below ``data.root``, or ./data.
 
     Raises:
         UsageError: there is no such folder, or no case in any of those that come into question; the split or the table
@@ -226,7 +226,7 @@ def from_folder(settings: Settings) -> Inventory:
     if best is None or best[1] == 0:
         raise _nothing(settings, best[0] if best else None, len(wanted) if wanted is not None else None)
     folder = best[0]
-    found, missing, unlabelled = _look_up(folder, task, split, wanted)
+    found, missing, unlabelled = _locate_all(folder, task, split, wanted)
     if split is None:
         patients, categories = (table.patients, table.categories) if table else ({}, {})
         split = Split(_drawn_words(task), {}, patients=patients, categories=categories)
@@ -295,7 +295,7 @@ def _wanted(split: Split | None, table: CaseTable | None) -> list[str] | None:
     return None if table is None else list(table.categories)
 
 
-def _look_up(
+def _locate_all(
     folder: Path, task: Task, split: Split | None, wanted: Sequence[str] | None
 ) -> tuple[dict[str, Located], dict[str, str], tuple[str, ...]]:
     """Return the cases that are there, of others the file that is missing, and images without a label map."""
@@ -305,9 +305,9 @@ def _look_up(
     needed = set(wanted) if split is not None and target_of(task).is_label_map else set()
     if split is not None and not split.test_labelled:
         needed -= set(split.cases["test"])
-    looked_for = {case: locate(folder, task, case, case in needed) for case in wanted}
-    there = {case: one for case, one in looked_for.items() if isinstance(one, Located)}
-    return there, {case: one for case, one in looked_for.items() if isinstance(one, str)}, ()
+    located = {case: locate(folder, task, case, case in needed) for case in wanted}
+    there = {case: one for case, one in located.items() if isinstance(one, Located)}
+    return there, {case: one for case, one in located.items() if isinstance(one, str)}, ()
 
 
 def _remarks(split: Split, found: Mapping[str, Located], unlabelled: Sequence[str]) -> str:

@@ -124,13 +124,18 @@ def layout_words(layout: Layout) -> str:
 def _matching(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
     """Yield the cases whose file of this pattern is there, and the file; hidden files (``._x``) are none."""
     wild = "*".join(glob.escape(part) for part in pattern.split(FIELD))
-    first, *others = pattern.split(FIELD)
-    exact = re.compile(re.escape(first) + "(?P<case>[^/]+)" + "(?P=case)".join(map(re.escape, others)))
+    exact = re.compile(case_regex(pattern))
     for path in sorted(folder.glob(wild)):
         place = path.relative_to(folder)
         match = exact.fullmatch(place.as_posix())
         if match and not any(part.startswith(".") for part in place.parts):
             yield match["case"], path
+
+
+def case_regex(pattern: str) -> str:
+    """Return a regular expression of the paths that a pattern means, with the case as the group ``case``."""
+    first, *others = map(re.escape, pattern.split(FIELD))
+    return first + "(?P<case>[^/]+)" + "(?P=case)".join(others)
 
 
 def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None) -> tuple[Path, int] | None:

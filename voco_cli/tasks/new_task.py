@@ -49,7 +49,7 @@ class Source:
 
     Attributes:
         path: the list, or the table.
-        entries: scans to look at, with all their channels.
+        entries: scans to read, with all their channels.
         training: how many there are to train on.
         patients: how many there are to draw a split from.
         own_split: list or table say who validates.
@@ -166,7 +166,7 @@ def source_of_table(path: Path, images: Path, modality: str | None = None) -> So
     """Take the scans that the cases of a CSV with the columns case and label name in a folder.
 
     Args:
-        modality: CT or MR; none is what the scans look like.
+        modality: CT or MR; none is judged by the values of the scans.
     Raises:
         UsageError: the table is wrong, or the folder does not hold its scans.
     """
@@ -206,12 +206,12 @@ def task_file(
     advance: Callable[[int], object],
     workers: int | None = None,
 ) -> str:
-    """Look at the scans and return the text of a task file, with the reason of every value beside it.
+    """Read the scans and return the text of a task file, with the reason of every value beside it.
 
     Args:
         output: where the file will lie; the paths in it are relative to its folder.
         network: that of weights to start from, or the kind of a fresh one.
-        advance: told how many scans were looked at.
+        advance: called with the number of scans that were read.
         workers: processes; none is one a core where it pays.
     Raises:
         DataError: a scan cannot be read, or a label map does not fit its scan.

@@ -14,9 +14,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.datalist import SPLITS, Entry, is_file_name
+from voco_cli.data.index.datalist import SPLITS, Entry, is_file_name, position
 from voco_cli.data.index.datalist_file import read_text
-from voco_cli.data.index.splits import position
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import named, quoted
 

@@ -16,7 +16,7 @@ from voco_cli.atomic_files import UNFINISHED
 from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.preprocess import preprocess, preprocess_label
 from voco_cli.data.cache.store import VolumeCache, cache_folder
-from voco_cli.data.cache.volume import StoredVolume, compress, quantise
+from voco_cli.data.cache.volume import FULL_SCALE, StoredVolume, compress, quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, GeometryError, ResourceError
@@ -53,7 +53,7 @@ def test_stored_voxels_are_within_half_a_step(tmp_path: Path, cache: Cache, step
     found = volume.read((0, 0, 0), volume.shape_xyz)
     assert found.dtype == volume.dtype == np.dtype(cache.dtype)
     assert volume.shape_xyz == expected.shape
-    assert np.abs(found.astype(np.float64) / volume.full_scale - expected).max() <= step / 2 + 1e-7
+    assert np.abs(found.astype(np.float64) / FULL_SCALE[volume.dtype.name] - expected).max() <= step / 2 + 1e-7
     corner = volume.read((3, 4, 5), (20, 10, 7))
     assert np.array_equal(corner, found[3:23, 4:14, 5:12])
     assert corner.flags.c_contiguous

@@ -154,7 +154,7 @@ def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path:
         ("pre-training", "cooking", "'cooking' is no stage"),
         ('"salt":"', '"salt":"00', "its salt is not of 16 bytes"),
         ('"salt":"', '"salt":"x', "non-hexadecimal"),
-        ("}", "", "cannot be read as a list of scans that were seen"),
+        ("}", "", "cannot be read as a manifest of training scans"),
     ],
 )
 def test_a_damaged_list_is_refused(old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -195,5 +195,5 @@ def test_an_unsalted_list_of_an_older_version_is_refused_in_a_sentence(tmp_path:
 def test_a_list_made_to_do_harm_is_refused(tmp_path: Path, content: str) -> None:
     columns = ", ".join(f'"{name}": null' for name in COLUMNS)
     (tmp_path / MANIFEST_FILE).write_text(content.replace("FORMAT", FORMAT).replace('"STAGE": 1', columns))
-    with pytest.raises(DataError, match="cannot be read as a list of scans"):
+    with pytest.raises(DataError, match="cannot be read as a manifest of training scans"):
         read_manifest(tmp_path / MANIFEST_FILE)

@@ -16,8 +16,16 @@ from pathlib import Path
 
 from voco_cli.atomic_files import UNFINISHED, unfinished_files, write_atomic
 from voco_cli.config.schema import Cache, Preprocess
-from voco_cli.data.cache.disk_space import LEAST_RATIO, largest_voxel_bytes, require_space
-from voco_cli.data.cache.keys import FORMAT_VERSION, label_key, settings_fingerprint, volume_key, voxel_settings
+from voco_cli.data.cache.entry import (
+    FORMAT_VERSION,
+    LEAST_RATIO,
+    label_key,
+    largest_voxel_bytes,
+    require_space,
+    settings_fingerprint,
+    volume_key,
+    voxel_settings,
+)
 from voco_cli.data.cache.preprocess import preprocess, preprocess_label
 from voco_cli.data.cache.volume import (
     StoredVolume,
@@ -251,7 +259,8 @@ class VolumeCache:
         Returns:
             bytes; an upper estimate, for the foreground box is not known before the voxels are.
         """
-        return int(sum(map(self._voxel_bytes, entries)) / (ratio or LEAST_RATIO[self.cache.codec]))
+        voxel_bytes = sum(largest_voxel_bytes(entry, self.preprocess, self.cache) for entry in entries)
+        return int(voxel_bytes / (ratio or LEAST_RATIO[self.cache.codec]))
 
     def verify(self, workers: int | None = None, on_done: Callable[[], None] | None = None) -> VerifyReport:
         """Decode every stored array and compare it with the hash that was written with it."""
@@ -299,7 +308,7 @@ class VolumeCache:
         """Remove every stored array that none of these scans needs under the present settings.
 
         Raises:
-            DataError: a scan to keep is missing, so that its volume cannot be told; nothing is removed.
+            DataError: a scan to keep is missing, so that its volume is not known; nothing is removed.
         """
         needed = {path for task in map(self._task, keep) for path in (task.volume_path, task.label_path)}
         superfluous = [path for path in self._stored("volumes", "labels") if path not in needed]
@@ -324,9 +333,6 @@ class VolumeCache:
         found = (path for kind in kinds for path in sorted((self.folder / kind).glob(f"*/*{SUFFIX}")))
         return [path for path in found if not path.name.startswith(UNFINISHED)]
 
-    def _voxel_bytes(self, entry: Entry) -> int:
-        return largest_voxel_bytes(entry, self.preprocess, self.cache)
-
     def _require_space(self, entries: Sequence[Entry]) -> None:
         """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
         if not entries:
@@ -343,7 +349,7 @@ class VolumeCache:
         for entry in entries[:: max(1, len(entries) // PROBES)][:PROBES]:
             try:
                 written += len(_volume_file(self._task(entry)))
-                predicted += self._voxel_bytes(entry)
+                predicted += largest_voxel_bytes(entry, self.preprocess, self.cache)
             except VocoError:
                 continue  # it will be reported by the build
         return predicted / written if written else None

@@ -22,7 +22,7 @@ from voco_cli.errors import DataError, GeometryError
 META_KEY = "voco"
 
 FULL_SCALE = {"uint8": 255.0, "int16": 32767.0, "float16": 1.0}
-"""What 1.0 is stored as."""
+"""What 1.0 is stored as: divide by it to get back to [0, 1]."""
 
 
 class VolumeMetadata(BaseModel):
@@ -115,11 +115,6 @@ class StoredVolume:
         """Return the number format of the stored voxels."""
         stored: np.dtype[Any] = _open(self.path).dtype
         return stored
-
-    @property
-    def full_scale(self) -> float:
-        """Return what 1.0 is stored as: divide by it to get back to [0, 1]."""
-        return FULL_SCALE[self.dtype.name]
 
     @property
     def metadata(self) -> VolumeMetadata:

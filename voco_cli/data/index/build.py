@@ -10,25 +10,31 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from voco_cli.data.index.case_names import with_distinct_names
-from voco_cli.data.index.datalist import OTHER_NAMES, Datalist, Entry, Skipped, SplitRule
+from voco_cli.data.index.datalist import (
+    OTHER_NAMES,
+    Datalist,
+    Entry,
+    Skipped,
+    SplitRule,
+    assign_splits,
+    counted,
+    stricter,
+    summarise,
+    with_distinct_names,
+)
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.inspect import (
     Candidate,
-    VoxelTask,
+    Inspected,
+    VoxelCheck,
     check_voxels,
     find_candidates,
     inspect_file,
     is_label_map,
-    killed_check,
-    killed_file,
 )
-from voco_cli.data.index.intensity import LOOKED_AT, NOT_SAID, doubt_some, header_doubt, with_doubt
+from voco_cli.data.index.intensity import NOT_SAID, SAMPLED, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
-from voco_cli.data.index.scan_files import Walk, add_listed, walk_inputs
-from voco_cli.data.index.sources import Sources, read_sources
-from voco_cli.data.index.splits import assign_splits, stricter
-from voco_cli.data.index.summary import count_kinds, summarise
+from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
 
@@ -65,7 +71,7 @@ def build_index(
     options: IndexOptions,
     progress: Progress = lambda *_: nullcontext(lambda *_: None),
 ) -> Datalist:
-    """Look at all inputs and put together what `write_datalist` writes to ``output``.
+    """Read all inputs and put together what `write_datalist` writes to ``output``.
 
     Args:
         output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
@@ -87,7 +93,7 @@ def build_index(
         entries, refused = _check_voxels(entries, options, progress)
         skipped += refused
     else:
-        with progress("looking at a few CTs", min(LOOKED_AT, len(entries))) as advance:
+        with progress("reading a few CTs", min(SAMPLED, len(entries))) as advance:
             entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
@@ -97,7 +103,9 @@ def build_index(
 def _inspect(walk: Walk, options: IndexOptions, progress: Progress) -> tuple[dict[Path, Candidate], list[Skipped]]:
     paths = [found.path for found in walk.files]
     with progress("reading headers", len(paths)) as advance:
-        inspected = map_files(inspect_file, paths, options.workers, advance, killed=killed_file)
+        inspected = map_files(
+            inspect_file, paths, options.workers, advance, killed=lambda path, error: Inspected(path, fault=f"{error}.")
+        )
     return find_candidates(inspected, {found.path: found.root for found in walk.files})
 
 
@@ -140,7 +148,7 @@ def _list_scans(
 
 def _are_labels(options: IndexOptions, progress: Progress, paths: Sequence[Path], named: bool) -> list[bool]:
     """Decode what may be a label map, with a bar where that takes a while."""
-    with progress("telling label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
+    with progress("finding label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
         return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
 
 
@@ -180,9 +188,16 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
 def _check_voxels(
     entries: Sequence[Entry], options: IndexOptions, progress: Progress
 ) -> tuple[list[Entry], list[Skipped]]:
-    jobs = [VoxelTask(entry.image, entry.files, entry.label) for entry in entries]
-    with progress("decoding voxels", len(jobs)) as advance:
-        checks = map_files(check_voxels, jobs, options.workers, advance, FEWEST_TO_DECODE, killed_check, apart=True)
+    with progress("decoding voxels", len(entries)) as advance:
+        checks = map_files(
+            check_voxels,
+            entries,
+            options.workers,
+            advance,
+            FEWEST_TO_DECODE,
+            killed=lambda entry, error: VoxelCheck(fault=f"{error}."),
+            own_process=True,
+        )
     kept: list[Entry] = []
     refused: list[Skipped] = []
     first_with: dict[str, Path] = {}
@@ -222,7 +237,7 @@ def _assemble(
     for entry in with_distinct_names(entries):
         splits[split_of[entry.patient]].append(entry)
     named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
-    splits = {split: [_noted(entry, named.contradicting) for entry in members] for split, members in splits.items()}
+    splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
     first = inputs[0].resolve()
@@ -239,7 +254,7 @@ def _assemble(
     )
 
 
-def _noted(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
+def _with_note(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
     if entry.image not in contradicting:
         return entry
     note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so no names were taken"
@@ -279,3 +294,52 @@ def _nothing(inputs: Sequence[Path], skipped: Sequence[Skipped]) -> UsageError:
     return UsageError(
         f"{where} holds no scan that can be listed; found: {kinds}.", f"The first: {first.path}: {first.reason}"
     )
+
+
+KINDS = (
+    ("right angles", "sheared axes"),
+    ("gantry tilt", "gantry tilt"),
+    ("uneven slice gaps", "uneven slice gaps"),
+    ("slices shifted", "slices shifted sideways"),
+    ("same position as another", "slices at the same position"),
+    ("slices interleave", "several acquisitions in one series"),
+    ("in one series (", "slices that differ in spacing, units or frame"),
+    ("orientations, which", "slices that differ in orientation"),
+    ("colour picture", "colour pictures"),
+    ("is compressed as", "compression that is not decoded"),
+    ("scout (", "scouts"),
+    ("no geometry", "DICOM without geometry"),
+    ("single slice", "2-D"),
+    ("2-D", "2-D"),
+    ("-D (", "4-D or more"),
+    ("label on another grid", "label on another grid"),
+    ("label map without a scan", "label map without a scan"),
+    ("its own image", "label that is its own image"),
+    ("label map beside others", "one of several label maps of a scan"),
+    ("label map that could belong", "label map of one of several scans"),
+    ("not whole numbers", "label with fractions"),
+    ("holds voxels that are no numbers", "NaN or infinite voxels"),
+    ("constant", "constant"),
+    ("same content", "same content twice"),
+    ("reached twice", "reached twice"),
+    ("was asked for", "other modality"),
+    ("no image: a DICOM", "DICOM object without image"),
+    ("missing", "missing"),
+    ("empty", "empty"),
+    ("truncated", "truncated"),
+    ("not an image", "not an image"),
+    ("not a gzip", "not an image"),
+    ("not a NIfTI", "not an image"),
+    ("spacing", "spacing that cannot be used"),
+)
+"""Phrases of reasons, and the kind that each stands for: the first that a reason holds, the more particular first."""
+
+
+def kind_of(reason: str) -> str:
+    """Return a few words for the kind of a reason."""
+    return next((kind for phrase, kind in KINDS if phrase in reason), "damaged or not readable")
+
+
+def count_kinds(skipped: Iterable[Skipped]) -> dict[str, int]:
+    """Count the reasons of each kind, most frequent first."""
+    return counted(kind_of(one.reason) for one in skipped)

@@ -1,12 +1,17 @@
-"""data.json: a Decathlon datalist that says more of each scan, as it lies in memory and on disk."""
+"""data.json, a Decathlon datalist that says more of each scan: its model, splits, names of cases, summary."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,7 +25,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from voco_cli.data.index.patients import case_of
+from voco_cli.data.index.patients import IMPERSONAL, case_of, stem_of
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
@@ -127,7 +132,7 @@ class Skipped(BaseModel):
 
 
 class SplitRule(BaseModel):
-    """How patients were drawn, so that the same draw can be told from another."""
+    """How patients were drawn, by which the same draw is recognised."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -148,7 +153,7 @@ class Datalist(BaseModel):
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")
     validation: tuple[Entry, ...] = Field((), description="scans held out, of other patients")
-    test: tuple[Entry, ...] = Field((), description="scans not looked at before the end, of other patients")
+    test: tuple[Entry, ...] = Field((), description="scans left aside until the end, of other patients")
     skipped: tuple[Skipped, ...] = Field((), description="what was found and is not listed")
     statistics: dict[str, Any] = Field(default_factory=dict, description="summary of the listed scans")
 
@@ -171,3 +176,154 @@ def read_entry(entry: Entry) -> Scan:
             f"{entry.image} has shape {scan.shape_xyz}, and the index says {entry.shape}.", "Run `voco index` again."
         )
     return scan
+
+
+# Which split wins for a patient who is in two: held out is held out.
+HELD_OUT_FIRST = ("test", "validation", "training")
+
+
+def position(seed: int, patient: str) -> float:
+    """Return a number in [0, 1) that depends on seed and patient alone (the first 8 bytes of BLAKE2b)."""
+    digest = hashlib.blake2b(f"{seed}\0{patient}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def assign_splits(
+    patients: Iterable[str],
+    rule: SplitRule,
+    listed: Mapping[str, str] | None = None,
+    earlier: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Return the split of every patient.
+
+    A patient is tested where `position` is below the test share, validated where it is below both shares together, and
+    trained on otherwise; nobody's place depends on who else is there. Where a validation share is asked for and nobody
+    falls below it, the patient with the least position who would be trained on validates; only that one may move as the
+    folder grows, and not where ``earlier`` is given. Where nobody would be trained on, the one with the greatest
+    position is.
+
+    Args:
+        listed: splits that input lists prescribe; they win.
+        earlier: splits of an index that was made by the same rule; they win next.
+    """
+    known = {**(earlier or {}), **(listed or {})}
+    everyone = list(dict.fromkeys(patients))
+    splits = {patient: known.get(patient) or _drawn(position(rule.seed, patient), rule) for patient in everyone}
+    if "training" not in splits.values():
+        drawn = [who for who in everyone if who not in known]
+        if drawn:
+            splits[max(drawn, key=lambda who: position(rule.seed, who))] = "training"
+    if rule.validation > 0 and "validation" not in splits.values():
+        free = [who for who in everyone if splits[who] == "training" and who not in (listed or {})]
+        if len(free) > 1:
+            splits[min(free, key=lambda who: position(rule.seed, who))] = "validation"
+    return splits
+
+
+def stricter(first: str, second: str) -> str:
+    """Return the split of the two that is held out the more."""
+    return min(first, second, key=HELD_OUT_FIRST.index)
+
+
+def _drawn(where: float, rule: SplitRule) -> str:
+    if where < rule.test:
+        return "test"
+    return "validation" if where < rule.test + rule.validation else "training"
+
+
+def with_distinct_names(entries: Sequence[Entry]) -> list[Entry]:
+    """Return entries of which no two have one name; those that had it get ``case``."""
+    names = distinct_names({entry.image: entry.name for entry in entries})
+    return [
+        entry if entry.name == (name := names[entry.image]) else entry.model_copy(update={"case": name})
+        for entry in entries
+    ]
+
+
+def distinct_names(names: Mapping[Path, str]) -> dict[Path, str]:
+    """Return a name for each file, of which no two are the same; a name that only one file has stays as it is.
+
+    ``case_1/imaging.nii.gz`` and ``case_2/imaging.nii.gz`` are ``case_1`` and ``case_2``; ``a/p1.nii.gz`` and
+    ``b/p1.nii.gz`` are ``a_p1`` and ``b_p1``; ``x_0000`` and ``x_0001``, which both were ``x``, keep their numbers.
+    What folders all have in common is left out.
+    """
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path, name in names.items():
+        groups[name].append(path)
+    inhabitants = Counter(path.parent for path in names)
+    renamed: dict[Path, str] = {}
+    for members in groups.values():
+        if len(members) > 1:
+            renamed |= _distinguished(members, alone=all(inhabitants[path.parent] == 1 for path in members))
+    taken = {name for path, name in names.items() if path not in renamed}
+    return {**names, **_with_free_names(renamed, taken)}
+
+
+def _distinguished(members: Sequence[Path], alone: bool) -> dict[Path, str]:
+    """Return names by the stem where stems differ, else by the folders that differ.
+
+    Args:
+        alone: each lies alone in its folder, which then needs no word of what it is.
+    """
+    stems = {path: stem_of(path) for path in members}
+    if len(set(stems.values())) == len(members):
+        return stems
+    above = Path(os.path.commonpath([path.parent for path in members]))
+    folders = {path: path.parent.relative_to(above).parts for path in members}
+    if len({len(parts) for parts in folders.values()}) == 1:
+        differing = [len(set(column)) > 1 for column in zip(*folders.values(), strict=True)]
+        folders = {
+            path: tuple(part for part, kept in zip(parts, differing, strict=True) if kept)
+            for path, parts in folders.items()
+        }
+    nameless = alone and all(IMPERSONAL.fullmatch(stem) for stem in stems.values())
+    return {path: "_".join(parts if nameless and parts else (*parts, stems[path])) for path, parts in folders.items()}
+
+
+def _with_free_names(renamed: Mapping[Path, str], taken: set[str]) -> dict[Path, str]:
+    """Return the names, shortened where too long for a file, and with a number where taken."""
+    final: dict[Path, str] = {}
+    for path in sorted(renamed):
+        name = renamed[path].encode()[-LONGEST_NAME:].decode("utf-8", "ignore")
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        final[path] = next(one for one in itertools.chain([name], numbered) if one not in taken)
+        taken.add(final[path])
+    return final
+
+
+def summarise(splits: Mapping[str, Sequence[Entry]]) -> dict[str, Any]:
+    """Count scans, patients and labels, and return least, median and greatest size along x, y, z (voxels, mm).
+
+    Args:
+        splits: name of a split to its scans, all with shape and spacing.
+    """
+    entries = [entry for members in splits.values() for entry in members]
+    shapes = np.array([entry.shape for entry in entries if entry.shape], dtype=np.float64).reshape(-1, 3)
+    spacings = np.array([entry.spacing_mm for entry in entries if entry.spacing_mm], dtype=np.float64).reshape(-1, 3)
+    summary: dict[str, Any] = {
+        "scans": len(entries),
+        "patients": len({entry.patient for entry in entries}),
+        "labelled": sum(entry.label is not None for entry in entries),
+        "splits": {
+            name: {"scans": len(members), "patients": len({entry.patient for entry in members})}
+            for name, members in splits.items()
+        },
+        "modalities": counted(entry.modality for entry in entries),
+        "orientations": counted(entry.orientation or "unknown" for entry in entries),
+    }
+    if len(shapes) and len(shapes) == len(spacings):
+        summary["shape"] = _range(shapes, 0)
+        summary["spacing_mm"] = _range(spacings, 4)
+        summary["extent_mm"] = _range(shapes * spacings, 1)
+        summary["voxels"] = int(shapes.prod(axis=1).sum())
+    return summary
+
+
+def counted(values: Iterable[str]) -> dict[str, int]:
+    """Count equal values, the most frequent first."""
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _range(rows: NDArray[np.float64], digits: int) -> dict[str, list[float]]:
+    named = {"least": rows.min(axis=0), "median": np.median(rows, axis=0), "greatest": rows.max(axis=0)}
+    return {name: [round(float(value), digits) for value in values] for name, values in named.items()}

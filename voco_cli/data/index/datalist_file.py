@@ -18,12 +18,10 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from voco_cli.atomic_files import whole_file
-from voco_cli.data.index.case_names import distinct_names
-from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name
-from voco_cli.data.index.name_words import modality_of_words, words_of
-from voco_cli.data.index.patients import case_of, patients_of
+from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name, distinct_names
+from voco_cli.data.index.patients import case_of, modality_of_words, patients_of, words_of
 from voco_cli.errors import DataError, UsageError
-from voco_cli.foreign_text import visible_json
+from voco_cli.foreign_text import named, visible_json
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -90,7 +88,10 @@ def _without_collector() -> Iterator[None]:
 def _parse(path: Path) -> Datalist:
     raw = _load(path)
     if "format" in raw:
-        _check_format(raw, path)
+        if raw["format"] != FORMAT:
+            raise UsageError(
+                f"{path} has format {raw['format']!r}, and this version reads {FORMAT!r}.", "Run `voco index` again."
+            )
     else:
         raw = _from_decathlon(raw, path)
     try:
@@ -123,13 +124,6 @@ def _load(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise UsageError(f"{path} is not a datalist: it holds a {type(raw).__name__}, not keys and values.")
     return raw
-
-
-def _check_format(raw: dict[str, Any], path: Path) -> None:
-    if raw["format"] != FORMAT:
-        raise UsageError(
-            f"{path} has format {raw['format']!r}, and this version reads {FORMAT!r}.", "Run `voco index` again."
-        )
 
 
 def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -241,11 +235,9 @@ def _check_files(datalist: Datalist, path: Path) -> None:
     wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
     missing = [file for files in wanted for file in files if file and not os.path.exists(file)]  # noqa: PTH110 (160,000)
     if missing:
-        named = ", ".join(str(file) for file in missing[:MAX_NAMED])
-        more = f" and {len(missing) - MAX_NAMED} more" if len(missing) > MAX_NAMED else ""
         count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
         raise DataError(
-            f"{path} lists {count} missing: {named}{more}.",
+            f"{path} lists {count} missing: {named(map(str, missing), MAX_NAMED)}.",
             "Copy them back, or run `voco index` again.",
         )
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.index.datalist import Skipped
+from voco_cli.data.index.datalist import Entry, Skipped
 from voco_cli.data.index.patients import modality_of, modality_of_word, patients_of, places_of
 from voco_cli.data.io.dicom import DicomSeries, group_slices, series_header
 from voco_cli.data.io.dicom_slices import Slice, read_slices
@@ -21,33 +21,24 @@ from voco_cli.data.io.reader import file_format, read_header, read_scan
 from voco_cli.errors import VocoError
 
 FEW_VALUES = 64
-"""A scan has more values than this; a label map with more is told by its flat regions."""
+"""A scan has more values than this; a label map with more is recognised by its flat regions."""
 MOSTLY = 0.5
 NEARLY_ALL = 0.9
 BINARY = 3
 LARGEST_UNNAMED = 255
 LARGEST_COUNTED = 65_535
 LEAST_NAMED = -2
-"""Such as -1 for what nobody looked at. Air in a CT lies far below."""
+"""Such as -1 for what nobody annotated. Air in a CT lies far below."""
 
 
 @dataclass(frozen=True)
 class Inspected:
-    """A file after a look at its header: a volume's header, a DICOM object's slices, or a fault; one of the three."""
+    """What the header of a file says: a volume's header, a DICOM object's slices, or a fault; one of the three."""
 
     path: Path
     header: Header | None = None
     slices: tuple[Slice, ...] | None = None
     fault: str | None = None
-
-
-@dataclass(frozen=True)
-class VoxelTask:
-    """A scan to decode, with its label."""
-
-    path: Path
-    files: tuple[Path, ...] = ()
-    label: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ class VoxelCheck:
 
 
 def inspect_file(path: Path) -> Inspected:
-    """Look at the header of one file; a folder or an image of a list may be a DICOM series."""
+    """Read the header of one file; a folder or an image of a list may be a DICOM series."""
     try:
         if path.is_dir():
             return Inspected(path, header=read_header(path))
@@ -122,10 +113,10 @@ def _flat_share(array: NDArray[Any]) -> float:
     return int(np.count_nonzero(within & (left == right))) / count if count else 1.0
 
 
-def check_voxels(job: VoxelTask) -> VoxelCheck:
+def check_voxels(entry: Entry) -> VoxelCheck:
     """Decode a scan and its label: NaN, infinite and constant voxels, labels that are not whole numbers."""
     try:
-        scan = read_scan(job.path, job.files)
+        scan = read_scan(entry.image, entry.files)
         array = scan.array_zyx
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
@@ -137,19 +128,9 @@ def check_voxels(job: VoxelTask) -> VoxelCheck:
             return VoxelCheck(fault="label map without a scan: its voxels are small whole numbers in flat regions.")
         content, doubt = voxel_hash(scan), hounsfield_doubt(array)
     except Exception as error:
-        return VoxelCheck(fault=fault_of(error, job.path))
-    label_fault, notes = _check_label(job.label) if job.label else (None, ())
+        return VoxelCheck(fault=fault_of(error, entry.image))
+    label_fault, notes = _check_label(entry.label) if entry.label else (None, ())
     return VoxelCheck(label_fault=label_fault, content=content, notes=notes, doubt=doubt)
-
-
-def killed_file(path: Path, error: Exception) -> Inspected:
-    """Return the record of a file whose inspection ended its process."""
-    return Inspected(path, fault=f"{error}.")
-
-
-def killed_check(job: VoxelTask, error: Exception) -> VoxelCheck:
-    """Return the record of a scan whose voxels (or whose label's) ended the process that decoded them."""
-    return VoxelCheck(fault=f"{error}.")
 
 
 def fault_of(error: Exception, name: Path | str) -> str:
@@ -202,29 +183,29 @@ def find_candidates(
     """Return candidates by path, and what is none of them, with reasons.
 
     Args:
-        inspected: looked-at files.
+        inspected: files, from `inspect_file`.
         roots: the input folder of each file.
     """
     candidates: dict[Path, Candidate] = {}
     skipped: list[Skipped] = []
     slices: list[Slice] = []
     inspected = list(inspected)
-    volumes = [seen.path for seen in inspected if seen.header is not None]
+    volumes = [one.path for one in inspected if one.header is not None]
     patients, places = patients_of(volumes), places_of(volumes)
-    for seen in inspected:
-        if seen.header is not None:
-            modality = modality_of(seen.path, roots[seen.path], places)
-            candidates[seen.path] = Candidate(seen.header, patients[seen.path], modality)
-        elif seen.slices is not None and seen.slices[0].is_image:
-            slices += seen.slices
-        elif seen.slices is not None:
-            modality = seen.slices[0].modality
-            skipped.append(Skipped(path=seen.path, reason=f"no image: a DICOM object of modality {modality}."))
+    for one in inspected:
+        if one.header is not None:
+            modality = modality_of(one.path, roots[one.path], places)
+            candidates[one.path] = Candidate(one.header, patients[one.path], modality)
+        elif one.slices is not None and one.slices[0].is_image:
+            slices += one.slices
+        elif one.slices is not None:
+            modality = one.slices[0].modality
+            skipped.append(Skipped(path=one.path, reason=f"no image: a DICOM object of modality {modality}."))
         else:
-            skipped.append(Skipped(path=seen.path, reason=seen.fault or "not read."))
+            skipped.append(Skipped(path=one.path, reason=one.fault or "not read."))
     series = group_slices(slices)
-    for one, (path, files) in zip(series, _names(series, roots), strict=True):
-        candidate = _from_series(one, path, files)
+    for found, (path, files) in zip(series, _names(series, roots), strict=True):
+        candidate = _from_series(found, path, files)
         if isinstance(candidate, Skipped):
             skipped.append(candidate)
         else:

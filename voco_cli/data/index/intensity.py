@@ -25,7 +25,7 @@ CHOICES = (INTENSITY, "preprocess.window_hu", "preprocess.percentiles")
 """Who sets one of these has chosen; whoever has not gets what the data ask for."""
 NOT_SAID = ("unknown", "mixed")
 NO_CT = "no CT"
-LOOKED_AT = 3
+SAMPLED = 3
 """Scans of unknown modality that are read, spread over the list; the voxels of all would say little more."""
 
 Judge = Callable[[Sequence[Entry]], bool | None]
@@ -48,9 +48,7 @@ class Suited:
 
 def spread(entries: Sequence[Entry]) -> list[Entry]:
     """Return a few entries, evenly over the list."""
-    return (
-        [entries[i * len(entries) // LOOKED_AT] for i in range(LOOKED_AT)] if len(entries) > LOOKED_AT else [*entries]
-    )
+    return [entries[i * len(entries) // SAMPLED] for i in range(SAMPLED)] if len(entries) > SAMPLED else [*entries]
 
 
 def judge_by_values(entries: Sequence[Entry]) -> bool | None:
@@ -130,8 +128,8 @@ def suit_scans(
     ]
     if all(is_ct):
         doubts = {scan.path.name: hounsfield_doubt(scan.array_zyx) for scan in scans}
-        told = (f"{name}: {doubt}, so the window may not suit it." for name, doubt in doubts.items() if doubt)
-        return Suited(resolved, warnings=tuple(told))
+        warnings = (f"{name}: {doubt}, so the window may not suit it." for name, doubt in doubts.items() if doubt)
+        return Suited(resolved, warnings=tuple(warnings))
     if any(is_ct):
         raise UsageError(f"Of {where} one is CT and one is none, and the window is for CT.", "give scans of one kind")
     names = {*said.values()}
@@ -188,7 +186,7 @@ def _judged(is_ct: bool, count: int, where: str) -> str:
     verdict = "CT in HU" if is_ct else "no CT in HU"
     which = "one scan" if count == 1 else f"{count} scans"
     return (
-        f"{where} does not say the modality of {which}; by the values of the first that were looked at, this is "
+        f"{where} does not say the modality of {which}; by the values of some of them, this is "
         f"{verdict} (voco index --modality says it for good)."
     )
 
@@ -239,9 +237,9 @@ def is_doubted(entry: Entry) -> bool:
 
 def doubt_some(entries: Sequence[Entry], advance: Callable[[int], object]) -> list[Entry]:
     """Read a few CTs, spread over the list; return all entries, with a note where values are doubted."""
-    looked_at = spread([entry for entry in entries if entry.modality == "CT" and not is_doubted(entry)])
+    sample = spread([entry for entry in entries if entry.modality == "CT" and not is_doubted(entry)])
     noted = {}
-    for entry in looked_at:
+    for entry in sample:
         noted[entry.image] = with_doubt(entry, _doubt_of(entry))
         advance(1)
     return [noted.get(entry.image, entry) for entry in entries]

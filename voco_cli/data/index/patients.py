@@ -1,21 +1,90 @@
-"""Patient and modality of a scan, by the name of its file and folders."""
+"""Patient and modality of a scan, by the words in the names of its file and folders."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
 from pathlib import Path
 
-from voco_cli.data.index.name_words import (
-    EVERY_MODALITY_WORD,
-    IMAGE_WORDS,
-    MODALITY_WORDS,
-    VISIT_NAME,
-    modality_of_words,
-    without_examination,
-    words_of,
+MODALITY_WORDS = {
+    "CT": {"ct", "cta", "cect", "ncct", "cbct", "ldct", "hrct", "ctpa", "ctres"},
+    "MR": {
+        *("mr", "mri", "t1", "t1w", "t1n", "t1c", "t1ce", "t1gd", "t1post", "t2", "t2w", "t2f", "t2star"),
+        *("flair", "dwi", "adc", "pd", "pdw", "swi", "mprage", "hbv"),
+    },
+    "PT": {"pt", "pet", "suv", "fdg"},
+}
+EVERY_MODALITY_WORD = frozenset(word for words in MODALITY_WORDS.values() for word in words)
+# A number behind one of these counts patients: Parkinson's disease 7, adenocarcinoma 7.
+ALSO_NAMES_OF_PATIENTS = {"pt", "pd", "adc"}
+IMAGE_WORDS = frozenset(
+    {"image", "images", "img", "imgs", "imaging", "scan", "volume", "vol", "orig", "original", "raw"}
 )
+LABEL_WORDS = frozenset(
+    {
+        *("seg", "segs", "segm", "segmentation", "segmentations", "dseg", "probseg", "label", "labels", "labelmap"),
+        *("lbl", "mask", "masks", "msk", "gt", "groundtruth", "truth", "roi", "rois", "annotation", "annotations"),
+        *("contour", "contours", "lesion", "lesions", "tumor", "tumour", "gtv", "gtvp", "gtvn", "gtvt", "ctv", "ptv"),
+    }
+)
+ROLE_WORDS = IMAGE_WORDS | LABEL_WORDS
+VISIT = (
+    r"(t[-_]?\d|(tp|time|timepoint|visit|ses|session|frame|phase|fu|followup)[-_]?\d{0,3}|baseline|pre|post|preop|postop"
+    r"|(19|20)\d\d-?[01]\d-?[0-3]\d)"
+)
+"""Which examination of a patient; a date is one too."""
+NUMBERED_ROLE = re.compile(rf"({'|'.join(sorted(ROLE_WORDS, key=len, reverse=True))})(\d+)")
+CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z][a-z])")
+BRATS_EXAMINATION = re.compile(r"(BraTS-[A-Z]+-\d+)-\d{3}", re.IGNORECASE)
+"""Since 2023: patient, then examination."""
+VISIT_NAME = re.compile(VISIT, re.IGNORECASE)
+VISIT_BEHIND = re.compile(rf"[-_. ]+{VISIT}$", re.IGNORECASE)
+SEQUENCE_BEHIND = re.compile(rf"[-_. ]+({'|'.join(sorted(EVERY_MODALITY_WORD))})$", re.IGNORECASE)
+
+
+@lru_cache(maxsize=65_536)  # folders have many files
+def words_of(name: str) -> tuple[str, ...]:
+    """Return words in small letters: ``img0035`` is ``img`` and ``0035``, ``LiverSeg`` is ``liver`` and ``seg``."""
+    words: list[str] = []
+    for part in re.split(r"[\W_]+", CAMEL.sub("_", name)):
+        match = NUMBERED_ROLE.fullmatch(part.lower())
+        words += match.groups() if match else [part.lower()]
+    return tuple(word for word in words if word)
+
+
+def says_label(name: str) -> bool:
+    """Return whether a word of a name says label map; its voxels have to agree."""
+    return not LABEL_WORDS.isdisjoint(words_of(name))
+
+
+def modality_of_words(words: Sequence[str]) -> str:
+    """Return CT, MR or PT for the words of a name; unknown where none of them says so."""
+    said = {
+        word
+        for word, behind in zip(words, (*words[1:], ""), strict=False)
+        if not (word in ALSO_NAMES_OF_PATIENTS and behind.isdigit())
+    }
+    return next((name for name, known in MODALITY_WORDS.items() if said & known), "unknown")
+
+
+def without_examination(name: str) -> str:
+    """Return a name without the sequence or the visit of a patient: ``P7_t1ce`` and ``P7_visit2`` are P7.
+
+    A visit is only dropped behind a number, without which a name tells nobody from another.
+    """
+    if match := BRATS_EXAMINATION.match(name):
+        return match[1]
+    while True:
+        sequence, visit = SEQUENCE_BEHIND.search(name), VISIT_BEHIND.search(name)
+        if sequence and sequence.start():
+            name = name[: sequence.start()]
+        elif visit and any(letter.isdigit() for letter in name[: visit.start()]):
+            name = name[: visit.start()]
+        else:
+            return name
+
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr")
 VOXEL_SUFFIXES = (".img", ".img.gz", ".hdr.gz")
@@ -51,7 +120,7 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 
     What says which sequence or visit a scan is does not count (``P7_t1``, ``P7_t2``, ``P7/baseline/ct``). A name alone
     does not tell ``case_0003`` (a case) from ``case_0003_0001`` (channel 1 of one), nor ``volume-12`` (a case) from
-    ``pat7/ct-2`` (a visit), so the files of a folder are looked at together. Where it stays open, scans are put
+    ``pat7/ct-2`` (a visit), so the files of a folder are judged together. Where it stays open, scans are put
     together rather than apart: that cannot leak a patient from one split into another.
 
     Two scans of one patient under unlike names are two patients here; `--patient-pattern` tells them.
@@ -67,10 +136,10 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
 
 def _repeated(folders: Mapping[Path, Sequence[Path]]) -> set[str]:
     """Return names without a number in several folders: they tell what a file is (``P1/abdomen.nii.gz``)."""
-    told = [
+    telling = [
         folder for folder in folders if not IMPERSONAL.fullmatch(folder.name) and not VISIT_NAME.fullmatch(folder.name)
     ]
-    counts = Counter(stem for folder in told for stem in {stem_of(path) for path in folders[folder]})
+    counts = Counter(stem for folder in telling for stem in {stem_of(path) for path in folders[folder]})
     return {stem for stem, count in counts.items() if count > 1 and not any(letter.isdigit() for letter in stem)}
 
 

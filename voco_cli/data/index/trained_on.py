@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,22 +110,13 @@ class TrainingManifest:
 def digests(column: str, values: Iterable[str | None], salt: bytes) -> dict[str, str]:
     """Return 16 hexadecimal digits for each different name; names that can be guessed are made slow to try out."""
     distinct = list(dict.fromkeys(value for value in values if value))
+    named = [f"{column}\0{value}".encode(errors="surrogateescape") for value in distinct]
     if column not in GUESSABLE:
-        return {value: _fast_digest(column, value, salt) for value in distinct}
+        found = [hashlib.blake2b(one, key=salt, digest_size=DIGEST_BYTES).hexdigest() for one in named]
+        return dict(zip(distinct, found, strict=True))
+    slow = partial(hashlib.scrypt, salt=salt, n=SCRYPT_COST, r=8, p=1, dklen=DIGEST_BYTES)
     with ThreadPoolExecutor() as pool:  # scrypt lets other threads run
-        return dict(zip(distinct, pool.map(lambda value: _slow_digest(column, value, salt), distinct), strict=True))
-
-
-def _fast_digest(column: str, value: str, salt: bytes) -> str:
-    return hashlib.blake2b(_bytes(column, value), key=salt, digest_size=DIGEST_BYTES).hexdigest()
-
-
-def _slow_digest(column: str, value: str, salt: bytes) -> str:
-    return hashlib.scrypt(_bytes(column, value), salt=salt, n=SCRYPT_COST, r=8, p=1, dklen=DIGEST_BYTES).hex()
-
-
-def _bytes(column: str, value: str) -> bytes:
-    return f"{column}\0{value}".encode(errors="surrogateescape")
+        return {value: digest.hex() for value, digest in zip(distinct, pool.map(slow, named), strict=True)}
 
 
 def training_scans(
@@ -150,7 +141,7 @@ def scan_identity(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
     return ScanIdentity(entry.name, entry.patient, voxel_hash, entry.series_uid, entry.study_uid)
 
 
-def write_manifest(seen: TrainingManifest, path: Path) -> None:
+def write_manifest(manifest: TrainingManifest, path: Path) -> None:
     """Write ``seen.json``, whole or not at all: about 38 bytes a scan, 76 of a DICOM series.
 
     Raises:
@@ -158,9 +149,9 @@ def write_manifest(seen: TrainingManifest, path: Path) -> None:
     """
     stages = [
         {"stage": one.stage, "dataset": one.dataset, "scans": len(one), "salt": one.salt.hex(), **_columns(one)}
-        for one in seen.stages
+        for one in manifest.stages
     ]
-    found = {"format": FORMAT, "unknown": list(seen.unknown), "stages": stages}
+    found = {"format": FORMAT, "unknown": list(manifest.unknown), "stages": stages}
     write_atomic(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
 
 
@@ -189,7 +180,7 @@ def read_manifest(path: Path) -> TrainingManifest:
     ) as error:
         words = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(
-            f"{path} cannot be read as a list of scans that were seen: {words}.",
+            f"{path} cannot be read as a manifest of training scans: {words}.",
             "without the file, the weights do not say what they were trained on",
         ) from error
 
@@ -241,11 +232,11 @@ def copy_manifest(weights: str | Path, exported: Path) -> list[Path]:
         DataError: the list beside the weights is damaged.
         ResourceError: the disk is full.
     """
-    seen, target = manifest_of(weights), manifest_path(exported)
-    if seen is None:
+    manifest, target = manifest_of(weights), manifest_path(exported)
+    if manifest is None:
         target.unlink(missing_ok=True)
         return []
-    write_manifest(seen, target)
+    write_manifest(manifest, target)
     return [target]
 
 

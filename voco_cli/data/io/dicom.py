@@ -135,13 +135,13 @@ def read_series(series: DicomSeries, path: Path) -> tuple[Header, NDArray[Any]]:
 def _identity(one: Slice) -> tuple[Any, ...]:
     """Return what the slices of a series have in common; one UID for two patients is a fault of anonymisation."""
     patient = one.patient if one.patient != one.study_uid else ""
-    look = (patient, one.modality, one.rows, one.columns, one.colour, one.scout)
+    kind = (patient, one.modality, one.rows, one.columns, one.colour, one.scout)
     if one.frames > 1 or one.concatenation:  # an enhanced object is a volume of its own, also in one series
-        return ("object", one.concatenation or one.sop_uid or one.path, *look)
+        return ("object", one.concatenation or one.sop_uid or one.path, *kind)
     if one.series_uid:
-        return ("series", one.series_uid, *look)
+        return ("series", one.series_uid, *kind)
     shared = (one.path.parent, one.study_uid, one.frame_of_reference, one.series_number, one.description)
-    return ("blanked", *shared, *look)
+    return ("blanked", *shared, *kind)
 
 
 def _belong_together(first: Slice, second: Slice) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,9 +50,9 @@ def check_alike(name: str, slices: Sequence[Slice]) -> None:
         DataError: several units, scales that cannot be compared, or a scale on some slices only.
         GeometryError: several frames of reference, or several stacks in one file.
     """
-    _check_one(DataError, name, "units", _counts(slices, lambda one: one.units))
-    _check_one(GeometryError, name, "frames of reference", _counts(slices, lambda one: one.frame_of_reference))
-    _check_one(GeometryError, name, "stacks of slices", _counts(slices, lambda one: one.stack))
+    _check_one(DataError, name, "units", [one.units for one in slices])
+    _check_one(GeometryError, name, "frames of reference", [one.frame_of_reference for one in slices])
+    _check_one(GeometryError, name, "stacks of slices", [one.stack for one in slices])
     unscaled = sum(one.slope is None for one in slices)
     if 0 < unscaled < len(slices):
         raise DataError(
@@ -199,11 +199,8 @@ def _check_steps(name: str, slices: Sequence[Slice], steps_mm: NDArray[np.float6
     )
 
 
-def _counts(slices: Sequence[Slice], value_of: Callable[[Slice], str]) -> Counter[str]:
-    return Counter(value for one in slices if (value := value_of(one)))
-
-
-def _check_one(kind: type[DataError], name: str, what: str, counts: Counter[str]) -> None:
+def _check_one(kind: type[DataError], name: str, what: str, values: Sequence[str]) -> None:
+    counts = Counter(filter(None, values))
     if len(counts) > 1:
         shown = ", ".join(f"{value} on {count}" for value, count in counts.most_common(3))
         raise kind(f"{name} has {len(counts)} {what} in one series ({shown} slices).", SPLIT)

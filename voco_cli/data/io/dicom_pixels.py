@@ -27,19 +27,16 @@ from pydicom.uid import (
     JPEG2000,
     UID,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
-    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
     JPEGLSNearLossless,
+    JPEGLSTransferSyntaxes,
+    JPEGTransferSyntaxes,
     MultiFrameGrayscaleWordSecondaryCaptureImageStorage,
+    UncompressedTransferSyntaxes,
     generate_uid,
 )
 
@@ -110,17 +107,8 @@ def _fields(dataset: Any) -> dict[str, Any]:
     return found
 
 
-UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
-DECODED_BY_ITK = {
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    JPEG2000Lossless,
-    JPEG2000,
-}
+# Not all of pydicom's list of JPEG 2000: it holds Part 2 and HTJ2K, too.
+DECODED_BY_ITK = {*JPEGTransferSyntaxes, *JPEGLSTransferSyntaxes, JPEG2000Lossless, JPEG2000}
 PIXEL_DATA = 0x7FE00010
 ALWAYS_LOSSY = {JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLSNearLossless}
 DECODED_BY_EXTRA = {HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K}
@@ -164,7 +152,7 @@ def pixel_fault(dataset: Any, file: IO[bytes], path: Path) -> tuple[str, str | N
         return f"has {stored} BitsStored of {bits} with HighBit {high}, which is not read.", "Correct the header."
     if length == 0xFFFFFFFF:
         return decoding_fault(syntax)
-    if syntax and syntax not in UNCOMPRESSED:
+    if syntax and syntax not in UncompressedTransferSyntaxes:
         return "says that its pixels are compressed, and they are not.", "Copy or export it again."
     needed = (rows * columns * frames * bits + 7) // 8
     found = min(length, path.stat().st_size - file.tell() + len(start) - header)
@@ -221,7 +209,7 @@ def stored_frames(path: Path) -> NDArray[Any]:
 
 def _decode(dataset: Any) -> NDArray[Any]:
     syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
-    if syntax is None or syntax in UNCOMPRESSED:
+    if syntax is None or syntax in UncompressedTransferSyntaxes:
         return _as_they_lie(dataset)
     if syntax in DECODED_BY_ITK:
         return _by_itk(dataset, syntax)

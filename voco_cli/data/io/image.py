@@ -190,7 +190,7 @@ SURELY_CT_BELOW = -500
 WARMEST_AIR_HU = -800
 BELOW_AIR_HU = -1200
 FEW = 0.01
-LOOKED_AT_VOXELS = 500_000
+SAMPLED_VOXELS = 500_000
 
 
 def looks_like_ct(array_zyx: NDArray[Any]) -> bool:
@@ -207,7 +207,7 @@ def hounsfield_doubt(array_zyx: NDArray[Any]) -> str | None:
     lowest = float(array_zyx.min())
     if lowest > WARMEST_AIR_HU:
         return f"its lowest value is {lowest:g}, and air in a CT is near -1000 HU"
-    some = array_zyx.reshape(-1)[:: max(1, array_zyx.size // LOOKED_AT_VOXELS)]
+    some = array_zyx.reshape(-1)[:: max(1, array_zyx.size // SAMPLED_VOXELS)]
     # One value far below air is what scanners store outside their field of view; a whole range of them is air.
     share = float(np.mean((some < BELOW_AIR_HU) & (some != lowest)))
     if share > FEW:

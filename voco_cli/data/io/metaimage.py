@@ -18,13 +18,14 @@ from voco_cli.data.io.text_header import (
     begin_of_last,
     beside,
     header_lines,
+    header_of,
     missing_notes,
     numbers,
     required,
     whole_number,
     whole_numbers,
 )
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, is_gzip
 from voco_cli.errors import DataError
 
 TYPES = {
@@ -81,16 +82,7 @@ def metaimage_layout(path: Path) -> tuple[Header, VoxelBytes]:
     order = ">" if _is_true(fields, "binarydatabyteordermsb", path) else "<"
     voxels = _voxels(fields, end, path, shape, np.dtype(order + TYPES[kind]))
     placement, notes = _placement(fields, len(sizes), path)
-    header = Header(
-        path=path,
-        shape_xyz=shape,
-        dtype=voxels.dtype.newbyteorder("=").name,
-        placement=placement,
-        format="metaimage",
-        notes=(*placement.notes, *notes, *check_length(voxels)),
-        description=fields.get("comment", ""),
-    )
-    return header, voxels
+    return header_of(path, "metaimage", fields.get("comment", ""), voxels, placement, notes), voxels
 
 
 def metaimage_files(path: Path) -> tuple[Path, Path]:
@@ -150,13 +142,8 @@ def _voxels(
     length = whole_number(fields.get("compresseddatasize", "0"), "CompressedDataSize", path)
     if length < 0:
         raise bad_value("CompressedDataSize", fields["compresseddatasize"], path)
-    return VoxelBytes(path, data, shape_zyx, dtype, _encoding(data, begin), begin, length or None)
-
-
-def _encoding(data: Path, begin: int) -> Encoding:
-    with data.open("rb") as file:
-        file.seek(begin)
-        return "gzip" if file.read(2) == b"\x1f\x8b" else "zlib"
+    encoding: Encoding = "gzip" if is_gzip(data, begin) else "zlib"
+    return VoxelBytes(path, data, shape_zyx, dtype, encoding, begin, length or None)
 
 
 def _placement(fields: dict[str, str], dimensions: int, path: Path) -> tuple[Placement, list[str]]:

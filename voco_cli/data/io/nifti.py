@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from voco_cli.data.io.geometry import MOST_MM, Placement, grid_shift_mm, place, same_grid, unit_notes
 from voco_cli.data.io.image import Header, require_file, volume_shape
-from voco_cli.data.io.voxel_bytes import MAGIC, UNREADABLE, VoxelBytes, check_length, damaged
+from voco_cli.data.io.voxel_bytes import UNREADABLE, VoxelBytes, check_length, damaged, is_gzip
 from voco_cli.errors import DataError, GeometryError
 
 MAX_OFFSET = 1 << 30  # extensions of a gigabyte do not exist
@@ -96,12 +96,11 @@ def _begins_as_header(start: bytes) -> bool:
 def _first_bytes(path: Path, count: int) -> bytes:
     require_file(path)
     try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == MAGIC["gzip"]
-            file.seek(0)
-            if not compressed and path.name.lower().endswith(".gz"):
-                raise DataError(f"{path} is not a gzip file, whatever its name says.", "Download it again.")
-            return gzip.GzipFile(fileobj=file, mode="rb").read(count) if compressed else file.read(count)
+        compressed = is_gzip(path)
+        if not compressed and path.name.lower().endswith(".gz"):
+            raise DataError(f"{path} is not a gzip file, whatever its name says.", "Download it again.")
+        with gzip.open(path) if compressed else path.open("rb") as file:
+            return file.read(count)
     except UNREADABLE as error:
         raise damaged(path, error) from error
 
@@ -157,13 +156,14 @@ def _to_header(raw: Any, path: Path) -> Header:
     dtype = raw.get_data_dtype()
     if dtype.kind not in "iuf":
         raise DataError(f"{path} holds {dtype} voxels (colour or complex), and a scan holds one number in each.")
+    rescaled = "float64" if dtype.kind == "f" and dtype.itemsize > 4 else "float32"
     placement, notes = _placement(raw, shape, path)
     if len(raw.get_data_shape()) > 3:
         notes.append("a trailing axis of length 1 was dropped")
     return Header(
         path=path,
         shape_xyz=shape,
-        dtype=dtype.newbyteorder("=").name if _slope(raw) == (1.0, 0.0) else _rescaled_dtype(dtype),
+        dtype=dtype.newbyteorder("=").name if _slope(raw) == (1.0, 0.0) else rescaled,
         placement=placement,
         format="nifti",
         notes=(*placement.notes, *notes),
@@ -172,8 +172,6 @@ def _to_header(raw: Any, path: Path) -> Header:
 
 
 def _voxels(raw: Any, path: Path, data: Path, header: Header) -> VoxelBytes:
-    with data.open("rb") as file:
-        compressed = file.read(2) == MAGIC["gzip"]
     x, y, z = header.shape_xyz
     slope, intercept = _slope(raw)
     return VoxelBytes(
@@ -181,7 +179,7 @@ def _voxels(raw: Any, path: Path, data: Path, header: Header) -> VoxelBytes:
         data,
         (z, y, x),
         raw.get_data_dtype(),
-        "gzip" if compressed else "raw",
+        "gzip" if is_gzip(data) else "raw",
         skip=int(raw.get_data_offset()),
         decoded=np.dtype(header.dtype),
         slope=slope,
@@ -195,10 +193,6 @@ def _slope(raw: Any) -> tuple[float, float]:
     if slope == 0 or not np.isfinite(slope) or not np.isfinite(intercept):
         return 1.0, 0.0
     return slope, intercept
-
-
-def _rescaled_dtype(dtype: np.dtype[Any]) -> str:
-    return "float64" if dtype.kind == "f" and dtype.itemsize > 4 else "float32"
 
 
 def _placement(raw: Any, shape: tuple[int, int, int], path: Path) -> tuple[Placement, list[str]]:

@@ -21,13 +21,14 @@ from voco_cli.data.io.text_header import (
     begin_of_last,
     beside,
     header_lines,
+    header_of,
     missing_notes,
     numbers,
     required,
     whole_number,
     whole_numbers,
 )
-from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes, check_length
+from voco_cli.data.io.voxel_bytes import Encoding, VoxelBytes
 from voco_cli.errors import DataError, GeometryError
 
 TYPES = {
@@ -40,11 +41,7 @@ TYPES = {
         "i4": ("int", "signed int", "int32", "int32_t"),
         "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
         "i8": (
-            "longlong",
-            "long long",
-            "long long int",
-            "signed long long",
-            "signed long long int",
+            *("longlong", "long long", "long long int", "signed long long", "signed long long int"),
             "int64",
             "int64_t",
         ),
@@ -93,16 +90,7 @@ def nrrd_layout(path: Path) -> tuple[Header, VoxelBytes]:
     if len(sizes) > 3:
         notes.append("an axis of length 1 was dropped")
     voxels = _voxels(fields, end, path, shape, TYPES[kind])
-    header = Header(
-        path=path,
-        shape_xyz=shape,
-        dtype=voxels.dtype.newbyteorder("=").name,
-        placement=placement,
-        format="nrrd",
-        notes=(*placement.notes, *notes, *check_length(voxels)),
-        description=fields.get("content", ""),
-    )
-    return header, voxels
+    return header_of(path, "nrrd", fields.get("content", ""), voxels, placement, notes), voxels
 
 
 def nrrd_files(path: Path) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""What the text headers of NRRD and MetaImage have in common: bounded lines, numbers, and the file of the voxels."""
+"""Parts that NRRD and MetaImage share: bounded lines of text, numbers, the file of the voxels, the finished header."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.io.geometry import MOST_MM
-from voco_cli.data.io.voxel_bytes import VoxelBytes
+from voco_cli.data.io.geometry import MOST_MM, Placement
+from voco_cli.data.io.image import Header
+from voco_cli.data.io.voxel_bytes import VoxelBytes, check_length
 from voco_cli.errors import DataError
 
 MAX_HEADER_BYTES = 1 << 22
@@ -87,6 +88,24 @@ def required(fields: Mapping[str, str], key: str, path: Path) -> str:
     if key not in fields:
         raise DataError(f"{path} has a damaged header: it does not state {key!r}.", "Copy or download it again.")
     return fields[key]
+
+
+def header_of(
+    path: Path, kind: str, description: str, voxels: VoxelBytes, placement: Placement, notes: Sequence[str]
+) -> Header:
+    """Return the header of an image whose voxels were found; their length on disk is checked.
+
+    Args:
+        kind: the format, as `Header` calls it.
+        notes: what is to be noted beside the repairs of the placement.
+    Raises:
+        DataError: another length than the header says.
+    """
+    z, y, x = voxels.shape_zyx
+    dtype = voxels.dtype.newbyteorder("=").name
+    return Header(
+        path, (x, y, z), dtype, placement, kind, (*placement.notes, *notes, *check_length(voxels)), description
+    )
 
 
 def missing_notes(missing: Sequence[str]) -> list[str]:

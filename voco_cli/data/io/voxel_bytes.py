@@ -1,7 +1,7 @@
 """The voxels of a file: found, decompressed with their checksum, and never more of them than the header announces.
 
 What a header says is a claim of whoever made the file. So lengths on disk are compared with it before memory is taken,
-decompression stops where the announced voxels end, and a stream counts only when its own checksum was seen to hold.
+decompression stops where the announced voxels end, and a stream counts only when its own checksum holds.
 """
 
 from __future__ import annotations
@@ -83,6 +83,13 @@ class VoxelBytes:
         """
         z, y, x = self.shape_zyx
         return min(min(x * y, y * z, x * z) * int(self.dtype.itemsize) - 1, MOST_BEHIND_BYTES)
+
+
+def is_gzip(path: Path, begin: int = 0) -> bool:
+    """Return whether a gzip stream begins at this byte of a file."""
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read(2) == MAGIC["gzip"]
 
 
 def check_length(voxels: VoxelBytes) -> tuple[str, ...]:

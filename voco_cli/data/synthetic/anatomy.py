@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 Triple = tuple[float, float, float]
 FloatArray = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+BOWEL_LOOPS = 14
 
 
 class Shape(Protocol):
     """A closed surface that can be tested and moved."""
 
-    def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
+    def inside(self, body_3XYZ: FloatArray) -> Mask:
         """Return which points (u, v, w) lie inside."""
 
     def moved(self, shift: Triple, scale: float) -> Self:
@@ -41,7 +43,7 @@ class Ellipsoid:
     radii: Triple
     turn_deg: float = 0.0
 
-    def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
+    def inside(self, body_3XYZ: FloatArray) -> Mask:
         """Return which points lie inside."""
         u, v, w = (body_3XYZ[axis] - np.float32(self.centre[axis]) for axis in range(3))
         if self.turn_deg:
@@ -52,8 +54,9 @@ class Ellipsoid:
 
     def moved(self, shift: Triple, scale: float) -> Self:
         """Return the ellipsoid moved by ``shift`` and grown by ``scale``."""
-        radii = (self.radii[0] * scale, self.radii[1] * scale, self.radii[2] * scale)
-        return replace(self, centre=_added(self.centre, shift), radii=radii)
+        u, v, w = (place + step for place, step in zip(self.centre, shift, strict=True))
+        a, b, c = (radius * scale for radius in self.radii)
+        return replace(self, centre=(u, v, w), radii=(a, b, c))
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class Tube:
     axis: int
     knots: tuple[tuple[float, float, float, float], ...]
 
-    def inside(self, body_3XYZ: FloatArray) -> NDArray[np.bool_]:
+    def inside(self, body_3XYZ: FloatArray) -> Mask:
         """Return which points lie inside."""
         along = body_3XYZ[self.axis]
         first, second = (body_3XYZ[axis] for axis in range(3) if axis != self.axis)
@@ -92,16 +95,9 @@ class Tube:
         return replace(self, knots=knots)
 
 
-def union(shapes: Sequence[Shape], body_3XYZ: FloatArray) -> NDArray[np.bool_]:
+def union(shapes: Sequence[Shape], body_3XYZ: FloatArray) -> Mask:
     """Return which points lie in any of the shapes."""
-    inside = shapes[0].inside(body_3XYZ)
-    for shape in shapes[1:]:
-        inside |= shape.inside(body_3XYZ)
-    return inside
-
-
-def _added(first: Triple, second: Triple) -> Triple:
-    return (first[0] + second[0], first[1] + second[1], first[2] + second[2])
+    return np.asarray(np.logical_or.reduce([shape.inside(body_3XYZ) for shape in shapes]))
 
 
 BTCV_ORGANS: dict[int, str] = {
@@ -293,21 +289,19 @@ def draw_organs(rng: np.random.Generator) -> list[Organ]:
         du, dv, dw = rng.normal(0.0, organ.wander, 3)
         scale = float(np.clip(rng.normal(1.0, 0.10), 0.75, 1.3))
         shapes = tuple(shape.moved((float(du), float(dv), float(dw)), scale) for shape in organ.shapes)
-        organs.append(Organ(organ.name, organ.label, shapes, organ.wander))
+        organs.append(replace(organ, shapes=shapes))
     return organs
 
 
-def draw_bowel(rng: np.random.Generator, count: int = 14) -> list[tuple[Ellipsoid, bool]]:
+def draw_bowel(rng: np.random.Generator) -> list[tuple[Ellipsoid, bool]]:
     """Draw loops of small bowel anywhere in the lower belly, and whether each is filled with gas."""
     loops = []
-    for _ in range(count):
+    for _ in range(BOWEL_LOOPS):
         centre = (float(rng.uniform(-0.5, 0.5)), float(rng.uniform(0.0, 0.58)), float(rng.uniform(-1.1, -0.32)))
         radii = (float(rng.uniform(0.08, 0.2)), float(rng.uniform(0.07, 0.14)), float(rng.uniform(0.08, 0.16)))
         loops.append((Ellipsoid(centre, radii, float(rng.uniform(-60, 60))), bool(rng.random() < 0.2)))
     return loops
 
-
-Mask = NDArray[np.bool_]
 
 RIB_PERIOD = 0.21
 """Distance of two ribs, and of two vertebrae, along w: 34 mm."""

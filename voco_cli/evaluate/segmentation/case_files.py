@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from voco_cli.data.index.identity import identity_of, is_label_folder
 from voco_cli.data.index.inspect import is_label_map
-from voco_cli.data.index.name_words import ROLE_WORDS, says_label, words_of
-from voco_cli.data.index.patients import BIDS_SUBJECT, SUFFIXES, case_of, stem_of
+from voco_cli.data.index.label_pairing import identity_of, is_label_folder
+from voco_cli.data.index.patients import BIDS_SUBJECT, ROLE_WORDS, SUFFIXES, case_of, says_label, stem_of, words_of
 from voco_cli.errors import DataError, UsageError
 
 # BTCV has img0035 and label0035, others case_seg beside case_pred.

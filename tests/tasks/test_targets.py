@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from voco_cli.config.task_schema import LabelClass
-from voco_cli.tasks.label_values import IGNORED, index_table, to_label_values, unlisted_values
+from voco_cli.tasks.targets import IGNORED, index_table, to_label_values, unlisted_values
 
 HEART = (LabelClass(name="left ventricle", values=500), LabelClass(name="left atrium", values=(420, 421)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from voco_cli.config.schema import Cache, Preprocess
-from voco_cli.data.cache.keys import content_identity, label_key, settings_fingerprint, volume_key
+from voco_cli.data.cache.entry import content_identity, label_key, settings_fingerprint, volume_key
 from voco_cli.errors import DataError
 
 
