@@ -36,9 +36,8 @@ from voco_cli.objectives.augment import to_unit
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import TaskData
-from voco_cli.tasks.label_values import IGNORED, index_table
 from voco_cli.tasks.splits import subset
-from voco_cli.tasks.targets import target_of
+from voco_cli.tasks.targets import IGNORED, index_table, target_of
 from voco_cli.tasks.template import network_of
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.distributed import device_alone
@@ -242,18 +241,19 @@ class FrozenEncoder:
         return [level.float() for level in self.encoder.feature_maps(crop_1CXYZ)]
 
     def tiles(self, volume_1CXYZ: Tensor) -> Iterator[tuple[IntXYZ, Tensor]]:
-        """Yield the lower corner of each window and the window, which together cover the volume; zeros around it."""
+        """Yield the lower corner of each window and the window, which together cover the volume.
+
+        The last along an axis ends with the volume, so that zeros stand only beside volumes smaller than a window.
+        """
         size = self.settings.task.patch_size
         shape = volume_1CXYZ.shape[2:]
-        counts = [-(-edge // window) for edge, window in zip(shape, size, strict=True)]
-        padding = [
-            amount
-            for edge, window, count in reversed(list(zip(shape, size, counts, strict=True)))
-            for amount in (0, window * count - edge)
+        short = [max(0, window - edge) for edge, window in zip(shape, size, strict=True)]
+        padded = F.pad(volume_1CXYZ, [amount for axis in reversed(short) for amount in (0, axis)])
+        starts = [
+            dict.fromkeys([*range(0, max(edge - window, 0), window), max(edge - window, 0)])
+            for edge, window in zip(shape, size, strict=True)
         ]
-        padded = F.pad(volume_1CXYZ, padding)
-        for place in product(*map(range, counts)):
-            x, y, z = (number * window for number, window in zip(place, size, strict=True))
+        for x, y, z in product(*starts):
             yield (x, y, z), padded[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
 
     def regions(self, volume_1CXYZ: Tensor) -> Tensor:
@@ -357,8 +357,10 @@ def _sampled(encoder: FrozenEncoder, case: StoredCase, num_classes: int) -> tupl
     classes_P = torch.from_numpy(np.repeat(np.arange(num_classes), [len(one) for one in chosen]))
     size = torch.tensor(encoder.settings.task.patch_size)
     features, order = [], []
+    left_P = torch.ones(len(places_P3), dtype=torch.bool)
     for start, tile in encoder.tiles(encoder.read(case)):
-        inside = ((places_P3 >= torch.tensor(start)) & (places_P3 < torch.tensor(start) + size)).all(1)
+        inside = left_P & ((places_P3 >= torch.tensor(start)) & (places_P3 < torch.tensor(start) + size)).all(1)
+        left_P &= ~inside
         if inside.any():
             own = places_P3[inside] - torch.tensor(start)
             features.append(sample_maps(encoder.maps(tile), own, size.tolist()).cpu())
