@@ -14,7 +14,8 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
 from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.evaluate.segmentation.table import summarise
-from voco_cli.study.plan import PlannedRun, StudyPlan, StudyRun, make_plan
+from voco_cli.study.plan import PlannedRun, StudyPlan, make_plan
+from voco_cli.study.record import StudyRun
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.callbacks import Callback
 
@@ -65,7 +66,7 @@ class Heard(Callback):
         self.lines.append(f"{finished} of {total} on {data.split_words}")
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
-        self.lines.append(f"{number} of {total}: {run.record.title}")
+        self.lines.append(f"{number} of {total}: {run.title}")
 
     def run_ended(self, record: StudyRun, left_s: float) -> None:
         self.lines.append(record.status)

@@ -5,7 +5,9 @@ import pytest
 
 from tests.study.made_study import plan
 from voco_cli.errors import UsageError
-from voco_cli.study.plan import Arm, fixed_settings, make_plan
+from voco_cli.study.arms import Arm
+from voco_cli.study.plan import make_plan
+from voco_cli.study.record import fixed_settings
 
 
 def test_runs_go_seed_by_seed_with_the_arms_interleaved(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """A study of real fine-tuning runs on tiny scans: bright balls with a core."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import Heard
@@ -11,9 +14,10 @@ from voco_cli.config import Resolved
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.evaluate.segmentation.compare import compare_tables
 from voco_cli.evaluate.segmentation.results import read_evaluation
-from voco_cli.study.plan import make_plan
+from voco_cli.study.plan import PretrainingPlan, make_plan
 from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
+from voco_cli.workflows.pretrain import run_pretraining
 from voco_cli.workflows.study import Finetuned, StudyResult, run_study
 
 PRESET = """
@@ -124,3 +128,35 @@ def test_differences_are_those_of_compare(folder: Path, result: StudyResult) -> 
 def test_the_same_call_trains_nothing_again(folder: Path, result: StudyResult) -> None:
     again = study(folder, never)
     assert again.record.runs == result.record.runs
+
+
+def test_pretrainings_of_its_own_start_the_runs_and_are_found_again(folder: Path) -> None:
+    own = PretrainingPlan(minutes=None, steps=2, config=folder / "pretrain.yaml")
+    (folder / "pretrain.yaml").write_text("model: {projector_hidden: [8], projector_out: 8}\n")
+    objectives = ["voco", "voco:voco", "none+"]
+    plan = make_plan(
+        folder / "objectives",
+        str(folder / "balls.yaml"),
+        [],
+        [2],
+        1,
+        objectives=objectives,
+        pretraining=own,
+        flags=flags(folder),
+    )
+    result = run_study(plan, Heard(), finetune=train, pretrain=lambda one: run_pretraining(one, Callback()))
+    found = {run.arm: run for run in result.record.in_order()}
+    assert {arm: run.status for arm, run in found.items()} == dict.fromkeys(("none", *objectives), "done")
+    assert [found[arm].transferred for arm in ("none", *objectives)] == [None, "encoder", "encoder", None]
+    assert found["none+"].steps is not None
+    assert found["none+"].steps > 3
+    staged = folder / "objectives" / "pretraining" / "voco-then-voco-seed0"
+    start = load_file(staged / "stages" / "1-voco" / "weights" / "encoder.safetensors")
+    assert not all(map(torch.equal, start.values(), load_file(staged / "weights" / "encoder.safetensors").values()))
+    report = json.loads((folder / "objectives" / found["voco"].folder / "weights_report.json").read_text())
+    assert report["encoder_share"] == 1.0
+    listed = read_datalist(folder / "objectives" / "pretraining" / "data.json")
+    tested = {entry.image for entry in read_datalist(folder / "objectives" / "data.json").test}
+    assert tested
+    assert tested.isdisjoint(entry.image for _, entry in listed.entries())
+    assert not result.outcome.leakage

@@ -14,7 +14,8 @@ from tests.study.made_study import PRESET, Heard, StandIn, find, plan, weights_f
 from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
-from voco_cli.study.plan import StudyPlan, make_plan, recorded_arms, with_recorded_names
+from voco_cli.study.plan import StudyPlan, make_plan
+from voco_cli.study.record import recorded_arms, with_recorded_names
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.workflows.study import run_study
 

@@ -195,3 +195,22 @@ def test_without_held_out_scans_there_is_no_verdict(tmp_path: Path) -> None:
     about = json.loads(result.weights.with_suffix(".json").read_text())
     assert (about["start_figures"], about["figures"], about["verdict"]) == ({}, {}, None)
     assert not (tmp_path / "run" / "figures").exists()
+
+
+STAGES = "stages=[{train: {steps: 6}}, {objective: {voco: {weight: 0}, rotation: {weight: 1}}, train: {lr: 0.002}}]"
+
+
+def test_stages_hand_on_their_weights_and_a_killed_one_resumes_to_the_same(done: Done, tmp_path: Path) -> None:
+    whole = tiny_run(done.data, tmp_path / "whole", STAGES)
+    first = tmp_path / "whole" / "stages" / "1-voco"
+    assert (state(first)["step"], state(tmp_path / "whole")["step"]) == (6, 12)
+    start = load_file(first / "weights" / "encoder.safetensors")
+    alone = tiny_run(done.data, tmp_path / "alone", "train.steps=6")
+    assert all(torch.equal(start[name], t) for name, t in load_file(alone.weights).items())
+    report = json.loads((tmp_path / "whole" / "weights_report.json").read_text())
+    assert report["encoder_share"] == 1.0
+    assert set(whole.infos) == set(json.loads((tmp_path / "whole" / "objective.json").read_text())["figures"])
+    for callback in (At(advanced=5), At(advanced=9)):  # once in each stage
+        killed_run(done.data, tmp_path / "killed", callback, STAGES)
+    again = tiny_run(done.data, tmp_path / "killed", STAGES)
+    assert all(torch.equal(load_file(whole.weights)[name], t) for name, t in load_file(again.weights).items())

@@ -8,7 +8,7 @@ import pytest
 
 from tests.evaluate.made_results import made_table
 from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency
-from voco_cli.study.plan import ArmRecord, StudyRecord, StudyRun
+from voco_cli.study.record import ArmRecord, StudyRecord, StudyRun
 from voco_cli.workflows.study_outcome import (
     StudyOutcome,
     conclusion,

@@ -29,6 +29,7 @@ from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
 from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
+from voco_cli.cli.probe import probe
 from voco_cli.cli.report import report
 from voco_cli.cli.study import study
 from voco_cli.document.terminal import be_quiet, is_quiet
@@ -119,7 +120,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco compare runs/scratch runs/finetune",
         "voco compare evaluation_a evaluation_b --metric nsd -o a_or_b",
     ),
-    "study": ("voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",),
+    "study": (
+        "voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",
+        "voco study --task my_task.yaml --objective none+,voco,rotation --minutes 30 --cases 5,10",
+    ),
+    "probe": ("voco probe runs/pretrain --task my_task.yaml",),
     "report": (
         "voco report runs/pretrain",
         "voco report runs/scratch runs/finetune runs/study -o all.html",
@@ -152,7 +157,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "preview-case": preview_case,
         "cache": cache.app,
     },
-    "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed},
+    "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed, "probe": probe},
     "Downstream": {
         "tasks": tasks.app,
         "finetune": finetune,

@@ -114,6 +114,14 @@ SetOption = Annotated[
 DeviceOption = Annotated[str | None, setting_option("run.device", "--device", autocompletion=complete_devices)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else on stdout.")]
 TaskOption = Annotated[str, setting_option("task.preset", "--task", autocompletion=complete_tasks)]
+TasksOption = Annotated[
+    list[str],
+    typer.Option(
+        "--task",
+        autocompletion=complete_tasks,
+        help="Task: a preset or a YAML file; repeatable, with one table over all of them.",
+    ),
+]
 DataOption = Annotated[
     Path | None,
     typer.Option(

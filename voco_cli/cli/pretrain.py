@@ -36,6 +36,15 @@ if TYPE_CHECKING:
 def pretrain(
     data: Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")] = None,
     recipe: RecipeOption = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAMES",
+            help="What is learned, in place of the recipe's: voco, mae, ...; A+B sums two over one encoder, A:B trains "
+            "first A, then B, A=0.5 gives a weight.",
+        ),
+    ] = None,
     config: ConfigOption = None,
     override: SetOption = None,
     run_dir: Annotated[
@@ -54,9 +63,10 @@ def pretrain(
     command resumes a run that was stopped.
     """
     from voco_cli.config import load_settings
+    from voco_cli.config.stages import objective_flags
 
     flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
-    flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
+    flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device, **objective_flags(objective)}
     require_agreement({**flags, "recipe": recipe}, override or ())
     resolved = load_settings(recipe, config, override or (), flags)
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from json import loads
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,7 +19,7 @@ from voco_cli.cli.options import (
     DeviceOption,
     JsonOption,
     SetOption,
-    TaskOption,
+    TasksOption,
     TrustPickleOption,
     data_flags,
     require_agreement,
@@ -28,22 +31,51 @@ from voco_cli.training.callbacks import Callback
 
 if TYPE_CHECKING:
     from voco_cli.study.analysis import LabelEfficiency
-    from voco_cli.study.plan import PlannedRun, StudyRun
+    from voco_cli.study.plan import PlannedRun, StudyPlan
+    from voco_cli.study.record import StudyRun
     from voco_cli.tasks.find_data import TaskData
     from voco_cli.workflows.study import StudyResult
+    from voco_cli.workflows.study_overview import OverviewResult
 
 
 @going_on()
 def study(
-    task: TaskOption,
+    task: TasksOption,
     weights: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--weights",
             help="Start from these: a run folder, a file, hf://OWNER/REPO/FILE; repeatable. Fresh weights (none) "
             "are always compared with.",
         ),
-    ],
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            "--objective",
+            metavar="NAME,NAME,...",
+            help="Pre-train on the task's training images, once for each seed, and start from that: voco, mae, ...; "
+            "A+B sums two, A:B trains one after the other; none+ is from scratch with a pre-training's time on top.",
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option("--minutes", min=0.01, help="Training time of each pre-training (by default 30)."),
+    ] = None,
+    pretrain_steps: Annotated[
+        int | None,
+        typer.Option("--pretrain-steps", min=1, help="Steps of each pre-training, in place of minutes."),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", help="Recipe of the pre-trainings' optimizer and augmentation; all else is the task's."
+        ),
+    ] = "debug",
+    pretrain_config: Annotated[
+        Path | None,
+        typer.Option("--pretrain-config", help="YAML file of settings of the pre-trainings, such as crops."),
+    ] = None,
     data: DataOption = None,
     cases: Annotated[
         str,
@@ -83,7 +115,14 @@ def study(
     Fine-tunes from fresh and from the given weights on few labelled cases, with several seeds, and compares on the
     same test cases: paired tests, one table, one picture. The same command goes on with a study that was stopped.
     """
-    from voco_cli.study.plan import make_plan, recorded_arms, with_recorded_names
+    objectives = [one.strip() for one in objective.split(",")] if objective else []
+    if not weights and not objectives:
+        raise UsageError("A study compares fresh weights with others.", "give --weights or --objective")
+    if minutes is not None and pretrain_steps is not None:
+        raise UsageError("--minutes and --pretrain-steps both say how long pre-trainings are.", "give one of them")
+
+    from voco_cli.study.plan import PretrainingPlan, make_plan
+    from voco_cli.study.record import recorded_arms, with_recorded_names
 
     place, list_off = data_flags(data)
     given = override or ()
@@ -91,37 +130,85 @@ def study(
         choose = "last"
     flags = {**place, "train.steps": steps, "task.choose": choose, "run.device": device}
     flags["model.trust_pickle"] = trust_pickle or None
-    require_agreement({**flags, "task.preset": task}, given)
-    plan = make_plan(
-        output,
-        task,
-        weights,
-        _numbers(cases),
-        seeds,
-        config=config,
-        overrides=[*list_off, *given],
-        flags=flags,
-        known=recorded_arms(output),
-    )
-    shared = plan.shared_settings()  # wrong settings are told before anything heavy is imported
-    kind = shared.task.kind
-    warn_of_untrained_flips(shared)
-    plan = with_recorded_names(plan)
+    budget = None if pretrain_steps else minutes or PretrainingPlan.minutes
+    pretraining = PretrainingPlan(budget, pretrain_steps, recipe, pretrain_config)
+    sizes = _numbers(cases)
+    folders = _folders(output, task)
+    plans = {}
+    for one, folder in folders.items():
+        require_agreement({**flags, "task.preset": one}, given)
+        plan = make_plan(
+            folder,
+            one,
+            weights or [],
+            sizes,
+            seeds,
+            objectives=objectives,
+            pretraining=pretraining,
+            config=config,
+            overrides=[*list_off, *given],
+            flags=flags,
+            known=recorded_arms(folder),
+        )
+        warn_of_untrained_flips(plan.shared_settings())  # wrong settings are told before anything heavy is imported
+        plans[one] = with_recorded_names(plan)
 
-    from voco_cli.cli.progress import FinetuneProgress
-    from voco_cli.study.analysis import METRICS
-    from voco_cli.workflows.finetune import run_finetuning
-    from voco_cli.workflows.study import require_fitting_weights, run_study
     from voco_cli.workflows.study_outcome import require_complete
 
+    if len(plans) == 1:
+        result = _run(plans[task[0]])
+        _print_result(result, as_json)
+        require_complete(result.record, result.outcome)
+        return
+    from voco_cli.workflows.study_overview import run_studies
+
+    several = run_studies(output, list(plans), lambda one: _run(plans[one]))
+    _print_overview(several, as_json)
+    for result in several.studies.values():
+        require_complete(result.record, result.outcome)
+
+
+def _folders(output: Path, tasks: Sequence[str]) -> dict[str, Path]:
+    """Return the folder of each task's study: the output of a single one, else one named like the task inside it."""
+    if len(tasks) == 1:
+        return {tasks[0]: output}
+    named: dict[str, Path] = {}
+    for task in dict.fromkeys(tasks):
+        folder = output / Path(task).stem
+        if folder in named.values():
+            raise UsageError(f"Two tasks are called {folder.name}, and each needs a folder.", "rename one of the files")
+        named[task] = folder
+    return named
+
+
+def _run(plan: StudyPlan) -> StudyResult:
+    from voco_cli.cli.progress import FinetuneProgress, PretrainProgress
+    from voco_cli.study.analysis import METRICS
+    from voco_cli.workflows.finetune import run_finetuning
+    from voco_cli.workflows.pretrain import run_pretraining
+    from voco_cli.workflows.study import require_fitting_weights, run_study
+
     require_fitting_weights(plan)
-    result = run_study(
+    return run_study(
         plan,
-        StudyProgress(METRICS[kind].title),
+        StudyProgress(METRICS[plan.shared_settings().task.kind].title),
         finetune=lambda resolved: run_finetuning(resolved, FinetuneProgress()),
+        pretrain=lambda resolved: run_pretraining(resolved, PretrainProgress()),
     )
-    _print_result(result, as_json)
-    require_complete(result.record, result.outcome)
+
+
+def _print_overview(result: OverviewResult, as_json: bool) -> None:
+    from voco_cli.workflows.study_overview import overview_statements, standing_headings, standing_rows, task_rows
+
+    if as_json:
+        print_json(loads(result.wrote[0].read_text()))
+        return
+    headings = ["task", "cases", "weights", "score", "difference [95 %]", "shown"]
+    _table("by task", headings, task_rows(result.found), 3)
+    print_table("over all tasks", standing_headings(), standing_rows(result.found), 1, whole_figures=True)
+    print_lines(overview_statements(result.found, result.left_out))
+    first = next(iter(result.studies.values())).wrote[0].parent
+    done(result.wrote, shell_words("voco", "report", first))
 
 
 class StudyProgress(Callback):
@@ -134,6 +221,16 @@ class StudyProgress(Callback):
     def __init__(self, metric: str) -> None:
         self.metric = metric
 
+    def building(self, total: int) -> AbstractContextManager[Callable[[str, str | None], None]]:
+        """Show the progress of the cache."""
+        from voco_cli.cli.progress import RunProgress
+
+        return RunProgress().building(total)
+
+    def say(self, text: str, style: str | None = None) -> None:
+        """Print what begins."""
+        note(text, style)
+
     def planned(self, total: int, finished: int, data: TaskData) -> None:
         """Print how much there is to do, and on which cases."""
         note(f"{data.origin}: {data.split_words}")
@@ -145,7 +242,7 @@ class StudyProgress(Callback):
 
     def run_started(self, run: PlannedRun, number: int, total: int) -> None:
         """Print which run begins."""
-        note(f"run {number} of {total}: {run.record.title}")
+        note(f"run {number} of {total}: {run.title}")
 
     def run_ended(self, record: StudyRun, left_s: float) -> None:
         """Print its score."""
@@ -165,8 +262,9 @@ def _numbers(text: str) -> list[int]:
 
 def _print_result(result: StudyResult, as_json: bool) -> None:
     from voco_cli.study.analysis import verdict
+    from voco_cli.study.costs import COST_HEADINGS, cost_note, cost_rows
     from voco_cli.workflows.study_outcome import (
-        conclusion,
+        conclusions,
         outcome_object,
         statements,
         structure_headings,
@@ -190,9 +288,14 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
         several = len({one.run for one in found.by_structure}) > 1
         title = f"by {found.text.part}, with the most labelled cases"
         _table(title, structure_headings(found), structure_rows(found), 2 if several else 1)
-    for gain in found.gains:
+    outcome = result.outcome
+    if any(one.pretraining_s is not None for one in outcome.costs):
+        print_table("what each cost", COST_HEADINGS, cost_rows(outcome.costs), 2, whole_figures=True)
+        print_lines([cost_note(outcome.costs)])
+    gains = (*found.gains, *outcome.to_longer)
+    for gain, sentence in zip(gains, conclusions(outcome), strict=True):
         bold = verdict(gain) in ("higher", "lower")
-        print_lines([conclusion(gain, found.baseline)], "bold" if bold else None)
+        print_lines([sentence], "bold" if bold else None)
     print_lines(statements(result.record, result.outcome))
     done(result.wrote, _next(result))
 

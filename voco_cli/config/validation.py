@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
-from pydantic import BaseModel, Field, NonNegativeInt, model_validator
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from voco_cli.config.backbones import BACKBONES
 from voco_cli.config.schema import (
@@ -31,6 +31,10 @@ def multiples(size: Sequence[int], multiple: int) -> tuple[int, ...]:
     if all(edge == multiple for edge in fitting):
         fitting[:2] = [2 * multiple] * 2
     return tuple(fitting)
+
+
+OF_STAGES = ("objective", "crops", "augment", "train", "health")
+"""Sections that a stage of a pre-training can have for its own."""
 
 
 def _extent(size: tuple[int, ...]) -> str:
@@ -59,6 +63,11 @@ class Settings(Section):
     task: Task = Field(default_factory=Task, description="the labelled task of a fine-tuning")
     predict: Predict = Field(default_factory=Predict, description="applying a network to whole scans")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="measuring predictions")
+    stages: tuple[dict[str, Any], ...] = Field(
+        (),
+        description="pre-training in stages, each a mapping of the settings that it has for its own; a stage starts "
+        "from the weights of the one before, with an optimizer and a schedule of its own",
+    )
 
     @property
     def input_size_vox(self) -> tuple[int, int, int]:
@@ -72,7 +81,9 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
-        if self.task.preset is None:
+        if self.stages and self.task.preset is None:
+            problems = self._stage_problems()
+        elif self.task.preset is None:
             problems = [*self._crop_problems(), *self._model_problems(), *self._objective_problems()]
         else:
             problems = self._task_problems()
@@ -148,6 +159,24 @@ class Settings(Section):
                 )
         return problems
 
+    def _stage_problems(self) -> list[str]:
+        """Return what is wrong with any stage, as settings of its own."""
+        problems = []
+        for number, stage in enumerate(self.stages, 1):
+            if odd := [key for key in stage if key not in OF_STAGES]:
+                network = ", as all stages share one network" if "model" in odd else ""
+                problems.append(f"stage {number} sets {odd[0]}, and a stage has only {', '.join(OF_STAGES)}{network}")
+                continue
+            try:
+                in_stage(self, stage)
+            except ValidationError as error:
+                for one in error.errors():
+                    place = ".".join(map(str, one["loc"]))
+                    problems.append(
+                        f"stage {number}: {place}{': ' if place else ''}{one['msg'].removeprefix('Value error, ')}"
+                    )
+        return problems
+
     def _task_problems(self) -> list[str]:
         """Return what is wrong between the settings of a labelled task."""
         task, model, problems = self.task, self.model, []
@@ -182,6 +211,26 @@ class Settings(Section):
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
         return problems
+
+
+def in_stage(settings: Settings, stage: Mapping[str, Any]) -> Settings:
+    """Return the settings of one stage of a pre-training.
+
+    Raises:
+        ValidationError: they do not fit each other.
+    """
+    values = settings.model_dump(exclude={"stages"})
+    values["model"]["trust_pickle"] = settings.model.trust_pickle  # left out of what is dumped
+    return Settings.model_validate(_updated(values, stage))
+
+
+def _updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return nested values with nested changes."""
+    changed = dict(values)
+    for key, value in changes.items():
+        is_section = isinstance(value, Mapping) and isinstance(values.get(key), Mapping)
+        changed[key] = _updated(values[key], value) if is_section else value
+    return changed
 
 
 def field_descriptions(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, str]]:

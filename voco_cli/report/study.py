@@ -25,10 +25,11 @@ from voco_cli.evaluate.metric import DisplayText
 from voco_cli.report.run_record import STUDY, from_json, read_object
 from voco_cli.report.shared_parts import embed, settings_table
 from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
-from voco_cli.study.plan import BASELINE, StudyRecord, read_record
+from voco_cli.study.arms import BASELINE
+from voco_cli.study.costs import COST_HEADINGS, arm_costs, cost_note, cost_rows
+from voco_cli.study.record import StudyRecord, read_record
 from voco_cli.workflows.study_outcome import (
     PICTURE,
-    conclusion,
     seed_headings,
     seed_rows,
     structure_headings,
@@ -59,11 +60,12 @@ def study_section(anchor: str, path: Path, name: str) -> PageSection:
         raise DataError(
             f"{path / STUDY} is damaged: {error!r}.", "the same voco study command writes it again"
         ) from error
-    conclusions = [conclusion(one, found.baseline) for one in found.gains] if found else []
+    said = [str(one) for one in held.get("conclusions", ())]
     words, tone = _standing(record)
     parts = [
-        PagePart("follows", "What follows", _follows(path, found, conclusions)),
+        PagePart("follows", "What follows", _follows(path, found, said)),
         *_tables(found),
+        *_costs(record),
         PagePart("read", "How to read this", [Bullets(statements)]),
         PagePart("runs", "Every run", [_runs(record)]),
         PagePart("settings", "Settings that all runs share", [_settings(record)]),
@@ -76,9 +78,9 @@ def study_section(anchor: str, path: Path, name: str) -> PageSection:
         parts=parts,
         status=words,
         tone=tone,
-        lead=conclusions[-1] if conclusions else "No pair of runs is finished yet, so nothing follows.",
-        lead_tone="plain" if conclusions else "warning",
-        result=conclusions[-1] if conclusions else "nothing yet",
+        lead=said[-1] if said else "No pair of runs is finished yet, so nothing follows.",
+        lead_tone="plain" if said else "warning",
+        result=said[-1] if said else "nothing yet",
         place=str(path),
     )
 
@@ -151,6 +153,15 @@ def _tables(found: LabelEfficiency | None) -> list[PagePart]:
     return [*parts, PagePart("every", "Every seed", [of_seeds])]
 
 
+def _costs(record: StudyRecord) -> list[PagePart]:
+    """Return the table of costs, where the study has pre-trained something."""
+    costs = arm_costs(record)
+    if not record.pretrainings:
+        return []
+    table = Table.of("Cost of one run of each", COST_HEADINGS, cost_rows(costs), names=2, anchor="costs")
+    return [PagePart("cost", "What each cost", [table, Sentence(cost_note(costs))])]
+
+
 def _runs(record: StudyRecord) -> Table:
     """Return a table of one row a run, with what became of it."""
     columns = [
@@ -178,7 +189,7 @@ def _settings(record: StudyRecord) -> Table:
 
 
 def _about(path: Path, record: StudyRecord, held: Mapping[str, Any]) -> Facts:
-    arms = [(f"weights: {name}", arm.weights or "fresh") for name, arm in record.arms.items()]
+    arms = [(f"weights: {name}", arm.weights or arm.objective or "fresh") for name, arm in record.arms.items()]
     about = (
         ("folder", str(path)),
         ("task", record.task),

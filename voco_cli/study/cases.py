@@ -17,7 +17,7 @@ from voco_cli.data.index.datalist import SPLITS, Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named
-from voco_cli.study.plan import CASES
+from voco_cli.study.record import CASES
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 

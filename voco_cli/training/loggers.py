@@ -150,6 +150,12 @@ class Loggers:
             logger.close()
 
 
+def train_seconds(path: Path) -> float:
+    """Return the seconds of all steps that a metrics file tells of; validations and checkpoints are not among them."""
+    lines = (record for record in read_metrics(path) if record.get("split") == "train")
+    return sum(float(record.get("seconds", 0.0)) for record in lines)
+
+
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the lines of a metrics file; one that holds no object, such as one cut short by a kill, is passed over."""
     if not path.is_file():

@@ -20,6 +20,7 @@ from voco_cli import __version__
 from voco_cli.atomic_files import UNFINISHED, write_atomic
 from voco_cli.config import Resolved, Settings, read_saved
 from voco_cli.config.load import leaves, saved_file
+from voco_cli.config.stages import STAGES
 from voco_cli.errors import Interrupted, ResourceError, UsageError, VocoError
 from voco_cli.operating_system import locked
 from voco_cli.training.errors import translate_errors
@@ -99,7 +100,8 @@ class RunFolder:
             ResourceError: the disk is full.
         """
         items = [path.name for path in self.path.iterdir()] if self.path.is_dir() else []
-        others = sorted(name for name in items if name != ".lock" and not name.startswith(UNFINISHED))
+        own = (".lock", STAGES)
+        others = sorted(name for name in items if name not in own and not name.startswith(UNFINISHED))
         if others and self.read_state().get("status") not in STATUSES:
             raise UsageError(
                 f"{self.path} holds files but no run ({', '.join(others[:3])}).",

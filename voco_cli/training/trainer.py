@@ -153,9 +153,10 @@ class MetricAccumulator:
         return {name: float(row.mean()) for name, row in values.items()}
 
     def timing(self) -> dict[str, float]:
-        """Return cases a second, and the share of time spent waiting for data."""
+        """Return the seconds of all steps, cases a second, and the share of time spent waiting for data."""
         elapsed = time.perf_counter() - self.began_s
         return {
+            "seconds": elapsed,
             "cases_per_s": sum(map(len, self.cases)) / elapsed,
             "data_wait": self.waited_s / elapsed,
         }
@@ -345,6 +346,7 @@ class Trainer:
         if self.saved_step != self.step:
             run_on_main(self.accelerator, self._save)
         self.saved_step = self.step
+        self.recent = MetricAccumulator()
 
     def _save(self) -> None:
         if self.loggers is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from voco_cli.config import Resolved, Settings
+from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import (
@@ -100,7 +101,7 @@ class UsableScans:
 
 
 def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
-    """Pre-train an encoder, or go on where an earlier run in the same folder stopped.
+    """Pre-train an encoder, stage by stage, or go on where an earlier run in the same folder stopped.
 
     Raises:
         UsageError: settings, data file or run folder do not fit.
@@ -110,6 +111,17 @@ def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
     """
     if os.environ.get("RANK", "0") != "0":
         callback = Callback()
+    stages = stage_runs(resolved)
+    for number, stage in enumerate(stages, 1):
+        if len(stages) > 1:
+            names = " + ".join(stage.settings.objective.active())
+            callback.say(f"stage {number} of {len(stages)}: {names}, in {stage.settings.run.dir}")
+        result = _run_stage(stage, callback)
+    return result
+
+
+def _run_stage(resolved: Resolved, callback: Callback) -> PretrainResult:
+    """Train one stage to its end; one that has come there already is only checked."""
     resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     accelerator = build_accelerator(settings.run)

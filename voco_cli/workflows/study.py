@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -16,12 +17,16 @@ from voco_cli.evaluate.metric import Metric
 from voco_cli.evaluate.read_results import read_results
 from voco_cli.finetune import starting_weights
 from voco_cli.study.analysis import METRICS
+from voco_cli.study.arms import BASELINE, LONGER
 from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.plan import CASES, PlannedRun, StudyPlan, StudyRecord, StudyRun, open_record
+from voco_cli.study.plan import PlannedRun, StudyPlan
+from voco_cli.study.record import CASES, StudyRecord, StudyRun, open_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.callbacks import Callback
+from voco_cli.training.loggers import train_seconds
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.study_outcome import StudyOutcome, gather, publish
+from voco_cli.workflows.study_pretrain import Pretrain, StudyPretraining, longer_steps
 
 
 class Finetuned(Protocol):
@@ -64,6 +69,7 @@ def run_study(
     callback: Callback,
     *,
     finetune: Callable[[Resolved], Finetuned],
+    pretrain: Pretrain | None = None,
     find: Callable[[Settings], TaskData] = find_task_data,
 ) -> StudyResult:
     """Run what is not finished of a plan, and publish the outcome after each run.
@@ -72,6 +78,7 @@ def run_study(
 
     Args:
         finetune: trains and measures one network; the same settings resume a run.
+        pretrain: trains one encoder, where arms ask for that; the same settings resume a run.
         find: finds and splits the data of the task.
     Raises:
         UsageError: the plan does not fit the folder, or a run its task.
@@ -91,12 +98,24 @@ def run_study(
         cases, cache = plan.folder / CASES, shared_cache(plan.folder, settings)
         result = _publish(plan, record)  # the first file, by which the folder is known for a study's
         fix_cases(plan.folder, data.datalist, contents)
+        pretraining = None
+        if pretrain is not None and plan.pretrained:
+            pretraining = StudyPretraining(plan, record, cache, pretrain, callback)
+            first = next(run for run in plan.runs() if run.arm.is_fresh)
+            pretraining.prepare(plan.settings_of(first, cases, cache).settings, data.datalist)
         waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
         total = len(plan.runs())
         callback.planned(total, total - len(waiting), data)
+
+        def train(run: PlannedRun) -> Finetuned:
+            if pretraining is not None and run.arm.objective is not None:
+                pretraining.run(run.arm, run.seed)
+                _publish(plan, record)
+            return finetune(plan.settings_of(run, cases, cache, record.of(run).steps))
+
         for i, run in enumerate(waiting):
             callback.run_started(run, total - len(waiting) + i + 1, total)
-            _run_one(plan, run, record, lambda run: finetune(plan.settings_of(run, cases, cache)))
+            _run_one(plan, run, record, train)
             result = _publish(plan, record)
             callback.run_ended(record.of(run), _left_s(record, len(waiting) - i - 1))
     if result.outcome.found is None:
@@ -105,15 +124,16 @@ def run_study(
     return result
 
 
-def _run_one(
-    plan: StudyPlan, run: PlannedRun, record: StudyRecord, finetune: Callable[[PlannedRun], Finetuned]
-) -> None:
-    """Run one fine-tuning and record how it ended."""
+def _run_one(plan: StudyPlan, run: PlannedRun, record: StudyRecord, train: Callable[[PlannedRun], Finetuned]) -> None:
+    """Run one fine-tuning, and the pre-training before it, and record how it ended."""
     began_s = time.monotonic()
     before = replace(record.of(run), status="started", reason=None)
     record.update(before)
     try:
-        result = finetune(run)
+        if run.arm.name == LONGER and before.steps is None:
+            before = replace(before, steps=_longer_steps(record, before))
+            record.update(before)
+        result = train(run)
         record.update(_done(plan.folder, before, result, METRICS[record.settings["task.kind"]]))
     except DataError as error:
         record.update(replace(before, status="failed", reason=error.message))
@@ -126,10 +146,25 @@ def _run_one(
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 
 
+def _longer_steps(record: StudyRecord, run: StudyRun) -> int:
+    """Return the steps of a run from scratch that gets the time of its seed's longest pre-training.
+
+    Raises:
+        DataError: a run or a pre-training that this time follows from has not come to its end.
+    """
+    same = (one for one in record.runs.values() if (one.arm, one.cases, one.seed) == (BASELINE, run.cases, run.seed))
+    alike = next(same, None)
+    spent_s = [one.train_s for one in record.pretrainings.values() if one.seed == run.seed and one.train_s]
+    if alike is None or not alike.train_s or not spent_s:
+        raise DataError(f"its time follows from {BASELINE} and pre-trainings of seed {run.seed}, which have failed.")
+    return longer_steps(int(record.settings["train.steps"]), alike.train_s, spent_s)
+
+
 def _done(folder: Path, before: StudyRun, result: Finetuned, metric: Metric[Any]) -> StudyRun:
     if result.evaluation is None:
         raise DataError("no labelled case was there to measure on, neither for test nor for validation.")
     score = metric.score(read_results(result.evaluation).table)
+    run = RunFolder(folder / before.folder)
     return replace(
         before,
         status="done",
@@ -138,7 +173,19 @@ def _done(folder: Path, before: StudyRun, result: Finetuned, metric: Metric[Any]
         score=None if math.isnan(score) else score,
         chosen_step=result.chosen_step,
         how_chosen=result.how_chosen,
+        train_s=round(train_seconds(run.metrics_file), 1),
+        transferred=_transferred(run),
     )
+
+
+def _transferred(run: RunFolder) -> str | None:
+    """Return which parts of the network came from the weights; None where none did."""
+    try:
+        parts = json.loads(run.weights_report.read_bytes())["parts"]
+    except FileNotFoundError:
+        return None
+    loaded = [name for name, part in parts.items() if part["loaded"]["tensors"]]
+    return "encoder and decoder" if "decoder" in loaded else "encoder"
 
 
 def _is_finished(folder: Path, run: StudyRun) -> bool:

@@ -28,7 +28,9 @@ from voco_cli.study.analysis import (
     label_efficiency,
     verdict,
 )
-from voco_cli.study.plan import BASELINE, StudyRecord, StudyRun, write_record
+from voco_cli.study.arms import BASELINE, LONGER
+from voco_cli.study.costs import COST_HEADINGS, ArmCost, arm_costs, cost_note, cost_rows
+from voco_cli.study.record import StudyRecord, StudyRun, write_record
 
 TABLE, PICTURE = "study.md", "study.png"
 SHOWN: dict[Verdict, str] = {
@@ -51,12 +53,16 @@ class StudyOutcome:
         split: that all runs were measured on.
         excluded: finished runs that cannot be paired with the others, with the reason.
         leakage: arm and sentence, where evaluated cases were in its training, or nobody can tell.
+        to_longer: differences from the arm from scratch that got the time of a pre-training.
+        costs: of each arm.
     """
 
     found: LabelEfficiency | None
     split: str = ""
     excluded: tuple[tuple[str, str], ...] = ()
     leakage: tuple[tuple[str, str], ...] = ()
+    to_longer: tuple[Difference, ...] = ()
+    costs: tuple[ArmCost, ...] = ()
 
 
 def gather(folder: Path, record: StudyRecord) -> StudyOutcome:
@@ -79,7 +85,12 @@ def gather(folder: Path, record: StudyRecord) -> StudyOutcome:
     resamples = int(record.settings["evaluate.resamples"])
     metric = METRICS[record.settings["task.kind"]]
     found = label_efficiency(scored, metric, baseline=BASELINE, resamples=resamples)
-    return StudyOutcome(found, str(usable[0].split), excluded, _leakage(usable, stored))
+    others = [run for run in scored if run.arm != BASELINE]
+    to_longer: tuple[Difference, ...] = ()
+    if any(run.arm == LONGER for run in others):
+        to_longer = label_efficiency(others, metric, baseline=LONGER, resamples=resamples).gains
+    split, leakage = str(usable[0].split), _leakage(usable, stored)
+    return StudyOutcome(found, split, excluded, leakage, to_longer, tuple(arm_costs(record)))
 
 
 def _pairable(
@@ -155,6 +166,8 @@ def outcome_object(record: StudyRecord, outcome: StudyOutcome) -> dict[str, Any]
         "differences": [],
         "differences_by_structure": [],
         "excluded": [{"run": run, "reason": reason} for run, reason in outcome.excluded],
+        f"differences_to_{LONGER}": [gain_object(one) for one in outcome.to_longer],
+        "costs": [asdict(one) for one in outcome.costs],
         "conclusions": [],
         "statements": statements(record, outcome),
     }
@@ -163,7 +176,7 @@ def outcome_object(record: StudyRecord, outcome: StudyOutcome) -> dict[str, Any]
         held["scores"] = [asdict(one) for one in found.scores]
         held["differences"] = [gain_object(one) for one in found.gains]
         held["differences_by_structure"] = [gain_object(one) for one in found.by_structure]
-        held["conclusions"] = [conclusion(one, found.baseline) for one in found.gains]
+        held["conclusions"] = conclusions(outcome)
     return dict(without_nan(held))
 
 
@@ -176,10 +189,17 @@ def study_markdown(record: StudyRecord, outcome: StudyOutcome, found: LabelEffic
         markdown(study_headings(found), study_rows(found)),
     ]
     if found.gains:
-        parts += [f"{conclusion(one, found.baseline)}  " for one in found.gains]
+        parts += [f"{sentence}  " for sentence in conclusions(outcome)]
         largest = "; ".join(dict.fromkeys(f"{one.run} with {one.labelled}" for one in found.by_structure))
         parts += [f"\n## By {found.text.part}, with the most labelled cases ({largest})\n"]
         parts += [markdown(structure_headings(found), structure_rows(found))]
+    if any(one.pretraining_s is not None for one in outcome.costs):
+        parts += [
+            "## What each cost\n",
+            markdown(COST_HEADINGS, cost_rows(outcome.costs)),
+            cost_note(outcome.costs),
+            "",
+        ]
     parts += ["## Every seed\n", markdown(seed_headings(found), seed_rows(found))]
     parts += ["## How to read this\n", *(f"- {line}" for line in statements(record, outcome))]
     return "\n".join(parts) + "\n"
@@ -248,6 +268,15 @@ def seed_rows(found: LabelEfficiency) -> list[list[str]]:
     return rows
 
 
+def conclusions(outcome: StudyOutcome) -> list[str]:
+    """Return what follows from each difference: from scratch first, then from scratch with the same time."""
+    found = outcome.found
+    if found is None:
+        return []
+    pairs = [(one, found.baseline) for one in found.gains] + [(one, LONGER) for one in outcome.to_longer]
+    return [conclusion(one, baseline) for one, baseline in pairs]
+
+
 def conclusion(one: Difference, baseline: str) -> str:
     """Return what follows from a difference, one sentence."""
     cases = f"{one.labelled} labelled case{'s' if one.labelled > 1 else ''}"
@@ -302,6 +331,7 @@ def _frozen_text(record: StudyRecord, found: LabelEfficiency) -> list[str]:
 def _method_text(record: StudyRecord, found: LabelEfficiency) -> list[str]:
     resamples = record.settings.get("evaluate.resamples", RESAMPLES)
     text = found.text
+    but = f", which {LONGER} gets too" if LONGER in found.arms else ""
     return [
         "A seed draws the labelled cases (the smaller set is part of the larger), the fresh weights and the order; "
         f"runs of one seed and size are paired. Difference: weights - {found.baseline}, {text.paired}.",
@@ -310,7 +340,7 @@ def _method_text(record: StudyRecord, found: LabelEfficiency) -> list[str]:
         f"p: {text.test}; Holm's correction over sizes and weights, or over {text.parts} and weights; effect: "
         f"matched-pairs rank-biserial correlation{text.effect}.",
         f"A difference is shown where [95 %] leaves out 0 and p (Holm) is below {SIGNIFICANT:g}.{_seed_text(found)}",
-        "Equal are the steps of fine-tuning; the time of pre-training comes on top.",
+        f"Equal are the steps of fine-tuning; the time of pre-training comes on top{but}.",
     ]
 
 
