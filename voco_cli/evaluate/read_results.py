@@ -5,32 +5,32 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification import results as of_classifications
-from voco_cli.evaluate.classification.metrics import ScoredCases
-from voco_cli.evaluate.result_files import SUMMARY, StoredEvaluation, load_evaluation, load_results
-from voco_cli.evaluate.segmentation import results as of_segmentations
-from voco_cli.evaluate.segmentation.table import ResultTable
+from voco_cli.evaluate.classification.results import StoredClassification
+from voco_cli.evaluate.result_files import SUMMARY, StoredEvaluation, load_results
+from voco_cli.evaluate.segmentation.results import StoredSegmentation
 
 RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
 """How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
-Stored = StoredEvaluation[ResultTable] | StoredEvaluation[ScoredCases]
+Stored = StoredEvaluation[Any]
+STORED_KINDS: dict[str, type[Stored]] = {one.kind: one for one in (StoredSegmentation, StoredClassification)}
+"""By the kind of the task."""
 
 
 def read_results(folder: Path) -> Stored:
-    """Read what the evaluation of a segmentation or of a classification wrote.
+    """Read what the evaluation of a task of any kind wrote.
 
     Raises:
         DataError: a file that is missing or damaged, or two files of different evaluations.
         UsageError: another format.
     """
-    summary, cases = load_results(folder, of_segmentations.FORMAT, of_classifications.FORMAT)
-    if summary["format"] == of_classifications.FORMAT:
-        return load_evaluation(folder, summary, cases, of_classifications.parse_cases_csv)
-    return load_evaluation(folder, summary, cases, of_segmentations.parse_cases_csv)
+    formats = {one.format: one for one in STORED_KINDS.values()}
+    summary, cases = load_results(folder, *formats)
+    return formats[summary["format"]].from_files(folder, summary, cases)
 
 
 def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[Path]:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any, ClassVar, Generic, Self
 
 from voco_cli import __version__
 from voco_cli.atomic_files import write_atomic
+from voco_cli.document.blocks import Block, Bullets, Sentence
 from voco_cli.errors import DataError, UsageError, VocoError
+from voco_cli.evaluate.compared_runs import Comparison
 from voco_cli.evaluate.metric import Table
 from voco_cli.evaluate.tables import without_nan
 from voco_cli.foreign_text import visible
 
 CASES, SUMMARY, TABLE = "cases.csv", "summary.json", "table.md"
 HINT = "Write it with voco evaluate -o FOLDER."
+MOST_UNSEARCHED = 20
+"""Rows of a table on a page that needs no search."""
 
 
 @dataclass(frozen=True)
@@ -51,29 +55,139 @@ class Provenance:
         return [first, *self.leakage.get("sentences", ())]
 
 
+class EvaluationResult(ABC):
+    """Cases that were measured; a subclass for each kind of task.
+
+    Attributes:
+        failed: case and reason, of those that could not be measured.
+    """
+
+    failed: tuple[tuple[str, str], ...]
+
+    @abstractmethod
+    def write(self, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None) -> list[Path]:
+        """Write cases.csv, table.md and summary.json.
+
+        Args:
+            predictions, labels: where the two came from, for people.
+            provenance: of predictions that a run made.
+        Raises:
+            ResourceError: the disk is full.
+        """
+
+    @abstractmethod
+    def to_json(self, predictions: str, labels: str, provenance: Provenance | None = None) -> dict[str, Any]:
+        """Return all but the single cases, as summary.json holds it; arguments as of `write`."""
+
+
 @dataclass(frozen=True)
-class StoredEvaluation(Generic[Table]):
-    """An evaluation as its folder holds it.
+class StoredEvaluation(ABC, Generic[Table]):
+    """An evaluation as its folder holds it; a subclass for each kind of task.
 
     Attributes:
         folder: where it lies.
         table: every case.
-        failed: cases that could not be measured.
+        failed: case and reason, of those that could not be measured.
+        resamples, seed: of its intervals.
         split: of the run whose predictions they are; none where they came as a folder.
         leakage: what was known of cases that were in the training; none where nobody looked.
-        tolerance_mm, rule: of the surface Dice, and name of the rule for empty structures; of segmentations.
+        provenance: whose predictions they are; its ``leakage`` is empty, for that stands apart.
     """
+
+    kind: ClassVar[str]
+    """As a task has it."""
+    format: ClassVar[str]
+    """Of summary.json."""
+    same: ClassVar[str]
+    """What evaluations must share to be compared, besides their cases."""
+    comparison: ClassVar[type[Comparison]]
 
     folder: Path
     table: Table
-    failed: tuple[str, ...]
-    split: str | None = None
-    leakage: Mapping[str, Any] | None = None
-    tolerance_mm: float = math.nan
-    rule: str = ""
+    failed: tuple[tuple[str, str], ...]
+    resamples: int
+    seed: int
+    split: str | None
+    leakage: Any
+    provenance: Provenance | None
+
+    @classmethod
+    def from_files(cls, folder: Path, summary: Mapping[str, Any], cases: str) -> Self:
+        """Return the evaluation that summary.json and the text of cases.csv hold.
+
+        Raises:
+            DataError: their content makes no sense.
+        """
+        run = summary.get("run")
+        try:
+            return cls(
+                folder=folder,
+                table=cls.parse(cases),
+                failed=tuple((str(one["case"]), str(one["reason"])) for one in summary["failed"]),
+                resamples=int(summary["interval"]["resamples"]),
+                seed=int(summary["interval"]["seed"]),
+                split=summary.get("split"),
+                leakage=summary.get("leakage"),
+                provenance=None if run is None else Provenance(str(run), summary["split"], str(summary["chosen"]), {}),
+                **cls.options(summary),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{folder} is damaged: {error}.", HINT) from error
+
+    @staticmethod
+    @abstractmethod
+    def parse(text: str) -> Table:
+        """Return the table that cases.csv holds; raise a ValueError where it makes no sense."""
+
+    @staticmethod
+    def options(summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields that this kind has besides those of all."""
+        return {}
+
+    @abstractmethod
+    def tables(self) -> list[Block]:
+        """Return tables of everything that was measured, for a page.
+
+        Raises:
+            DataError: there is nothing in it to be shown.
+        """
+
+    @abstractmethod
+    def statements(self) -> list[str]:
+        """Return how to read the tables and whose figures they are, one line each."""
+
+    def blocks(self) -> list[Block]:
+        """Return the tables, what is known of data leakage, and how to read them; raise as `tables`."""
+        return [*self.tables(), *leakage_sentences(self.leakage), Bullets(tuple(self.statements()))]
+
+    @abstractmethod
+    def headline(self) -> str:
+        """Return the main figure in a few words."""
+
+    @abstractmethod
+    def compare(self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int) -> Comparison:
+        """Compare others of this kind and of the same cases with this one.
+
+        Args:
+            names: of this one and of the others.
+            resamples, seed: of the bootstrap and of permutation tests.
+        """
+
+    def option_faults(self, name: str, other_name: str, other: Any) -> list[str]:
+        """Return what was measured otherwise in another evaluation of this kind, one sentence each."""
+        return []
+
+    def failed_sentences(self) -> list[Sentence]:
+        """Return the cases that could not be measured, for a page."""
+        return [Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in self.failed]
+
+    def cases_words(self) -> str:
+        """Return how many cases of which split."""
+        count = len(self.table.cases)
+        return f"{count} {self.split or 'measured'} case{'s' if count != 1 else ''}"
 
 
-def summary_head(file_format: str, origin: Mapping[str, Any], provenance: Provenance | None) -> dict[str, Any]:
+def summary_head(file_format: str, origin: Mapping[str, Any], provenance: Provenance | None = None) -> dict[str, Any]:
     """Return what every summary.json begins with.
 
     Args:
@@ -118,28 +232,6 @@ def write_results(folder: Path, cases: str, table: str, summary: Mapping[str, An
     return [folder / name for name in contents]
 
 
-def load_evaluation(
-    folder: Path, summary: Mapping[str, Any], cases: str, parse: Callable[[str], Table]
-) -> StoredEvaluation[Table]:
-    """Return the evaluation that summary.json and cases.csv hold.
-
-    Raises:
-        DataError: their content makes no sense.
-    """
-    try:
-        return StoredEvaluation(
-            folder=folder,
-            table=parse(cases),
-            failed=tuple(one["case"] for one in summary["failed"]),
-            split=summary.get("split"),
-            leakage=summary.get("leakage"),
-            tolerance_mm=float(summary.get("tolerance_mm", math.nan)),
-            rule=str(summary["empty_rule"]["name"]) if "empty_rule" in summary else "",
-        )
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(folder, error) from error
-
-
 def load_results(folder: Path, *formats: str) -> tuple[dict[str, Any], str]:
     """Read summary.json and the text of cases.csv, and check that they belong together.
 
@@ -163,12 +255,7 @@ def load_results(folder: Path, *formats: str) -> tuple[dict[str, Any], str]:
     try:
         return summary, cases.decode()
     except UnicodeDecodeError as error:
-        raise damaged(folder, error) from error
-
-
-def damaged(folder: Path, error: Exception) -> DataError:
-    """Return the error of an evaluation whose content makes no sense."""
-    return DataError(f"{folder} is damaged: {error}.", HINT)
+        raise DataError(f"{folder} is damaged: {error}.", HINT) from error
 
 
 def is_spotless(recorded: Mapping[str, Any]) -> bool:
@@ -193,3 +280,17 @@ def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None
             " ".join([*([f"{whose}:"] if whose else []), *recorded["sentences"]]),
             "evaluate on other cases or train without these; --require-clean made this an error",
         )
+
+
+def leakage_sentences(leakage: Any, whose: str = "") -> list[Sentence]:
+    """Return what an evaluation recorded of cases that were in the training; a warning where there are some.
+
+    Args:
+        leakage: as summary.json or comparison.json holds it, whatever that is.
+        whose: name of the run, where there are several.
+    """
+    held = leakage if isinstance(leakage, Mapping) else {}
+    spotted = bool(held.get("found") or held.get("unknown_weights"))
+    before, lines = f"{whose}: " if whose else "", held.get("sentences")
+    shown = lines if isinstance(lines, list) else []
+    return [Sentence(f"{before}{line}", "warning" if spotted else "plain") for line in shown]

@@ -11,8 +11,7 @@ from voco_cli import __version__
 from voco_cli.document.blocks import Cell, Column, PageSection, ReportPage, Table, Value
 from voco_cli.errors import UsageError
 from voco_cli.report.comparison import comparison_section, paired_section
-from voco_cli.report.evaluations import Evaluations, read_evaluations
-from voco_cli.report.finetuning import finetuning_section
+from voco_cli.report.finetuning import Evaluations, finetuning_section, read_evaluations
 from voco_cli.report.pretraining import compared_section, pretraining_section
 from voco_cli.report.run_record import Kind, RunRecord, kind_of, read_run, run_names
 

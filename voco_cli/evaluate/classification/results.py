@@ -1,25 +1,28 @@
-"""The files of a measured classification: cases.csv, summary.json and table.md; and reading them again."""
+"""A measured classification, and its files: cases.csv, summary.json and table.md; and reading them again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
+from voco_cli.document.blocks import Block, Column, Table, Value
+from voco_cli.evaluate.classification.compare import ClassificationComparison, compare_classifications
 from voco_cli.evaluate.classification.metrics import CATEGORY_METRICS, METRICS, OVERALL_METRICS, ScoredCases
-from voco_cli.evaluate.classification.table import ClassificationSummary, Estimate
+from voco_cli.evaluate.classification.table import ClassificationSummary, Estimate, summarise_classification
 from voco_cli.evaluate.result_files import (
+    MOST_UNSEARCHED,
+    EvaluationResult,
     Provenance,
     StoredEvaluation,
     failed_object,
     interval_object,
-    load_evaluation,
-    load_results,
     summary_head,
     write_results,
 )
@@ -31,7 +34,7 @@ OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
 
 
 @dataclass(frozen=True)
-class ClassificationEvaluation:
+class ClassificationEvaluation(EvaluationResult):
     """A classification that was measured.
 
     Attributes:
@@ -46,25 +49,32 @@ class ClassificationEvaluation:
     failed: tuple[tuple[str, str], ...] = ()
     provenance: Provenance | None = None
 
+    def write(
+        self, folder: Path, predictions: str = "", labels: str = "", provenance: Provenance | None = None
+    ) -> list[Path]:
+        """Write cases.csv, table.md and summary.json (see `EvaluationResult.write`)."""
+        whose = replace(self, provenance=provenance or self.provenance)
+        return write_results(folder, cases_csv(self.scored), table_text(whose), whose.to_json())
 
-def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> list[Path]:
-    """Write cases.csv, table.md and summary.json.
-
-    Raises:
-        ResourceError: the disk is full.
-    """
-    summary = classification_object(evaluation)
-    return write_results(folder, cases_csv(evaluation.scored), table_text(evaluation), summary)
-
-
-def read_classification(folder: Path) -> StoredEvaluation[ScoredCases]:
-    """Read what `write_classification` wrote.
-
-    Raises:
-        DataError: a file that is missing or damaged, or two files of different evaluations.
-        UsageError: another format.
-    """
-    return load_evaluation(folder, *load_results(folder, FORMAT), parse_cases_csv)
+    def to_json(self, predictions: str = "", labels: str = "", provenance: Provenance | None = None) -> dict[str, Any]:
+        """Return all but the single cases, as summary.json holds it; NaN becomes null."""
+        summary = self.summary
+        found = {
+            **summary_head(FORMAT, {}, provenance or self.provenance),
+            "cases": summary.cases,
+            "patients": summary.patients,
+            "interval": interval_object(summary.resamples, summary.seed),
+            "overall": {name: asdict(one) for name, one in summary.overall.items()},
+            "categories": [asdict(one) for one in summary.categories],
+            "confusion": {
+                "rows": "true category",
+                "columns": "predicted category",
+                "names": [one.name for one in summary.categories],
+                "cases": summary.confusion_KK.tolist(),
+            },
+            "failed": failed_object(self.failed),
+        }
+        return dict(without_nan(found))
 
 
 def cases_csv(scored: ScoredCases) -> str:
@@ -113,27 +123,6 @@ def _probability(text: str) -> float:
         return float(text)
     except ValueError as error:
         raise ValueError(f"{quoted(text)} is no probability") from error
-
-
-def classification_object(evaluation: ClassificationEvaluation) -> dict[str, Any]:
-    """Return all but the single cases, as summary.json holds it; NaN becomes null."""
-    summary = evaluation.summary
-    found = {
-        **summary_head(FORMAT, {}, evaluation.provenance),
-        "cases": summary.cases,
-        "patients": summary.patients,
-        "interval": interval_object(summary.resamples, summary.seed),
-        "overall": {name: asdict(one) for name, one in summary.overall.items()},
-        "categories": [asdict(one) for one in summary.categories],
-        "confusion": {
-            "rows": "true category",
-            "columns": "predicted category",
-            "names": [one.name for one in summary.categories],
-            "cases": summary.confusion_KK.tolist(),
-        },
-        "failed": failed_object(evaluation.failed),
-    }
-    return dict(without_nan(found))
 
 
 def table_text(evaluation: ClassificationEvaluation) -> str:
@@ -195,3 +184,73 @@ def statements(evaluation: ClassificationEvaluation) -> list[str]:
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
     return [*lines, *(evaluation.provenance.lines() if evaluation.provenance else ())]
+
+
+@dataclass(frozen=True)
+class StoredClassification(StoredEvaluation[ScoredCases]):
+    """A classification as its folder holds it."""
+
+    kind: ClassVar = "classification"
+    format: ClassVar = FORMAT
+    same: ClassVar = "categories"
+    comparison: ClassVar = ClassificationComparison
+
+    parse = staticmethod(parse_cases_csv)
+
+    @cached_property
+    def evaluation(self) -> ClassificationEvaluation:
+        """Compute the figures again from the cases, with the same draws."""
+        summary = summarise_classification(self.table, self.resamples, self.seed)
+        return ClassificationEvaluation(self.table, summary, self.failed, self.provenance)
+
+    def tables(self) -> list[Block]:
+        """Return the figures over all categories and of each, what was taken for what, and every case."""
+        summary = self.evaluation.summary
+        confusion: list[list[Value]] = [
+            [one.name, *row] for one, row in zip(summary.categories, summary.confusion_KK.tolist(), strict=True)
+        ]
+        taken = [Column("true category"), *(Column(f"taken for {one.name}", True) for one in summary.categories)]
+        return [
+            Table.of("Over all categories", OVERALL_HEADINGS, overall_rows(summary), anchor="overall"),
+            Table.of(
+                "Each category against all others, with 95 % intervals",
+                category_headings(),
+                category_rows(summary),
+                anchor="categories",
+            ),
+            Table.of("What each category was taken for, cases", taken, confusion, anchor="confusion"),
+            *self.failed_sentences(),
+            _scored_table(self.table),
+        ]
+
+    def statements(self) -> list[str]:
+        """Return how to read the tables (see `StoredEvaluation.statements`)."""
+        return statements(self.evaluation)
+
+    def headline(self) -> str:
+        """Return the AUC with its interval."""
+        return f"AUC {estimate_text(self.evaluation.summary.overall['auc'])} on {self.cases_words()}"
+
+    def compare(
+        self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int
+    ) -> ClassificationComparison:
+        """Compare others with this one (see `StoredEvaluation.compare`)."""
+        return compare_classifications(names, [one.table for one in (self, *others)], resamples, seed)
+
+
+def _scored_table(scored: ScoredCases) -> Table:
+    """Return every case of a classification; those that were taken for another category stand out."""
+    predicted = scored.predicted
+    columns = [
+        *map(Column, ("case", "patient", "true category", "taken for", "right")),
+        *(Column(f"p({name})", True, ".3f") for name in scored.categories),
+    ]
+    rows: list[list[Value]] = []
+    for n, case in enumerate(scored.cases):
+        truth, taken = scored.truth_N[n], predicted[n]
+        words = [case, scored.patients[n], scored.categories[truth], scored.categories[taken]]
+        rows.append([*words, "yes" if truth == taken else "no", *map(float, scored.probabilities_NK[n])])
+    wrong = [n for n in range(len(rows)) if scored.truth_N[n] != predicted[n]]
+    caption = "Every case; a marked one was taken for another category"
+    searched = len(rows) > MOST_UNSEARCHED
+    return Table.of(caption, columns, rows, names=2, marked=wrong, anchor="cases", searched=searched)

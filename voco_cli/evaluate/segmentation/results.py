@@ -1,39 +1,118 @@
-"""The files of a measured segmentation: cases.csv, summary.json and table.md; and reading them again."""
+"""A measured segmentation, and its files: cases.csv, summary.json and table.md; and reading them again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
+from voco_cli.document.blocks import Block, Cell, Column, Table, Value
+from voco_cli.errors import DataError
 from voco_cli.evaluate.result_files import (
+    MOST_UNSEARCHED,
     SUMMARY,
+    EvaluationResult,
     Provenance,
     StoredEvaluation,
     failed_object,
     interval_object,
-    load_evaluation,
-    load_results,
     summary_head,
     write_results,
 )
-from voco_cli.evaluate.segmentation.compare import OVERALL
-from voco_cli.evaluate.segmentation.evaluate import Evaluation
-from voco_cli.evaluate.segmentation.metrics import METRICS, State, Structure, metric_title
-from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary
-from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, without_nan
+from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison, compare_tables
+from voco_cli.evaluate.segmentation.metrics import (
+    METRICS,
+    RULES,
+    EmptyRule,
+    State,
+    Structure,
+    empty_rule,
+    metric_title,
+)
+from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary, summarise
+from voco_cli.evaluate.statistics import RESAMPLES
+from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
 FORMAT = "voco-evaluation/1"
 COLUMNS = ("case", "patient", "structure", "labels", "kind", "state", "reference_ml", "prediction_ml")
 """Of cases.csv, before those of the metrics."""
 SPACE = "each scan's own grid, nothing resampled"
+MOST_CASES = 500
+"""Rows of the table of cases on a page."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to measure.
+
+    Attributes:
+        tolerance_mm: of the normalised surface Dice, mm.
+        rule: for empty structures.
+        resamples, seed: of the bootstrap.
+        workers: processes; none is one a core where it pays.
+        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
+    """
+
+    tolerance_mm: float = 2.0
+    rule: EmptyRule = RULES["count"]
+    resamples: int = RESAMPLES
+    seed: int = 0
+    workers: int | None = None
+    ignore_label: int | None = None
+
+
+@dataclass(frozen=True)
+class Evaluation(EvaluationResult):
+    """A measured folder or split.
+
+    Attributes:
+        table: every measured case.
+        summary: means and intervals.
+        options: how it was measured.
+        failed: case and reason, of pairs that could not be measured.
+        unpredicted: label maps that nothing was predicted for.
+        unlisted: label values outside the classes, and in how many cases they occur; they count as background.
+        notes: what was repaired on reading, one sentence each.
+    """
+
+    table: ResultTable
+    summary: Summary
+    options: EvaluationOptions
+    failed: tuple[tuple[str, str], ...] = ()
+    unpredicted: tuple[str, ...] = ()
+    unlisted: Mapping[int, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def write(self, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None) -> list[Path]:
+        """Write cases.csv, table.md and summary.json (see `EvaluationResult.write`)."""
+        table = markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))
+        text = "\n".join([table, *statements(self, provenance)]) + "\n"
+        return write_results(folder, cases_csv(self.table), text, self.to_json(predictions, labels, provenance))
+
+    def to_json(self, predictions: str, labels: str, provenance: Provenance | None = None) -> dict[str, Any]:
+        """Return all but the single cases, as summary.json holds it."""
+        options = self.options
+        return {
+            **summary_head(FORMAT, {"predictions": predictions, "labels": labels}, provenance),
+            "space": SPACE,
+            "tolerance_mm": options.tolerance_mm,
+            **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
+            "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
+            "interval": interval_object(options.resamples, options.seed),
+            **summary_object(self.summary),
+            "failed": failed_object(self.failed),
+            "unpredicted": list(self.unpredicted),
+            "unlisted_labels": {str(label): cases for label, cases in self.unlisted.items()},
+            "notes": list(self.notes),
+        }
 
 
 def cases_csv(table: ResultTable) -> str:
@@ -152,26 +231,6 @@ def _state(word: str) -> State:
     raise ValueError(f"{quoted(word)} is no state of a structure")
 
 
-def evaluation_object(
-    evaluation: Evaluation, predictions: str, labels: str, provenance: Provenance | None = None
-) -> dict[str, Any]:
-    """Return all but the single cases, as summary.json holds it."""
-    options = evaluation.options
-    return {
-        **summary_head(FORMAT, {"predictions": predictions, "labels": labels}, provenance),
-        "space": SPACE,
-        "tolerance_mm": options.tolerance_mm,
-        **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
-        "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
-        "interval": interval_object(options.resamples, options.seed),
-        **summary_object(evaluation.summary),
-        "failed": failed_object(evaluation.failed),
-        "unpredicted": list(evaluation.unpredicted),
-        "unlisted_labels": {str(label): cases for label, cases in evaluation.unlisted.items()},
-        "notes": list(evaluation.notes),
-    }
-
-
 def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> list[str]:
     """Return what a table must say of itself, one line each."""
     summary, options = evaluation.summary, evaluation.options
@@ -201,28 +260,122 @@ def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> 
     return [*lines, *(provenance.lines() if provenance else ())]
 
 
-def write_evaluation(
-    evaluation: Evaluation, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None
-) -> list[Path]:
-    """Write cases.csv, table.md and summary.json.
+@dataclass(frozen=True)
+class StoredSegmentation(StoredEvaluation[ResultTable]):
+    """A segmentation as its folder holds it.
 
-    Args:
-        predictions, labels: where the two came from, for people.
-        provenance: of predictions that a run made.
-    Raises:
-        ResourceError: the disk is full.
+    Attributes:
+        tolerance_mm: of the surface Dice, mm.
+        rule: name of the rule for empty structures.
+        unpredicted, unlisted, notes: as of `Evaluation`.
     """
-    table = markdown(summary_headings(evaluation.options.tolerance_mm), summary_rows(evaluation.summary))
-    text = "\n".join([table, *statements(evaluation, provenance)]) + "\n"
-    summary = evaluation_object(evaluation, predictions, labels, provenance)
-    return write_results(folder, cases_csv(evaluation.table), text, summary)
+
+    kind: ClassVar = "segmentation"
+    format: ClassVar = FORMAT
+    same: ClassVar = "labels with the same options"
+    comparison: ClassVar = SegmentationComparison
+
+    tolerance_mm: float
+    rule: str
+    unpredicted: tuple[str, ...]
+    unlisted: Mapping[int, int]
+    notes: tuple[str, ...]
+
+    parse = staticmethod(parse_cases_csv)
+
+    @staticmethod
+    def options(summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Return how it was measured, and what was noticed (see `StoredEvaluation.options`)."""
+        return {
+            "tolerance_mm": float(summary["tolerance_mm"]),
+            "rule": str(summary["empty_rule"]["name"]),
+            "unpredicted": tuple(map(str, summary["unpredicted"])),
+            "unlisted": {int(label): int(cases) for label, cases in summary["unlisted_labels"].items()},
+            "notes": tuple(map(str, summary["notes"])),
+        }
+
+    @cached_property
+    def evaluation(self) -> Evaluation:
+        """Compute the figures again from the cases, with the same draws."""
+        if not self.table.cases:
+            raise DataError(f"{self.folder} holds no case.")
+        options = EvaluationOptions(self.tolerance_mm, empty_rule(self.rule), self.resamples, self.seed)
+        summary = summarise(self.table, self.resamples, self.seed)
+        return Evaluation(self.table, summary, options, self.failed, self.unpredicted, self.unlisted, self.notes)
+
+    def tables(self) -> list[Block]:
+        """Return means by structure, and every case under each metric (see `StoredEvaluation.tables`)."""
+        rows = summary_rows(self.evaluation.summary)
+        by_class = Table.of(
+            "By structure: mean ± standard deviation over cases [95 % interval of the mean]",
+            summary_headings(self.tolerance_mm),
+            rows,
+            marked=[len(rows) - 1],
+            anchor="classes",
+        )
+        cases = [_case_table(self.table, metric, self.tolerance_mm) for metric in METRICS]
+        return [by_class, *self.failed_sentences(), *cases]
+
+    def statements(self) -> list[str]:
+        """Return how to read the tables (see `StoredEvaluation.statements`)."""
+        return [*statements(self.evaluation, self.provenance), *self.notes]
+
+    def headline(self) -> str:
+        """Return the mean Dice with its interval."""
+        one = self.evaluation.summary.overall["dice"]
+        if math.isnan(one.mean):
+            return f"mean Dice is not defined on {self.cases_words()}"
+        return f"mean Dice {with_interval(one.mean, one.low, one.high)} on {self.cases_words()}"
+
+    def option_faults(self, name: str, other_name: str, other: Any) -> list[str]:
+        """Return the rule and the tolerance where they differ (see `StoredEvaluation.option_faults`)."""
+        faults = []
+        if other.rule != self.rule:
+            faults.append(f"{other_name} has the rule {other.rule!r} for empty classes, and {name} {self.rule!r}")
+        if other.tolerance_mm != self.tolerance_mm:
+            faults.append(
+                f"{other_name} has a tolerance of {other.tolerance_mm:g} mm, and {name} {self.tolerance_mm:g} mm"
+            )
+        return faults
+
+    def compare(self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int) -> SegmentationComparison:
+        """Compare others with this one (see `StoredEvaluation.compare`)."""
+        tables = [one.table for one in (self, *others)]
+        return compare_tables(names, tables, resamples, seed, tolerance_mm=self.tolerance_mm, rule=self.rule)
 
 
-def read_evaluation(folder: Path) -> StoredEvaluation[ResultTable]:
-    """Read what `write_evaluation` wrote.
+def _case_table(table: ResultTable, metric: str, tolerance_mm: float) -> Table:
+    """Return every case under one metric: its mean and each structure; Dice open, the others folded."""
+    means, values_NC = table.case_means(metric), table.of_metric(metric)
+    title = metric_title(metric, tolerance_mm)
+    worst_first = sorted(range(len(means)), key=lambda n: _badness(means[n], metric))
+    shown = sorted(worst_first[:MOST_CASES])
+    counted = {"missed": "missed", "false_positive": "false positive"} if metric == "dice" else {}
+    columns = [
+        *map(Column, ("case", "patient")),
+        *(Column(name, True) for name in ("mean over classes", *(one.name for one in table.structures))),
+        *(Column(words, True) for words in counted.values()),
+    ]
+    rows: list[list[Value]] = []
+    for n in shown:
+        counts = [int((np.array(table.states[n]) == word).sum()) for word in counted]
+        values = map(float, (means[n], *values_NC[n]))
+        figures = (None if math.isnan(one) else Cell(figure(one, METRICS[metric].digits), one) for one in values)
+        rows.append([table.cases[n], table.patients[n], *figures, *counts])
+    part = "" if len(shown) == len(means) else f", the {len(shown)} worst of {len(means)}; cases.csv has all"
+    caption = f"{title} of every case"
+    return Table.of(
+        f"{caption}{part}",
+        columns,
+        rows,
+        names=2,
+        anchor=f"cases-{metric}",
+        folded="" if metric == "dice" else caption,
+        searched=len(rows) > MOST_UNSEARCHED,
+    )
 
-    Raises:
-        DataError: a file that is missing or damaged, or two files of different evaluations.
-        UsageError: another format.
-    """
-    return load_evaluation(folder, *load_results(folder, FORMAT), parse_cases_csv)
+
+def _badness(mean: float, metric: str) -> float:
+    if math.isnan(mean):
+        return math.inf
+    return -mean if METRICS[metric].lower_is_better else mean
