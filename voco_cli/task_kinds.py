@@ -1,7 +1,7 @@
 """The kinds of labelled tasks: what trains one, what applies its network, and what measures its predictions.
 
 A new kind of task is one module in each of ``finetune/``, ``predict/`` and ``evaluate/``, a `Target` in
-``tasks/targets.py``, a network in ``models/build.py``, a `StoredEvaluation` in ``evaluate/read_results.py``, and its
+``tasks/targets.py``, a network in ``models/build.py``, an `EvaluationResult` in ``evaluate/read_results.py``, and its
 line here.
 """
 
@@ -17,11 +17,11 @@ from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
 from voco_cli.evaluate.classification.metrics import scored_cases
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
-from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.classes import task_classes, task_regions
 from voco_cli.evaluate.segmentation.evaluate import Progress, evaluate_pairs
-from voco_cli.evaluate.segmentation.results import Evaluation, EvaluationOptions
+from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.finetune.classification import ClassificationTask, category_index
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
@@ -95,7 +95,7 @@ def evaluate_probabilities(
     categories = tuple(one.name for one in settings.task.classes)
     truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in entries]
     scored = scored_cases(truth, read_probabilities(predictions / TABLE, categories), categories)
-    return ClassificationEvaluation(scored, summarise_classification(scored, options.resamples, options.seed))
+    return ClassificationEvaluation(scored, options)
 
 
 TASK_KINDS = {

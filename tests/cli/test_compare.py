@@ -10,11 +10,10 @@ from typer.testing import CliRunner
 from tests.evaluate.made_results import two_boxes, write_labels
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
 from voco_cli.evaluate.segmentation.classes import read_classes
 from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
 from voco_cli.evaluate.segmentation.metrics import RULES
-from voco_cli.evaluate.segmentation.results import EvaluationOptions
 from voco_cli.foreign_text import visible
 
 app = typer.Typer()

@@ -16,9 +16,7 @@ from tests.evaluate.made_scores import made_scores
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
-from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.evaluate.result_files import Provenance
-from voco_cli.evaluate.segmentation.results import EvaluationOptions
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
 
 app = typer.Typer()
 app.command()(compare)
@@ -38,7 +36,7 @@ def write_run(
     """A run folder with an evaluation, of the probabilities of the second category."""
     scored = made_scores(truth, [[1 - p, p] for p in scores])
     provenance = Provenance(name, split, "weights of step 7", leakage or CLEAN)
-    evaluation = ClassificationEvaluation(scored, summarise_classification(scored, 100), provenance=provenance)
+    evaluation = ClassificationEvaluation(scored, EvaluationOptions(resamples=100), provenance=provenance)
     evaluation.write(root / name / "evaluation" / split)
     (root / name / "settings.yaml").write_text("")
     return root / name

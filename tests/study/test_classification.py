@@ -22,8 +22,8 @@ from voco_cli.evaluate.classification.compare import compare_classifications
 from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
 )
-from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.evaluate.read_results import read_results
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.callbacks import Callback
@@ -82,7 +82,7 @@ def stand_in(resolved: Resolved) -> Result:
     scores = [0.1 + 0.01 * n + (0.5 if truth and (good or n % 4 == 1) else 0) for n, truth in enumerate(TRUTH)]
     scored = made_scores(TRUTH, [[1 - p, p] for p in scores])
     folder = settings.run.dir / "evaluation" / "test"
-    ClassificationEvaluation(scored, summarise_classification(scored, 100)).write(folder)
+    ClassificationEvaluation(scored, EvaluationOptions(resamples=100)).write(folder)
     return Result(folder)
 
 

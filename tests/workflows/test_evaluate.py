@@ -16,9 +16,9 @@ from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, train
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, UsageError, VocoError
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.classes import task_classes, task_regions
 from voco_cli.evaluate.segmentation.metrics import Structure
-from voco_cli.evaluate.segmentation.results import EvaluationOptions
 from voco_cli.workflows.evaluate import (
     measure,
     measure_run,

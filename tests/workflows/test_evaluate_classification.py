@@ -16,7 +16,7 @@ from tests.tasks.made_categories import NAMES, SIZE, make_entries
 from voco_cli.config import load_settings
 from voco_cli.errors import DataError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
-from voco_cli.evaluate.segmentation.results import EvaluationOptions
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.predict import classification
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics

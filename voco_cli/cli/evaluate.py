@@ -323,10 +323,10 @@ def _evaluate_folders(
     require_all: bool,
     options: Mapping[str, Any],
 ) -> Evaluation:
+    from voco_cli.evaluate.result_files import EvaluationOptions
     from voco_cli.evaluate.segmentation.case_files import pair_folders
     from voco_cli.evaluate.segmentation.classes import all_structures, parse_regions
     from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
-    from voco_cli.evaluate.segmentation.results import EvaluationOptions
 
     unions = parse_regions(regions)
     if names is not None:

@@ -10,15 +10,15 @@ from typing import Any
 import yaml
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification.results import StoredClassification
-from voco_cli.evaluate.result_files import SUMMARY, StoredEvaluation, load_results
-from voco_cli.evaluate.segmentation.results import StoredSegmentation
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.result_files import SUMMARY, EvaluationResult, load_results
+from voco_cli.evaluate.segmentation.results import Evaluation
 
 RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
 """How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
-Stored = StoredEvaluation[Any]
-STORED_KINDS: dict[str, type[Stored]] = {one.kind: one for one in (StoredSegmentation, StoredClassification)}
-"""By the kind of the task."""
+Stored = EvaluationResult[Any]
+EVALUATIONS: tuple[type[Stored], ...] = (Evaluation, ClassificationEvaluation)
+"""One for each kind of task."""
 
 
 def read_results(folder: Path) -> Stored:
@@ -28,7 +28,7 @@ def read_results(folder: Path) -> Stored:
         DataError: a file that is missing or damaged, or two files of different evaluations.
         UsageError: another format.
     """
-    formats = {one.format: one for one in STORED_KINDS.values()}
+    formats = {one.format: one for one in EVALUATIONS}
     summary, cases = load_results(folder, *formats)
     return formats[summary["format"]].from_files(folder, summary, cases)
 

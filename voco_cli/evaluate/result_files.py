@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self
 
@@ -16,6 +16,8 @@ from voco_cli.document.blocks import Block, Bullets, Sentence
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.compared_runs import Comparison
 from voco_cli.evaluate.metric import Table
+from voco_cli.evaluate.segmentation.metrics import RULES, EmptyRule
+from voco_cli.evaluate.statistics import RESAMPLES
 from voco_cli.evaluate.tables import without_nan
 from voco_cli.foreign_text import visible
 
@@ -39,7 +41,7 @@ class Provenance:
     run: str
     split: str
     chosen: str
-    leakage: Mapping[str, Any]
+    leakage: Any
 
     def to_json(self) -> dict[str, Any]:
         """Return the same for summary.json."""
@@ -55,43 +57,36 @@ class Provenance:
         return [first, *self.leakage.get("sentences", ())]
 
 
-class EvaluationResult(ABC):
-    """Cases that were measured; a subclass for each kind of task.
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to measure.
 
     Attributes:
-        failed: case and reason, of those that could not be measured.
+        tolerance_mm: of the normalised surface Dice, mm.
+        rule: for empty structures.
+        resamples, seed: of the bootstrap.
+        workers: processes; none is one a core where it pays.
+        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
     """
 
-    failed: tuple[tuple[str, str], ...]
-
-    @abstractmethod
-    def write(self, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None) -> list[Path]:
-        """Write cases.csv, table.md and summary.json.
-
-        Args:
-            predictions, labels: where the two came from, for people.
-            provenance: of predictions that a run made.
-        Raises:
-            ResourceError: the disk is full.
-        """
-
-    @abstractmethod
-    def to_json(self, predictions: str, labels: str, provenance: Provenance | None = None) -> dict[str, Any]:
-        """Return all but the single cases, as summary.json holds it; arguments as of `write`."""
+    tolerance_mm: float = 2.0
+    rule: EmptyRule = RULES["count"]
+    resamples: int = RESAMPLES
+    seed: int = 0
+    workers: int | None = None
+    ignore_label: int | None = None
 
 
 @dataclass(frozen=True)
-class StoredEvaluation(ABC, Generic[Table]):
-    """An evaluation as its folder holds it; a subclass for each kind of task.
+class EvaluationResult(ABC, Generic[Table]):
+    """Cases that were measured, now or by an evaluation whose folder was read; a subclass for each kind of task.
 
     Attributes:
-        folder: where it lies.
         table: every case.
+        options: how it was measured.
         failed: case and reason, of those that could not be measured.
-        resamples, seed: of its intervals.
-        split: of the run whose predictions they are; none where they came as a folder.
-        leakage: what was known of cases that were in the training; none where nobody looked.
-        provenance: whose predictions they are; its ``leakage`` is empty, for that stands apart.
+        provenance: whose predictions they are, where a run made them.
+        folder: that it was read from.
     """
 
     kind: ClassVar[str]
@@ -102,35 +97,28 @@ class StoredEvaluation(ABC, Generic[Table]):
     """What evaluations must share to be compared, besides their cases."""
     comparison: ClassVar[type[Comparison]]
 
-    folder: Path
     table: Table
-    failed: tuple[tuple[str, str], ...]
-    resamples: int
-    seed: int
-    split: str | None
-    leakage: Any
-    provenance: Provenance | None
+    options: EvaluationOptions = EvaluationOptions()
+    failed: tuple[tuple[str, str], ...] = ()
+    provenance: Provenance | None = None
+    folder: Path = Path()
 
     @classmethod
-    def from_files(cls, folder: Path, summary: Mapping[str, Any], cases: str) -> Self:
+    def from_files(cls, folder: Path, summary: Mapping[str, Any], text: str) -> Self:
         """Return the evaluation that summary.json and the text of cases.csv hold.
 
         Raises:
             DataError: their content makes no sense.
         """
-        run = summary.get("run")
         try:
-            return cls(
-                folder=folder,
-                table=cls.parse(cases),
-                failed=tuple((str(one["case"]), str(one["reason"])) for one in summary["failed"]),
-                resamples=int(summary["interval"]["resamples"]),
-                seed=int(summary["interval"]["seed"]),
-                split=summary.get("split"),
-                leakage=summary.get("leakage"),
-                provenance=None if run is None else Provenance(str(run), summary["split"], str(summary["chosen"]), {}),
-                **cls.options(summary),
-            )
+            provenance = None
+            if summary.get("run") is not None:
+                run, split, chosen = (str(summary[key]) for key in ("run", "split", "chosen"))
+                provenance = Provenance(run, split, chosen, summary.get("leakage"))
+            resamples, seed = (int(summary["interval"][key]) for key in ("resamples", "seed"))
+            details = cls.details(summary, EvaluationOptions(resamples=resamples, seed=seed))
+            failed = tuple((str(one["case"]), str(one["reason"])) for one in summary["failed"])
+            return cls(cls.parse(text), failed=failed, provenance=provenance, folder=folder, **details)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{folder} is damaged: {error}.", HINT) from error
 
@@ -140,25 +128,84 @@ class StoredEvaluation(ABC, Generic[Table]):
         """Return the table that cases.csv holds; raise a ValueError where it makes no sense."""
 
     @staticmethod
-    def options(summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields that this kind has besides those of all."""
-        return {}
+    def details(summary: Mapping[str, Any], options: EvaluationOptions) -> dict[str, Any]:
+        """Return the options, with those that summary.json has of this kind alone, and the kind's own fields."""
+        return {"options": options}
+
+    @property
+    def split(self) -> str | None:
+        """Return the split of the run whose predictions they are; none where they came as a folder."""
+        return None if self.provenance is None else self.provenance.split
+
+    @property
+    def leakage(self) -> Any:
+        """Return what was found of cases that were in the training, as JSON; none where nobody compared them."""
+        return None if self.provenance is None else self.provenance.leakage
+
+    def write(
+        self, folder: Path, predictions: str = "", labels: str = "", provenance: Provenance | None = None
+    ) -> list[Path]:
+        """Write cases.csv, table.md and summary.json.
+
+        Args:
+            predictions, labels: where the two came from, for people.
+            provenance: of predictions that a run made; by default its own.
+        Raises:
+            ResourceError: the disk is full.
+        """
+        whose = provenance or self.provenance
+        lines = [*self.markdown_tables(), *self.lines(), *(whose.lines() if whose else ())]
+        summary = self.to_json(predictions, labels, whose)
+        return write_results(folder, self.cases_csv(), "\n".join(lines) + "\n", summary)
+
+    def to_json(self, predictions: str = "", labels: str = "", provenance: Provenance | None = None) -> dict[str, Any]:
+        """Return all but the single cases, as summary.json holds it; arguments as of `write`."""
+        whose = provenance or self.provenance
+        origin = {"predictions": predictions, "labels": labels} if predictions else {}
+        return {
+            "format": self.format,
+            "version": __version__,
+            **origin,
+            **(whose.to_json() if whose else {}),
+            **self.content(),
+        }
+
+    def failed_json(self) -> list[dict[str, str]]:
+        """Return the cases that could not be measured with the reasons, as JSON holds them."""
+        return [{"case": case, "reason": reason} for case, reason in self.failed]
+
+    def blocks(self) -> list[Block]:
+        """Return tables of everything that was measured, what is known of data leakage, and how to read them."""
+        failed = [Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in self.failed]
+        whose = replace(self.provenance, leakage={}).lines() if self.provenance else []
+        first, *others = self.tables()
+        lines = (*self.lines(), *whose)
+        return [first, *others, *failed, *leakage_sentences(self.leakage), Bullets(lines)]
+
+    def cases_words(self) -> str:
+        """Return how many cases of which split."""
+        count = len(self.table.cases)
+        return f"{count} {self.split or 'measured'} case{'s' if count != 1 else ''}"
+
+    @abstractmethod
+    def cases_csv(self) -> str:
+        """Return the content of cases.csv."""
+
+    @abstractmethod
+    def content(self) -> dict[str, Any]:
+        """Return what summary.json holds of the figures."""
+
+    @abstractmethod
+    def markdown_tables(self) -> list[str]:
+        """Return the tables of table.md."""
 
     @abstractmethod
     def tables(self) -> list[Block]:
-        """Return tables of everything that was measured, for a page.
-
-        Raises:
-            DataError: there is nothing in it to be shown.
-        """
+        """Return tables of everything that was measured, for a page."""
 
     @abstractmethod
-    def statements(self) -> list[str]:
-        """Return how to read the tables and whose figures they are, one line each."""
-
-    def blocks(self) -> list[Block]:
-        """Return the tables, what is known of data leakage, and how to read them; raise as `tables`."""
-        return [*self.tables(), *leakage_sentences(self.leakage), Bullets(tuple(self.statements()))]
+    def lines(self) -> list[str]:
+        """Return what tables must say of themselves, one sentence each."""
 
     @abstractmethod
     def headline(self) -> str:
@@ -177,38 +224,10 @@ class StoredEvaluation(ABC, Generic[Table]):
         """Return what was measured otherwise in another evaluation of this kind, one sentence each."""
         return []
 
-    def failed_sentences(self) -> list[Sentence]:
-        """Return the cases that could not be measured, for a page."""
-        return [Sentence(f"{case} could not be measured: {reason}", "bad") for case, reason in self.failed]
-
-    def cases_words(self) -> str:
-        """Return how many cases of which split."""
-        count = len(self.table.cases)
-        return f"{count} {self.split or 'measured'} case{'s' if count != 1 else ''}"
-
-
-def summary_head(file_format: str, origin: Mapping[str, Any], provenance: Provenance | None = None) -> dict[str, Any]:
-    """Return what every summary.json begins with.
-
-    Args:
-        origin: where predictions and labels came from, as far as that is no run.
-    """
-    return {
-        "format": file_format,
-        "version": __version__,
-        **origin,
-        **(provenance.to_json() if provenance else {}),
-    }
-
 
 def interval_object(resamples: int, seed: int) -> dict[str, Any]:
     """Return how intervals were drawn, as JSON holds it."""
     return {"level": 0.95, "resamples": resamples, "seed": seed, "resampled_by": "patient"}
-
-
-def failed_object(failed: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
-    """Return the cases that could not be measured with the reasons, as JSON holds them."""
-    return [{"case": case, "reason": reason} for case, reason in failed]
 
 
 def write_results(folder: Path, cases: str, table: str, summary: Mapping[str, Any]) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 from voco_cli.document.blocks import Block, Bullets, Facts, PagePart, PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.evaluate.compared_runs import Comparison
-from voco_cli.evaluate.read_results import STORED_KINDS, Stored
+from voco_cli.evaluate.read_results import EVALUATIONS, Stored
 from voco_cli.evaluate.result_files import leakage_sentences
 from voco_cli.evaluate.statistics import RESAMPLES
 from voco_cli.figures.comparison import draw_comparison
@@ -120,7 +120,7 @@ def comparison_section(anchor: str, path: Path, name: str) -> PageSection:
     """
     held, kinds = (
         read_object(path / COMPARISON),
-        {one.comparison.format: one.comparison for one in STORED_KINDS.values()},
+        {one.comparison.format: one.comparison for one in EVALUATIONS},
     )
     if held and held.get("format") not in kinds:
         raise UsageError(

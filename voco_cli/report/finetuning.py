@@ -9,7 +9,7 @@ from typing import Any
 
 from voco_cli.config import read_saved
 from voco_cli.document.blocks import Block, PagePart, PageSection, Sentence
-from voco_cli.errors import VocoError
+from voco_cli.errors import DataError, VocoError
 from voco_cli.evaluate.read_results import RUN_SPLITS, Stored, read_results
 from voco_cli.evaluate.result_files import SUMMARY
 from voco_cli.report.case_pictures import case_pictures
@@ -42,7 +42,8 @@ def read_evaluations(run: Path) -> Evaluations:
             continue
         try:
             stored = read_results(folder)
-            stored.headline()  # what cannot be shown is a fault here
+            if not stored.table.cases:
+                raise DataError(f"{folder} holds no case.")
             found.append(stored)
         except VocoError as error:
             faults.append(error.message)

@@ -15,10 +15,10 @@ from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
-from voco_cli.evaluate.result_files import Provenance, require_clean
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance, require_clean
 from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
 from voco_cli.evaluate.segmentation.metrics import empty_rule
-from voco_cli.evaluate.segmentation.results import Evaluation, EvaluationOptions
+from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.foreign_text import named
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.task_kinds import kind_of

@@ -41,7 +41,7 @@ def test_written_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
     written = evaluation.write(tmp_path / "out", "pred", "true")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
     stored = read_results(tmp_path / "out")
-    assert (stored.tolerance_mm, stored.rule, stored.failed) == (1.5, "count", ())
+    assert (stored.options.tolerance_mm, stored.options.rule.name, stored.failed) == (1.5, "count", ())
     np.testing.assert_allclose(stored.table.values_NCM, evaluation.table.values_NCM, rtol=1e-9)
     assert stored.table.states == evaluation.table.states
     found = json.loads((tmp_path / "out" / "summary.json").read_text())

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,48 +18,41 @@ from voco_cli.evaluate.classification.table import ClassificationSummary, Estima
 from voco_cli.evaluate.result_files import (
     MOST_UNSEARCHED,
     EvaluationResult,
-    Provenance,
-    StoredEvaluation,
-    failed_object,
     interval_object,
-    summary_head,
-    write_results,
 )
 from voco_cli.evaluate.tables import markdown, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
-FORMAT = "voco-classification/1"
 OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
 
 
 @dataclass(frozen=True)
-class ClassificationEvaluation(EvaluationResult):
-    """A classification that was measured.
+class ClassificationEvaluation(EvaluationResult[ScoredCases]):
+    """A measured classification."""
 
-    Attributes:
-        scored: every case.
-        summary: the figures.
-        failed: cases that could not be classified, and why.
-        provenance: whose predictions they are; None where nothing is known of that.
-    """
+    kind: ClassVar = "classification"
+    format: ClassVar = "voco-classification/1"
+    same: ClassVar = "categories"
+    comparison: ClassVar = ClassificationComparison
 
-    scored: ScoredCases
-    summary: ClassificationSummary
-    failed: tuple[tuple[str, str], ...] = ()
-    provenance: Provenance | None = None
+    @staticmethod
+    def parse(text: str) -> ScoredCases:
+        """Return the table that cases.csv holds (see `parse_cases_csv`)."""
+        return parse_cases_csv(text)
 
-    def write(
-        self, folder: Path, predictions: str = "", labels: str = "", provenance: Provenance | None = None
-    ) -> list[Path]:
-        """Write cases.csv, table.md and summary.json (see `EvaluationResult.write`)."""
-        whose = replace(self, provenance=provenance or self.provenance)
-        return write_results(folder, cases_csv(self.scored), table_text(whose), whose.to_json())
+    @cached_property
+    def summary(self) -> ClassificationSummary:
+        """Compute the figures from the cases; the same draws give the same intervals."""
+        return summarise_classification(self.table, self.options.resamples, self.options.seed)
 
-    def to_json(self, predictions: str = "", labels: str = "", provenance: Provenance | None = None) -> dict[str, Any]:
-        """Return all but the single cases, as summary.json holds it; NaN becomes null."""
+    def cases_csv(self) -> str:
+        """Return the content of cases.csv."""
+        return cases_csv(self.table)
+
+    def content(self) -> dict[str, Any]:
+        """Return what summary.json holds of the figures; NaN becomes null."""
         summary = self.summary
         found = {
-            **summary_head(FORMAT, {}, provenance or self.provenance),
             "cases": summary.cases,
             "patients": summary.patients,
             "interval": interval_object(summary.resamples, summary.seed),
@@ -72,9 +64,55 @@ class ClassificationEvaluation(EvaluationResult):
                 "names": [one.name for one in summary.categories],
                 "cases": summary.confusion_KK.tolist(),
             },
-            "failed": failed_object(self.failed),
+            "failed": self.failed_json(),
         }
         return dict(without_nan(found))
+
+    def markdown_tables(self) -> list[str]:
+        """Return figures, categories and confusion."""
+        summary = self.summary
+        names = [one.name for one in summary.categories]
+        matrix = [
+            [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
+        ]
+        return [
+            markdown(OVERALL_HEADINGS, overall_rows(summary)),
+            markdown(category_headings(), category_rows(summary)),
+            markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
+        ]
+
+    def tables(self) -> list[Block]:
+        """Return the figures over all categories and of each, what was taken for what, and every case."""
+        summary = self.summary
+        confusion: list[list[Value]] = [
+            [one.name, *row] for one, row in zip(summary.categories, summary.confusion_KK.tolist(), strict=True)
+        ]
+        taken = [Column("true category"), *(Column(f"taken for {one.name}", True) for one in summary.categories)]
+        return [
+            Table.of("Over all categories", OVERALL_HEADINGS, overall_rows(summary), anchor="overall"),
+            Table.of(
+                "Each category against all others, with 95 % intervals",
+                category_headings(),
+                category_rows(summary),
+                anchor="categories",
+            ),
+            Table.of("What each category was taken for, cases", taken, confusion, anchor="confusion"),
+            _scored_table(self.table),
+        ]
+
+    def lines(self) -> list[str]:
+        """Return how to read the tables (see `EvaluationResult.lines`)."""
+        return statements(self)
+
+    def headline(self) -> str:
+        """Return the AUC with its interval."""
+        return f"AUC {estimate_text(self.summary.overall['auc'])} on {self.cases_words()}"
+
+    def compare(
+        self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int
+    ) -> ClassificationComparison:
+        """Compare others with this one (see `EvaluationResult.compare`)."""
+        return compare_classifications(names, [one.table for one in (self, *others)], resamples, seed)
 
 
 def cases_csv(scored: ScoredCases) -> str:
@@ -125,22 +163,6 @@ def _probability(text: str) -> float:
         raise ValueError(f"{quoted(text)} is no probability") from error
 
 
-def table_text(evaluation: ClassificationEvaluation) -> str:
-    """Return the Markdown page: figures, categories, confusion, and what they are."""
-    summary = evaluation.summary
-    names = [one.name for one in summary.categories]
-    matrix = [
-        [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
-    ]
-    parts = [
-        markdown(OVERALL_HEADINGS, overall_rows(summary)),
-        markdown(category_headings(), category_rows(summary)),
-        markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
-        "\n".join(statements(evaluation)) + "\n",
-    ]
-    return "\n".join(parts)
-
-
 def overall_rows(summary: ClassificationSummary) -> list[list[str]]:
     """Return the cells for a table of the figures over all categories."""
     return [[METRICS[name].title, estimate_text(summary.overall[name])] for name in OVERALL_METRICS]
@@ -183,59 +205,7 @@ def statements(evaluation: ClassificationEvaluation) -> list[str]:
         lines.append(f"{left_out} of {summary.resamples} resamples lack a category and are left out of these means.")
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
-    return [*lines, *(evaluation.provenance.lines() if evaluation.provenance else ())]
-
-
-@dataclass(frozen=True)
-class StoredClassification(StoredEvaluation[ScoredCases]):
-    """A classification as its folder holds it."""
-
-    kind: ClassVar = "classification"
-    format: ClassVar = FORMAT
-    same: ClassVar = "categories"
-    comparison: ClassVar = ClassificationComparison
-
-    parse = staticmethod(parse_cases_csv)
-
-    @cached_property
-    def evaluation(self) -> ClassificationEvaluation:
-        """Compute the figures again from the cases, with the same draws."""
-        summary = summarise_classification(self.table, self.resamples, self.seed)
-        return ClassificationEvaluation(self.table, summary, self.failed, self.provenance)
-
-    def tables(self) -> list[Block]:
-        """Return the figures over all categories and of each, what was taken for what, and every case."""
-        summary = self.evaluation.summary
-        confusion: list[list[Value]] = [
-            [one.name, *row] for one, row in zip(summary.categories, summary.confusion_KK.tolist(), strict=True)
-        ]
-        taken = [Column("true category"), *(Column(f"taken for {one.name}", True) for one in summary.categories)]
-        return [
-            Table.of("Over all categories", OVERALL_HEADINGS, overall_rows(summary), anchor="overall"),
-            Table.of(
-                "Each category against all others, with 95 % intervals",
-                category_headings(),
-                category_rows(summary),
-                anchor="categories",
-            ),
-            Table.of("What each category was taken for, cases", taken, confusion, anchor="confusion"),
-            *self.failed_sentences(),
-            _scored_table(self.table),
-        ]
-
-    def statements(self) -> list[str]:
-        """Return how to read the tables (see `StoredEvaluation.statements`)."""
-        return statements(self.evaluation)
-
-    def headline(self) -> str:
-        """Return the AUC with its interval."""
-        return f"AUC {estimate_text(self.evaluation.summary.overall['auc'])} on {self.cases_words()}"
-
-    def compare(
-        self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int
-    ) -> ClassificationComparison:
-        """Compare others with this one (see `StoredEvaluation.compare`)."""
-        return compare_classifications(names, [one.table for one in (self, *others)], resamples, seed)
+    return lines
 
 
 def _scored_table(scored: ScoredCases) -> Table:

@@ -17,11 +17,12 @@ from voco_cli.data.io.image import Scan, placement, rounding_note, stored_like, 
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import WorkerKilledError, run_jobs
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
 from voco_cli.evaluate.segmentation.classes import all_structures
 from voco_cli.evaluate.segmentation.metrics import Measurement, Structure, absent_structure, labels_in, measure_case
-from voco_cli.evaluate.segmentation.results import Evaluation, EvaluationOptions
-from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table, summarise
+from voco_cli.evaluate.segmentation.results import Evaluation
+from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table
 from voco_cli.operating_system import usable_cores
 
 MOST_UNNAMED_CLASSES = 256
@@ -102,7 +103,6 @@ def evaluate_pairs(
     table = result_table([one.filled(structures) for one in measured], structures, options.rule)
     return Evaluation(
         table=table,
-        summary=summarise(table, options.resamples, options.seed),
         options=options,
         failed=tuple(sorted(failed)),
         unlisted=dict(sorted(Counter(label for one in measured for label in one.unlisted).items())),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -14,34 +13,25 @@ import numpy as np
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
 from voco_cli.document.blocks import Block, Cell, Column, Table, Value
-from voco_cli.errors import DataError
 from voco_cli.evaluate.result_files import (
     MOST_UNSEARCHED,
     SUMMARY,
+    EvaluationOptions,
     EvaluationResult,
-    Provenance,
-    StoredEvaluation,
-    failed_object,
     interval_object,
-    summary_head,
-    write_results,
 )
 from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison, compare_tables
 from voco_cli.evaluate.segmentation.metrics import (
     METRICS,
-    RULES,
-    EmptyRule,
     State,
     Structure,
     empty_rule,
     metric_title,
 )
 from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary, summarise
-from voco_cli.evaluate.statistics import RESAMPLES
 from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
-FORMAT = "voco-evaluation/1"
 COLUMNS = ("case", "patient", "structure", "labels", "kind", "state", "reference_ml", "prediction_ml")
 """Of cases.csv, before those of the metrics."""
 SPACE = "each scan's own grid, nothing resampled"
@@ -50,69 +40,109 @@ MOST_CASES = 500
 
 
 @dataclass(frozen=True)
-class EvaluationOptions:
-    """How to measure.
+class Evaluation(EvaluationResult[ResultTable]):
+    """A measured segmentation: a folder, or a split of a run.
 
     Attributes:
-        tolerance_mm: of the normalised surface Dice, mm.
-        rule: for empty structures.
-        resamples, seed: of the bootstrap.
-        workers: processes; none is one a core where it pays.
-        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
-    """
-
-    tolerance_mm: float = 2.0
-    rule: EmptyRule = RULES["count"]
-    resamples: int = RESAMPLES
-    seed: int = 0
-    workers: int | None = None
-    ignore_label: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation(EvaluationResult):
-    """A measured folder or split.
-
-    Attributes:
-        table: every measured case.
-        summary: means and intervals.
-        options: how it was measured.
-        failed: case and reason, of pairs that could not be measured.
         unpredicted: label maps that nothing was predicted for.
         unlisted: label values outside the classes, and in how many cases they occur; they count as background.
         notes: what was repaired on reading, one sentence each.
     """
 
-    table: ResultTable
-    summary: Summary
-    options: EvaluationOptions
-    failed: tuple[tuple[str, str], ...] = ()
+    kind: ClassVar = "segmentation"
+    format: ClassVar = "voco-evaluation/1"
+    same: ClassVar = "labels with the same options"
+    comparison: ClassVar = SegmentationComparison
+
     unpredicted: tuple[str, ...] = ()
     unlisted: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
-    def write(self, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None) -> list[Path]:
-        """Write cases.csv, table.md and summary.json (see `EvaluationResult.write`)."""
-        table = markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))
-        text = "\n".join([table, *statements(self, provenance)]) + "\n"
-        return write_results(folder, cases_csv(self.table), text, self.to_json(predictions, labels, provenance))
+    @staticmethod
+    def parse(text: str) -> ResultTable:
+        """Return the table that cases.csv holds (see `parse_cases_csv`)."""
+        return parse_cases_csv(text)
 
-    def to_json(self, predictions: str, labels: str, provenance: Provenance | None = None) -> dict[str, Any]:
-        """Return all but the single cases, as summary.json holds it."""
+    @staticmethod
+    def details(summary: Mapping[str, Any], options: EvaluationOptions) -> dict[str, Any]:
+        """Return how it was measured, and what was noticed (see `EvaluationResult.details`)."""
+        rule = empty_rule(str(summary["empty_rule"]["name"]))
+        return {
+            "options": replace(options, tolerance_mm=float(summary["tolerance_mm"]), rule=rule),
+            "unpredicted": tuple(map(str, summary["unpredicted"])),
+            "unlisted": {int(label): int(cases) for label, cases in summary["unlisted_labels"].items()},
+            "notes": tuple(map(str, summary["notes"])),
+        }
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Compute means and intervals from the cases; the same draws give the same intervals."""
+        return summarise(self.table, self.options.resamples, self.options.seed)
+
+    def cases_csv(self) -> str:
+        """Return the content of cases.csv."""
+        return cases_csv(self.table)
+
+    def content(self) -> dict[str, Any]:
+        """Return what summary.json holds of the figures."""
         options = self.options
         return {
-            **summary_head(FORMAT, {"predictions": predictions, "labels": labels}, provenance),
             "space": SPACE,
             "tolerance_mm": options.tolerance_mm,
             **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
             "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
             "interval": interval_object(options.resamples, options.seed),
             **summary_object(self.summary),
-            "failed": failed_object(self.failed),
+            "failed": self.failed_json(),
             "unpredicted": list(self.unpredicted),
             "unlisted_labels": {str(label): cases for label, cases in self.unlisted.items()},
             "notes": list(self.notes),
         }
+
+    def markdown_tables(self) -> list[str]:
+        """Return the table of table.md."""
+        return [markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))]
+
+    def tables(self) -> list[Block]:
+        """Return means by structure, and every case under each metric (see `EvaluationResult.tables`)."""
+        rows, tolerance_mm = summary_rows(self.summary), self.options.tolerance_mm
+        by_class = Table.of(
+            "By structure: mean ± standard deviation over cases [95 % interval of the mean]",
+            summary_headings(tolerance_mm),
+            rows,
+            marked=[len(rows) - 1],
+            anchor="classes",
+        )
+        return [by_class, *(_case_table(self.table, metric, tolerance_mm) for metric in METRICS)]
+
+    def lines(self) -> list[str]:
+        """Return how to read the tables (see `EvaluationResult.lines`)."""
+        return statements(self)
+
+    def headline(self) -> str:
+        """Return the mean Dice with its interval."""
+        one = self.summary.overall["dice"]
+        if math.isnan(one.mean):
+            return f"mean Dice is not defined on {self.cases_words()}"
+        return f"mean Dice {with_interval(one.mean, one.low, one.high)} on {self.cases_words()}"
+
+    def option_faults(self, name: str, other_name: str, other: Any) -> list[str]:
+        """Return the rule and the tolerance where they differ (see `EvaluationResult.option_faults`)."""
+        ours, theirs, faults = self.options, other.options, []
+        if theirs.rule != ours.rule:
+            faults.append(
+                f"{other_name} has the rule {theirs.rule.name!r} for empty classes, and {name} {ours.rule.name!r}"
+            )
+        if theirs.tolerance_mm != ours.tolerance_mm:
+            faults.append(
+                f"{other_name} has a tolerance of {theirs.tolerance_mm:g} mm, and {name} {ours.tolerance_mm:g} mm"
+            )
+        return faults
+
+    def compare(self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int) -> SegmentationComparison:
+        """Compare others with this one (see `EvaluationResult.compare`)."""
+        tables, options = [one.table for one in (self, *others)], self.options
+        return compare_tables(names, tables, resamples, seed, tolerance_mm=options.tolerance_mm, rule=options.rule.name)
 
 
 def cases_csv(table: ResultTable) -> str:
@@ -231,7 +261,7 @@ def _state(word: str) -> State:
     raise ValueError(f"{quoted(word)} is no state of a structure")
 
 
-def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> list[str]:
+def statements(evaluation: Evaluation) -> list[str]:
     """Return what a table must say of itself, one line each."""
     summary, options = evaluation.summary, evaluation.options
     missed = sum(one.missed for one in summary.structures)
@@ -257,91 +287,7 @@ def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> 
         lines.append(f"Label values outside the classes, taken as background: {', '.join(values)}.")
     if evaluation.notes:
         lines.append(f"Put right on reading, all in {SUMMARY}: {some(evaluation.notes)}.")
-    return [*lines, *(provenance.lines() if provenance else ())]
-
-
-@dataclass(frozen=True)
-class StoredSegmentation(StoredEvaluation[ResultTable]):
-    """A segmentation as its folder holds it.
-
-    Attributes:
-        tolerance_mm: of the surface Dice, mm.
-        rule: name of the rule for empty structures.
-        unpredicted, unlisted, notes: as of `Evaluation`.
-    """
-
-    kind: ClassVar = "segmentation"
-    format: ClassVar = FORMAT
-    same: ClassVar = "labels with the same options"
-    comparison: ClassVar = SegmentationComparison
-
-    tolerance_mm: float
-    rule: str
-    unpredicted: tuple[str, ...]
-    unlisted: Mapping[int, int]
-    notes: tuple[str, ...]
-
-    parse = staticmethod(parse_cases_csv)
-
-    @staticmethod
-    def options(summary: Mapping[str, Any]) -> dict[str, Any]:
-        """Return how it was measured, and what was noticed (see `StoredEvaluation.options`)."""
-        return {
-            "tolerance_mm": float(summary["tolerance_mm"]),
-            "rule": str(summary["empty_rule"]["name"]),
-            "unpredicted": tuple(map(str, summary["unpredicted"])),
-            "unlisted": {int(label): int(cases) for label, cases in summary["unlisted_labels"].items()},
-            "notes": tuple(map(str, summary["notes"])),
-        }
-
-    @cached_property
-    def evaluation(self) -> Evaluation:
-        """Compute the figures again from the cases, with the same draws."""
-        if not self.table.cases:
-            raise DataError(f"{self.folder} holds no case.")
-        options = EvaluationOptions(self.tolerance_mm, empty_rule(self.rule), self.resamples, self.seed)
-        summary = summarise(self.table, self.resamples, self.seed)
-        return Evaluation(self.table, summary, options, self.failed, self.unpredicted, self.unlisted, self.notes)
-
-    def tables(self) -> list[Block]:
-        """Return means by structure, and every case under each metric (see `StoredEvaluation.tables`)."""
-        rows = summary_rows(self.evaluation.summary)
-        by_class = Table.of(
-            "By structure: mean ± standard deviation over cases [95 % interval of the mean]",
-            summary_headings(self.tolerance_mm),
-            rows,
-            marked=[len(rows) - 1],
-            anchor="classes",
-        )
-        cases = [_case_table(self.table, metric, self.tolerance_mm) for metric in METRICS]
-        return [by_class, *self.failed_sentences(), *cases]
-
-    def statements(self) -> list[str]:
-        """Return how to read the tables (see `StoredEvaluation.statements`)."""
-        return [*statements(self.evaluation, self.provenance), *self.notes]
-
-    def headline(self) -> str:
-        """Return the mean Dice with its interval."""
-        one = self.evaluation.summary.overall["dice"]
-        if math.isnan(one.mean):
-            return f"mean Dice is not defined on {self.cases_words()}"
-        return f"mean Dice {with_interval(one.mean, one.low, one.high)} on {self.cases_words()}"
-
-    def option_faults(self, name: str, other_name: str, other: Any) -> list[str]:
-        """Return the rule and the tolerance where they differ (see `StoredEvaluation.option_faults`)."""
-        faults = []
-        if other.rule != self.rule:
-            faults.append(f"{other_name} has the rule {other.rule!r} for empty classes, and {name} {self.rule!r}")
-        if other.tolerance_mm != self.tolerance_mm:
-            faults.append(
-                f"{other_name} has a tolerance of {other.tolerance_mm:g} mm, and {name} {self.tolerance_mm:g} mm"
-            )
-        return faults
-
-    def compare(self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int) -> SegmentationComparison:
-        """Compare others with this one (see `StoredEvaluation.compare`)."""
-        tables = [one.table for one in (self, *others)]
-        return compare_tables(names, tables, resamples, seed, tolerance_mm=self.tolerance_mm, rule=self.rule)
+    return lines
 
 
 def _case_table(table: ResultTable, metric: str, tolerance_mm: float) -> Table:
