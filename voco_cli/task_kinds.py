@@ -15,8 +15,8 @@ from typing import Protocol
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
-from voco_cli.evaluate.classification.metrics import scored_cases
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.classification.table import scored_cases
 from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair
 from voco_cli.evaluate.segmentation.classes import task_classes, task_regions

@@ -15,7 +15,7 @@ from voco_cli.evaluate.result_files import SUMMARY, EvaluationResult, load_resul
 from voco_cli.evaluate.segmentation.results import Evaluation
 
 RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
-"""How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
+"""What a run has and an evaluation has not, and where in a run evaluations lie: ``evaluation/<split>``."""
 Stored = EvaluationResult[Any]
 EVALUATIONS: tuple[type[Stored], ...] = (Evaluation, ClassificationEvaluation)
 """One for each kind of task."""

@@ -292,7 +292,7 @@ def require_clean(recorded: Mapping[str, Any], whose: str | None = None) -> None
     Args:
         whose: name of the run, where there are several.
     Raises:
-        VocoError: cases were seen in training, or that cannot be known.
+        VocoError: cases were in the training, or that cannot be known.
     """
     if not recorded["clean"]:
         raise VocoError(

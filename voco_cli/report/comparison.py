@@ -15,7 +15,7 @@ from voco_cli.evaluate.statistics import RESAMPLES
 from voco_cli.figures.comparison import draw_comparison
 from voco_cli.report.finetuning import Evaluations
 from voco_cli.report.run_record import COMPARISON, read_object
-from voco_cli.report.shared_parts import embed, value_words
+from voco_cli.report.shared_parts import embed, unlike_table
 from voco_cli.workflows.compare import settings_sentences, trained_as, training_warnings, unlike_settings, unpairable
 
 MOST_CHANGES = 50
@@ -71,13 +71,6 @@ def _training(pairs: Sequence[tuple[str, Stored]]) -> list[Block]:
     if not unlike:
         return [*warnings, *map(Sentence, settings_sentences(names, trained))]
     return [*warnings, unlike_table(names, unlike)]
-
-
-def unlike_table(names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Block:
-    """Return a table of settings that are not the same in all runs, one column a run."""
-    rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
-    caption = f"{len(rows)} settings that differ between the runs"
-    return Table.of(caption, ["setting", *names], rows, names=len(names) + 1, anchor="settings")
 
 
 def comparison_blocks(found: Comparison, resamples: int) -> list[Block]:

@@ -26,7 +26,7 @@ class Shown:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Shown]:
-    """Tell what each folder holds.
+    """Find out what each folder holds.
 
     Raises:
         DataError: a folder that is not there, or whose settings are damaged.
@@ -44,7 +44,7 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
     """Read everything that the page shows of these folders.
 
     Args:
-        advance: told when a folder is done.
+        advance: called when a folder is done.
     Raises:
         DataError: the file that a folder is known by is damaged.
         UsageError: it is of another version.

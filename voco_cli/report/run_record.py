@@ -34,7 +34,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what lies in a folder.
+    """Return what lies in a folder.
 
     Raises:
         DataError: there is no such folder, or its settings are damaged.

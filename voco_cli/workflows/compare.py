@@ -23,7 +23,7 @@ from voco_cli.figures.comparison import draw_comparison
 from voco_cli.foreign_text import shortened
 
 PLACES = frozenset({"run.dir"})
-"""Settings that differ between any two runs and tell nothing."""
+"""Settings that differ between any two runs and mean nothing."""
 STEPS = "train.steps"
 MOST_SETTINGS = 12
 
@@ -166,7 +166,7 @@ def same_folders(names: Sequence[str], stored: Sequence[Stored]) -> list[str]:
 
 
 def require_one_split(names: Sequence[str], stored: Sequence[Stored]) -> None:
-    """Refuse to compare cases that weights were chosen on with cases that nobody looked at.
+    """Refuse to compare cases that weights were chosen on with cases that nothing was chosen on.
 
     Raises:
         VocoError: evaluations of different splits.

@@ -181,7 +181,7 @@ def measure(
     clean: bool = False,
     progress: Progress = no_progress,
 ) -> MeasuredRun:
-    """Predict what is missing, measure it, look for cases that were in the training, and write it all down.
+    """Predict what is missing, measure it, find cases that were in the training, and write it all down.
 
     Args:
         entries: labelled cases of the split, as `measured_split` gives them.

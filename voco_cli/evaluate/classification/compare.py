@@ -53,7 +53,7 @@ class CategoryChange:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many cases a run and the first run tell rightly."""
+    """How many cases a run and the first run classify correctly."""
 
     run: str
     both_right: int

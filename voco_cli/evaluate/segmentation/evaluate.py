@@ -99,7 +99,7 @@ def evaluate_pairs(
         raise DataError(f"None of the {len(failed)} cases could be measured: {shown}", "Mend these files first.")
     structures = known if known is not None else _found_structures(measured, regions)
     if not structures:
-        raise UsageError("The label maps hold nothing but background.", "Name what is looked for with --classes.")
+        raise UsageError("The label maps hold nothing but background.", "Name what is to be measured with --classes.")
     table = result_table([one.filled(structures) for one in measured], structures, options.rule)
     return Evaluation(
         table=table,
