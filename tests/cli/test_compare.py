@@ -10,11 +10,10 @@ from typer.testing import CliRunner
 from tests.evaluate.made_results import two_boxes, write_labels
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.result_files import Provenance
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
 from voco_cli.evaluate.segmentation.classes import read_classes
-from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions, evaluate_folder
+from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
 from voco_cli.evaluate.segmentation.metrics import RULES
-from voco_cli.evaluate.segmentation.results import write_evaluation
 from voco_cli.foreign_text import visible
 
 app = typer.Typer()
@@ -28,7 +27,7 @@ def write(root: Path, name: str, shift: int, options: EvaluationOptions, cases: 
         write_labels(root / "true" / f"{case}.nii.gz", two_boxes())
     classes = read_classes("liver=1,spleen=2").structures
     evaluation = evaluate_folder(root / name / "pred", root / "true", options, classes=classes)
-    write_evaluation(evaluation, root / name / "out", "pred", "true")
+    evaluation.write(root / name / "out", "pred", "true")
     return root / name / "out"
 
 
@@ -131,7 +130,7 @@ def write_run(root: Path, name: str, shift: int, splits: dict[str, dict[str, obj
         options = EvaluationOptions(resamples=200)
         evaluation = evaluate_folder(root / f"{name}_{split}", root / "true", options, classes=classes)
         provenance = Provenance(name, split, "weights of step 7", leakage)
-        write_evaluation(evaluation, root / name / "evaluation" / split, "pred", "true", provenance)
+        evaluation.write(root / name / "evaluation" / split, "pred", "true", provenance)
     (root / name).mkdir(exist_ok=True)
     (root / name / "settings.yaml").write_text("")
     return root / name

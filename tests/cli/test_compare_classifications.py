@@ -15,10 +15,8 @@ from tests.cli.test_compare import CASES, CLEAN, SEEN, write
 from tests.evaluate.made_scores import made_scores
 from voco_cli.cli.compare import compare
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
-from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.evaluate.result_files import Provenance
-from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
 
 app = typer.Typer()
 app.command()(compare)
@@ -38,8 +36,8 @@ def write_run(
     """A run folder with an evaluation, of the probabilities of the second category."""
     scored = made_scores(truth, [[1 - p, p] for p in scores])
     provenance = Provenance(name, split, "weights of step 7", leakage or CLEAN)
-    evaluation = ClassificationEvaluation(scored, summarise_classification(scored, 100), provenance=provenance)
-    write_classification(evaluation, root / name / "evaluation" / split)
+    evaluation = ClassificationEvaluation(scored, EvaluationOptions(resamples=100), provenance=provenance)
+    evaluation.write(root / name / "evaluation" / split)
     (root / name / "settings.yaml").write_text("")
     return root / name
 
@@ -57,7 +55,7 @@ def test_tables_and_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
     shown = call(tmp_path, *pair)
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.stdout.split())
-    assert "difference from scratch" in words
+    assert "Difference from scratch" in words
     # 0 of 12 became 11 of 12, by McNemar 2 / 2^11; all of category 1 are at .9, and the others at .8 at most.
     assert "accuracy 0.000 0.917 +0.917" in words
     assert "AUC 0.000 1.000 +1.000 <0.001" in " ".join(words.replace("[+1.000, +1.000] ", "").split())
@@ -114,7 +112,7 @@ def test_what_is_of_segmentations_only_or_not_clean_or_of_another_split(
 ) -> None:
     validated = write_run(tmp_path, "validated", VOCO, split="validation")
     for arguments, kind, message in (
-        ((*pair, "--metric", "dice"), UsageError, "--metric dice is of segmentations"),
+        ((*pair, "--metric", "dice"), UsageError, "--metric dice is no metric of classifications"),
         ((*pair, "--require-clean"), VocoError, "voco: Data leakage: 1 of 6"),
         ((pair[0], validated), UsageError, "were evaluated on different splits"),
         ((pair[0], validated / "evaluation" / "validation"), VocoError, "scratch is of its test split and"),

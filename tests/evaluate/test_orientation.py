@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from voco_cli.evaluate.orientation import check_orientation, looks_like_ct, shares_in_air
+from voco_cli.evaluate.label_fit import check_orientation, looks_like_ct, shares_in_air
 
 # Centres in mm along right, front, head, as in a patient.
 PATIENT = {

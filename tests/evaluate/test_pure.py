@@ -13,7 +13,6 @@ SHELLS = {
     "patient_case",
     "read_results",
     "result_files",
-    "setting_differences",
     "classification/__init__",
     "classification/results",
     "segmentation/__init__",

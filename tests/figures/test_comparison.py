@@ -10,7 +10,7 @@ from tests.evaluate.made_results import made_table
 from tests.evaluate.made_scores import random_scores
 from voco_cli.evaluate.classification.compare import ClassificationComparison, compare_classifications
 from voco_cli.evaluate.segmentation.compare import compare_tables
-from voco_cli.figures.comparison import classification_panels, compose, draw_classification_comparison, draw_comparison
+from voco_cli.figures.comparison import compose, draw_comparison
 from voco_cli.figures.style import figure_style
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -28,7 +28,7 @@ def test_two_and_more_runs(metric: str) -> None:
     heights = []
     for count in (2, 3):
         runs = ["scratch", "voco_$x_1$", "a very long name of a run that nobody would want to read"][:count]
-        picture = draw_comparison(compare_tables(runs, tables[:count], 100), metric, 2.0)
+        picture = draw_comparison(compare_tables(runs, tables[:count], 100), metric)
         assert picture.startswith(PNG)
         heights.append(size_px(picture)[1])
     assert heights[1] > heights[0]
@@ -36,13 +36,13 @@ def test_two_and_more_runs(metric: str) -> None:
 
 def test_values_that_are_not_there() -> None:
     table = made_table([[math.nan, 0.5], [math.nan, math.nan]])
-    assert draw_comparison(compare_tables(["a", "b"], [table, table], 100), "dice", 2.0).startswith(PNG)
+    assert draw_comparison(compare_tables(["a", "b"], [table, table], 100), "dice").startswith(PNG)
 
 
 def test_one_case_and_other_formats() -> None:
     table = made_table([[0.4, 0.5]])
     comparison = compare_tables(["a", "b"], [table, table], 100)
-    assert draw_comparison(comparison, "dice", 2.0, "pdf").startswith(b"%PDF")
+    assert draw_comparison(comparison, "dice", "pdf").startswith(b"%PDF")
 
 
 def compared(count: int, categories: int = 3) -> ClassificationComparison:
@@ -56,13 +56,13 @@ def compared(count: int, categories: int = 3) -> ClassificationComparison:
 
 @pytest.mark.parametrize(("count", "categories"), [(2, 2), (2, 3), (3, 3)])
 def test_two_and_more_classifications(count: int, categories: int) -> None:
-    assert draw_classification_comparison(compared(count, categories)).startswith(PNG)
+    assert draw_comparison(compared(count, categories)).startswith(PNG)
 
 
 def test_the_marks_stand_where_the_numbers_say() -> None:
     found = compared(2)
     with figure_style():
-        forest, dots = compose(found, classification_panels(found)).axes
+        forest, dots = compose(found, found.panels("figures")).axes
     labels = [label.get_text() for label in forest.get_yticklabels()]
     assert labels[:5] == ["AUC", "accuracy", "balanced accuracy", "macro F1", "normal: AUC"]
     marks = [line for line in forest.lines if line.get_marker() in ("D", "o")]
@@ -77,4 +77,4 @@ def test_the_marks_stand_where_the_numbers_say() -> None:
 def test_one_patient_and_other_formats() -> None:
     tables = [replace(random_scores(seed, 6), patients=("p",) * 6, truth_N=np.array([0, 1, 2] * 2)) for seed in (1, 2)]
     comparison = compare_classifications(["a", "b"], tables, 100)
-    assert draw_classification_comparison(comparison, "pdf").startswith(b"%PDF")
+    assert draw_comparison(comparison, file_format="pdf").startswith(b"%PDF")

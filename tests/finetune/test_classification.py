@@ -18,8 +18,7 @@ from voco_cli.config import Settings
 from voco_cli.data.cache.preprocess import preprocess
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification.metrics import scored_cases
-from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.classification.table import scored_cases, summarise_classification
 from voco_cli.finetune.augment import augment_patches
 from voco_cli.finetune.classification import (
     ClassificationTask,

@@ -15,7 +15,7 @@ from voco_cli.config import load_settings
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError
-from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics
 from voco_cli.workflows.finetune import run_finetuning
@@ -72,7 +72,7 @@ def test_validation_the_end_figure_and_an_evaluation_are_those_of_the_annotated_
         ours, theirs = predicted[known] == 1, label[known] == 1
         expected.append(2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()))
     assert max(expected) > 0.1
-    table = read_evaluation(result.evaluation).table
+    table = read_results(result.evaluation).table
     np.testing.assert_allclose(table.of_metric("dice")[:, 0], expected)
     assert [one.name for one in table.structures] == ["ball"]
     validated = {line["step"]: line["dice"] for line in read_metrics(run / "metrics.jsonl") if "dice" in line}
@@ -87,7 +87,7 @@ def test_validation_the_end_figure_and_an_evaluation_are_those_of_the_annotated_
         shown = CliRunner().invoke(app, ["evaluate", *map(str, arguments), "-o", str(tmp_path / f"out{number}")])
         assert shown.exit_code == 0, shown.output
         assert "Voxels of label 2 (ignore) are left out of every measure" in shown.output
-        again = read_evaluation(tmp_path / f"out{number}").table
+        again = read_results(tmp_path / f"out{number}").table
         np.testing.assert_array_equal(again.values_NCM, table.values_NCM)
         (tmp_path / "dataset.json").unlink(missing_ok=True)
 

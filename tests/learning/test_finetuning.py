@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voco_cli.config import load_settings
-from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.evaluate import measure, measured_split, open_run
@@ -35,11 +35,11 @@ def test_the_hippocampus_preset_reaches_its_dice_on_patients_that_it_has_not_see
     result = run_finetuning(load_settings(None, None, overrides, flags, task="msd_hippocampus"), Callback())
     assert result.evaluated_split == "test"
     assert result.evaluation is not None
-    table = read_evaluation(result.evaluation).table
+    table = read_results(result.evaluation).table
     assert len(set(table.patients)) == 40
     assert summarise(table).overall["dice"].mean >= 0.865
 
     run = open_run(tmp_path / "run")
     again = measure(run, *measured_split(run, "validation"))
-    validated = summarise(read_evaluation(again.folder).table).overall["dice"].mean
+    validated = summarise(read_results(again.folder).table).overall["dice"].mean
     assert f"({validated:.4f} on 10 validation cases)" in result.how_chosen

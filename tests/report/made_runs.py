@@ -23,12 +23,10 @@ from voco_cli.config.load import saved_file
 from voco_cli.data.index.datalist import Datalist, Entry, Skipped
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans, write_manifest
-from voco_cli.evaluate.classification.results import ClassificationEvaluation, write_classification
-from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.evaluate.result_files import Provenance
-from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
-from voco_cli.evaluate.segmentation.results import write_evaluation
-from voco_cli.evaluate.segmentation.table import ResultTable, summarise
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
+from voco_cli.evaluate.segmentation.results import Evaluation
+from voco_cli.evaluate.segmentation.table import ResultTable
 from voco_cli.objectives.voco.objective import voco_figures
 from voco_cli.workflows.study import run_study
 
@@ -145,8 +143,7 @@ def finetuning_run(
             tuple(names), made.patients, made.structures, made.values_NCM, made.states, made.volumes_NC2
         )
     found = leakage or {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Data leakage: none."]}
-    write_evaluation(
-        Evaluation(table, summarise(table, 200, 0), EvaluationOptions(resamples=200)),
+    Evaluation(table, EvaluationOptions(resamples=200)).write(
         run / "evaluation" / "test",
         "predictions",
         "labels",
@@ -174,8 +171,8 @@ def classification_run(
     cases = made_scores(truth, [[1 - p, p] for p in second])
     found = {"clean": True, "found": [], "unknown_weights": [], "sentences": ["Data leakage: none."]}
     provenance = Provenance(str(run), "test", "weights of the last step, 10", found)
-    evaluation = ClassificationEvaluation(cases, summarise_classification(cases, 200, 0), (), provenance)
-    write_classification(evaluation, run / "evaluation" / "test")
+    evaluation = ClassificationEvaluation(cases, EvaluationOptions(resamples=200), (), provenance)
+    evaluation.write(run / "evaluation" / "test")
     return run
 
 

@@ -10,13 +10,12 @@ from voco_cli.config import read_saved
 from voco_cli.data.io.reader import read_scan
 from voco_cli.document.blocks import Block, Sentence, SlicesRow
 from voco_cli.report.case_pictures import case_pictures, telling_cases, window_of
-from voco_cli.report.evaluations import MeasuredSegmentation, read_evaluations
+from voco_cli.report.finetuning import read_evaluations
 from voco_cli.report.run_record import read_run
 
 
 def shown(run: Path) -> list[Block]:
     (found,) = read_evaluations(run).measured
-    assert isinstance(found, MeasuredSegmentation)
     return case_pictures(read_run(run, "run"), read_saved(run / "settings.yaml"), found)
 
 

@@ -14,7 +14,7 @@ from voco_cli.cli.compare import compare
 from voco_cli.document.blocks import Bullets, PageSection, Picture, Sentence, Table
 from voco_cli.errors import DataError, UsageError
 from voco_cli.report.comparison import comparison_section, paired_section
-from voco_cli.report.evaluations import Evaluations, read_evaluations
+from voco_cli.report.finetuning import Evaluations, read_evaluations
 
 app = typer.Typer()
 app.command()(compare)

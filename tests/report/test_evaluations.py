@@ -14,13 +14,12 @@ from tests.evaluate.made_results import made_table
 from tests.report.hostile_files import DEEP
 from tests.report.made_runs import DICE, classification_run, finetuning_run
 from voco_cli.document.blocks import Bullets, Sentence, Table
-from voco_cli.evaluate.segmentation.table import ResultTable
-from voco_cli.report.evaluations import MeasuredClassification, MeasuredSegmentation, case_means, read_evaluations
+from voco_cli.evaluate.read_results import Stored
+from voco_cli.report.finetuning import read_evaluations
 
 
-def measured(run: Path) -> MeasuredSegmentation:
+def measured(run: Path) -> Stored:
     (found,) = read_evaluations(run).measured
-    assert isinstance(found, MeasuredSegmentation)
     return found
 
 
@@ -94,9 +93,8 @@ def test_cases_that_were_seen_are_a_warning(tmp_path: Path) -> None:
 
 def test_case_means_leave_out_what_is_not_defined() -> None:
     made = made_table([[0.5, np.nan], [np.nan, np.nan]])
-    assert isinstance(made, ResultTable)
-    assert case_means(made)[0] == 0.5
-    assert np.isnan(case_means(made)[1])
+    assert made.case_means("dice")[0] == 0.5
+    assert np.isnan(made.case_means("dice")[1])
 
 
 def test_evaluations_that_are_damaged_are_told(tmp_path: Path) -> None:
@@ -123,9 +121,8 @@ def test_a_summary_too_deep_to_be_read_is_damaged(tmp_path: Path) -> None:
     assert "summary.json is damaged" in read_evaluations(run).faults[0]
 
 
-def classified(run: Path) -> MeasuredClassification:
+def classified(run: Path) -> Stored:
     (found,) = read_evaluations(run).measured
-    assert isinstance(found, MeasuredClassification)
     return found
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 from tests.report.made_runs import finetuning_run, write_state
 from voco_cli.document.blocks import PageSection, Sentence
-from voco_cli.report.evaluations import read_evaluations
-from voco_cli.report.finetuning import finetuning_section
+from voco_cli.report.finetuning import finetuning_section, read_evaluations
 from voco_cli.report.run_record import read_run
 
 

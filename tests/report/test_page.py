@@ -122,7 +122,7 @@ def test_parts_that_are_missing_are_said(tmp_path: Path) -> None:
         "Nothing was written to metrics.jsonl yet, so there are no curves.",
         "There is no list of training scans, so no labels can be drawn.",
         "What it was trained on is not known.",
-        "The run has no weights yet that say what they have seen.",
+        "The run has no weights yet that say what they were trained on.",
         "The run drew no pictures of its validations",
         f"It was not evaluated yet: voco evaluate {tuned}",
     ):

@@ -12,9 +12,9 @@ import pytest
 from tests.report.hostile_files import DEEP, write_pipe
 from tests.report.made_runs import finetuning_run, pretraining_run, write_state
 from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluate.tables import from_json
 from voco_cli.report.curves import finite
 from voco_cli.report.run_record import (
-    from_json,
     kind_of,
     ran_with,
     read_object,

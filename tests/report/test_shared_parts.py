@@ -34,7 +34,7 @@ def test_counts_and_skipped(tmp_path: Path) -> None:
     assert texts(tables["1 file was skipped"]) == [["/scans/odd.nii.gz", "damaged: it ends early"]]
     assert "No patient is in more than one split." in sentences
     assert "4 of 4 scans are not any more where the run found them: s0, s1, s2 and 1 more." in sentences
-    assert "Its weights have seen 3 scans in the pre-training (made)." in sentences
+    assert "Its weights were trained on 3 scans in the pre-training (made)." in sentences
 
 
 def test_a_path_that_no_disk_takes_is_a_scan_that_is_gone(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     (run / "weights" / "seen.json").unlink()
     _, sentences, _ = blocks(run)
     assert sentences[0].startswith("What it was trained on is not known.")
-    assert sentences[1] == "The run has no weights yet that say what they have seen."
+    assert sentences[1] == "The run has no weights yet that say what they were trained on."
     (run / "weights" / "seen.json").write_text("{")
     write_datalist(Datalist(), run / "data.json")
     _, sentences, _ = blocks(run)

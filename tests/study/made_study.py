@@ -11,9 +11,8 @@ import numpy as np
 from tests.evaluate.made_results import made_table
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions
-from voco_cli.evaluate.segmentation.results import write_evaluation
-from voco_cli.evaluate.segmentation.table import summarise
+from voco_cli.evaluate.result_files import EvaluationOptions
+from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.study.plan import PlannedRun, StudyPlan, make_plan
 from voco_cli.study.record import StudyRun
 from voco_cli.tasks.find_data import TaskData
@@ -77,7 +76,7 @@ def write_scores(folder: Path, score: float, cases: int = CASES) -> Path:
     steps = np.linspace(-0.07, 0.07, cases)[:, None]
     table = made_table(score + steps + np.array([[-0.05, 0.05]]))
     options = EvaluationOptions(resamples=100)
-    write_evaluation(Evaluation(table, summarise(table, 100), options), folder, "predictions", "labels")
+    Evaluation(table, options).write(folder, "predictions", "labels")
     return folder
 
 

@@ -21,10 +21,9 @@ from voco_cli.errors import UsageError
 from voco_cli.evaluate.classification.compare import compare_classifications
 from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
-    read_classification,
-    write_classification,
 )
-from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.read_results import read_results
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.study.plan import StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.training.callbacks import Callback
@@ -83,7 +82,7 @@ def stand_in(resolved: Resolved) -> Result:
     scores = [0.1 + 0.01 * n + (0.5 if truth and (good or n % 4 == 1) else 0) for n, truth in enumerate(TRUTH)]
     scored = made_scores(TRUTH, [[1 - p, p] for p in scores])
     folder = settings.run.dir / "evaluation" / "test"
-    write_classification(ClassificationEvaluation(scored, summarise_classification(scored, 100)), folder)
+    ClassificationEvaluation(scored, EvaluationOptions(resamples=100)).write(folder)
     return Result(folder)
 
 
@@ -150,7 +149,7 @@ def test_differences_are_those_of_compare(real: tuple[Path, StudyResult]) -> Non
     (gain,) = found.gains
     for seed, difference in zip(gain.seeds, gain.seed_differences, strict=True):
         places = [folder / arm / f"n004-seed{seed}" / "evaluation" / "test" for arm in ("none", gain.run)]
-        compared = compare_classifications(["a", "b"], [read_classification(place).table for place in places], 100)
+        compared = compare_classifications(["a", "b"], [read_results(place).table for place in places], 100)
         assert difference == pytest.approx(compared.differences[0].difference)
 
 

@@ -12,8 +12,8 @@ from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import Heard
 from voco_cli.config import Resolved
 from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.evaluate.segmentation.compare import compare_tables
-from voco_cli.evaluate.segmentation.results import read_evaluation
 from voco_cli.study.plan import PretrainingPlan, make_plan
 from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
@@ -92,7 +92,7 @@ def test_every_run_is_done_and_measured_on_the_same_cases(folder: Path, result: 
     tested = {entry.name for entry in read_datalist(folder / "study" / "data.json").test}
     assert len(tested) == 3
     for run in result.record.runs.values():
-        table = read_evaluation(folder / "study" / str(run.evaluation)).table
+        table = read_results(folder / "study" / str(run.evaluation)).table
         assert set(table.cases) == tested
         # Both classes are in every case, so that the mean of the cases' means is the mean of all.
         assert run.score == pytest.approx(float(np.mean(table.of_metric("dice"))))
@@ -119,7 +119,7 @@ def test_differences_are_those_of_compare(folder: Path, result: StudyResult) -> 
     for gain in found.gains:
         for seed, difference in zip(gain.seeds, gain.seed_differences, strict=True):
             places = [folder / "study" / arm / f"n00{gain.labelled}-seed{seed}" for arm in ("none", gain.run)]
-            tables = [read_evaluation(place / "evaluation" / "test").table for place in places]
+            tables = [read_results(place / "evaluation" / "test").table for place in places]
             compared = compare_tables(["none", gain.run], tables, resamples=100)
             overall = next(one for one in compared.of_metric("dice") if one.part is None)
             assert difference == pytest.approx(overall.difference)

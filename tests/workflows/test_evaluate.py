@@ -16,7 +16,8 @@ from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, train
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, UsageError, VocoError
-from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
+from voco_cli.evaluate.result_files import EvaluationOptions
+from voco_cli.evaluate.segmentation.classes import task_classes, task_regions
 from voco_cli.evaluate.segmentation.metrics import Structure
 from voco_cli.workflows.evaluate import (
     measure,
@@ -24,8 +25,6 @@ from voco_cli.workflows.evaluate import (
     measured_split,
     open_run,
     options_of,
-    task_classes,
-    task_regions,
 )
 
 

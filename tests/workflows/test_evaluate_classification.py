@@ -16,7 +16,7 @@ from tests.tasks.made_categories import NAMES, SIZE, make_entries
 from voco_cli.config import load_settings
 from voco_cli.errors import DataError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
-from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.predict import classification
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import read_metrics
@@ -105,7 +105,7 @@ def test_a_scan_that_cannot_be_read_any_more_is_named_and_left_out(done: Done) -
     assert isinstance(measured.evaluation, ClassificationEvaluation)
     assert [case for case, _ in measured.evaluation.failed] == [broken.name]
     assert measured.evaluation.summary.cases == len(entries) - 1
-    with pytest.raises(DataError, match="None of the 1 validation cases could be classified"):
+    with pytest.raises(DataError, match="None of the 1 validation cases could be predicted"):
         measure(run, split, [broken], options_of(run.settings), output=done.run / "nothing")
 
 

@@ -19,7 +19,7 @@ from tests.tasks.made_task import write_task
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.io.reader import read_scan, write_scan
 from voco_cli.errors import DataError, Interrupted, UsageError
-from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.evaluate.read_results import read_results
 from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.predict.classification import classify_entries
 from voco_cli.predict.predictor import load_trained
@@ -45,7 +45,7 @@ def test_every_preset_trains_predicts_and_evaluates(tmp_path: Path, task: str) -
     result = tiny_finetune(make_data(tmp_path / "data", task), tmp_path / "run", *steps, task=task)
     assert result.evaluated_split == ("test" if task == "word" else "validation")
     assert result.evaluation is not None
-    table = read_evaluation(result.evaluation).table
+    table = read_results(result.evaluation).table
     assert len(table.cases) == (1 if task == "word" else 2)
     predictions = sorted((tmp_path / "run" / "predictions" / result.evaluated_split).glob("*.nii.gz"))
     assert [path.name.removesuffix(".nii.gz") for path in predictions] == list(table.cases)
@@ -98,7 +98,7 @@ def test_chosen_weights_and_the_validation_that_predictions_reproduce(tmp_path: 
     assert all(np.array_equal(written[name], kept[name]) for name in written)
     # Predicted anew from the scans, written, read and measured: the number of the validation in training.
     assert result.evaluation is not None
-    overall = summarise(read_evaluation(result.evaluation).table, resamples=100).overall["dice"]
+    overall = summarise(read_results(result.evaluation).table, resamples=100).overall["dice"]
     assert overall.mean == pytest.approx(validated[result.chosen_step], abs=1e-9)
     if choose == "best":
         assert f"the best of 4 validations by mean Dice ({overall.mean:.4f} on 2 validation cases)" in result.how_chosen
@@ -195,7 +195,7 @@ def test_deep_supervision_trains_coarser_outputs_and_predicts_with_the_finest(tm
     assert any(name.startswith("deep_supervision_heads.0.") for name in tensors)
     validated = [line["dice"] for line in figures(tmp_path / "run") if line["split"] == "validation"]
     assert result.evaluation is not None
-    overall = summarise(read_evaluation(result.evaluation).table, resamples=100).overall["dice"]
+    overall = summarise(read_results(result.evaluation).table, resamples=100).overall["dice"]
     assert overall.mean == pytest.approx(validated[-1], abs=1e-9)
     resumed = tiny_finetune(data, tmp_path / "run", "task.deep_supervision=1", *steps)
     assert resumed.how_chosen == result.how_chosen

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from voco_cli.evaluate.classification.results import ClassificationEvaluation
     from voco_cli.evaluate.result_files import Provenance
     from voco_cli.evaluate.segmentation.classes import ClassNames
-    from voco_cli.evaluate.segmentation.evaluate import Evaluation
+    from voco_cli.evaluate.segmentation.results import Evaluation
 
 
 SHOWN_FAULTS = 20
@@ -60,7 +60,7 @@ def print_lines(lines: Sequence[str], style: str | None = None) -> None:
 
 def print_measured(evaluation: Evaluation | ClassificationEvaluation, provenance: Provenance | None = None) -> None:
     """Print the figures of a segmentation or of a classification, and whose they are; what spoils them in yellow."""
-    from voco_cli.evaluate.segmentation.evaluate import Evaluation
+    from voco_cli.evaluate.segmentation.results import Evaluation
 
     if isinstance(evaluation, Evaluation):
         _print_segmentation(evaluation)
@@ -148,7 +148,7 @@ def evaluate_run(
         options: fields of `EvaluationOptions` that differ from the run's settings.
         require_clean: refuse where the cases were in the training, or where that cannot be known.
     """
-    from voco_cli.evaluate.segmentation.evaluate import Evaluation
+    from voco_cli.evaluate.segmentation.results import Evaluation
     from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
 
     run = open_run(path, data)
@@ -286,11 +286,9 @@ def evaluate(
     if names is not None:
         options["ignore_label"] = names.ignore
     evaluation = _evaluate_folders(predictions, labels, names, regions or (), patient_pattern, require_all, options)
-    from voco_cli.evaluate.segmentation.results import evaluation_object, write_evaluation
-
-    written = write_evaluation(evaluation, output, str(predictions), str(labels))
+    written = evaluation.write(output, str(predictions), str(labels))
     if as_json:
-        print_json(evaluation_object(evaluation, str(predictions), str(labels)))
+        print_json(evaluation.to_json(str(predictions), str(labels)))
     else:
         print_lines([f"Classes of {names.origin}."] if names is not None else [])
         print_measured(evaluation)
@@ -325,9 +323,10 @@ def _evaluate_folders(
     require_all: bool,
     options: Mapping[str, Any],
 ) -> Evaluation:
+    from voco_cli.evaluate.result_files import EvaluationOptions
     from voco_cli.evaluate.segmentation.case_files import pair_folders
     from voco_cli.evaluate.segmentation.classes import all_structures, parse_regions
-    from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions, evaluate_folder
+    from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
 
     unions = parse_regions(regions)
     if names is not None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter
 
 from voco_cli.evaluate.metric import Metric, Table, TestName
 from voco_cli.evaluate.statistics import (
@@ -31,6 +30,8 @@ from voco_cli.evaluate.statistics import (
     rank_biserial,
     resample_patients,
 )
+from voco_cli.evaluate.tables import from_json
+from voco_cli.foreign_text import named
 
 NO_INTERVAL: Interval = (math.nan, math.nan)
 
@@ -87,26 +88,6 @@ class Difference:
     def seeds_better(self) -> int:
         """Return in how many seeds it is above the first."""
         return int((np.round(self.seed_differences, DECIMALS) > 0).sum())
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Differences of runs on the same cases.
-
-    Attributes:
-        runs: names; the first is compared with.
-        cases, patients: how many are paired.
-        differences: of every run, metric and part.
-    """
-
-    runs: tuple[str, ...]
-    cases: int
-    patients: int
-    differences: tuple[Difference, ...]
-
-    def of_metric(self, metric: str) -> list[Difference]:
-        """Return the differences of one metric."""
-        return [one for one in self.differences if one.metric == metric]
 
 
 class Resampling:
@@ -275,9 +256,8 @@ def pairing_faults(runs: Sequence[str], tables: Sequence[Table]) -> list[str]:
     first = tables[0]
     for run, table in zip(runs[1:], tables[1:], strict=True):
         for here, there, name in ((first, table, run), (table, first, runs[0])):
-            lacking = sorted(set(here.cases) - set(there.cases))
-            if lacking:
-                faults.append(f"{name} has no {named('case', lacking)}")
+            if lacking := sorted(set(here.cases) - set(there.cases)):
+                faults.append(f"{name} has no {_case_names(lacking)}")
         ours, theirs = first.named_parts, table.named_parts
         unlike = {name for one in (ours, theirs) for part, name in one.items() if (part in ours) != (part in theirs)}
         if unlike:
@@ -290,17 +270,11 @@ def pairing_faults(runs: Sequence[str], tables: Sequence[Table]) -> list[str]:
                 **first.unlike_cases(aligned),
             }
             faults += [
-                f"{words.format(run=run, first=runs[0])} {named('case', cases)}"
+                f"{words.format(run=run, first=runs[0])} {_case_names(cases)}"
                 for words, cases in found.items()
                 if cases
             ]
     return faults
-
-
-def named(noun: str, names: Sequence[str], most: int = 10) -> str:
-    """Return ``cases a, b``; no more than ``most`` of them by name."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{noun}{'s' if len(names) > 1 else ''} {', '.join(names[:most])}{more}"
 
 
 def json_keys(text: str) -> dict[str, str]:
@@ -323,14 +297,11 @@ def difference_from_json(held: Mapping[str, Any], keys: Mapping[str, str], **mor
     Raises:
         KeyError, TypeError, ValueError: a key is missing, or a value is of another kind.
     """
-    values = {name: _none_as_nan(held[key]) if name != "part" else held[key] for key, name in keys.items()}
-    return TypeAdapter(Difference).validate_python({**values, **more})
+    return from_json(Difference, {**{name: held[key] for key, name in keys.items()}, **more})
 
 
-def _none_as_nan(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_none_as_nan(item) for item in value]
-    return math.nan if value is None else value
+def _case_names(cases: Sequence[str]) -> str:
+    return f"case{'s' if len(cases) > 1 else ''} {named(cases, 10)}"
 
 
 def _pair_scores(

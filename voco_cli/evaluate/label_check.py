@@ -12,8 +12,16 @@ from scipy import ndimage
 
 from voco_cli.data.io.geometry import axis_codes, grid_shift_mm, storage_order
 from voco_cli.data.io.image import Scan, placement, whole_labels
-from voco_cli.evaluate.label_fit import AXIS_WORDS, Fit, LabelFit, label_fit
-from voco_cli.evaluate.orientation import Triple, check_orientation, looks_like_ct, shares_in_air
+from voco_cli.evaluate.label_fit import (
+    AXIS_WORDS,
+    Fit,
+    LabelFit,
+    Triple,
+    check_orientation,
+    label_fit,
+    looks_like_ct,
+    shares_in_air,
+)
 from voco_cli.evaluate.patient_case import PatientCase, in_patient_axes, lies_on_grid_of, patient_case
 
 MOST_OUTSIDE, MOST_NAMED = 0.5, 5
@@ -54,7 +62,7 @@ def check_label(
     Args:
         image, label: as read.
         names: structures and their label values; empty where they are not known.
-        modality: CT, or what the intensities look like if unknown.
+        modality: if unknown, whether it is a CT follows from the intensities.
         word: what sentences call the label map.
     Raises:
         DataError, GeometryError: as `patient_case`.

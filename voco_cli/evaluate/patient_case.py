@@ -13,7 +13,7 @@ from voco_cli.data.cache.grid import axes_to_ras
 from voco_cli.data.io.geometry import same_grid, storage_order
 from voco_cli.data.io.image import Scan, placement, ras_affine, whole_labels
 from voco_cli.errors import DataError, GeometryError
-from voco_cli.evaluate.orientation import Triple
+from voco_cli.evaluate.label_fit import Triple
 
 
 @dataclass(frozen=True)

@@ -5,32 +5,32 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification import results as of_classifications
-from voco_cli.evaluate.classification.metrics import ScoredCases
-from voco_cli.evaluate.result_files import SUMMARY, StoredEvaluation, load_evaluation, load_results
-from voco_cli.evaluate.segmentation import results as of_segmentations
-from voco_cli.evaluate.segmentation.table import ResultTable
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.result_files import SUMMARY, EvaluationResult, load_results
+from voco_cli.evaluate.segmentation.results import Evaluation
 
 RUN_SETTINGS, RUN_SPLITS = "settings.yaml", ("test", "validation")
-"""How a run is told from an evaluation, and where in it evaluations lie: ``evaluation/<split>``."""
-Stored = StoredEvaluation[ResultTable] | StoredEvaluation[ScoredCases]
+"""What a run has and an evaluation has not, and where in a run evaluations lie: ``evaluation/<split>``."""
+Stored = EvaluationResult[Any]
+EVALUATIONS: tuple[type[Stored], ...] = (Evaluation, ClassificationEvaluation)
+"""One for each kind of task."""
 
 
 def read_results(folder: Path) -> Stored:
-    """Read what the evaluation of a segmentation or of a classification wrote.
+    """Read what the evaluation of a task of any kind wrote.
 
     Raises:
         DataError: a file that is missing or damaged, or two files of different evaluations.
         UsageError: another format.
     """
-    summary, cases = load_results(folder, of_segmentations.FORMAT, of_classifications.FORMAT)
-    if summary["format"] == of_classifications.FORMAT:
-        return load_evaluation(folder, summary, cases, of_classifications.parse_cases_csv)
-    return load_evaluation(folder, summary, cases, of_segmentations.parse_cases_csv)
+    formats = {one.format: one for one in EVALUATIONS}
+    summary, cases = load_results(folder, *formats)
+    return formats[summary["format"]].from_files(folder, summary, cases)
 
 
 def evaluation_folders(given: Sequence[Path], split: str | None = None) -> list[Path]:

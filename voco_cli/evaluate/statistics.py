@@ -182,10 +182,7 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
         1947; the exact binomial form.
     """
     different = only_first + only_second
-    ways = tail = 1  # to be right where the other is wrong in none of the cases, in one, ...
-    for count in range(min(only_first, only_second)):
-        ways = ways * (different - count) // (count + 1)
-        tail += ways
+    tail = sum(math.comb(different, count) for count in range(min(only_first, only_second) + 1))
     return float(min(1.0, 2 * tail / 2**different))
 
 

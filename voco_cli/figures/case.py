@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from voco_cli.config.schema import Preprocess
-from voco_cli.evaluate.orientation import looks_like_ct
+from voco_cli.evaluate.label_fit import looks_like_ct
 from voco_cli.evaluate.patient_case import PatientCase
 from voco_cli.figures.case_scene import CaseScene, StructureVolume
 from voco_cli.figures.slices import (

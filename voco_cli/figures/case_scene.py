@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from voco_cli.evaluate.orientation import looks_like_ct
+from voco_cli.evaluate.label_fit import looks_like_ct
 from voco_cli.evaluate.patient_case import PatientCase, value_counts
 from voco_cli.evaluate.segmentation.metrics import Counts, dice, volume_ml
 from voco_cli.figures.slices import ShownStructure, choose_slices

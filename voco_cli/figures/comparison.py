@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,10 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from voco_cli.evaluate.classification.compare import ClassificationComparison, figure_title
-from voco_cli.evaluate.comparison import Comparison, Difference
-from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison
-from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
+from voco_cli.evaluate.compared_runs import Comparison, ComparisonPanels
+from voco_cli.evaluate.comparison import Difference
 from voco_cli.evaluate.tables import p_value
 from voco_cli.figures.style import FAINT, INK, figure_style, image_bytes, safe_text
 
@@ -31,32 +27,6 @@ FIRST_COLOUR = "#5F5F5F"
 MOST_DOTS = 400
 MOST_LETTERS = 28
 """Of the name of a row."""
-
-
-@dataclass(frozen=True)
-class ComparisonPanels:
-    """What the two halves of the picture show.
-
-    Attributes:
-        title, forest_title, dots_title, difference_label, dots_label: words.
-        marks: name of the row of each difference in the forest.
-        values_RN: of each run and case, for the dots.
-        limits: of the axis of the dots; none is as the values have it.
-        lower_is_better, digits: of the metric.
-        footnote: what became of the cases.
-    """
-
-    title: str
-    forest_title: str
-    difference_label: str
-    marks: Sequence[tuple[str, Difference]]
-    dots_title: str
-    dots_label: str
-    values_RN: NDArray[np.float64]
-    footnote: str
-    limits: tuple[float, float] | None = None
-    lower_is_better: bool = False
-    digits: int = 3
 
 
 def draw_forest(axes: Axes, panels: ComparisonPanels, others: Sequence[str]) -> None:
@@ -129,77 +99,17 @@ def draw_paired_dots(axes: Axes, values_RN: NDArray[np.float64], runs: Sequence[
     axes.grid(axis="y")
 
 
-def draw_comparison(
-    comparison: SegmentationComparison, metric: str, tolerance_mm: float, file_format: str = "png"
-) -> bytes:
-    """Draw one metric of a comparison: a forest plot by class, and paired dots of every case's mean over classes.
+def draw_comparison(comparison: Comparison, metric: str = "", file_format: str = "png") -> bytes:
+    """Draw a comparison: a forest plot by class or by figure, and paired dots of every case.
 
     Args:
         comparison: of two runs or more.
-        metric: one of `METRICS`.
-        tolerance_mm: of the normalised surface Dice, for its name.
+        metric: one of ``comparison.metrics``; by default the first.
         file_format: png, pdf or svg.
     Returns:
         The file's content.
     """
-    return _draw(comparison, segmentation_panels(comparison, metric, tolerance_mm), file_format)
-
-
-def draw_classification_comparison(comparison: ClassificationComparison, file_format: str = "png") -> bytes:
-    """Draw a forest plot of all figures, and paired dots of what each run says of the true category of every case.
-
-    Args:
-        comparison: of two runs or more.
-        file_format: png, pdf or svg.
-    Returns:
-        The file's content.
-    """
-    return _draw(comparison, classification_panels(comparison), file_format)
-
-
-def segmentation_panels(comparison: SegmentationComparison, metric: str, tolerance_mm: float) -> ComparisonPanels:
-    """Return what the picture of one metric shows."""
-    title, values_RN = metric_title(metric, tolerance_mm), comparison.case_means[metric]
-    lower = METRICS[metric].lower_is_better
-    gains = (-1.0 if lower else 1.0) * (values_RN[-1] - values_RN[0])
-    better, worse, equal = (int(np.sum(test)) for test in (gains > 0, gains < 0, gains == 0))
-    footnote = f"better {better} (blue), worse {worse} (orange), equal {equal}"
-    if len(comparison.runs) > 2:
-        footnote = f"{safe_text(comparison.runs[-1], 20)}: better {better}, worse {worse}, equal {equal}"
-    return ComparisonPanels(
-        title=title,
-        forest_title="By class",
-        difference_label=f"difference of {title}",
-        marks=[(one.part or OVERALL, one) for one in comparison.of_metric(metric)],
-        dots_title="By case: mean over classes",
-        dots_label=title,
-        values_RN=values_RN,
-        footnote=footnote,
-        lower_is_better=lower,
-        digits=METRICS[metric].digits,
-    )
-
-
-def classification_panels(comparison: ClassificationComparison) -> ComparisonPanels:
-    """Return what the picture of all figures shows."""
-    last = comparison.runs[-1]
-    kinds = Counter(change.kind for change in comparison.changes if change.run == last)
-    words = f"now right {kinds['now right']}, now wrong {kinds['now wrong']}, another error {kinds['other error']}"
-    alone = f"{words}; blue: higher, orange: lower"
-    return ComparisonPanels(
-        title="Classification",
-        forest_title="By figure",
-        difference_label="difference",
-        marks=[(figure_title(one), one) for one in comparison.differences],
-        dots_title="By case: p(true category)",
-        dots_label="probability",
-        values_RN=comparison.true_probabilities,
-        footnote=f"{safe_text(last, 20)}: {words}" if len(comparison.runs) > 2 else alone,
-        limits=(-0.03, 1.03),
-    )
-
-
-def _draw(comparison: Comparison, panels: ComparisonPanels, file_format: str) -> bytes:
+    panels = comparison.panels(metric or next(iter(comparison.metrics)))
     with figure_style():
         return image_bytes(compose(comparison, panels), file_format, DPI)
 
@@ -227,7 +137,8 @@ def compose(comparison: Comparison, panels: ComparisonPanels) -> Figure:
     dots.set_title(panels.dots_title)
     drawn = f"; {MOST_DOTS} of {num_cases} cases drawn" if num_cases > MOST_DOTS else ""
     corner = (1 - 0.2 / WIDTH_IN, 0.1 / height)
-    figure.text(*corner, panels.footnote + drawn, size=6.5, color=FAINT, ha="right", va="bottom")
+    whose = f"{safe_text(others[-1], 20)}: " if len(others) > 1 else ""
+    figure.text(*corner, f"{whose}{panels.footnote}{drawn}", size=6.5, color=FAINT, ha="right", va="bottom")
     if len(others) > 1:
         name_runs(figure, others)
     return figure

@@ -14,25 +14,26 @@ from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan
 from voco_cli.document.blocks import Block, Layered, LegendEntry, Sentence, Slices, SlicesRow
 from voco_cli.errors import DataError, VocoError
+from voco_cli.evaluate.read_results import Stored
 from voco_cli.evaluate.segmentation.table import ResultTable
 from voco_cli.figures.case import window_words
 from voco_cli.figures.slices import SIDES, ShownStructure, draw_case_slices, shown_structures
-from voco_cli.report.evaluations import MeasuredSegmentation, case_means
 from voco_cli.report.run_record import RunRecord
 from voco_cli.report.shared_parts import webp_source
 
 MOST_SLICES = 24
 
 
-def case_pictures(run: RunRecord, settings: Settings, measured: MeasuredSegmentation) -> list[Block]:
+def case_pictures(run: RunRecord, settings: Settings, stored: Stored) -> list[Block]:
     """Return up to three cases side by side; one whose files are gone is named with the reason."""
-    entries = {entry.name: entry for entry in getattr(run.datalist, measured.split, ())}
+    split = stored.folder.name
+    entries = {entry.name: entry for entry in getattr(run.datalist, split, ())}
     structures = shown_structures((one.name, one.values) for one in settings.task.classes)
     drawn, faults = [], []
-    for title, case, mean in telling_cases(measured.evaluation.table):
+    for title, case, mean in telling_cases(stored.table):
         note = f"mean Dice {mean:.3f}"
         try:
-            scans = _scans(run.path, settings, measured.split, case, entries.get(case))
+            scans = _scans(run.path, settings, split, case, entries.get(case))
             drawn.append(_slices(title, note, case, scans, structures, settings))
         except VocoError as error:
             faults.append(Sentence(f"{title}, {case} ({note}), cannot be shown. {error.message}", "warning"))
@@ -47,7 +48,9 @@ def telling_cases(table: ResultTable) -> list[tuple[str, str, float]]:
 
     Of an even number of cases the median is the lower of the two in the middle.
     """
-    found = [(mean, case) for mean, case in zip(case_means(table), table.cases, strict=True) if not math.isnan(mean)]
+    found = [
+        (mean, case) for mean, case in zip(table.case_means("dice"), table.cases, strict=True) if not math.isnan(mean)
+    ]
     if not found:
         return []
     found.sort()

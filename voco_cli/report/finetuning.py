@@ -1,19 +1,53 @@
-"""A fine-tuning run as a section of a report."""
+"""A fine-tuning run, with the evaluations in its folder, as a section of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from voco_cli.config import read_saved
 from voco_cli.document.blocks import Block, PagePart, PageSection, Sentence
-from voco_cli.errors import VocoError
+from voco_cli.errors import DataError, VocoError
+from voco_cli.evaluate.read_results import RUN_SPLITS, Stored, read_results
+from voco_cli.evaluate.result_files import SUMMARY
 from voco_cli.report.case_pictures import case_pictures
 from voco_cli.report.curves import finetuning_charts, shown_charts
-from voco_cli.report.evaluations import Evaluations, MeasuredSegmentation
 from voco_cli.report.run_record import SETTINGS, RunRecord, ran_with, read_object, status_of, when_of
 from voco_cli.report.shared_parts import data_part, settings_part, starting_weights
+from voco_cli.tasks.targets import target_of
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """All that was measured of a run.
+
+    Attributes:
+        measured: test before validation.
+        faults: what is wrong with those that cannot be read, one sentence each.
+    """
+
+    measured: tuple[Stored, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+def read_evaluations(run: Path) -> Evaluations:
+    """Read the evaluations that lie in a run folder."""
+    found: list[Stored] = []
+    faults = []
+    for split in RUN_SPLITS:
+        folder = run / "evaluation" / split
+        if not (folder / SUMMARY).is_file():
+            continue
+        try:
+            stored = read_results(folder)
+            if not stored.table.cases:
+                raise DataError(f"{folder} holds no case.")
+            found.append(stored)
+        except VocoError as error:
+            faults.append(error.message)
+    return Evaluations(tuple(found), tuple(faults))
 
 
 def finetuning_section(anchor: str, run: RunRecord, evaluations: Evaluations) -> PageSection:
@@ -52,21 +86,22 @@ def _evaluations(run: RunRecord, evaluations: Evaluations) -> list[PagePart]:
     if not found:
         words = faults or [Sentence(f"It was not evaluated yet: voco evaluate {run.path}", "warning")]
         return [PagePart("evaluation", "Evaluation", words)]
-    parts = [PagePart(one.split, f"Evaluation on the {one.split} split", one.blocks()) for one in found]
+    parts = [PagePart(one.folder.name, f"Evaluation on the {one.folder.name} split", one.blocks()) for one in found]
     first = found[0]
     parts[0] = replace(parts[0], blocks=[*faults, *parts[0].blocks])
-    if isinstance(first, MeasuredSegmentation):
-        pictures = PagePart(f"{first.split}-pictures", "Best, median and worst case", _pictures(run, first))
-        parts.insert(1, pictures)
+    pictures = _pictures(run, first)
+    if pictures:
+        parts.insert(1, PagePart(f"{first.folder.name}-pictures", "Best, median and worst case", pictures))
     return parts
 
 
-def _pictures(run: RunRecord, measured: MeasuredSegmentation) -> list[Block]:
+def _pictures(run: RunRecord, stored: Stored) -> list[Block]:
+    """Return cases as pictures; nothing where the task has no label maps."""
     try:
         settings = read_saved(run.path / SETTINGS)
     except VocoError as error:
         return [Sentence(f"The cases cannot be shown: {error.message}", "warning")]
-    return case_pictures(run, settings, measured)
+    return case_pictures(run, settings, stored) if target_of(settings.task).is_label_map else []
 
 
 def _chosen(run: RunRecord) -> list[Block]:

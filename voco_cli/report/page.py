@@ -11,8 +11,7 @@ from voco_cli import __version__
 from voco_cli.document.blocks import Cell, Column, PageSection, ReportPage, Table, Value
 from voco_cli.errors import UsageError
 from voco_cli.report.comparison import comparison_section, paired_section
-from voco_cli.report.evaluations import Evaluations, read_evaluations
-from voco_cli.report.finetuning import finetuning_section
+from voco_cli.report.finetuning import Evaluations, finetuning_section, read_evaluations
 from voco_cli.report.pretraining import compared_section, pretraining_section
 from voco_cli.report.run_record import Kind, RunRecord, kind_of, read_run, run_names
 
@@ -27,7 +26,7 @@ class Shown:
 
 
 def find_runs(paths: Sequence[Path]) -> list[Shown]:
-    """Tell what each folder holds.
+    """Find out what each folder holds.
 
     Raises:
         DataError: a folder that is not there, or whose settings are damaged.
@@ -45,7 +44,7 @@ def gather_page(shown: Sequence[Shown], advance: Callable[[], object] = lambda: 
     """Read everything that the page shows of these folders.
 
     Args:
-        advance: told when a folder is done.
+        advance: called when a folder is done.
     Raises:
         DataError: the file that a folder is known by is damaged.
         UsageError: it is of another version.

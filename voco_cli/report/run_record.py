@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from voco_cli.config.sources import flatten
 from voco_cli.data.index.datalist import Datalist
@@ -38,7 +34,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what lies in a folder.
+    """Return what lies in a folder.
 
     Raises:
         DataError: there is no such folder, or its settings are damaged.
@@ -159,40 +155,6 @@ def read_object(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return held if isinstance(held, dict) else {}
-
-
-Record = TypeVar("Record")
-
-
-def from_json(kind: type[Record], held: Mapping[str, Any]) -> Record:
-    """Return a dataclass of texts and numbers from a JSON object: null for a number is NaN, more keys are left out.
-
-    Raises:
-        AttributeError, ValueError: a key is missing, a value is of another kind, or the object is none.
-    """
-    hints = get_type_hints(kind)
-    values = {key: _read_value(value, hints[key]) for key, value in held.items() if key in hints}
-    try:
-        return kind(**dict(_strict_model(kind).model_validate(values)))  # type: ignore[arg-type]
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-@cache
-def _strict_model(kind: type) -> type[BaseModel]:
-    """Return a model of a dataclass to which true is no number, and a number no text."""
-    fields: dict[str, Any] = {name: (hint, ...) for name, hint in get_type_hints(kind).items()}
-    return create_model(kind.__name__, __config__=ConfigDict(strict=True), **fields)
-
-
-def _read_value(value: Any, hint: Any) -> Any:
-    """Return a value of JSON as Python has it: lists as tuples, null for a number as NaN."""
-    if isinstance(value, list) and get_origin(hint) is tuple:
-        return tuple(_read_value(item, get_args(hint)[0]) for item in value)
-    if hint is float and isinstance(value, int) and abs(value) > sys.float_info.max:
-        raise ValueError("a number is greater than any float")
-    return math.nan if value is None and hint is float else value
 
 
 def status_of(run: RunRecord) -> tuple[str, Tone, Sentence]:

@@ -22,6 +22,7 @@ from voco_cli.document.blocks import Block, Column, EncodedPicture, Facts, PageP
 from voco_cli.errors import DataError, VocoError
 from voco_cli.report.curves import finite
 from voco_cli.report.run_record import RunRecord, read_object
+from voco_cli.workflows.compare import TrainedAs, unlike_settings
 
 Splits = dict[str, Sequence[Entry]]
 
@@ -38,7 +39,7 @@ def data_part(run: RunRecord) -> PagePart:
         blocks: list[Block] = [Sentence(f"What it was trained on is not known. {run.data_fault}", "warning")]
     else:
         blocks = [*_listed(run.datalist), *_skipped(run.datalist)]
-    return PagePart("data", "Data and splits", [*blocks, *_seen(run)])
+    return PagePart("data", "Data and splits", [*blocks, *_trained_on(run)])
 
 
 def _listed(datalist: Datalist) -> list[Block]:
@@ -124,18 +125,18 @@ def _skipped(datalist: Datalist) -> list[Block]:
     return [Table.of(caption, ["file", "reason"], rows, names=2, anchor="skipped", folded=fold)]
 
 
-def _seen(run: RunRecord) -> list[Block]:
+def _trained_on(run: RunRecord) -> list[Block]:
     """Return what went into the weights, for those who will evaluate with them."""
     try:
-        seen = manifest_of(run.path)
+        manifest = manifest_of(run.path)
     except VocoError as error:
         return [Sentence(error.message, "warning")]
-    if seen is None:
-        return [Sentence("The run has no weights yet that say what they have seen.")]
-    stages = [f"{len(one):,} scans in the {one.stage} ({one.dataset})" for one in seen.stages]
-    lines = [f"Its weights have seen {', and '.join(stages)}."] if stages else []
-    lines += [f"{name} does not say what it was trained on." for name in seen.unknown]
-    return [Sentence(line, "warning" if seen.unknown else "plain") for line in lines]
+    if manifest is None:
+        return [Sentence("The run has no weights yet that say what they were trained on.")]
+    stages = [f"{len(one):,} scans in the {one.stage} ({one.dataset})" for one in manifest.stages]
+    lines = [f"Its weights were trained on {', and '.join(stages)}."] if stages else []
+    lines += [f"{name} does not say what it was trained on." for name in manifest.unknown]
+    return [Sentence(line, "warning" if manifest.unknown else "plain") for line in lines]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -143,8 +144,6 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:MOST_NAMED])}{more}"
 
 
-PLACES = frozenset({"run.dir"})
-"""Settings that differ between any two runs and tell nothing."""
 NOT_THERE = "\N{EN DASH}"
 
 
@@ -188,22 +187,22 @@ def settings_table(caption: str, settings: Mapping[str, Any], *, anchor: str, fo
 
 def difference_table(runs: Sequence[RunRecord]) -> Table | Sentence:
     """Return a table of settings that are not the same in all runs, one column a run."""
-    keys = list(dict.fromkeys(key for run in runs for key in run.settings if key not in PLACES))
-    unlike = [key for key in keys if any(_of(run, key) != _of(runs[0], key) for run in runs[1:])]
+    unlike = unlike_settings([TrainedAs(run.settings) for run in runs])
     if not unlike:
         return Sentence("The settings of these runs are the same.")
-    columns = [Column("setting"), *(Column(run.name) for run in runs)]
-    rows = [[key, *(_of(run, key) for run in runs)] for key in unlike]
-    return Table.of(f"{len(unlike)} settings that differ between the runs", columns, rows, anchor="differences")
+    return unlike_table([run.name for run in runs], unlike)
+
+
+def unlike_table(names: Sequence[str], unlike: Mapping[str, Sequence[Any]]) -> Table:
+    """Return a table of settings that are not the same in all runs, one column a run."""
+    rows = [[key, *map(value_words, values)] for key, values in unlike.items()]
+    caption = f"{len(rows)} settings that differ between the runs"
+    return Table.of(caption, ["setting", *names], rows, names=len(names) + 1, anchor="settings")
 
 
 def value_words(value: Any) -> str:
     """Return a value as it would stand in a settings file."""
     return value if isinstance(value, str) and value else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _of(run: RunRecord, key: str) -> str:
-    return value_words(run.settings[key]) if key in run.settings else NOT_THERE
 
 
 def starting_weights(run: RunRecord) -> Block:
@@ -229,7 +228,7 @@ def webp_source(content: bytes) -> str:
 
 
 def embed(content: bytes, name: str, widest_px: int = 1600, *, drawing: bool = False) -> EncodedPicture:
-    """Return a picture of any common format as the page holds it: WebP, no wider than told.
+    """Return a picture of any common format as the page holds it: WebP, no wider than ``widest_px``.
 
     Args:
         name: for messages.

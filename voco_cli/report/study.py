@@ -22,7 +22,8 @@ from voco_cli.document.blocks import (
 )
 from voco_cli.errors import DataError, VocoError
 from voco_cli.evaluate.metric import DisplayText
-from voco_cli.report.run_record import STUDY, from_json, read_object
+from voco_cli.evaluate.tables import from_json
+from voco_cli.report.run_record import STUDY, read_object
 from voco_cli.report.shared_parts import embed, settings_table
 from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
 from voco_cli.study.arms import BASELINE

@@ -2,48 +2,30 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import yaml
+
+from voco_cli.config.sources import flatten
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.evaluate.classification import compare as of_classifications
-from voco_cli.evaluate.classification.metrics import ScoredCases
+from voco_cli.evaluate.compared_runs import ComparedTable
 from voco_cli.evaluate.comparison import pairing_faults
 from voco_cli.evaluate.read_results import Stored
-from voco_cli.evaluate.result_files import StoredEvaluation, interval_object, is_spotless, require_clean
-from voco_cli.evaluate.segmentation import compare as of_segmentations
-from voco_cli.evaluate.segmentation.metrics import METRICS, metric_title
-from voco_cli.evaluate.segmentation.table import ResultTable
-from voco_cli.evaluate.setting_differences import (
-    missed_sentences,
-    settings_sentences,
-    trained_as,
-    training_warnings,
-    unlike_settings,
-)
+from voco_cli.evaluate.result_files import SUMMARY, interval_object, is_spotless, require_clean
 from voco_cli.evaluate.tables import markdown
-from voco_cli.figures.comparison import draw_classification_comparison, draw_comparison
+from voco_cli.figures.comparison import draw_comparison
+from voco_cli.foreign_text import shortened
 
-SEGMENTATIONS, CLASSIFICATIONS = "voco-comparison/1", "voco-classification-comparison/1"
-SHOWN_CHANGES, SHOWN_CATEGORY_CHANGES, STORED_CHANGES = 5, 10, 50
-
-
-@dataclass(frozen=True)
-class ComparedTable:
-    """A table of a comparison.
-
-    Attributes:
-        title: empty is none.
-        names: columns from the left that are words.
-    """
-
-    title: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    names: int
+PLACES = frozenset({"run.dir"})
+"""Settings that differ between any two runs and mean nothing."""
+STEPS = "train.steps"
+MOST_SETTINGS = 12
 
 
 @dataclass(frozen=True)
@@ -80,24 +62,54 @@ def compare_evaluations(
 
     Args:
         names: of the evaluations.
-        metric: of the tables and the picture of segmentations; none is Dice.
+        metric: of the tables and the picture; none is the first that the kind has.
         resamples, seed: of the bootstrap and of the permutation tests.
     Raises:
         VocoError: they cannot be paired.
         UsageError: evaluations of two kinds, or a metric that they do not have.
     """
-    if metric is not None and metric not in METRICS:
-        raise UsageError(f"--metric {metric} is no metric of segmentations.", f"Use one of {', '.join(METRICS)}.")
-    of_kind = {kind: [isinstance(one.table, kind) for one in stored] for kind in (ScoredCases, ResultTable)}
-    if all(any(found) for found in of_kind.values()):
-        one, other = (names[found.index(True)] for found in of_kind.values())
-        raise UsageError(f"{one} is a classification and {other} a segmentation, which cannot be compared.")
-    if any(of_kind[ResultTable]):
-        segmentations = [cast(StoredEvaluation[ResultTable], one) for one in stored]
-        return _segmentations(names, segmentations, metric or "dice", resamples, seed)
-    if metric is not None:
-        raise UsageError(f"--metric {metric} is of segmentations, and these are classifications.", "leave it out")
-    return _classifications(names, [cast(StoredEvaluation[ScoredCases], one) for one in stored], resamples, seed)
+    first, *others = stored
+    metrics = list(first.comparison.metrics)
+    _require_one_kind(names, stored)
+    if metric is not None and metric not in metrics:
+        hint = f"Use one of {', '.join(metrics)}." if len(metrics) > 1 else "leave it out: one table has all"
+        raise UsageError(f"--metric {metric} is no metric of {first.kind}s.", hint)
+    _require_pairs(names, stored)
+    found, shown = first.compare(names, others, resamples, seed), metric or metrics[0]
+    differences, changes = found.differences_table(shown), found.changes_table(shown)
+    trained = [trained_as(one.folder) for one in stored]
+    warnings = training_warnings(names, trained)
+    training = (*settings_sentences(names, trained), *(f"warning: {line}" for line in warnings))
+    recorded = [(name, one.leakage) for name, one in zip(names, stored, strict=True) if one.leakage]
+    leakage = [f"{name}: {sentence}" for name, one in recorded for sentence in one.get("sentences", ())]
+    statements = [*found.statements(resamples), *found.warnings()]
+    page = [f"# {found.title(shown)}\n", markdown(differences.headings, differences.rows)]
+    tables, more = [differences], []
+    if changes.rows:
+        page += [f"## {changes.title}\n", markdown(changes.headings, changes.rows)]
+        tables.append(replace(changes, rows=changes.rows[: found.most_shown]))
+    if len(changes.rows) > found.most_shown:
+        more.append(found.more_changes.format(len(changes.rows) - found.most_shown))
+    return Compared(
+        runs=tuple(names),
+        tables=tuple(tables),
+        statements=(*more, *statements),
+        training=training,
+        leakage=tuple(leakage),
+        spotless=all(is_spotless(one) for _, one in recorded),
+        content={
+            "format": found.format,
+            "evaluations": [str(one.folder) for one in stored],
+            "splits": [one.split for one in stored],
+            "leakage": [one.leakage for one in stored],
+            "settings_that_differ": unlike_settings(trained),
+            "warnings": warnings,
+            "interval": interval_object(resamples, seed),
+            **found.to_json(),
+        },
+        page="\n".join([*page, *statements, *training, *leakage]) + "\n",
+        picture=draw_comparison(found, shown),
+    )
 
 
 def names_of(folders: Sequence[Path]) -> list[str]:
@@ -107,6 +119,41 @@ def names_of(folders: Sequence[Path]) -> list[str]:
         names = [f"{folder.resolve().parent.name}/{folder.resolve().name}" for folder in folders]
     counts = Counter(names)
     return [f"{name} ({i + 1})" if counts[name] > 1 else name for i, name in enumerate(names)]
+
+
+def _require_one_kind(names: Sequence[str], stored: Sequence[Stored]) -> None:
+    kinds: dict[str, str] = {}
+    for name, one in zip(names, stored, strict=True):
+        kinds.setdefault(one.kind, name)
+    if len(kinds) > 1:
+        (kind, name), (other_kind, other), *_ = sorted(kinds.items())
+        raise UsageError(f"{name} is a {kind} and {other} a {other_kind}, which cannot be compared.")
+
+
+def _require_pairs(names: Sequence[str], stored: Sequence[Stored]) -> None:
+    """Refuse, with all that differs, what would compare unlike things.
+
+    Raises:
+        VocoError: they cannot be paired.
+    """
+    if faults := unpairable(names, stored):
+        pairs = zip(names, stored, strict=True)
+        unmeasured = [
+            f"{name} could not measure {', '.join(case for case, _ in one.failed)}" for name, one in pairs if one.failed
+        ]
+        raise VocoError(
+            f"These evaluations cannot be paired: {'; '.join([*faults, *unmeasured])}.",
+            f"Evaluate the same cases against the same {stored[0].same}.",
+        )
+
+
+def unpairable(names: Sequence[str], stored: Sequence[Stored]) -> list[str]:
+    """Return why evaluations cannot be paired with the first, one sentence each; none where they can."""
+    first, *others = stored
+    if other_kinds := [one.kind for one in others if one.kind != first.kind]:
+        return [f"one is a {first.kind} and the other a {kind}" for kind in other_kinds]
+    options = [first.option_faults(names[0], name, one) for name, one in zip(names[1:], others, strict=True)]
+    return [*chain.from_iterable(options), *pairing_faults(names, [one.table for one in stored])]
 
 
 def same_folders(names: Sequence[str], stored: Sequence[Stored]) -> list[str]:
@@ -119,7 +166,7 @@ def same_folders(names: Sequence[str], stored: Sequence[Stored]) -> list[str]:
 
 
 def require_one_split(names: Sequence[str], stored: Sequence[Stored]) -> None:
-    """Refuse to compare cases that weights were chosen on with cases that nobody looked at.
+    """Refuse to compare cases that weights were chosen on with cases that nothing was chosen on.
 
     Raises:
         VocoError: evaluations of different splits.
@@ -145,129 +192,86 @@ def require_all_clean(names: Sequence[str], stored: Sequence[Stored]) -> None:
         require_clean(one.leakage, name)
 
 
-def _segmentations(
-    names: Sequence[str], stored: Sequence[StoredEvaluation[ResultTable]], metric: str, resamples: int, seed: int
-) -> Compared:
-    first, faults = stored[0], []
-    for name, one in zip(names[1:], stored[1:], strict=True):
-        if one.rule != first.rule:
-            faults.append(f"{name} has the rule {one.rule!r} for empty classes, and {names[0]} {first.rule!r}")
-        if one.tolerance_mm != first.tolerance_mm:
-            faults.append(
-                f"{name} has a tolerance of {one.tolerance_mm:g} mm, and {names[0]} {first.tolerance_mm:g} mm"
-            )
-    _require_pairs(names, stored, faults, "labels with the same options")
-    tables = [one.table for one in stored]
-    found = of_segmentations.compare_tables(names, tables, resamples, seed)
-    title, missed = metric_title(metric, first.tolerance_mm), missed_sentences(found, tables, first.tolerance_mm)
-    headings = of_segmentations.difference_headings(names[0])
-    rows = of_segmentations.difference_rows(found.of_metric(metric))
-    changes = of_segmentations.change_rows(found.changes[metric][:SHOWN_CHANGES])
-    statements = [
-        f"{found.cases} cases of {found.patients} patients, paired; difference: run - {names[0]}, with its "
-        "bootstrap 95 % interval, resampled by patient.",
-        "p: Wilcoxon signed-rank test over the patients' mean differences; Holm's correction over all classes and "
-        f"runs; effect: matched-pairs rank-biserial correlation (+1: nobody below {names[0]}, somebody above). "
-        f"Rule for empty classes: {first.rule}.",
-        *missed,
-    ]
-    head = {"tolerance_mm": first.tolerance_mm, "empty_rule": first.rule, "missed": missed}
-    return _compared(
-        names,
-        stored,
-        tables=(
-            ComparedTable(f"{title}: difference from {names[0]}", headings, rows, 2),
-            ComparedTable("changed most", of_segmentations.CHANGE_HEADINGS, changes, 3),
-        ),
-        statements=statements,
-        interval=interval_object(resamples, seed),
-        content=(SEGMENTATIONS, {**head, **of_segmentations.comparison_object(found, STORED_CHANGES)}),
-        page=[f"# {title}\n", markdown(headings, rows)],
-        picture=draw_comparison(found, metric, first.tolerance_mm),
-    )
+@dataclass(frozen=True)
+class TrainedAs:
+    """How the run of an evaluation was trained, as far as its folder says.
 
-
-def _classifications(
-    names: Sequence[str], stored: Sequence[StoredEvaluation[ScoredCases]], resamples: int, seed: int
-) -> Compared:
-    _require_pairs(names, stored, [], "categories")
-    found = of_classifications.compare_classifications(names, [one.table for one in stored], resamples, seed)
-    headings = of_classifications.figure_headings(names[0])
-    rows = of_classifications.figure_rows(found.differences)
-    changed = of_classifications.CHANGE_HEADINGS
-    changes = of_classifications.category_change_rows(found.changes)
-    page = ["# Classification\n", markdown(headings, rows)]
-    tables = [ComparedTable(f"difference from {names[0]}", headings, rows, 2)]
-    if changes:
-        page += ["## Cases that changed category\n", markdown(changed, changes)]
-        tables.append(ComparedTable("changed category", changed, changes[:SHOWN_CATEGORY_CHANGES], 5))
-    more = len(changes) - SHOWN_CATEGORY_CHANGES
-    return _compared(
-        names,
-        stored,
-        tables=tables,
-        only_shown=[f"{more} more changed category, all in comparison.md."] if more > 0 else [],
-        statements=of_classifications.comparison_statements(found, resamples),
-        interval=interval_object(resamples, seed),
-        content=(CLASSIFICATIONS, of_classifications.classification_comparison_object(found)),
-        page=page,
-        picture=draw_classification_comparison(found),
-    )
-
-
-def _require_pairs(names: Sequence[str], stored: Sequence[Stored], faults: Sequence[str], same: str) -> None:
-    """Refuse, with all that differs, what would compare unlike things.
-
-    Raises:
-        VocoError: they cannot be paired.
+    Attributes:
+        settings: by dotted key; empty where there is no run, or its settings cannot be read.
+        training: names of its training cases; none where its data.json does not say.
     """
-    tables: list[Any] = [one.table for one in stored]
-    faults = [*faults, *pairing_faults(names, tables)]
-    if faults:
-        pairs = zip(names, stored, strict=True)
-        unmeasured = [f"{name} could not measure {', '.join(one.failed)}" for name, one in pairs if one.failed]
-        raise VocoError(
-            f"These evaluations cannot be paired: {'; '.join([*faults, *unmeasured])}.",
-            f"Evaluate the same cases against the same {same}.",
-        )
+
+    settings: Mapping[str, Any]
+    training: frozenset[str] | None = None
 
 
-def _compared(
-    names: Sequence[str],
-    stored: Sequence[Stored],
-    *,
-    tables: Sequence[ComparedTable],
-    statements: Sequence[str],
-    interval: dict[str, Any],
-    content: tuple[str, dict[str, Any]],
-    page: Sequence[str],
-    picture: bytes,
-    only_shown: Sequence[str] = (),
-) -> Compared:
-    """Put what both kinds of evaluations have in common beside their differences."""
-    trained = [trained_as(one.folder) for one in stored]
-    warnings = training_warnings(names, trained)
-    training = (*settings_sentences(names, trained), *(f"warning: {line}" for line in warnings))
-    recorded = [(name, one.leakage) for name, one in zip(names, stored, strict=True) if one.leakage]
-    leakage = tuple(f"{name}: {sentence}" for name, one in recorded for sentence in one.get("sentences", ()))
-    file_format, found = content
-    return Compared(
-        runs=tuple(names),
-        tables=tuple(tables),
-        statements=(*only_shown, *statements),
-        training=training,
-        leakage=leakage,
-        spotless=all(is_spotless(one) for _, one in recorded),
-        content={
-            "format": file_format,
-            "evaluations": [str(one.folder) for one in stored],
-            "splits": [one.split for one in stored],
-            "leakage": [one.leakage for one in stored],
-            "settings_that_differ": unlike_settings(trained),
-            "warnings": warnings,
-            "interval": interval,
-            **found,
-        },
-        page="\n".join([*page, *statements, *training, *leakage]) + "\n",
-        picture=picture,
-    )
+def trained_as(folder: Path) -> TrainedAs:
+    """Read how the run was trained that an evaluation belongs to: by its place in the run, or by its summary.json."""
+    named = _object(folder / SUMMARY).get("run")
+    places = [*folder.resolve().parents[1:2], *([Path(named)] if isinstance(named, str) else [])]
+    run = next((place for place in places if (place / "settings.yaml").is_file()), None)
+    if run is None:
+        return TrainedAs({})
+    try:
+        held = yaml.safe_load((run / "settings.yaml").read_bytes())
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        held = None
+    settings = held.get("settings") if isinstance(held, dict) else None
+    listed = _object(run / "data.json").get("training")
+    training = None
+    if isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
+        training = frozenset(str(one.get("case") or one.get("image")) for one in listed)
+    return TrainedAs(dict(flatten(settings)) if isinstance(settings, dict) else {}, training)
+
+
+def unlike_settings(trained: Sequence[TrainedAs]) -> dict[str, list[Any]]:
+    """Return settings that are not the same in all runs, with the value of each; nothing where a run has none."""
+    if not all(one.settings for one in trained):
+        return {}
+    keys = dict.fromkeys(key for one in trained for key in one.settings if key not in PLACES)
+    values = {key: [one.settings.get(key) for one in trained] for key in keys}
+    return {key: found for key, found in values.items() if any(value != found[0] for value in found[1:])}
+
+
+def settings_sentences(names: Sequence[str], trained: Sequence[TrainedAs]) -> list[str]:
+    """Return which settings differ, in one sentence, and that nothing is known where a run's cannot be read."""
+    unknown = [name for name, one in zip(names, trained, strict=True) if not one.settings]
+    if unknown:
+        words = ", ".join(unknown)
+        return [f"Whether these were trained alike is not known: {words} has no settings of a run beside it."]
+    unlike = unlike_settings(trained)
+    if not unlike:
+        return ["The settings of these runs are the same."]
+    found = [f"{key} ({' | '.join(_words(value) for value in unlike[key])})" for key in list(unlike)[:MOST_SETTINGS]]
+    more = f"; and {len(unlike) - MOST_SETTINGS} more" if len(unlike) > MOST_SETTINGS else ""
+    return [f"Settings that differ ({' | '.join(names)}): {'; '.join(found)}{more}."]
+
+
+def training_warnings(names: Sequence[str], trained: Sequence[TrainedAs]) -> list[str]:
+    """Return what makes a comparison unequal: other numbers of steps, or other training cases than the first run's."""
+    warnings = []
+    steps = [count for one in trained if isinstance(count := one.settings.get(STEPS), int)]
+    if len(steps) == len(trained) and len(set(steps)) > 1:
+        each = ", ".join(f"{name} for {count:,}" for name, count in zip(names, steps, strict=True))
+        warnings.append(f"Not trained for the same number of steps: {each}.")
+    first = trained[0].training
+    for name, one in zip(names[1:], trained[1:], strict=True):
+        if first is not None and one.training is not None and one.training != first:
+            warnings.append(
+                f"Not trained on the same cases: {names[0]} on {len(first)}, {name} on {len(one.training)}, "
+                f"of which {len(first & one.training)} are the same."
+            )
+    return warnings
+
+
+def _words(value: Any) -> str:
+    return shortened(value if isinstance(value, str) and value else json.dumps(value, default=str), 60)
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Read a JSON object; an empty one where it cannot be read."""
+    try:
+        held = json.loads(path.read_bytes()) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return held if isinstance(held, dict) else {}

@@ -10,28 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.config import Settings, read_saved
-from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.classification.metrics import scored_cases
-from voco_cli.evaluate.classification.results import (
-    ClassificationEvaluation,
-    classification_object,
-    write_classification,
-)
-from voco_cli.evaluate.classification.table import summarise_classification
-from voco_cli.evaluate.result_files import Provenance, require_clean
-from voco_cli.evaluate.segmentation.case_files import CasePair
-from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, Progress, evaluate_pairs, no_progress
-from voco_cli.evaluate.segmentation.metrics import Structure, empty_rule
-from voco_cli.evaluate.segmentation.results import evaluation_object, write_evaluation
-from voco_cli.finetune.classification import category_index
+from voco_cli.evaluate.classification.results import ClassificationEvaluation
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance, require_clean
+from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
+from voco_cli.evaluate.segmentation.metrics import empty_rule
+from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.foreign_text import named
-from voco_cli.predict.classification import TABLE, classify_entries, read_probabilities
 from voco_cli.predict.predictor import Trained, load_trained
-from voco_cli.predict.segmentation import predict_entries
+from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.targets import target_of
@@ -191,7 +181,7 @@ def measure(
     clean: bool = False,
     progress: Progress = no_progress,
 ) -> MeasuredRun:
-    """Predict what is missing, measure it, look for cases that were in the training, and write it all down.
+    """Predict what is missing, measure it, find cases that were in the training, and write it all down.
 
     Args:
         entries: labelled cases of the split, as `measured_split` gives them.
@@ -208,16 +198,10 @@ def measure(
         require_clean(found)
     provenance = Provenance(str(run.path), split, run.chosen, found)
     folder, options = output or run.evaluation(split), options or options_of(run.settings)
-    trained = load_trained(run.path, device)
-    if run.settings.task.kind == "classification":
-        of_cases = _classified(run, split, entries, trained, options, progress)
-        classified = replace(of_cases, provenance=provenance)
-        written, summary = write_classification(classified, folder), classification_object(classified)
-        return MeasuredRun(split, folder, classified, summary, provenance, tuple(written))
-    evaluation = _segmented(run, split, entries, trained, options, progress)
-    places = (str(run.predictions(split)), str(run.path / "data.json"))
-    written = write_evaluation(evaluation, folder, *places, provenance)
-    summary = evaluation_object(evaluation, *places, provenance)
+    evaluation = _predicted_and_evaluated(run, split, entries, load_trained(run.path, device), options, progress)
+    origin = (str(run.predictions(split)), str(run.path / "data.json"))
+    written = evaluation.write(folder, *origin, provenance)
+    summary = evaluation.to_json(*origin, provenance)
     return MeasuredRun(split, folder, evaluation, summary, provenance, tuple(written))
 
 
@@ -229,55 +213,25 @@ def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress)
     return leakage(manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),)), identities, run.datalist.name)
 
 
-def _classified(
+def _predicted_and_evaluated(
     run: FinetunedRun,
     split: str,
     entries: Sequence[Entry],
     trained: Trained,
     options: EvaluationOptions,
     progress: Progress,
-) -> ClassificationEvaluation:
-    """Classify what is missing into ``predictions/<split>`` of the run and measure it against the known categories."""
-    folder = run.predictions(split)
-    with progress("classifying", len(entries)) as advance:
-        # Probabilities of a run are those of its weights as they are now; others are made anew.
-        report = classify_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
-    failed = dict(report.failed)
-    usable = [entry for entry in entries if entry.name not in failed]
-    if not usable:
-        raise DataError(f"None of the {len(entries)} {split} cases could be classified: {next(iter(failed.values()))}")
-    truth = [(entry.name, entry.patient, category_index(run.settings.task, entry)) for entry in usable]
-    categories = tuple(one.name for one in run.settings.task.classes)
-    scored = scored_cases(truth, read_probabilities(folder / TABLE, categories), categories)
-    summary = summarise_classification(scored, options.resamples, options.seed)
-    return ClassificationEvaluation(scored, summary, tuple(sorted(failed.items())))
-
-
-def _segmented(
-    run: FinetunedRun,
-    split: str,
-    entries: Sequence[Entry],
-    trained: Trained,
-    options: EvaluationOptions,
-    progress: Progress,
-) -> Evaluation:
-    """Segment what is missing into ``predictions/<split>`` of the run and measure it against the given label maps."""
-    folder, suffix, task = run.predictions(split), run.settings.predict.suffix, run.settings.task
+) -> Evaluation | ClassificationEvaluation:
+    """Predict what is missing into ``predictions/<split>`` of the run and measure it against what is known."""
+    folder, kind = run.predictions(split), kind_of(run.settings.task)
     with progress("predicting", len(entries)) as advance:
         # Predictions of a run are those of its weights as they are now; others are made anew.
-        report = predict_entries(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
+        report = kind.predict(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
     reasons = dict(report.failed)
-    pairs = [
-        CasePair(entry.name, entry.patient, folder / f"{entry.name}{suffix}", entry.label)
-        for entry in entries
-        if entry.label is not None and entry.name not in reasons
-    ]
-    if not pairs:
+    usable = [entry for entry in entries if entry.name not in reasons]
+    if not usable:
         case, reason = next(iter(reasons.items()))
         raise DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
-    evaluation = evaluate_pairs(
-        pairs, options, classes=task_classes(task), regions=task_regions(task), progress=progress
-    )
+    evaluation = kind.evaluate(run.settings, usable, folder, options, progress)
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
 
 
@@ -291,25 +245,3 @@ def options_of(settings: Settings) -> EvaluationOptions:
         settings.seed,
         ignore_label=settings.task.ignore_value,
     )
-
-
-def task_classes(task: Task) -> tuple[Structure, ...]:
-    """Return the classes of a task by the values of its label maps; several values are one structure."""
-    return tuple(Structure(one.name, one.values) for one in task.classes)
-
-
-def task_regions(task: Task) -> tuple[Structure, ...]:
-    """Return the regions of a task: the values of all classes that belong to each.
-
-    Raises:
-        UsageError: a region of a region that is only named after it.
-    """
-    values = {one.name: set(one.values) for one in task.classes}
-    regions = []
-    for region in task.regions:
-        later = [name for name in region.classes if name not in values]
-        if later:
-            raise UsageError(f"The region {region.name!r} consists of {later[0]!r}, which is only named after it.")
-        values[region.name] = set().union(*(values[name] for name in region.classes))
-        regions.append(Structure(region.name, tuple(sorted(values[region.name])), is_region=True))
-    return tuple(regions)

@@ -74,7 +74,7 @@ class Findings:
 
     @property
     def clean(self) -> bool:
-        """Return True where nothing was found that would spoil the evaluation, and everything could be looked at.
+        """Return True where nothing was found that would spoil the evaluation, and everything could be compared.
 
         The name of a patient in another data set does not count where all voxels were compared: bare numbers are
         patients everywhere.
@@ -83,28 +83,28 @@ class Findings:
         return not self.unknown and all(not one.surely and all_compared for one in self.found)
 
 
-def leakage(seen: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
+def leakage(manifest: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
     """Find evaluated cases that were in the training, by voxels, DICOM series, DICOM study and patient.
 
     A case is reported of each training once, in the surest way.
 
     Args:
-        seen: all that went into the weights.
+        manifest: all that went into the weights.
         evaluated: scans that are evaluated; several may be channels of one case.
         dataset: name of the dataset that they belong to.
     """
     trained: Counter[str] = Counter()
-    for stage in seen.stages:
+    for stage in manifest.stages:
         trained[_words(stage.stage, stage.dataset)] += len(stage)
     hashed = {scan.case for scan in evaluated if scan.voxel_hash}
-    found = [finding for stage in seen.stages for finding in _of_stage(stage, evaluated, dataset)]
+    found = [finding for stage in manifest.stages for finding in _of_stage(stage, evaluated, dataset)]
     return Findings(
         evaluated=len({scan.case for scan in evaluated}),
         compared=len(hashed),
         trained=dict(trained),
         found=tuple(sorted(found, key=lambda one: (not one.surely, list(COLUMN_OF).index(one.kind)))),
-        unknown=seen.unknown,
-        unhashed=sum(stage.voxel_hash.count(None) for stage in seen.stages),
+        unknown=manifest.unknown,
+        unhashed=sum(stage.voxel_hash.count(None) for stage in manifest.stages),
     )
 
 
@@ -162,7 +162,7 @@ def find_leakage(
         evaluated: labelled cases of validation and test.
         dataset: name of the dataset of both.
         cache: of the run.
-        advance: called with how many scans were looked at.
+        advance: called with how many scans were compared.
     Raises:
         DataError: the list beside the weights is damaged.
     """
@@ -171,8 +171,8 @@ def find_leakage(
         for case in training
         for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
     ]
-    seen = manifest_before(weights).followed_by(training_scans("fine-tuning", dataset, own))
-    return seen, leakage(seen, identities_of(evaluated, cache, advance), dataset)
+    manifest = manifest_before(weights).followed_by(training_scans("fine-tuning", dataset, own))
+    return manifest, leakage(manifest, identities_of(evaluated, cache, advance), dataset)
 
 
 def identities_of(
@@ -187,7 +187,7 @@ def identities_of(
 
     Args:
         cache: where the scans may be stored.
-        advance: called with how many scans were looked at.
+        advance: called with how many scans were compared.
     """
     channels = [(entry, channel) for entry in entries for channel in entry.channel_entries()]
     jobs = [_HashJob(channel, cache) for _, channel in channels]

@@ -14,11 +14,7 @@ from tests.evaluate.made_scores import NAMES, made_scores, random_scores
 from voco_cli.evaluate.classification.compare import (
     Agreement,
     ClassificationComparison,
-    classification_comparison_object,
     compare_classifications,
-    comparison_statements,
-    figure_headings,
-    figure_rows,
 )
 from voco_cli.evaluate.classification.metrics import ScoredCases
 from voco_cli.evaluate.comparison import Difference, pairing_faults
@@ -227,9 +223,9 @@ def test_holm_counts_categories_and_runs_figure_by_figure() -> None:
     assert least.p_holm == pytest.approx(min(1, 6 * least.p))
     overall = sorted((d for d in found.differences if d.metric == "f1" and d.part is None), key=lambda d: d.p)
     assert overall[0].p_holm == pytest.approx(min(1, 2 * overall[0].p))
-    text = comparison_statements(found, 200)[2]
+    text = found.statements(200)[2]
     assert "Holm's correction over categories and runs, figure by figure." in text
-    assert "Holm" not in comparison_statements(compared(FIRST, BETTER), 200)[2]
+    assert "Holm" not in compared(FIRST, BETTER).statements(200)[2]
 
 
 def test_a_run_against_itself() -> None:
@@ -247,15 +243,16 @@ def test_one_patient_has_no_interval_and_no_evidence() -> None:
 
 def test_json_and_tables() -> None:
     found = compared(FIRST, BETTER)
-    held = classification_comparison_object(found)
+    held = found.to_json()
     assert held["swaps"] == {"ways": 64, "all_ways": True, "of": "whole patients"}
     assert held["right"] == [{"run": "run1", "both_right": 4, "only_first": 0, "only_run": 1, "both_wrong": 1}]
     assert held["changed_category"][0]["kind"] == "now right"
-    alone = classification_comparison_object(compared(*(replace(t, patients=("p",) * 6) for t in (FIRST, BETTER))))
+    alone = compared(*(replace(t, patients=("p",) * 6) for t in (FIRST, BETTER))).to_json()
     assert alone["differences"][0]["low"] is None
-    row = dict(zip(figure_headings("run0"), figure_rows([one(found, "auc")])[0], strict=True))
+    table = found.differences_table("figures")
+    row = dict(zip(table.headings, table.rows[0], strict=True))
     assert (row["figure"], row["run0"], row["run's"]) == ("AUC", "0.667", "1.000")
     assert row["difference [95 %]"].startswith("+0.333 [+0.000, ")
-    assert comparison_statements(found, 200)[-1] == (
+    assert found.statements(200)[-1] == (
         "run1 and run0: 4 cases right in both, 1 only in run1, 0 only in run0, 1 in neither; 1 changed category."
     )

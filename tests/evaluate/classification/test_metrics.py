@@ -17,9 +17,8 @@ from voco_cli.evaluate.classification.metrics import (
     ScoredCases,
     auc,
     measure,
-    scored_cases,
 )
-from voco_cli.evaluate.classification.table import summarise_classification
+from voco_cli.evaluate.classification.table import scored_cases, summarise_classification
 from voco_cli.evaluate.statistics import resample_patients
 
 # Four of six right; three normal, two pneumonia, one covid.

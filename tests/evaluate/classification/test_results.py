@@ -11,20 +11,17 @@ import numpy as np
 import pytest
 
 from tests.evaluate.made_scores import made_scores
-from voco_cli.errors import DataError, UsageError
+from voco_cli.errors import DataError
 from voco_cli.evaluate.classification.results import (
     ClassificationEvaluation,
     category_rows,
     overall_rows,
     parse_cases_csv,
-    read_classification,
     statements,
-    write_classification,
 )
 from voco_cli.evaluate.classification.table import summarise_classification
 from voco_cli.evaluate.read_results import read_results
-from voco_cli.evaluate.result_files import Provenance
-from voco_cli.evaluate.segmentation.results import read_evaluation
+from voco_cli.evaluate.result_files import EvaluationOptions, Provenance
 
 SCORED = made_scores(
     [0, 1, 0, 1], [[0.9, 0.1], [0.6, 0.4], [0.25, 0.75], [0.125, 0.875]], ["p001", "p001", "p002", "p003"]
@@ -32,10 +29,10 @@ SCORED = made_scores(
 
 
 def test_the_three_files(tmp_path: Path) -> None:
-    summary = summarise_classification(SCORED, 200, seed=5)
+    options = EvaluationOptions(resamples=200, seed=5)
     provenance = Provenance("runs/a", "test", "weights of step 3", {"sentences": ["None was seen."]})
-    evaluation = ClassificationEvaluation(SCORED, summary, (("c9", "it is empty"),), provenance)
-    written = write_classification(evaluation, tmp_path / "test")
+    evaluation = ClassificationEvaluation(SCORED, options, (("c9", "it is empty"),), provenance)
+    written = evaluation.write(tmp_path / "test")
     assert [path.name for path in written] == ["cases.csv", "table.md", "summary.json"]
     rows = list(csv.DictReader((tmp_path / "test" / "cases.csv").read_text().splitlines()))
     assert rows[2] == {
@@ -65,9 +62,9 @@ def test_the_three_files(tmp_path: Path) -> None:
 
 def test_what_is_not_defined_is_null_in_json_and_a_dash_in_tables(tmp_path: Path) -> None:
     scored = made_scores([1, 1], [[0.4, 0.6], [0.7, 0.3]])
-    summary = summarise_classification(scored, 100)
-    evaluation = ClassificationEvaluation(scored, summary)
-    write_classification(evaluation, tmp_path)
+    evaluation = ClassificationEvaluation(scored, EvaluationOptions(resamples=100))
+    summary = evaluation.summary
+    evaluation.write(tmp_path)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["overall"]["auc"] == {"value": None, "low": None, "high": None, "left_out": 100}
     assert overall_rows(summary)[0] == ["AUC", "-"]
@@ -80,7 +77,7 @@ def test_what_is_not_defined_is_null_in_json_and_a_dash_in_tables(tmp_path: Path
 
 def test_the_table_says_cases_and_how_intervals_were_made(tmp_path: Path) -> None:
     summary = summarise_classification(SCORED, 200)
-    write_classification(ClassificationEvaluation(SCORED, summary), tmp_path)
+    ClassificationEvaluation(SCORED, EvaluationOptions(resamples=200)).write(tmp_path)
     text = (tmp_path / "table.md").read_text()
     estimate = summary.overall["accuracy"]
     assert f"| accuracy | 0.500 [{estimate.low:.3f}, {estimate.high:.3f}] |" in text
@@ -93,29 +90,29 @@ def test_the_table_says_cases_and_how_intervals_were_made(tmp_path: Path) -> Non
 def test_which_auc_is_meant(categories: int, words: str) -> None:
     rows = [[1 / categories] * categories] * 4
     scored = made_scores([0, 1, 0, 1], rows)
-    assert statements(ClassificationEvaluation(scored, summarise_classification(scored, 100)))[1].startswith(words)
+    assert statements(ClassificationEvaluation(scored, EvaluationOptions(resamples=100)))[1].startswith(words)
 
 
 def test_written_and_read(tmp_path: Path) -> None:
     provenance = Provenance("runs/a", "test", "weights of step 3", {"sentences": ["None was seen."]})
     evaluation = ClassificationEvaluation(
-        SCORED, summarise_classification(SCORED, 100), (("c9", "it is empty"),), provenance
+        SCORED, EvaluationOptions(resamples=100), (("c9", "it is empty"),), provenance
     )
-    write_classification(evaluation, tmp_path)
-    stored = read_classification(tmp_path)
-    assert (stored.folder, stored.failed, stored.split) == (tmp_path, ("c9",), "test")
+    evaluation.write(tmp_path)
+    stored = read_results(tmp_path)
+    assert (stored.folder, stored.failed, stored.split) == (tmp_path, (("c9", "it is empty"),), "test")
     assert stored.leakage == {"sentences": ["None was seen."]}
     table = stored.table
     assert (table.cases, table.patients, table.categories) == (SCORED.cases, SCORED.patients, SCORED.categories)
     np.testing.assert_array_equal(table.truth_N, SCORED.truth_N)
     np.testing.assert_allclose(table.probabilities_NK, SCORED.probabilities_NK, rtol=1e-9)
-    assert type(read_results(tmp_path)) is type(stored)
-    with pytest.raises(UsageError, match="is not of the format voco-evaluation/1"):
-        read_evaluation(tmp_path)
+    assert isinstance(stored, ClassificationEvaluation)
+    assert (stored.options.resamples, stored.options.seed) == (100, 0)
+    assert stored.headline().startswith("AUC 0.750 [")  # .4 .875 against .1 .75
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
-    write_classification(ClassificationEvaluation(SCORED, summarise_classification(SCORED, 100)), tmp_path)
+    ClassificationEvaluation(SCORED, EvaluationOptions(resamples=100)).write(tmp_path)
     with (tmp_path / "cases.csv").open("a") as file:
         file.write("c7,z,normal,normal,1,0\n")
     with pytest.raises(DataError, match=r"is not the file that summary\.json was made from"):

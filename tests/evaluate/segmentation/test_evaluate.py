@@ -7,8 +7,9 @@ import pytest
 
 from tests.evaluate.made_results import two_boxes, write_labels
 from voco_cli.errors import DataError, UsageError
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.classes import parse_regions
-from voco_cli.evaluate.segmentation.evaluate import EvaluationOptions, evaluate_folder
+from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
 from voco_cli.evaluate.segmentation.metrics import RULES, Structure
 from voco_cli.evaluate.segmentation.results import statements
 

@@ -11,23 +11,18 @@ import pytest
 
 from tests.evaluate.made_results import made_table, two_boxes, write_labels
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.segmentation.compare import (
-    change_rows,
-    compare_tables,
-    comparison_object,
-    difference_headings,
-    difference_rows,
-)
-from voco_cli.evaluate.segmentation.evaluate import Evaluation, EvaluationOptions, evaluate_folder
+from voco_cli.evaluate.read_results import read_results
+from voco_cli.evaluate.segmentation.compare import change_rows, compare_tables, difference_rows
+from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
 from voco_cli.evaluate.segmentation.results import (
+    Evaluation,
+    EvaluationOptions,
     cases_csv,
     parse_cases_csv,
-    read_evaluation,
     statements,
     summary_headings,
     summary_object,
     summary_rows,
-    write_evaluation,
 )
 from voco_cli.evaluate.segmentation.table import summarise
 from voco_cli.evaluate.tables import markdown, p_value
@@ -43,10 +38,10 @@ def evaluation(tmp_path: Path) -> Evaluation:
 
 
 def test_written_and_read(evaluation: Evaluation, tmp_path: Path) -> None:
-    written = write_evaluation(evaluation, tmp_path / "out", "pred", "true")
+    written = evaluation.write(tmp_path / "out", "pred", "true")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(path.name for path in written)
-    stored = read_evaluation(tmp_path / "out")
-    assert (stored.tolerance_mm, stored.rule, stored.failed) == (1.5, "count", ())
+    stored = read_results(tmp_path / "out")
+    assert (stored.options.tolerance_mm, stored.options.rule.name, stored.failed) == (1.5, "count", ())
     np.testing.assert_allclose(stored.table.values_NCM, evaluation.table.values_NCM, rtol=1e-9)
     assert stored.table.states == evaluation.table.states
     found = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -62,14 +57,14 @@ def test_patients_are_numbered_in_all_that_is_written(tmp_path: Path) -> None:
     known = {"a": "MEIER^ANNA", "b": "KHAN^ALI", "c": "MEIER^ANNA"}
     found = evaluate_folder(tmp_path / "pred", tmp_path / "true", EvaluationOptions(), patients=known)
     assert found.summary.patients == 2
-    for path in write_evaluation(found, tmp_path / "out", "pred", "true"):
+    for path in found.write(tmp_path / "out", "pred", "true"):
         assert not any(name in path.read_text() for name in ("MEIER", "KHAN"))
     rows = [line.split(",") for line in (tmp_path / "out" / "cases.csv").read_text().splitlines()[1:]]
     assert {(row[0], row[1]) for row in rows} == {("a", "p001"), ("b", "p002"), ("c", "p001")}
 
 
 def test_the_table_states_what_it_is(evaluation: Evaluation, tmp_path: Path) -> None:
-    write_evaluation(evaluation, tmp_path / "out", "pred", "true")
+    evaluation.write(tmp_path / "out", "pred", "true")
     text = (tmp_path / "out" / "table.md").read_text()
     assert "| structure | cases | missed | false positive | Dice | IoU | NSD 1.5 mm | HD95 (mm) | ASD (mm) |" in text
     assert "| 1 | 2 | 0 | 0 | 0.875 ± 0.177 [0.750, 1.000] |" in text
@@ -82,20 +77,20 @@ def test_the_table_states_what_it_is(evaluation: Evaluation, tmp_path: Path) -> 
 def test_damage_is_noticed(evaluation: Evaluation, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(DataError, match=r"cases\.csv cannot be opened"):
-        read_evaluation(out)
-    write_evaluation(evaluation, out, "pred", "true")
+        read_results(out)
+    evaluation.write(out, "pred", "true")
     whole = (out / "summary.json").read_text()
     (out / "summary.json").write_text(whole[:100])
     with pytest.raises(DataError, match="is damaged"):
-        read_evaluation(out)
+        read_results(out)
     (out / "summary.json").write_text(whole.replace("voco-evaluation/1", "voco-evaluation/9"))
     with pytest.raises(UsageError, match="not of the format"):
-        read_evaluation(out)
+        read_results(out)
     (out / "summary.json").write_text(whole)
     with (out / "cases.csv").open("a") as file:
         file.write("x")
     with pytest.raises(DataError, match=r"not the file that summary\.json was made from"):
-        read_evaluation(out)
+        read_results(out)
 
 
 NAN = math.nan
@@ -185,17 +180,19 @@ def test_markdown_keeps_its_columns() -> None:
     assert markdown(["a", "b"], [["x|y", "1"]]) == "| a | b |\n| --- | ---: |\n| x\\|y | 1 |\n"
 
 
-def test_rows_of_a_comparison() -> None:
+def test_rows_of_a_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     before, after = made_table([[0.5, NAN], [0.6, 0.5]]), made_table([[0.6, 0.7], [0.7, 0.6]])
     comparison = compare_tables(["a", "b"], [before, after])
     rows = difference_rows(comparison.of_metric("dice"))
     assert rows[0][:6] == ["b", "liver", "2", "0.550", "0.650", "+0.100 [+0.100, +0.100]"]
     assert rows[1][2:6] == ["1 (+1 unpaired)", "0.500", "0.600", "+0.100 "]
     assert rows[2][7] == "-"
-    assert len(rows[0]) == len(difference_headings("a"))
+    table = comparison.differences_table("dice")
+    assert (table.rows, len(table.headings), table.whole_runs) == (rows, len(rows[0]), [2])
     assert change_rows(comparison.changes["dice"])[0][-1] == "+0.100"
-    json.dumps(comparison_object(comparison, 2), allow_nan=False)
-    assert len(comparison_object(comparison, 2)["largest_changes"]["dice"]) == 2
+    monkeypatch.setattr("voco_cli.evaluate.segmentation.compare.STORED_CHANGES", 2)
+    json.dumps(comparison.to_json(), allow_nan=False)
+    assert len(comparison.to_json()["largest_changes"]["dice"]) == 2
 
 
 def test_p_values() -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
 from voco_cli.evaluate.classification.metrics import METRICS, ScoredCases
+from voco_cli.evaluate.compared_runs import ComparedTable, Comparison, ComparisonPanels
 from voco_cli.evaluate.comparison import (
-    Comparison,
     Difference,
     compare_runs,
     difference_from_json,
@@ -18,11 +19,10 @@ from voco_cli.evaluate.comparison import (
     json_keys,
 )
 from voco_cli.evaluate.statistics import RESAMPLES, Floats
-from voco_cli.evaluate.tables import figure, p_value, with_interval, without_nan
+from voco_cli.evaluate.tables import figure, from_json, p_value, with_interval, without_nan
 
 KEYS = json_keys("run category=part metric first_value=first value difference low high left_out p p_holm test")
 """Keys of a difference in comparison.json."""
-CHANGE_HEADINGS = ["run", "case", "category", "from", "to", "p(category)", ""]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class CategoryChange:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How many cases a run and the first run tell rightly."""
+    """How many cases a run and the first run classify correctly."""
 
     run: str
     both_right: int
@@ -74,12 +74,129 @@ class ClassificationComparison(Comparison):
         swaps: ways in which results were exchanged; all that there are, where `exact`.
     """
 
+    format: ClassVar = "voco-classification-comparison/1"
+    main: ClassVar = ("auc", "AUC")
+    metrics: ClassVar = ("figures",)
+    most_shown: ClassVar = 10
+    more_changes: ClassVar = "{} more changed category, all in comparison.md."
+
     categories: tuple[str, ...]
     changes: tuple[CategoryChange, ...]
     agreements: tuple[Agreement, ...]
     true_probabilities: Floats
     swaps: int
     exact: bool
+
+    def title(self, metric: str) -> str:
+        """Return what all metrics together are called."""
+        return "Classification"
+
+    def differences_table(self, metric: str) -> ComparedTable:
+        """Return the differences of every metric."""
+        headings = ["run", "figure", self.runs[0], "run's", "difference [95 %]", "p", "p (Holm)"]
+        rows = [
+            [
+                one.run,
+                figure_title(one),
+                figure(one.first),
+                figure(one.value),
+                with_interval(one.difference, one.low, one.high, sign=True),
+                p_value(one.p),
+                p_value(one.p_holm),
+            ]
+            for one in self.differences
+        ]
+        return ComparedTable(f"Difference from {self.runs[0]}", headings, rows, 2)
+
+    def changes_table(self, metric: str) -> ComparedTable:
+        """Return the cases that changed category."""
+        headings = ["run", "case", "category", "from", "to", "p(category)", "came to"]
+        rows = [
+            [
+                *(one.run, one.case, one.category, one.first, one.value),
+                f"{one.first_probability:.3f} to {one.probability:.3f}",
+                one.kind,
+            ]
+            for one in self.changes
+        ]
+        return ComparedTable("Cases that changed category", headings, rows, 5)
+
+    def statements(self, resamples: int) -> list[str]:
+        """Return how to read the tables, and how many cases each run gets right (see `Comparison.statements`)."""
+        first, names = self.runs[0], self.categories
+        auc = "AUC is the mean of each category against the others"
+        if len(names) == 2:
+            auc = f"AUC is that of {names[1]}, whose specificity is the sensitivity of {names[0]}"
+        lines = [
+            *super().statements(resamples),
+            f"{auc}; balanced accuracy and macro F1 are means over the categories that have cases.",
+            self._test_sentence(),
+        ]
+        left_out = max(one.left_out for one in self.differences)
+        if left_out:
+            lines.append(f"Up to {left_out} of {resamples} resamples lack a category and are left out of an interval.")
+        changed = Counter(change.run for change in self.changes)
+        return lines + [
+            f"{one.run} and {first}: {one.both_right} cases right in both, {one.only_run} only in {one.run}, "
+            f"{one.only_first} only in {first}, {one.both_wrong} in neither; {changed[one.run]} changed category."
+            for one in self.agreements
+        ]
+
+    def _test_sentence(self) -> str:
+        ways = f"all {self.swaps} ways" if self.exact else f"{self.swaps} random ways"
+        test = f"permutation test in which the two runs exchange whole patients ({ways}; the AUC by ranks within a run)"
+        if any(one.test == "McNemar" for one in self.differences):
+            test = f"McNemar's exact test for accuracy, else a {test}"
+        num_categories = len({one.part for one in self.differences} - {None})
+        over = [*(["categories"] if num_categories > 1 else []), *(["runs"] if len(self.runs) > 2 else [])]
+        correction = f" Holm's correction over {' and '.join(over)}, figure by figure." if over else ""
+        return f"p: {test}.{correction}"
+
+    def panels(self, metric: str) -> ComparisonPanels:
+        """Return every difference, and what each run says of the true category of each case."""
+        kinds = Counter(change.kind for change in self.changes if change.run == self.runs[-1])
+        words = f"now right {kinds['now right']}, now wrong {kinds['now wrong']}, another error {kinds['other error']}"
+        return ComparisonPanels(
+            title=self.title(metric),
+            forest_title="By figure",
+            difference_label="difference",
+            marks=[(figure_title(one), one) for one in self.differences],
+            dots_title="By case: p(true category)",
+            dots_label="probability",
+            values_RN=self.true_probabilities,
+            footnote=words if len(self.runs) > 2 else f"{words}; blue: higher, orange: lower",
+            limits=(-0.03, 1.03),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the comparison as JSON holds it; NaN becomes null."""
+        held = {
+            "runs": self.runs,
+            "cases": self.cases,
+            "patients": self.patients,
+            "categories": self.categories,
+            "swaps": {"ways": self.swaps, "all_ways": self.exact, "of": "whole patients"},
+            "differences": [difference_object(one, KEYS) for one in self.differences],
+            "right": [asdict(one) for one in self.agreements],
+            "changed_category": [{**asdict(one), "kind": one.kind} for one in self.changes],
+        }
+        return dict(without_nan(held))
+
+    @classmethod
+    def from_json(cls, held: Mapping[str, Any]) -> Self:
+        """Return what `to_json` gave, without what each run says of each case (see `Comparison.from_json`)."""
+        paired = {"cases": held["cases"], "patients": held["patients"]}
+        return cls(
+            runs=tuple(map(str, held["runs"])),
+            **paired,
+            differences=tuple(difference_from_json(one, KEYS, **paired) for one in held["differences"]),
+            categories=tuple(map(str, held["categories"])),
+            changes=tuple(from_json(CategoryChange, one) for one in held["changed_category"]),
+            agreements=tuple(from_json(Agreement, one) for one in held["right"]),
+            true_probabilities=np.empty((0, 0)),
+            swaps=held["swaps"]["ways"],
+            exact=held["swaps"]["all_ways"],
+        )
 
 
 def compare_classifications(
@@ -122,104 +239,12 @@ def compare_classifications(
     )
 
 
-def classification_comparison_object(found: ClassificationComparison) -> dict[str, Any]:
-    """Return a comparison as JSON holds it; NaN becomes null."""
-    held = {
-        "runs": found.runs,
-        "cases": found.cases,
-        "patients": found.patients,
-        "categories": found.categories,
-        "swaps": {"ways": found.swaps, "all_ways": found.exact, "of": "whole patients"},
-        "differences": [difference_object(one, KEYS) for one in found.differences],
-        "right": [asdict(one) for one in found.agreements],
-        "changed_category": [{**asdict(one), "kind": one.kind} for one in found.changes],
-    }
-    return dict(without_nan(held))
-
-
-def category_difference_from_object(held: Mapping[str, Any], comparison: Mapping[str, Any]) -> Difference:
-    """Return a difference of comparison.json, whose numbers of cases and patients stand for all together.
-
-    Raises:
-        KeyError, TypeError, ValueError: it makes no sense.
-    """
-    return difference_from_json(held, KEYS, cases=comparison["cases"], patients=comparison["patients"])
-
-
 def figure_title(one: Difference) -> str:
     """Return ``macro F1``, or ``covid: F1``."""
     title = METRICS[one.metric].title
     if one.part is not None:
         return f"{one.part}: {title}"
     return f"macro {title}" if one.metric == "f1" else title
-
-
-def figure_headings(first: str) -> list[str]:
-    """Return the headings of `figure_rows`."""
-    return ["run", "figure", first, "run's", "difference [95 %]", "p", "p (Holm)"]
-
-
-def figure_rows(differences: Sequence[Difference]) -> list[list[str]]:
-    """Return the cells for a table of differences."""
-    return [
-        [
-            one.run,
-            figure_title(one),
-            figure(one.first),
-            figure(one.value),
-            with_interval(one.difference, one.low, one.high, sign=True),
-            p_value(one.p),
-            p_value(one.p_holm),
-        ]
-        for one in differences
-    ]
-
-
-def category_change_rows(changes: Sequence[CategoryChange]) -> list[list[str]]:
-    """Return the cells for a table of the cases that changed category."""
-    return [
-        [
-            *(one.run, one.case, one.category, one.first, one.value),
-            f"{one.first_probability:.3f} to {one.probability:.3f}",
-            one.kind,
-        ]
-        for one in changes
-    ]
-
-
-def comparison_statements(found: ClassificationComparison, resamples: int) -> list[str]:
-    """Return what a table of differences must say of itself, one line each."""
-    first, names = found.runs[0], found.categories
-    auc = "AUC is the mean of each category against the others"
-    if len(names) == 2:
-        auc = f"AUC is that of {names[1]}, whose specificity is the sensitivity of {names[0]}"
-    lines = [
-        f"{found.cases} cases of {found.patients} patients, paired; difference: run - {first}, with its "
-        f"bootstrap 95 % interval, {resamples} resamples by patient.",
-        f"{auc}; balanced accuracy and macro F1 are means over the categories that have cases.",
-        _test_text(found),
-    ]
-    left_out = max(one.left_out for one in found.differences)
-    if left_out:
-        lines.append(f"Up to {left_out} of {resamples} resamples lack a category and are left out of an interval.")
-    for one in found.agreements:
-        changed = sum(change.run == one.run for change in found.changes)
-        lines.append(
-            f"{one.run} and {first}: {one.both_right} cases right in both, {one.only_run} only in {one.run}, "
-            f"{one.only_first} only in {first}, {one.both_wrong} in neither; {changed} changed category."
-        )
-    return lines
-
-
-def _test_text(found: ClassificationComparison) -> str:
-    ways = f"all {found.swaps} ways" if found.exact else f"{found.swaps} random ways"
-    swaps = f"permutation test in which the two runs exchange whole patients ({ways}; the AUC by ranks within a run)"
-    num_categories = len({one.part for one in found.differences} - {None})
-    over = [*(["categories"] if num_categories > 1 else []), *(["runs"] if len(found.runs) > 2 else [])]
-    correction = f" Holm's correction over {' and '.join(over)}, figure by figure." if over else ""
-    mcnemar = any(one.test == "McNemar" for one in found.differences)
-    test = f"McNemar's exact test for accuracy, else a {swaps}" if mcnemar else swaps
-    return f"p: {test}.{correction}"
 
 
 def _changes(run: str, first: ScoredCases, other: ScoredCases) -> list[CategoryChange]:

@@ -7,15 +7,13 @@ bootstrap resample counts a case as often as its patient was drawn). NaN is a fi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.index.patients import numbered
-from voco_cli.errors import UsageError
 from voco_cli.evaluate.metric import DisplayText, Metric, TestName
 from voco_cli.evaluate.statistics import (
     Floats,
@@ -132,7 +130,7 @@ class ClassificationMetric(Metric[ScoredCases]):
         return np.concatenate([self._scores(table.outcomes, block, self.columns(table)) for block in blocks])
 
     def case_values(self, first: ScoredCases, other: ScoredCases) -> tuple[Floats, Floats]:
-        """Return which cases are told rightly; of a category: as it, or not as it (see `Metric.case_values`)."""
+        """Return which cases are classified correctly; of a category, as it or not (see `Metric.case_values`)."""
         return self._right(first), self._right(other)
 
     def test(
@@ -167,7 +165,7 @@ class ClassificationMetric(Metric[ScoredCases]):
             parts="categories",
             score=of_two if two else f"{self.title} of each category against the others, averaged over categories",
             paired="on the same cases",
-            better="by the share of cases that are told rightly",
+            better="by the share of cases that are classified correctly",
             test="permutation test in which two arms exchange whole patients in all seeds, by ranks within a run",
         )
 
@@ -185,7 +183,7 @@ class ClassificationMetric(Metric[ScoredCases]):
 
 
 class AreaUnderCurve(ClassificationMetric):
-    """The AUC, which no case has by itself: a case adds its placement among those that it should be told from."""
+    """The AUC, which no case has by itself: a case adds its placement among those that it should be separated from."""
 
     def columns(self, table: ScoredCases) -> list[int]:
         """Return the categories that have cases; of two, the second (see `ClassificationMetric.columns`)."""
@@ -206,7 +204,7 @@ class AreaUnderCurve(ClassificationMetric):
 
 
 class Accuracy(ClassificationMetric):
-    """The share of cases that are told rightly."""
+    """The share of cases that are classified correctly."""
 
     def test(
         self, pairs: Sequence[tuple[ScoredCases, ScoredCases]], patient_N: Indices, swaps: Swaps
@@ -244,7 +242,7 @@ def area_under_curve(outcomes: Outcomes, weights_BN: Floats) -> Figures:
 
 
 def accuracy(outcomes: Outcomes, weights_BN: Floats) -> Figures:
-    """Return the share of cases that are told rightly."""
+    """Return the share of cases that are classified correctly."""
     confusion_BKK = confusion(outcomes, weights_BN)
     return _ratio(np.trace(confusion_BKK, axis1=1, axis2=2), confusion_BKK.sum(axis=(1, 2))), None
 
@@ -331,36 +329,6 @@ def auc(scores_N: Floats, positive_N: NDArray[np.bool_], weights_BN: Floats) -> 
     return _ratio(won_B, weights_BP.sum(axis=1) * weights_BQ.sum(axis=1))
 
 
-def scored_cases(
-    truth: Sequence[tuple[str, str, int]], probabilities: Mapping[str, Sequence[float]], categories: Sequence[str]
-) -> ScoredCases:
-    """Put known categories and predicted probabilities together.
-
-    Args:
-        truth: name, patient and category's index of each case.
-        probabilities: by case; cases whose category is not known are passed over.
-    Raises:
-        UsageError: a case has no probabilities, or another number of them than there are categories.
-    """
-    lacking = [case for case, _, _ in truth if case not in probabilities]
-    if lacking:
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        raise UsageError(f"There are no probabilities of {', '.join(lacking[:3])}{more}.", "predict these cases first")
-    wrong = [case for case, _, _ in truth if len(probabilities[case]) != len(categories)]
-    if wrong:
-        raise UsageError(
-            f"{wrong[0]} has {len(probabilities[wrong[0]])} probabilities, and there are {len(categories)} categories."
-        )
-    rows = [list(probabilities[case]) for case, _, _ in truth]
-    return ScoredCases(
-        cases=tuple(case for case, _, _ in truth),
-        patients=numbered(patient for _, patient, _ in truth),
-        categories=tuple(categories),
-        truth_N=np.array([index for _, _, index in truth], np.intp),
-        probabilities_NK=np.array(rows, np.float64).reshape(len(truth), len(categories)),
-    )
-
-
 def stack(first: ScoredCases, other: ScoredCases) -> Outcomes:
     """Return the outcomes of one run, then those of another for the same cases in the same order.
 
@@ -374,14 +342,14 @@ def stack(first: ScoredCases, other: ScoredCases) -> Outcomes:
 
 
 def placements(truth_N: Indices, scores_NK: Floats) -> Floats:
-    """Return where each case stands among those that it should be told from, by category.
+    """Return where each case stands among those that it should be separated from, by category.
 
     A case of category k: the share of the other cases that have a lower score for k; another case: the share of the
     cases of k that have a higher one; a tie counts half. The mean over the cases of k, and that over the others, is the
     AUC of k.
 
     Returns:
-        values_NK in [0, 1]; NaN where there is nothing to be told from.
+        values_NK in [0, 1]; NaN where there is nothing to be separated from.
     Source: DeLong, DeLong and Clarke-Pearson, Biometrics 44, 1988 (structural components).
     """
     found = np.full(scores_NK.shape, np.nan)
@@ -400,7 +368,7 @@ def _share_below(scores: Floats, others: Floats) -> Floats:
 
 
 def _counts(outcomes: Outcomes, weights_BN: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the weight of each category's cases told rightly, of all its cases, and of all that are taken for it."""
+    """Return by category the weight of cases classified correctly, of all its cases, of all that are taken for it."""
     confusion_BKK = confusion(outcomes, weights_BN)
     return np.diagonal(confusion_BKK, axis1=1, axis2=2), confusion_BKK.sum(axis=2), confusion_BKK.sum(axis=1)
 

@@ -1,70 +1,118 @@
-"""The files of a measured classification: cases.csv, summary.json and table.md; and reading them again."""
+"""A measured classification, and its files: cases.csv, summary.json and table.md; and reading them again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
+from voco_cli.document.blocks import Block, Column, Table, Value
+from voco_cli.evaluate.classification.compare import ClassificationComparison, compare_classifications
 from voco_cli.evaluate.classification.metrics import CATEGORY_METRICS, METRICS, OVERALL_METRICS, ScoredCases
-from voco_cli.evaluate.classification.table import ClassificationSummary, Estimate
+from voco_cli.evaluate.classification.table import ClassificationSummary, Estimate, summarise_classification
 from voco_cli.evaluate.result_files import (
-    Provenance,
-    StoredEvaluation,
-    failed_object,
+    MOST_UNSEARCHED,
+    EvaluationResult,
     interval_object,
-    load_evaluation,
-    load_results,
-    summary_head,
-    write_results,
 )
 from voco_cli.evaluate.tables import markdown, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
-FORMAT = "voco-classification/1"
 OVERALL_HEADINGS = ["figure", "value [95 % interval]"]
 
 
 @dataclass(frozen=True)
-class ClassificationEvaluation:
-    """A classification that was measured.
+class ClassificationEvaluation(EvaluationResult[ScoredCases]):
+    """A measured classification."""
 
-    Attributes:
-        scored: every case.
-        summary: the figures.
-        failed: cases that could not be classified, and why.
-        provenance: whose predictions they are; None where nothing is known of that.
-    """
+    kind: ClassVar = "classification"
+    format: ClassVar = "voco-classification/1"
+    same: ClassVar = "categories"
+    comparison: ClassVar = ClassificationComparison
 
-    scored: ScoredCases
-    summary: ClassificationSummary
-    failed: tuple[tuple[str, str], ...] = ()
-    provenance: Provenance | None = None
+    @staticmethod
+    def parse(text: str) -> ScoredCases:
+        """Return the table that cases.csv holds (see `parse_cases_csv`)."""
+        return parse_cases_csv(text)
 
+    @cached_property
+    def summary(self) -> ClassificationSummary:
+        """Compute the figures from the cases; the same draws give the same intervals."""
+        return summarise_classification(self.table, self.options.resamples, self.options.seed)
 
-def write_classification(evaluation: ClassificationEvaluation, folder: Path) -> list[Path]:
-    """Write cases.csv, table.md and summary.json.
+    def cases_csv(self) -> str:
+        """Return the content of cases.csv."""
+        return cases_csv(self.table)
 
-    Raises:
-        ResourceError: the disk is full.
-    """
-    summary = classification_object(evaluation)
-    return write_results(folder, cases_csv(evaluation.scored), table_text(evaluation), summary)
+    def content(self) -> dict[str, Any]:
+        """Return what summary.json holds of the figures; NaN becomes null."""
+        summary = self.summary
+        found = {
+            "cases": summary.cases,
+            "patients": summary.patients,
+            "interval": interval_object(summary.resamples, summary.seed),
+            "overall": {name: asdict(one) for name, one in summary.overall.items()},
+            "categories": [asdict(one) for one in summary.categories],
+            "confusion": {
+                "rows": "true category",
+                "columns": "predicted category",
+                "names": [one.name for one in summary.categories],
+                "cases": summary.confusion_KK.tolist(),
+            },
+            "failed": self.failed_json(),
+        }
+        return dict(without_nan(found))
 
+    def markdown_tables(self) -> list[str]:
+        """Return figures, categories and confusion."""
+        summary = self.summary
+        names = [one.name for one in summary.categories]
+        matrix = [
+            [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
+        ]
+        return [
+            markdown(OVERALL_HEADINGS, overall_rows(summary)),
+            markdown(category_headings(), category_rows(summary)),
+            markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
+        ]
 
-def read_classification(folder: Path) -> StoredEvaluation[ScoredCases]:
-    """Read what `write_classification` wrote.
+    def tables(self) -> list[Block]:
+        """Return the figures over all categories and of each, what was taken for what, and every case."""
+        summary = self.summary
+        confusion: list[list[Value]] = [
+            [one.name, *row] for one, row in zip(summary.categories, summary.confusion_KK.tolist(), strict=True)
+        ]
+        taken = [Column("true category"), *(Column(f"taken for {one.name}", True) for one in summary.categories)]
+        return [
+            Table.of("Over all categories", OVERALL_HEADINGS, overall_rows(summary), anchor="overall"),
+            Table.of(
+                "Each category against all others, with 95 % intervals",
+                category_headings(),
+                category_rows(summary),
+                anchor="categories",
+            ),
+            Table.of("What each category was taken for, cases", taken, confusion, anchor="confusion"),
+            _scored_table(self.table),
+        ]
 
-    Raises:
-        DataError: a file that is missing or damaged, or two files of different evaluations.
-        UsageError: another format.
-    """
-    return load_evaluation(folder, *load_results(folder, FORMAT), parse_cases_csv)
+    def lines(self) -> list[str]:
+        """Return how to read the tables (see `EvaluationResult.lines`)."""
+        return statements(self)
+
+    def headline(self) -> str:
+        """Return the AUC with its interval."""
+        return f"AUC {estimate_text(self.summary.overall['auc'])} on {self.cases_words()}"
+
+    def compare(
+        self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int
+    ) -> ClassificationComparison:
+        """Compare others with this one (see `EvaluationResult.compare`)."""
+        return compare_classifications(names, [one.table for one in (self, *others)], resamples, seed)
 
 
 def cases_csv(scored: ScoredCases) -> str:
@@ -115,43 +163,6 @@ def _probability(text: str) -> float:
         raise ValueError(f"{quoted(text)} is no probability") from error
 
 
-def classification_object(evaluation: ClassificationEvaluation) -> dict[str, Any]:
-    """Return all but the single cases, as summary.json holds it; NaN becomes null."""
-    summary = evaluation.summary
-    found = {
-        **summary_head(FORMAT, {}, evaluation.provenance),
-        "cases": summary.cases,
-        "patients": summary.patients,
-        "interval": interval_object(summary.resamples, summary.seed),
-        "overall": {name: asdict(one) for name, one in summary.overall.items()},
-        "categories": [asdict(one) for one in summary.categories],
-        "confusion": {
-            "rows": "true category",
-            "columns": "predicted category",
-            "names": [one.name for one in summary.categories],
-            "cases": summary.confusion_KK.tolist(),
-        },
-        "failed": failed_object(evaluation.failed),
-    }
-    return dict(without_nan(found))
-
-
-def table_text(evaluation: ClassificationEvaluation) -> str:
-    """Return the Markdown page: figures, categories, confusion, and what they are."""
-    summary = evaluation.summary
-    names = [one.name for one in summary.categories]
-    matrix = [
-        [f"{name} (true)", *map(str, row)] for name, row in zip(names, summary.confusion_KK.tolist(), strict=True)
-    ]
-    parts = [
-        markdown(OVERALL_HEADINGS, overall_rows(summary)),
-        markdown(category_headings(), category_rows(summary)),
-        markdown(["", *(f"{name} (predicted)" for name in names)], matrix),
-        "\n".join(statements(evaluation)) + "\n",
-    ]
-    return "\n".join(parts)
-
-
 def overall_rows(summary: ClassificationSummary) -> list[list[str]]:
     """Return the cells for a table of the figures over all categories."""
     return [[METRICS[name].title, estimate_text(summary.overall[name])] for name in OVERALL_METRICS]
@@ -194,4 +205,22 @@ def statements(evaluation: ClassificationEvaluation) -> list[str]:
         lines.append(f"{left_out} of {summary.resamples} resamples lack a category and are left out of these means.")
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
-    return [*lines, *(evaluation.provenance.lines() if evaluation.provenance else ())]
+    return lines
+
+
+def _scored_table(scored: ScoredCases) -> Table:
+    """Return every case of a classification; those that were taken for another category stand out."""
+    predicted = scored.predicted
+    columns = [
+        *map(Column, ("case", "patient", "true category", "taken for", "right")),
+        *(Column(f"p({name})", True, ".3f") for name in scored.categories),
+    ]
+    rows: list[list[Value]] = []
+    for n, case in enumerate(scored.cases):
+        truth, taken = scored.truth_N[n], predicted[n]
+        words = [case, scored.patients[n], scored.categories[truth], scored.categories[taken]]
+        rows.append([*words, "yes" if truth == taken else "no", *map(float, scored.probabilities_NK[n])])
+    wrong = [n for n in range(len(rows)) if scored.truth_N[n] != predicted[n]]
+    caption = "Every case; a marked one was taken for another category"
+    searched = len(rows) > MOST_UNSEARCHED
+    return Table.of(caption, columns, rows, names=2, marked=wrong, anchor="cases", searched=searched)

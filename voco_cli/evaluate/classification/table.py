@@ -1,13 +1,15 @@
-"""The figures of a classification with their intervals: over all categories, and of each against all others."""
+"""Cases with what a network says of them, and their figures with intervals: of all categories and of each."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from voco_cli.data.index.patients import numbered
 from voco_cli.errors import UsageError
 from voco_cli.evaluate.classification.metrics import ScoredCases, confusion, in_blocks, measure
 from voco_cli.evaluate.statistics import RESAMPLES, Floats, patient_indices, percentile_interval, resample_patients
@@ -60,6 +62,36 @@ class ClassificationSummary:
     confusion_KK: NDArray[np.int64]
     resamples: int
     seed: int
+
+
+def scored_cases(
+    truth: Sequence[tuple[str, str, int]], probabilities: Mapping[str, Sequence[float]], categories: Sequence[str]
+) -> ScoredCases:
+    """Put known categories and predicted probabilities together.
+
+    Args:
+        truth: name, patient and category's index of each case.
+        probabilities: by case; cases whose category is not known are passed over.
+    Raises:
+        UsageError: a case has no probabilities, or another number of them than there are categories.
+    """
+    lacking = [case for case, _, _ in truth if case not in probabilities]
+    if lacking:
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise UsageError(f"There are no probabilities of {', '.join(lacking[:3])}{more}.", "predict these cases first")
+    wrong = [case for case, _, _ in truth if len(probabilities[case]) != len(categories)]
+    if wrong:
+        raise UsageError(
+            f"{wrong[0]} has {len(probabilities[wrong[0]])} probabilities, and there are {len(categories)} categories."
+        )
+    rows = [list(probabilities[case]) for case, _, _ in truth]
+    return ScoredCases(
+        cases=tuple(case for case, _, _ in truth),
+        patients=numbered(patient for _, patient, _ in truth),
+        categories=tuple(categories),
+        truth_N=np.array([index for _, _, index in truth], np.intp),
+        probabilities_NK=np.array(rows, np.float64).reshape(len(truth), len(categories)),
+    )
 
 
 def summarise_classification(scored: ScoredCases, resamples: int = RESAMPLES, seed: int = 0) -> ClassificationSummary:

@@ -75,7 +75,7 @@ def pair_folders(
     under the names of the folders. Scans that lie among the label maps are left aside.
 
     Args:
-        patients: case to patient, as a data.json knows them; others are told by ``patient_pattern``, by a BIDS subject
+        patients: case to patient, as a data.json knows them; others follow from ``patient_pattern``, by a BIDS subject
             in the name, or else are patients of their own.
         patient_pattern: regular expression on a label's path; its first group is the patient.
     Raises:

@@ -1,4 +1,4 @@
-"""Names of classes and regions, as files and flags give them."""
+"""Names of classes and regions, as files, flags and tasks give them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import case_of, stem_of
 from voco_cli.data.io.image import IGNORE, LARGEST_LABEL
@@ -92,6 +93,28 @@ def all_structures(classes: Sequence[Structure], regions: Sequence[Structure]) -
         UsageError: a region with the name of a class.
     """
     return _checked([*classes, *regions], "--classes and --regions")
+
+
+def task_classes(task: Task) -> tuple[Structure, ...]:
+    """Return the classes of a task by the values of its label maps; several values are one structure."""
+    return tuple(Structure(one.name, one.values) for one in task.classes)
+
+
+def task_regions(task: Task) -> tuple[Structure, ...]:
+    """Return the regions of a task: the values of all classes that belong to each.
+
+    Raises:
+        UsageError: a region of a region that is only named after it.
+    """
+    values = {one.name: set(one.values) for one in task.classes}
+    regions = []
+    for region in task.regions:
+        later = [name for name in region.classes if name not in values]
+        if later:
+            raise UsageError(f"The region {region.name!r} consists of {later[0]!r}, which is only named after it.")
+        values[region.name] = set().union(*(values[name] for name in region.classes))
+        regions.append(Structure(region.name, tuple(sorted(values[region.name])), is_region=True))
+    return tuple(regions)
 
 
 def _load(path: Path) -> Any:

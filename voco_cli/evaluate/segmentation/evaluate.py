@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,12 @@ from voco_cli.data.io.image import Scan, placement, rounding_note, stored_like, 
 from voco_cli.data.io.reader import read_header, read_scan
 from voco_cli.data.parallel import WorkerKilledError, run_jobs
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
+from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
 from voco_cli.evaluate.segmentation.classes import all_structures
-from voco_cli.evaluate.segmentation.metrics import (
-    RULES,
-    EmptyRule,
-    Measurement,
-    Structure,
-    absent_structure,
-    labels_in,
-    measure_case,
-)
-from voco_cli.evaluate.segmentation.table import MeasuredCase, ResultTable, Summary, result_table, summarise
-from voco_cli.evaluate.statistics import RESAMPLES
+from voco_cli.evaluate.segmentation.metrics import Measurement, Structure, absent_structure, labels_in, measure_case
+from voco_cli.evaluate.segmentation.results import Evaluation
+from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table
 from voco_cli.operating_system import usable_cores
 
 MOST_UNNAMED_CLASSES = 256
@@ -38,49 +31,6 @@ MOST_WORKERS = 16
 FEWEST_VOXELS_FOR_PROCESSES = 50_000_000
 
 Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How to measure.
-
-    Attributes:
-        tolerance_mm: of the normalised surface Dice, mm.
-        rule: for empty structures.
-        resamples, seed: of the bootstrap.
-        workers: processes; none is one a core where it pays.
-        ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
-    """
-
-    tolerance_mm: float = 2.0
-    rule: EmptyRule = RULES["count"]
-    resamples: int = RESAMPLES
-    seed: int = 0
-    workers: int | None = None
-    ignore_label: int | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A measured folder or split.
-
-    Attributes:
-        table: every measured case.
-        summary: means and intervals.
-        options: how it was measured.
-        failed: case and reason, of pairs that could not be measured.
-        unpredicted: label maps that nothing was predicted for.
-        unlisted: label values outside the classes, and in how many cases they occur; they count as background.
-        notes: what was repaired on reading, one sentence each.
-    """
-
-    table: ResultTable
-    summary: Summary
-    options: EvaluationOptions
-    failed: tuple[tuple[str, str], ...] = ()
-    unpredicted: tuple[str, ...] = ()
-    unlisted: Mapping[int, int] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -92,7 +42,7 @@ def no_progress(description: str, total: int) -> Iterator[Callable[..., None]]:
 def evaluate_folder(
     predictions: Path,
     labels: Path,
-    options: EvaluationOptions = EvaluationOptions(),
+    options: EvaluationOptions | None = None,
     *,
     classes: Sequence[Structure] | None = None,
     regions: Sequence[Structure] = (),
@@ -111,6 +61,7 @@ def evaluate_folder(
         UsageError, DataError: folders that cannot be paired (see `pair_folders`), or no case that could be measured.
     """
     pairing = pair_folders(predictions, labels, patients, patient_pattern)
+    options = options or EvaluationOptions()
     evaluation = evaluate_pairs(pairing.pairs, options, classes=classes, regions=regions, progress=progress)
     return replace(evaluation, unpredicted=pairing.unpredicted)
 
@@ -148,11 +99,10 @@ def evaluate_pairs(
         raise DataError(f"None of the {len(failed)} cases could be measured: {shown}", "Mend these files first.")
     structures = known if known is not None else _found_structures(measured, regions)
     if not structures:
-        raise UsageError("The label maps hold nothing but background.", "Name what is looked for with --classes.")
+        raise UsageError("The label maps hold nothing but background.", "Name what is to be measured with --classes.")
     table = result_table([one.filled(structures) for one in measured], structures, options.rule)
     return Evaluation(
         table=table,
-        summary=summarise(table, options.resamples, options.seed),
         options=options,
         failed=tuple(sorted(failed)),
         unlisted=dict(sorted(Counter(label for one in measured for label in one.unlisted).items())),

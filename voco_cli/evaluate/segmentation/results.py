@@ -1,39 +1,148 @@
-"""The files of a measured segmentation: cases.csv, summary.json and table.md; and reading them again."""
+"""A measured segmentation, and its files: cases.csv, summary.json and table.md; and reading them again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.patients import numbered
+from voco_cli.document.blocks import Block, Cell, Column, Table, Value
 from voco_cli.evaluate.result_files import (
+    MOST_UNSEARCHED,
     SUMMARY,
-    Provenance,
-    StoredEvaluation,
-    failed_object,
+    EvaluationOptions,
+    EvaluationResult,
     interval_object,
-    load_evaluation,
-    load_results,
-    summary_head,
-    write_results,
 )
-from voco_cli.evaluate.segmentation.compare import OVERALL
-from voco_cli.evaluate.segmentation.evaluate import Evaluation
-from voco_cli.evaluate.segmentation.metrics import METRICS, State, Structure, metric_title
-from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary
-from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, without_nan
+from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison, compare_tables
+from voco_cli.evaluate.segmentation.metrics import (
+    METRICS,
+    State,
+    Structure,
+    empty_rule,
+    metric_title,
+)
+from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary, summarise
+from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
-FORMAT = "voco-evaluation/1"
 COLUMNS = ("case", "patient", "structure", "labels", "kind", "state", "reference_ml", "prediction_ml")
 """Of cases.csv, before those of the metrics."""
 SPACE = "each scan's own grid, nothing resampled"
+MOST_CASES = 500
+"""Rows of the table of cases on a page."""
+
+
+@dataclass(frozen=True)
+class Evaluation(EvaluationResult[ResultTable]):
+    """A measured segmentation: a folder, or a split of a run.
+
+    Attributes:
+        unpredicted: label maps that nothing was predicted for.
+        unlisted: label values outside the classes, and in how many cases they occur; they count as background.
+        notes: what was repaired on reading, one sentence each.
+    """
+
+    kind: ClassVar = "segmentation"
+    format: ClassVar = "voco-evaluation/1"
+    same: ClassVar = "labels with the same options"
+    comparison: ClassVar = SegmentationComparison
+
+    unpredicted: tuple[str, ...] = ()
+    unlisted: Mapping[int, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @staticmethod
+    def parse(text: str) -> ResultTable:
+        """Return the table that cases.csv holds (see `parse_cases_csv`)."""
+        return parse_cases_csv(text)
+
+    @staticmethod
+    def details(summary: Mapping[str, Any], options: EvaluationOptions) -> dict[str, Any]:
+        """Return how it was measured, and what was noticed (see `EvaluationResult.details`)."""
+        rule = empty_rule(str(summary["empty_rule"]["name"]))
+        return {
+            "options": replace(options, tolerance_mm=float(summary["tolerance_mm"]), rule=rule),
+            "unpredicted": tuple(map(str, summary["unpredicted"])),
+            "unlisted": {int(label): int(cases) for label, cases in summary["unlisted_labels"].items()},
+            "notes": tuple(map(str, summary["notes"])),
+        }
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Compute means and intervals from the cases; the same draws give the same intervals."""
+        return summarise(self.table, self.options.resamples, self.options.seed)
+
+    def cases_csv(self) -> str:
+        """Return the content of cases.csv."""
+        return cases_csv(self.table)
+
+    def content(self) -> dict[str, Any]:
+        """Return what summary.json holds of the figures."""
+        options = self.options
+        return {
+            "space": SPACE,
+            "tolerance_mm": options.tolerance_mm,
+            **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
+            "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
+            "interval": interval_object(options.resamples, options.seed),
+            **summary_object(self.summary),
+            "failed": self.failed_json(),
+            "unpredicted": list(self.unpredicted),
+            "unlisted_labels": {str(label): cases for label, cases in self.unlisted.items()},
+            "notes": list(self.notes),
+        }
+
+    def markdown_tables(self) -> list[str]:
+        """Return the table of table.md."""
+        return [markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))]
+
+    def tables(self) -> list[Block]:
+        """Return means by structure, and every case under each metric (see `EvaluationResult.tables`)."""
+        rows, tolerance_mm = summary_rows(self.summary), self.options.tolerance_mm
+        by_class = Table.of(
+            "By structure: mean ± standard deviation over cases [95 % interval of the mean]",
+            summary_headings(tolerance_mm),
+            rows,
+            marked=[len(rows) - 1],
+            anchor="classes",
+        )
+        return [by_class, *(_case_table(self.table, metric, tolerance_mm) for metric in METRICS)]
+
+    def lines(self) -> list[str]:
+        """Return how to read the tables (see `EvaluationResult.lines`)."""
+        return statements(self)
+
+    def headline(self) -> str:
+        """Return the mean Dice with its interval."""
+        one = self.summary.overall["dice"]
+        if math.isnan(one.mean):
+            return f"mean Dice is not defined on {self.cases_words()}"
+        return f"mean Dice {with_interval(one.mean, one.low, one.high)} on {self.cases_words()}"
+
+    def option_faults(self, name: str, other_name: str, other: Any) -> list[str]:
+        """Return the rule and the tolerance where they differ (see `EvaluationResult.option_faults`)."""
+        ours, theirs, faults = self.options, other.options, []
+        if theirs.rule != ours.rule:
+            faults.append(
+                f"{other_name} has the rule {theirs.rule.name!r} for empty classes, and {name} {ours.rule.name!r}"
+            )
+        if theirs.tolerance_mm != ours.tolerance_mm:
+            faults.append(
+                f"{other_name} has a tolerance of {theirs.tolerance_mm:g} mm, and {name} {ours.tolerance_mm:g} mm"
+            )
+        return faults
+
+    def compare(self, names: Sequence[str], others: Sequence[Any], resamples: int, seed: int) -> SegmentationComparison:
+        """Compare others with this one (see `EvaluationResult.compare`)."""
+        tables, options = [one.table for one in (self, *others)], self.options
+        return compare_tables(names, tables, resamples, seed, tolerance_mm=options.tolerance_mm, rule=options.rule.name)
 
 
 def cases_csv(table: ResultTable) -> str:
@@ -152,27 +261,7 @@ def _state(word: str) -> State:
     raise ValueError(f"{quoted(word)} is no state of a structure")
 
 
-def evaluation_object(
-    evaluation: Evaluation, predictions: str, labels: str, provenance: Provenance | None = None
-) -> dict[str, Any]:
-    """Return all but the single cases, as summary.json holds it."""
-    options = evaluation.options
-    return {
-        **summary_head(FORMAT, {"predictions": predictions, "labels": labels}, provenance),
-        "space": SPACE,
-        "tolerance_mm": options.tolerance_mm,
-        **({} if options.ignore_label is None else {"ignored_label": options.ignore_label}),
-        "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
-        "interval": interval_object(options.resamples, options.seed),
-        **summary_object(evaluation.summary),
-        "failed": failed_object(evaluation.failed),
-        "unpredicted": list(evaluation.unpredicted),
-        "unlisted_labels": {str(label): cases for label, cases in evaluation.unlisted.items()},
-        "notes": list(evaluation.notes),
-    }
-
-
-def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> list[str]:
+def statements(evaluation: Evaluation) -> list[str]:
     """Return what a table must say of itself, one line each."""
     summary, options = evaluation.summary, evaluation.options
     missed = sum(one.missed for one in summary.structures)
@@ -198,31 +287,41 @@ def statements(evaluation: Evaluation, provenance: Provenance | None = None) -> 
         lines.append(f"Label values outside the classes, taken as background: {', '.join(values)}.")
     if evaluation.notes:
         lines.append(f"Put right on reading, all in {SUMMARY}: {some(evaluation.notes)}.")
-    return [*lines, *(provenance.lines() if provenance else ())]
+    return lines
 
 
-def write_evaluation(
-    evaluation: Evaluation, folder: Path, predictions: str, labels: str, provenance: Provenance | None = None
-) -> list[Path]:
-    """Write cases.csv, table.md and summary.json.
+def _case_table(table: ResultTable, metric: str, tolerance_mm: float) -> Table:
+    """Return every case under one metric: its mean and each structure; Dice open, the others folded."""
+    means, values_NC = table.case_means(metric), table.of_metric(metric)
+    title = metric_title(metric, tolerance_mm)
+    worst_first = sorted(range(len(means)), key=lambda n: _badness(means[n], metric))
+    shown = sorted(worst_first[:MOST_CASES])
+    counted = {"missed": "missed", "false_positive": "false positive"} if metric == "dice" else {}
+    columns = [
+        *map(Column, ("case", "patient")),
+        *(Column(name, True) for name in ("mean over classes", *(one.name for one in table.structures))),
+        *(Column(words, True) for words in counted.values()),
+    ]
+    rows: list[list[Value]] = []
+    for n in shown:
+        counts = [int((np.array(table.states[n]) == word).sum()) for word in counted]
+        values = map(float, (means[n], *values_NC[n]))
+        figures = (None if math.isnan(one) else Cell(figure(one, METRICS[metric].digits), one) for one in values)
+        rows.append([table.cases[n], table.patients[n], *figures, *counts])
+    part = "" if len(shown) == len(means) else f", the {len(shown)} worst of {len(means)}; cases.csv has all"
+    caption = f"{title} of every case"
+    return Table.of(
+        f"{caption}{part}",
+        columns,
+        rows,
+        names=2,
+        anchor=f"cases-{metric}",
+        folded="" if metric == "dice" else caption,
+        searched=len(rows) > MOST_UNSEARCHED,
+    )
 
-    Args:
-        predictions, labels: where the two came from, for people.
-        provenance: of predictions that a run made.
-    Raises:
-        ResourceError: the disk is full.
-    """
-    table = markdown(summary_headings(evaluation.options.tolerance_mm), summary_rows(evaluation.summary))
-    text = "\n".join([table, *statements(evaluation, provenance)]) + "\n"
-    summary = evaluation_object(evaluation, predictions, labels, provenance)
-    return write_results(folder, cases_csv(evaluation.table), text, summary)
 
-
-def read_evaluation(folder: Path) -> StoredEvaluation[ResultTable]:
-    """Read what `write_evaluation` wrote.
-
-    Raises:
-        DataError: a file that is missing or damaged, or two files of different evaluations.
-        UsageError: another format.
-    """
-    return load_evaluation(folder, *load_results(folder, FORMAT), parse_cases_csv)
+def _badness(mean: float, metric: str) -> float:
+    if math.isnan(mean):
+        return math.inf
+    return -mean if METRICS[metric].lower_is_better else mean

@@ -69,6 +69,10 @@ class ResultTable:
         classes = [i for i, one in enumerate(self.structures) if not one.is_region]
         return classes or list(range(len(self.structures)))
 
+    def case_means(self, metric: str) -> list[float]:
+        """Return the mean of each case over the classes; NaN where no class has a value."""
+        return [float(value) for value in nan_mean(self.of_metric(metric)[:, self.averaged], axis=1)]
+
     def like(self, other: ResultTable) -> ResultTable:
         """Return the same table with cases and structures in the order of another that has the same."""
         rows = [self.cases.index(case) for case in other.cases]

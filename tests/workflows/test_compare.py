@@ -12,9 +12,8 @@ import yaml
 
 from tests.evaluate.made_results import made_table
 from voco_cli.evaluate.segmentation.compare import compare_tables
-from voco_cli.evaluate.setting_differences import (
+from voco_cli.workflows.compare import (
     TrainedAs,
-    missed_sentences,
     settings_sentences,
     trained_as,
     training_warnings,
@@ -74,7 +73,7 @@ def test_a_metric_that_leaves_missed_structures_out_says_how_many_each_side_miss
     states[1] = ("missed", "both")
     other = replace(first, values_NCM=values, states=tuple(states))
     found = compare_tables(["a", "b"], [first, other], resamples=100)
-    assert missed_sentences(found, [first, other], 2.0) == [
+    assert list(found.missed) == [
         "HD95 (mm) and ASD (mm) of liver rest on the 2 cases in which both have it: a missed it in 0, b missed it in 1."
     ]
-    assert missed_sentences(compare_tables(["a", "b"], [first, first], resamples=100), [first, first], 2.0) == []
+    assert compare_tables(["a", "b"], [first, first], resamples=100).missed == ()
