@@ -98,6 +98,13 @@ def setting_help(text: str) -> str:
     return f"{description[0].upper()}{description[1:]}{f' {default}' if default else ''}."
 
 
+DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT...", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+]
+PretrainedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco pretrain.")]
+FinetunedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")]
 RecipeOption = Annotated[str | None, setting_option("recipe", "--recipe", default="cvpr", autocompletion=_recipes)]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, such as `voco config init` writes.")
@@ -139,6 +146,15 @@ SplitOption = Annotated[str | None, setting_option("task.split", "--split", defa
 FreezeEncoderOption = Annotated[bool, setting_option("task.freeze_encoder", "--freeze-encoder")]
 MinLoadedOption = Annotated[float | None, setting_option("model.min_loaded", "--min-loaded", min=0, max=1)]
 TrustPickleOption = Annotated[bool, setting_option("model.trust_pickle", "--trust-pickle")]
+RunDirOption = Annotated[
+    Path | None, setting_option("run.dir", "--run-dir", "-o", default="runs/pretrain or runs/finetune")
+]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes (by default one a core).")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+FlipsOption = Annotated[bool | None, setting_option("predict.flips", "--flips")]
+OverlapOption = Annotated[
+    float | None, setting_option("predict.overlap", "--overlap", default="the run's", metavar="SHARE")
+]
 DryRunOption = Annotated[
     bool,
     typer.Option(
