@@ -101,7 +101,27 @@ def setting_help(text: str) -> str:
 DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
 InputsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="INPUT...", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+    typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+]
+SCAN_HELP = "NIfTI, NRRD or MetaImage file, or a folder with a DICOM series"
+ScanArgument = Annotated[Path, typer.Argument(metavar="SCAN", help=f"{SCAN_HELP}.")]
+ListedScanArgument = Annotated[Path, typer.Argument(metavar="SCAN", help=f"{SCAN_HELP}, or a data.json.")]
+AtOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="X,Y[,Z]",
+        help="Centre of a crop in place of a random one, in voxels of the preprocessed scan; repeatable.",
+    ),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Picture to write: .png, .pdf or .svg (by default a .png in this folder).",
+    ),
 ]
 PretrainedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco pretrain.")]
 FinetunedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from voco_cli.cli.options import (
+    ForceOption,
     JsonOption,
     SetOption,
     TaskOption,
@@ -298,7 +299,7 @@ def new(
         ),
     ] = None,
     workers: WorkersOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a commented task file for your own data.
 

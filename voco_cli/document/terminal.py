@@ -89,39 +89,44 @@ STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"
 """How the tone of a sentence looks."""
 
 
-def print_blocks(blocks: Iterable[Block]) -> None:
-    """Print blocks to stdout; what does not fit its width is folded, but for optional columns, which are left out."""
+def print_blocks(blocks: Iterable[Block], console: Console | None = None) -> None:
+    """Print blocks; what does not fit the width is folded, but for optional columns, which are left out.
+
+    Args:
+        console: by default that of stdout.
+    """
     from voco_cli.document import blocks as of  # late: to define its classes takes 10 ms, and help prints no block
 
+    console = console or out
     for block in blocks:
         match block:
             case of.Heading(text):
-                out.print()
-                print_line(text, "bold")
+                console.print()
+                print_line(text, "bold", console)
             case of.Sentence(text, tone):
-                print_line(text, STYLES[tone])
+                print_line(text, STYLES[tone], console)
             case of.Bullets(lines):
                 for line in lines:
-                    print_line(line)
+                    print_line(line, None, console)
             case of.Facts(pairs):
-                _print_facts(pairs)
+                _print_facts(pairs, console)
             case of.Table():
-                _print_table(block)
+                _print_table(block, console)
             case of.Picture() | of.PictureSeries():
-                print_line(block.caption or block.alt)
+                print_line(block.caption or block.alt, None, console)
             case of.SlicesRow():
                 for case in block.cases:
-                    print_line(f"{case.title}: {case.case}; {case.note}")
+                    print_line(f"{case.title}: {case.case}; {case.note}", None, console)
             case of.Charts():
-                print_blocks(chart.values for chart in block.charts)
+                print_blocks((chart.values for chart in block.charts), console)
 
 
-def print_line(text: str, style: str | None = None) -> None:
-    """Print one line to stdout, however long."""
-    out.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+def print_line(text: str, style: str | None = None, console: Console | None = None) -> None:
+    """Print one line, however long, to stdout if to no other console."""
+    (console or out).print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
+def _print_facts(pairs: Sequence[tuple[str, str]], console: Console) -> None:
     from rich.table import Table as RichTable
 
     grid = RichTable(box=None, show_header=False, pad_edge=False)
@@ -129,10 +134,10 @@ def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(Text(one_line(name)), Text(one_line(value)))
-    out.print(grid)
+    console.print(grid)
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: Table, console: Console) -> None:
     """Print a table whose figures stay whole; where it is too wide, their intervals go on in the next line."""
     from rich.table import Table as RichTable
 
@@ -141,17 +146,17 @@ def _print_table(table: Table) -> None:
     for shown, is_narrow in ((every, False), (every, True), (needed, True)):
         texts = [_column_texts(table, i, is_narrow) for i in shown]
         widths = (_least_width(of_column, table.columns[i]) for i, of_column in zip(shown, texts, strict=True))
-        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= out.width:
+        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= console.width:
             break
     if table.caption:
-        print_line(table.caption, "italic")
+        print_line(table.caption, "italic", console)
     grid = RichTable(box=None, header_style="bold", pad_edge=False, collapse_padding=is_narrow)
     for i, (heading, *_) in zip(shown, texts, strict=True):
         numeric = table.columns[i].numeric
         grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row, cells in zip(table.rows, zip(*(cells for _, *cells in texts), strict=True), strict=True):
         grid.add_row(*map(Text, cells), style="bold" if row.marked else None)
-    out.print(grid)
+    console.print(grid)
 
 
 def _column_texts(table: Table, index: int, is_narrow: bool) -> list[str]:
@@ -191,7 +196,7 @@ def note(text: str, style: str | None = None) -> None:
 
 def warn(text: str, style: str | None = None) -> None:
     """Print a line on stderr that one should know of before using the result; --quiet leaves it in."""
-    err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    print_line(text, style, err)
 
 
 @contextmanager
@@ -257,6 +262,6 @@ def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
 def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
     """Print the last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
-        out.print(one_line(f"wrote {path}"), markup=False, highlight=False, soft_wrap=True)
+        print_line(f"wrote {path}")
     if next_command and not _silent:
-        out.print(one_line(f"next: {next_command}"), markup=False, highlight=False, soft_wrap=True)
+        print_line(f"next: {next_command}")
