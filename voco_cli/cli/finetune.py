@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from voco_cli.cli.evaluate import print_measured, report_failures
+from voco_cli.cli.evaluate import measured_blocks, report_failures
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.option_groups import FinetuneOptions, with_option_group
 from voco_cli.cli.options import DryRunOption, JsonOption, RequireCleanOption, warn_of_untrained_flips
 from voco_cli.cli.plan import show_dry_run
-from voco_cli.document.terminal import done, out, print_json, shell_words
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, shell_words
 
 if TYPE_CHECKING:
     from voco_cli.workflows.finetune import FinetuneResult
@@ -50,12 +50,12 @@ def _print_result(result: FinetuneResult, as_json: bool) -> None:
     if as_json:
         _print_json(result)
     else:
-        out.print(f"Result: {result.how_chosen}.", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"Result: {result.how_chosen}.")
         if measured is not None:
-            print_measured(measured.evaluation, measured.provenance)
+            print_blocks(measured_blocks(measured.evaluation, measured.provenance))
         if result.evaluated_split == "validation" and "the best of" in result.how_chosen:
             text = "The weights were chosen on the very cases that are measured here; a test split would say more."
-            out.print(text, style="yellow", highlight=False, soft_wrap=True)
+            print_line(text, "yellow")
         places = [result.weights, result.folder / "metrics.jsonl", *([measured.folder] if measured else [])]
         done(places, shell_words("voco", "predict", result.folder, "NEW_SCANS", "-o", "predictions"))
     if measured is not None:

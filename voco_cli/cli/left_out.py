@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.document.terminal import warn
@@ -14,14 +15,15 @@ SHOWN = 20
 
 
 def warn_of_failures(failed: Sequence[tuple[object, str]], all_in: str = "--json") -> None:
-    """Print what failed and why, the first few; what is named in its reason is not named again.
+    """Print what failed and why, the first few; a path that its reason names is not named again.
 
     Args:
         failed: name or path, and reason.
         all_in: where all of them are told.
     """
     for name, reason in failed[:SHOWN]:
-        warn(reason if str(name) in reason else f"{name}: {reason}")
+        is_told = Path(str(name)).name != str(name) and str(name) in reason
+        warn(reason if is_told else f"{name}: {reason}")
     if len(failed) > SHOWN:
         warn(f"and {len(failed) - SHOWN} more, all in {all_in}")
 

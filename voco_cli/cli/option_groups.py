@@ -138,11 +138,25 @@ class PretrainOptions(OptionGroup):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneOptions(OptionGroup):
-    """What a fine-tuning, and its plan, are given."""
+class TaskOptions(OptionGroup):
+    """A labelled task, and where its data lie."""
 
     task: TaskOption
     data: DataOption = None
+
+    def load(self) -> Resolved:
+        """Load the settings, with the data where they lie now.
+
+        Raises:
+            UsageError: a setting that is wrong, or data that are not there.
+        """
+        return self.resolve(*data_flags(self.data))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions(TaskOptions):
+    """What a fine-tuning, and its plan, are given."""
+
     weights: WeightsOption = None
     run_dir: RunDirOption = None
     config: ConfigOption = None
@@ -155,11 +169,3 @@ class FinetuneOptions(OptionGroup):
     freeze_encoder: FreezeEncoderOption = False
     trust_pickle: TrustPickleOption = False
     device: DeviceOption = None
-
-    def load(self) -> Resolved:
-        """Load the settings, with the data where they lie now.
-
-        Raises:
-            UsageError: a setting that is wrong, or data that are not there.
-        """
-        return self.resolve(*data_flags(self.data))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -181,6 +181,10 @@ DryRunOption = Annotated[
         "--dry-run",
         help="Take three real steps in a temporary folder, say what the whole run will take here, and leave nothing.",
     ),
+]
+SplitChoice = Annotated[
+    Literal["test", "validation"] | None,
+    typer.Option("--split", help="Cases of a run (by default test where these have labels, or else validation)."),
 ]
 RequireCleanOption = Annotated[
     bool,

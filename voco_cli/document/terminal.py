@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ def folded(*headings: str) -> list[RichColumn]:
     return [RichColumn(heading, overflow="fold") for heading in headings]
 
 
-STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"}
+STYLES = {"plain": None, "good": "bold green", "warning": "yellow", "bad": "bold red"}
 """How the tone of a sentence looks."""
 
 
@@ -104,10 +105,10 @@ def print_blocks(blocks: Iterable[Block], console: Console | None = None) -> Non
                 console.print()
                 print_line(text, "bold", console)
             case of.Sentence(text, tone):
-                print_line(text, STYLES[tone], console)
+                _print_prose(text, STYLES[tone], console)
             case of.Bullets(lines):
                 for line in lines:
-                    print_line(line, None, console)
+                    _print_prose(line, None, console)
             case of.Facts(pairs):
                 _print_facts(pairs, console)
             case of.Table():
@@ -124,6 +125,12 @@ def print_blocks(blocks: Iterable[Block], console: Console | None = None) -> Non
 def print_line(text: str, style: str | None = None, console: Console | None = None) -> None:
     """Print one line, however long, to stdout if to no other console."""
     (console or out).print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def _print_prose(text: str, style: str | None, console: Console) -> None:
+    """Print a sentence: on a terminal broken between words, elsewhere one line, for grep."""
+    wraps = not console.is_terminal
+    console.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=wraps, overflow="fold")
 
 
 def _print_facts(pairs: Sequence[tuple[str, str]], console: Console) -> None:
@@ -160,12 +167,17 @@ def _print_table(table: Table, console: Console) -> None:
 
 
 def _column_texts(table: Table, index: int, is_narrow: bool) -> list[str]:
-    """Return heading and cells of a column; what is in brackets is on a line of its own where room is scarce."""
+    """Return heading and cells of a column; where room is scarce, what is in brackets is on a line of its own.
+
+    The heading of a column of numbers is then broken between words, so that it is no wider than these.
+    """
     column = table.columns[index]
-    texts = [one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows))]
+    heading, *cells = (one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows)))
     if is_narrow and column.numeric:
-        return [text.replace(" [", "\n[").replace(" (", "\n(") for text in texts]
-    return texts
+        cells = [text.replace(" [", "\n[").replace(" (", "\n(") for text in cells]
+        widest = max((len(line) for text in [*cells, *heading.split()] for line in text.split("\n")), default=1)
+        heading = "\n".join(textwrap.wrap(heading, max(1, widest)))
+    return [heading, *cells]
 
 
 def _least_width(texts: Sequence[str], column: Column) -> int:
