@@ -22,7 +22,6 @@ from voco_cli.cli.options import (
     picture_path,
     setting_option,
 )
-from voco_cli.cli.preview_case import case_files
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
@@ -68,6 +67,7 @@ def preview_labels(
     """
     from voco_cli.data.index.intensity import suit_scans
     from voco_cli.figures.crops import label_scene, network_crops, preview_record, preview_scan
+    from voco_cli.workflows.case_files import case_files
 
     picture = picture_path(Path(case) if case else scan, output, "labels", as_json)
     centres = [crop_centre(text) for text in at or ()]

@@ -19,6 +19,7 @@ from voco_cli.cli.options import (
     data_flags,
     settings_words,
 )
+from voco_cli.cli.preview_case import preview_case
 from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import named
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from voco_cli.document.blocks import Block
     from voco_cli.tasks.check import LabelCheck, TaskCheck
 
-app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
+app = typer.Typer(help="List labelled tasks, check and draw data, start your own.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -301,3 +302,6 @@ def new(
     print_line(f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}")
     training = ["voco", "finetune", "--task", output, *(["--weights", weights] if weights else [])]
     done([output], f"{shell_words('voco', 'tasks', 'check', '--task', output)}, then {shell_words(*training)}")
+
+
+app.command("preview")(preview_case)
