@@ -39,7 +39,8 @@ def embed(
 ) -> None:
     """Write the encoder's features of scans, crop by crop.
 
-    Features are the means over space of all levels of the encoder, side by side; no crop matters to another's.
+    Features are the means over space of all levels of the encoder, side by side; no
+    other crop changes them.
     """
     if bases and crops is not None:
         raise UsageError("--bases and --crops exclude each other.", "leave one of them out")

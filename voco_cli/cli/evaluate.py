@@ -43,8 +43,10 @@ def measured_blocks(
     from voco_cli.evaluate.result_files import is_spotless
     from voco_cli.evaluate.segmentation.evaluate import Evaluation
 
-    is_segmentation = isinstance(evaluation, Evaluation)
-    blocks = _segmentation_blocks(evaluation) if is_segmentation else _classification_blocks(evaluation)
+    if isinstance(evaluation, Evaluation):
+        blocks = _segmentation_blocks(evaluation)
+    else:
+        blocks = _classification_blocks(evaluation)
     if provenance is not None:
         first, *leakage = provenance.lines()
         spoiled = not is_spotless(provenance.leakage)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import WorkersOption, given_words
+from voco_cli.cli.options import JsonOption, WorkersOption, given_words
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
@@ -44,7 +44,7 @@ def index(
         str | None,
         typer.Option(
             help="Where the label map of a scan is, seen from its folder, with {stem}, {case}, {name} or {folder} for "
-            "parts of its own name. Decathlon, nnU-Net and x_seg beside x are found without."
+            "parts of its own name. Decathlon, nnU-Net and x_seg beside x are found without a pattern."
         ),
     ] = None,
     patient_pattern: Annotated[
@@ -65,14 +65,14 @@ def index(
         float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of the patients that is held out for testing.")
     ] = 0.0,
     seed: Annotated[
-        int, typer.Option(help="Seed of the split; with the same seed nobody changes sides as folders grow.")
+        int, typer.Option(help="Seed of the split; with the same seed no patient changes split as folders grow.")
     ] = 0,
     workers: WorkersOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for machines.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the scans of folders, and split them by patient.
 
-    Label maps are found beside the scans. What cannot be used is listed with the reason, and ends nothing.
+    Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
     """
     from voco_cli.data.index.build import IndexOptions, build_index
     from voco_cli.data.index.datalist import SplitRule

@@ -40,13 +40,13 @@ def locate(
     ] = None,
     checkpoint: Annotated[
         Literal["last", "best"],
-        typer.Option("--checkpoint", help="The last checkpoint, or the one of the lowest rank."),
+        typer.Option("--checkpoint", help="The last checkpoint, or the one with the lowest rank."),
     ] = "last",
     device: DeviceOption = None,
     output: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw where a network believes crops of a scan to lie.
+    """Draw where a network thinks crops of a scan lie.
 
     All crops of a call are projected together, as in training, so that logits depend a little on what else is asked.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from functools import cache, wraps
+from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from voco_cli.cli.options import (
@@ -78,7 +78,6 @@ class OptionGroup:
         return load_settings(recipe, own.get("config"), [*first, *overrides], flags, task=task)
 
 
-@cache
 def _options(kind: type[OptionGroup]) -> list[tuple[Any, Any]]:
     """Return the fields of a group, each with what Typer is to know of it."""
     hints = get_type_hints(kind, include_extras=True)

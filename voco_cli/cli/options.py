@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -90,12 +91,14 @@ def setting_option(key: str, *flags: str, default: str = "", **named: Any) -> An
 
 
 def setting_help(text: str) -> str:
-    """Return the help of an option that `setting_option` made: a sentence."""
+    """Return the help of an option that `setting_option` made: a sentence, which ends with what holds without it."""
     from voco_cli.config.validation import field_descriptions
 
     key, _, default = text.removeprefix(SETTING).partition(" ")
     description = dict(field_descriptions())[key]
-    return f"{description[0].upper()}{description[1:]}{f' {default}' if default else ''}."
+    text, unset = re.fullmatch(r"(.*?)(?:; (?:none|auto) (?:is|takes) (.*))?", description).groups()  # type: ignore
+    default = default or (f"(by default {unset})" if unset else "")
+    return f"{text[0].upper()}{text[1:]}{f' {default}' if default else ''}."
 
 
 DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
@@ -103,8 +106,10 @@ InputsArgument = Annotated[
     list[Path],
     typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
 ]
-SCAN_HELP = "NIfTI, NRRD or MetaImage file, or a folder with a DICOM series"
-ScanArgument = Annotated[Path, typer.Argument(metavar="SCAN", help=f"{SCAN_HELP}.")]
+SCAN_HELP = "NIfTI, NRRD or MetaImage file, folder with a DICOM series"
+ScanArgument = Annotated[
+    Path, typer.Argument(metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or folder with a DICOM series.")
+]
 ListedScanArgument = Annotated[Path, typer.Argument(metavar="SCAN", help=f"{SCAN_HELP}, or a data.json.")]
 AtOption = Annotated[
     list[str] | None,

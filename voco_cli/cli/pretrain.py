@@ -17,7 +17,7 @@ from voco_cli.document.terminal import done, print_blocks, print_json, shell_wor
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.document.blocks import Block
+    from voco_cli.document.blocks import Block, Value
     from voco_cli.workflows.pretrain import PretrainResult
 
 
@@ -103,7 +103,7 @@ def result_blocks(result: PretrainResult) -> list[Block]:
     if result.verdict is None:
         text = "No scans are held out, so nothing says whether it learned; `voco index --validation 0.1` holds some."
         return [Sentence(text)]
-    rows = [
+    rows: list[list[Value]] = [
         [info.label, result.start[name], result.end[name], "" if info.chance is None else f"{info.chance:.3g}"]
         for name, info in result.infos.items()
         if name in result.end

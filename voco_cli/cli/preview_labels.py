@@ -27,7 +27,7 @@ from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
-    from voco_cli.document.blocks import Block
+    from voco_cli.document.blocks import Block, Value
     from voco_cli.figures.crops import LabelPreview
 
 
@@ -129,7 +129,7 @@ def label_blocks(preview: LabelPreview) -> list[Block]:
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))
     grid = "x".join(map(str, preview.settings.crops.grid))
-    rows = []
+    rows: list[list[Value]] = []
     for number, centre in enumerate((crops.centres_S3 + crops.region_start_3).tolist()):
         shares = crops.labels_SK[number]
         listed = "  ".join(
