@@ -40,7 +40,8 @@ def predict(
     flips: FlipsOption = None,
     overlap: OverlapOption = None,
     suffix: Annotated[
-        Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None, setting_option("predict.suffix", "--suffix")
+        Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None,
+        setting_option("predict.suffix", "--suffix", default="the run's", metavar="SUFFIX"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what another network or other settings have predicted there.")

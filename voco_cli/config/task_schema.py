@@ -174,7 +174,9 @@ class Predict(Section):
     flips: bool = Field(
         False, description="average over the eight flips of each window: a little better, eight times as long"
     )
-    suffix: Literal[".nii.gz", ".nii", ".nrrd", ".mha"] = Field(".nii.gz", description="format of predicted label maps")
+    suffix: Literal[".nii.gz", ".nii", ".nrrd", ".mha"] = Field(
+        ".nii.gz", description="format of predicted label maps: .nii.gz, .nii, .nrrd or .mha"
+    )
 
 
 class Evaluate(Section):

@@ -129,8 +129,10 @@ def print_line(text: str, style: str | None = None, console: Console | None = No
 
 def _print_prose(text: str, style: str | None, console: Console) -> None:
     """Print a sentence: on a terminal broken between words, elsewhere one line, for grep."""
-    wraps = not console.is_terminal
-    console.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=wraps, overflow="fold")
+    if console.is_terminal:
+        console.print(one_line(text), style=style, markup=False, highlight=False, overflow="fold")
+    else:
+        print_line(text, style, console)
 
 
 def _print_facts(pairs: Sequence[tuple[str, str]], console: Console) -> None:
