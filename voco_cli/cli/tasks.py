@@ -51,7 +51,7 @@ def list_tasks(json: JsonOption = False) -> None:
         cases += "" if row["test_labelled"] else "*" * bool(row["test"])
         cells.append([row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list"])
     table = Table.of("", [*map(Column, ("name", "title", "kind", "cases", "split"))], cells)
-    print_blocks([table, Sentence("Cases: training/validation/test; * test labels are not public.")])
+    print_blocks([table, Sentence("Cases: training/validation/test; *: no public test labels.")])
     done([], "voco tasks show btcv")
 
 

@@ -26,7 +26,6 @@ from voco_cli.foreign_text import one_line, sentence_lines, visible
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
-    from rich.table import Column as RichColumn
 
     from voco_cli.document.blocks import Block, Column, Table
 
@@ -77,13 +76,6 @@ def is_quiet() -> bool:
 def shell_words(*words: object) -> str:
     """Return a command as one may paste it into a shell, whatever blanks and brackets a path has."""
     return " ".join(shlex.quote(str(word)) for word in words)
-
-
-def folded(*headings: str) -> list[RichColumn]:
-    """Return columns of a table whose long words go on in the next line, and are never cut."""
-    from rich.table import Column as RichColumn
-
-    return [RichColumn(heading, overflow="fold") for heading in headings]
 
 
 STYLES = {"plain": None, "good": "bold green", "warning": "yellow", "bad": "bold red"}
