@@ -20,7 +20,7 @@ COMMANDS: dict[str, tuple[str, float | None]] = {
     "tasks list": ("tasks list", None),
     "index": ("index scans -o data.json", None),
     "preview-labels": ("preview-labels scan.nii.gz --recipe debug -o labels.png", 2.0),
-    "preview-case": ("preview-case scan.nii.gz labels/case.nii.gz -o case.png", None),
+    "tasks preview": ("tasks preview scan.nii.gz labels/case.nii.gz -o case.png", None),
     "evaluate, one case": ("evaluate --predictions first --labels labels -o evaluated", 2.0),
     "compare": ("compare evaluated evaluated_again", 2.0),
     "report, one run": ("report run -o report.html", 3.0),

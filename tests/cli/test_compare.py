@@ -43,7 +43,7 @@ def test_tables_and_files(pair: tuple[Path, Path], tmp_path: Path) -> None:
     words = " ".join(shown.stdout.split())
     assert "Dice: difference from scratch/out" in words
     # 0.75 became 1 in all six: p = 2 / 2^6, and twice that for two classes.
-    assert "+0.250 0.031 0.062 +1.00" in words
+    assert "+0.250 [+0.250, +0.250] 0.031 0.062 +1.00" in words
     assert "6 cases of 6 patients, paired" in words
     assert {path.name for path in (tmp_path / "comparison").iterdir()} == {
         "comparison.json",
@@ -142,7 +142,7 @@ def test_runs_are_compared_on_the_split_that_all_have(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     words = " ".join(shown.stdout.split())
     assert "Dice: difference from scratch" in words
-    assert "+0.250 0.031 0.062 +1.00" in words
+    assert "+0.250 [+0.250, +0.250] 0.031 0.062 +1.00" in words
     assert "scratch: Data leakage: none of 6 cases." in words
     assert "voco: Data leakage: 1 of 6 evaluated cases was in the pre-training (big)" in words
     assert "voco: Data leakage: 1 of 6" in (tmp_path / "c" / "comparison.md").read_text()

@@ -71,7 +71,7 @@ COMMANDS: dict[str, tuple[set[str], int]] = {
     "index scans -o data.json": (READING, 800),
     "preview-labels scan.nii.gz --recipe debug -o labels.png": (DRAWING, 1050),
     "preview-labels scan.nii.gz --recipe debug -o labels.png --augmented": (DRAWING, 1050),
-    "preview-case scans/a.nii.gz labels/a.nii.gz -o case.png": (MEASURING | DRAWING, 1300),
+    "tasks preview scans/a.nii.gz labels/a.nii.gz -o case.png": (MEASURING | DRAWING, 1300),
     "evaluate --predictions first --labels labels -o evaluated": (MEASURING, 1100),
     "compare compared/first compared/second": (MEASURING | {"matplotlib", "scipy.stats"}, 1550),
     "report pretrained -o pretrained.html": (PAGE, 1450),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ def test_table_and_picture(made: MadeRun, tmp_path: Path, monkeypatch: pytest.Mo
     output = run(made.run, hostile, "--at", "18,12", "--at", "30,30,12")
     record = run_json(made.run, hostile, "--at", "18,12", "--at", "30,30,12")
     assert "$a_b$<x>[red].nii.gz" in output
-    rows = [[cell.strip() for cell in line.strip("\u2502 \n").split("\u2502")] for line in output.splitlines()]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in output.splitlines()]
     for crop in record["crops"]:
         centre = ", ".join(map(str, crop["centre"]))
         words = [str(crop["most_likely"]), f"{crop['logit']:.3f}", f"{crop['label']:.3f}"]

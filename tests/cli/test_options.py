@@ -33,6 +33,12 @@ def test_a_setting_and_what_holds_without_the_option() -> None:
     assert setting_help("setting seed (by default 0)") == "Seed of every random draw (by default 0)."
 
 
+def test_what_holds_without_the_option_is_said_once() -> None:
+    assert setting_help("setting cache.dir") == "Cache folder (by default .voco-cache beside data.json)."
+    split = "Split that comes with the package, JSON file of cases, or seeded: drawn by patient"
+    assert setting_help("setting task.split (by default the task's)") == f"{split} (by default the task's)."
+
+
 def test_a_list_of_commands_loads_no_settings() -> None:
     code = (
         "import sys\nsys.argv = ['voco', '--help']\nfrom voco_cli.cli.app import main\n"

@@ -167,7 +167,7 @@ def test_collapsed_run_exits_1(voco, data: Path, tmp_path: Path) -> None:  # typ
 
 
 def test_ctrl_c_before_training_goes_on_too(voco, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("voco_cli.config.load_settings", interrupt)
@@ -185,7 +185,7 @@ def test_ctrl_c_before_training_goes_on_too(voco, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_nobody_foresaw(voco, monkeypatch: pytest.MonkeyPatch, error: Exception, sentence: str, code: int) -> None:  # type: ignore[no-untyped-def]
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("voco_cli.config.load_settings", fail)

@@ -1,4 +1,4 @@
-"""`voco preview-case` through the app: volumes by hand, names, warnings, refusals."""
+"""`voco tasks preview` through the app: volumes by hand, names, warnings, refusals."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(*arguments: object) -> str:
-    result = CliRunner().invoke(app, ["preview-case", *map(str, arguments)])
+    result = CliRunner().invoke(app, ["tasks", "preview", *map(str, arguments)])
     if result.exception is not None:
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -63,7 +63,7 @@ def run(*arguments: object) -> str:
 
 
 def run_json(*arguments: object) -> dict[str, Any]:
-    result = CliRunner().invoke(app, ["preview-case", *map(str, arguments), "--json"])
+    result = CliRunner().invoke(app, ["tasks", "preview", *map(str, arguments), "--json"])
     if result.exception is not None:
         raise result.exception
     record: dict[str, Any] = json.loads(result.stdout)

@@ -14,7 +14,7 @@ from rich.text import Text
 from tests.document.made_blocks import every_block
 from voco_cli.cli.exit import VisibleFormatter, open_streams, tell
 from voco_cli.document import terminal as output
-from voco_cli.document.blocks import Block, Column, Table
+from voco_cli.document.blocks import Block, Column, Sentence, Table
 from voco_cli.document.terminal import ForeignTextConsole, done, note, print_blocks, print_error, warn
 from voco_cli.errors import UsageError
 
@@ -105,3 +105,18 @@ def test_a_narrow_table_breaks_intervals_first_and_then_leaves_out_what_it_may(m
         "structure          mean     volume\nright kidney      0.951       12.5\n             [0.9, 1.0] [1.0, 9.0]"
     )
     assert printed(monkeypatch, 20, table) == "structure       mean\nright          0.951\nkidney    [0.9, 1.0]"
+
+
+def test_a_heading_of_numbers_is_broken_where_room_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table.of("", ["structure", Column("false pos.", True), Column("mean", True)], [["liver", 12, 0.5]])
+    assert printed(monkeypatch, 27, table) == "structure  false pos.  mean\nliver              12   0.5"
+    assert printed(monkeypatch, 26, table) == "          false\nstructure  pos. mean\nliver        12  0.5"
+
+
+def test_a_sentence_is_broken_between_words_on_a_terminal_and_one_line_elsewhere() -> None:
+    for terminal, lines in ((True, ["Missed structures:", "1, false positives:", "0."]), (False, None)):
+        stream = io.StringIO()
+        console = ForeignTextConsole(file=stream, width=20, color_system=None, force_terminal=terminal)
+        text = "Missed structures: 1, false positives: 0."
+        print_blocks([Sentence(text)], console)
+        assert [line.rstrip() for line in stream.getvalue().splitlines()] == (lines or [text])

@@ -114,12 +114,12 @@ def test_tasks_new_drafts_it_and_tasks_check_and_preview_case_know_it(
     task = load_settings(task="my.yaml").settings.task
     assert task.ignore_value == 5
     assert [(one.name, one.values) for one in task.classes] == [("ball", (1,))]
-    shown = CliRunner().invoke(app, ["preview-case", "data.json", "--case", "a", "--json"])
+    shown = CliRunner().invoke(app, ["tasks", "preview", "data.json", "--case", "a", "--json"])
     seen = json.loads(shown.stdout)
     label = read_scan(tmp_path / "data" / "labelsTr" / "a.nii.gz").array_zyx
     assert [(one["name"], one["label_voxels"]) for one in seen["structures"]] == [("ball", int((label == 1).sum()))]
     assert seen["unlisted"] == {}
-    shown = CliRunner().invoke(app, ["preview-case", "data.json", "--case", "a"])
+    shown = CliRunner().invoke(app, ["tasks", "preview", "data.json", "--case", "a"])
     assert f"ignored: {14 * 12 * 3} voxels of value 5, which nobody annotated" in shown.output
 
 

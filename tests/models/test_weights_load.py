@@ -12,6 +12,7 @@ from monai.networks.nets.swin_unetr import PatchMerging, PatchMergingV2
 from rich.console import Console
 from torch import Tensor, nn
 
+from voco_cli.document.terminal import print_blocks
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.swin import LegacyPatchMerging, SwinEncoder
@@ -246,9 +247,8 @@ def test_the_report_as_json_and_as_a_table(swin_weights: Weights, tmp_path: Path
     assert said["parts"]["transformer"]["loaded"] == {"tensors": 133, "parameters": 1_355_958 - 12 * 8}
     assert said["parts"]["transformer"]["share"] == pytest.approx((1_355_958 - 96) / (1_355_958 + 96))
     assert sorted(said["reinitialised"]) == sorted(report.reinitialised)
-    console = Console(width=120, file=(tmp_path / "table.txt").open("w"))
-    console.print(report.table())
-    console.file.close()
+    with (tmp_path / "table.txt").open("w") as file:
+        print_blocks([report.table()], Console(width=120, file=file))
     lines = (tmp_path / "table.txt").read_text().splitlines()
     assert lines[1].split()[:5] == ["transformer", "133", "-", "-", "1"]
     assert lines[3].split()[:3] == ["decoder", "-", "22"]

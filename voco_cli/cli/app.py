@@ -27,7 +27,6 @@ from voco_cli.cli.locate import locate
 from voco_cli.cli.options import SETTING, setting_help
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
-from voco_cli.cli.preview_case import preview_case
 from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.probe import probe
 from voco_cli.cli.report import report
@@ -50,10 +49,6 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "preview-labels": (
         "voco preview-labels scans/one.nii.gz",
         "voco preview-labels scans/one.nii.gz --grid 3x3 --crops 6 -o grid.pdf",
-    ),
-    "preview-case": (
-        "voco preview-case scan.nii.gz label.nii.gz --classes liver=1,spleen=2",
-        "voco preview-case data.json --case case_7 --require-fit",
     ),
     "cache": ("voco cache build data.json",),
     "cache build": (
@@ -103,6 +98,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "tasks new": (
         "voco tasks new data.json -o my_task.yaml",
         "voco tasks new categories.csv --images scans/",
+    ),
+    "tasks preview": (
+        "voco tasks preview scan.nii.gz label.nii.gz --classes liver=1,spleen=2",
+        "voco tasks preview data.json --case case_7 --require-fit",
     ),
     "finetune": (
         "voco finetune --task btcv --data /data/BTCV --weights runs/pretrain",
@@ -154,7 +153,6 @@ PANELS: dict[str, dict[str, Any]] = {
     "Data": {
         "index": index,
         "preview-labels": preview_labels,
-        "preview-case": preview_case,
         "cache": cache.app,
     },
     "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed, "probe": probe},

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from voco_cli.cli.interrupts import going_on
-from voco_cli.cli.options import (
-    ConfigOption,
-    JsonOption,
-    RecipeOption,
-    SetOption,
-    require_agreement,
-    settings_words,
-    spoken_recipe,
-)
-from voco_cli.document.terminal import done, folded, note, out, print_json, progress, shell_words, warn
+from voco_cli.cli.left_out import warn_of_failures
+from voco_cli.cli.option_groups import OptionGroup, PretrainOptions, with_option_group
+from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, setting_option, spoken_recipe
+from voco_cli.document.terminal import done, note, print_blocks, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -33,40 +24,34 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-DataArgument = Annotated[Path, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
-DirOption = Annotated[
-    Path | None, typer.Option("--dir", help="Cache folder (by default cache.dir, or else .voco-cache beside DATA).")
-]
-WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes (by default one a core).")]
+WorkersOption = Annotated[int | None, setting_option("cache.workers", "--workers", min=1)]
 LabelsOption = Annotated[bool, typer.Option("--labels", help="The label maps too, which are stored beside the scans.")]
-SHOWN_FAULTS = 20
 
 
-@dataclass(frozen=True)
-class CacheOptions:
-    """What every `voco cache` command is given, so that the next command can be named in full."""
+@dataclass(frozen=True, kw_only=True)
+class CacheOptions(OptionGroup):
+    """What every `voco cache` command is given."""
 
-    data: Path
-    recipe: str | None
-    config: Path | None
-    overrides: Sequence[str]
-    folder: Path | None
-    labels: bool = False
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
+    recipe: RecipeOption = None
+    config: ConfigOption = None
+    override: SetOption = None
+    folder: Annotated[Path | None, setting_option("cache.dir", "--dir")] = None
 
     def command(self, name: str) -> str:
         """Return another command on the same cache."""
-        place = ["--dir", str(self.folder)] if self.folder else []
-        place += ["--labels"] if self.labels else []
-        settings = settings_words(self.recipe, self.config, self.overrides)
-        return shell_words("voco", "cache", name, self.data, *settings, *place)
+        return shell_words("voco", "cache", name, *self.words())
 
     def pretrain_command(self) -> str:
         """Return the training that finds this very cache."""
-        from voco_cli.config import load_settings
-
-        place = ["--set", f"cache.dir={self.folder}"] if self.folder else []
-        recipe = self.recipe or spoken_recipe(load_settings(self.recipe, self.config, self.overrides))
-        return shell_words("voco", "pretrain", self.data, *settings_words(recipe, self.config, self.overrides), *place)
+        place = [f"cache.dir={self.folder}"] if self.folder else []
+        given = PretrainOptions(
+            data=self.data,
+            recipe=self.recipe or spoken_recipe(self.resolve()),
+            config=self.config,
+            override=[*(self.override or ()), *place],
+        )
+        return shell_words("voco", "pretrain", *given.words())
 
     def entries(self) -> list[Entry]:
         """Return the scans of the data file."""
@@ -74,14 +59,16 @@ class CacheOptions:
 
         return [entry for _, entry in read_datalist(self.data).entries()]
 
-    def open(self, workers: int | None = None) -> VolumeCache:
+    def open(self, labels: bool = False, workers: int | None = None) -> VolumeCache:
         """Open the cache with the settings that suit the scans.
 
+        Args:
+            labels: of the label maps, too.
+            workers: processes that build it; none is as the settings say.
         Raises:
             UsageError: a folder in place of a data file, or a file in place of a cache folder.
             DataError: no such data file.
         """
-        from voco_cli.config import load_settings
         from voco_cli.data.cache.store import VolumeCache, cache_folder
         from voco_cli.data.index.intensity import suit_intensity
 
@@ -91,29 +78,29 @@ class CacheOptions:
             )
         if not self.data.is_file():
             raise DataError(f"{self.data} does not exist.", hint="make it with voco index")
-        flags = {"cache.dir": self.folder, "cache.workers": workers}
-        require_agreement({**flags, "recipe": self.recipe}, self.overrides)
-        resolved = load_settings(self.recipe, self.config, self.overrides, flags)
-        suited = suit_intensity(resolved, self.entries(), [self.data])
+        suited = suit_intensity(self.resolve({"cache.workers": workers}), self.entries(), [self.data])
         for text in (*suited.notes, *suited.warnings):
             note(text)
         settings = suited.resolved.settings
         place = cache_folder(self.data, settings.cache)
         if place.exists() and not place.is_dir():
             raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")
-        return VolumeCache(place, settings.preprocess, settings.cache, self.labels)
+        return VolumeCache(place, settings.preprocess, settings.cache, labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledCacheOptions(CacheOptions):
+    """What those are given that may be asked for label maps, too."""
+
+    labels: LabelsOption = False
 
 
 @app.command()
 @going_on()
+@with_option_group
 def build(
-    data: DataArgument,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    folder: DirOption = None,
+    options: LabelledCacheOptions,
     workers: WorkersOption = None,
-    labels: LabelsOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Store nothing; only say how much disk it would take.")
     ] = False,
@@ -122,12 +109,15 @@ def build(
     """Preprocess and store the scans of DATA that are not stored yet."""
     from voco_cli.data.cache.entry import gigabytes
 
-    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
-    cache, entries = options.open(workers), options.entries()
+    cache, entries = options.open(options.labels, workers), options.entries()
     missing = [entry for entry in entries if cache.lookup(entry) is None]
     predicted = cache.predict_bytes(missing)
-    if dry_run or not as_json:
-        _print_plan(len(entries), len(missing), predicted, cache.folder, as_json)
+    if not as_json:
+        need = f"they need at most about {gigabytes(predicted)}"
+        print_line(f"{len(missing)} of {len(entries)} scans are missing in {cache.folder}; {need}.")
+    elif dry_run:
+        counts = {"scans": len(entries), "missing": len(missing), "predicted_bytes": predicted}
+        print_json({"folder": cache.folder, **counts})
     if dry_run:
         return
     with progress("preprocessing", len(entries)) as advance:
@@ -135,22 +125,18 @@ def build(
     if as_json:
         print_json({"folder": cache.folder, "predicted_bytes": predicted, **asdict(report)})
     else:
-        out.print(f"{report.built} built, {report.reused} reused, {len(report.failed)} failed.", highlight=False)
-        _print_faults(report.failed)
+        print_line(f"{report.built} built, {report.reused} reused, {len(report.failed)} failed.")
+        warn_of_failures(report.failed)
         written = f"{cache.folder} ({report.built} volumes, {gigabytes(report.bytes)})"
         done([written] if report.built else [], options.pretrain_command())
     _require_some(report)
 
 
 @app.command()
+@with_option_group
 def verify(
-    data: DataArgument,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    folder: DirOption = None,
+    options: LabelledCacheOptions,
     workers: WorkersOption = None,
-    labels: LabelsOption = False,
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove what is damaged; voco cache build then builds it again.")
     ] = False,
@@ -161,8 +147,7 @@ def verify(
     Scans of DATA that are not stored under these settings are named, too. The exit code is 3 where something is
     damaged, 1 where something is missing.
     """
-    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
-    cache, entries = options.open(workers), options.entries()
+    cache, entries = options.open(options.labels, workers), options.entries()
     with progress("checking", None) as advance:
         report = cache.verify(on_done=advance)
     if repair:
@@ -172,9 +157,9 @@ def verify(
         found = {"checked": report.checked, "damaged": report.damaged, "missing": missing, "repaired": repair}
         print_json({"folder": cache.folder, **found})
     else:
-        out.print(f"{report.checked} stored arrays decoded, {len(report.damaged)} damaged.", highlight=False)
-        _print_faults(report.damaged)
-        _print_faults([(path, "not stored under these settings") for path in missing])
+        print_line(f"{report.checked} stored arrays decoded, {len(report.damaged)} damaged.")
+        warn_of_failures(report.damaged)
+        warn_of_failures([(path, "not stored under these settings") for path in missing])
     if report.damaged and not repair:
         raise DataError(
             f"{cache.folder} holds {len(report.damaged)} damaged volumes.",
@@ -189,46 +174,36 @@ def verify(
 
 
 @app.command()
-def stats(
-    data: DataArgument,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    folder: DirOption = None,
-    as_json: JsonOption = False,
-) -> None:
+@with_option_group
+def stats(options: CacheOptions, as_json: JsonOption = False) -> None:
     """Print how much is stored, and under which settings."""
     from voco_cli.data.cache.entry import gigabytes
+    from voco_cli.document.blocks import Facts
 
-    options = CacheOptions(data, recipe, config, set_ or (), folder)
     cache = options.open()
     found = cache.stats()
     if as_json:
         print_json({"folder": cache.folder, **asdict(found)})
         return
-    table = Table(*folded("", ""), show_header=False, box=None, pad_edge=False)
-    table.add_row("folder", Text(str(cache.folder)))
-    table.add_row("volumes", str(found.volumes))
-    table.add_row("label maps", str(found.labels))
-    table.add_row("on disk", gigabytes(found.bytes))
-    table.add_row("uncompressed", gigabytes(found.voxel_bytes))
-    table.add_row("left by killed processes", str(found.unfinished))
-    table.add_row("unreadable", str(found.unreadable))
-    for settings, count in found.settings.items():
-        table.add_row(f"{count} volumes with", settings)
-    out.print(table)
+    facts = [
+        ("folder", cache.folder),
+        ("volumes", found.volumes),
+        ("label maps", found.labels),
+        ("on disk", gigabytes(found.bytes)),
+        ("uncompressed", gigabytes(found.voxel_bytes)),
+        ("left by killed processes", found.unfinished),
+        ("unreadable", found.unreadable),
+        *((f"{count} volumes with", settings) for settings, count in found.settings.items()),
+    ]
+    print_blocks([Facts.of(facts)])
     useful = "verify" if found.unreadable else "prune" if found.volumes else "build"
     done([], options.command(useful))
 
 
 @app.command()
+@with_option_group
 def prune(
-    data: DataArgument,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    folder: DirOption = None,
-    labels: LabelsOption = False,
+    options: LabelledCacheOptions,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it, and do not only say what would be removed.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -238,33 +213,17 @@ def prune(
     """
     from voco_cli.data.cache.entry import gigabytes
 
-    options = CacheOptions(data, recipe, config, set_ or (), folder, labels)
-    cache = options.open()
+    cache = options.open(options.labels)
     report = cache.prune(options.entries(), rehearse=not yes)
     if as_json:
         print_json({"folder": cache.folder, "removed": report.removed, "bytes": report.bytes, "rehearsal": not yes})
         return
     did = "removed" if yes else "would be removed"
-    out.print(f"{len(report.removed)} files, {gigabytes(report.bytes)}, {did}.", highlight=False)
-    done([], replace(options, labels=False).command("stats") if yes else f"{options.command('prune')} --yes")
-
-
-def _print_plan(scans: int, missing: int, predicted: int, folder: Path, as_json: bool) -> None:
-    from voco_cli.data.cache.entry import gigabytes
-
-    if as_json:
-        print_json({"folder": folder, "scans": scans, "missing": missing, "predicted_bytes": predicted})
-        return
-    text = f"{missing} of {scans} scans are missing in {folder}; they need at most about {gigabytes(predicted)}."
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_faults(faults: Sequence[tuple[Path, str]]) -> None:
-    for path, reason in faults[:SHOWN_FAULTS]:
-        text = reason if reason.startswith(str(path)) else f"{path}: {reason}"
-        warn(text)
-    if len(faults) > SHOWN_FAULTS:
-        warn(f"and {len(faults) - SHOWN_FAULTS} more (all of them with --json)")
+    print_line(f"{len(report.removed)} files, {gigabytes(report.bytes)}, {did}.")
+    if yes:
+        done([], replace(options, labels=False).command("stats"))
+    else:
+        done([], f"{options.command('prune')} --yes")
 
 
 def _require_some(report: BuildReport) -> None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.evaluate import print_lines, print_table
-from voco_cli.cli.options import JsonOption, RequireCleanOption
-from voco_cli.document.terminal import done, print_json, shell_words, warn
+from voco_cli.cli.options import JsonOption, RequireCleanOption, SplitChoice
+from voco_cli.document.terminal import done, print_blocks, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import visible
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block
     from voco_cli.workflows.compare import Compared
 
 
@@ -47,10 +47,7 @@ def compare(
         ),
     ] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resamples.")] = 0,
-    split: Annotated[
-        Literal["test", "validation"] | None,
-        typer.Option(help="Which evaluation of runs (by default test where all have it, or else validation)."),
-    ] = None,
+    split: SplitChoice = None,
     require_clean: RequireCleanOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -88,19 +85,21 @@ def compare(
     if as_json:
         print_json(compared.content)
         return
-    _show(compared)
+    print_blocks(comparison_blocks(compared))
     done([output / name for name in contents], shell_words("voco", "report", output))
 
 
-def _show(compared: Compared) -> None:
-    """Print the tables and the lines below them, what spoils the figures in yellow."""
+def comparison_blocks(compared: Compared) -> list[Block]:
+    """Return the tables and the lines below them, what spoils the figures as warnings."""
+    from voco_cli.document.blocks import Bullets, Sentence, Table
+
+    blocks: list[Block] = []
     for table in compared.tables:
         headings, rows, names = list(table.headings), table.rows, table.names
         if len(compared.runs) == 2:  # one run needs no column of its name
             headings = [compared.runs[1] if heading == "run's" else heading for heading in headings[1:]]
             rows, names = [row[1:] for row in rows], names - 1
-        print_table(table.title, headings, rows, names)
-    print_lines(compared.statements)
-    for line in compared.training:
-        print_lines([line], "yellow" if line.startswith("warning: ") else None)
-    print_lines(compared.leakage, None if compared.spotless else "yellow")
+        blocks.append(Table.of(table.title, headings, rows, names=names))
+    blocks.append(Bullets(compared.statements))
+    blocks += [Sentence(line, "warning" if line.startswith("warning: ") else "plain") for line in compared.training]
+    return [*blocks, *(Sentence(line, "plain" if compared.spotless else "warning") for line in compared.leakage)]

@@ -9,6 +9,7 @@ import typer
 
 from voco_cli.cli.options import (
     ConfigOption,
+    ForceOption,
     JsonOption,
     RecipeOption,
     SetOption,
@@ -86,7 +87,7 @@ def init(
     output: Annotated[Path, typer.Option("--output", "-o", help="YAML file to write.")] = Path("voco.yaml"),
     recipe: RecipeOption = None,
     task: TaskChoice = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a commented settings file to start from."""
     from voco_cli.atomic_files import write_atomic

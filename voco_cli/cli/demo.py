@@ -31,7 +31,7 @@ def demo(
         Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the demo; the same command on it goes on.")
     ] = Path("voco-demo"),
 ) -> None:
-    """See what it does without any data, in about five minutes.
+    """See what voco does, without any data, in about five minutes.
 
     Generates CTs and runs the commands of the README on them, one by one, up to a page that shows what came of it.
     """

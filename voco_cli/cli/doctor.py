@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from voco_cli.cli.options import JsonOption
-from voco_cli.document.terminal import done, out, print_json
+from voco_cli.document.terminal import done, out, print_json, print_line
 from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def doctor(
         more = f" {others} more {'problem is' if others == 1 else 'problems are'} above." if others else ""
         raise VocoError(f"Pre-training cannot run here: {first.name}: {first.found.rstrip('.')}.{more}", first.advice)
     if not as_json:
-        out.print("Pre-training can run here.", style="bold green")
+        print_line("Pre-training can run here.", "bold green")
         done([], f"voco plan {data}" if data is not None and data.is_file() else "voco index SCANS")
 
 
@@ -56,4 +56,4 @@ def _print(check: Check) -> None:
     line.append(check.found, style="")
     out.print(line, highlight=False, soft_wrap=True)
     if check.advice:
-        out.print(f"        {check.advice}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"        {check.advice}")

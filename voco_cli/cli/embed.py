@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -10,22 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.options import DeviceOption, JsonOption
-from voco_cli.document.terminal import done, err, note, out, print_json, progress, shell_words
+from voco_cli.cli.left_out import left_out_object, warn_of_failures, warn_of_passed_over
+from voco_cli.cli.options import DeviceOption, InputsArgument, JsonOption, PretrainedArgument
+from voco_cli.document.terminal import done, note, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from voco_cli.data.index.datalist import Entry, Skipped
-
-SHOWN_FAULTS = 20
+    from voco_cli.data.index.datalist import Entry
 
 
 def embed(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco pretrain.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT...", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
-    ],
+    run: PretrainedArgument,
+    inputs: InputsArgument,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE", help="File to write: .npz or .parquet.")],
     bases: Annotated[bool, typer.Option("--bases", help="One row for each base crop of a scan: the default.")] = False,
     crops: Annotated[
@@ -44,7 +39,8 @@ def embed(
 ) -> None:
     """Write the encoder's features of scans, crop by crop.
 
-    Features are the means over space of all levels of the encoder, side by side; no crop matters to another's.
+    Features are the means over space of all levels of the encoder, side by side; no
+    other crop changes them.
     """
     if bases and crops is not None:
         raise UsageError("--bases and --crops exclude each other.", "leave one of them out")
@@ -73,28 +69,14 @@ def embed(
         if first is not None:
             described = about(embedder, crops)
             scans, rows = write_embeddings(output, chain([first], embedded), embedder.width, described)
-    _tell_left_out(failed, found.passed_over)
+    warn_of_failures(failed)
+    warn_of_passed_over(found.passed_over)
     if not scans:
         raise DataError(f"None of {len(failed)} scans could be embedded.", "The reasons are above.")
     width = embedder.width
     if as_json:
         record = {"run": run, "output": output, "scans": scans, "rows": rows, "width": width}
-        faults = [{"scan": scan, "reason": reason} for scan, reason in failed]
-        others = [{"path": one.path, "reason": one.reason} for one in found.passed_over]
-        print_json({**record, "failed": faults, "passed_over": others})
+        print_json({**record, **left_out_object("scan", failed, found.passed_over)})
         return
-    out.print(f"{scans} scans embedded in {rows} rows of {width} numbers, {len(failed)} failed.", highlight=False)
+    print_line(f"{scans} scans embedded in {rows} rows of {width} numbers, {len(failed)} failed.")
     done([output], shell_words("voco", "locate", run, "SCAN"))
-
-
-def _tell_left_out(failed: list[tuple[str, str]], passed_over: Sequence[Skipped]) -> None:
-    """Print which scans failed, and what was passed over as no scan."""
-    for scan, reason in failed[:SHOWN_FAULTS]:
-        err.print(reason if scan in reason else f"{scan}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if len(failed) > SHOWN_FAULTS:
-        err.print(f"and {len(failed) - SHOWN_FAULTS} more; --json lists all", highlight=False)
-    if passed_over:
-        first, *others = passed_over
-        more = f"; and {len(others)} more, all in --json" if others else ""
-        note = f"note: passed over {first.path}: {first.reason.rstrip('.')}{more}."
-        err.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -5,113 +5,89 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from voco_cli.cli.interrupts import going_on
-from voco_cli.cli.options import JsonOption, RequireCleanOption, complete_devices
-from voco_cli.document.terminal import done, out, print_json, progress, shell_words, warn
+from voco_cli.cli.left_out import warn_of_failures
+from voco_cli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    RequireCleanOption,
+    SplitChoice,
+    WorkersOption,
+    setting_option,
+)
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block
     from voco_cli.evaluate.classification.results import ClassificationEvaluation
     from voco_cli.evaluate.result_files import Provenance
     from voco_cli.evaluate.segmentation.classes import ClassNames
     from voco_cli.evaluate.segmentation.results import Evaluation
 
 
-SHOWN_FAULTS = 20
-WIDE_ENOUGH = 100
 FEWER_METRICS = ("dice", "nsd", "hd95_mm")
-"""What a narrow terminal shows; table.md has all."""
+"""Metrics of segmentations that a narrow terminal shows, too; table.md has all."""
+FEWER_CATEGORY_METRICS = ("sensitivity", "specificity", "auc")
 
 
-def print_table(
-    title: str, headings: Sequence[str], rows: Sequence[Sequence[str]], names: int = 1, whole_figures: bool = False
-) -> None:
-    """Print a table; an interval goes on the next line.
-
-    Args:
-        names: columns from the left that are words.
-        whole_figures: the lines of the others are never broken.
-    """
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        title=Text(title) if title else None, title_justify="left", box=None, pad_edge=False, collapse_padding=True
-    )
-    for i, heading in enumerate(headings):
-        justify: Literal["left", "right"] = "left" if i < names else "right"
-        table.add_column(
-            Text(_on_lines(heading)), justify=justify, overflow="fold", no_wrap=whole_figures and i >= names
-        )
-    for row in rows:
-        table.add_row(*map(Text, map(_on_lines, row)))
-    out.print(table)
-
-
-def print_lines(lines: Sequence[str], style: str | None = None) -> None:
-    """Print sentences as they are, one a line."""
-    for line in lines:
-        out.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
-
-
-def print_measured(evaluation: Evaluation | ClassificationEvaluation, provenance: Provenance | None = None) -> None:
-    """Print the figures of a segmentation or of a classification, and whose they are; what spoils them in yellow."""
+def measured_blocks(
+    evaluation: Evaluation | ClassificationEvaluation, provenance: Provenance | None = None
+) -> list[Block]:
+    """Return the figures of a segmentation or of a classification, and whose they are; what spoils them as warnings."""
+    from voco_cli.document.blocks import Sentence
+    from voco_cli.evaluate.result_files import is_spotless
     from voco_cli.evaluate.segmentation.results import Evaluation
 
     if isinstance(evaluation, Evaluation):
-        _print_segmentation(evaluation)
+        blocks = _segmentation_blocks(evaluation)
     else:
-        _print_classification(evaluation)
+        blocks = _classification_blocks(evaluation)
     if provenance is not None:
-        from voco_cli.evaluate.result_files import is_spotless
-
         first, *leakage = provenance.lines()
-        print_lines([first])
-        print_lines(leakage, None if is_spotless(provenance.leakage) else "yellow")
+        spoiled = not is_spotless(provenance.leakage)
+        blocks += [Sentence(first), *(Sentence(line, "warning" if spoiled else "plain") for line in leakage)]
+    return blocks
 
 
-def _print_segmentation(evaluation: Evaluation) -> None:
-    """Print means with deviation and interval; what does not fit the terminal is in table.md."""
+def _segmentation_blocks(evaluation: Evaluation) -> list[Block]:
+    from voco_cli.document.blocks import Bullets, Column, Table
     from voco_cli.evaluate.segmentation.metrics import METRICS
     from voco_cli.evaluate.segmentation.results import statements, summary_headings, summary_rows
 
-    for shown in (tuple(METRICS), FEWER_METRICS):
-        headings = summary_headings(evaluation.options.tolerance_mm, shown)
-        rows = summary_rows(evaluation.summary, shown)
-        widths = _least_widths([headings, *rows])
-        if sum(widths) + len(widths) - 1 <= out.width:
-            break
-    print_table("predictions against labels", headings, rows, whole_figures=True)
-    print_lines(statements(evaluation))
+    optional = [False] * 4 + [metric not in FEWER_METRICS for metric in METRICS]
+    headings = zip(summary_headings(evaluation.options.tolerance_mm), optional, strict=True)
+    columns = [
+        Column(heading.replace("false positive", "false pos."), n > 0, optional=may_go)
+        for n, (heading, may_go) in enumerate(headings)
+    ]
+    rows = summary_rows(evaluation.summary)
+    table = Table.of("predictions against labels", columns, rows, marked=[len(rows) - 1])
+    return [table, Bullets(tuple(statements(evaluation)))]
 
 
-def _print_classification(evaluation: ClassificationEvaluation) -> None:
-    """Print figures with their intervals, then each category against all others; the rest is in table.md."""
+def _classification_blocks(evaluation: ClassificationEvaluation) -> list[Block]:
+    """Return figures with their intervals, then each category against all others."""
+    from voco_cli.document.blocks import Bullets, Column, Table
     from voco_cli.evaluate.classification import results
     from voco_cli.evaluate.classification.metrics import CATEGORY_METRICS
 
     summary = evaluation.summary
-    shown = CATEGORY_METRICS if out.width >= WIDE_ENOUGH else ("sensitivity", "specificity", "auc")
-    print_table("", results.OVERALL_HEADINGS, results.overall_rows(summary))
-    print_table("", results.category_headings(shown), results.category_rows(summary, shown))
-    print_lines(results.statements(replace(evaluation, provenance=None)))
-
-
-def _on_lines(cell: str) -> str:
-    """Return a cell on the lines that it is broken into, so that a table needs less width."""
-    return cell.replace(" [", "\n[").replace(" (+", "\n(+").replace("false positive", "false\npos.")
-
-
-def _least_widths(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the characters that each column needs so that no word of a name and no line of figures is broken."""
-    names, *figures = zip(*rows, strict=True)
-    longest = [max(len(word) for name in names for word in name.split())]
-    lines = [[line for cell in column for line in _on_lines(cell).split("\n")] for column in figures]
-    return longest + [max(map(len, column)) for column in lines]
+    optional = [False] * 3 + [metric not in FEWER_CATEGORY_METRICS for metric in CATEGORY_METRICS]
+    headings = zip(results.category_headings(), optional, strict=True)
+    return [
+        Table.of("over all categories", results.OVERALL_HEADINGS, results.overall_rows(summary)),
+        Table.of(
+            "each category against all others",
+            [Column(heading, n > 0, optional=may_go) for n, (heading, may_go) in enumerate(headings)],
+            results.category_rows(summary),
+        ),
+        Bullets(tuple(results.statements(replace(evaluation, provenance=None)))),
+    ]
 
 
 def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
@@ -122,10 +98,7 @@ def report_failures(evaluation: Evaluation | ClassificationEvaluation) -> None:
     """
     if not evaluation.failed:
         return
-    for case, reason in evaluation.failed[:SHOWN_FAULTS]:
-        warn(f"{case}: {reason}")
-    if len(evaluation.failed) > SHOWN_FAULTS:
-        warn(f"and {len(evaluation.failed) - SHOWN_FAULTS} more, all in summary.json")
+    warn_of_failures(evaluation.failed, "summary.json")
     total = len(evaluation.failed) + evaluation.summary.cases
     raise DataError(f"{len(evaluation.failed)} of {total} cases could not be measured.", "The reasons are above.")
 
@@ -166,7 +139,7 @@ def evaluate_run(
     if as_json:
         print_json(measured.summary)
     else:
-        print_measured(measured.evaluation, measured.provenance)
+        print_blocks(measured_blocks(measured.evaluation, measured.provenance))
         segmented = isinstance(measured.evaluation, Evaluation)
         further = ("compare", path, "OTHER_RUN") if segmented else ("predict", path, "NEW_SCANS", "-o", "predictions")
         done(measured.written, shell_words("voco", *further))
@@ -182,10 +155,7 @@ def evaluate(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder of voco finetune; its cases are predicted first.")
     ] = None,
-    split: Annotated[
-        Literal["test", "validation"] | None,
-        typer.Option(help="Cases of RUN (by default test where these have labels, or else validation)."),
-    ] = None,
+    split: SplitChoice = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="Where the data of RUN lie now: a folder or a data.json.")
     ] = None,
@@ -217,18 +187,11 @@ def evaluate(
         list[str] | None, typer.Option(metavar="NAME=LABELS", help="A union of labels, such as tumour=2,3; repeatable.")
     ] = None,
     tolerance_mm: Annotated[
-        float | None,
-        typer.Option(min=0, help="Tolerance of the normalised surface Dice, mm (by default 2, or as RUN has it)."),
+        float | None, setting_option("evaluate.tolerance_mm", "--tolerance-mm", default="2, or as RUN has it", min=0)
     ] = None,
     empty: Annotated[
         str | None,
-        typer.Option(
-            metavar="RULE",
-            help="Structures that are in neither (absent), in the label only (missed) or in the prediction only "
-            "(false positive): count (missed and false positive 0, absent left out), perfect (as count, but absent 1), "
-            "penalty (as count, distances the scan's diagonal), brats (both), released (as the released code: false "
-            "positives left out), by default count, or as RUN has it.",
-        ),
+        setting_option("evaluate.empty", "--empty", default="count, or as RUN has it", metavar="RULE"),
     ] = None,
     patient_pattern: Annotated[
         str | None,
@@ -240,23 +203,13 @@ def evaluate(
     ] = False,
     require_clean: RequireCleanOption = False,
     resamples: Annotated[
-        int | None,
-        typer.Option(min=100, help="Bootstrap resamples of the patients (by default 2000, or as RUN has it)."),
+        int | None, setting_option("evaluate.resamples", "--resamples", default="2000, or as RUN has it", min=100)
     ] = None,
     seed: Annotated[
         int | None, typer.Option(min=0, help="Seed of the bootstrap (by default 0, or as RUN has it).")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes (by default one a core, where it pays).")
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            "--device",
-            autocompletion=complete_devices,
-            help="Device to predict RUN's cases on: auto, cpu, cuda, cuda:N or mps.",
-        ),
-    ] = None,
+    workers: WorkersOption = None,
+    device: DeviceOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run, or predictions of any program.
@@ -290,8 +243,9 @@ def evaluate(
     if as_json:
         print_json(evaluation.to_json(str(predictions), str(labels)))
     else:
-        print_lines([f"Classes of {names.origin}."] if names is not None else [])
-        print_measured(evaluation)
+        if names is not None:
+            print_line(f"Classes of {names.origin}.")
+        print_blocks(measured_blocks(evaluation))
         done(written, shell_words("voco", "compare", output, "OTHER_EVALUATION"))
     report_failures(evaluation)
 

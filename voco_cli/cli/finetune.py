@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING
 
-import typer
-
-from voco_cli.cli.evaluate import print_measured, report_failures
+from voco_cli.cli.evaluate import measured_blocks, report_failures
 from voco_cli.cli.interrupts import going_on
-from voco_cli.cli.options import (
-    CasesOption,
-    ConfigOption,
-    DataOption,
-    DeviceOption,
-    DryRunOption,
-    FractionOption,
-    FreezeEncoderOption,
-    JsonOption,
-    MinLoadedOption,
-    RequireCleanOption,
-    SetOption,
-    SplitOption,
-    StepsOption,
-    TaskOption,
-    TrustPickleOption,
-    WeightsOption,
-    data_flags,
-    require_agreement,
-    warn_of_untrained_flips,
-)
+from voco_cli.cli.option_groups import FinetuneOptions, with_option_group
+from voco_cli.cli.options import DryRunOption, JsonOption, RequireCleanOption, warn_of_untrained_flips
 from voco_cli.cli.plan import show_dry_run
-from voco_cli.document.terminal import done, out, print_json, shell_words
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, shell_words
 
 if TYPE_CHECKING:
     from voco_cli.workflows.finetune import FinetuneResult
 
 
 @going_on()
+@with_option_group
 def finetune(
-    task: TaskOption,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    run_dir: Annotated[
-        Path | None,
-        typer.Option("--run-dir", "-o", help="Run folder (by default runs/finetune)."),
-    ] = None,
-    config: ConfigOption = None,
-    override: SetOption = None,
-    steps: StepsOption = None,
-    cases: CasesOption = None,
-    fraction: FractionOption = None,
-    split: SplitOption = None,
-    freeze_encoder: FreezeEncoderOption = False,
-    min_loaded: MinLoadedOption = None,
-    trust_pickle: TrustPickleOption = False,
-    device: DeviceOption = None,
+    options: FinetuneOptions,
     require_clean: RequireCleanOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -66,25 +29,7 @@ def finetune(
     Trains, predicts the cases that were held out, and measures them in their own space. The same command resumes a
     run that was stopped.
     """
-    from voco_cli.config import load_settings
-
-    place, list_off = data_flags(data)
-    flags: dict[str, Any] = {
-        **place,
-        "model.weights": weights,
-        "run.dir": run_dir,
-        "train.steps": steps,
-        "task.cases": cases,
-        "task.fraction": fraction,
-        "task.split": split,
-        "task.freeze_encoder": freeze_encoder or None,
-        "model.min_loaded": min_loaded,
-        "model.trust_pickle": trust_pickle or None,
-        "run.device": device,
-    }
-    require_agreement({**flags, "task.preset": task}, override or ())
-    resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
-
+    resolved = options.load()
     warn_of_untrained_flips(resolved.settings)
 
     from voco_cli.cli.progress import FinetuneProgress
@@ -105,12 +50,12 @@ def _print_result(result: FinetuneResult, as_json: bool) -> None:
     if as_json:
         _print_json(result)
     else:
-        out.print(f"Result: {result.how_chosen}.", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"Result: {result.how_chosen}.")
         if measured is not None:
-            print_measured(measured.evaluation, measured.provenance)
+            print_blocks(measured_blocks(measured.evaluation, measured.provenance))
         if result.evaluated_split == "validation" and "the best of" in result.how_chosen:
             text = "The weights were chosen on the very cases that are measured here; a test split would say more."
-            out.print(text, style="yellow", highlight=False, soft_wrap=True)
+            print_line(text, "yellow")
         places = [result.weights, result.folder / "metrics.jsonl", *([measured.folder] if measured else [])]
         done(places, shell_words("voco", "predict", result.folder, "NEW_SCANS", "-o", "predictions"))
     if measured is not None:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import given_words
-from voco_cli.document.terminal import done, note, out, print_json, progress, shell_words, warn
+from voco_cli.cli.options import JsonOption, WorkersOption, given_words
+from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Datalist, Entry
+    from voco_cli.document.blocks import Block, Table, Value
 
 SHOWN_FOLDERS = 12
 SHOWN_PER_KIND = 3
@@ -43,7 +44,7 @@ def index(
         str | None,
         typer.Option(
             help="Where the label map of a scan is, seen from its folder, with {stem}, {case}, {name} or {folder} for "
-            "parts of its own name. Decathlon, nnU-Net and x_seg beside x are found without."
+            "parts of its own name. Decathlon, nnU-Net and x_seg beside x are found without a pattern."
         ),
     ] = None,
     patient_pattern: Annotated[
@@ -64,14 +65,14 @@ def index(
         float, typer.Option(metavar="SHARE", min=0, max=0.9, help="Share of the patients that is held out for testing.")
     ] = 0.0,
     seed: Annotated[
-        int, typer.Option(help="Seed of the split; with the same seed nobody changes sides as folders grow.")
+        int, typer.Option(help="Seed of the split; with the same seed no patient changes split as folders grow.")
     ] = 0,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes (by default one a core).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a summary for machines.")] = False,
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """List the scans of folders, and split them by patient.
 
-    Label maps are found beside the scans. What cannot be used is listed with the reason, and ends nothing.
+    Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
     """
     from voco_cli.data.index.build import IndexOptions, build_index
     from voco_cli.data.index.datalist import SplitRule
@@ -96,9 +97,7 @@ def index(
     if as_json:
         print_json(_for_machines(datalist, output))
         return
-    _print_folders(datalist)
-    _print_skipped(datalist)
-    _print_summary(datalist)
+    print_blocks(index_blocks(datalist))
     _warn_of_units(datalist)
     given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
     words = [*inputs, "-o", output, *given_words(given)]
@@ -157,81 +156,79 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
     }
 
 
-def _print_folders(datalist: Datalist) -> None:
-    """Print one row a folder: enough to see whether sizes, labels and splits came out right."""
-    from rich.table import Table
-    from rich.text import Text
+def index_blocks(datalist: Datalist) -> list[Block]:
+    """Return what was found folder by folder, what could not be used, the sum of it, and notes on single scans."""
+    from voco_cli.data.index.intensity import is_doubted
+    from voco_cli.document.blocks import Bullets, Sentence
+
+    blocks = [_folder_table(datalist), *_skipped_table(datalist)]
+    numbers = datalist.statistics
+    splits = ", ".join(
+        f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
+    )
+    kinds = ", ".join(f"{count} {name}" for name, count in numbers["modalities"].items())
+    summary = (
+        f"{numbers['scans']} scans of {numbers['patients']} patients, {numbers['labelled']} with labels "
+        f"({kinds}): {splits}; {len(datalist.skipped)} not listed"
+    )
+    noted = [entry for _, entry in datalist.entries() if entry.notes and not is_doubted(entry)]
+    notes = [f"note: {entry.image}: {'; '.join(entry.notes)}" for entry in noted[:SHOWN_PER_KIND]]
+    if len(noted) > SHOWN_PER_KIND:
+        notes.append(f"and notes on {len(noted) - SHOWN_PER_KIND} more scans, all in the file")
+    return [*blocks, Sentence(summary), Bullets(tuple(notes))]
+
+
+def _folder_table(datalist: Datalist) -> Table:
+    """Return a row for each folder: enough to see whether sizes, labels and splits came out right."""
+    from voco_cli.document.blocks import Column, Table
 
     folders: dict[Path, list[tuple[str, Entry]]] = {}
     for split, entry in datalist.entries():
         folders.setdefault(entry.image.parent, []).append((split, entry))
-    table = Table(
-        title=f"scans of {datalist.name} (split: training/validation/test)", title_justify="left", expand=False
-    )
-    for column in ("folder", "scans", "labels", "modality", "median size", "median mm", "split"):
-        table.add_column(column, justify="left" if column in ("folder", "modality") else "right", overflow="fold")
     largest = sorted(folders, key=lambda folder: (-len(folders[folder]), str(folder)))
     above = Path(os.path.commonpath(folders)) if len(folders) > 1 else largest[0].parent
+    rows: list[list[Value]] = []
     for folder in largest[:SHOWN_FOLDERS]:
-        members = folders[folder]
-        entries = [entry for _, entry in members]
-        splits = Counter(split for split, _ in members)
-        table.add_row(
-            Text(str(folder.relative_to(above))),
-            str(len(entries)),
-            str(sum(entry.label is not None for entry in entries)),
-            ", ".join(sorted({entry.modality for entry in entries})),
-            _medians([entry.shape for entry in entries if entry.shape], ".0f"),
-            _medians([entry.spacing_mm for entry in entries if entry.spacing_mm], ".2g"),
-            f"{splits['training']}/{splits['validation']}/{splits['test']}",
+        entries = [entry for _, entry in folders[folder]]
+        splits = Counter(split for split, _ in folders[folder])
+        rows.append(
+            [
+                str(folder.relative_to(above)),
+                len(entries),
+                sum(entry.label is not None for entry in entries),
+                ", ".join(sorted({entry.modality for entry in entries})),
+                _medians([entry.shape for entry in entries if entry.shape], ".0f"),
+                _medians([entry.spacing_mm for entry in entries if entry.spacing_mm], ".2g"),
+                f"{splits['training']}/{splits['validation']}/{splits['test']}",
+            ]
         )
-    out.print(table)
-    if len(largest) > SHOWN_FOLDERS:
-        out.print(f"and {len(largest) - SHOWN_FOLDERS} more folders", style="dim")
+    more = f"; {len(largest) - SHOWN_FOLDERS} more folders" if len(largest) > SHOWN_FOLDERS else ""
+    columns = [
+        Column("folder"),
+        *(Column(heading, True) for heading in ("scans", "labels")),
+        *map(Column, ("modality", "median size", "median mm", "split")),
+    ]
+    return Table.of(f"scans of {datalist.name} (split: training/validation/test){more}", columns, rows)
 
 
 def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:
     return "x".join(format(median(column), digits) for column in zip(*rows, strict=True))
 
 
-def _print_skipped(datalist: Datalist) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def _skipped_table(datalist: Datalist) -> list[Table]:
+    """Return what could not be used, a row for each of the first few of a kind; nothing where all was used."""
     from voco_cli.data.index.build import count_kinds, kind_of
+    from voco_cli.document.blocks import Column, Table
 
-    if not datalist.skipped:
-        return
-    table = Table(title="not listed", title_justify="left", expand=False)
-    for column in ("kind", "count", "where"):
-        table.add_column(column, justify="right" if column == "count" else "left", overflow="fold")
+    rows: list[list[Value]] = []
     for kind, count in count_kinds(datalist.skipped).items():
         some = [one for one in datalist.skipped if kind_of(one.reason) == kind][:SHOWN_PER_KIND]
         names = ["/".join(one.path.parts[-2:]) for one in some]
         # Where all say the same, the kind says it.
         alike = count > 1 and len({one.reason for one in some}) == 1
         lines = names if alike else [f"{name}: {one.reason}" for name, one in zip(names, some, strict=True)]
-        more = [f"and {count - len(some)} more"] if count > len(some) else []
-        table.add_row(kind, str(count), Text("\n".join([*lines, *more])))
-    out.print(table)
-
-
-def _print_summary(datalist: Datalist) -> None:
-    from voco_cli.data.index.intensity import is_doubted
-
-    numbers = datalist.statistics
-    splits = ", ".join(
-        f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
-    )
-    kinds = ", ".join(f"{count} {name}" for name, count in numbers["modalities"].items())
-    out.print(
-        f"{numbers['scans']} scans of {numbers['patients']} patients, {numbers['labelled']} with labels "
-        f"({kinds}): {splits}; {len(datalist.skipped)} not listed",
-        highlight=False,
-        soft_wrap=True,
-    )
-    noted = [entry for _, entry in datalist.entries() if entry.notes and not is_doubted(entry)]
-    for entry in noted[:SHOWN_PER_KIND]:
-        out.print(f"note: {entry.image}: {'; '.join(entry.notes)}", markup=False, highlight=False, soft_wrap=True)
-    if len(noted) > SHOWN_PER_KIND:
-        out.print(f"and notes on {len(noted) - SHOWN_PER_KIND} more scans, all in the file", style="dim")
+        lines += [f"and {count - len(some)} more"] if count > len(some) else []
+        first: list[Value] = [kind, count]
+        rows += [[*(["", ""] if n else first), line] for n, line in enumerate(lines)]
+    columns = [Column("kind"), Column("count", True), Column("where")]
+    return [Table.of("not listed", columns, rows)] if rows else []

@@ -8,11 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.options import DeviceOption, JsonOption, crop_centre, picture_path
-from voco_cli.document.terminal import done, folded, note, out, print_json, progress, shell_words, warn
+from voco_cli.cli.options import (
+    AtOption,
+    DeviceOption,
+    JsonOption,
+    PictureOption,
+    PretrainedArgument,
+    ScanArgument,
+    crop_centre,
+    picture_path,
+)
+from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block, Value
     from voco_cli.figures.locate import LocatedScan
 
 DRAWN = 4
@@ -20,35 +30,23 @@ DRAWN = 4
 
 
 def locate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco pretrain.")],
-    scan: Annotated[
-        Path,
-        typer.Argument(metavar="SCAN", help="Scan: a NIfTI, NRRD or MetaImage file, or a folder with a DICOM series."),
-    ],
-    at: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--at", metavar="X,Y[,Z]", help="Centre of a crop, voxels of the preprocessed volume; repeatable."
-        ),
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option("--crops", min=1, help="Number of random crops; 4 if none is given.")
-    ] = None,
+    run: PretrainedArgument,
+    scan: ScanArgument,
+    at: AtOption = None,
+    crops: Annotated[int | None, typer.Option("--crops", min=1, help="Number of random crops (by default 4).")] = None,
     against: Annotated[
         Path | None,
         typer.Option("--against", metavar="SCAN", help="Look among the base crops of this other scan."),
     ] = None,
     checkpoint: Annotated[
-        Literal["last", "best"], typer.Option("--checkpoint", help="The last checkpoint, or that with the lowest rank.")
+        Literal["last", "best"],
+        typer.Option("--checkpoint", help="The last checkpoint, or the one with the lowest rank."),
     ] = "last",
     device: DeviceOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("-o", "--output", help="Picture to write: .png, .pdf or .svg; SCAN_location.png if not given."),
-    ] = None,
+    output: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Draw where a network believes crops of a scan to lie.
+    """Draw where a network thinks crops of a scan lie.
 
     All crops of a call are projected together, as in training, so that logits depend a little on what else is asked.
     """
@@ -85,36 +83,30 @@ def locate(
         names = {"run": str(run), "scan": str(scan), "against": str(against) if against else None}
         print_json({**names, "picture": str(picture) if picture else None, **location_record(located)})
         return
-    _print_table(located)
+    print_blocks(location_blocks(located))
     done([picture] if picture else [], shell_words("voco", "embed", run, scan, "-o", "embeddings.npz"))
 
 
-def _print_table(located: LocatedScan) -> None:
-    """Print one row a crop; base crops are numbered from 1, as in the picture."""
-    from rich.table import Table
-
+def location_blocks(located: LocatedScan) -> list[Block]:
+    """Return a table of one row a crop, base crops numbered from 1, as in the picture; and the mean rank."""
+    from voco_cli.document.blocks import Column, Sentence, Table
     from voco_cli.figures.crops import crop_name
 
     target = f" among the base crops of {located.target.name}" if located.target else ""
     grid = "x".join(map(str, located.scene.grid))
-    out.print(
-        f"{located.scene.name}{target}: {located.run} at step {located.step}, grid {grid}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    table = Table(
-        *folded("crop", "centre, voxels", "most likely base", "its logit", "its label", "true base", "rank of it")
-    )
+    columns = [
+        *map(Column, ("crop", "centre, voxels")),
+        Column("most likely base", True),
+        *(Column(heading, True, ".3f") for heading in ("its logit", "its label")),
+        Column("true base", True),
+        Column("rank of it", True, "g"),
+    ]
+    rows: list[list[Value]] = []
     for answer in located.answers:
-        table.add_row(
-            crop_name(answer.crop),
-            ", ".join(map(str, answer.centre)),
-            str(answer.likely + 1),
-            f"{answer.logit:.3f}",
-            f"{answer.label:.3f}",
-            str(answer.true + 1),
-            f"{answer.rank:g}",
-        )
-    out.print(table)
-    out.print(f"mean rank {located.mean_rank:.2f}; 0 is first, guessing gives {located.chance_rank:g}", highlight=False)
+        words = [crop_name(answer.crop), ", ".join(map(str, answer.centre))]
+        rows.append([*words, answer.likely + 1, answer.logit, answer.label, answer.true + 1, answer.rank])
+    return [
+        Sentence(f"{located.scene.name}{target}: {located.run} at step {located.step}, grid {grid}"),
+        Table.of("", columns, rows),
+        Sentence(f"mean rank {located.mean_rank:.2f}; 0 is first, guessing gives {located.chance_rank:g}"),
+    ]

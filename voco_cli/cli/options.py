@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -90,14 +91,45 @@ def setting_option(key: str, *flags: str, default: str = "", **named: Any) -> An
 
 
 def setting_help(text: str) -> str:
-    """Return the help of an option that `setting_option` made: a sentence."""
+    """Return the help of an option that `setting_option` made: a sentence, which ends with what holds without it."""
     from voco_cli.config.validation import field_descriptions
 
     key, _, default = text.removeprefix(SETTING).partition(" ")
     description = dict(field_descriptions())[key]
-    return f"{description[0].upper()}{description[1:]}{f' {default}' if default else ''}."
+    text, unset = re.fullmatch(r"(.*?)(?:; (?:none|auto) (?:is|takes) (.*))?", description).groups()  # type: ignore
+    default = default or (f"(by default {unset})" if unset else "")
+    return f"{text[0].upper()}{text[1:]}{f' {default}' if default else ''}."
 
 
+DataArgument = Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")]
+InputsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
+]
+SCAN_HELP = "NIfTI, NRRD or MetaImage file, folder with a DICOM series"
+ScanArgument = Annotated[
+    Path, typer.Argument(metavar="SCAN", help="NIfTI, NRRD or MetaImage file, or folder with a DICOM series.")
+]
+ListedScanArgument = Annotated[Path, typer.Argument(metavar="SCAN", help=f"{SCAN_HELP}, or a data.json.")]
+AtOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--at",
+        metavar="X,Y[,Z]",
+        help="Centre of a crop in place of a random one, in voxels of the preprocessed scan; repeatable.",
+    ),
+]
+PictureOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Picture to write: .png, .pdf or .svg (by default a .png in this folder).",
+    ),
+]
+PretrainedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco pretrain.")]
+FinetunedArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")]
 RecipeOption = Annotated[str | None, setting_option("recipe", "--recipe", default="cvpr", autocompletion=_recipes)]
 ConfigOption = Annotated[
     Path | None, typer.Option("--config", help="YAML file of settings, such as `voco config init` writes.")
@@ -139,12 +171,25 @@ SplitOption = Annotated[str | None, setting_option("task.split", "--split", defa
 FreezeEncoderOption = Annotated[bool, setting_option("task.freeze_encoder", "--freeze-encoder")]
 MinLoadedOption = Annotated[float | None, setting_option("model.min_loaded", "--min-loaded", min=0, max=1)]
 TrustPickleOption = Annotated[bool, setting_option("model.trust_pickle", "--trust-pickle")]
+RunDirOption = Annotated[
+    Path | None, setting_option("run.dir", "--run-dir", "-o", default="runs/pretrain or runs/finetune")
+]
+WorkersOption = Annotated[int | None, typer.Option("--workers", min=1, help="Processes (by default one a core).")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")]
+FlipsOption = Annotated[bool | None, setting_option("predict.flips", "--flips")]
+OverlapOption = Annotated[
+    float | None, setting_option("predict.overlap", "--overlap", default="the run's", metavar="SHARE")
+]
 DryRunOption = Annotated[
     bool,
     typer.Option(
         "--dry-run",
         help="Take three real steps in a temporary folder, say what the whole run will take here, and leave nothing.",
     ),
+]
+SplitChoice = Annotated[
+    Literal["test", "validation"] | None,
+    typer.Option("--split", help="Cases of a run (by default test where these have labels, or else validation)."),
 ]
 RequireCleanOption = Annotated[
     bool,

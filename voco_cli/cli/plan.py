@@ -4,41 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 from typer.core import TyperGroup
 
 from voco_cli.cli.interrupts import Stopped, Terminated
+from voco_cli.cli.option_groups import FinetuneOptions, PretrainOptions, with_option_group
 from voco_cli.cli.options import (
-    CasesOption,
-    ConfigOption,
-    DataOption,
     DeviceOption,
-    FractionOption,
-    FreezeEncoderOption,
+    FinetunedArgument,
+    FlipsOption,
+    InputsArgument,
     JsonOption,
-    MinLoadedOption,
-    RecipeOption,
+    OverlapOption,
     SetOption,
-    SplitOption,
-    StepsOption,
-    TaskOption,
-    TrustPickleOption,
-    WeightsOption,
-    data_flags,
     given_words,
-    require_agreement,
     settings_words,
     spoken_recipe,
 )
-from voco_cli.document.terminal import done, note, out, print_json, shell_words
+from voco_cli.document.terminal import done, note, print_blocks, print_json, print_line, shell_words
 from voco_cli.errors import Interrupted, VocoError
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block
     from voco_cli.resources.amounts import Amount, Need, Plan
 
 
@@ -66,32 +57,13 @@ app = typer.Typer(
 SecondsOption = Annotated[
     float, typer.Option("--seconds", metavar="N", min=1, help="About how long scans may be tried.")
 ]
-RunDirOption = Annotated[
-    Path | None, typer.Option("--run-dir", "-o", help="Run folder of the run; nothing is written there.")
-]
 
 
 @app.command("pretrain")
-def plan_pretrain(
-    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="data.json as `voco index` writes it.")] = None,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    override: SetOption = None,
-    run_dir: RunDirOption = None,
-    steps: StepsOption = None,
-    weights: WeightsOption = None,
-    trust_pickle: TrustPickleOption = False,
-    device: DeviceOption = None,
-    seconds: SecondsOption = 20.0,
-    as_json: JsonOption = False,
-) -> None:
+@with_option_group
+def plan_pretrain(options: PretrainOptions, seconds: SecondsOption = 20.0, as_json: JsonOption = False) -> None:
     """Plan a pre-training; the word pretrain may be left out."""
-    from voco_cli.config import load_settings
-
-    flags = {"data.file": data, "run.dir": run_dir, "train.steps": steps, "model.weights": weights}
-    flags |= {"model.trust_pickle": trust_pickle or None, "run.device": device}
-    require_agreement({**flags, "recipe": recipe}, override or ())
-    resolved = load_settings(recipe, config, override or (), flags)
+    resolved = options.resolve()
 
     from voco_cli.cli.progress import PretrainProgress
     from voco_cli.resources.plan import plan_pretraining
@@ -100,52 +72,15 @@ def plan_pretrain(
     if resolved.settings.data.file is not None:
         resolved, _ = before_pretraining(resolved, PretrainProgress())
     plan = plan_pretraining(resolved.settings, seconds, note)
-    words = [
-        *settings_words(recipe or spoken_recipe(resolved), config, override),
-        *given_words({"-o": run_dir, "--steps": steps, "--weights": weights, "--device": device}),
-        *(["--trust-pickle"] if trust_pickle else []),
-    ]
-    show_plan(plan, as_json, shell_words("voco", "pretrain", *([data] if data else []), *words))
+    spoken = replace(options, recipe=options.recipe or spoken_recipe(resolved))
+    show_plan(plan, as_json, shell_words("voco", "pretrain", *spoken.words()))
 
 
 @app.command("finetune")
-def plan_finetune(
-    task: TaskOption,
-    data: DataOption = None,
-    weights: WeightsOption = None,
-    run_dir: RunDirOption = None,
-    config: ConfigOption = None,
-    override: SetOption = None,
-    steps: StepsOption = None,
-    cases: CasesOption = None,
-    fraction: FractionOption = None,
-    split: SplitOption = None,
-    freeze_encoder: FreezeEncoderOption = False,
-    min_loaded: MinLoadedOption = None,
-    trust_pickle: TrustPickleOption = False,
-    device: DeviceOption = None,
-    seconds: SecondsOption = 20.0,
-    as_json: JsonOption = False,
-) -> None:
+@with_option_group
+def plan_finetune(options: FinetuneOptions, seconds: SecondsOption = 20.0, as_json: JsonOption = False) -> None:
     """Plan a fine-tuning, its last prediction and measurement included."""
-    from voco_cli.config import load_settings
-
-    place, list_off = data_flags(data)
-    flags: dict[str, Any] = {
-        **place,
-        "model.weights": weights,
-        "run.dir": run_dir,
-        "train.steps": steps,
-        "task.cases": cases,
-        "task.fraction": fraction,
-        "task.split": split,
-        "task.freeze_encoder": freeze_encoder or None,
-        "model.min_loaded": min_loaded,
-        "model.trust_pickle": trust_pickle or None,
-        "run.device": device,
-    }
-    require_agreement({**flags, "task.preset": task}, override or ())
-    resolved = load_settings(None, config, [*list_off, *(override or ())], flags, task=task)
+    resolved = options.load()
 
     from voco_cli.cli.progress import FinetuneProgress
     from voco_cli.resources.plan import plan_finetuning
@@ -153,35 +88,18 @@ def plan_finetune(
 
     resolved, _ = before_finetuning(resolved, FinetuneProgress())
     plan = plan_finetuning(resolved.settings, seconds, note)
-    given: dict[str, Any] = {"--data": data, "--weights": weights, "-o": run_dir, "--steps": steps, "--cases": cases}
-    given |= {"--fraction": fraction, "--split": split, "--min-loaded": min_loaded, "--device": device}
-    switches = {"--freeze-encoder": freeze_encoder, "--trust-pickle": trust_pickle}
-    words = [
-        *settings_words(None, config, override),
-        *given_words(given),
-        *(name for name, on in switches.items() if on),
-    ]
-    show_plan(plan, as_json, shell_words("voco", "finetune", "--task", task, *words))
+    show_plan(plan, as_json, shell_words("voco", "finetune", *options.words()))
 
 
 @app.command("predict")
 def plan_predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
-    ],
+    run: FinetunedArgument,
+    inputs: InputsArgument,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the predictions; nothing is written.")
     ] = Path("predictions"),
-    flips: Annotated[
-        bool | None,
-        typer.Option("--flips", help="Average over the eight flips of each window, which takes eight times as long."),
-    ] = None,
-    overlap: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Share of a window that the next one covers (by default the run's)."),
-    ] = None,
+    flips: FlipsOption = None,
+    overlap: OverlapOption = None,
     override: SetOption = None,
     device: DeviceOption = None,
     seconds: SecondsOption = 20.0,
@@ -213,13 +131,13 @@ def show_plan(plan: Plan, as_json: bool, then: str) -> None:
     if as_json:
         print_json(plan.to_json())
     else:
-        _print_plan(plan)
+        print_blocks(plan_blocks(plan))
     if not plan.fits:
         short = [need for need in plan.needs if not need.fits]
         what = [f"{_name(need)} needs {_needed(need)}, {size(need.free_bytes)} free" for need in short]
         raise VocoError(f"This does not fit here: {'; '.join(what)}.", plan.advice[0] if plan.advice else None)
     if not as_json:
-        out.print("It fits.", style="bold green")
+        print_line("It fits.", "bold green")
         done([], then)
 
 
@@ -240,34 +158,27 @@ def show_dry_run(measure: Callable[[], Plan], as_json: bool) -> None:
     show_plan(plan, as_json, shell_words("voco", *(word for word in sys.argv[1:] if word != "--dry-run")))
 
 
-def _print_plan(plan: Plan) -> None:
-    table = Table(plan.subject, "needed", "free", "fits", "", box=None, header_style="bold", pad_edge=False)
+def plan_blocks(plan: Plan) -> list[Block]:
+    """Return a plan as blocks: what it needs against what is free, its time, notes, and what to change."""
+    from voco_cli.document.blocks import Bullets, Column, Heading, Table
+
+    needs: list[tuple[str, ...]] = []
     for need in plan.needs:
-        fits = "yes" if need.fits else "[bold red]no[/bold red]"
-        table.add_row(escape(_name(need)), _needed(need), size(need.free_bytes), fits, need.total.known)
+        fits = "yes" if need.fits else "no"
+        needs.append((_name(need), _needed(need), size(need.free_bytes), fits, need.total.known))
         if len(need.parts) > 1:
-            for part in need.parts:
-                table.add_row(f"  {part.name}", bytes_words(part.amount), "", "", part.amount.known)
-    out.print(table)
-    out.print()
-    _print_time(plan)
-    for said in plan.notes:
-        out.print(f"note: {said}", markup=False, highlight=False, soft_wrap=True)
+            needs += [(f"  {part.name}", bytes_words(part.amount), "", "", part.amount.known) for part in need.parts]
+    headings = [*map(Column, (plan.subject, "needed", "free", "fits", ""))]
+    short = [n for n, row in enumerate(needs) if row[3] == "no"]
+    blocks: list[Block] = [Table.of("", headings, needs, marked=short)]
+    if plan.time_s is not None:
+        times = [(part.name, seconds_words(part.amount), part.amount.known) for part in plan.times]
+        times.append(("all of it", seconds_words(plan.time_s), plan.time_s.known))
+        blocks.append(Table.of("", [*map(Column, ("time", "", ""))], times, marked=[len(times) - 1]))
+    blocks.append(Bullets(tuple(f"note: {text}" for text in plan.notes)))
     if plan.advice:
-        out.print("What to change:", style="bold")
-        for advice in plan.advice:
-            out.print(f"  {advice}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _print_time(plan: Plan) -> None:
-    time_s = plan.time_s
-    if time_s is None:
-        return
-    table = Table("time", "", "", box=None, header_style="bold", pad_edge=False)
-    for part in plan.times:
-        table.add_row(part.name, seconds_words(part.amount), part.amount.known)
-    table.add_row("all of it", seconds_words(time_s), time_s.known, style="bold")
-    out.print(table)
+        blocks += [Heading("What to change:", 3), Bullets(tuple(f"  {text}" for text in plan.advice))]
+    return blocks
 
 
 def _name(need: Need) -> str:

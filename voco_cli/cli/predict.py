@@ -8,9 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from voco_cli.cli.interrupts import going_on
-from voco_cli.cli.options import DeviceOption, JsonOption, SetOption, require_agreement, warn_of_untrained_flips
+from voco_cli.cli.left_out import left_out_object, warn_of_failures, warn_of_passed_over
+from voco_cli.cli.options import (
+    DeviceOption,
+    FinetunedArgument,
+    FlipsOption,
+    InputsArgument,
+    JsonOption,
+    OverlapOption,
+    SetOption,
+    require_agreement,
+    setting_option,
+    warn_of_untrained_flips,
+)
 from voco_cli.cli.plan import show_dry_run
-from voco_cli.document.terminal import done, out, print_json, progress, shell_words, warn
+from voco_cli.document.terminal import done, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -18,29 +30,18 @@ if TYPE_CHECKING:
     from voco_cli.predict.output_dir import PredictionReport
     from voco_cli.predict.predictor import Trained
 
-SHOWN_FAULTS = 20
-
 
 @going_on()
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of voco finetune.")],
-    inputs: Annotated[
-        list[Path],
-        typer.Argument(metavar="INPUT", help="Scans: NIfTI, NRRD, MetaImage, DICOM series, folders, data.json."),
-    ],
+    run: FinetunedArgument,
+    inputs: InputsArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the predictions.")],
     device: DeviceOption = None,
-    flips: Annotated[
-        bool | None,
-        typer.Option("--flips", help="Average over the eight flips of each window, which takes eight times as long."),
-    ] = None,
-    overlap: Annotated[
-        float | None,
-        typer.Option(metavar="SHARE", help="Share of a window that the next one covers (by default the run's)."),
-    ] = None,
+    flips: FlipsOption = None,
+    overlap: OverlapOption = None,
     suffix: Annotated[
         Literal[".nii.gz", ".nii", ".nrrd", ".mha"] | None,
-        typer.Option(metavar="SUFFIX", help="Format of the label maps: .nii.gz (by default), .nii, .nrrd or .mha."),
+        setting_option("predict.suffix", "--suffix", default="the run's", metavar="SUFFIX"),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what another network or other settings have predicted there.")
@@ -78,19 +79,14 @@ def predict(
     report = _predict(trained, found, output, overwrite)
     failed = [*found.refused, *report.failed]
     if as_json:
-        passed_over = [{"path": one.path, "reason": one.reason} for one in found.passed_over]
-        print_json(
-            {
-                "output": output,
-                "predicted": report.predicted,
-                "kept": report.kept,
-                "failed": [{"case": case, "reason": reason} for case, reason in failed],
-                "passed_over": passed_over,
-            }
-        )
+        done_now = {"output": output, "predicted": report.predicted, "kept": report.kept}
+        print_json({**done_now, **left_out_object("case", failed, found.passed_over)})
     else:
         _print_summary(trained, found, report, output, len(failed))
-    _raise_failures(failed, len(failed) + len(report.predicted) + len(report.kept))
+    if failed:
+        warn_of_failures(failed)
+        total = len(failed) + len(report.predicted) + len(report.kept)
+        raise DataError(f"{len(failed)} of {total} cases could not be predicted.", "The reasons are above.")
 
 
 def _require_trained_flips(trained: Trained) -> None:
@@ -122,28 +118,11 @@ def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> 
 def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, output: Path, failures: int) -> None:
     from voco_cli.tasks.targets import target_of
 
-    if found.passed_over:
-        first, *others = found.passed_over
-        what = f"note: passed over {first.path}: {first.reason.rstrip('.')}"
-        more = f"; and {len(others)} more, all in --json" if others else ""
-        warn(f"{what}{more}.")
-    out.print(
-        f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.", highlight=False
-    )
+    warn_of_passed_over(found.passed_over)
+    print_line(f"{len(report.predicted)} predicted, {len(report.kept)} kept from before, {failures} failed.")
     if target_of(trained.settings.task).is_label_map:
         suffix = trained.settings.predict.suffix
         labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
         done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)
     else:
         done(report.written, shell_words("voco", "evaluate", trained.run))
-
-
-def _raise_failures(failed: list[tuple[str, str]], total: int) -> None:
-    if not failed:
-        return
-    for case, reason in failed[:SHOWN_FAULTS]:
-        named = reason if case in reason else f"{case}: {reason}"
-        warn(named)
-    if len(failed) > SHOWN_FAULTS:
-        warn(f"and {len(failed) - SHOWN_FAULTS} more; --json lists all")
-    raise DataError(f"{len(failed)} of {total} cases could not be predicted.", "The reasons are above.")

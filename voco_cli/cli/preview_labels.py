@@ -3,69 +3,59 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from voco_cli.cli.option_groups import OptionGroup, with_option_group
 from voco_cli.cli.options import (
+    AtOption,
     ConfigOption,
     JsonOption,
+    ListedScanArgument,
+    PictureOption,
     RecipeOption,
     SetOption,
     crop_centre,
     picture_path,
-    require_agreement,
+    setting_option,
 )
-from voco_cli.cli.preview_case import case_files
-from voco_cli.document.terminal import done, folded, note, out, print_json, progress, warn
+from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block, Value
     from voco_cli.figures.crops import LabelPreview
 
 
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(OptionGroup):
+    """What crops and labels of a scan follow from."""
+
+    recipe: RecipeOption = None
+    config: ConfigOption = None
+    override: SetOption = None
+    grid: Annotated[
+        str | None, setting_option("crops.grid", "--grid", default="the recipe's", metavar="GXxGY[xGZ]")
+    ] = None
+    crops: Annotated[
+        int | None, setting_option("crops.random_per_volume", "--crops", default="the recipe's", min=1)
+    ] = None
+    seed: Annotated[int | None, setting_option("seed", "--seed", default="0", min=0)] = None
+
+
+@with_option_group
 def preview_labels(
-    scan: Annotated[
-        Path,
-        typer.Argument(
-            metavar="SCAN", help="NIfTI, NRRD or MetaImage file, a folder with a DICOM series, or a data.json."
-        ),
-    ],
+    scan: ListedScanArgument,
+    options: LabelOptions,
     case: Annotated[
         str | None, typer.Option("--case", help="Which case of the data.json (by default its first).")
     ] = None,
-    recipe: RecipeOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    grid: Annotated[
-        str | None,
-        typer.Option(
-            "--grid",
-            metavar="GXxGY[xGZ]",
-            help="Base crops along x, y and z, such as 4x4 or 4x4x2 (by default the recipe's).",
-        ),
-    ] = None,
-    crops: Annotated[
-        int | None, typer.Option("--crops", min=1, help="Number of random crops (by default the recipe's).")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the random draws (by default 0).")] = None,
-    at: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--at",
-            metavar="X,Y[,Z]",
-            help="Centre of a crop in place of a random one, in voxels of the preprocessed scan; repeatable.",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", help="Picture to write: .png, .pdf or .svg (by default SCAN_labels.png in this folder)."
-        ),
-    ] = None,
+    at: AtOption = None,
+    output: PictureOption = None,
     augmented: Annotated[
         bool, typer.Option("--augmented", help="Also show the crops as the network gets them, after augmentation.")
     ] = False,
@@ -75,21 +65,19 @@ def preview_labels(
 
     The label of a random crop is the share of it that each base crop covers. This is what the encoder learns to tell.
     """
-    from voco_cli.config import load_settings
     from voco_cli.data.index.intensity import suit_scans
     from voco_cli.figures.crops import label_scene, network_crops, preview_record, preview_scan
+    from voco_cli.workflows.case_files import case_files
 
     picture = picture_path(Path(case) if case else scan, output, "labels", as_json)
     centres = [crop_centre(text) for text in at or ()]
-    flags: dict[str, object] = {"crops.grid": grid, "crops.random_per_volume": crops, "seed": seed}
-    require_agreement({**flags, "recipe": recipe}, set_ or ())
     try:
-        resolved = load_settings(recipe, config, set_ or (), flags)
+        resolved = options.resolve()
     except UsageError:
-        flags["crops.size"] = _size_for(grid, recipe, config, set_ or ())
-        if flags["crops.size"] is None:
+        size = _size_for(options)
+        if size is None:
             raise
-        resolved = load_settings(recipe, config, set_ or (), flags)
+        resolved = options.resolve({"crops.size": size})
     with progress("preview", 3) as advance:
         files = case_files(scan, None, case, first=True)
         volume = files.image
@@ -110,24 +98,20 @@ def preview_labels(
         place = str(picture) if picture else None
         print_json({"scan": str(scan), "picture": place, **preview_record(preview, augmented)})
         return
-    _print_table(preview)
+    print_blocks(label_blocks(preview))
     recipe_words = "" if seems_to_have_gpu() else " --recipe debug"
     index = "" if scan.suffix == ".json" else "voco index FOLDER -o data.json, then "
     data = shlex.quote(str(scan)) if scan.suffix == ".json" else "data.json"
     done([picture] if picture else [], f"{index}voco pretrain {data}{recipe_words}")
 
 
-def _size_for(
-    grid: str | None, recipe: str | None, config: Path | None, overrides: Sequence[str]
-) -> tuple[int, ...] | None:
+def _size_for(options: LabelOptions) -> tuple[int, ...] | None:
     """Return the size of crops that share out the recipe's volume under another grid; None where it was given."""
-    from voco_cli.config import load_settings
-
     try:
-        resolved = load_settings(recipe, config, overrides)
+        resolved = replace(options, grid=None).resolve()
     except UsageError:
         return None
-    volume, cells = resolved.settings.preprocess.resize_vox, (grid or "").lower().split("x")
+    volume, cells = resolved.settings.preprocess.resize_vox, (options.grid or "").lower().split("x")
     given = not resolved.sources["crops.size"].startswith(("recipe", "default"))
     if volume is None or given or len(cells) not in (2, 3) or not all(cell.isdigit() and int(cell) for cell in cells):
         return None
@@ -137,26 +121,21 @@ def _size_for(
     return tuple(edge // count for edge, count in zip(volume, counts, strict=True))
 
 
-def _print_table(preview: LabelPreview) -> None:
-    """Print centre and shares of each random crop; base crops are numbered from 1, as in the picture."""
-    from rich.table import Table
-
+def label_blocks(preview: LabelPreview) -> list[Block]:
+    """Return a table of the centre and the shares of each random crop; base crops are numbered as in the picture."""
+    from voco_cli.document.blocks import Column, Sentence, Table
     from voco_cli.figures.crops import crop_name
 
     crops = preview.crops
     size = "x".join(map(str, preview.volume.array_xyz.shape))
     grid = "x".join(map(str, preview.settings.crops.grid))
-    out.print(
-        f"{preview.case}: {size} voxels after preprocessing, grid {grid}, recipe {preview.settings.recipe}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
-    table = Table(*folded("crop", "centre, voxels", "share in each base crop (number: share)", "sum"))
+    rows: list[list[Value]] = []
     for number, centre in enumerate((crops.centres_S3 + crops.region_start_3).tolist()):
         shares = crops.labels_SK[number]
         listed = "  ".join(
             f"{base}:\N{NO-BREAK SPACE}{share:.3f}" for base, share in enumerate(shares, start=1) if share > 0
         )
-        table.add_row(crop_name(number), ", ".join(map(str, centre)), listed, f"{shares.sum():.3f}")
-    out.print(table)
+        rows.append([crop_name(number), ", ".join(map(str, centre)), listed, float(shares.sum())])
+    columns = [*map(Column, ("crop", "centre, voxels", "share in each base crop (number: share)"))]
+    words = f"{size} voxels after preprocessing, grid {grid}, recipe {preview.settings.recipe}"
+    return [Sentence(f"{preview.case}: {words}"), Table.of("", [*columns, Column("sum", True, ".3f")], rows)]

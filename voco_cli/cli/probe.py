@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.evaluate import print_lines, print_table
-from voco_cli.cli.options import (
-    CasesOption,
-    DataOption,
-    DeviceOption,
-    JsonOption,
-    SetOption,
-    TaskOption,
-    TrustPickleOption,
-    data_flags,
-    require_agreement,
-)
-from voco_cli.document.terminal import done, print_json, shell_words
+from voco_cli.cli.option_groups import TaskOptions, with_option_group
+from voco_cli.cli.options import CasesOption, DeviceOption, JsonOption, SetOption, TrustPickleOption
+from voco_cli.document.terminal import done, print_blocks, print_json, shell_words
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block
     from voco_cli.workflows.probe import ProbeResult
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(TaskOptions):
+    """The task that encoders are asked about."""
+
+    cases: CasesOption = None
+    override: SetOption = None
+    trust_pickle: TrustPickleOption = False
+    device: DeviceOption = None
+
+
+@with_option_group
 def probe(
     weights: Annotated[
         list[str],
         typer.Argument(metavar="RUN|FILE...", help="Weights: run folders, files, hf://OWNER/REPO/FILE."),
     ],
-    task: TaskOption,
-    data: DataOption = None,
-    cases: CasesOption = None,
-    override: SetOption = None,
-    trust_pickle: TrustPickleOption = False,
-    device: DeviceOption = None,
+    options: ProbeOptions,
     as_json: JsonOption = False,
 ) -> None:
     """Tell what frozen encoders know of a task, without fine-tuning them.
@@ -43,12 +40,7 @@ def probe(
     A linear model on their features, voxel by voxel or scan by scan, the nearest neighbours, and whether the nearest
     region of another patient is the same region: each beside a fresh encoder, with intervals by patient.
     """
-    from voco_cli.config import load_settings
-
-    place, list_off = data_flags(data)
-    flags = {**place, "task.cases": cases, "model.trust_pickle": trust_pickle or None, "run.device": device}
-    require_agreement({**flags, "task.preset": task}, override or ())
-    resolved = load_settings(None, None, [*list_off, *(override or ())], flags, task=task)
+    resolved = options.load()
 
     from voco_cli.cli.progress import FinetuneProgress
     from voco_cli.workflows.probe import run_probe
@@ -57,12 +49,14 @@ def probe(
     if as_json:
         print_json(asdict(result))
         return
-    _print(result)
-    words = ["--data", data] if data else []
-    done([], shell_words("voco", "finetune", "--task", task, *words, "--weights", weights[0]))
+    print_blocks(probe_blocks(result))
+    labelled = TaskOptions(task=options.task, data=options.data)
+    done([], shell_words("voco", "finetune", *labelled.words(), "--weights", weights[0]))
 
 
-def _print(result: ProbeResult) -> None:
+def probe_blocks(result: ProbeResult) -> list[Block]:
+    """Return the figures of each encoder beside those of a fresh one, and how they were taken."""
+    from voco_cli.document.blocks import Bullets, Table
     from voco_cli.evaluate.tables import figure, interval, with_interval
     from voco_cli.workflows.probe import FRESH
 
@@ -75,12 +69,12 @@ def _print(result: ProbeResult) -> None:
             chance = figure(result.chance[name]) if name in result.chance else ""
             rows.append([name, one.weights, *cells, chance])
     headings = ["frozen features", "weights", "value", "[95 %]", f"minus {FRESH} [95 %]", "chance"]
-    print_table(f"{result.num_measured} {result.split} cases", headings, rows, 2)
-    shares = [f"{one.weights} filled {one.loaded:.0%} of the encoder" for one in result.encoders[1:]]
-    print_lines(
-        [
-            f"Nothing of an encoder is trained; a linear model is, on {result.num_training} training cases. "
-            "Measured on the preprocessed grid; intervals: bootstrap over patients.",
-            *shares,
-        ]
+    shares = (f"{one.weights} filled {one.loaded:.0%} of the encoder" for one in result.encoders[1:])
+    how = (
+        f"Nothing of an encoder is trained; a linear model is, on {result.num_training} training cases. "
+        "Measured on the preprocessed grid; intervals: bootstrap over patients."
     )
+    return [
+        Table.of(f"{result.num_measured} {result.split} cases", headings, rows, names=2),
+        Bullets((how, *shares)),
+    ]

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from voco_cli.document.terminal import err, is_quiet, note, progress, shows_bars, warn
+from voco_cli.document.terminal import err, is_quiet, note, print_blocks, progress, shows_bars, warn
 from voco_cli.foreign_text import named
 from voco_cli.training.callbacks import Callback, Values
 from voco_cli.workflows.leakage import sentences
@@ -182,7 +182,7 @@ class FinetuneProgress(RunProgress):
         self.left_out(prepared.left_out)
         if prepared.loaded is not None:
             if not is_quiet():
-                err.print(prepared.loaded.table())
+                print_blocks([prepared.loaded.table()], err)
             self.say(str(prepared.loaded))
             for note in prepared.loaded.notes:
                 self.say(note)

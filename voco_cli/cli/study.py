@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from voco_cli.cli.evaluate import print_lines, print_table
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.options import (
     ConfigOption,
@@ -25,11 +24,12 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
-from voco_cli.document.terminal import done, note, print_json, shell_words, warn
+from voco_cli.document.terminal import done, note, print_blocks, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.training.callbacks import Callback
 
 if TYPE_CHECKING:
+    from voco_cli.document.blocks import Block
     from voco_cli.study.analysis import LabelEfficiency
     from voco_cli.study.plan import PlannedRun, StudyPlan
     from voco_cli.study.record import StudyRun
@@ -198,15 +198,20 @@ def _run(plan: StudyPlan) -> StudyResult:
 
 
 def _print_overview(result: OverviewResult, as_json: bool) -> None:
+    from voco_cli.document.blocks import Bullets, Table
     from voco_cli.workflows.study_overview import overview_statements, standing_headings, standing_rows, task_rows
 
     if as_json:
         print_json(loads(result.wrote[0].read_text()))
         return
     headings = ["task", "cases", "weights", "score", "difference [95 %]", "shown"]
-    _table("by task", headings, task_rows(result.found), 3)
-    print_table("over all tasks", standing_headings(), standing_rows(result.found), 1, whole_figures=True)
-    print_lines(overview_statements(result.found, result.left_out))
+    print_blocks(
+        [
+            Table.of("by task", headings, task_rows(result.found), names=3),
+            Table.of("over all tasks", standing_headings(), standing_rows(result.found)),
+            Bullets(tuple(overview_statements(result.found, result.left_out))),
+        ]
+    )
     first = next(iter(result.studies.values())).wrote[0].parent
     done(result.wrote, shell_words("voco", "report", first))
 
@@ -261,15 +266,7 @@ def _numbers(text: str) -> list[int]:
 
 
 def _print_result(result: StudyResult, as_json: bool) -> None:
-    from voco_cli.study.analysis import verdict
-    from voco_cli.study.costs import COST_HEADINGS, cost_note, cost_rows
-    from voco_cli.workflows.study_outcome import (
-        conclusions,
-        outcome_object,
-        statements,
-        structure_headings,
-        structure_rows,
-    )
+    from voco_cli.workflows.study_outcome import outcome_object
 
     found = result.outcome.found
     if as_json:
@@ -283,35 +280,38 @@ def _print_result(result: StudyResult, as_json: bool) -> None:
         return
     if found is None:
         return
-    _print_scores(found)
-    if found.by_structure:
-        several = len({one.run for one in found.by_structure}) > 1
-        title = f"by {found.text.part}, with the most labelled cases"
-        _table(title, structure_headings(found), structure_rows(found), 2 if several else 1)
-    outcome = result.outcome
-    if any(one.pretraining_s is not None for one in outcome.costs):
-        print_table("what each cost", COST_HEADINGS, cost_rows(outcome.costs), 2, whole_figures=True)
-        print_lines([cost_note(outcome.costs)])
-    gains = (*found.gains, *outcome.to_longer)
-    for gain, sentence in zip(gains, conclusions(outcome), strict=True):
-        bold = verdict(gain) in ("higher", "lower")
-        print_lines([sentence], "bold" if bold else None)
-    print_lines(statements(result.record, result.outcome))
+    print_blocks(study_blocks(result, found))
     done(result.wrote, _next(result))
 
 
-def _print_scores(found: LabelEfficiency) -> None:
-    """Print the first table without what only a paper needs."""
-    from voco_cli.workflows.study_outcome import study_headings, study_rows
-
-    headings, rows = study_headings(found), study_rows(found)
-    shown = [headings.index(name) for name in headings if name not in ("seeds", "p", "effect", "[these runs]")]
-    _table(
-        "label efficiency",
-        [headings[i].replace("labelled cases", "cases").replace(" over seeds", "") for i in shown],
-        [[row[i] for i in shown] for row in rows],
-        2,
+def study_blocks(result: StudyResult, found: LabelEfficiency) -> list[Block]:
+    """Return the scores without what only a paper needs, the structures, what follows, and how to read it."""
+    from voco_cli.document.blocks import Bullets, Sentence, Table
+    from voco_cli.study.analysis import verdict
+    from voco_cli.study.costs import COST_HEADINGS, cost_note, cost_rows
+    from voco_cli.workflows.study_outcome import (
+        conclusions,
+        statements,
+        structure_headings,
+        structure_rows,
+        study_headings,
+        study_rows,
     )
+
+    outcome, headings, rows = result.outcome, study_headings(found), study_rows(found)
+    shown = [headings.index(name) for name in headings if name not in ("seeds", "p", "effect", "[these runs]")]
+    short = [headings[i].replace("labelled cases", "cases").replace(" over seeds", "") for i in shown]
+    blocks: list[Block] = [Table.of("label efficiency", short, [[row[i] for i in shown] for row in rows], names=2)]
+    if found.by_structure:
+        caption, headings = f"by {found.text.part}, with the most labelled cases", structure_headings(found)
+        blocks.append(Table.of(caption, headings, structure_rows(found), names=len(headings) - 5))
+    if any(one.pretraining_s is not None for one in outcome.costs):
+        costs = Table.of("what each cost", COST_HEADINGS, cost_rows(outcome.costs), names=2)
+        blocks += [costs, Sentence(cost_note(outcome.costs))]
+    for gain, sentence in zip((*found.gains, *outcome.to_longer), conclusions(outcome), strict=True):
+        shows = verdict(gain) in ("higher", "lower")
+        blocks.append(Sentence(sentence, "good" if shows else "plain"))
+    return [*blocks, Bullets(tuple(statements(result.record, outcome)))]
 
 
 def _next(result: StudyResult) -> str:
@@ -323,11 +323,6 @@ def _next(result: StudyResult) -> str:
     if first is last:
         return shell_words("voco", "report", folder)
     return shell_words("voco", "compare", folder / str(first.evaluation), folder / str(last.evaluation))
-
-
-def _table(title: str, headings: list[str], rows: list[list[str]], names: int) -> None:
-    broken = [heading.replace(" [", "\n[").replace(" better", "\nbetter").replace(" (", "\n(") for heading in headings]
-    print_table(title, broken, rows, names, whole_figures=True)
 
 
 def _minutes(seconds: float) -> str:

@@ -7,57 +7,51 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from voco_cli.cli.left_out import SHOWN
 from voco_cli.cli.options import (
+    ForceOption,
     JsonOption,
     SetOption,
     TaskOption,
     TrustPickleOption,
+    WorkersOption,
     complete_tasks,
     data_flags,
     settings_words,
 )
-from voco_cli.document.terminal import done, folded, out, print_json, progress, shell_words, warn
+from voco_cli.cli.preview_case import preview_case
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import named
 
 if TYPE_CHECKING:
     from voco_cli.config import Settings
+    from voco_cli.document.blocks import Block
     from voco_cli.tasks.check import LabelCheck, TaskCheck
 
-app = typer.Typer(help="List labelled tasks, check data against one, start your own.", no_args_is_help=True)
-
-SHOWN_FAULTS = 20
-
-
-WorkersOption = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes (by default one a core, where it pays).")
-]
+app = typer.Typer(help="List labelled tasks, check and draw data, start your own.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_tasks(json: JsonOption = False) -> None:
     """Print the tasks that come with the package."""
     from voco_cli.config import load_settings, task_names
+    from voco_cli.document.blocks import Column, Sentence, Table
+    from voco_cli.tasks.targets import TARGETS
 
     rows = [_row(load_settings(task=name).settings) for name in task_names()]
     if json:
         print_json(rows)
         return
-    from rich.table import Table
-
-    from voco_cli.tasks.targets import TARGETS
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for heading in ("name", "title", "kind", "cases", "split"):
-        table.add_column(heading, no_wrap=heading not in ("title", "kind"), overflow="fold")
+    cells = []
     for row in rows:
         one, many = TARGETS[row["kind"]].of_class
         kind = f"{row['classes']} {one if row['classes'] == 1 else many}"
         cases = "/".join(str(row[name]) for name in ("training", "validation", "test"))
         cases += "" if row["test_labelled"] else "*" * bool(row["test"])
-        table.add_row(row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list")
-    out.print(table)
-    out.print("Cases: training/validation/test; * test labels are not public.", highlight=False)
+        cells.append([row["name"], row["title"], kind, cases, f"{row['folds']} folds" if row["folds"] else "one list"])
+    table = Table.of("", [*map(Column, ("name", "title", "kind", "cases", "split"))], cells)
+    print_blocks([table, Sentence("Cases: training/validation/test; *: no public test labels.")])
     done([], "voco tasks show btcv")
 
 
@@ -93,67 +87,48 @@ def show(
 ) -> None:
     """Print all of a task: data, classes, preprocessing, training."""
     from voco_cli.config import load_settings
+    from voco_cli.document.blocks import Bullets
 
     settings = load_settings(task=name, overrides=override or ()).settings
     if json:
         print_json(settings.model_dump(mode="json"))
         return
     task = settings.task
-    out.print(f"{task.name}: {task.title}" if task.title else task.name, style="bold", markup=False, highlight=False)
-    _lines([f"source: {task.source}"] if task.source else [])
-    _lines([f"- {note}" for note in task.notes])
-    _print_layouts(settings)
-    _print_classes(settings)
-    _print_settings(settings)
+    print_line(f"{task.name}: {task.title}" if task.title else task.name, "bold")
+    about = [f"source: {task.source}"] if task.source else []
+    print_blocks([Bullets((*about, *(f"- {note}" for note in task.notes))), *task_blocks(settings)])
     folder = ["DIR"] if settings.data.file is None and settings.data.root is None else []
     done([], shell_words("voco", "tasks", "check", *folder, "--task", name))
 
 
-def _lines(lines: list[str]) -> None:
-    for line in lines:
-        out.print(line, markup=False, highlight=False)
-
-
-def _print_layouts(settings: Settings) -> None:
+def task_blocks(settings: Settings) -> list[Block]:
+    """Return the files of a task, its classes, and the settings that differ from the defaults."""
+    from voco_cli.config import Settings as Model
+    from voco_cli.config.load import leaves
+    from voco_cli.document.blocks import Bullets, Column, Heading, Table
     from voco_cli.tasks.layouts import layout_words
 
     task, data = settings.task, settings.data
-    if data.file is not None:
-        _lines(["", f"data: {data.file}"])
+    blocks: list[Block] = [] if data.file is None else [Heading(f"data: {data.file}", 3)]
     if task.layouts:
         below = f", also below {', '.join(task.folders)}" if task.folders else ""
-        _lines(["", f"files from the data folder{below}:"])
-        _lines([f"  {layout_words(layout)}" for layout in task.layouts])
-
-
-def _print_classes(settings: Settings) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*folded("output", "class", "values in the files"), box=None, header_style="bold", pad_edge=False)
-    background = settings.task.num_outputs - len(settings.task.classes)
-    for output, one in enumerate(settings.task.classes, start=background):
-        table.add_row(str(output), Text(one.name), ", ".join(map(str, one.values)))
-    if settings.task.ignore_value is not None:
-        table.add_row("", "(ignored)", str(settings.task.ignore_value))
-    for region in settings.task.regions:
-        table.add_row("", Text(f"{region.name} (region)"), Text(" + ".join(region.classes)))
-    out.print()
-    out.print(table, markup=False, highlight=False)
-
-
-def _print_settings(settings: Settings) -> None:
-    """Print what differs from the defaults, section by section; words and files are shown above."""
-    from voco_cli.config import Settings as Model
-    from voco_cli.config.load import leaves
-
+        files = Bullets(tuple(f"  {layout_words(layout)}" for layout in task.layouts))
+        blocks += [Heading(f"files from the data folder{below}:", 3), files]
+    rows = [
+        [str(output), one.name, ", ".join(map(str, one.values))]
+        for output, one in enumerate(task.classes, start=task.num_outputs - len(task.classes))
+    ]
+    rows += [] if task.ignore_value is None else [["", "(ignored)", str(task.ignore_value)]]
+    rows += [["", f"{region.name} (region)", " + ".join(region.classes)] for region in task.regions]
+    columns = [*map(Column, ("output", "class", "values in the files"))]
     plain = dict(leaves(Model()))
     above = {"name", "title", "source", "notes", "folders", "layouts", "classes", "regions", "preset", "kind"}
-    out.print()
-    for key, value in leaves(settings):
-        section, _, name = key.partition(".")
-        if value != plain[key] and section != "run" and not (section == "task" and name in above):
-            _lines([f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"])
+    own = [
+        f"{key}: {', '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for key, value in leaves(settings)
+        if value != plain[key] and not key.startswith("run.") and key not in {f"task.{name}" for name in above}
+    ]
+    return [*blocks, Heading("classes", 3), Table.of("", columns, rows), Heading("settings", 3), Bullets(tuple(own))]
 
 
 @app.command()
@@ -198,7 +173,7 @@ def check(
     if json:
         print_json(found.to_json())
     else:
-        _print_check(found, settings, labels)
+        print_blocks(check_blocks(found, settings, labels))
     if not found.is_good:
         raise VocoError(_verdict(found), _advice(found))
     if not json:
@@ -214,43 +189,35 @@ def _label_check() -> LabelCheck:
     return label_faults
 
 
-def _print_check(found: TaskCheck, settings: Settings, decoded: bool) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
+def check_blocks(found: TaskCheck, settings: Settings, decoded: bool) -> list[Block]:
+    """Return what of the data matches the task, then the cases that are missing and the first faults."""
+    from voco_cli.document.blocks import Bullets, Facts
     from voco_cli.tasks.targets import target_of
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
     target = target_of(settings.task)
-    table.add_row("data", Text(found.origin))
-    table.add_row("split", Text(found.split_words))
+    facts = [("data", found.origin), ("split", found.split_words)]
     for one in found.splits:
         words = f"{one.found} cases, {one.labelled} with a {target.name}"
         if one.missing:
             words += f"; {len(one.missing)} not there" + ("" if one.required else " (labels not public, not needed)")
-        table.add_row(one.name, words)
-    for layout, count in found.layouts.items():
-        table.add_row("layout", Text(f"{layout}: {count}"))
-    table.add_row("channels", ", ".join(settings.task.channels))
-    for name, count in found.classes.items():
-        table.add_row("class", Text(f"{name}: in {count} of {sum(one.labelled for one in found.splits)}"))
+        facts.append((one.name, words))
+    facts += [("layout", f"{layout}: {count}") for layout, count in found.layouts.items()]
+    facts.append(("channels", ", ".join(settings.task.channels)))
+    labelled = sum(one.labelled for one in found.splits)
+    facts += [("class", f"{name}: in {count} of {labelled}") for name, count in found.classes.items()]
     if found.values:
-        table.add_row("label values", ", ".join(map(str, found.values)))
+        facts.append(("label values", ", ".join(map(str, found.values))))
     elif target.is_label_map and not decoded:
-        table.add_row("label values", "not looked at; --labels decodes the label maps")
+        facts.append(("label values", "not looked at; --labels decodes the label maps"))
     if found.unlabelled:
-        table.add_row("no label map", Text(named(found.unlabelled)))
-    table.add_row("faults", str(len(found.faults)))
-    out.print(table)
-    for one in found.splits:
-        if one.missing and one.required:
-            what = "left out of" if found.may_lack else "missing in"
-            _lines([f"{what} {one.name}: {named(one.missing)}"])
-    _lines([f"fault: {fault}" for fault in found.faults[:SHOWN_FAULTS]])
-    if len(found.faults) > SHOWN_FAULTS:
-        _lines([f"and {len(found.faults) - SHOWN_FAULTS} faults more, all in --json"])
+        facts.append(("no label map", named(found.unlabelled)))
+    facts.append(("faults", str(len(found.faults))))
+    what = "left out of" if found.may_lack else "missing in"
+    lines = [f"{what} {one.name}: {named(one.missing)}" for one in found.splits if one.missing and one.required]
+    lines += [f"fault: {fault}" for fault in found.faults[:SHOWN]]
+    if len(found.faults) > SHOWN:
+        lines.append(f"and {len(found.faults) - SHOWN} faults more, all in --json")
+    return [Facts.of(facts), Bullets(tuple(lines))]
 
 
 def _verdict(found: TaskCheck) -> str:
@@ -298,7 +265,7 @@ def new(
         ),
     ] = None,
     workers: WorkersOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: ForceOption = False,
 ) -> None:
     """Write a commented task file for your own data.
 
@@ -331,7 +298,10 @@ def new(
     task, preprocess = settings.task, settings.preprocess
     low, high = preprocess.window_hu
     of_scan = preprocess.intensity == "percentiles"
-    _lines([f"{len(task.classes)} classes: {named(tuple(one.name for one in task.classes))}"])
-    _lines([f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}"])
+    print_line(f"{len(task.classes)} classes: {named(tuple(one.name for one in task.classes))}")
+    print_line(f"values: {'percentiles of each scan' if of_scan else f'{low:g} to {high:g} HU (CT)'}")
     training = ["voco", "finetune", "--task", output, *(["--weights", weights] if weights else [])]
     done([output], f"{shell_words('voco', 'tasks', 'check', '--task', output)}, then {shell_words(*training)}")
+
+
+app.command("preview")(preview_case)

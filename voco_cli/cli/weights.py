@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 
-from voco_cli.cli.options import JsonOption, TrustPickleOption
-from voco_cli.document.terminal import done, out, print_json, shell_words
+from voco_cli.cli.options import ForceOption, JsonOption, TrustPickleOption
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, shell_words
 from voco_cli.errors import UsageError
 from voco_cli.models.weights.container import Format
 
@@ -50,6 +49,7 @@ def inspect(
     json: JsonOption = False,
 ) -> None:
     """Print what a file of weights holds, and which network it fits."""
+    from voco_cli.document.blocks import Facts
     from voco_cli.models.weights import load_into
 
     weights = _read(file, branch, patch_merging, trust_pickle)
@@ -59,14 +59,8 @@ def inspect(
     if json:
         print_json({**facts, "settings": weights.settings, "report": report.to_json() if report else None})
         return
-    rows = {**facts, "kind": weights.kind.words, "parameters": f"{facts['parameters']:,}"}
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows.items():
-        if value is not None:
-            table.add_row(name.replace("_", " "), str(value))
-    out.print(table, markup=False, highlight=False)
+    shown = {**facts, "kind": weights.kind.words, "parameters": f"{facts['parameters']:,}"}
+    print_blocks([Facts.of((name.replace("_", " "), value) for name, value in shown.items())])
     _print_report(report, weights)
 
 
@@ -96,7 +90,7 @@ def export(
         ),
     ] = None,
     trust_pickle: TrustPickleOption = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the file if it exists.")] = False,
+    force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
     """Write weights for MONAI, the authors' code or nnU-Net."""
@@ -115,9 +109,8 @@ def export(
         train = {"train": shell_words(*written.train)} if written.train else {}
         print_json({"files": [str(path) for path in files], **counts, "notes": list(written.notes), **train})
         return
-    out.print(f"{written.tensors} tensors, {written.parameters:,} parameters", highlight=False)
-    for note in (*weights.notes, *written.notes):
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
+    for line in (f"{written.tensors} tensors, {written.parameters:,} parameters", *weights.notes, *written.notes):
+        print_line(line)
     done(files, shell_words(*(written.train or ("voco", "weights", "inspect", output))))
 
 
@@ -150,13 +143,12 @@ def _facts(weights: Weights) -> dict[str, Any]:
 
 
 def _print_report(report: LoadReport | None, weights: Weights) -> None:
+    from voco_cli.document.blocks import Bullets, Heading
+
     if report is None:
-        out.print("\nIts names are of no network that is known here; the first are:")
-        for name, tensor in list(weights.tensors.items())[:10]:
-            out.print(f"  {name} {list(tensor.shape)}", markup=False, highlight=False)
+        first = (f"  {name} {list(tensor.shape)}" for name, tensor in list(weights.tensors.items())[:10])
+        unknown = Heading("Its names are of no network that is known here; the first are:", 3)
+        print_blocks([unknown, Bullets(tuple(first))])
         return
-    out.print("\nLoaded into that network:", style="bold")
-    out.print(report.table())
-    for note in report.notes:
-        out.print(note, markup=False, highlight=False, soft_wrap=True)
+    print_blocks([Heading("Loaded into that network:", 3), report.table(), Bullets(report.notes)])
     done([], shell_words("voco", "weights", "export", weights.origin, "-o", "encoder.pt", "--format", "monai"))

@@ -171,8 +171,12 @@ class Predict(Section):
 
     overlap: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="share of a window that the next one covers")
     window_batch: PositiveInt = Field(1, description="windows that go through the network together")
-    flips: bool = Field(False, description="average over the eight flips of each window: slower, a little better")
-    suffix: Literal[".nii.gz", ".nii", ".nrrd", ".mha"] = Field(".nii.gz", description="format of predicted label maps")
+    flips: bool = Field(
+        False, description="average over the eight flips of each window: a little better, eight times as long"
+    )
+    suffix: Literal[".nii.gz", ".nii", ".nrrd", ".mha"] = Field(
+        ".nii.gz", description="format of predicted label maps: .nii.gz, .nii, .nrrd or .mha"
+    )
 
 
 class Evaluate(Section):
@@ -181,6 +185,9 @@ class Evaluate(Section):
     tolerance_mm: NonNegativeFloat = Field(2.0, description="tolerance of the normalised surface Dice, mm")
     empty: Literal["count", "perfect", "penalty", "brats", "released"] = Field(
         "count",
-        description="rule for structures that are absent, missed or a false positive; see docs/guides/evaluate.md",
+        description="rule for structures that are in neither map (absent), in the label alone (missed) or in the "
+        "prediction alone (false positive): count (missed and false positive 0, absent left out), perfect (as count, "
+        "but absent 1), penalty (as count, distances the scan's diagonal), brats (both), released (as the released "
+        "code: false positives left out)",
     )
     resamples: Annotated[int, Field(ge=100)] = Field(2000, description="bootstrap resamples of the patients")

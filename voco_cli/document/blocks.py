@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -54,6 +54,11 @@ class Facts:
 
     kind: ClassVar = "facts"
     pairs: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, object]]) -> Facts:
+        """Make facts from plain values; None is left out."""
+        return cls(tuple((name, str(value)) for name, value in pairs if value is not None))
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,6 @@ from voco_cli.foreign_text import one_line, sentence_lines, visible
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
     from rich.segment import Segment
-    from rich.table import Column as RichColumn
 
     from voco_cli.document.blocks import Block, Column, Table
 
@@ -78,50 +78,56 @@ def shell_words(*words: object) -> str:
     return " ".join(shlex.quote(str(word)) for word in words)
 
 
-def folded(*headings: str) -> list[RichColumn]:
-    """Return columns of a table whose long words go on in the next line, and are never cut."""
-    from rich.table import Column as RichColumn
-
-    return [RichColumn(heading, overflow="fold") for heading in headings]
-
-
-STYLES = {"plain": None, "good": "green", "warning": "yellow", "bad": "bold red"}
+STYLES = {"plain": None, "good": "bold green", "warning": "yellow", "bad": "bold red"}
 """How the tone of a sentence looks."""
 
 
-def print_blocks(blocks: Iterable[Block]) -> None:
-    """Print blocks to stdout; what does not fit its width is folded, but for optional columns, which are left out."""
+def print_blocks(blocks: Iterable[Block], console: Console | None = None) -> None:
+    """Print blocks; what does not fit the width is folded, but for optional columns, which are left out.
+
+    Args:
+        console: by default that of stdout.
+    """
     from voco_cli.document import blocks as of  # late: to define its classes takes 10 ms, and help prints no block
 
+    console = console or out
     for block in blocks:
         match block:
             case of.Heading(text):
-                out.print()
-                print_line(text, "bold")
+                console.print()
+                print_line(text, "bold", console)
             case of.Sentence(text, tone):
-                print_line(text, STYLES[tone])
+                _print_prose(text, STYLES[tone], console)
             case of.Bullets(lines):
                 for line in lines:
-                    print_line(line)
+                    _print_prose(line, None, console)
             case of.Facts(pairs):
-                _print_facts(pairs)
+                _print_facts(pairs, console)
             case of.Table():
-                _print_table(block)
+                _print_table(block, console)
             case of.Picture() | of.PictureSeries():
-                print_line(block.caption or block.alt)
+                print_line(block.caption or block.alt, None, console)
             case of.SlicesRow():
                 for case in block.cases:
-                    print_line(f"{case.title}: {case.case}; {case.note}")
+                    print_line(f"{case.title}: {case.case}; {case.note}", None, console)
             case of.Charts():
-                print_blocks(chart.values for chart in block.charts)
+                print_blocks((chart.values for chart in block.charts), console)
 
 
-def print_line(text: str, style: str | None = None) -> None:
-    """Print one line to stdout, however long."""
-    out.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+def print_line(text: str, style: str | None = None, console: Console | None = None) -> None:
+    """Print one line, however long, to stdout if to no other console."""
+    (console or out).print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
+def _print_prose(text: str, style: str | None, console: Console) -> None:
+    """Print a sentence: on a terminal broken between words, elsewhere one line, for grep."""
+    if console.is_terminal:
+        console.print(one_line(text), style=style, markup=False, highlight=False, overflow="fold")
+    else:
+        print_line(text, style, console)
+
+
+def _print_facts(pairs: Sequence[tuple[str, str]], console: Console) -> None:
     from rich.table import Table as RichTable
 
     grid = RichTable(box=None, show_header=False, pad_edge=False)
@@ -129,10 +135,10 @@ def _print_facts(pairs: Sequence[tuple[str, str]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(Text(one_line(name)), Text(one_line(value)))
-    out.print(grid)
+    console.print(grid)
 
 
-def _print_table(table: Table) -> None:
+def _print_table(table: Table, console: Console) -> None:
     """Print a table whose figures stay whole; where it is too wide, their intervals go on in the next line."""
     from rich.table import Table as RichTable
 
@@ -141,26 +147,31 @@ def _print_table(table: Table) -> None:
     for shown, is_narrow in ((every, False), (every, True), (needed, True)):
         texts = [_column_texts(table, i, is_narrow) for i in shown]
         widths = (_least_width(of_column, table.columns[i]) for i, of_column in zip(shown, texts, strict=True))
-        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= out.width:
+        if sum(widths) + (len(texts) - 1) * (1 if is_narrow else 2) <= console.width:
             break
     if table.caption:
-        print_line(table.caption, "italic")
+        print_line(table.caption, "italic", console)
     grid = RichTable(box=None, header_style="bold", pad_edge=False, collapse_padding=is_narrow)
     for i, (heading, *_) in zip(shown, texts, strict=True):
         numeric = table.columns[i].numeric
         grid.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row, cells in zip(table.rows, zip(*(cells for _, *cells in texts), strict=True), strict=True):
         grid.add_row(*map(Text, cells), style="bold" if row.marked else None)
-    out.print(grid)
+    console.print(grid)
 
 
 def _column_texts(table: Table, index: int, is_narrow: bool) -> list[str]:
-    """Return heading and cells of a column; what is in brackets is on a line of its own where room is scarce."""
+    """Return heading and cells of a column; where room is scarce, what is in brackets is on a line of its own.
+
+    The heading of a column of numbers is then broken between words, so that it is no wider than these.
+    """
     column = table.columns[index]
-    texts = [one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows))]
+    heading, *cells = (one_line(text) for text in (column.heading, *(row.cells[index].text for row in table.rows)))
     if is_narrow and column.numeric:
-        return [text.replace(" [", "\n[").replace(" (", "\n(") for text in texts]
-    return texts
+        cells = [text.replace(" [", "\n[").replace(" (", "\n(") for text in cells]
+        widest = max((len(line) for text in [*cells, *heading.split()] for line in text.split("\n")), default=1)
+        heading = "\n".join(textwrap.wrap(heading, max(1, widest)))
+    return [heading, *cells]
 
 
 def _least_width(texts: Sequence[str], column: Column) -> int:
@@ -191,7 +202,7 @@ def note(text: str, style: str | None = None) -> None:
 
 def warn(text: str, style: str | None = None) -> None:
     """Print a line on stderr that one should know of before using the result; --quiet leaves it in."""
-    err.print(one_line(text), style=style, markup=False, highlight=False, soft_wrap=True)
+    print_line(text, style, err)
 
 
 @contextmanager
@@ -257,6 +268,6 @@ def _plain_lines(description: str, total: int | None) -> Callable[..., None]:
 def done(wrote: Sequence[str | Path], next_command: str | None = None) -> None:
     """Print the last lines of a command: what it wrote, and what to run next."""
     for path in wrote:
-        out.print(one_line(f"wrote {path}"), markup=False, highlight=False, soft_wrap=True)
+        print_line(f"wrote {path}")
     if next_command and not _silent:
-        out.print(one_line(f"next: {next_command}"), markup=False, highlight=False, soft_wrap=True)
+        print_line(f"next: {next_command}")

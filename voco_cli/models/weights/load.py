@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import torch
-from rich.table import Table
 from torch import Tensor, nn
 
 from voco_cli.config.schema import Model
+from voco_cli.document.blocks import Column, Table
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.backbone import ENCODER_PARTS, Architecture, NetworkPart
 from voco_cli.models.weights.architecture import (
@@ -164,17 +164,16 @@ class LoadReport:
         return [part for part in NetworkPart if any(tensor.part is part for tensor in self.tensors)]
 
     def table(self) -> Table:
-        """Tabulate counts by part, and the loaded share of the network's parameters, for a terminal."""
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        table.add_column("part of the network", overflow="fold")
-        for column in (*(status.value for status in LoadStatus), "parameters loaded"):
-            table.add_column(column, justify="right", overflow="fold")
+        """Tabulate counts by part, and the loaded share of the network's parameters."""
+        headings = [status.value for status in LoadStatus]
+        rows = []
         for part in self.parts():
-            counts = [str(self.count(part, status)[0] or "-") for status in LoadStatus]
+            counts = [self.count(part, status)[0] or None for status in LoadStatus]
             share = self.share(part)
             loaded = self.count(part, LoadStatus.LOADED)[1]
-            table.add_row(part.value, *counts, "-" if share is None else f"{loaded:,} ({share:.1%})")
-        return table
+            rows.append([part.value, *counts, None if share is None else f"{loaded:,} ({share:.1%})"])
+        columns = [Column(heading, True) for heading in (*headings, "parameters loaded")]
+        return Table.of("", [Column("part of the network"), *columns], rows)
 
     def __str__(self) -> str:
         counts = ", ".join(f"{len(self.names(status))} {status.value}" for status in LoadStatus)
