@@ -28,7 +28,7 @@ TRIED_STEPS, UNCOUNTED, ROUNDS = 12, 3, 2
 TRIAL = ".trial"
 
 
-class Pretrained(Protocol):
+class EndedPretraining(Protocol):
     """What a study needs to know of a pre-training that has ended."""
 
     @property
@@ -36,7 +36,7 @@ class Pretrained(Protocol):
         """Return what its figures say; none where nothing was held out."""
 
 
-Pretrain = Callable[[Resolved], Pretrained]
+Pretrain = Callable[[Resolved], EndedPretraining]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from torch.nn import functional as F
 
-from voco_cli.evaluate.probe import (
+from voco_cli.models.linear_probe import (
     PENALTY,
     LinearProbe,
     dice_by_class,
