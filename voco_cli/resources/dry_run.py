@@ -228,7 +228,7 @@ class ShortRun:
 
 
 def dry_pretraining(resolved: Resolved, callback: Callback) -> Plan:
-    """Run three steps of each stage of a pre-training, and work out what the whole of it will take; nothing is left behind.
+    """Run three steps of each stage of a pre-training, and work out what all of it will take; nothing is left behind.
 
     Raises:
         UsageError, DataError, ResourceError: what the run itself would end with.
