@@ -151,7 +151,7 @@ class Loggers:
 
 
 def train_seconds(path: Path) -> float:
-    """Return the seconds of computing of all steps that a metrics file tells of, without validations and checkpoints."""
+    """Return the seconds of computing of all steps that a metrics file tells of; validations are not among them."""
     lines = (record for record in read_metrics(path) if record.get("split") == "train")
     return sum(float(record.get("compute_s", 0.0)) for record in lines)
 
