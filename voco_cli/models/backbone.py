@@ -46,12 +46,21 @@ ENCODER_PARTS = (NetworkPart.TRANSFORMER, NetworkPart.ENCODER)
 
 
 class Encoder(Protocol):
-    """What pre-training asks of a network."""
+    """What pre-training asks of a network.
+
+    Attributes:
+        out_features: width of an embedding.
+        map_widths: channels of each feature map, the finest first.
+    """
 
     out_features: int
+    map_widths: tuple[int, ...]
 
     def __call__(self, crops_N1XYZ: Tensor) -> Tensor:
         """Return embeddings_NE of crops, with E = ``out_features``."""
+
+    def feature_maps(self, crops_N1XYZ: Tensor) -> list[Tensor]:
+        """Return the levels that a decoder reads, the finest first: maps_NWXYZ with W of ``map_widths``."""
 
 
 class BuildSegmenter(Protocol):
@@ -61,6 +70,17 @@ class BuildSegmenter(Protocol):
         self, model: Model, in_channels: int, out_channels: int, *, deep_supervision: int, recompute: bool
     ) -> nn.Module:
         """Return the network with fresh weights; arguments as for `voco_cli.models.build.build_segmenter`."""
+
+
+class BuildDecoder(Protocol):
+    """The making of the other half of a segmenter: from the maps of `Encoder.feature_maps` to values_NKXYZ."""
+
+    def __call__(self, model: Model, out_channels: int) -> nn.Module:
+        """Return it with fresh weights.
+
+        Its tensors, beside those of the encoder, are all tensors of the segmenter, under the same names; and it
+        computes the same.
+        """
 
 
 @dataclass(frozen=True)
@@ -215,6 +235,7 @@ class Backbone:
         loads_into: full name of the class whose tensors have the names that our files hold.
         build_encoder: makes an encoder of the settings for a number of input channels, an `Encoder`.
         build_segmenter: makes the network with a decoder.
+        build_decoder: makes that decoder alone, for encoders of `build_encoder`.
         memory: measured bytes.
         patterns: names of its tensors, which no other backbone may have.
         infer_architecture: tells the network that tensors by name belong to; None where they tell too little.
@@ -223,6 +244,7 @@ class Backbone:
     loads_into: str
     build_encoder: Callable[[Model, int], nn.Module]
     build_segmenter: BuildSegmenter
+    build_decoder: BuildDecoder
     memory: Memory
     patterns: TensorPatterns
     infer_architecture: Callable[[Mapping[str, Tensor]], Architecture | None] = no_architecture

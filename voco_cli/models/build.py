@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from voco_cli.config import Settings
 from voco_cli.config.schema import Model
 from voco_cli.models.backbone import backbone_of
+from voco_cli.models.light_decoder import LightDecoder
 
 
 def build_encoder(model: Model, in_channels: int = 1) -> nn.Module:
@@ -29,19 +31,74 @@ def encode_groups(
         recompute: keep no activations, and compute them again in the backward pass.
         training: the groups are those of a training step, which a compiled encoder was made for.
     """
-    groups = crops_N1XYZ.split(group_size or len(crops_N1XYZ))
-    run = encoder if training else encoder.forward
+    return by_groups(encoder if training else encoder.forward, (crops_N1XYZ,), group_size, recompute=recompute)
+
+
+def decode_groups(
+    encoder: nn.Module,
+    decoder: nn.Module,
+    crops_N1XYZ: Tensor,
+    group_size: int | None,
+    *,
+    recompute: bool,
+    training: bool,
+) -> Tensor:
+    """Return values_NKXYZ of crops: encoder and decoder go through each group, so that its maps are not kept.
+
+    Args:
+        decoder: of :func:`build_decoder`.
+        group_size, recompute, training: as for :func:`encode_groups`.
+    """
+    maps_of = getattr(encoder, COMPILED_MAPS, encoder.feature_maps) if training else encoder.feature_maps
+    assert callable(maps_of)
+    return by_groups(lambda group: decoder(maps_of(group)), (crops_N1XYZ,), group_size, recompute=recompute)
+
+
+def by_groups(
+    run: Callable[..., Tensor], tensors: Sequence[Tensor], group_size: int | None, *, recompute: bool
+) -> Tensor:
+    """Return what ``run`` makes of tensors with a row for each crop, group by group.
+
+    Args:
+        group_size: rows of a group; None is all of them.
+        recompute: keep nothing of a group but what ``run`` returns, and compute it again in the backward pass.
+    """
+    groups = zip(*(tensor.split(group_size or len(tensor)) for tensor in tensors), strict=True)
     if recompute and torch.is_grad_enabled():
-        return torch.cat([checkpoint(run, group, use_reentrant=False) for group in groups])
-    return torch.cat([run(group) for group in groups])
+        return torch.cat([checkpoint(run, *group, use_reentrant=False) for group in groups])
+    return torch.cat([run(*group) for group in groups])
+
+
+COMPILED_MAPS = "compiled_maps"
+"""Attribute of an encoder that `compile_encoder` was given: its ``feature_maps`` as one graph."""
 
 
 def compile_encoder(encoder: nn.Module) -> None:
-    """Let torch.compile make one graph of the encoder's forward pass, for batches of one size.
+    """Let torch.compile make one graph of the encoder's forward pass, and one of its maps, for batches of one size.
 
-    Calls of the module take it; its ``forward`` stays as it was, for batches of other sizes.
+    Calls of the module take it, and :func:`decode_groups`; its ``forward`` and ``feature_maps`` stay as they were, for
+    batches of other sizes.
     """
     encoder.compile(fullgraph=True, dynamic=False)
+    assert callable(encoder.feature_maps)
+    setattr(encoder, COMPILED_MAPS, torch.compile(encoder.feature_maps, fullgraph=True, dynamic=False))
+
+
+def build_decoder(
+    model: Model, encoder: nn.Module, out_channels: int, kind: Literal["light", "segmentation"]
+) -> nn.Module:
+    """Return a decoder from the maps of an encoder to values_NKXYZ, with fresh weights from torch's global generator.
+
+    Args:
+        encoder: of :func:`build_encoder`.
+        kind: ``light`` is a `LightDecoder`; ``segmentation`` the backbone's own, whose tensors fill a segmenter
+            together with the encoder's, and which needs crops whose edges halve evenly at every level.
+    """
+    if kind == "segmentation":
+        return backbone_of(model.backbone).build_decoder(model, out_channels)
+    widths = encoder.map_widths
+    assert isinstance(widths, tuple)
+    return LightDecoder(widths, out_channels)
 
 
 def build_segmenter(

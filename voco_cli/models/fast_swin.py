@@ -68,6 +68,19 @@ def pooled(levels: Levels) -> Tensor:
     return torch.cat([level.mean((1, 2, 3)) for level in (*levels.fine, levels.coarsest)], dim=1)
 
 
+def decoded(network: Any, levels: Levels) -> Tensor:
+    """Compute values_NKXYZ of the levels.
+
+    Args:
+        network: MONAI's SwinUNETR, or modules of the same names.
+    """
+    x, ups = levels.coarsest, (network.decoder5, network.decoder4, network.decoder3, network.decoder2, network.decoder1)
+    for up, skip in zip(ups, (levels.plain, *reversed(levels.fine)), strict=True):
+        x = decoder_block(x, skip, up)
+    out = network.out.conv.conv
+    return linear(x, out.weight.flatten(1), out.bias).movedim(-1, 1)
+
+
 def encoder_levels(network: Any, image_NXYZC: Tensor, recompute: bool = False) -> Levels:
     """Compute all levels of a SwinUNETR v2.
 

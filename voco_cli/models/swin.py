@@ -6,17 +6,17 @@ X, Y, Z voxels or tokens along the axes; C channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from monai.networks.blocks import UnetrBasicBlock
+from monai.networks.blocks import UnetOutBlock, UnetrBasicBlock, UnetrUpBlock
 from monai.networks.nets import SwinUNETR
 from monai.networks.nets.swin_unetr import PatchMerging, SwinTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from voco_cli.models.fast_swin import decoder_block, encoder_levels, is_covered, pooled
-from voco_cli.models.onednn import linear
+from voco_cli.models.fast_swin import Levels, decoded, encoder_levels, is_covered, pooled
 
 LEGACY_SLICES = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0, 0, 1), (1, 1, 1))
 """Offsets (x, y, z) that MONAI merged before release 1.5 (its issue 8285): two stand twice, two are left out."""
@@ -42,7 +42,7 @@ class SwinEncoder(nn.Module):
     def __init__(self, in_channels: int, feature_size: int, patch_merging: str) -> None:
         super().__init__()
         f = feature_size
-        self.out_features = 24 * f
+        self.out_features, self.map_widths = 24 * f, (f, f, 2 * f, 4 * f, 8 * f, 16 * f)
         self.swinViT = SwinTransformer(
             in_chans=in_channels,
             embed_dim=f,
@@ -81,19 +81,65 @@ class SwinEncoder(nn.Module):
 
     def stock_forward(self, crops_N1XYZ: Tensor) -> Tensor:
         """Return pooled features by MONAI's own modules, for where nothing faster is known."""
-        stages = self.swinViT(crops_N1XYZ, True)
-        levels = (
-            self.encoder1(crops_N1XYZ),
-            self.encoder2(stages[0]),
-            self.encoder3(stages[1]),
-            self.encoder4(stages[2]),
-            self.encoder10(stages[4]),
-        )
-        return torch.cat([level.mean((2, 3, 4)) for level in levels], dim=1)
+        *fine, _, coarsest = self.stock_maps(crops_N1XYZ)
+        return torch.cat([level.mean((2, 3, 4)) for level in (*fine, coarsest)], dim=1)
 
     def channels_last_forward(self, crops_N1XYZ: Tensor) -> Tensor:
         """Return the same features to rounding, faster."""
         return pooled(encoder_levels(self, crops_N1XYZ.movedim(1, -1).contiguous()))
+
+    def feature_maps(self, crops_N1XYZ: Tensor) -> list[Tensor]:
+        """Return the levels of the encoder blocks, and before the coarsest the tokens that no block follows."""
+        if not is_covered(crops_N1XYZ, self.swinViT.embed_dim):
+            return self.stock_maps(crops_N1XYZ)
+        levels = encoder_levels(self, crops_N1XYZ.movedim(1, -1).contiguous())
+        return [tokens.movedim(-1, 1) for tokens in (*levels.fine, levels.plain, levels.coarsest)]
+
+    def stock_maps(self, crops_N1XYZ: Tensor) -> list[Tensor]:
+        """Return the same maps by MONAI's own modules."""
+        stages = self.swinViT(crops_N1XYZ, True)
+        return [
+            self.encoder1(crops_N1XYZ),
+            self.encoder2(stages[0]),
+            self.encoder3(stages[1]),
+            self.encoder4(stages[2]),
+            stages[3],
+            self.encoder10(stages[4]),
+        ]
+
+
+class SwinDecoder(nn.Module):
+    """SwinUNETR's five residual decoder blocks and its output layer, under MONAI's names."""
+
+    def __init__(self, feature_size: int, out_channels: int) -> None:
+        super().__init__()
+        f = feature_size
+        self.feature_size = f
+        self.decoder5 = self._block(16 * f, 8 * f)
+        self.decoder4 = self._block(8 * f, 4 * f)
+        self.decoder3 = self._block(4 * f, 2 * f)
+        self.decoder2 = self._block(2 * f, f)
+        self.decoder1 = self._block(f, f)
+        self.out = UnetOutBlock(3, f, out_channels)
+
+    @staticmethod
+    def _block(in_channels: int, out_channels: int) -> nn.Module:
+        block: nn.Module = UnetrUpBlock(
+            3, in_channels, out_channels, kernel_size=3, upsample_kernel_size=2, norm_name="instance", res_block=True
+        )
+        return block
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Return values_NKXYZ of the maps of `SwinEncoder.feature_maps`."""
+        if is_covered(levels[0], self.feature_size):
+            *fine, plain, coarsest = (level.movedim(1, -1).contiguous() for level in levels)
+            return decoded(self, Levels(fine, plain, coarsest))
+        *skips, x = levels
+        blocks = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)
+        for block, skip in zip(blocks, reversed(skips), strict=True):
+            x = block(x, skip)
+        values_NKXYZ: Tensor = self.out(x)
+        return values_NKXYZ
 
 
 DROPOUT = ("drop_rate", "attn_drop_rate", "dropout_path_rate")
@@ -129,9 +175,4 @@ class SwinSegmenter(SwinUNETR):  # type: ignore[misc]
     def channels_last_forward(self, volumes_NCXYZ: Tensor) -> Tensor:
         """Return the same logits to rounding, faster."""
         recompute = self.recompute and torch.is_grad_enabled()
-        fine, plain, x = encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute)
-        ups = (self.decoder5, self.decoder4, self.decoder3, self.decoder2, self.decoder1)
-        for up, skip in zip(ups, (plain, *reversed(fine)), strict=True):
-            x = decoder_block(x, skip, up)
-        out = self.out.conv.conv
-        return linear(x, out.weight.flatten(1), out.bias).movedim(-1, 1)
+        return decoded(self, encoder_levels(self, volumes_NCXYZ.movedim(1, -1).contiguous(), recompute))

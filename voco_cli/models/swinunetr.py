@@ -48,6 +48,13 @@ def build_segmenter(
     return swin
 
 
+def build_decoder(model: Model, out_channels: int) -> nn.Module:
+    """Return the five steps up, and the output layer."""
+    from voco_cli.models.swin import SwinDecoder  # late: MONAI loads all of itself
+
+    return SwinDecoder(model.feature_size, out_channels)
+
+
 @dataclass(frozen=True)
 class SwinArchitecture(Architecture):
     """A SwinUNETR; ``filters`` holds the feature size alone.
@@ -126,6 +133,7 @@ BACKBONE = Backbone(
     loads_into="monai.networks.nets.SwinUNETR",
     build_encoder=build_encoder,
     build_segmenter=build_segmenter,
+    build_decoder=build_decoder,
     memory=Memory(
         cpu=1.27e9 / (64**3 * 48),  # measured at 64^3 voxels and 48 channels
         gpu=290.0,  # MONAI's modules write matrices of scores: 145 bytes in bf16, measured at 48 channels

@@ -5,7 +5,7 @@ N crops, f = feature_size; levels of f, 2f, 4f, ... channels, each but the first
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise, takewhile
 from typing import Any
@@ -38,7 +38,7 @@ class UNetEncoder(nn.Module):
         super().__init__()
         widths = level_widths(feature_size, levels)
         norm = ("INSTANCE", {"affine": True})
-        self.out_features = sum(widths)
+        self.out_features, self.map_widths = sum(widths), tuple(widths)
         blocks = [
             UnetBasicBlock(3, before, after, kernel_size=3, stride=2 if level else 1, norm_name=norm)
             for level, (before, after) in enumerate(pairwise((in_channels, *widths)))
@@ -56,11 +56,42 @@ class UNetEncoder(nn.Module):
         Returns:
             embeddings_NE with E = (2**levels - 1) * feature_size.
         """
-        x, means = crops_N1XYZ.contiguous(memory_format=torch.channels_last_3d), []
+        return torch.cat([level.mean((2, 3, 4)) for level in self.feature_maps(crops_N1XYZ)], dim=1)
+
+    def feature_maps(self, crops_N1XYZ: Tensor) -> list[Tensor]:
+        """Return what each block gives, the finest first."""
+        x, levels = crops_N1XYZ.contiguous(memory_format=torch.channels_last_3d), []
         for block in (self.input_block, *self.downsamples, self.bottleneck):
             x = block(x)
-            means.append(x.mean((2, 3, 4)))
-        return torch.cat(means, dim=1)
+            levels.append(x)
+        return levels
+
+
+class UNetDecoder(nn.Module):
+    """DynUNet's up-sampling blocks and output block, under MONAI's names."""
+
+    def __init__(self, feature_size: int, levels: int, out_channels: int) -> None:
+        from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetUpBlock  # late: MONAI loads all of itself
+        from monai.networks.nets import DynUNet
+
+        super().__init__()
+        widths = level_widths(feature_size, levels)
+        norm = ("INSTANCE", {"affine": True})
+        self.upsamples = nn.ModuleList(
+            UnetUpBlock(3, below, beside, kernel_size=3, stride=1, upsample_kernel_size=2, norm_name=norm)
+            for below, beside in pairwise(reversed(widths))
+        )
+        self.output_block = UnetOutBlock(3, feature_size, out_channels)
+        self.apply(DynUNet.initialize_weights)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as the encoder
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """Return values_NKXYZ of the maps of `UNetEncoder.feature_maps`, whose edges halve evenly."""
+        *skips, x = levels
+        for block, skip in zip(self.upsamples, reversed(skips), strict=True):
+            x = block(x, skip)
+        values_NKXYZ: Tensor = self.output_block(x)
+        return values_NKXYZ
 
 
 def level_widths(feature_size: int, levels: int) -> list[int]:
@@ -83,6 +114,11 @@ def build_segmenter(
     architecture = UNetArchitecture(filters, in_channels, out_channels, supervised=deep_supervision)
     unet: nn.Module = DynUNet(**architecture.arguments(), norm_name=("INSTANCE", {"affine": True}))
     return unet
+
+
+def build_decoder(model: Model, out_channels: int) -> nn.Module:
+    """Return the way up."""
+    return UNetDecoder(model.feature_size, model.levels, out_channels)
 
 
 @dataclass(frozen=True)
@@ -172,6 +208,7 @@ BACKBONE = Backbone(
     loads_into="monai.networks.nets.DynUNet",
     build_encoder=build_encoder,
     build_segmenter=build_segmenter,
+    build_decoder=build_decoder,
     # To train: the convolutions and norms of five levels. Forward: growth of the resident set, as for swinunetr.
     memory=Memory(cpu=36.0, gpu=36.0, half=0.6, forward=(0, 45), forward_kept=(0, 48)),
     patterns=TensorPatterns(

@@ -174,6 +174,11 @@ class Objective(nn.Module, ABC):
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Compare the figures of the last validation with those of step 0."""
 
+    @property
+    def decoder(self) -> nn.Module | None:
+        """What users take away beside the encoder: the decoder of its segmenter; None where none is trained."""
+        return None
+
     def encoder_started(self) -> None:
         """Follow weights that were put into the encoder before training: copies of it are to start from them, too."""
 
@@ -265,6 +270,11 @@ class WeightedSum(Objective):
         found = [part.verdict(_under(name, start), _under(name, now)) for name, part in self.objectives.items()]
         worst = min(found, key=lambda one: order[one.status])
         return Verdict(worst.status, " ".join(one.sentence for one in found))
+
+    @property
+    def decoder(self) -> nn.Module | None:
+        """The first that a part has."""
+        return next((part.decoder for part in self.objectives.values() if part.decoder is not None), None)
 
     def encoder_started(self) -> None:
         """Tell every part."""
