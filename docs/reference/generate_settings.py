@@ -19,7 +19,7 @@ from voco_cli.document.blocks import Column, Table
 from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("settings.md")
-RECIPES = ("cvpr", "tpami", "paper", "rotation", "debug")
+RECIPES = ("cvpr", "tpami", "paper", "rotation", "mae", "debug")
 COUNTS = {2: "two", 3: "three"}
 WORDS = {
     "integer": "whole number",
@@ -28,6 +28,7 @@ WORDS = {
     "path": "path",
     "boolean": "`true`, `false`",
     "null": "none",
+    "object": "mapping",
 }
 ITEMS = {"LabelClass": "classes", "LabelRegion": "regions", "Layout": "layouts"}
 """Models that stand in lists of the section task, and the names of these lists."""

@@ -13,20 +13,21 @@ from voco_cli.workflows.study_pretrain import longer_steps
 
 
 def test_crops_of_small_volumes() -> None:
-    # 25th percentiles of the edges are 35, 50, 33: four crops of 8 voxels are too small for a network of 4 levels.
+    # 25th percentiles of the edges are 35, 50, 34: a fourth is 8.75, and a network of 4 levels needs 9; a third is about
+    # 12 and 16.
     found = draft_crops([(35, 50, 33), (36, 51, 40)], "unet", 4)
     assert found == {
         "crops.grid": [3, 3],
-        "crops.size": [11, 16, 32],
+        "crops.size": [12, 16, 32],
         "crops.input_size": None,
-        "preprocess.min_size_vox": [33, 48, 32],
+        "preprocess.min_size_vox": [36, 48, 32],
     }
 
 
 def test_crops_of_large_volumes_are_no_larger_than_96_voxels_and_keep_to_multiples() -> None:
     found = draft_crops([(300, 600, 250)], "swinunetr", 5)
     assert found["crops.grid"] == [4, 4]
-    assert found["crops.size"] == [75, 96, 96]
+    assert found["crops.size"] == [76, 96, 96]
     assert found["crops.input_size"] == [64, 96, 96]
 
 
@@ -35,6 +36,13 @@ def test_crops_that_are_too_small_for_the_network_are_enlarged_for_it() -> None:
     assert found["crops.grid"] == [2, 2]
     assert found["crops.size"] == [10, 12, 24]
     assert found["crops.input_size"] == [17, 17, 24]
+
+
+@pytest.mark.parametrize(("shape", "cube"), [((256, 256, 96), 16), ((96, 96, 24), 8), ((35, 50, 33), 4)])
+def test_cubes_of_a_masked_autoencoder_fit_the_crops(shape: tuple[int, int, int], cube: int, tmp_path: Path) -> None:
+    task = load_settings(None, None, (), task="msd_hippocampus").settings
+    write_recipe(tmp_path / "recipe.yaml", "debug", task, [shape])
+    assert load_settings(str(tmp_path / "recipe.yaml")).settings.objective.mae.cube_vox == cube
 
 
 def test_volumes_that_cannot_be_cut_are_refused() -> None:
@@ -83,7 +91,7 @@ def drafted(folder: Path, *overrides: str) -> tuple[StudyPlan, Settings]:
 def test_a_pretraining_has_preprocessing_network_and_batch_of_its_task(tmp_path: Path) -> None:
     plan, task = drafted(tmp_path, "model.feature_size=12", "train.batch_size=3")
     own = plan.pretraining_settings(plan.pretrained[0], 7, tmp_path / "cache", [100]).settings
-    assert own.preprocess == task.preprocess.model_copy(update={"min_size_vox": (33, 48, 32)})
+    assert own.preprocess == task.preprocess.model_copy(update={"min_size_vox": (36, 48, 32)})
     assert (own.model.backbone, own.model.feature_size, own.model.levels) == ("unet", 12, 4)
     assert own.train.batch_size == 3
     assert (own.train.steps, own.train.validate_every, own.train.checkpoint_every) == (100, 25, 25)

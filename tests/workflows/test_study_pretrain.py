@@ -33,7 +33,7 @@ class Trained:
 
 def write_metrics(run: Path, steps: int, step_s: float) -> None:
     run.mkdir(parents=True, exist_ok=True)
-    lines = [{"step": step, "split": "train", "loss": 1.0, "seconds": step_s} for step in range(1, steps + 1)]
+    lines = [{"step": step, "split": "train", "loss": 1.0, "compute_s": step_s} for step in range(1, steps + 1)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "state.json").write_text(json.dumps({"status": "done", "step": steps}))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from voco_cli.config.load import Resolved
@@ -94,3 +95,13 @@ def stage_runs(resolved: Resolved) -> list[Resolved]:
         runs.append(Resolved(own, sources))
         weights = str(place)
     return runs or [resolved]
+
+
+def stages_apart(resolved: Resolved) -> list[Resolved]:
+    """Return the settings of each stage as a run of its own from the first weights, for what plans or tries them."""
+    weights = resolved.settings.model.weights
+    apart = []
+    for stage in stage_runs(resolved):
+        model = stage.settings.model.model_copy(update={"weights": weights})
+        apart.append(replace(stage, settings=stage.settings.model_copy(update={"model": model, "stages": ()})))
+    return apart

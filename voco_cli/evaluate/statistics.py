@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,9 +108,15 @@ def wilcoxon_p(differences_G: Floats) -> float:
         return math.nan
     if not rounded.any():
         return 1.0
+    return _signed_rank_p(tuple(rounded[rounded != 0].tolist()))
+
+
+@lru_cache(maxsize=4096)
+def _signed_rank_p(values: tuple[float, ...]) -> float:
+    """Return p of values without zeros; a study asks for the same after each run, and ties make it slow."""
     from scipy import stats  # late: no other part of scipy takes so long to load
 
-    return float(stats.wilcoxon(rounded[rounded != 0]).pvalue)
+    return float(stats.wilcoxon(values).pvalue)
 
 
 def rank_biserial(differences_G: Floats) -> float:

@@ -22,7 +22,7 @@ def finite(value: object) -> float | None:
 
 Levels = Mapping[str, float]
 
-NO_TERMS = frozenset({"lr", "seconds", "cases_per_s", "data_wait", "grad_norm", "accuracy"})
+NO_TERMS = frozenset({"lr", "compute_s", "cases_per_s", "data_wait", "grad_norm", "accuracy"})
 """What a line of training holds besides terms of the loss."""
 GREATEST_STEP = 10**15
 """A greater one is damage; up to here steps are exact in a drawing and in a browser."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from voco_cli.resources.machine import existing_parent, free_disk_bytes, mount_point
 
+CACHE = "cache"
+"""Name of the parts of disk and time that the cache is."""
 Known = Literal["measured", "estimated"]
 Kind = Literal["disk", "memory", "shared memory", "GPU memory"]
 
@@ -156,6 +158,40 @@ def total(amounts: Sequence[Amount]) -> Amount:
     value, low, high = (sum(getattr(one, name) for one in amounts) for name in ("value", "low", "high"))
     measured = sum(one.value for one in amounts if one.known == "measured")
     return Amount(value, "measured" if 2 * measured >= value else "estimated", low, high)
+
+
+def in_stages(plans: Sequence[Plan]) -> Plan:
+    """Return the plan of stages that run one after the other: the most memory of any, and all of disk and time.
+
+    The cache is made by the first, and counts once.
+    """
+    if len(plans) == 1:
+        return plans[0]
+    needs: dict[tuple[str, str], Need] = {}
+    times: list[Part] = []
+    for number, plan in enumerate(plans, 1):
+        for need in plan.needs:
+            before = needs.get((need.kind, need.where))
+            if need.kind == "disk":
+                own = _of_stage(number, need.parts)
+                needs[need.kind, need.where] = replace(need, parts=(*(before.parts if before else ()), *own))
+            elif before is None or need.high_bytes > before.high_bytes:
+                needs[need.kind, need.where] = need
+        times += _of_stage(number, plan.times)
+    notes = dict.fromkeys(note for plan in plans for note in plan.notes)
+    advice = dict.fromkeys(one for plan in plans for one in plan.advice)
+    figures = {f"stage {number}": dict(plan.figures) for number, plan in enumerate(plans, 1)}
+    subject = f"{plans[0].subject}, {len(plans)} stages"
+    return Plan(subject, tuple(needs.values()), tuple(times), tuple(notes), tuple(advice), figures)
+
+
+def _of_stage(number: int, parts: Sequence[Part]) -> tuple[Part, ...]:
+    """Return the parts that a stage adds, named by its number."""
+    return tuple(
+        part if part.name == CACHE else replace(part, name=f"stage {number}: {part.name}")
+        for part in parts
+        if number == 1 or part.name != CACHE
+    )
 
 
 def disk_needs(wanted: Sequence[tuple[Path, Part]]) -> tuple[Need, ...]:

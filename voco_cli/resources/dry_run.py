@@ -17,13 +17,14 @@ import psutil
 import torch
 
 from voco_cli.config import Resolved, Settings
+from voco_cli.config.stages import stages_apart
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.index.intensity import INTENSITY
 from voco_cli.errors import DataError, UsageError
 from voco_cli.operating_system import free_host_bytes, peak_memory_bytes
 from voco_cli.predict.predictor import Trained
-from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs
+from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs, in_stages
 from voco_cli.resources.cases import RunCases, is_cached, readable_sizes, seeded_order
 from voco_cli.resources.machine import bytes_below, temporary_folder
 from voco_cli.resources.plan import (
@@ -227,12 +228,16 @@ class ShortRun:
 
 
 def dry_pretraining(resolved: Resolved, callback: Callback) -> Plan:
-    """Run three steps of a pre-training, and work out what the whole of it will take; nothing is left behind.
+    """Run three steps of each stage of a pre-training, and work out what all of it will take; nothing is left behind.
 
     Raises:
         UsageError, DataError, ResourceError: what the run itself would end with.
     """
     _require_one_process()
+    return in_stages([_dry_stage(stage, callback) for stage in stages_apart(resolved)])
+
+
+def _dry_stage(resolved: Resolved, callback: Callback) -> Plan:
     resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     cases = pretraining_cases(settings)

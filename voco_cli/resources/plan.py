@@ -19,7 +19,7 @@ from voco_cli.errors import UsageError
 from voco_cli.finetune.patches import survey_labels
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
-from voco_cli.resources.amounts import Amount, Need, Part, Plan, disk_needs, total
+from voco_cli.resources.amounts import CACHE, Amount, Need, Part, Plan, disk_needs, total
 from voco_cli.resources.cases import RunCases, Say, case_shapes, readable_sizes, seeded_order
 from voco_cli.resources.costs import (
     FLOAT_BYTES,
@@ -172,7 +172,7 @@ class TrainingPlan:
         train, folder, costs, work = self.settings.train, self.settings.run.dir, self.costs, self.work
         wanted: list[tuple[Path, Part]] = []
         if self.cases.missing:
-            wanted.append((self.cases.cache.folder, Part("cache", self.cases.cache_bytes)))
+            wanted.append((self.cases.cache.folder, Part(CACHE, self.cases.cache_bytes)))
         if work.steps:
             # Beside the last few and the best there is the one that is being written.
             at_once = min(train.keep_checkpoints + 2, work.most_checkpoints)
@@ -204,7 +204,7 @@ class TrainingPlan:
         costs, work, build_s = self.costs, self.work, self.cases.build_s
         yield Part("start", costs.start_s)
         if self.cases.missing and build_s is not None:
-            yield Part("cache", build_s)
+            yield Part(CACHE, build_s)
         if costs.survey_s is not None:
             yield Part("looking at labels", costs.survey_s)
         yield Part("steps", costs.step_s.times(work.steps))

@@ -94,7 +94,10 @@ def cost_rows(costs: Sequence[ArmCost]) -> list[list[str]]:
 
 def cost_note(costs: Sequence[ArmCost]) -> str:
     """Return how the table of costs is to be read, one sentence."""
-    note = "Minutes are of training steps alone, without validation, checkpoints and the cache; means over seeds."
+    note = (
+        "Minutes are of computing in training steps, without validation, checkpoints and the cache (on a processor CPU "
+        "time over threads); means over seeds."
+    )
     if any(one.arm == LONGER for one in costs):
         note += (
             f" {LONGER} starts from scratch and takes as many more steps as the longest pre-training of its seed took."

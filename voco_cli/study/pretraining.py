@@ -27,6 +27,9 @@ SizeXYZ = tuple[int, int, int]
 SMALL_QUARTER = 25
 """Percentile of the edges that crops are sized for; smaller volumes are padded, so that none is left out."""
 LARGEST_EDGE = 96
+EVEN = 4
+CUBES = (16, 8, 4)
+"""Edges of a masked autoencoder's cubes, the first that fits; voxels."""
 GRIDS = (4, 3, 2)
 """Base crops along x and y, the most first."""
 OF_TASK = ("weights", "weights_branch", "weights_merging", "min_loaded", "input_channels", "trust_pickle")
@@ -65,8 +68,8 @@ def draft_crops(shapes: Sequence[SizeXYZ], backbone: str, levels: int) -> dict[s
     multiple = rules.multiple(levels)
     least = multiple + 1 if rules.any_size else multiple
     for grid in GRIDS:
-        width, depth = min(x // grid, LARGEST_EDGE), min(y // grid, LARGEST_EDGE)
-        height = min(z, LARGEST_EDGE, 2 * max(width, depth))
+        width, depth = (_even(min(edge / grid, LARGEST_EDGE)) for edge in (x, y))
+        height = _even(min(z, LARGEST_EDGE, 2 * max(width, depth)))
         size = (width, depth, height)
         if min(size) >= least or (grid == GRIDS[-1] and min(size) >= 2):
             break
@@ -87,6 +90,11 @@ def draft_crops(shapes: Sequence[SizeXYZ], backbone: str, levels: int) -> dict[s
         "crops.input_size": None if network == size else list(network),
         "preprocess.min_size_vox": [grid * width, grid * depth, height],
     }
+
+
+def _even(edge: float) -> int:
+    """Return the nearest multiple of `EVEN`, which cubes of a crop are cut by; small edges as they are."""
+    return round(edge / EVEN) * EVEN if edge >= 2 * EVEN else int(edge)
 
 
 def write_recipe(path: Path, base: str, settings: Settings, shapes: Sequence[SizeXYZ]) -> None:
@@ -115,6 +123,10 @@ def write_recipe(path: Path, base: str, settings: Settings, shapes: Sequence[Siz
     if settings.preprocess.resize_vox is not None:
         shapes = [settings.preprocess.resize_vox]
     crops = draft_crops(shapes, settings.model.backbone, settings.model.levels)
+    size = crops["crops.input_size"] or crops["crops.size"]
+    fitting = [cube for cube in CUBES if all(edge % cube == 0 and edge >= 2 * cube for edge in size)]
+    if fitting:
+        crops["objective.mae.cube_vox"] = fitting[0]
     # Turns in the plane need crops that are square there.
     if crops["crops.size"][0] != crops["crops.size"][1]:
         crops["augment.rotate_prob"] = 0.0

@@ -151,9 +151,9 @@ class Loggers:
 
 
 def train_seconds(path: Path) -> float:
-    """Return the seconds of all steps that a metrics file tells of; validations and checkpoints are not among them."""
+    """Return the seconds of computing of all steps that a metrics file tells of; validations are not among them."""
     lines = (record for record in read_metrics(path) if record.get("split") == "train")
-    return sum(float(record.get("seconds", 0.0)) for record in lines)
+    return sum(float(record.get("compute_s", 0.0)) for record in lines)
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:

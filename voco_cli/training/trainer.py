@@ -118,6 +118,7 @@ class MetricAccumulator:
     cases: list[Sequence[str]] = field(default_factory=list)
     waited_s: float = 0.0
     began_s: float = field(default_factory=time.perf_counter)
+    began_cpu_s: float = field(default_factory=time.process_time)
 
     def add(self, step: int, terms: Mapping[str, Tensor], cases: Sequence[str]) -> None:
         """Remember a batch of step ``step``, counted from 1; its tensors stay where they are."""
@@ -153,10 +154,15 @@ class MetricAccumulator:
         return {name: float(row.mean()) for name, row in values.items()}
 
     def timing(self) -> dict[str, float]:
-        """Return the seconds of all steps, cases a second, and the share of time spent waiting for data."""
+        """Return the seconds of computing, cases a second, and the share of time spent waiting for data.
+
+        On a processor the seconds are CPU time over threads, which other programs on the machine do not change.
+        """
         elapsed = time.perf_counter() - self.began_s
+        on_cpu = self.terms[0]["loss"].device.type == "cpu"
+        computed = (time.process_time() - self.began_cpu_s) / torch.get_num_threads()
         return {
-            "seconds": elapsed,
+            "compute_s": computed if on_cpu else elapsed,
             "cases_per_s": sum(map(len, self.cases)) / elapsed,
             "data_wait": self.waited_s / elapsed,
         }

@@ -21,10 +21,10 @@ from voco_cli.config.validation import multiples
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.metrics import ScoredCases, measure
 from voco_cli.evaluate.classification.table import scored_cases
-from voco_cli.models.linear_probe import LinearProbe, dice_by_class, fit_linear, nearest_classes, retrieved, sample_maps
 from voco_cli.evaluate.statistics import RESAMPLES, nan_mean, patient_indices, percentile_interval, resample_patients
 from voco_cli.finetune.classification import category_index
 from voco_cli.models.build import build_encoder
+from voco_cli.models.linear_probe import LinearProbe, dice_by_class, fit_linear, nearest_classes, retrieved, sample_maps
 from voco_cli.models.weights.load import load_start
 from voco_cli.objectives.augment import to_unit
 from voco_cli.objectives.draws import counter_generator

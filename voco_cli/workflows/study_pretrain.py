@@ -115,7 +115,7 @@ class StudyPretraining:
             lines = [one for one in read_metrics(RunFolder(folder).metrics_file) if one["split"] == "train"]
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        return [float(one["seconds"]) for one in lines[UNCOUNTED:]]
+        return [float(one["compute_s"]) for one in lines[UNCOUNTED:]]
 
     def run(self, arm: Arm, seed: int) -> PretrainingRecord:
         """Pre-train an arm for a seed, or go on with it; one that has ended is not run again.
