@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from voco_cli.config.schema import Model
 from voco_cli.models import swin
 from voco_cli.models.build import build_decoder, build_encoder, build_segmenter, compile_encoder, decode_groups
+from voco_cli.models.memory import kept_bytes, plan_grouping
 from voco_cli.models.weights import own_tensors
 
 SWIN = Model(backbone="swinunetr", feature_size=12)
@@ -108,3 +109,30 @@ def test_a_compiled_encoder_decodes_by_its_graph_in_training_alone(monkeypatch: 
     asked = decode_groups(encoder, decoder, crops, None, recompute=False, training=False)
     assert calls == [1]
     assert torch.equal(trained, asked)
+
+
+@pytest.mark.parametrize("kind", ["light", "segmentation"])
+def test_a_decoder_keeps_no_more_than_it_is_counted_as(kind: str) -> None:
+    """Bytes of the tensors that wait for the backward pass, and at least half of what is counted."""
+    model = UNET.model_copy(update={"feature_size": 16, "levels": 5})
+    encoder = build_encoder(model)
+    decoder = build_decoder(model, encoder, 1, kind)  # type: ignore[arg-type]
+    own = {p.untyped_storage().data_ptr() for p in (*encoder.parameters(), *decoder.parameters())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    crops = torch.rand(1, 1, 32, 32, 32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        values = decoded(encoder, decoder, crops)
+    counted = kept_bytes(model, torch.device("cpu"), half=False, decoder=kind) * 32**3  # type: ignore[arg-type]
+    assert counted / 2 <= sum(kept.values()) <= counted
+    assert values.requires_grad
+    sizes = [
+        plan_grouping(model, 64, (32,) * 3, torch.device("cpu"), half=False, decoder=one).size  # type: ignore[arg-type]
+        for one in (None, kind)
+    ]
+    assert sizes == [13, {"light": 9, "segmentation": 6}[kind]]  # in 256 MB, at 576 bytes of a voxel; + 290, or twice
