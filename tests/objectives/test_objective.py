@@ -96,8 +96,18 @@ def test_two_objectives_train_together_and_go_on_bit_for_bit(tmp_path: Path) -> 
     assert numbers(tmp_path / "parts")[-1] == numbers(tmp_path / "whole")[-1]
 
 
+def test_the_sum_has_the_decoder_of_the_first_part_that_has_one() -> None:
+    sizes = ("crops.size=16x16x16", "model.levels=3")
+    both = built("objective.mae.weight=1", "objective.mae.decoder=segmentation", *sizes)
+    assert isinstance(both, WeightedSum)
+    assert both.decoder is both.objectives["mae"].decoder is not None
+    assert built("objective.mae.weight=1", *sizes).decoder is None
+
+
 def test_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"objective.voco.weight and objective.rotation.weight are all 0"):
+    with pytest.raises(
+        UsageError, match=r"objective.voco.weight, objective.rotation.weight and objective.mae.weight are"
+    ):
         load_settings("debug", None, ["objective.voco.weight=0"])
 
 

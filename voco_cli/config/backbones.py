@@ -20,6 +20,7 @@ class BackboneRules:
         width_multiple: ``model.feature_size`` is a multiple of it.
         any_size: the encoder alone takes crops of any size with more than one voxel at its last level; otherwise edges
             are whole multiples.
+        sparse: its encoder can leave hidden voxels out of every layer, by a method ``visible_maps``.
         deep_supervision: its decoder has coarser outputs, at all levels but the finest and the coarsest.
         draft_widths: ``model.feature_size`` that `voco tasks new` writes, for patches below 64 voxels and from there.
     """
@@ -29,6 +30,7 @@ class BackboneRules:
     deepest_level: int | None = None
     width_multiple: int = 1
     any_size: bool = False
+    sparse: bool = False
     deep_supervision: bool = False
     draft_widths: tuple[int, int] = (16, 32)
 
@@ -49,6 +51,6 @@ BACKBONES = {
     "swinunetr": BackboneRules(
         "voco_cli.models.swinunetr", halvings=5, deepest_level=4, width_multiple=12, draft_widths=(48, 48)
     ),
-    "unet": BackboneRules("voco_cli.models.unet", any_size=True, deep_supervision=True),
+    "unet": BackboneRules("voco_cli.models.unet", any_size=True, sparse=True, deep_supervision=True),
 }
 """Rules by the name in ``model.backbone``."""

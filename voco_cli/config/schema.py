@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,6 +227,9 @@ class Model(Section):
     weights_merging: Literal["auto", "current", "legacy"] = Field(
         "auto", description="patch merging that the weights were trained with; auto is what they say, else legacy"
     )
+    transfer: Literal["all", "encoder"] = Field(
+        "all", description="fine-tuning: what is taken of the weights: the decoder too, where they hold one, or not"
+    )
     min_loaded: Fraction | None = Field(
         None,
         description="refuse weights that fill less than this share of the encoder's parameters; none is what their "
@@ -290,16 +294,63 @@ class RotationOptions(Section):
         return crops.random_per_volume, 0
 
 
+class MaeOptions(Section):
+    """Filling in what was hidden of a crop."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of the masked autoencoder in the loss; 0 leaves it out")
+    cube_vox: PositiveInt | Auto = Field(
+        "auto",
+        description="edge of the cubes that are hidden, voxels of a crop as the network gets it; auto is the largest "
+        "divisor of its edges up to 16 that leaves three cubes along each",
+    )
+    share: float = Field(0.75, gt=0.0, lt=1.0, description="share of the cubes of a crop that is hidden")
+    token: Literal["learned", "zero"] = Field(
+        "learned", description="what stands in hidden voxels: one learned number (sparse: one for each channel), or 0"
+    )
+    masking: Literal["input", "sparse"] = Field(
+        "input", description="hide voxels in the crop, or also at every level of the encoder (unet)"
+    )
+    decoder: Literal["light", "segmentation"] = Field(
+        "light", description="decoder: a light one, or that of the segmentation network, which is then exported too"
+    )
+    loss: Literal["l2", "l1"] = Field("l2", description="squared or absolute error of a voxel")
+    loss_over: Literal["hidden", "all"] = Field("hidden", description="voxels whose error is minimised")
+    normalise_cubes: bool = Field(
+        False, description="predict each cube with its own mean 0 and standard deviation 1, not the intensities"
+    )
+    max_error_ratio: PositiveFloat = Field(
+        0.7, description="learned: squared error in hidden voxels against that of the visible voxels' mean, at most"
+    )
+
+    def cube_edge_vox(self, size_vox: tuple[int, int, int]) -> int:
+        """Return the edge of a cube for crops of a size; 1 where no larger one tiles them."""
+        if self.cube_vox != "auto":
+            return self.cube_vox
+        common, most = math.gcd(*size_vox), min(16, min(size_vox) // 3)
+        return max((edge for edge in range(1, most + 1) if common % edge == 0), default=1)
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, 0
+
+
 class Objectives(Section):
     """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
 
     voco: VocoOptions = Field(default_factory=VocoOptions, description="volume contrast")
     rotation: RotationOptions = Field(default_factory=RotationOptions, description="rotation prediction")
+    mae: MaeOptions = Field(default_factory=MaeOptions, description="masked autoencoder")
 
     def active(self) -> dict[str, float]:
         """Return the weight of each objective that is part of the loss, by its name."""
         weights = {name: getattr(self, name).weight for name in type(self).model_fields}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    @property
+    def decoder(self) -> Literal["light", "segmentation"] | None:
+        """The larger of the decoders that are trained beside the encoder; None where there is none."""
+        kinds = {getattr(getattr(self, name), "decoder", None) for name in self.active()}
+        return "segmentation" if "segmentation" in kinds else "light" if "light" in kinds else None
 
     def encoder_passes(self, crops: Crops) -> tuple[int, int]:
         """Return the crops of a volume that go through the encoder, and those that go through teachers, in all."""

@@ -15,6 +15,7 @@ from voco_cli.config.schema import (
     Crops,
     Data,
     Health,
+    MaeOptions,
     Model,
     Objectives,
     Preprocess,
@@ -47,7 +48,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "debug or a YAML file",
+        "mae, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -138,7 +139,8 @@ class Settings(Section):
     def _objective_problems(self) -> list[str]:
         active, voco, problems = self.objective.active(), self.objective.voco, []
         if not active:
-            names = " and ".join(f"objective.{name}.weight" for name in type(self.objective).model_fields)
+            *others, last = (f"objective.{name}.weight" for name in type(self.objective).model_fields)
+            names = f"{', '.join(others)} and {last}"
             return [f"{names} are all 0, and nothing is left to learn"]
         if "voco" in active:
             if voco.inter_weight > 0 and self.train.batch_size < 2:
@@ -157,7 +159,42 @@ class Settings(Section):
                 problems.append(
                     f"objective.rotation.orientations {orientations} needs crops that are {shape}, not {_extent(size)}"
                 )
-        return problems
+        return problems + (self._mae_problems() if "mae" in active else [])
+
+    def _mae_problems(self) -> list[str]:
+        mae, size = self.objective.mae, self.crops.network_size_vox
+        edge, suits = mae.cube_edge_vox(size), MaeOptions().cube_edge_vox(size)
+        hint = f", where {suits} would do" if suits > 1 else ""
+        reached = f"crops that reach the network as {_extent(size)}"
+        problems = []
+        if mae.cube_vox == "auto" and edge == 1:
+            problems.append(f"objective.mae.cube_vox auto finds no cubes that tile {reached}")
+        elif edge > min(size):
+            problems.append(f"objective.mae.cube_vox {edge} is larger than {reached}{hint}")
+        elif any(one % edge for one in size):
+            problems.append(f"objective.mae.cube_vox {edge} does not divide {reached}{hint}")
+        else:
+            cubes = math.prod(size) // edge**3
+            if int(mae.share * cubes) == 0:
+                problems.append(f"objective.mae.share {mae.share:g} hides none of the {cubes} cubes of a crop")
+        if mae.masking == "sparse" and not BACKBONES[self.model.backbone].sparse:
+            able = ", ".join(name for name, rules in BACKBONES.items() if rules.sparse)
+            problems.append(
+                f"objective.mae.masking sparse needs a network that can leave voxels out ({able}), not "
+                f"{self.model.backbone}"
+            )
+        return problems + (self._decoder_problems("mae") if mae.decoder == "segmentation" else [])
+
+    def _decoder_problems(self, objective: str) -> list[str]:
+        """Return what keeps an objective from training the decoder of the segmentation network."""
+        model, size = self.model, self.crops.network_size_vox
+        multiple = BACKBONES[model.backbone].multiple(model.levels)
+        if all(edge % multiple == 0 for edge in size):
+            return []
+        return [
+            f"objective.{objective}.decoder segmentation needs crops that reach the network in multiples of {multiple} "
+            f"voxels ({model.backbone}), not as {_extent(size)}"
+        ]
 
     def _stage_problems(self) -> list[str]:
         """Return what is wrong with any stage, as settings of its own."""

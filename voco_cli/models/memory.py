@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import psutil
 import torch
@@ -16,6 +17,10 @@ CPU_SHARE, GPU_SHARE = 0.4, 0.8
 """Of the free memory, what activations (on a GPU with networks and optimizer) may take before they are recomputed."""
 CPU_GROUP_BYTES = 256e6
 """Activations of crops that go through an encoder together on a CPU: few enough for its caches and allocator."""
+
+
+LIGHT_DECODER_BYTES = 290.0
+"""What a `LightDecoder` keeps of each voxel, float32, measured. A segmentation decoder keeps as much as its encoder."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +36,23 @@ class Grouping:
     recompute: bool
 
 
-def kept_bytes(model: Model, device: torch.device, *, half: bool) -> float:
-    """Return the bytes that an encoder keeps for its backward pass, of each voxel that goes in.
+def kept_bytes(
+    model: Model, device: torch.device, *, half: bool, decoder: Literal["light", "segmentation"] | None = None
+) -> float:
+    """Return the bytes that a network keeps for its backward pass, of each voxel that goes in.
 
     Args:
         half: it computes in bf16; counts on a GPU alone.
+        decoder: that goes on from the encoder; None is the encoder alone.
     """
-    memory = backbone_of(model.backbone).memory
-    if device.type != "cuda":
-        return memory.cpu * model.feature_size
-    runs = model.feature_size <= memory.widest_by_kernels and triton_here.is_available(device.index)
-    of_channel = memory.kernels if runs and memory.kernels is not None else memory.gpu
-    return of_channel * model.feature_size * (memory.half if half else 1.0)
+    memory, on_gpu = backbone_of(model.backbone).memory, device.type == "cuda"
+    of_channel = memory.cpu
+    if on_gpu:
+        runs = model.feature_size <= memory.widest_by_kernels and triton_here.is_available(device.index)
+        of_channel = memory.kernels if runs and memory.kernels is not None else memory.gpu
+    encoder = of_channel * model.feature_size
+    decoding = {None: 0.0, "light": LIGHT_DECODER_BYTES, "segmentation": encoder}[decoder]
+    return (encoder + decoding) * (memory.half if on_gpu and half else 1.0)
 
 
 def training_bytes(kept: int, trained: int, *, amsgrad: bool) -> int:
@@ -69,16 +79,17 @@ def plan_grouping(
     *,
     half: bool,
     network_bytes: float = 0.0,
+    decoder: Literal["light", "segmentation"] | None = None,
 ) -> Grouping:
     """Choose how many crops go at a time, and whether to recompute: by ``model.checkpointing``, or by the memory.
 
     Args:
         num_crops: crops in a step of one process.
         size_vox: size of a crop as the network gets it, voxels.
-        half: as for :func:`kept_bytes`.
+        half, decoder: as for :func:`kept_bytes`.
         network_bytes: as for :func:`room_bytes`.
     """
-    crop_bytes = kept_bytes(model, device, half=half) * size_vox[0] * size_vox[1] * size_vox[2]
+    crop_bytes = kept_bytes(model, device, half=half, decoder=decoder) * size_vox[0] * size_vox[1] * size_vox[2]
     room = room_bytes(device, network_bytes)
     recompute = crop_bytes * num_crops > room if model.checkpointing == "auto" else model.checkpointing == "on"
     if device.type == "cpu":

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from voco_cli.config.schema import Model
 from voco_cli.models.backbone import (
@@ -65,6 +66,37 @@ class UNetEncoder(nn.Module):
             x = block(x)
             levels.append(x)
         return levels
+
+    def visible_maps(self, crops_N1XYZ: Tensor, visible_N1XYZ: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the levels computed from visible voxels alone, and which voxels of each are visible.
+
+        Hidden voxels are 0 after every layer, and norms take their statistics from the visible: what a convolution of
+        sparse tensors computes. A voxel of a coarser level is visible where any of those that it halves is.
+
+        Args:
+            visible_N1XYZ: 1 or 0, of the type of the crops.
+        Returns:
+            maps_NWXYZ, visible_N1XYZ, both the finest first.
+        Source: SparK, Tian et al., ICLR 2023 (arXiv 2301.03580).
+        """
+        x = (crops_N1XYZ * visible_N1XYZ).contiguous(memory_format=torch.channels_last_3d)
+        levels, masks = [], [visible_N1XYZ]
+        for number, block in enumerate((self.input_block, *self.downsamples, self.bottleneck)):
+            if number:
+                masks.append(F.max_pool3d(masks[-1], 2, ceil_mode=True))
+            for conv, norm in ((block.conv1, block.norm1), (block.conv2, block.norm2)):
+                x = block.lrelu(_visible_norm(conv(x) * masks[-1], masks[-1], norm))
+            levels.append(x)
+        return levels, masks
+
+
+def _visible_norm(x_NWXYZ: Tensor, visible_N1XYZ: Tensor, norm: Any) -> Tensor:
+    """Compute an instance norm whose mean and variance are those of visible voxels; hidden ones are and stay 0."""
+    seen = visible_N1XYZ.sum((2, 3, 4), keepdim=True).clamp(min=1)
+    centred = (x_NWXYZ - x_NWXYZ.sum((2, 3, 4), keepdim=True) / seen) * visible_N1XYZ
+    variance = centred.square().sum((2, 3, 4), keepdim=True) / seen
+    gain, shift = (one.view(1, -1, 1, 1, 1) for one in (norm.weight, norm.bias))
+    return centred * ((variance + norm.eps).rsqrt() * gain) + shift * visible_N1XYZ
 
 
 class UNetDecoder(nn.Module):

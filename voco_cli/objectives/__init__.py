@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 REGISTRY = {
     "voco": "voco_cli.objectives.voco.objective",
     "rotation": "voco_cli.objectives.rotation",
+    "mae": "voco_cli.objectives.mae",
 }
 """Name, as in the settings ``objective.NAME``, to the module whose ``build`` makes it."""
 

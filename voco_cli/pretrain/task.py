@@ -16,7 +16,7 @@ from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, writ
 from voco_cli.errors import UsageError
 from voco_cli.models.build import build_encoder, compile_encoder
 from voco_cli.models.memory import plan_grouping, training_bytes
-from voco_cli.models.weights import LoadReport, write_encoder
+from voco_cli.models.weights import LoadReport, write_encoder, write_model
 from voco_cli.models.weights.load import load_start
 from voco_cli.objectives import build_objective
 from voco_cli.objectives.objective import Case, Objective, Verdict
@@ -128,7 +128,10 @@ class PretrainingTask(TrainingTask):
         return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()
 
     def export(self, folder: Path, step: int) -> None:
-        """Write the encoder with the proof of what it learned, and once what it was trained on."""
+        """Write the encoder with the proof of what it learned, and once what it was trained on.
+
+        Where the decoder of the segmentation network is trained, the whole network is written beside it.
+        """
         settings = self.settings
         verdict, start = self.verdict(), min(map(int, self.history), default=0)
         about = {
@@ -147,6 +150,8 @@ class PretrainingTask(TrainingTask):
         if not (folder / MANIFEST_FILE).is_file():
             write_manifest(self.seen(), folder / MANIFEST_FILE)
         write_encoder(folder, self.objective.encoder, about)
+        if (decoder := self.objective.decoder) is not None:
+            write_model(folder, (self.objective.encoder, decoder), about)
 
 
 def build_model(settings: Settings, device: torch.device) -> Objective:
@@ -163,7 +168,10 @@ def build_model(settings: Settings, device: torch.device) -> Objective:
     kept = sum(tensor.numel() for tensor in objective.state_dict().values())
     taken = training_bytes(kept, learning, amsgrad=settings.train.amsgrad)
     half = in_half(settings.run, device)
-    grouping = plan_grouping(model, rows, crops.network_size_vox, device, half=half, network_bytes=taken)
+    decoder = settings.objective.decoder
+    grouping = plan_grouping(
+        model, rows, crops.network_size_vox, device, half=half, network_bytes=taken, decoder=decoder
+    )
     objective.set_grouping(grouping.size, grouping.recompute)
     if settings.run.compile and device.type == "cuda":
         for encoder in objective.encoders():

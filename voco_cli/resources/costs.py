@@ -121,12 +121,15 @@ def activation_bytes(settings: Settings, device: torch.device, network_bytes: in
     """
     half = in_half(settings.run, device)
     rows, size = rows_per_batch(settings), settings.input_size_vox
-    row_bytes = kept_bytes(settings.model, device, half=half) * math.prod(size)
+    decoder = settings.objective.decoder if settings.task.preset is None else None
+    row_bytes = kept_bytes(settings.model, device, half=half, decoder=decoder) * math.prod(size)
     if settings.task.preset is not None and settings.task.is_voxelwise:
         if not needs_recomputing(settings, device):
             return int(DECODER * row_bytes * rows)
         return int(DECODER * row_bytes * (1 if device.type == "cpu" else rows * TRANSFORMER_RECOMPUTED))
-    grouping = plan_grouping(settings.model, rows, size, device, half=half, network_bytes=network_bytes)
+    grouping = plan_grouping(
+        settings.model, rows, size, device, half=half, network_bytes=network_bytes, decoder=decoder
+    )
     return int(row_bytes * (grouping.size if grouping.recompute else rows))
 
 

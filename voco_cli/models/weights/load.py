@@ -30,7 +30,7 @@ class LoadStatus(StrEnum):
     """The ways in which a tensor can end.
 
     LOADED went into the network, MISSING is in the network only, UNEXPECTED in the source only, MISMATCHED in both with
-    different shapes.
+    different shapes, or not to be taken.
     """
 
     LOADED = "loaded"
@@ -48,7 +48,8 @@ class TensorStatus:
         part: of the network.
         status: loaded, or why not.
         parameters: numbers in it; of the network's tensor where there is one. Index buffers count 0.
-        change: ``repeated`` over more input channels, ``reinitialised`` first or last layer, else empty.
+        change: ``repeated`` over more input channels, ``reinitialised`` first or last layer, ``left aside`` decoder
+            that was not asked for, else empty.
     """
 
     name: str
@@ -183,6 +184,7 @@ class LoadReport:
 
 
 InputChannels = Literal["repeat", "reinit"]
+Transfer = Literal["all", "encoder"]
 
 
 class OtherNetwork(UsageError):
@@ -205,6 +207,7 @@ def load_into(
     *,
     min_loaded: float | None = None,
     input_channels: InputChannels = "reinit",
+    transfer: Transfer = "all",
 ) -> LoadReport:
     """Copy every tensor that fits, and set the patch merging that the weights were trained with.
 
@@ -219,6 +222,8 @@ def load_into(
             should give.
         input_channels: first layers for another number of input channels are left fresh, or for more of them
             repeated and divided by how often, so that equal channels give the same features.
+        transfer: ``encoder`` leaves the weights' decoder aside. Its last layer is always left aside where the weights
+            are of a pre-training: it gave values of another kind.
     Returns:
         the status of each tensor.
     Raises:
@@ -228,7 +233,7 @@ def load_into(
     own = _under_monai_names(own_tensors(network)) if isinstance(network, nn.Module) else dict(network)
     needed = MIN_LOADED[weights.kind] if min_loaded is None else min_loaded
     pairs = {
-        name: _fitted(name, tensor, own[name], input_channels)
+        name: _left_aside(name, weights, transfer) or _fitted(name, tensor, own[name], input_channels)
         for name, tensor in weights.tensors.items()
         if name in own
     }
@@ -258,6 +263,15 @@ def _under_monai_names(own: dict[str, Tensor]) -> dict[str, Tensor]:
     """Take off what stands before the names in a network that holds an encoder as ``encoder`` or ``backbone``."""
     named = {read_name(name).name: tensor for name, tensor in own.items()}
     return named if len(named) == len(own) else own
+
+
+def _left_aside(name: str, weights: Weights, transfer: Transfer) -> tuple[None, str] | None:
+    """Return what becomes of a decoder's tensor that is not to be taken; None for all others."""
+    if transfer == "encoder" and part_of(name) is NetworkPart.DECODER:
+        return None, "left aside"
+    if is_last_layer(name) and weights.is_pretrained:
+        return None, "reinitialised"
+    return None
 
 
 def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
@@ -311,7 +325,10 @@ def _notes(tensors: tuple[TensorStatus, ...]) -> list[str]:
         for kind, is_kind in (("First", is_first_layer), ("Last", is_last_layer)):
             names = [tensor.name for tensor in tensors if tensor.change == change and is_kind(tensor.name)]
             if names:
-                notes.append(f"{kind} layers of another number of channels are {said}: {', '.join(names)}.")
+                notes.append(f"{kind} layers for other channels are {said}: {', '.join(names)}.")
+    left = [tensor for tensor in tensors if tensor.change == "left aside"]
+    if left:
+        notes.append(f"The decoder is left fresh ({len(left)} tensors), as model.transfer=encoder asks.")
     return notes
 
 
@@ -366,4 +383,10 @@ def load_start(network: nn.Module, model: Model) -> LoadReport | None:
         branch=model.weights_branch,
         patch_merging=None if model.weights_merging == "auto" else model.weights_merging,
     )
-    return load_into(network, weights, min_loaded=model.min_loaded, input_channels=model.input_channels)
+    return load_into(
+        network,
+        weights,
+        min_loaded=model.min_loaded,
+        input_channels=model.input_channels,
+        transfer=model.transfer,
+    )

@@ -99,6 +99,11 @@ class Weights:
     notes: tuple[str, ...] = ()
 
     @property
+    def is_pretrained(self) -> bool:
+        """True where our own file says that it is of a pre-training."""
+        return bool(self.settings and self.settings.get("objectives"))
+
+    @property
     def architecture(self) -> Architecture | None:
         """The network that the tensors belong to, as far as they tell."""
         return infer_architecture(self.tensors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,12 @@ def write_encoder(folder: Path, encoder: nn.Module, about: Mapping[str, Any]) ->
     return _write(folder / "encoder.safetensors", ENCODER_FORMAT, encoder, about)
 
 
-def write_model(folder: Path, network: nn.Module, about: Mapping[str, Any]) -> int:
-    """Write ``model.safetensors`` and ``model.json`` of a whole network, as :func:`write_encoder` does."""
+def write_model(folder: Path, network: nn.Module | Sequence[nn.Module], about: Mapping[str, Any]) -> int:
+    """Write ``model.safetensors`` and ``model.json`` of a whole network, as :func:`write_encoder` does.
+
+    Args:
+        network: or its parts, encoder and decoder, whose tensors have the names of the whole.
+    """
     return _write(folder / "model.safetensors", MODEL_FORMAT, network, about)
 
 
@@ -87,8 +91,10 @@ def safetensors_bytes(tensors: Mapping[str, Tensor], description: Mapping[str, A
     return content
 
 
-def _write(path: Path, file_format: str, network: nn.Module, about: Mapping[str, Any]) -> int:
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own_tensors(network).items()}
+def _write(path: Path, file_format: str, network: nn.Module | Sequence[nn.Module], about: Mapping[str, Any]) -> int:
+    parts = [network] if isinstance(network, nn.Module) else network
+    own = {name: tensor for part in parts for name, tensor in own_tensors(part).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}
     description = describe(file_format, tensors, about)
     write_atomic(path, safetensors_bytes(tensors, description))
     write_atomic(path.with_suffix(".json"), json.dumps(description, indent=1).encode())
