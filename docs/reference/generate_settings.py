@@ -19,7 +19,7 @@ from voco_cli.document.blocks import Column, Table
 from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("settings.md")
-RECIPES = ("cvpr", "tpami", "paper", "rotation", "debug")
+RECIPES = ("cvpr", "tpami", "paper", "rotation", "mae", "debug")
 COUNTS = {2: "two", 3: "three"}
 WORDS = {
     "integer": "whole number",

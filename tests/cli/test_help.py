@@ -71,7 +71,7 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(tmp_path: Path) -> None:
     assert shown.stdout == ""
     assert shown.stderr.splitlines() == [
         "error: There is no recipe 'cvrp'.",
-        "hint: use one of cvpr, debug, paper, rotation, tpami, or a YAML file",
+        "hint: use one of cvpr, debug, mae, paper, rotation, tpami, or a YAML file",
     ]
 
 

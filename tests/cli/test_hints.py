@@ -189,7 +189,7 @@ def test_a_misspelt_option_recipe_and_setting(voco: Run, tmp_path: Path) -> None
     assert "hint: did you mean --weights?" in err
     code, err = voco(*run, "--recipe", "debgu")
     assert code == 2
-    assert "hint: use one of cvpr, debug, paper, rotation, tpami" in err
+    assert "hint: use one of cvpr, debug, mae, paper, rotation, tpami" in err
     code, err = voco(*run, "--recipe", "debug", "--set", "train.stesp=1")
     assert code == 2
     nearest = err.partition("the nearest is ")[2].rstrip(".\n")

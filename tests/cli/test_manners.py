@@ -107,7 +107,7 @@ class TestCompletion:
         [
             ("voco preview-l", ["preview-labels"]),
             ("voco cache ve", ["verify"]),
-            ("voco pretrain --recipe ", ["cvpr", "debug", "paper", "rotation", "tpami"]),
+            ("voco pretrain --recipe ", ["cvpr", "debug", "mae", "paper", "rotation", "tpami"]),
             ("voco finetune --task bt", ["btcv"]),
             ("voco tasks show msd_s", ["msd_spleen"]),
             ("voco predict a b --device cp", ["cpu"]),

@@ -18,7 +18,7 @@ from tests.objectives.voco.test_sampling import WHOLE, write_volume
 from tests.pretrain.tiny_run import At, tiny_run, write_data
 from tests.training.made_job import numbers, state, weights
 from voco_cli.config import Settings, load_settings
-from voco_cli.config.schema import MaeOptions
+from voco_cli.config.schema import MaeOptions, cube_edge
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.errors import Interrupted, UsageError
 from voco_cli.models.build import build_encoder
@@ -330,7 +330,8 @@ def test_the_verdict(ratio: float, status: str, words: str) -> None:
     ],
 )
 def test_cubes_have_16_voxels_an_edge_where_crops_allow_it(size: tuple[int, int, int], edge: int) -> None:
-    assert MaeOptions().cube_edge_vox(size) == edge
+    assert cube_edge("auto", size) == edge
+    assert cube_edge(4, size) == 4
 
 
 REACHED = "crops that reach the network as 18x18x18"

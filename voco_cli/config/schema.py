@@ -294,6 +294,17 @@ class RotationOptions(Section):
         return crops.random_per_volume, 0
 
 
+def cube_edge(cube_vox: int | Auto, size_vox: tuple[int, int, int]) -> int:
+    """Return the edge of the cubes that are hidden in crops of a size, as ``objective.mae.cube_vox`` asks.
+
+    What auto finds is 1 where no larger cube tiles the crops.
+    """
+    if cube_vox != "auto":
+        return cube_vox
+    common, most = math.gcd(*size_vox), min(16, min(size_vox) // 3)
+    return max((edge for edge in range(1, most + 1) if common % edge == 0), default=1)
+
+
 class MaeOptions(Section):
     """Filling in what was hidden of a crop."""
 
@@ -319,15 +330,8 @@ class MaeOptions(Section):
         False, description="predict each cube with its own mean 0 and standard deviation 1, not the intensities"
     )
     max_error_ratio: PositiveFloat = Field(
-        0.7, description="learned: squared error in hidden voxels against that of the visible voxels' mean, at most"
+        0.75, description="learned: squared error in hidden voxels against that of the visible voxels' mean, at most"
     )
-
-    def cube_edge_vox(self, size_vox: tuple[int, int, int]) -> int:
-        """Return the edge of a cube for crops of a size; 1 where no larger one tiles them."""
-        if self.cube_vox != "auto":
-            return self.cube_vox
-        common, most = math.gcd(*size_vox), min(16, min(size_vox) // 3)
-        return max((edge for edge in range(1, most + 1) if common % edge == 0), default=1)
 
     def encoder_passes(self, crops: Crops) -> tuple[int, int]:
         """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
@@ -349,7 +353,7 @@ class Objectives(Section):
     @property
     def decoder(self) -> Literal["light", "segmentation"] | None:
         """The larger of the decoders that are trained beside the encoder; None where there is none."""
-        kinds = {getattr(getattr(self, name), "decoder", None) for name in self.active()}
+        kinds = {getattr(getattr(self, name, None), "decoder", None) for name in self.active()}
         return "segmentation" if "segmentation" in kinds else "light" if "light" in kinds else None
 
     def encoder_passes(self, crops: Crops) -> tuple[int, int]:

@@ -15,13 +15,13 @@ from voco_cli.config.schema import (
     Crops,
     Data,
     Health,
-    MaeOptions,
     Model,
     Objectives,
     Preprocess,
     Run,
     Section,
     Train,
+    cube_edge,
 )
 from voco_cli.config.task_schema import Evaluate, Predict, Task
 
@@ -163,7 +163,7 @@ class Settings(Section):
 
     def _mae_problems(self) -> list[str]:
         mae, size = self.objective.mae, self.crops.network_size_vox
-        edge, suits = mae.cube_edge_vox(size), MaeOptions().cube_edge_vox(size)
+        edge, suits = cube_edge(mae.cube_vox, size), cube_edge("auto", size)
         hint = f", where {suits} would do" if suits > 1 else ""
         reached = f"crops that reach the network as {_extent(size)}"
         problems = []

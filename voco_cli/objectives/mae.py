@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voco_cli.config import Settings
-from voco_cli.config.schema import Augment, MaeOptions
+from voco_cli.config.schema import Augment, MaeOptions, cube_edge
 from voco_cli.models.build import build_decoder, by_groups, decode_groups
 from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation
@@ -163,24 +163,24 @@ class MaskedAutoencoder(Objective):
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
         super().__init__()
         self.settings = settings
-        self.options = settings.objective.mae
+        self.mae = settings.objective.mae
         self.encoder = encoder
-        self.reconstruct = build_decoder(settings.model, encoder, 1, self.options.decoder)
-        widths = encoder.map_widths if self.options.masking == "sparse" else (1,)
+        self.reconstruct = build_decoder(settings.model, encoder, 1, self.mae.decoder)
+        widths = encoder.map_widths if self.mae.masking == "sparse" else (1,)
         assert isinstance(widths, tuple)
-        learned = self.options.token == "learned"
+        learned = self.mae.token == "learned"
         self.tokens = nn.ParameterList(nn.Parameter(torch.zeros(width), requires_grad=learned) for width in widths)
         self.held_out: list[tuple[Case, MaskedCrops]] = []
 
     @property
     def decoder(self) -> nn.Module | None:
         """That of the segmentation network, where it is what reconstructs."""
-        return self.reconstruct if self.options.decoder == "segmentation" else None
+        return self.reconstruct if self.mae.decoder == "segmentation" else None
 
     @property
     def edge_vox(self) -> int:
         """Edge of a cube, voxels of a crop as the network gets it."""
-        return self.options.cube_edge_vox(self.settings.crops.network_size_vox)
+        return cube_edge(self.mae.cube_vox, self.settings.crops.network_size_vox)
 
     @property
     def sampler(self) -> MaskSampler:
@@ -190,7 +190,7 @@ class MaskedAutoencoder(Objective):
     def _sampler(self, seed: int, per_volume: int, augment: Augment) -> MaskSampler:
         crops, edge = self.settings.crops, self.edge_vox
         x, y, z = (size // edge for size in crops.network_size_vox)
-        return MaskSampler(seed, crops.size, per_volume, (x, y, z), int(self.options.share * x * y * z), augment)
+        return MaskSampler(seed, crops.size, per_volume, (x, y, z), int(self.mae.share * x * y * z), augment)
 
     @property
     def region_vox(self) -> tuple[int, int, int]:
@@ -221,12 +221,12 @@ class MaskedAutoencoder(Objective):
         """Return the error of the reconstruction."""
         crops_N1XYZ, hidden_NABC = inputs
         predicted_NXYZ = self.predict(crops_N1XYZ, hidden_NABC)
-        return {"loss": reconstruction_loss(predicted_NXYZ, crops_N1XYZ[:, 0], hidden_NABC, self.options)}
+        return {"loss": reconstruction_loss(predicted_NXYZ, crops_N1XYZ[:, 0], hidden_NABC, self.mae)}
 
     def predict(self, crops_N1XYZ: Tensor, hidden_NABC: Tensor) -> Tensor:
         """Return the reconstruction, predicted_NXYZ, of which the network sees the cubes that are not hidden."""
         hidden_N1XYZ = of_voxels(hidden_NABC, self.edge_vox)[:, None]
-        if self.options.masking == "sparse":
+        if self.mae.masking == "sparse":
             visible_N1XYZ = (~hidden_N1XYZ).to(crops_N1XYZ.dtype)
             seen = (crops_N1XYZ, visible_N1XYZ)
             return by_groups(self._decode_visible, seen, self.group_size, recompute=self.recompute)[:, 0]
@@ -269,7 +269,7 @@ class MaskedAutoencoder(Objective):
             crops_N1XYZ, hidden_NABC = self.prepare(self.sampler.collate([held]), device)
             with autocast():
                 predicted_NXYZ = self.predict(crops_N1XYZ, hidden_NABC)
-            errors_2.append(hidden_errors(predicted_NXYZ, crops_N1XYZ[:, 0], hidden_NABC, self.options).cpu())
+            errors_2.append(hidden_errors(predicted_NXYZ, crops_N1XYZ[:, 0], hidden_NABC, self.mae).cpu())
             if len(rows) < MOST_SHOWN:
                 rows.append(self._stages(predicted_NXYZ[:1], crops_N1XYZ[:1, 0], hidden_NABC[:1]))
         self.train(training)
@@ -283,7 +283,7 @@ class MaskedAutoencoder(Objective):
         """Return the middle slice of a crop: whole, masked, with hidden voxels as predicted, and what that misses."""
         edge, shown = self.edge_vox, predicted_1XYZ.float()
         hidden = of_voxels(hidden_1ABC, edge)
-        if self.options.normalise_cubes:  # with the true mean and deviation, which are not predicted
+        if self.mae.normalise_cubes:  # with the true mean and deviation, which are not predicted
             mean, sd = cube_statistics(crops_1XYZ, edge)
             shown = (by_cube(shown, edge) * sd + mean).reshape(crops_1XYZ.shape)
         filled = torch.where(hidden, shown, crops_1XYZ)
@@ -293,7 +293,7 @@ class MaskedAutoencoder(Objective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether hidden voxels are predicted better than by the mean of the visible ones."""
-        most, scans = self.options.max_error_ratio, len(self.held_out)
+        most, scans = self.mae.max_error_ratio, len(self.held_out)
         crops = sum(len(held.crops_SXYZ) for _, held in self.held_out)
         found = (
             f"on {scans} held-out scan{'s' if scans > 1 else ''} ({crops} crops) the squared error in hidden voxels is "
