@@ -96,7 +96,8 @@ def _visible_norm(x_NWXYZ: Tensor, visible_N1XYZ: Tensor, norm: Any) -> Tensor:
     centred = (x_NWXYZ - x_NWXYZ.sum((2, 3, 4), keepdim=True) / seen) * visible_N1XYZ
     variance = centred.square().sum((2, 3, 4), keepdim=True) / seen
     gain, shift = (one.view(1, -1, 1, 1, 1) for one in (norm.weight, norm.bias))
-    return centred * ((variance + norm.eps).rsqrt() * gain) + shift * visible_N1XYZ
+    normed: Tensor = centred * ((variance + norm.eps).rsqrt() * gain) + shift * visible_N1XYZ
+    return normed
 
 
 class UNetDecoder(nn.Module):
