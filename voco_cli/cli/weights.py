@@ -144,7 +144,7 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "network": architecture.encoder_words if architecture else None,
         "input_channels": architecture.in_channels if architecture else None,
         "classes": architecture.out_channels if architecture else None,
-        "fits": architecture.monai_call() if architecture else None,
+        "fits": architecture.python_call() if architecture else None,
         "patch_merging": weights.patch_merging,
     }
 
