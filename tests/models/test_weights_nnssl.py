@@ -140,7 +140,7 @@ def test_a_run_without_spacing_and_a_unet_have_their_limits_said(tmp_path: Path)
     written = export_weights(read_weights(tmp_path), tmp_path / "ssl.pth", Format.NNSSL)
     said = " ".join(written.notes)
     assert "PlainConvUNet for data of as many channels alone as the weights have: 1." in said
-    assert "No spacing was fixed in the training" in said
+    assert "The spacing of the training is not known, or was not fixed" in said
     plans = plans_like_nnssl(tmp_path / "ssl.pth")
     assert (plans["spacing"], plans["pt_used_patchsize"]) == (None, [160, 160, 160])
     with pytest.raises(RuntimeError, match="size mismatch"):  # as the note says

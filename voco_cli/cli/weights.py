@@ -91,8 +91,8 @@ def export(
         Literal["xyz", "zyx"] | None,
         typer.Option(
             "--axes",
-            help="For nnunet and nnssl: order of the axes of its arrays, for which the kernels are turned (by default as "
-            "the plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
+            help="For nnunet and nnssl: order of the axes of its arrays, for which the kernels are turned (by default "
+            "as the plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
         ),
     ] = None,
     trust_pickle: TrustPickleOption = False,

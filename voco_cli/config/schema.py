@@ -222,8 +222,8 @@ class Model(Section):
     levels: int = Field(5, ge=3, le=7, description="levels of unet and resenc; each but the first halves the volume")
     size: Literal["S", "M", "L"] = Field(
         "L",
-        description="depth of resenc: L has nnU-Net's blocks, as has M, whose patches alone are smaller there; S has "
-        "half as many",
+        description="depth of resenc: L has nnU-Net's blocks, and so has M, whose patches alone are smaller there; S "
+        "has fewer",
     )
     weights: str | None = Field(
         None, description="weights to start from: run folder, file, or hf://OWNER/REPO/FILE; none starts fresh"

@@ -1,7 +1,7 @@
 """What a backbone gives to the rest of the package, and where each is found.
 
 A backbone is a module with a `Backbone` by the name ``BACKBONE``, and its entry in `voco_cli.config.backbones`.
-``unet.py`` is the example. Such modules load MONAI, which takes seconds, only where they make a network.
+``unet.py`` is an example. Such modules load MONAI, which takes seconds, only where they make a network.
 """
 
 from __future__ import annotations

@@ -204,7 +204,9 @@ def _export_nnssl(
             f"{architecture.in_channels}."
         )
     if spacing_mm is None:
-        notes.append("No spacing was fixed in the training, so nnU-Net takes its own for the data set.")
+        notes.append(
+            "The spacing of the training is not known, or was not fixed: nnU-Net takes its own for the data set."
+        )
     once = _once(network)
     return Export((output, beside), len(once), _parameters(once), tuple(notes))
 
