@@ -205,7 +205,7 @@ def test_a_checkpoint_of_nnssl_fills_encoder_and_decoder(tmp_path: Path) -> None
     weights = read_weights(file)
     assert (weights.kind, weights.kind.words) == (Kind.NNSSL, "pre-training checkpoint with nnssl's adaptation plan")
     model = TINY.model_copy(update={"weights": str(file)})
-    network = build_segmenter(model, 2, 3).eval()
+    network = build_segmenter(model, 2, 1).eval()  # one class: its layer would fit, and gave intensities
     report = load_start(network, model)
     assert report is not None
     assert report.missing == ()
@@ -292,3 +292,17 @@ def test_weights_of_another_size_are_refused_with_what_chooses_it(tmp_path: Path
         "choose the network of the weights: --set model.backbone=resenc --set model.feature_size=2 "
         "--set model.levels=4 --set model.size=L"
     )
+
+
+def test_a_masked_autoencoder_hands_encoder_and_decoder_on(tmp_path: Path) -> None:
+    asked = ("objective.voco.weight=0", "objective.mae.weight=1", "objective.mae.decoder=segmentation")
+    tiny_run(write_data(tmp_path / "scans", 2, 2), tmp_path / "mae", *TWO_STEPS, *asked, "objective.mae.cube_vox=8")
+    model = TINY.model_copy(update={"weights": str(tmp_path / "mae")})
+    network = build_segmenter(model, 1, 3)
+    report = load_start(network, model)
+    assert report is not None
+    assert report.encoder_share == 1.0
+    last = {f"decoder.seg_layers.{number}.{leaf}" for number in range(2) for leaf in ("weight", "bias")}
+    assert set(report.loaded) == set(own_tensors(network)) - last
+    taken, own = read_weights(tmp_path / "mae").tensors, own_tensors(network)
+    assert all(torch.equal(own[name], taken[name]) for name in report.loaded)

@@ -102,8 +102,8 @@ class Weights:
 
     @property
     def is_pretrained(self) -> bool:
-        """True where our own file says that it is of a pre-training."""
-        return bool(self.settings and self.settings.get("objectives"))
+        """True where our own file says that it is of a pre-training, or nnssl's plan shows it."""
+        return self.kind is Kind.NNSSL or bool(self.settings and self.settings.get("objectives"))
 
     @property
     def architecture(self) -> Architecture | None:
