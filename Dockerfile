@@ -18,7 +18,7 @@ WORKDIR /opt/voco
 COPY pyproject.toml constraints.txt README.md CHANGELOG.md LICENSE ./
 COPY voco_cli ./voco_cli
 # A base that brings torch keeps it: the constraint would replace it by another build.
-RUN if python -c "import torch" 2>/dev/null; then grep -v '^torch==' constraints.txt > pinned.txt; else cp constraints.txt pinned.txt; fi \
+RUN if python -c "import torch" 2>/dev/null; then grep -vE '^torch(vision)?==' constraints.txt > pinned.txt; else cp constraints.txt pinned.txt; fi \
  && python -m pip install --no-cache-dir --constraint pinned.txt . \
  && voco --version
 

@@ -18,8 +18,6 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || python3 -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	# The network of nnU-Net, which exported weights are tested against; what it asks for beside torch is not used.
-	$(BIN)/python -m pip install --quiet --no-deps dynamic-network-architectures==0.4.4
 	touch $(STAMP)
 
 demo: setup

@@ -1,4 +1,4 @@
-"""Put the encoder of a run into the MONAI network it fits, and say what loaded.
+"""Put the encoder of a run into the network it fits, and say what loaded.
 
 Usage: python examples/load_encoder.py runs/pretrain
 """
@@ -17,6 +17,8 @@ def main(run: str, out_channels: int = 14) -> None:
     filters = weights.architecture.filters
     if weights.architecture.backbone == "swinunetr":
         network = SwinUNETR(in_channels=1, out_channels=out_channels, feature_size=filters[0], use_v2=True)
+    elif weights.architecture.backbone == "resenc":
+        network = weights.architecture.build()  # nnU-Net's ResidualEncoderUNet, its arrays along x, y, z
     else:
         halvings = len(filters) - 1
         network = DynUNet(

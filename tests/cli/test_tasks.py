@@ -116,6 +116,10 @@ def test_new_then_check(tmp_path: Path) -> None:
     assert "exists already" in again.message
     assert run("new", "d/data.json", "-o", "my.yaml", "--force", "--backbone", "swinunetr").exit_code == 0
     assert load_settings(task="my.yaml").settings.model.backbone == "swinunetr"
+    assert run("new", "d/data.json", "-o", "my.yaml", "--force", "--backbone", "resenc").exit_code == 0
+    drafted = load_settings(task="my.yaml").settings
+    assert (drafted.model.backbone, drafted.model.size, drafted.train.lr) == ("resenc", "L", 1e-3)
+    assert "size: L" in Path("my.yaml").read_text()
 
 
 def test_new_of_wrong_input(tmp_path: Path) -> None:

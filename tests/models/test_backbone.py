@@ -51,7 +51,7 @@ def test_a_registered_backbone_is_pretrained_and_finetuned_from_its_weights(tmp_
     [
         ("crops.size=23x23x23", "crops reach the network as 23x23x23, not multiples of 2 voxels (toy)"),
         ("model.feature_size=3", "model.feature_size 3 is not a multiple of 2 (toy)"),
-        ("model.backbone=toys", "input should be 'swinunetr', 'unet' or 'toy' (got 'toys')"),
+        ("model.backbone=toys", "input should be 'swinunetr', 'unet', 'resenc' or 'toy' (got 'toys')"),
     ],
 )
 def test_its_rules_are_held_in_the_words_of_the_others(setting: str, said: str) -> None:

@@ -16,6 +16,7 @@ from voco_cli.models.weights import own_tensors
 
 SWIN = Model(backbone="swinunetr", feature_size=12)
 UNET = Model(backbone="unet", feature_size=4, levels=4)
+RESENC = Model(backbone="resenc", feature_size=4, levels=4)
 
 
 def halves(model: Model) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -37,7 +38,11 @@ def decoded(encoder: nn.Module, decoder: nn.Module, crops: Tensor) -> Tensor:
     return decode_groups(encoder, decoder, crops, None, recompute=False, training=True)
 
 
-@pytest.mark.parametrize(("model", "size"), [(UNET, (16, 24, 8)), (SWIN, (64, 32, 32))], ids=["unet", "swinunetr"])
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [(UNET, (16, 24, 8)), (SWIN, (64, 32, 32)), (RESENC, (16, 24, 8))],
+    ids=["unet", "swinunetr", "resenc"],
+)
 def test_encoder_and_segmentation_decoder_are_the_segmenter(model: Model, size: tuple[int, int, int]) -> None:
     encoder, decoder, segmenter = halves(model)
     crops = torch.rand(1, 1, *size)
@@ -52,7 +57,7 @@ def test_the_modules_of_monai_decode_the_same_as_the_fast_path(monkeypatch: pyte
     torch.testing.assert_close(decoded(encoder, decoder, crops), fast)
 
 
-@pytest.mark.parametrize("model", [UNET, SWIN], ids=["unet", "swinunetr"])
+@pytest.mark.parametrize("model", [UNET, SWIN, RESENC], ids=["unet", "swinunetr", "resenc"])
 def test_maps_have_the_widths_that_the_encoder_says_and_halve(model: Model) -> None:
     encoder = build_encoder(model)
     levels = encoder.feature_maps(torch.rand(1, 1, 64, 32, 32))  # type: ignore[operator]

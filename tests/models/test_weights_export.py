@@ -198,7 +198,6 @@ def order(forward: list[int]) -> list[int]:
 @torch.no_grad()
 @pytest.mark.parametrize("forward", [None, [0, 1, 2], [2, 0, 1], [1, 0, 2]])
 def test_nnunet_computes_the_same_encoder_features_on_its_own_arrays(tmp_path: Path, forward: Any) -> None:
-    pytest.importorskip("dynamic_network_architectures")
     encoder = run_of(tmp_path / "run", UNET)
     plans = plans_of(tmp_path, forward, [40, 56, 48]) if forward else None
     written = export_weights(read_weights(tmp_path / "run"), tmp_path / "a.pth", Format.NNUNET, plans=plans)
@@ -267,16 +266,16 @@ def test_plans_for_the_network_of_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch_vox", "levels", "wanted"),
+    ("patch_vox", "step", "wanted"),
     [
-        ([40, 56, 48], 5, [48, 64, 48]),
-        ([7, 7, 128], 5, [16, 16, 128]),
-        ([10, 12, 20], 5, [32, 32, 32]),  # one voxel at the last level would leave a norm nothing to do
-        ([28, 28, 28], 3, [28, 28, 28]),
+        ([40, 56, 48], 16, [48, 64, 48]),
+        ([7, 7, 128], 16, [16, 16, 128]),
+        ([10, 12, 20], 16, [32, 32, 32]),  # one voxel at the last level would leave a norm nothing to do
+        ([28, 28, 28], 4, [28, 28, 28]),
     ],
 )
-def test_patches_that_halve_at_every_level(patch_vox: list[int], levels: int, wanted: list[int]) -> None:
-    assert halving_patch(patch_vox, levels) == wanted
+def test_patches_that_halve_at_every_level(patch_vox: list[int], step: int, wanted: list[int]) -> None:
+    assert halving_patch(patch_vox, [step] * 3) == wanted
 
 
 def test_plans_that_do_not_go_with_the_weights(tmp_path: Path) -> None:
@@ -324,7 +323,6 @@ def test_a_checkpoint_of_nnunet_says_how_its_arrays_were_turned() -> None:
 
 @torch.no_grad()
 def test_nnunet_computes_the_same_as_a_whole_dynunet(tmp_path: Path) -> None:
-    pytest.importorskip("dynamic_network_architectures")
     torch.manual_seed(2)
     source = dyn_unet().eval()
     write_model(tmp_path, source, {"model": UNET.model_dump(mode="json")})

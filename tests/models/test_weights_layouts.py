@@ -207,14 +207,6 @@ def test_two_tensors_for_one_place_are_said(swin: Tensors, tmp_path: Path) -> No
     assert f"left aside is, first: module.{name}" in weights.notes[0]
 
 
-def test_a_residual_encoder_unet_is_called_what_it_is(tmp_path: Path) -> None:
-    """As nnU-Net and nnssl make it; nothing here takes it, and it is no PlainConvUNet."""
-    content = {"network_weights": {"encoder.stages.0.blocks.0.conv1.conv.weight": torch.zeros(32, 1, 3, 3, 3)}}
-    weights = read(content, tmp_path)
-    assert weights.kind is Kind.OTHER
-    assert any("ResidualEncoderUNet" in note for note in weights.notes)
-
-
 def test_several_places_of_unknown_names_are_named(swin: Tensors, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no tensors where a checkpoint has them") as refused:
         read({"generator": swin, "other": swin}, tmp_path)

@@ -276,6 +276,6 @@ def test_networks_are_made_without_memory_and_know_themselves() -> None:
         assert {n: t.shape for n, t in shapes.state_dict().items()} == {
             n: t.shape for n, t in network.state_dict().items()
         }
-        assert eval(architecture.monai_call(), {"monai": __import__("monai")}).state_dict().keys() == set(
+        assert eval(architecture.python_call(), {"monai": __import__("monai")}).state_dict().keys() == set(
             network.state_dict()
         )

@@ -13,8 +13,8 @@ from voco_cli.workflows.study_pretrain import longer_steps
 
 
 def test_crops_of_small_volumes() -> None:
-    # 25th percentiles of the edges are 35, 50, 34: a fourth is 8.75, and a network of 4 levels needs 9; a third is about
-    # 12 and 16.
+    # 25th percentiles of the edges are 35, 50, 34: a fourth is about 8, and a network of 4 levels needs 9; a third is
+    # about 12 and 16.
     found = draft_crops([(35, 50, 33), (36, 51, 40)], "unet", 4)
     assert found == {
         "crops.grid": [3, 3],
@@ -34,7 +34,7 @@ def test_crops_of_large_volumes_are_no_larger_than_96_voxels_and_keep_to_multipl
 def test_crops_that_are_too_small_for_the_network_are_enlarged_for_it() -> None:
     found = draft_crops([(20, 24, 30)], "unet", 5)
     assert found["crops.grid"] == [2, 2]
-    assert found["crops.size"] == [10, 12, 24]
+    assert found["crops.size"] == [8, 12, 24]
     assert found["crops.input_size"] == [17, 17, 24]
 
 

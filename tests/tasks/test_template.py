@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from tests.tasks.made_run import make_run
 from voco_cli.errors import DataError, UsageError
+from voco_cli.models.resenc import ResEncArchitecture
 from voco_cli.models.unet import UNetArchitecture
 from voco_cli.tasks.template import CaseFacts, Network, make_template, network_of
 
@@ -61,6 +62,9 @@ def test_a_run_says_its_network_in_its_settings(levels: int, tmp_path: Path) -> 
 def test_of_a_file_the_tensors_tell(tmp_path: Path) -> None:
     torch.save(UNET_3.build().state_dict(), tmp_path / "unet.pt")
     assert network_of(str(tmp_path / "unet.pt")) == Network("unet", 2, 3)
+    resenc = ResEncArchitecture((2, 4, 8), 1, 2, (1, 2, 2))
+    torch.save(resenc.build().state_dict(), tmp_path / "resenc.pt")
+    assert network_of(str(tmp_path / "resenc.pt")) == Network("resenc", 2, 3, "S")
     torch.save(swin(use_v2=True), tmp_path / "swin.pt")
     found = network_of(str(tmp_path / "swin.pt"))
     assert (found.backbone, found.feature_size, found.multiple) == ("swinunetr", 12, 32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from voco_cli.cli.options import (
     settings_words,
 )
 from voco_cli.cli.preview_case import preview_case
+from voco_cli.config.backbones import BACKBONES, DRAFTED
 from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import named
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
     from voco_cli.config import Settings
     from voco_cli.document.blocks import Block
     from voco_cli.tasks.check import LabelCheck, TaskCheck
+
+BackboneChoice = StrEnum("BackboneChoice", {name: name for name in BACKBONES})  # type: ignore[misc]  # not a literal
+"""Networks that are registered."""
 
 app = typer.Typer(help="List labelled tasks, check and draw data, start your own.", no_args_is_help=True)
 
@@ -255,8 +260,8 @@ def new(
     ] = None,
     trust_pickle: TrustPickleOption = False,
     backbone: Annotated[
-        Literal["unet", "swinunetr"] | None,
-        typer.Option("--backbone", help="Network to train from fresh weights (by default unet)."),
+        BackboneChoice | None,
+        typer.Option("--backbone", help=f"Network to train from fresh weights (by default {DRAFTED})."),
     ] = None,
     modality: Annotated[
         Literal["CT", "MR"] | None,
@@ -290,7 +295,7 @@ def new(
     else:
         source = source_of_table(data, images, modality)
     with progress("reading scans and labels", len(source.entries)) as advance:
-        text = task_file(source, output, network or "unet", advance, workers)
+        text = task_file(source, output, network or DRAFTED, advance, workers)
     write_atomic(output, text.encode())
     if source.mixed_names:
         warn(f"warning: {source.mixed_names}", "yellow")

@@ -85,19 +85,21 @@ def export(
         Literal["xyz", "zyx"] | None,
         typer.Option(
             "--axes",
-            help="For nnunet: order of the axes of its arrays, for which the kernels are turned (by default as the "
-            "plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
+            help="For nnunet and nnssl: order of the axes of its arrays, for which the kernels are turned (by default "
+            "as the plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
         ),
     ] = None,
     trust_pickle: TrustPickleOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
 ) -> None:
-    """Write weights for MONAI, the authors' code or nnU-Net."""
+    """Write weights for MONAI, the authors' code, nnU-Net or readers of nnssl's checkpoints."""
     if output.exists() and not force:
         raise UsageError(f"{output} exists already.", "choose another name with -o, or --force")
-    if file_format is not Format.NNUNET and (plans or axes):
-        raise UsageError(f"{'--plans' if plans else '--axes'} is for nnU-Net.", "add --format nnunet, or leave it out")
+    if plans and file_format is not Format.NNUNET:
+        raise UsageError("--plans is for nnU-Net.", "add --format nnunet, or leave it out")
+    if axes and file_format not in (Format.NNUNET, Format.NNSSL):
+        raise UsageError("--axes is for nnU-Net.", "add --format nnunet or --format nnssl, or leave it out")
     from voco_cli.data.index.trained_on import copy_manifest
     from voco_cli.models.weights import export_weights
 
@@ -137,7 +139,7 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "network": architecture.encoder_words if architecture else None,
         "input_channels": architecture.in_channels if architecture else None,
         "classes": architecture.out_channels if architecture else None,
-        "fits": architecture.monai_call() if architecture else None,
+        "fits": architecture.python_call() if architecture else None,
         "patch_merging": weights.patch_merging,
     }
 

@@ -22,7 +22,9 @@ class BackboneRules:
             are whole multiples.
         sparse: its encoder can leave hidden voxels out of every layer, by a method ``visible_maps``.
         deep_supervision: its decoder has coarser outputs, at all levels but the finest and the coarsest.
+        sized_by: settings of ``model`` beside ``feature_size`` that choose its size.
         draft_widths: ``model.feature_size`` that `voco tasks new` writes, for patches below 64 voxels and from there.
+        draft_lr: learning rate that it writes.
     """
 
     module: str
@@ -32,7 +34,9 @@ class BackboneRules:
     any_size: bool = False
     sparse: bool = False
     deep_supervision: bool = False
+    sized_by: tuple[str, ...] = ()
     draft_widths: tuple[int, int] = (16, 32)
+    draft_lr: float = 1e-3
 
     def multiple(self, levels: int) -> int:
         """Return the number of voxels that an edge is a multiple of, so that it halves evenly at every level."""
@@ -49,8 +53,18 @@ class BackboneRules:
 
 BACKBONES = {
     "swinunetr": BackboneRules(
-        "voco_cli.models.swinunetr", halvings=5, deepest_level=4, width_multiple=12, draft_widths=(48, 48)
+        "voco_cli.models.swinunetr",
+        halvings=5,
+        deepest_level=4,
+        width_multiple=12,
+        draft_widths=(48, 48),
+        draft_lr=3e-4,
     ),
-    "unet": BackboneRules("voco_cli.models.unet", any_size=True, sparse=True, deep_supervision=True),
+    "unet": BackboneRules(
+        "voco_cli.models.unet", any_size=True, sparse=True, deep_supervision=True, sized_by=("levels",)
+    ),
+    "resenc": BackboneRules("voco_cli.models.resenc", deep_supervision=True, sized_by=("levels", "size")),
 }
 """Rules by the name in ``model.backbone``."""
+DRAFTED = "unet"
+"""Backbone of a new task that names none."""

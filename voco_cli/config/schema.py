@@ -208,7 +208,9 @@ BackboneName = Annotated[str, BeforeValidator(_registered), WithJsonSchema({"enu
 class Model(Section):
     """The encoder and its projector."""
 
-    backbone: BackboneName = Field("swinunetr", description="encoder: MONAI's SwinUNETR or DynUNet")
+    backbone: BackboneName = Field(
+        "swinunetr", description="network: MONAI's SwinUNETR, its DynUNet, or nnU-Net's residual encoder U-Net"
+    )
     feature_size: PositiveInt = Field(48, description="channels of the first level; swinunetr needs a multiple of 12")
     patch_merging: Literal["current", "legacy"] = Field(
         "current", description="swinunetr's slices: as MONAI has them since 2025, or with the duplicates of before"
@@ -217,7 +219,12 @@ class Model(Section):
         (2048, 2048), description="widths of the projector's hidden layers"
     )
     projector_out: PositiveInt = Field(2048, description="width of the embedding that is compared")
-    levels: int = Field(5, ge=3, le=7, description="unet's levels; each but the first halves the volume")
+    levels: int = Field(5, ge=3, le=7, description="levels of unet and resenc; each but the first halves the volume")
+    size: Literal["S", "M", "L"] = Field(
+        "L",
+        description="depth of resenc: L has nnU-Net's blocks, and so has M, whose patches alone are smaller there; S "
+        "has fewer",
+    )
     weights: str | None = Field(
         None, description="weights to start from: run folder, file, or hf://OWNER/REPO/FILE; none starts fresh"
     )

@@ -121,7 +121,8 @@ class Task(Section):
     )
     dice_background: bool = Field(False, description="whether background counts in the Dice part of the loss")
     deep_supervision: NonNegativeInt = Field(
-        0, description="coarser outputs of the unet that are trained too, each at half the weight of the one before"
+        0,
+        description="coarser outputs of unet or resenc that are trained too, each at half the weight of the one before",
     )
     freeze_encoder: bool = Field(False, description="train the decoder or head only; the encoder stays as it is loaded")
     layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(

@@ -1,7 +1,7 @@
 """What a backbone gives to the rest of the package, and where each is found.
 
 A backbone is a module with a `Backbone` by the name ``BACKBONE``, and its entry in `voco_cli.config.backbones`.
-``unet.py`` is the shorter example. Such modules load MONAI, which takes seconds, only where they make a network.
+``unet.py`` is an example. Such modules load MONAI, which takes seconds, only where they make a network.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from voco_cli.config.backbones import BACKBONES
 from voco_cli.config.schema import Model
+from voco_cli.models.weights.nnunet import NnunetNetwork
 
 Shape = tuple[int, ...]
 Named = Iterator[tuple[str, Shape]]
@@ -164,11 +165,11 @@ class Architecture(ABC):
 
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of MONAI's class that make the network."""
+        """Return the arguments of ``Backbone.loads_into`` that make the network."""
 
     @abstractmethod
     def shapes(self) -> Named:
-        """Yield names and shapes of the network's tensors in the order of its state dict, without loading MONAI."""
+        """Yield names and shapes of the network's tensors in the order of its state dict, without its memory."""
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of ``model`` that choose this network."""
@@ -178,13 +179,25 @@ class Architecture(ABC):
         """Return the options that choose this network here; empty where none do."""
         return " ".join(f"--set model.{name}={value}" for name, value in self.settings().items() if self.is_ours)
 
-    def monai_call(self) -> str:
+    def for_nnunet(self, tensors: Mapping[str, Tensor], axes: str) -> NnunetNetwork | None:
+        """Return the network with some tensors as nnU-Net has it; None where it has no such network.
+
+        Args:
+            axes: order of the axes of nnU-Net's arrays, for which the kernels are turned.
+        """
+        return None
+
+    def python_call(self) -> str:
         """Return the line of Python that makes the network."""
-        arguments = ", ".join(f"{name}={value!r}" for name, value in self.arguments().items())
+        words = {
+            name: f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else repr(value)
+            for name, value in self.arguments().items()
+        }
+        arguments = ", ".join(f"{name}={value}" for name, value in words.items())
         return f"{backbone_of(self.backbone).loads_into}({arguments})"
 
     def build(self) -> nn.Module:
-        """Return the network as MONAI makes it, with fresh weights."""
+        """Return the network as ``Backbone.loads_into`` makes it, with fresh weights."""
         place, _, name = backbone_of(self.backbone).loads_into.rpartition(".")
         network: nn.Module = getattr(import_module(place), name)(**self.arguments())
         return network

@@ -27,6 +27,7 @@ from voco_cli.models.backbone import (
     block_shapes,
     layer_shapes,
 )
+from voco_cli.models.weights.nnunet import NnunetNetwork, nnunet_architecture, plain_conv_unet
 
 
 class UNetEncoder(nn.Module):
@@ -218,6 +219,18 @@ class UNetArchitecture(Architecture):
         for number in range(self.supervised):
             name = f"deep_supervision_heads.{number}.conv.conv"
             yield from layer_shapes(name, (self.classes, filters[number + 1], *POINT))
+
+    def for_nnunet(self, tensors: Mapping[str, Tensor], axes: str) -> NnunetNetwork | None:
+        """Return nnU-Net's PlainConvUNet of the same tensors; None for residual blocks, which that has not."""
+        if self.residual:
+            return None
+        return NnunetNetwork(
+            plain_conv_unet(tensors, self.filters, axes),
+            nnunet_architecture(self.filters),
+            key_to_encoder="encoder.stages",
+            key_to_stem="encoder.stages.0",
+            keys_to_in_proj=("encoder.stages.0.0.convs.0.all_modules.0", "encoder.stages.0.0.convs.0.conv"),
+        )
 
 
 def infer_architecture(tensors: Mapping[str, Tensor]) -> UNetArchitecture | None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import read_saved
-from voco_cli.config.backbones import BACKBONES
+from voco_cli.config.backbones import BACKBONES, BackboneRules
+from voco_cli.config.schema import Model
 from voco_cli.data.cache.grid import axes_to_ras
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.label_pairing import grid_fault
@@ -42,19 +43,31 @@ class Network:
 
     Attributes:
         feature_size: channels of the first level.
-        levels: of the unet; each but the first halves the volume.
+        levels: each but the first halves the volume, in networks that are sized by them.
+        size: depth of networks that are sized by it.
         weights: those that it was read off, as the user named them; empty for a fresh network.
     """
 
     backbone: str
     feature_size: int
     levels: int
+    size: str = "L"
     weights: str = field(default="", compare=False)
+
+    @property
+    def rules(self) -> BackboneRules:
+        """What the network asks of its settings."""
+        return BACKBONES[self.backbone]
+
+    @property
+    def settings(self) -> dict[str, int | str]:
+        """Settings of ``model`` that choose the network."""
+        return {name: getattr(self, name) for name in ("backbone", "feature_size", *self.rules.sized_by)}
 
     @property
     def multiple(self) -> int:
         """Voxels that each edge of a patch must be a multiple of."""
-        return BACKBONES[self.backbone].multiple(self.levels)
+        return self.rules.multiple(self.levels)
 
 
 def network_of(weights: str, trust_pickle: bool = False) -> Network:
@@ -73,7 +86,7 @@ def network_of(weights: str, trust_pickle: bool = False) -> Network:
         if not any(run.glob("weights/*.safetensors")) and not any(run.glob("checkpoints/step-*/model.safetensors")):
             raise DataError(f"{run} has no weights yet.", "let the run come to its first checkpoint")
         model = read_saved(run / SETTINGS_FILE).model
-        return Network(model.backbone, model.feature_size, model.levels, weights)
+        return Network(model.backbone, model.feature_size, model.levels, model.size, weights)
     from voco_cli.models.weights.read import read_weights
 
     found = read_weights(weights, trust_pickle=trust_pickle).architecture
@@ -82,9 +95,10 @@ def network_of(weights: str, trust_pickle: bool = False) -> Network:
     if not found.is_ours:
         raise UsageError(
             f"{weights} is of {found.encoder_words}, and no task has such a network.",
-            f"in Python it is {found.monai_call()}",
+            f"in Python it is {found.python_call()}",
         )
-    return Network(found.backbone, found.feature_size, len(found.filters), weights)
+    model = Model(**found.settings())
+    return Network(model.backbone, model.feature_size, model.levels, model.size, weights)
 
 
 @dataclass(frozen=True)

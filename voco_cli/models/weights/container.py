@@ -93,6 +93,7 @@ class Format(StrEnum):
     MONAI = "monai"
     AUTHORS = "authors"
     NNUNET = "nnunet"
+    NNSSL = "nnssl"
 
 
 def container_of(path: Path) -> Container:

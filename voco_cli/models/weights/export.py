@@ -1,4 +1,4 @@
-"""Weights for other programs: MONAI, the authors' own loaders, nnU-Net; or one file of ours."""
+"""Weights for other programs: MONAI, the authors' own loaders, nnU-Net, nnssl's readers; or one file of ours."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.errors import UsageError
 from voco_cli.models.backbone import ENCODER_PARTS, Architecture, NetworkPart
 from voco_cli.models.swinunetr import SwinArchitecture
-from voco_cli.models.unet import UNetArchitecture
 from voco_cli.models.weights.architecture import build_shapes
 from voco_cli.models.weights.container import Format
 from voco_cli.models.weights.nnunet import (
+    ADAPTATION_PLAN,
     NNUNET_AXES,
+    NnunetNetwork,
+    adaptation_plan,
     chosen_configuration,
-    nnunet_architecture,
-    plain_conv_unet,
     plans_axes,
     plans_for,
     plans_name,
@@ -67,14 +67,16 @@ def export_weights(
     ``safetensors`` is one file that says what it is. ``monai`` is a state dict for SwinUNETR or DynUNet. ``authors`` is
     the flat state dict of the encoder that their SSL_head files hold. ``nnunet`` is what nnU-Net v2 takes as
     ``-pretrained_weights``; beside it lies the architecture for plans, and with the ``plans`` of a data set others of
-    that architecture are written into their folder, where nnU-Net looks for them.
+    that architecture are written into their folder, where nnU-Net looks for them. ``nnssl`` is a checkpoint with the
+    adaptation plan by which ``nnUNetv2_train_pretrained`` takes the encoder into a network for segmentation; beside it
+    lies the plan.
 
     Args:
         weights: of our runs, or of anything else that is read.
         output: file to write; replaced whole.
-        axes: for ``nnunet``: order of the axes of its arrays, for which the kernels are turned, so that equal scans
-            give equal features; by default as the plans say, or z, y, x as nnU-Net reads them. ``xyz`` keeps the
-            kernels.
+        axes: for ``nnunet`` and ``nnssl``: order of the axes of nnU-Net's arrays, for which the kernels are turned, so
+            that equal scans give equal features; by default as the plans say, or z, y, x as nnU-Net reads them. ``xyz``
+            keeps the kernels.
         plans: for ``nnunet``: those that it made for the data set to train on.
         replace: other plans that bear the name of the new ones.
     Raises:
@@ -92,6 +94,8 @@ def export_weights(
     }
     if file_format is Format.NNUNET:
         return _export_nnunet(weights, tensors, architecture, output, axes, plans, replace)
+    if file_format is Format.NNSSL:
+        return _export_nnssl(weights, tensors, architecture, output, axes or NNUNET_AXES)
     if file_format is Format.AUTHORS:
         if not (isinstance(architecture, SwinArchitecture) and architecture.use_v2):
             raise UsageError(
@@ -111,8 +115,7 @@ def _about(weights: Weights, architecture: Architecture, tensors: Mapping[str, T
     known = dict(weights.settings or {})
     known["model"] = {
         **known.get("model", {}),
-        "backbone": architecture.backbone,
-        "feature_size": architecture.feature_size,
+        **architecture.settings(),
         **({"patch_merging": weights.patch_merging} if weights.patch_merging else {}),
     }
     if weights.step is not None:
@@ -155,37 +158,80 @@ def _export_nnunet(
     plans_file: Path | None,
     replace: bool,
 ) -> Export:
-    if not isinstance(architecture, UNetArchitecture) or architecture.residual:
-        raise UsageError(
-            f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet.",
-            "export it as monai or authors",
-        )
     given = read_plans(plans_file) if plans_file else None
-    plans = given and plans_for(given, plans_name(output), architecture.filters, architecture.in_channels)
     axes = axes or (plans_axes(given) if given else NNUNET_AXES)
-    content = plain_conv_unet(tensors, architecture.filters, axes)
-    about = {**_about(weights, architecture, tensors), "format": "voco-nnunet/1", "axes": axes}
-    mark = json.dumps({key: value for key, value in about.items() if key != "names"})
-    entry = {"architecture": nnunet_architecture(architecture.filters)}
+    network, mark = _for_nnunet(weights, tensors, architecture, axes, "voco-nnunet/1")
+    plans = given and plans_for(given, plans_name(output), network.architecture, architecture.in_channels)
     beside = output.with_name(f"{output.name}.architecture.json")
     if plans and plans_file:
         beside = plans_file.with_name(f"{plans['plans_name']}.json")
-    fitting = json.dumps(plans or entry, indent=1).encode()
+    fitting = json.dumps(plans or {"architecture": network.architecture}, indent=1).encode()
     if plans and not replace and beside.exists() and beside.read_bytes() != fitting:
         raise UsageError(f"{beside} holds other plans already.", "choose another name with -o, or --force")
-    write_atomic(output, _torch_bytes({"network_weights": content, MARK: mark}))
+    write_atomic(output, _torch_bytes({"network_weights": network.weights, MARK: mark}))
     write_atomic(beside, fitting)
     notes = [f"The kernels are for arrays with their axes as {', '.join(axes)}."]
-    if "upsamples.0.conv_block.conv1.conv.weight" not in tensors:
+    if not any(part_of(name) is NetworkPart.DECODER for name in tensors):
         notes.append("nnU-Net refuses weights without a decoder, so a fresh one is written beside the encoder.")
     if plans is None:
         notes.append(
             "nnU-Net loads them into a network of the same architecture alone; the same command with --force --plans "
             "$nnUNet_preprocessed/DATASET/nnUNetPlans.json writes plans that have it, and prints how to train."
         )
-    once = {str(id(tensor)): tensor for tensor in content.values()}
+    once = _once(network)
     train = _train_words(plans, output) if plans else None
     return Export((output, beside), len(once), _parameters(once), tuple(notes), train)
+
+
+def _export_nnssl(
+    weights: Weights, tensors: dict[str, Tensor], architecture: Architecture, output: Path, axes: str
+) -> Export:
+    network, mark = _for_nnunet(weights, tensors, architecture, axes, "voco-nnssl/1")
+    settings = weights.settings or {}
+    preprocess, crops = settings.get("preprocess") or {}, settings.get("crops") or {}
+    size_vox, spacing_mm = crops.get("input_size") or crops.get("size"), preprocess.get("spacing_mm")
+    plan = adaptation_plan(network, axes, architecture.in_channels, size_vox, spacing_mm)
+    beside = output.with_name(f"{output.name}.adaptation_plan.json")
+    write_atomic(output, _torch_bytes({"network_weights": network.weights, ADAPTATION_PLAN: plan, MARK: mark}))
+    write_atomic(beside, json.dumps(plan, indent=1).encode())
+    notes = [
+        f"The kernels are for arrays with their axes as {', '.join(axes)}.",
+        "nnU-Net takes the encoder by nnUNetv2_preprocess_like_nnssl -pc FILE, then nnUNetv2_train_pretrained.",
+    ]
+    if network.key_to_stem.startswith(network.key_to_encoder):
+        notes.append(
+            f"nnU-Net takes a PlainConvUNet for data of as many channels alone as the weights have: "
+            f"{architecture.in_channels}."
+        )
+    if spacing_mm is None:
+        notes.append(
+            "The spacing of the training is not known, or was not fixed: nnU-Net takes its own for the data set."
+        )
+    once = _once(network)
+    return Export((output, beside), len(once), _parameters(once), tuple(notes))
+
+
+def _for_nnunet(
+    weights: Weights, tensors: Mapping[str, Tensor], architecture: Architecture, axes: str, file_format: str
+) -> tuple[NnunetNetwork, str]:
+    """Return the network as nnU-Net has it, and what the file says of itself.
+
+    Raises:
+        UsageError: nnU-Net has no such network.
+    """
+    network = architecture.for_nnunet(tensors, axes)
+    if network is None:
+        raise UsageError(
+            f"{weights.origin} is of {architecture.encoder_words}; nnU-Net's PlainConvUNet takes the backbone unet, "
+            "its ResidualEncoderUNet the backbone resenc.",
+            "export it as monai or authors",
+        )
+    about = {**_about(weights, architecture, tensors), "format": file_format, "axes": axes}
+    return network, json.dumps({key: value for key, value in about.items() if key != "names"})
+
+
+def _once(network: NnunetNetwork) -> dict[str, Tensor]:
+    return {str(id(tensor)): tensor for tensor in network.weights.values()}
 
 
 def _train_words(plans: Mapping[str, Any], weights_file: Path) -> tuple[str, ...]:

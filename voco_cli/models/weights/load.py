@@ -341,7 +341,7 @@ def _too_little(report: LoadReport, weights: Weights, own: dict[str, Tensor]) ->
         words = theirs.settings_words()
         other = OtherNetwork(
             f"{message} ({share}).",
-            f"choose the network of the weights: {words}" if words else f"no setting makes it: {theirs.monai_call()}",
+            f"choose the network of the weights: {words}" if words else f"no setting makes it: {theirs.python_call()}",
         )
         other.theirs = theirs
         return other

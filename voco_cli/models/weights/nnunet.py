@@ -1,7 +1,8 @@
-"""nnU-Net's PlainConvUNet, which is MONAI's DynUNet under other names, and plans of nnU-Net that have it.
+"""nnU-Net's two networks under its names, and plans of nnU-Net that have them.
 
-PlainConvUNet lists each layer twice in its state dict (`conv` and `all_modules.0`), and its encoder a second time under
-`decoder.encoder`. Its convolutions have biases, DynUNet's have none; before an instance norm they change nothing.
+PlainConvUNet is MONAI's DynUNet under other names; its convolutions have biases, DynUNet's have none, and before an
+instance norm they change nothing. ResidualEncoderUNet is the backbone ``resenc``, which keeps its names. Both list each
+layer twice in their state dicts (`conv` and `all_modules.0`), and the encoder a second time under `decoder.encoder`.
 
 nnU-Net reads scans as arrays with the axes z, y, x, and turns these as the plans' `transpose_forward` says. Weights
 belong to plans, which it looks for as `PLANS.json` in the data set's folder of `$nnUNet_preprocessed`.
@@ -10,13 +11,15 @@ belong to plans, which it looks for as `PLANS.json` in the data set's folder of 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from voco_cli.errors import DataError, UsageError
 
@@ -24,12 +27,47 @@ NNUNET_AXES = "zyx"
 """Of the arrays that nnU-Net's readers give."""
 XYZ = "xyz"
 FIRST_CHOICE = "3d_fullres"
+ADAPTATION_PLAN = "nnssl_adaptation_plan"
+"""Where nnssl's checkpoints say how a network for segmentation takes their weights."""
 _ENCODER = re.compile(r"encoder\.stages\.(\d+)\.\d+\.convs\.(\d+)\.(conv|norm)\.(weight|bias)")
+_RESIDUAL = re.compile(r"encoder\.(stem|stages\.\d+\.blocks)\.")
 _DECODER = re.compile(r"decoder\.stages\.(\d+)\.convs\.(\d+)\.(conv|norm)\.(weight|bias)")
 _UP = re.compile(r"decoder\.transpconvs\.(\d+)\.(weight|bias)")
 _OUTPUT = re.compile(r"decoder\.seg_layers\.(\d+)\.(weight|bias)")
 _ALIAS = re.compile(r"decoder\.encoder\.|.*\.all_modules\.")
+_OUTPUTS = "decoder.seg_layers."
 LEAKY_SLOPE = 0.01
+ADAPTED_PATCH_VOX = (160, 160, 160)
+"""Patch for fine-tuning that nnssl's own plans recommend."""
+_CLASSES = "dynamic_network_architectures.architectures.unet"
+
+
+@dataclass(frozen=True)
+class NnunetNetwork:
+    """A network as nnU-Net has it.
+
+    Attributes:
+        weights: all but its output layers, under all of its names; a tensor with several names is there once.
+        architecture: the entry `architecture` of plans that builds it.
+        key_to_encoder, key_to_stem, keys_to_in_proj: where in the names nnssl's adaptation plan finds the encoder, its
+            first part, and its first layer.
+    """
+
+    weights: dict[str, Tensor]
+    architecture: dict[str, Any]
+    key_to_encoder: str
+    key_to_stem: str
+    keys_to_in_proj: tuple[str, ...]
+
+
+def names_here(keys: Iterable[str]) -> dict[str, str | None] | None:
+    """Return the name here of each of nnU-Net's, None for second names; None where the names are not nnU-Net's."""
+    keys = tuple(keys)
+    if any(_ENCODER.match(key) for key in keys):
+        return dynunet_names(keys)
+    if any(_RESIDUAL.match(key) for key in keys):
+        return {key: None if _ALIAS.match(key) else key for key in keys}
+    return None
 
 
 def dynunet_names(keys: Iterable[str]) -> dict[str, str | None]:
@@ -104,6 +142,21 @@ def plain_conv_unet(
     return weights
 
 
+def layers_for_nnunet(network: nn.Module, tensors: Mapping[str, Tensor], axes: str) -> dict[str, Tensor]:
+    """Return a network's state dict without its output layers, with some tensors in place of its own.
+
+    Args:
+        network: of dynamic-network-architectures; its tensors stand where ``tensors`` has none.
+        axes: as for `plain_conv_unet`.
+    """
+    turned: dict[int, Tensor] = {}
+    listed = {name: one for name, one in network.state_dict(keep_vars=True).items() if not name.startswith(_OUTPUTS)}
+    for name, own in listed.items():
+        if id(own) not in turned:
+            turned[id(own)] = with_axes(tensors.get(name, own).detach(), axes).contiguous()
+    return {name: turned[id(own)] for name, own in listed.items()}
+
+
 def _conv_and_norm(target: str, source: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     kernel, norm = tensors[f"{source.format('conv')}.conv.weight"], source.format("norm")
     layers = {"0": {"weight": kernel, "bias": torch.zeros(len(kernel))}}
@@ -130,6 +183,41 @@ def _he_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 def with_axes(tensor: Tensor, axes: str, of: str = XYZ) -> Tensor:
     """Turn a kernel for arrays with axes in the order ``of`` into one for the order ``axes``; leave other tensors."""
     return tensor.permute(0, 1, *(2 + of.index(axis) for axis in axes)) if tensor.ndim == 5 else tensor
+
+
+def adaptation_plan(
+    network: NnunetNetwork,
+    axes: str,
+    in_channels: int,
+    size_vox: Sequence[int] | None,
+    spacing_mm: Sequence[float] | None,
+) -> dict[str, Any]:
+    """Make nnssl's adaptation plan: what its readers need to take an encoder into a network for segmentation.
+
+    Args:
+        axes: of the arrays that the kernels are turned for.
+        size_vox: crop of the pre-training along x, y, z; none where it is not known.
+        spacing_mm: of the pre-training along x, y, z; none where each scan kept its own.
+    Source: nnssl's `adaptation_plan.py`, and the readers in nnU-Net, `like_nnssl.py` and `pretrainedTrainer.py`.
+    """
+    patch_vox = halving_patch(ADAPTED_PATCH_VOX, divisors(network.architecture))
+    turn = [XYZ.index(axis) for axis in axes]
+    crop_vox = [size_vox[axis] for axis in turn] if size_vox else patch_vox
+    spacing = [spacing_mm[axis] for axis in turn] if spacing_mm else None
+    return {
+        "architecture_plans": {
+            "arch_class_name": network.architecture["network_class_name"].rpartition(".")[2],
+            "arch_kwargs": network.architecture["arch_kwargs"],
+            "arch_kwargs_requiring_import": network.architecture["_kw_requires_import"],
+        },
+        "pretrain_plan": {"configurations": {"voco": {"spacing": spacing, "patch_size": crop_vox}}},
+        "pretrain_num_input_channels": in_channels,
+        "recommended_downstream_patchsize": patch_vox,
+        "key_to_encoder": network.key_to_encoder,
+        "key_to_stem": network.key_to_stem,
+        "keys_to_in_proj": list(network.keys_to_in_proj),
+        "key_to_lpe": None,
+    }
 
 
 def plans_axes(plans: Any) -> str:
@@ -170,7 +258,7 @@ def plans_name(weights_file: Path) -> str:
     return "voco_" + re.sub(r"[^A-Za-z0-9.-]+|_+", "_", weights_file.stem).strip("_")
 
 
-def plans_for(plans: Mapping[str, Any], name: str, filters: Sequence[int], in_channels: int) -> dict[str, Any]:
+def plans_for(plans: Mapping[str, Any], name: str, architecture: Mapping[str, Any], in_channels: int) -> dict[str, Any]:
     """Make plans in which each 3-D configuration has the network of some weights, on the data as it is preprocessed.
 
     Patches get sizes that this network can halve at every level. Cascades stay out, as their networks have more input
@@ -179,7 +267,7 @@ def plans_for(plans: Mapping[str, Any], name: str, filters: Sequence[int], in_ch
     Args:
         plans: of the data set.
         name: of the new plans.
-        filters: channels of the levels of the network.
+        architecture: entry of the network of the weights.
         in_channels: of the weights.
     Raises:
         UsageError: the data set has another number of channels, or no 3-D configuration.
@@ -201,8 +289,8 @@ def plans_for(plans: Mapping[str, Any], name: str, filters: Sequence[int], in_ch
         whole.pop("next_stage", None)
         fitting[one] = {
             **whole,
-            "patch_size": halving_patch(patch_vox, len(filters)),
-            "architecture": nnunet_architecture(filters),
+            "patch_size": halving_patch(patch_vox, divisors(architecture)),
+            "architecture": architecture,
         }
     if not fitting:
         raise UsageError(f"The plans of {plans.get('dataset_name')} have no 3-D configuration, which the weights need.")
@@ -225,36 +313,56 @@ def _with_inherited(configurations: Mapping[str, Any], written: Mapping[str, Any
     return whole
 
 
-def halving_patch(patch_vox: Sequence[int], levels: int) -> list[int]:
-    """Return the nearest size that halves evenly at every level, and leaves more than one voxel at the last.
+def divisors(architecture: Mapping[str, Any]) -> list[int]:
+    """Return what the edges of a patch must be multiples of along each axis, by an entry `architecture` of plans."""
+    return [math.prod(along) for along in zip(*architecture["arch_kwargs"]["strides"], strict=True)]
+
+
+def halving_patch(patch_vox: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Return the nearest size of multiples of ``steps`` that leaves more than one voxel at the last level.
 
     An instance norm has nothing to normalise where a level is of one voxel.
     """
-    step = 2 ** (levels - 1)
-    rounded = [max(step, step * int(size / step + 0.5)) for size in patch_vox]
-    return [2 * step] * 3 if max(rounded) == step else rounded
+    rounded = [max(step, step * int(size / step + 0.5)) for size, step in zip(patch_vox, steps, strict=True)]
+    return [2 * step for step in steps] if rounded == list(steps) else rounded
 
 
 def nnunet_architecture(filters: Sequence[int]) -> dict[str, Any]:
-    """Return the entry `architecture` of nnU-Net's plans that builds the network which these weights fit."""
+    """Return the entry `architecture` of nnU-Net's plans that builds a PlainConvUNet of some channels."""
     levels = len(filters)
+    arguments = {
+        "n_stages": levels,
+        "features_per_stage": list(filters),
+        "conv_op": nn.Conv3d,
+        "kernel_sizes": [[3, 3, 3]] * levels,
+        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (levels - 1),
+        "n_conv_per_stage": [2] * levels,
+        "n_conv_per_stage_decoder": [2] * (levels - 1),
+        "conv_bias": True,
+        "norm_op": nn.InstanceNorm3d,
+        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+        "nonlin": nn.LeakyReLU,
+        "nonlin_kwargs": {"inplace": True},
+    }
+    return architecture_entry("PlainConvUNet", arguments)
+
+
+def architecture_entry(network: str, arguments: Mapping[str, Any], axes: str = XYZ) -> dict[str, Any]:
+    """Return the entry `architecture` of nnU-Net's plans for a class of dynamic-network-architectures.
+
+    Args:
+        arguments: of the class, with edges along x, y, z; plans name classes by their import paths, and leave channels
+            of input and output to the data set.
+        axes: order of the axes in the entry.
+    """
+    written: dict[str, Any] = {"dropout_op": None, "dropout_op_kwargs": None}
+    for name, value in arguments.items():
+        if name in ("kernel_sizes", "strides"):
+            written[name] = [[edges[XYZ.index(axis)] for axis in axes] for edges in value]
+        elif name not in ("input_channels", "num_classes"):
+            written[name] = f"{value.__module__}.{value.__qualname__}" if isinstance(value, type) else value
     return {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": levels,
-            "features_per_stage": list(filters),
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * levels,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * (levels - 1),
-            "n_conv_per_stage": [2] * levels,
-            "n_conv_per_stage_decoder": [2] * (levels - 1),
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
+        "network_class_name": f"{_CLASSES}.{network}",
+        "arch_kwargs": written,
         "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
     }

@@ -17,7 +17,7 @@ from voco_cli.errors import DataError, UsageError
 from voco_cli.models.backbone import Architecture
 from voco_cli.models.weights.architecture import infer_architecture
 from voco_cli.models.weights.container import Container, container_of, find_file, require_plausible
-from voco_cli.models.weights.nnunet import XYZ, plans_axes
+from voco_cli.models.weights.nnunet import ADAPTATION_PLAN, XYZ, plans_axes
 from voco_cli.models.weights.safe_unpickle import read_torch_file
 from voco_cli.models.weights.select import (
     BRANCHES,
@@ -67,6 +67,8 @@ class Kind(StrEnum):
     DYNUNET_ENCODER = "dynunet-encoder", "encoder of DynUNet"
     DYNUNET = "dynunet", "whole DynUNet"
     NNUNET = "nnunet", "PlainConvUNet of nnU-Net"
+    RESENC = "resenc", "ResidualEncoderUNet of nnU-Net"
+    NNSSL = "nnssl", "pre-training checkpoint with nnssl's adaptation plan"
     OTHER = "other", "tensors of an unknown network"
 
 
@@ -100,8 +102,8 @@ class Weights:
 
     @property
     def is_pretrained(self) -> bool:
-        """True where our own file says that it is of a pre-training."""
-        return bool(self.settings and self.settings.get("objectives"))
+        """True where our own file says that it is of a pre-training, or nnssl's plan shows it."""
+        return self.kind is Kind.NNSSL or bool(self.settings and self.settings.get("objectives"))
 
     @property
     def architecture(self) -> Architecture | None:
@@ -132,7 +134,9 @@ def read_weights(
     content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
     require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
     origin = str(source) if str(source).startswith("hf://") else str(path)
-    return parse_weights(content, about, origin, branch, patch_merging)
+    # nnU-Net writes torch files alone: a ResidualEncoderUNet in safetensors is of a run here, whatever lies beside it.
+    is_ours = is_safetensors and not any(read_name(key).is_nnunet for key in content)
+    return parse_weights(content, about, origin, branch, patch_merging, axes=XYZ if is_ours else None)
 
 
 def parse_weights(
@@ -141,6 +145,7 @@ def parse_weights(
     origin: str,
     branch: Branch = "student",
     patch_merging: Merging | None = None,
+    axes: str | None = None,
 ) -> Weights:
     """Make weights of the content of a checkpoint.
 
@@ -149,6 +154,8 @@ def parse_weights(
         about: what the file says of itself; empty for other people's.
         origin: what to call it.
         branch, patch_merging: as for :func:`read_weights`.
+        axes: order of the axes of the arrays that a network under nnU-Net's names was trained on; none is what the
+            content says, and z, y, x where it says nothing.
     Raises:
         UsageError: the branch is not there.
         DataError: there are no tensors.
@@ -158,10 +165,10 @@ def parse_weights(
         there, looked = places_of(content), ", ".join(RAW_PLACES + EMA_PLACES + BRANCHES)
         held = f"they are under {', '.join(there[:5])}" if there else f"looked under {looked}"
         raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
-    chosen = select_network(tensors, branch, _nnunet_axes(content, about))
+    chosen = select_network(tensors, branch, axes or _nnunet_axes(content, about))
     if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
         raise _without_branch(origin, branch, chosen)
-    kind = _kind(tensors, chosen, about)
+    kind = _kind(tensors, chosen, about, isinstance(content, Mapping) and ADAPTATION_PLAN in content)
     merging, notes = _merging(chosen.tensors, kind, about, patch_merging)
     return Weights(
         tensors=chosen.tensors,
@@ -178,12 +185,16 @@ def parse_weights(
 
 
 def _nnunet_axes(content: Any, about: Mapping[str, Any]) -> str:
-    """Return the order of axes of nnU-Net's arrays, by our exports or by the plans in its own checkpoints."""
+    """Return the order of axes of arrays: ours in our own files, else by our exports, or by plans in a checkpoint."""
     said = about.get("axes")
     if isinstance(said, str) and sorted(said) == sorted(XYZ):
         return said
-    made = content.get("init_args") if isinstance(content, Mapping) else None
-    return plans_axes(made.get("plans") if isinstance(made, Mapping) else None)
+    if str(about.get("format", "")).startswith("voco-"):
+        return XYZ
+    places = (("init_args", "plans"), (ADAPTATION_PLAN, "pretrain_plan"))
+    holders = [(content.get(place), name) for place, name in places] if isinstance(content, Mapping) else []
+    plans = [held[name] for held, name in holders if isinstance(held, Mapping) and name in held]
+    return plans_axes(plans[0] if plans else None)
 
 
 def _without_branch(origin: str, branch: Branch, chosen: SelectedNetwork) -> UsageError:
@@ -246,17 +257,21 @@ def _read_torch(path: Path, trust_pickle: bool) -> tuple[Any, dict[str, Any]]:
     return content, {}
 
 
-def _kind(tensors: Mapping[str, Tensor], chosen: SelectedNetwork, about: Mapping[str, Any]) -> Kind:
+def _kind(
+    tensors: Mapping[str, Tensor], chosen: SelectedNetwork, about: Mapping[str, Any], has_adaptation_plan: bool
+) -> Kind:
     ours = {ENCODER_FORMAT: Kind.VOCO_ENCODER, MODEL_FORMAT: Kind.VOCO_MODEL, "voco-checkpoint/1": Kind.VOCO_CHECKPOINT}
     if about.get("format") in ours:
         return ours[about["format"]]
-    if chosen.is_nnunet:
-        return Kind.NNUNET
     architecture = infer_architecture(chosen.tensors)
+    if has_adaptation_plan and architecture is not None:
+        return Kind.NNSSL
     if architecture is None:
-        return Kind.OTHER
+        return Kind.NNUNET if chosen.is_nnunet else Kind.OTHER
     if any("teacher_projector." in key or "teacher_encoder." in key for key in tensors):
         return Kind.VOCO_CHECKPOINT
+    if chosen.is_nnunet:
+        return Kind.RESENC if architecture.backbone == "resenc" else Kind.NNUNET
     whole = any(name.startswith(("decoder", "upsamples")) for name in chosen.tensors)
     if architecture.backbone == "unet":
         return Kind.DYNUNET if whole else Kind.DYNUNET_ENCODER

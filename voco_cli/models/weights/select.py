@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from voco_cli.models.backbone import NetworkPart
-from voco_cli.models.weights.nnunet import NNUNET_AXES, XYZ, dynunet_names, with_axes
+from voco_cli.models.weights.nnunet import NNUNET_AXES, XYZ, names_here, with_axes
 from voco_cli.models.weights.tensor_names import TensorName, read_names
 
 EMA, RAW, MISSING = "ema", "raw", "missing"
@@ -82,8 +82,6 @@ def select_network(tensors: Mapping[str, Tensor], branch: str, nnunet_axes: str 
             f"{len(rounded)} index tables (relative_position_index) are stored as numbers with fractions, which round "
             "them; they are left aside, and the network's own are used."
         )
-    if any(name.name.startswith("encoder.stages.0.blocks.") for name in body):
-        notes.append("These are tensors of a ResidualEncoderUNet of nnU-Net, which no network here can take.")
     if taken_branch is None and branch == "teacher" and heads:
         notes.append("Student and teacher share one backbone here; only the projector is the teacher's.")
     found_branch = None if taken_branch == MISSING else taken_branch
@@ -122,8 +120,8 @@ def _under_monai_names(
     body: list[TensorName], tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str], bool, list[str]]:
     """Return tensors by MONAI's names, keys of second names, whether the names were nnU-Net's, and notes."""
-    is_nnunet = any(name.is_nnunet for name in body)
-    table = dynunet_names(name.name for name in body) if is_nnunet else {name.name: name.name for name in body}
+    renamed = names_here(name.name for name in body)
+    table = {name.name: name.name for name in body} if renamed is None else renamed
     source: dict[str, TensorName] = {}
     second: list[str] = []
     odd: list[str] = []
@@ -141,7 +139,7 @@ def _under_monai_names(
     notes = []
     if odd:
         notes = [f"{len(odd)} names lead to a tensor that another name gave already; left aside is, first: {odd[0]}."]
-    return chosen, second, is_nnunet, notes
+    return chosen, second, renamed is not None, notes
 
 
 def _are_equal(one: Tensor, other: Tensor) -> bool:

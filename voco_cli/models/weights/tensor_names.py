@@ -52,12 +52,12 @@ _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod|_fsdp_wrapped_module|_checkp
 _HEAD = re.compile(
     r"proj_head\.|projector\.|layer[123]\.\d|(projection|prediction)_head\.|predictor\.|(rotation|contrastive)_(pre|head)\."
 )
-_NNUNET = re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.|decoder\.(encoder|stages|transpconvs|seg_layers)\.\d*")
+_NNUNET = re.compile(r"encoder\.stages\.\d+\.\d+\.convs\.")
 _BARE = re.compile(r"(patch_embed|pos_drop|norm|layers[1-4]c?)\.")
 """Names within SwinUNETR's transformer, which MONAI's own pre-training saves alone."""
 _BARE_BLOCK = re.compile(r"layers1\.0\.blocks\.0\.")
 _ANCHOR = re.compile(
-    r"(?P<before>.+?\.)(swinViT|swin_vit|input_block\.conv1|encoder\.stages\.0\.0\.convs|layers1\.0\.blocks)\."
+    r"(?P<before>.+?\.)(swinViT|swin_vit|input_block\.conv1|encoder\.stages\.0\.0\.convs|encoder\.stem\.convs|layers1\.0\.blocks)\."
 )
 """What stands in networks that are known here and in no others, behind an attribute that we do not know."""
 _CLASSIFIER_HEAD = re.compile(r"head\.(weight|bias)")
@@ -81,7 +81,7 @@ class TensorName:
 
     @property
     def is_nnunet(self) -> bool:
-        """True for a name of nnU-Net's PlainConvUNet."""
+        """True for a name of the encoder of nnU-Net's PlainConvUNet."""
         return _NNUNET.match(self.name) is not None
 
     @property
