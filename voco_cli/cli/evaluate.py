@@ -86,7 +86,7 @@ def _classification_blocks(evaluation: ClassificationEvaluation) -> list[Block]:
             [Column(heading, n > 0, optional=may_go) for n, (heading, may_go) in enumerate(headings)],
             results.category_rows(summary),
         ),
-        Bullets(tuple(results.statements(replace(evaluation, provenance=None)))),
+        Bullets(tuple(results.statements(evaluation))),
     ]
 
 
