@@ -18,6 +18,7 @@ from voco_cli.cli.options import (
     FractionOption,
     FreezeEncoderOption,
     MinLoadedOption,
+    ObjectiveOption,
     RecipeOption,
     RunDirOption,
     SetOption,
@@ -123,6 +124,7 @@ class PretrainOptions(OptionGroup):
 
     data: DataArgument = None
     recipe: RecipeOption = None
+    objective: ObjectiveOption = None
     config: ConfigOption = None
     override: SetOption = None
     run_dir: RunDirOption = None
@@ -132,8 +134,14 @@ class PretrainOptions(OptionGroup):
     device: DeviceOption = None
 
     def flags(self) -> dict[str, Any]:
-        """Return the settings that were given as options of their own, and the data file, by dotted key."""
-        return {"data.file": self.data, **super().flags()}
+        """Return the settings that were given as options of their own, data file and objectives, by dotted key.
+
+        Raises:
+            UsageError: an objective that there is not, or one without a weight.
+        """
+        from voco_cli.config.stages import objective_flags
+
+        return {"data.file": self.data, **super().flags(), **objective_flags(self.objective)}
 
 
 @dataclass(frozen=True, kw_only=True)

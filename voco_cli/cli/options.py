@@ -161,6 +161,15 @@ DataOption = Annotated[
         help="Folder with the data, or a data.json (by default the task's own, VOCO_DATA or ./data).",
     ),
 ]
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objective",
+        metavar="NAMES",
+        help="What is learned, in place of the recipe's: voco, mae, ...; A+B sums two over one encoder, A:B trains "
+        "first A, then B, A=0.5 gives a weight.",
+    ),
+]
 WeightsOption = Annotated[str | None, setting_option("model.weights", "--weights")]
 StepsOption = Annotated[
     int | None, setting_option("train.steps", "--steps", default="the recipe's or the task's", min=1)

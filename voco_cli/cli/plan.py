@@ -66,12 +66,17 @@ def plan_pretrain(options: PretrainOptions, seconds: SecondsOption = 20.0, as_js
     resolved = options.resolve()
 
     from voco_cli.cli.progress import PretrainProgress
+    from voco_cli.config.stages import stages_apart
+    from voco_cli.resources.amounts import in_stages
     from voco_cli.resources.plan import plan_pretraining
     from voco_cli.workflows.pretrain_checks import before_pretraining
 
-    if resolved.settings.data.file is not None:
-        resolved, _ = before_pretraining(resolved, PretrainProgress())
-    plan = plan_pretraining(resolved.settings, seconds, note)
+    plans = []
+    for stage in stages_apart(resolved):
+        if stage.settings.data.file is not None:
+            stage, _ = before_pretraining(stage, PretrainProgress())
+        plans.append(plan_pretraining(stage.settings, seconds, note))
+    plan = in_stages(plans)
     spoken = replace(options, recipe=options.recipe or spoken_recipe(resolved))
     show_plan(plan, as_json, shell_words("voco", "pretrain", *spoken.words()))
 

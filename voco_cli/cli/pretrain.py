@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING
 
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.option_groups import PretrainOptions, with_option_group
@@ -21,34 +19,9 @@ if TYPE_CHECKING:
     from voco_cli.workflows.pretrain import PretrainResult
 
 
-@dataclass(frozen=True, kw_only=True)
-class ObjectiveOptions(PretrainOptions):
-    """What a pre-training is given, and what it learns in place of the recipe's objectives."""
-
-    objective: Annotated[
-        str | None,
-        typer.Option(
-            "--objective",
-            metavar="NAMES",
-            help="What is learned, in place of the recipe's: voco, mae, ...; A+B sums two over one encoder, A:B trains "
-            "first A, then B, A=0.5 gives a weight.",
-        ),
-    ] = None
-
-    def flags(self) -> dict[str, Any]:
-        """Return the settings that were given as options of their own, by dotted key (see `OptionGroup.flags`).
-
-        Raises:
-            UsageError: an objective that there is not, or one without a weight.
-        """
-        from voco_cli.config.stages import objective_flags
-
-        return {**super().flags(), **objective_flags(self.objective)}
-
-
 @going_on()
 @with_option_group
-def pretrain(options: ObjectiveOptions, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+def pretrain(options: PretrainOptions, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
     """Pre-train an encoder on unlabelled scans.
 
     Builds the cache it needs, trains, and ends with figures on held-out scans against step 0 and chance. The same
