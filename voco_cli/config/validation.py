@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from voco_cli.config.backbones import BACKBONES
+from voco_cli.config.objective_schema import Objectives, cube_edge
 from voco_cli.config.schema import (
     Augment,
     Cache,
@@ -16,12 +17,10 @@ from voco_cli.config.schema import (
     Data,
     Health,
     Model,
-    Objectives,
     Preprocess,
     Run,
     Section,
     Train,
-    cube_edge,
 )
 from voco_cli.config.task_schema import Evaluate, Predict, Task
 
