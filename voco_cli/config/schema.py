@@ -64,6 +64,12 @@ GridShape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_extent), AfterValidator(_ordered)]
 """Lower and upper end; ``-175,250`` on a command line."""
 
+Counts = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+"""Least and most; ``10,40`` on a command line."""
+
+Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+"""Least and most share; ``0.1,0.5`` on a command line."""
+
 
 Auto = Literal["auto"]
 
@@ -282,7 +288,12 @@ class Health(Section):
         0.5, description="learned: mean rank of the true base against step 0, at most"
     )
     min_correlation: float = Field(0.5, ge=-1, le=1, description="learned: correlation of logits and labels, at least")
-    max_base_cosine: float = Field(0.9, ge=0, le=1, description="collapsed: mean cosine of two base crops, above")
+    max_base_cosine: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="collapsed: mean cosine of two base crops (contrast: of views of different places), above",
+    )
     min_effective_rank: PositiveFloat = Field(
         10.0, description="collapsed: effective rank of the base embeddings below this or a quarter of their number"
     )
