@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.atomic_files import write_atomic
-from voco_cli.config import Settings, load_settings
+from voco_cli.config import Settings, load_settings, recipe_names
 from voco_cli.config.load import ENV_PREFIX
 from voco_cli.config.sources import flatten
 from voco_cli.document.blocks import Column, Table
 from voco_cli.document.markdown import to_markdown
 
 PAGE = Path(__file__).with_name("settings.md")
-RECIPES = ("cvpr", "tpami", "paper", "rotation", "mae", "debug")
+RECIPES = tuple(recipe_names())
 COUNTS = {2: "two", 3: "three"}
 WORDS = {
     "integer": "whole number",

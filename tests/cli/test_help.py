@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from voco_cli import __version__
 from voco_cli.cli.app import app
+from voco_cli.config import recipe_names
 
 
 def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
@@ -71,7 +72,7 @@ def test_an_error_is_a_sentence_a_hint_and_an_exit_code(tmp_path: Path) -> None:
     assert shown.stdout == ""
     assert shown.stderr.splitlines() == [
         "error: There is no recipe 'cvrp'.",
-        "hint: use one of cvpr, debug, mae, paper, rotation, tpami, or a YAML file",
+        f"hint: use one of {', '.join(recipe_names())}, or a YAML file",
     ]
 
 

@@ -14,6 +14,7 @@ import pytest
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from tests.tasks.made_run import make_run
 from voco_cli.cli import app
+from voco_cli.config import recipe_names
 from voco_cli.data.synthetic.generate import write_cts
 
 Run = Callable[..., tuple[int, str]]
@@ -189,7 +190,7 @@ def test_a_misspelt_option_recipe_and_setting(voco: Run, tmp_path: Path) -> None
     assert "hint: did you mean --weights?" in err
     code, err = voco(*run, "--recipe", "debgu")
     assert code == 2
-    assert "hint: use one of cvpr, debug, mae, paper, rotation, tpami" in err
+    assert f"hint: use one of {', '.join(recipe_names())}" in err
     code, err = voco(*run, "--recipe", "debug", "--set", "train.stesp=1")
     assert code == 2
     nearest = err.partition("the nearest is ")[2].rstrip(".\n")

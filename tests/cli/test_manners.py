@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from tests.waiting import wait_until
 from voco_cli.cli.app import EXAMPLES, PANELS, app
 from voco_cli.cli.options import require_agreement, settings_words
-from voco_cli.config import load_settings
+from voco_cli.config import load_settings, recipe_names
 from voco_cli.data.synthetic.generate import write_cts
 from voco_cli.document.terminal import shell_words
 from voco_cli.errors import UsageError
@@ -107,7 +107,7 @@ class TestCompletion:
         [
             ("voco preview-l", ["preview-labels"]),
             ("voco cache ve", ["verify"]),
-            ("voco pretrain --recipe ", ["cvpr", "debug", "mae", "paper", "rotation", "tpami"]),
+            ("voco pretrain --recipe ", recipe_names()),
             ("voco finetune --task bt", ["btcv"]),
             ("voco tasks show msd_s", ["msd_spleen"]),
             ("voco predict a b --device cp", ["cpu"]),

@@ -67,7 +67,7 @@ def test_recipe_is_a_setting_that_any_source_may_give(where: str, monkeypatch: p
 
 
 def test_all_shipped_recipes_load_and_say_what_the_releases_do() -> None:
-    assert recipe_names() == ["cvpr", "debug", "mae", "paper", "rotation", "tpami"]
+    assert recipe_names() == ["contrast", "cvpr", "debug", "fusion", "genesis", "mae", "paper", "rotation", "tpami"]
     cvpr, tpami, paper = (load_settings(name).settings for name in ("cvpr", "tpami", "paper"))
     assert cvpr.crops.region_vox == (384, 384, 96)
     assert cvpr.crops.network_size_vox == (64, 64, 64)
@@ -89,7 +89,7 @@ def test_recipe_file_by_path_and_unknown_recipe() -> None:
     assert load_settings(str(path)).settings.train.steps == 12
     with pytest.raises(UsageError, match="no recipe 'cvrp'") as caught:
         load_settings("cvrp")
-    assert "cvpr, debug, mae, paper, rotation, tpami" in str(caught.value.hint)
+    assert ", ".join(recipe_names()) in str(caught.value.hint)
     assert "gone.yaml cannot be read" in message(recipe="gone.yaml")
 
 

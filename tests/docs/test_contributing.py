@@ -18,7 +18,7 @@ from tests.pretrain.tiny_run import TINY, write_data
 from voco_cli import objectives
 from voco_cli.config import Settings, load_settings
 from voco_cli.config.load import Resolved
-from voco_cli.config.schema import Objectives
+from voco_cli.config.objective_schema import Objectives
 from voco_cli.objectives.objective import Autocast, Case, FigureInfo, Objective, Sampler, Validation, Verdict
 from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.pretrain import run_pretraining

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from tests.docs.pages import ROOT
-from voco_cli.config import Settings, load_settings
+from voco_cli.config import Settings, load_settings, recipe_names
 from voco_cli.config.load import field_descriptions, leaves
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -74,7 +74,7 @@ def test_types_in_words(info: dict[str, object], words: str) -> None:
     assert generator().in_words(info) == words
 
 
-@pytest.mark.parametrize("recipe", ["cvpr", "tpami", "paper", "rotation", "mae", "debug"])
+@pytest.mark.parametrize("recipe", recipe_names())
 def test_the_last_table_says_what_a_recipe_changes(recipe: str) -> None:
     text = (REFERENCE / "settings.md").read_text()
     head, _, *lines = text[text.index("## What the recipes change") :].split("| setting")[1].splitlines()

@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voco_cli.config.schema import Model, VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
+from voco_cli.config.schema import Model
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import Kind, read_weights, write_encoder, write_model

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.numerics.closed_form import crop_row, weight
-from voco_cli.config.schema import Model, VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
+from voco_cli.config.schema import Model
 from voco_cli.models.build import build_encoder
 from voco_cli.objectives.voco.model import Embedded, Projector, VolumeContrast
 

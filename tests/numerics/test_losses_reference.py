@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from voco_cli.config.schema import VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
 from voco_cli.objectives.voco import losses
 from voco_cli.objectives.voco.model import Embedded, VolumeContrast
 

@@ -7,9 +7,18 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from voco_cli.objectives.augment import network_input, orient, resize, to_unit
+from voco_cli.objectives.augment import (
+    add_noise,
+    change_gamma,
+    lower_resolution,
+    network_input,
+    orient,
+    resize,
+    to_unit,
+)
 
 ALL_DRAWS = [(flips, turns) for flips in product((False, True), repeat=3) for turns in range(4)]
 FLIPS_N3 = torch.tensor([flips for flips, _ in ALL_DRAWS])
@@ -101,3 +110,43 @@ def test_crop_by_crop_as_on_a_cpu_is_bit_for_bit_all_at_once_as_elsewhere(dtype:
     together = resize(to_unit(orient(crops, FLIPS_N3, TURNS_N))[:, None], (8, 8, 4)) + shifts.view(-1, 1, 1, 1, 1)
     assert torch.equal(network_input(crops, FLIPS_N3, TURNS_N, shifts, (8, 8, 4)), together)
     assert torch.equal(crops, before)
+
+
+def test_gamma_is_a_power_of_what_lies_between_0_and_1() -> None:
+    crops = torch.tensor([-0.5, 0.25, 1.5]).expand(2, 3).reshape(2, 1, 3, 1, 1)
+    changed = change_gamma(crops, torch.tensor([1.0, 0.5]))
+    assert changed.flatten().tolist() == [-0.5, 0.25, 1.5, 0, 0.5, 1]
+
+
+def test_a_coarser_grid_averages_and_interpolates() -> None:
+    """Four voxels on a grid of two: averages p and q; back again p, 3/4 p + 1/4 q, 1/4 p + 3/4 q, q."""
+    line = torch.tensor([0.0, 2, 4, 8])
+    expected = torch.tensor([1, 1 * 0.75 + 6 * 0.25, 1 * 0.25 + 6 * 0.75, 6])
+    for axis in range(3):
+        shape = [1, 1, 1]
+        shape[axis] = 4
+        crops = line.view(shape).expand(4, 4, 4)[None, None]
+        found = lower_resolution(crops, torch.zeros(1), torch.tensor([0.5]))
+        torch.testing.assert_close(found, expected.view(shape).expand(4, 4, 4)[None, None])
+
+
+def test_a_blur_is_that_of_scipy_away_from_the_edge() -> None:
+    crops = torch.rand(2, 1, 21, 23, 25, generator=torch.Generator().manual_seed(0))
+    found = lower_resolution(crops, torch.tensor([0.0, 0.8]), torch.ones(2))
+    assert torch.equal(found[0], crops[0])
+    expected = gaussian_filter(crops[1, 0].double().numpy(), 0.8, truncate=10)
+    inside = (slice(8, -8),) * 3
+    np.testing.assert_allclose(found[1, 0][inside].numpy(), expected[inside], atol=1e-6)
+    flat = torch.full((1, 1, 5, 6, 7), 0.3)
+    torch.testing.assert_close(lower_resolution(flat, torch.tensor([2.0]), torch.tensor([0.6])), flat)
+
+
+def test_noise_has_its_deviation_and_is_the_same_for_the_same_seed() -> None:
+    crops = torch.full((3, 1, 32, 32, 32), 0.5)
+    seeds = torch.tensor([3, 3, 4])
+    found = add_noise(crops, torch.tensor([0.1, 0.0, 0.1]), seeds)
+    assert torch.equal(found[1], crops[1])
+    assert (found[0] - 0.5).std().item() == pytest.approx(0.1, rel=0.02)
+    assert (found[0] - 0.5).mean().item() == pytest.approx(0, abs=0.003)
+    assert torch.equal(found, add_noise(crops, torch.tensor([0.1, 0.0, 0.1]), seeds))
+    assert not torch.equal(found[0], found[2])

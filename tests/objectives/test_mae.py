@@ -18,7 +18,7 @@ from tests.objectives.voco.test_sampling import WHOLE, write_volume
 from tests.pretrain.tiny_run import At, tiny_run, write_data
 from tests.training.made_job import numbers, state, weights
 from voco_cli.config import Settings, load_settings
-from voco_cli.config.schema import MaeOptions, cube_edge
+from voco_cli.config.objective_schema import MaeOptions, cube_edge
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.errors import Interrupted, UsageError
 from voco_cli.models.build import build_encoder

@@ -17,7 +17,7 @@ from voco_cli.models.build import build_encoder
 from voco_cli.objectives import REGISTRY, build_objective
 from voco_cli.objectives.objective import Objective, WeightedSum
 
-BOTH = ("objective.voco.weight=0.5", "objective.rotation.weight=2", "crops.size=24x24x24")
+SUMMED = ("objective.voco.weight=0.5", "crops.size=24x24x24")
 
 
 def built(*overrides: str) -> Objective:
@@ -77,20 +77,22 @@ def test_the_sum_is_weighted_and_so_are_its_gradients() -> None:
     assert len(list(both.parameters())) == 1
 
 
-def test_two_objectives_train_together_and_go_on_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"voco"}))
+def test_two_objectives_train_together_and_go_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    both = (*SUMMED, f"objective.{name}.weight=2")
     data = write_data(tmp_path / "data", 4, 2)
-    whole = tiny_run(data, tmp_path / "whole", *BOTH)
-    assert set(whole.end) >= {"voco/rank", "rotation/accuracy"}
+    whole = tiny_run(data, tmp_path / "whole", *both)
+    assert {one.partition("/")[0] for one in whole.end} == {"voco", name}
     assert whole.verdict is not None
     first = {path.name for path in (tmp_path / "whole" / "figures" / "validation").iterdir()}
-    assert {"voco-step-000012.png", "rotation-step-000012.png"} <= first
+    assert {"voco-step-000012.png", f"{name}-step-000012.png"} <= first
 
     def stop() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises((Interrupted, KeyboardInterrupt)):
-        tiny_run(data, tmp_path / "parts", *BOTH, callback=At(advanced=6, then=stop))
-    tiny_run(data, tmp_path / "parts", *BOTH)
+        tiny_run(data, tmp_path / "parts", *both, callback=At(advanced=6, then=stop))
+    tiny_run(data, tmp_path / "parts", *both)
     assert state(tmp_path / "parts")["status"] == "done"
     assert weights(tmp_path / "parts", 12) == weights(tmp_path / "whole", 12)
     assert numbers(tmp_path / "parts")[-1] == numbers(tmp_path / "whole")[-1]
@@ -105,9 +107,7 @@ def test_the_sum_has_the_decoder_of_the_first_part_that_has_one() -> None:
 
 
 def test_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(
-        UsageError, match=r"objective.voco.weight, objective.rotation.weight and objective.mae.weight are"
-    ):
+    with pytest.raises(UsageError, match=r"objective.voco.weight, .* and objective.fusion.weight are all 0"):
         load_settings("debug", None, ["objective.voco.weight=0"])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,6 +63,12 @@ GridShape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3)
 
 Interval = Annotated[tuple[float, float], BeforeValidator(_split_extent), AfterValidator(_ordered)]
 """Lower and upper end; ``-175,250`` on a command line."""
+
+Counts = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+"""Least and most; ``10,40`` on a command line."""
+
+Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+"""Least and most share; ``0.1,0.5`` on a command line."""
 
 
 Auto = Literal["auto"]
@@ -256,123 +261,6 @@ class Model(Section):
     )
 
 
-class VocoOptions(Section):
-    """Volume contrast: what is minimised. Weights of 0 leave a term out."""
-
-    weight: NonNegativeFloat = Field(1.0, description="share of volume contrast in the loss; 0 leaves it out")
-    prediction: Literal["cvpr", "tpami", "paper"] = Field("cvpr", description="formula of the prediction loss")
-    teacher: Literal["network", "projector", "none"] = Field(
-        "network", description="what has a moving-average twin: encoder and projector, the projector, or nothing"
-    )
-    teacher_start: Literal["own", "copy"] = Field(
-        "own", description="the teacher starts from its own random draw (as released) or as a copy of the student"
-    )
-    ema: Fraction = Field(0.9, description="share of its old value that the teacher keeps in a step")
-    symmetric: bool = Field(
-        True, description="average student crops against teacher bases with teacher crops against student bases"
-    )
-    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout of the student's embedding before the projector")
-    dropout_unit: Literal["crops", "features"] = Field(
-        "crops", description="what the dropout drops: whole crops (as released) or single features"
-    )
-    prediction_weight: NonNegativeFloat = Field(1.0, description="weight of the prediction loss")
-    regularisation_weight: NonNegativeFloat = Field(1.0, description="weight of the term that pushes base crops apart")
-    inter_weight: NonNegativeFloat = Field(0.0, description="weight of the inter-volume term; needs two volumes a step")
-
-    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
-        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
-        together = crops.random_per_volume + crops.grid_xyz[0] * crops.grid_xyz[1] * crops.grid_xyz[2]
-        return together, together if self.teacher == "network" else 0
-
-
-class RotationOptions(Section):
-    """Telling how a crop was turned."""
-
-    weight: NonNegativeFloat = Field(0.0, description="share of rotation prediction in the loss; 0 leaves it out")
-    orientations: Literal[4, 24] = Field(
-        24, description="4: quarter turns in the x-y plane; 24: all rotations of a cube onto itself"
-    )
-    min_accuracy: Fraction = Field(
-        0.5, description="learned: share of held-out crops whose orientation is told, at least"
-    )
-
-    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
-        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
-        return crops.random_per_volume, 0
-
-
-def cube_edge(cube_vox: int | Auto, size_vox: tuple[int, int, int]) -> int:
-    """Return the edge of the cubes that are hidden in crops of a size, as ``objective.mae.cube_vox`` asks.
-
-    What auto finds is 1 where no larger cube tiles the crops.
-    """
-    if cube_vox != "auto":
-        return cube_vox
-    common, most = math.gcd(*size_vox), min(16, min(size_vox) // 3)
-    return max((edge for edge in range(1, most + 1) if common % edge == 0), default=1)
-
-
-class MaeOptions(Section):
-    """Filling in what was hidden of a crop."""
-
-    weight: NonNegativeFloat = Field(0.0, description="share of the masked autoencoder in the loss; 0 leaves it out")
-    cube_vox: PositiveInt | Auto = Field(
-        "auto",
-        description="edge of the cubes that are hidden, voxels of a crop as the network gets it; auto is the largest "
-        "divisor of its edges up to 16 that leaves three cubes along each",
-    )
-    share: float = Field(0.75, gt=0.0, lt=1.0, description="share of the cubes of a crop that is hidden")
-    token: Literal["learned", "zero"] = Field(
-        "learned", description="what stands in hidden voxels: one learned number (sparse: one for each channel), or 0"
-    )
-    masking: Literal["input", "sparse"] = Field(
-        "input", description="hide voxels in the crop, or also at every level of the encoder (unet)"
-    )
-    decoder: Literal["light", "segmentation"] = Field(
-        "light", description="decoder: a light one, or that of the segmentation network, which is then exported too"
-    )
-    loss: Literal["l2", "l1"] = Field("l2", description="squared or absolute error of a voxel")
-    loss_over: Literal["hidden", "all"] = Field("hidden", description="voxels whose error is minimised")
-    normalise_cubes: bool = Field(
-        False, description="predict each cube with its own mean 0 and standard deviation 1, not the intensities"
-    )
-    max_error_ratio: PositiveFloat = Field(
-        0.75, description="learned: squared error in hidden voxels against that of the visible voxels' mean, at most"
-    )
-
-    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
-        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
-        return crops.random_per_volume, 0
-
-
-class Objectives(Section):
-    """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
-
-    voco: VocoOptions = Field(default_factory=VocoOptions, description="volume contrast")
-    rotation: RotationOptions = Field(default_factory=RotationOptions, description="rotation prediction")
-    mae: MaeOptions = Field(default_factory=MaeOptions, description="masked autoencoder")
-
-    def active(self) -> dict[str, float]:
-        """Return the weight of each objective that is part of the loss, by its name."""
-        weights = {name: getattr(self, name).weight for name in type(self).model_fields}
-        return {name: weight for name, weight in weights.items() if weight > 0}
-
-    @property
-    def decoder(self) -> Literal["light", "segmentation"] | None:
-        """The larger of the decoders that are trained beside the encoder; None where there is none."""
-        kinds = {getattr(getattr(self, name, None), "decoder", None) for name in self.active()}
-        return "segmentation" if "segmentation" in kinds else "light" if "light" in kinds else None
-
-    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
-        """Return the crops of a volume that go through the encoder, and those that go through teachers, in all."""
-        each = [getattr(self, name).encoder_passes(crops) for name in self.active()]
-        return sum(own for own, _ in each), sum(teacher for _, teacher in each)
-
-    def region_vox(self, crops: Crops) -> tuple[int, int, int]:
-        """Return the least volume that can be trained on: the region of the base grid where that is used."""
-        return crops.region_vox if "voco" in self.active() else crops.size
-
-
 class Train(Section):
     """Optimizer, schedule and bookkeeping, counted in optimizer steps."""
 
@@ -400,7 +288,12 @@ class Health(Section):
         0.5, description="learned: mean rank of the true base against step 0, at most"
     )
     min_correlation: float = Field(0.5, ge=-1, le=1, description="learned: correlation of logits and labels, at least")
-    max_base_cosine: float = Field(0.9, ge=0, le=1, description="collapsed: mean cosine of two base crops, above")
+    max_base_cosine: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="collapsed: mean cosine of two base crops (contrast: of views of different places), above",
+    )
     min_effective_rank: PositiveFloat = Field(
         10.0, description="collapsed: effective rank of the base embeddings below this or a quarter of their number"
     )

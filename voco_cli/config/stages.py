@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from voco_cli.config.load import Resolved
-from voco_cli.config.schema import Objectives
+from voco_cli.config.objective_schema import Objectives
 from voco_cli.config.sources import flatten
 from voco_cli.config.validation import in_stage
 from voco_cli.errors import UsageError

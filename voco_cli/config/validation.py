@@ -9,6 +9,7 @@ from typing import Any, Self
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError, model_validator
 
 from voco_cli.config.backbones import BACKBONES
+from voco_cli.config.objective_schema import Objectives, cube_edge
 from voco_cli.config.schema import (
     Augment,
     Cache,
@@ -16,12 +17,10 @@ from voco_cli.config.schema import (
     Data,
     Health,
     Model,
-    Objectives,
     Preprocess,
     Run,
     Section,
     Train,
-    cube_edge,
 )
 from voco_cli.config.task_schema import Evaluate, Predict, Task
 
@@ -48,7 +47,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "mae, debug or a YAML file",
+        "mae, contrast, genesis, fusion, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -139,9 +138,8 @@ class Settings(Section):
     def _objective_problems(self) -> list[str]:
         active, voco, problems = self.objective.active(), self.objective.voco, []
         if not active:
-            *others, last = (f"objective.{name}.weight" for name in type(self.objective).model_fields)
-            names = f"{', '.join(others)} and {last}"
-            return [f"{names} are all 0, and nothing is left to learn"]
+            *names, last = (f"objective.{name}.weight" for name in type(self.objective).model_fields)
+            return [f"{', '.join(names)} and {last} are all 0, and nothing is left to learn"]
         if "voco" in active:
             if voco.inter_weight > 0 and self.train.batch_size < 2:
                 problems.append(
@@ -152,6 +150,13 @@ class Settings(Section):
                     "objective.voco.symmetric and objective.voco.inter_weight need a teacher, but "
                     "objective.voco.teacher is none"
                 )
+        if "contrast" in active:
+            problems += self._contrast_problems()
+        if "fusion" in active and self.train.batch_size * self.crops.random_per_volume < 2:
+            problems.append(
+                "objective.fusion mixes two crops of a step, so train.batch_size or crops.random_per_volume must be at "
+                "least 2"
+            )
         if "rotation" in active:
             size, orientations = self.crops.size, self.objective.rotation.orientations
             if size[0] != size[1] or (orientations == 24 and size[1] != size[2]):
@@ -159,7 +164,12 @@ class Settings(Section):
                 problems.append(
                     f"objective.rotation.orientations {orientations} needs crops that are {shape}, not {_extent(size)}"
                 )
-        return problems + (self._mae_problems() if "mae" in active else [])
+        if "mae" in active:
+            problems += self._mae_problems()
+        for name in active:
+            if getattr(getattr(self.objective, name), "decoder", None) == "segmentation":
+                problems += self._decoder_problems(name)
+        return problems
 
     def _mae_problems(self) -> list[str]:
         mae, size = self.objective.mae, self.crops.network_size_vox
@@ -183,7 +193,7 @@ class Settings(Section):
                 f"objective.mae.masking sparse needs a network that can leave voxels out ({able}), not "
                 f"{self.model.backbone}"
             )
-        return problems + (self._decoder_problems("mae") if mae.decoder == "segmentation" else [])
+        return problems
 
     def _decoder_problems(self, objective: str) -> list[str]:
         """Return what keeps an objective from training the decoder of the segmentation network."""
@@ -213,6 +223,17 @@ class Settings(Section):
                         f"stage {number}: {place}{': ' if place else ''}{one['msg'].removeprefix('Value error, ')}"
                     )
         return problems
+
+    def _contrast_problems(self) -> list[str]:
+        """Return what keeps a view from having any that it is told from."""
+        negatives, views, scans = self.objective.contrast.negatives, self.crops.random_per_volume, self.train.batch_size
+        enough, compared, needed = {
+            "across": (scans > 1, "scans", "train.batch_size"),
+            "within": (views > 1, "views of a scan", "crops.random_per_volume"),
+            "both": (scans * views > 1, "all views", "train.batch_size or crops.random_per_volume"),
+        }[negatives]
+        told = f"objective.contrast.negatives {negatives} compares {compared} in a step, so {needed} must be at least 2"
+        return [] if enough else [told]
 
     def _task_problems(self) -> list[str]:
         """Return what is wrong between the settings of a labelled task."""

@@ -18,6 +18,9 @@ REGISTRY = {
     "voco": "voco_cli.objectives.voco.objective",
     "rotation": "voco_cli.objectives.rotation",
     "mae": "voco_cli.objectives.mae",
+    "contrast": "voco_cli.objectives.contrast",
+    "genesis": "voco_cli.objectives.genesis",
+    "fusion": "voco_cli.objectives.fusion",
 }
 """Name, as in the settings ``objective.NAME``, to the module whose ``build`` makes it."""
 

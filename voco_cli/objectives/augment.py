@@ -1,8 +1,12 @@
-"""Crops as they lie in the cache, made what the network gets: oriented, scaled to [0, 1], resized, shifted."""
+"""Crops as they lie in the cache, made what the network gets: oriented, scaled to [0, 1], resized, shifted.
+
+For objectives that ask for more, changes of the intensity: gamma, blur and low resolution, noise. Each crop has its
+own, drawn on the CPU, so that deciding what to skip waits for no device.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -103,3 +107,66 @@ def _oriented(crop_XYZ: Tensor, flips: Sequence[bool], turns: int) -> Tensor:
     """One crop on a CPU: flips and turns are ways to walk through the memory, all done in one copy of small numbers."""
     axes = tuple(axis for axis in range(3) if flips[axis])
     return torch.from_numpy(np.ascontiguousarray(np.rot90(np.flip(crop_XYZ.numpy(), axes), turns, axes=(0, 1))))
+
+
+def change_gamma(crops_N1XYZ: Tensor, gammas_N: Tensor) -> Tensor:
+    """Raise each crop, in [0, 1], to the power of its gamma; 1 leaves it alone."""
+    return _change_some(
+        crops_N1XYZ, gammas_N != 1, lambda crops, rows: crops.clamp(0, 1) ** _column(gammas_N[rows], crops)
+    )
+
+
+def lower_resolution(crops_N1XYZ: Tensor, blur_sd_vox_N: Tensor, zooms_N: Tensor) -> Tensor:
+    """Blur each crop by a Gaussian, then average it onto a coarser grid and interpolate it back.
+
+    All of that is linear and goes along one axis after the other, so that a matrix for each axis does it.
+
+    Args:
+        blur_sd_vox_N: standard deviation, voxels; 0 does not blur.
+        zooms_N: edge of the coarser grid as a share of the crop's; 1 leaves the grid alone.
+    """
+
+    def change(crops: Tensor, rows: Tensor) -> Tensor:
+        each = list(zip(blur_sd_vox_N[rows].tolist(), zooms_N[rows].tolist(), strict=True))
+        x, y, z = (
+            torch.stack([_along_an_axis(edge, *one) for one in each]).to(crops.device, non_blocking=True)
+            for edge in crops.shape[2:]
+        )
+        along_x = (x @ crops[:, 0].flatten(2)).view_as(crops)
+        return y[:, None, None] @ along_x @ z[:, None, None].mT
+
+    return _change_some(crops_N1XYZ, (blur_sd_vox_N > 0) | (zooms_N < 1), change)
+
+
+def _along_an_axis(edge: int, blur_sd_vox: float, zoom: float) -> Tensor:
+    """Return what `lower_resolution` does to a line of voxels, as a matrix whose rows sum to 1."""
+    matrix = torch.eye(edge)
+    if blur_sd_vox > 0:
+        place = torch.arange(edge)
+        matrix = torch.exp(-0.5 * ((place[:, None] - place) / blur_sd_vox) ** 2)
+        matrix = matrix / matrix.sum(1, keepdim=True)  # beyond the ends there is nothing to average
+    coarse = F.adaptive_avg_pool1d(matrix.T[None], max(1, round(edge * zoom)))
+    return F.interpolate(coarse, edge, mode="linear")[0].T
+
+
+def add_noise(crops_N1XYZ: Tensor, noise_sd_N: Tensor, seeds_N: Tensor) -> Tensor:
+    """Add white noise of a standard deviation of its own to each crop, made on the device from a seed of its own."""
+    crops = crops_N1XYZ.clone()
+    for row in noise_sd_N.nonzero()[:, 0].tolist():
+        generator = torch.Generator(crops.device).manual_seed(int(seeds_N[row]))
+        noise = torch.randn(crops.shape[1:], generator=generator, device=crops.device)
+        crops[row].add_(noise, alpha=float(noise_sd_N[row]))
+    return crops
+
+
+def _change_some(crops: Tensor, wanted_N: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Return the crops with those that are wanted changed; ``change`` gets them and their rows."""
+    rows = wanted_N.nonzero()[:, 0]
+    if len(rows) == 0:
+        return crops
+    on_device = rows.to(crops.device, non_blocking=True)
+    return crops.index_copy(0, on_device, change(crops[on_device], rows))
+
+
+def _column(values_N: Tensor, crops: Tensor) -> Tensor:
+    return values_N.to(crops.device, non_blocking=True).view(-1, 1, 1, 1, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,13 @@ def counter_generator(seed: int, step: int, case: str, purpose: str) -> np.rando
     digest = hashlib.blake2b(f"{purpose}\0{case}".encode(errors="surrogateescape"), digest_size=16).digest()
     words = np.frombuffer(digest, dtype=np.uint32)
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, step, *words.tolist()])))
+
+
+def draw_starts(
+    generator: np.random.Generator, shape_xyz: Sequence[int], size_vox: Sequence[int], count: int
+) -> NDArray[np.int64]:
+    """Draw starts_S3, the lower corners of crops that lie anywhere in a volume, both ends included, voxels."""
+    return generator.integers(0, np.subtract(shape_xyz, size_vox), size=(count, 3), endpoint=True)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voco_cli.config import Settings
-from voco_cli.config.schema import Augment, MaeOptions, cube_edge
+from voco_cli.config.objective_schema import MaeOptions, cube_edge
+from voco_cli.config.schema import Augment
 from voco_cli.models.build import build_decoder, by_groups, decode_groups
 from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation

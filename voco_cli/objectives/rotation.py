@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from voco_cli.config import Settings
 from voco_cli.models.build import encode_groups
 from voco_cli.objectives.augment import resize, to_unit
-from voco_cli.objectives.draws import counter_generator
+from voco_cli.objectives.draws import counter_generator, draw_starts
 from voco_cli.objectives.objective import (
     HELD_OUT_STEP,
     Autocast,
@@ -100,8 +100,7 @@ class TurnSampler(Sampler):
     def draw(self, case: Case, step: int) -> TurnedCrops:
         """Return the crops of a case; no more is read than they hold."""
         generator = counter_generator(self.seed, step, case.name, "rotation")
-        room = np.subtract(case.volume.shape_xyz, self.size_vox)
-        starts = generator.integers(0, room, size=(self.per_volume, 3), endpoint=True)
+        starts = draw_starts(generator, case.volume.shape_xyz, self.size_vox, self.per_volume)
         orientations = generator.integers(0, self.orientations, self.per_volume)
         crops = [case.volume.read((x, y, z), self.size_vox) for x, y, z in starts.tolist()]
         return TurnedCrops(np.stack(crops), orientations)

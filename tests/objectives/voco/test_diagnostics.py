@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from voco_cli.config.schema import Health, VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
+from voco_cli.config.schema import Health
 from voco_cli.objectives.voco.diagnostics import (
     HeldOutSize,
     chance_figures,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.objectives.voco import literal
-from voco_cli.config.schema import VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
 from voco_cli.objectives.voco.model import Embedded, Projector, VolumeContrast
 
 B, S, K, E, C = 2, 3, 4, 5, 6

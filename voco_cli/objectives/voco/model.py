@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.autograd.function import FunctionCtx
 
-from voco_cli.config.schema import VocoOptions
+from voco_cli.config.objective_schema import VocoOptions
 from voco_cli.models.build import encode_groups
 from voco_cli.objectives.voco.losses import (
     PREDICTION_LOSSES,
