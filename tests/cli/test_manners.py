@@ -17,6 +17,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.command import voco
 from tests.waiting import wait_until
 from voco_cli.cli.app import EXAMPLES, PANELS, app
 from voco_cli.cli.options import require_agreement, settings_words
@@ -36,18 +37,6 @@ def leaves(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 ALL = dict(leaves(ROOT))
-
-
-def voco(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user calls it, in a process of its own, without a terminal."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VOCO_", "COLUMNS"))}
-    return subprocess.run(
-        [sys.executable, "-m", "voco_cli", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**kept, "OMP_NUM_THREADS": "1", **environment},
-    )
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +357,6 @@ def children(process: int) -> list[str]:
 
 @pytest.mark.parametrize("group", [(), ("cache",), ("plan",)], ids=["voco", "cache", "plan"])
 def test_a_group_without_a_command_shows_its_help_and_no_error(group: tuple[str, ...], tmp_path: Path) -> None:
-    shown = subprocess.run([sys.executable, "-m", "voco_cli", *group], capture_output=True, text=True, cwd=tmp_path)
+    shown = voco(*group, cwd=tmp_path)
     assert (shown.returncode, shown.stderr) == (2, "")
     assert f"Usage: {' '.join(['voco', *group])}" in shown.stdout
