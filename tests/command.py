@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -17,23 +18,32 @@ from voco_cli.__main__ import main
 from voco_cli.cli import app as command_line
 from voco_cli.document import terminal
 
-__all__ = ["command_line", "voco"]  # the former is loaded here, before the fork
+__all__ = ["command_line", "forked", "voco"]  # the first is loaded here, before the fork
 
 
 def voco(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run ``voco`` in a fork of this process, without a terminal; a new interpreter would load torch for seconds.
 
-    What the command sets, breaks or leaves behind (settings of libraries, signals, threads) ends with it. Where the
-    start of Python itself is tested, or what a command imports, ``python -m voco_cli`` is the one to call.
+    Where the start of Python itself is tested, or what a command imports, ``python -m voco_cli`` is the one to call.
 
     Args:
         environment: on top of ours, without what is ours of VOCO_ and COLUMNS.
     """
-    words = ["voco", *map(str, arguments)]
+    return forked(main, ["voco", *map(str, arguments)], cwd, environment)
+
+
+def forked(
+    program: Callable[[], object], words: list[str], cwd: Path, environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a fork of this process; what it sets, breaks or leaves behind ends with it.
+
+    Args:
+        words: its ``sys.argv``.
+    """
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
         child = os.fork()
         if child == 0:
-            _become(words, cwd, environment, out, error)
+            _run(program, words, cwd, environment, out, error)
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         except BaseException:
@@ -44,7 +54,14 @@ def voco(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.Co
         return subprocess.CompletedProcess(words, code, out.read(), error.read())
 
 
-def _become(words: list[str], cwd: Path, environment: dict[str, str], out: IO[str], error: IO[str]) -> NoReturn:
+def _run(
+    program: Callable[[], object],
+    words: list[str],
+    cwd: Path,
+    environment: dict[str, str],
+    out: IO[str],
+    error: IO[str],
+) -> NoReturn:
     code = 1
     try:
         os.chdir(cwd)
@@ -63,7 +80,8 @@ def _become(words: list[str], cwd: Path, environment: dict[str, str], out: IO[st
         if torch := sys.modules.get("torch"):
             torch.set_num_threads(1)  # a fork has none of the threads that OpenMP believes in
         sys.argv = words
-        main()
+        program()
+        code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
