@@ -32,8 +32,9 @@ docs: setup
 	$(BIN)/python docs/reference/generate_settings.py
 	$(BIN)/python docs/reference/generate_commands.py
 
+# A test stays beside its neighbours, with which it shares what is made once: scans, trained runs, wheels.
 test: check
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 test-slow: check
 	$(BIN)/pytest -m slow

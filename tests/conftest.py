@@ -14,4 +14,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("no clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("no clock")
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Read once, when torch and numpy load: threads of several processes would wait for each other's cores, spinning.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
 os.environ.pop("COLUMNS", None)  # processes of pytest-xdist have it, and tables would be folded to its width

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.command import forked
 from tests.finetune.tiny_task import TINY as TINY_TASK
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import load_settings
@@ -99,10 +98,9 @@ def run_script(name: str, *arguments: str) -> str:
     """What an example prints, with the settings of a tiny run in its environment."""
     tiny = (one.partition("=") for one in (*TINY, "train.validate_every=2"))
     environment = {f"VOCO_{key.upper().replace('.', '__')}": value for key, _, value in tiny}
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    shown = subprocess.run(
-        command, capture_output=True, text=True, check=True, cwd=ROOT, env={**os.environ, **environment}
-    )
+    script = str(EXAMPLES / name)
+    shown = forked(lambda: runpy.run_path(script, run_name="__main__"), [script, *arguments], ROOT, environment)
+    assert shown.returncode == 0, shown.stderr
     return shown.stdout
 
 

@@ -53,12 +53,14 @@ def test_the_released_step_begins_with_our_loss_and_moves_the_same_weights() -> 
         "train.batch_size=1",
         "run.device=cpu",
         "model.feature_size=12",
-        "crops.grid=2x2",
+        "crops.grid=2x1",
+        "crops.random_per_volume=2",
         "model.projector_out=32",
     )
     words += ("crops.input_size=32x32x64", "model.projector_hidden=[32]", "augment.rotate_prob=0")
     settings = load_settings("cvpr", None, words).settings
     crops, labels = cpu_batch(settings)
+    assert len(crops) == 2 + 2
     ours, released = (
         OurStep(settings, made_model(settings).double()),
         ReleasedStep(settings, made_model(settings).double()),

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import command
+
 VOCO = [sys.executable, "-m", "voco_cli"]
 
 
@@ -21,7 +23,7 @@ def voco(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").touch()
-    refused = voco("demo", "--out", "mine", cwd=tmp_path)
+    refused = command.voco("demo", "--out", "mine", cwd=tmp_path, COLUMNS="120")
     assert refused.returncode == 2
     assert "mine holds files but no demo (notes.txt)" in refused.stderr
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import voco
 from tests.finetune.tiny_task import TINY, make_data
 from tests.waiting import wait_until
 
@@ -20,10 +20,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def finetune(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("VOCO_")}
-    return subprocess.run(
-        command(*arguments), capture_output=True, text=True, cwd=cwd, env={**inherited, "COLUMNS": "200", **environment}
-    )
+    return voco("finetune", *arguments, cwd=cwd, COLUMNS="200", **environment)
 
 
 def tiny(*more: str) -> list[str]:

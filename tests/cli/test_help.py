@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import typer
 from rich.text import Text
 from typer.testing import CliRunner
 
+from tests.command import voco
 from voco_cli import __version__
 from voco_cli.cli.app import app
 from voco_cli.config import recipe_names
@@ -54,11 +53,6 @@ def test_the_commands_of_the_main_job_are_there() -> None:
         *(f"cache {name}" for name in ("build", "verify", "stats", "prune")),
         *(f"config {name}" for name in ("show", "schema", "init")),
     }
-
-
-def voco(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """The command as a user calls it, in a process of its own."""
-    return subprocess.run([sys.executable, "-m", "voco_cli", *arguments], capture_output=True, text=True, cwd=cwd)
 
 
 def test_version(tmp_path: Path) -> None:

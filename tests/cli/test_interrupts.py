@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import voco
 from tests.waiting import wait_until
 from voco_cli.cli.app import app
 from voco_cli.cli.interrupts import Stopped, Terminated, going_on, listen
@@ -39,19 +40,16 @@ def stopped(command: list[str], cwd: Path, number: int, ready: Callable[[], bool
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_cache_build_goes_on_where_it_was_stopped(number: int, scans: Path, tmp_path: Path) -> None:
-    def voco(*command: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*VOCO, *command], capture_output=True, text=True, cwd=tmp_path)
-
     def volumes() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*.b2nd")}
 
-    assert voco("index", str(scans), "-o", "data.json", "--modality", "CT").returncode == 0
+    assert voco("index", scans, "-o", "data.json", "--modality", "CT", cwd=tmp_path).returncode == 0
     build = ["cache", "build", "data.json", "--recipe", "debug", "--workers", "1"]
     code, told = stopped(build, tmp_path, number, lambda: len(volumes()) > 0)
     assert (code, told[-len(GOES_ON) :]) == (75, GOES_ON)
     before = volumes()
     assert 0 < len(before) < 12
-    assert voco(*build).returncode == 0
+    assert voco(*build, cwd=tmp_path).returncode == 0
     after = volumes()
     assert len(after) == 12
     assert {path: after[path] for path in before} == before

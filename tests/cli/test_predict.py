@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.command import voco
 from tests.data.cache.made_scans import body_hu, oriented_affine, write_nifti
 from tests.data.io.make_files import write_dicom
 from tests.tasks.made_run import make_run
@@ -138,8 +137,7 @@ def test_a_classification_writes_probabilities(scans: Path, tmp_path: Path) -> N
 
 def test_installed_command(run: Path, scans: Path, tmp_path: Path) -> None:
     """Through the front door, where an error is a sentence and a code."""
-    command = [sys.executable, "-m", "voco_cli", "predict", str(run), str(scans / "gone"), "-o", str(tmp_path / "out")]
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = voco("predict", run, scans / "gone", "-o", tmp_path / "out", cwd=tmp_path)
     assert told.returncode == 3
     assert told.stderr.splitlines()[0] == f"error: {scans / 'gone'} does not exist."
 

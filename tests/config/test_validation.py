@@ -90,18 +90,25 @@ def test_broken_rules_are_reported_together() -> None:
 
 
 @pytest.mark.parametrize(
-    "overrides",
+    ("overrides", "network_vox", "region_vox"),
     [
-        [*SMALL, "crops.size=64x32x32", "augment.rotate_prob=0"],
-        [*SMALL, "crops.size=17x17x17"],
-        [*SMALL, "crops.size=32x32x32", "crops.base_size=64x64x64", "crops.input_size=32x32x32"],
-        ["model.feature_size=12", "crops.input_size=32x32x64"],
-        ["crops.grid=4x3"],
-        ["objective.voco.teacher=none", "objective.voco.symmetric=false"],
+        ([*SMALL, "crops.size=64x32x32", "augment.rotate_prob=0"], (64, 32, 32), (256, 128, 32)),
+        ([*SMALL, "crops.size=17x17x17"], (17, 17, 17), (68, 68, 17)),
+        (
+            [*SMALL, "crops.size=32x32x32", "crops.base_size=64x64x64", "crops.input_size=32x32x32"],
+            (32, 32, 32),
+            (256, 256, 64),
+        ),
+        (["model.feature_size=12", "crops.input_size=32x32x64"], (32, 32, 64), (384, 384, 96)),
+        (["crops.grid=4x3"], (64, 64, 64), (384, 288, 96)),
+        (["objective.voco.teacher=none", "objective.voco.symmetric=false"], (64, 64, 64), (384, 384, 96)),
     ],
 )
-def test_the_nearest_settings_that_keep_the_rules(overrides: list[str]) -> None:
-    load_settings("cvpr", overrides=overrides)
+def test_the_nearest_settings_that_keep_the_rules(
+    overrides: list[str], network_vox: tuple[int, ...], region_vox: tuple[int, ...]
+) -> None:
+    crops = load_settings("cvpr", overrides=overrides).settings.crops
+    assert (crops.network_size_vox, crops.region_vox) == (network_vox, region_vox)
 
 
 def test_sizes_that_follow_from_the_crops() -> None:

@@ -7,9 +7,12 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
+from voco_cli.atomic_files import whole_file
 from voco_cli.config import load_settings
 from voco_cli.data.synthetic.generate import write_cts
+from voco_cli.figures.locate import LocationPanel, draw_location
 from voco_cli.training.callbacks import Callback, Values
 from voco_cli.workflows.pretrain import PretrainResult, run_pretraining
 
@@ -58,9 +61,23 @@ class At(Callback):
 
 
 def tiny_run(data: Path, run: Path, *override: str, callback: Callback | None = None) -> PretrainResult:
-    """Pre-train in this process."""
+    """Pre-train in this process, whose first picture of a validation stands for all: drawing takes most of a run."""
     flags = {"data.file": data, "run.dir": run}
-    return run_pretraining(load_settings("debug", None, (*TINY, *override), flags), callback or Callback())
+    settings = load_settings("debug", None, (*TINY, *override), flags)
+    with patch("voco_cli.pretrain.pictures.draw_location", _draw_once):
+        return run_pretraining(settings, callback or Callback())
+
+
+_DRAWN: list[bytes] = []
+
+
+def _draw_once(panel: LocationPanel, path: Path) -> None:
+    if _DRAWN:
+        with whole_file(path) as beside:
+            beside.write_bytes(_DRAWN[0])
+    else:
+        draw_location(panel, path)
+        _DRAWN.append(path.read_bytes())
 
 
 def killed_run(data: Path, run: Path, callback: At, *override: str) -> None:

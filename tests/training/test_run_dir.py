@@ -119,14 +119,15 @@ def test_lock_goes_with_its_process_though_its_children_live_on(tmp_path: Path) 
         with folder.lock():
             if os.fork() == 0:  # a loader process, say
                 os.read(go[0], 1)
+                os.write(come[1], b"y")
                 os._exit(0)
             os.write(come[1], b"x")
             os._exit(0)
     os.read(come[0], 1)
     os.waitpid(parent, 0)
     with folder.lock():
-        pass
-    os.write(go[1], b"x")
+        os.write(go[1], b"x")
+        assert os.read(come[0], 1) == b"y"  # the child lives on and waited for this
 
 
 @pytest.mark.parametrize("below", [False, True])
