@@ -95,7 +95,7 @@ def test_reaches_the_figures_of_the_prototype(
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_a_masked_autoencoder_beats_the_mean_of_the_visible_voxels(phantoms: Path, tmp_path: Path, seed: int) -> None:
-    """By at least half the margin that three seeds gave (docs/concepts/objectives.md), within two minutes of one thread."""
+    """By half the margin of three seeds (docs/concepts/objectives.md) or more, within two minutes of one thread."""
     alone = ("objective.voco.weight=0", "objective.mae.weight=1", "train.lr=0.003", "train.steps=800", "run.threads=1")
     result = train(phantoms, tmp_path / "run", seed, *alone)
     print(f"\nseed {seed}: {result.start} -> {result.end}")
