@@ -39,10 +39,10 @@ def test_crops_that_are_too_small_for_the_network_are_enlarged_for_it() -> None:
 
 
 @pytest.mark.parametrize(("shape", "cube"), [((256, 256, 96), 16), ((96, 96, 24), 8), ((35, 50, 33), 4)])
-def test_cubes_of_a_masked_autoencoder_fit_the_crops(shape: tuple[int, int, int], cube: int, tmp_path: Path) -> None:
-    task = load_settings(None, None, (), task="msd_hippocampus").settings
-    write_recipe(tmp_path / "recipe.yaml", "debug", task, [shape])
-    assert load_settings(str(tmp_path / "recipe.yaml")).settings.objective.mae.cube_vox == cube
+def test_cubes_of_a_masked_autoencoder_fit_the_crops(shape: tuple[int, int, int], cube: int) -> None:
+    network = load_settings(None, None, (), task="msd_hippocampus").settings.model
+    size = draft_crops([shape], network.backbone, network.levels)["crops.size"]
+    assert cube_edge("auto", size) == cube
 
 
 def test_volumes_that_cannot_be_cut_are_refused() -> None:

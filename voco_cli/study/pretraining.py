@@ -28,8 +28,6 @@ SMALL_QUARTER = 25
 """Percentile of the edges that crops are sized for; smaller volumes are padded, so that none is left out."""
 LARGEST_EDGE = 96
 EVEN = 4
-CUBES = (16, 8, 4)
-"""Edges of a masked autoencoder's cubes, the first that fits; voxels."""
 GRIDS = (4, 3, 2)
 """Base crops along x and y, the most first."""
 OF_TASK = ("weights", "weights_branch", "weights_merging", "min_loaded", "input_channels", "trust_pickle")
@@ -93,7 +91,7 @@ def draft_crops(shapes: Sequence[SizeXYZ], backbone: str, levels: int) -> dict[s
 
 
 def _even(edge: float) -> int:
-    """Return the nearest multiple of `EVEN`, which cubes of a crop are cut by; small edges as they are."""
+    """Return the nearest multiple of `EVEN`, which a masked autoencoder's cubes fit into; small edges as they are."""
     return round(edge / EVEN) * EVEN if edge >= 2 * EVEN else int(edge)
 
 
@@ -123,10 +121,6 @@ def write_recipe(path: Path, base: str, settings: Settings, shapes: Sequence[Siz
     if settings.preprocess.resize_vox is not None:
         shapes = [settings.preprocess.resize_vox]
     crops = draft_crops(shapes, settings.model.backbone, settings.model.levels)
-    size = crops["crops.input_size"] or crops["crops.size"]
-    fitting = [cube for cube in CUBES if all(edge % cube == 0 and edge >= 2 * cube for edge in size)]
-    if fitting:
-        crops["objective.mae.cube_vox"] = fitting[0]
     # Turns in the plane need crops that are square there.
     if crops["crops.size"][0] != crops["crops.size"][1]:
         crops["augment.rotate_prob"] = 0.0
