@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from voco_cli.config import Settings, load_settings
+from voco_cli.config.objective_schema import cube_edge
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
 from voco_cli.study.plan import StudyPlan, make_plan
