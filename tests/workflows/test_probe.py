@@ -15,7 +15,7 @@ from voco_cli.errors import UsageError
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights.write import write_encoder
 from voco_cli.training.callbacks import Callback
-from voco_cli.workflows.probe import ProbeResult, run_probe
+from voco_cli.workflows.probe import ProbeResult, network_overrides, run_probe
 
 PRESET = """
 task:
@@ -150,3 +150,11 @@ def test_one_category_is_refused_in_one_sentence(folder: Path, tmp_path: Path) -
     resolved = load_settings(None, None, (), given, task=str(tmp_path / "bright.yaml"))
     with pytest.raises(UsageError, match=r"^The 12 training cases are all of one category, and a probe needs two\.$"):
         run_probe(resolved, [str(folder / "weights" / "encoder.safetensors")], Callback())
+
+
+def test_the_settings_by_which_a_task_has_the_network_of_weights(folder: Path) -> None:
+    weights = str(folder / "weights" / "encoder.safetensors")
+    task = load_settings(None, None, (), task="msd_hippocampus").settings
+    assert network_overrides(task, weights) == ["model.feature_size=8", "model.levels=3"]
+    own = load_settings(None, None, (), task=str(folder / "balls.yaml")).settings
+    assert network_overrides(own, weights) == []

@@ -43,7 +43,7 @@ def probe(
     resolved = options.load()
 
     from voco_cli.cli.progress import FinetuneProgress
-    from voco_cli.workflows.probe import run_probe
+    from voco_cli.workflows.probe import network_overrides, run_probe
 
     result = run_probe(resolved, weights, FinetuneProgress())
     if as_json:
@@ -51,7 +51,8 @@ def probe(
         return
     print_blocks(probe_blocks(result))
     labelled = TaskOptions(task=options.task, data=options.data)
-    done([], shell_words("voco", "finetune", *labelled.words(), "--weights", weights[0]))
+    sets = [word for one in network_overrides(resolved.settings, weights[0]) for word in ("--set", one)]
+    done([], shell_words("voco", "finetune", *labelled.words(), "--weights", weights[0], *sets))
 
 
 def probe_blocks(result: ProbeResult) -> list[Block]:

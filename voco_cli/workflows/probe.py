@@ -134,18 +134,28 @@ def with_network(settings: Settings, weights: str) -> Settings:
         UsageError, DataError: as `network_of`.
     """
     network = network_of(weights, settings.model.trust_pickle)
-    update = {
-        "backbone": network.backbone,
-        "feature_size": network.feature_size,
-        "levels": network.levels,
-        "weights": weights,
-    }
+    update = {**network.settings, "weights": weights}
     task, preprocess = settings.task, settings.preprocess
     fitting = multiples(task.patch_size, BACKBONES[network.backbone].multiple(network.levels))
     task = task.model_copy(update={"patch_size": fitting, "deep_supervision": 0})
     return settings.model_copy(
         update={"model": settings.model.model_copy(update=update), "task": task, "preprocess": preprocess}
     )
+
+
+def network_overrides(settings: Settings, weights: str) -> list[str]:
+    """Return ``key=value`` of the settings by which a task has the network of some weights; none where it has."""
+    own = with_network(settings, weights)
+    before, now = settings.model.model_dump(), own.model.model_dump()
+    pairs = [(f"model.{key}", before[key], value) for key, value in now.items() if key != "weights"]
+    pairs.append(("task.patch_size", settings.task.patch_size, own.task.patch_size))
+    if own.task.deep_supervision != settings.task.deep_supervision:
+        pairs.append(("task.deep_supervision", settings.task.deep_supervision, 0))
+    return [
+        f"{key}={'x'.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for key, old, value in pairs
+        if old != value
+    ]
 
 
 def _without_weights(resolved: Resolved) -> Resolved:
