@@ -36,7 +36,10 @@ def _compose(found: Overview) -> Figure:
     baseline, *arms = [one.arm for one in found.standings]
     styles = {arm: (RUN_COLOURS[i % len(RUN_COLOURS)], MARKERS[(i + 1) % len(MARKERS)]) for i, arm in enumerate(arms)}
     groups = [
-        (f"{safe_text(task, 28)}, {size}", [one for one in study.gains if one.labelled == size and one.run in styles])
+        (
+            f"{safe_text(task, 24)}: {size} labelled",
+            [one for one in study.gains if one.labelled == size and one.run in styles],
+        )
         for task, study in found.studies.items()
         for size in study.sizes
     ]
