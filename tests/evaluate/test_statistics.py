@@ -75,6 +75,13 @@ def test_wilcoxon_by_hand() -> None:
     assert wilcoxon_p(np.array([-0.1, 0.2, 0.3])) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 14])
+def test_wilcoxon_with_ties_is_scipys(count: int) -> None:
+    differences = np.random.default_rng(count).integers(-3, 5, count) + 0.0
+    differences[differences == 0] = 2
+    assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue, abs=1e-12)
+
+
 def test_wilcoxon_of_scipy_and_without_differences() -> None:
     differences = np.random.default_rng(2).normal(0.2, 1, 60)
     assert wilcoxon_p(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)

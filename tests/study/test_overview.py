@@ -11,7 +11,7 @@ from tests.evaluate.made_results import made_table
 from voco_cli.study.analysis import METRICS, LabelEfficiency, ScoredRun, label_efficiency
 from voco_cli.study.overview import overview
 
-BESIDE = np.linspace(-0.07, 0.07, 8)[:, None] + np.array([[-0.05, 0.05]])
+BESIDE = np.linspace(-0.07, 0.07, 12)[:, None] + np.array([[-0.05, 0.05]])
 
 
 def study(scores: dict[str, Sequence[float]], seeds: int = 2) -> LabelEfficiency:
