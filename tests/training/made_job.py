@@ -151,7 +151,7 @@ def weights(path: Path, step: int = 12) -> bytes:
 def numbers(path: Path) -> list[dict[str, Any]]:
     """Metrics without what depends on the clock."""
     return [
-        {key: value for key, value in record.items() if key not in ("cases_per_s", "data_wait", "seconds")}
+        {key: value for key, value in record.items() if key not in ("cases_per_s", "data_wait", "compute_s")}
         for record in read_metrics(path / "metrics.jsonl")
     ]
 
