@@ -24,8 +24,8 @@ def names(*path: str) -> list[str]:
 
 
 def test_a_plan_takes_what_its_run_takes() -> None:
-    own = ["data", "recipe", "config", "override", "run_dir", "steps", "weights", "trust_pickle", "device"]
-    assert names("pretrain") == [*own, "objective", "dry_run", "json"]
+    own = ["data", "recipe", "objective", "config", "override", "run_dir", "steps", "weights", "trust_pickle", "device"]
+    assert names("pretrain") == [*own, "dry_run", "json"]
     assert names("plan", "pretrain") == [*own, "seconds", "as_json"]
     shared = [name for name in names("finetune") if name not in ("require_clean", "dry_run")]
     assert [name for name in names("plan", "finetune") if name != "seconds"] == shared

@@ -82,4 +82,4 @@ def test_four_channels_take_a_repeated_or_a_fresh_first_layer(tmp_path: Path) ->
         assert report is not None
         assert torch.equal(network.state_dict()[name], fresh) == (how == "reinit")
         assert (name in report.repeated) == (how == "repeat")
-        assert any("another number of channels" in note for note in report.notes)
+        assert any("layers for other channels are" in note for note in report.notes)

@@ -35,7 +35,10 @@ def weights(run: Path) -> bytes:
 
 def figures(run: Path) -> list[dict[str, float]]:
     lines = read_metrics(run / "metrics.jsonl")
-    return [{key: value for key, value in line.items() if key not in ("compute_s", "cases_per_s", "data_wait")} for line in lines]
+    return [
+        {key: value for key, value in line.items() if key not in ("compute_s", "cases_per_s", "data_wait")}
+        for line in lines
+    ]
 
 
 @pytest.mark.parametrize("task", [*ORGANS, "brats21"])

@@ -121,7 +121,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     ),
     "study": (
         "voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",
-        "voco study --task my_task.yaml --objective none+,voco,rotation --minutes 30 --cases 5,10",
+        "voco study --task my_task.yaml --objective none+,voco,mae --minutes 30",
     ),
     "probe": ("voco probe runs/pretrain --task my_task.yaml",),
     "report": (

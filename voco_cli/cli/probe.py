@@ -35,10 +35,11 @@ def probe(
     options: ProbeOptions,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what frozen encoders know of a task, without fine-tuning them.
+    """Tell what frozen encoders know of a task.
 
-    A linear model on their features, voxel by voxel or scan by scan, the nearest neighbours, and whether the nearest
-    region of another patient is the same region: each beside a fresh encoder, with intervals by patient.
+    Nothing is fine-tuned: a linear model on their features, voxel by voxel or scan by scan, the nearest neighbours, and
+    whether the nearest region of another patient is the same one; each beside a fresh encoder, with intervals by
+    patient.
     """
     resolved = options.load()
 

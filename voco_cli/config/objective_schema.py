@@ -86,7 +86,7 @@ class MaeOptions(Section):
         "input", description="hide voxels in the crop, or also at every level of the encoder (unet)"
     )
     decoder: DecoderKind = Field(
-        "light", description="decoder: a light one, or that of the segmentation network, which is then exported too"
+        "light", description="a light decoder, or that of the segmentation network, which is then exported too"
     )
     loss: Literal["l2", "l1"] = Field("l2", description="squared or absolute error of a voxel")
     loss_over: Literal["hidden", "all"] = Field("hidden", description="voxels whose error is minimised")

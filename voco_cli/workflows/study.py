@@ -154,8 +154,8 @@ def _longer_steps(record: StudyRecord, run: StudyRun) -> int:
     """
     same = (one for one in record.runs.values() if (one.arm, one.cases, one.seed) == (BASELINE, run.cases, run.seed))
     alike = next(same, None)
-    spent_s = [one.train_s for one in record.pretrainings.values() if one.seed == run.seed and one.train_s]
-    if alike is None or not alike.train_s or not spent_s:
+    spent_s = [one.train_s for one in record.pretrainings.values() if one.seed == run.seed and one.train_s is not None]
+    if alike is None or alike.train_s is None or not spent_s:
         raise DataError(f"its time follows from {BASELINE} and pre-trainings of seed {run.seed}, which have failed.")
     return longer_steps(int(record.settings["train.steps"]), alike.train_s, spent_s)
 
@@ -173,7 +173,7 @@ def _done(folder: Path, before: StudyRun, result: Finetuned, metric: Metric[Any]
         score=None if math.isnan(score) else score,
         chosen_step=result.chosen_step,
         how_chosen=result.how_chosen,
-        train_s=round(train_seconds(run.metrics_file), 1),
+        train_s=round(train_seconds(run.metrics_file), 3),
         transferred=_transferred(run),
     )
 

@@ -26,6 +26,7 @@ from voco_cli.training.run_dir import RunFolder
 TRIED_STEPS, UNCOUNTED, ROUNDS = 12, 3, 2
 """Steps of a trial, those at its beginning that do not count, and trials of each stage, the arms in turn."""
 TRIAL = ".trial"
+LEAST_S = 1e-3
 
 
 class EndedPretraining(Protocol):
@@ -135,7 +136,7 @@ class StudyPretraining:
         files = [RunFolder(stage.settings.run.dir).metrics_file for stage in stage_runs(resolved)]
         done = replace(
             known,
-            train_s=round(sum(map(train_seconds, files)), 1),
+            train_s=round(sum(map(train_seconds, files)), 3),
             verdict=None if verdict is None else verdict.status,
         )
         self.record.pretrainings[arm.name, seed] = done
@@ -160,4 +161,4 @@ def longer_steps(steps: int, train_s: float, spent_s: Sequence[float]) -> int:
         train_s: seconds that these take from scratch.
         spent_s: seconds of each pre-training of the same seed; the longest counts.
     """
-    return steps + round(steps * max(spent_s) / train_s)
+    return steps + round(steps * max(spent_s) / max(train_s, LEAST_S))
