@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.config.backbones import BACKBONES
@@ -23,26 +21,21 @@ from voco_cli.evaluate.classification.metrics import ScoredCases, measure
 from voco_cli.evaluate.classification.table import scored_cases
 from voco_cli.evaluate.statistics import RESAMPLES, nan_mean, patient_indices, percentile_interval, resample_patients
 from voco_cli.finetune.classification import category_index
-from voco_cli.models.build import build_encoder
 from voco_cli.models.linear_probe import LinearProbe, dice_by_class, fit_linear, nearest_classes, retrieved, sample_maps
-from voco_cli.models.weights.load import load_start
-from voco_cli.objectives.augment import to_unit
 from voco_cli.objectives.draws import counter_generator
+from voco_cli.predict.frozen_encoder import REGIONS, FrozenEncoder
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 from voco_cli.tasks.targets import IGNORED, index_table, target_of
 from voco_cli.tasks.template import network_of
 from voco_cli.training.callbacks import Callback
-from voco_cli.training.distributed import device_alone
 from voco_cli.workflows.finetune_checks import before_finetuning
 
 FRESH = "none"
 """The encoder that every other is held against: fresh weights, of the seed."""
 POINTS = 300
 """Voxels of each class that a case trains the linear probe with, at most."""
-REGIONS = 2
-"""Regions along each axis that retrieval is asked for."""
 Statistics = dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]]
 """By name a figure's values_B under weights_BN of the measured cases."""
 IntXYZ = tuple[int, int, int]
@@ -199,78 +192,6 @@ def _cases(settings: Settings, data: TaskData, callback: Callback) -> tuple[list
 
 def _known(entries: Sequence[Any], target: Any) -> list[Any]:
     return [entry for entry in entries if target.is_known(entry)]
-
-
-@dataclass(frozen=True)
-class FrozenEncoder:
-    """An encoder in evaluation mode.
-
-    Attributes:
-        settings: of the task, with its network.
-        loaded: share of its parameters that came from weights.
-    """
-
-    settings: Settings
-    encoder: nn.Module
-    loaded: float
-    device: torch.device
-
-    @classmethod
-    def load(cls, settings: Settings) -> FrozenEncoder:
-        """Build the encoder from the seed, and fill it.
-
-        Raises:
-            UsageError, DataError: as `load_start`.
-        """
-        torch.manual_seed(settings.seed)
-        encoder = build_encoder(settings.model, len(settings.task.channels))
-        report = load_start(encoder, settings.model)
-        device = device_alone(settings.run)[0]
-        return cls(settings, encoder.to(device).eval(), 0.0 if report is None else report.encoder_share, device)
-
-    def read(self, case: StoredCase) -> Tensor:
-        """Return volume_1CXYZ of a case, in [0, 1]."""
-        return to_unit(torch.from_numpy(case.read_channels())[None].to(self.device))
-
-    @torch.no_grad()
-    def embed(self, crops_NCXYZ: Tensor) -> Tensor:
-        """Return features_NE."""
-        features_NE: Tensor = self.encoder(crops_NCXYZ)
-        return features_NE.float().cpu()
-
-    @torch.no_grad()
-    def maps(self, crop_1CXYZ: Tensor) -> list[Tensor]:
-        """Return the feature maps of a crop, the finest first."""
-        assert callable(self.encoder.feature_maps)
-        return [level.float() for level in self.encoder.feature_maps(crop_1CXYZ)]
-
-    def tiles(self, volume_1CXYZ: Tensor) -> Iterator[tuple[IntXYZ, Tensor]]:
-        """Yield the lower corner of each window and the window, which together cover the volume.
-
-        The last along an axis ends with the volume, so that zeros stand only beside volumes smaller than a window.
-        """
-        size = self.settings.task.patch_size
-        shape = volume_1CXYZ.shape[2:]
-        short = [max(0, window - edge) for edge, window in zip(shape, size, strict=True)]
-        padded = F.pad(volume_1CXYZ, [amount for axis in reversed(short) for amount in (0, axis)])
-        starts = [
-            dict.fromkeys([*range(0, max(edge - window, 0), window), max(edge - window, 0)])
-            for edge, window in zip(shape, size, strict=True)
-        ]
-        for x, y, z in product(*starts):
-            yield (x, y, z), padded[:, :, x : x + size[0], y : y + size[1], z : z + size[2]]
-
-    def regions(self, volume_1CXYZ: Tensor) -> Tensor:
-        """Return features_RE of the eighths of a volume, each resized to a window of the task."""
-        shape = volume_1CXYZ.shape[2:]
-        crops = []
-        for place in product(range(REGIONS), repeat=3):
-            x, y, z = (
-                slice(edge * n // REGIONS, edge * (n + 1) // REGIONS) for edge, n in zip(shape, place, strict=True)
-            )
-            crop = volume_1CXYZ[:, :, x, y, z]
-            crops.append(F.interpolate(crop, size=self.settings.task.patch_size, mode="trilinear"))
-        return torch.cat([self.embed(crop) for crop in crops])
 
 
 def _probe_label_maps(
