@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import Heard
+from tests.tasks.made_balls import write_balls
 from voco_cli.config import Resolved
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.evaluate.read_results import read_results
@@ -50,17 +50,7 @@ def never(resolved: Resolved) -> Finetuned:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine scans, and the preset beside them."""
     root = tmp_path_factory.mktemp("study")
-    rng = np.random.default_rng(0)
-    affine = oriented_affine("RAS", (1.0, 1.0, 1.0))
-    for part in ("image", "label"):
-        (root / "data" / part).mkdir(parents=True)
-    for i in range(9):
-        centre = rng.integers(5, 8, 3)
-        distance = np.linalg.norm(np.stack(np.indices((12, 12, 12)), -1) - centre, axis=-1)
-        label = (distance < 4).astype(np.uint8) + (distance < 2)
-        image = rng.normal(60, 10, label.shape) + 70.0 * label
-        write_nifti(root / "data" / "image" / f"case{i}.nii.gz", image.clip(0, 255).astype(np.int16), affine)
-        write_nifti(root / "data" / "label" / f"case{i}.nii.gz", label.astype(np.uint8), affine)
+    write_balls(root / "data", background=60, step=70, noise=10)
     (root / "balls.yaml").write_text(PRESET)
     return root
 

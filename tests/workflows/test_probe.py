@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.data.cache.made_scans import oriented_affine, write_nifti
+from tests.tasks.made_balls import write_balls
 from voco_cli.config import load_settings
 from voco_cli.config.schema import Model
 from voco_cli.errors import UsageError
@@ -38,17 +39,7 @@ MODEL = Model(backbone="unet", feature_size=8, levels=3)
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine scans of 12 x 12 x 12 voxels with a bright ball and a brighter core, little noise."""
     root = tmp_path_factory.mktemp("probe")
-    rng = np.random.default_rng(0)
-    affine = oriented_affine("RAS", (1.0, 1.0, 1.0))
-    for part in ("image", "label"):
-        (root / "data" / part).mkdir(parents=True)
-    for i in range(9):
-        centre = rng.integers(5, 8, 3)
-        distance = np.linalg.norm(np.stack(np.indices((12, 12, 12)), -1) - centre, axis=-1)
-        label = (distance < 4).astype(np.uint8) + (distance < 2)
-        image = rng.normal(40, 3, label.shape) + 80.0 * label
-        write_nifti(root / "data" / "image" / f"case{i}.nii.gz", image.clip(0, 255).astype(np.int16), affine)
-        write_nifti(root / "data" / "label" / f"case{i}.nii.gz", label.astype(np.uint8), affine)
+    write_balls(root / "data", background=40, step=80, noise=3)
     (root / "balls.yaml").write_text(PRESET)
     torch.manual_seed(5)
     about = {"model": MODEL.model_dump(mode="json")}

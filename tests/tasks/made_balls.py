@@ -1,0 +1,28 @@
+"""Tiny scans with a bright ball that has a brighter core, and their label maps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tests.data.cache.made_scans import oriented_affine, write_nifti
+
+EDGE = 12
+BALL, CORE = 4, 2
+"""Radii, voxels."""
+
+
+def write_balls(folder: Path, background: float, step: float, noise: float, cases: int = 9) -> None:
+    """Write ``image/caseN.nii.gz`` and ``label/caseN.nii.gz`` of 12 x 12 x 12 voxels; labels 1 and 2 are brighter."""
+    rng = np.random.default_rng(0)
+    affine = oriented_affine("RAS", (1.0, 1.0, 1.0))
+    for part in ("image", "label"):
+        (folder / part).mkdir(parents=True)
+    for i in range(cases):
+        centre = rng.integers(5, 8, 3)
+        distance = np.linalg.norm(np.stack(np.indices((EDGE, EDGE, EDGE)), -1) - centre, axis=-1)
+        label = (distance < BALL).astype(np.uint8) + (distance < CORE)
+        image = rng.normal(background, noise, label.shape) + step * label
+        write_nifti(folder / "image" / f"case{i}.nii.gz", image.clip(0, 255).astype(np.int16), affine)
+        write_nifti(folder / "label" / f"case{i}.nii.gz", label.astype(np.uint8), affine)
