@@ -50,3 +50,18 @@ def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> Non
         if tensor.ndim == 1:
             continue  # a bias before a norm has a gradient of 0, and Adam makes a full step of its rounding errors
         torch.testing.assert_close(tensor, models[1][name], rtol=0, atol=2e-4)
+
+
+def _train_stages(data: Path, run: Path) -> None:
+    stages = "stages=[{}, {objective: {voco: {weight: 0}, rotation: {weight: 1}}}]"
+    tiny_run(data, run, "train.batch_size=1", *STEPS, stages)
+
+
+def test_two_processes_go_on_to_the_next_stage_together(tmp_path: Path) -> None:
+    data, run = write_data(tmp_path / "data"), tmp_path / "run"
+    run_two(lambda process: _train_stages(data, run))
+    assert (state(run)["status"], state(run / "stages" / "1-voco")["status"]) == ("done", "done")
+    before = load_file(run / "stages" / "1-voco" / "weights" / "encoder.safetensors")
+    after = load_file(run / "weights" / "encoder.safetensors")
+    assert before.keys() == after.keys()
+    assert not all(torch.equal(tensor, after[name]) for name, tensor in before.items())

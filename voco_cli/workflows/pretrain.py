@@ -112,42 +112,45 @@ def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
     if os.environ.get("RANK", "0") != "0":
         callback = Callback()
     stages = stage_runs(resolved)
-    for number, stage in enumerate(stages, 1):
-        if len(stages) > 1:
-            names = " + ".join(stage.settings.objective.active())
-            callback.say(f"stage {number} of {len(stages)}: {names}, in {stage.settings.run.dir}")
-        result = _run_stage(stage, callback)
+    with ExitStack() as ending:
+        for number, stage in enumerate(stages, 1):
+            if len(stages) > 1:
+                names = " + ".join(stage.settings.objective.active())
+                callback.say(f"stage {number} of {len(stages)}: {names}, in {stage.settings.run.dir}")
+            result = _run_stage(stage, callback, ending)
     return result
 
 
-def _run_stage(resolved: Resolved, callback: Callback) -> PretrainResult:
-    """Train one stage to its end; one that has come there already is only checked."""
+def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack) -> PretrainResult:
+    """Train one stage to its end; one that has come there already is only checked.
+
+    Args:
+        ending: after the last stage, when the processes of all of them part.
+    """
     resolved, datalist = before_pretraining(resolved, callback)
     settings = resolved.settings
     accelerator = build_accelerator(settings.run)
     if not accelerator.is_main_process:
         callback = Callback()
+    ending.callback(accelerator.end_training)
     folder = RunFolder(settings.run.dir)
-    try:
-        with ExitStack() as stack, annotate_rank(accelerator):
+    with ExitStack() as stack, annotate_rank(accelerator):
 
-            def open_run() -> dict[Path, str]:
-                stack.enter_context(folder.lock())
-                open_run_folder(folder, resolved, datalist, _names)
-                return _build_cache(settings, datalist, callback)
+        def open_run() -> dict[Path, str]:
+            stack.enter_context(folder.lock())
+            open_run_folder(folder, resolved, datalist, _names)
+            return _build_cache(settings, datalist, callback)
 
-            failed = run_on_main(accelerator, open_run)
-            objective = build_model(settings, accelerator.device)
-            scans = UsableScans()
-            run_on_all(accelerator, lambda: _find_cases(scans, settings, datalist, failed, objective.region_vox))
-            run_on_all(accelerator, lambda: batch_plan(settings, len(scans.training), 0, accelerator.num_processes))
-            run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, scans.contents))
-            task = _make_task(objective, settings, datalist, scans, folder)
-            callback.prepared(_start(task, scans, folder, accelerator))
-            Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
-            return _result(task, folder, accelerator)
-    finally:
-        accelerator.end_training()
+        failed = run_on_main(accelerator, open_run)
+        objective = build_model(settings, accelerator.device)
+        scans = UsableScans()
+        run_on_all(accelerator, lambda: _find_cases(scans, settings, datalist, failed, objective.region_vox))
+        run_on_all(accelerator, lambda: batch_plan(settings, len(scans.training), 0, accelerator.num_processes))
+        run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, scans.contents))
+        task = _make_task(objective, settings, datalist, scans, folder)
+        callback.prepared(_start(task, scans, folder, accelerator))
+        Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
+        return _result(task, folder, accelerator)
 
 
 def _cache(settings: Settings) -> VolumeCache:
