@@ -79,6 +79,8 @@ class PretrainingTask(TrainingTask):
         report = load_as_asked(self.objective.encoder, weights, model)
         require_same_merging(report, model)
         self.objective.encoder_started()
+        if model.transfer == "encoder":
+            return report
         return load_objectives(self._parts, weights, report, model.input_channels)
 
     @property

@@ -142,7 +142,9 @@ def _export_pretraining(
         checkpoint = {"global_step": weights.step or 0, "state_dict": OrderedDict(tensors), MARK: mark}
         write_atomic(output, _torch_bytes(checkpoint))
     else:
-        tensors = {**encoder, **{f"{IN_FILE}{name}": tensor for name, tensor in weights.objectives.items()}}
+        # Copies: safetensors takes no tensor under two names, and with the teacher's branch there are such.
+        beside = {f"{IN_FILE}{name}": tensor.clone() for name, tensor in weights.objectives.items()}
+        tensors = {**encoder, **beside}
         write_atomic(output, safetensors_bytes(tensors, {**about, "format": PRETRAINING_FORMAT}))
     parts = f"Beside the encoder: {', '.join(parts_of(weights.objectives))}."
     return Export((output,), len(tensors), _parameters(tensors), (parts, *_merging_notes(weights, file_format)))
