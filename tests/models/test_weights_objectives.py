@@ -18,7 +18,9 @@ from voco_cli.config.schema import Model
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import Format, LoadReport, Weights, export_weights, load_into, own_tensors, read_weights
+from voco_cli.models.weights.load import InputChannels
 from voco_cli.models.weights.load_objectives import load_objectives
+from voco_cli.models.weights.read import Branch
 from voco_cli.objectives.voco.model import Projector, VolumeContrast
 
 Tensors = dict[str, Tensor]
@@ -89,10 +91,11 @@ def test_an_export_with_heads_holds_all_tensors_and_no_path(tmp_path: Path) -> N
     assert (header["format"], header["step"], header["objectives"]) == ("voco-pretraining/1", 7, {"voco": 1.0})
     assert "secret" not in json.dumps(header)
     assert names == {*tensors_of(network.encoder), *(f"objective.{name}" for name in beside(network))}
-    for branch, encoder, projector in (
-        ("student", network.encoder, network.projector),
-        ("teacher", network.teacher_encoder, network.teacher_projector),
-    ):
+    branches: dict[Branch, tuple[nn.Module | None, nn.Module | None]] = {
+        "student": (network.encoder, network.projector),
+        "teacher": (network.teacher_encoder, network.teacher_projector),
+    }
+    for branch, (encoder, projector) in branches.items():
         assert encoder is not None
         assert projector is not None
         weights = read_weights(file, branch=branch)
@@ -176,7 +179,7 @@ def test_a_teachers_head_that_the_weights_lack_starts_as_the_students(tmp_path: 
 
 
 @pytest.mark.parametrize("rule", ["repeat", "reinit"])
-def test_other_channels_go_by_the_setting_in_the_teacher_too(rule: str, tmp_path: Path) -> None:
+def test_other_channels_go_by_the_setting_in_the_teacher_too(rule: InputChannels, tmp_path: Path) -> None:
     source, network = contrast(), contrast(channels=2, seed=1)
     assert source.teacher_encoder is not None
     assert network.teacher_encoder is not None

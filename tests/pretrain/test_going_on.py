@@ -47,7 +47,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def checkpoint(run: Path, step: int = 4) -> Tensors:
-    return load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+    return dict(load_file(run / "checkpoints" / f"step-{step:06d}" / "model.safetensors"))
 
 
 def fresh(*override: str) -> Objective:

@@ -128,8 +128,8 @@ def export(
         return
     for line in (f"{written.tensors} tensors, {written.parameters:,} parameters", *weights.notes, *written.notes):
         print_line(line)
-    following = ("voco", "pretrain", "DATA.json", "--weights", output) if heads else ("voco", "weights", "inspect", output)
-    done(files, shell_words(*(written.train or following)))
+    following = ("pretrain", "DATA.json", "--weights", output) if heads else ("weights", "inspect", output)
+    done(files, shell_words(*(written.train or ("voco", *following))))
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging | Literal["auto"], trust_pickle: bool) -> Weights:

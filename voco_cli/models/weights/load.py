@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -384,7 +383,7 @@ def load_start(network: nn.Module, model: Model) -> LoadReport | None:
     return None if weights is None else load_as_asked(network, weights, model)
 
 
-def read_start(source: str | Path, model: Model) -> Weights:
+def read_start(source: str, model: Model) -> Weights:
     """Read the weights that a training starts from, as the settings say.
 
     Raises:

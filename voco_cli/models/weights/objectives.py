@@ -45,16 +45,15 @@ def find_checkpoint(run: str | Path) -> Path:
     return file
 
 
-def find_start(source: str) -> str | Path:
+def find_start(source: str) -> str:
     """Find what a pre-training starts from: the last checkpoint of a run folder, which has more than the encoder.
 
     A run of fine-tuning, or one without a checkpoint, is left as it is given.
     """
     path = Path(source)
     checkpoint = last_checkpoint(path) if path.is_dir() else None
-    if checkpoint is None or not (path / "weights" / "encoder.json").is_file():
-        return source
-    return checkpoint
+    is_pretraining = all((path / name).is_file() for name in ("settings.yaml", "weights/encoder.json"))
+    return source if checkpoint is None or not is_pretraining else str(checkpoint)
 
 
 def split_objectives(
@@ -150,7 +149,9 @@ def authors_names(encoder: Mapping[str, Tensor], objectives: Mapping[str, Tensor
         UsageError: their code has no such heads.
     """
     own = {name.removeprefix("voco."): t for name, t in objectives.items() if name.startswith("voco.")}
-    heads = {twin: [f"{twin}projector.{i}.{leaf}" for i in "036" for leaf in ("weight", "bias")] for twin in ("", TEACHER)}
+    layers = {ours: theirs for theirs, ours in AUTHORS_LAYERS.items()}
+    leaves = [f"projector.{place}.{leaf}" for place in layers for leaf in ("weight", "bias")]
+    heads = {twin: [f"{twin}{leaf}" for leaf in leaves] for twin in ("", TEACHER)}
     there = {name for name in own if name.partition(".")[0].endswith("projector")}
     if there != {name for names in heads.values() for name in names}:
         raise UsageError(
@@ -161,7 +162,6 @@ def authors_names(encoder: Mapping[str, Tensor], objectives: Mapping[str, Tensor
     before = "proj_head." if teacher else ""
     named = {f"{'student' if teacher else 'backbone'}.{name}": tensor for name, tensor in encoder.items()}
     named |= {f"teacher.{name}": tensor for name, tensor in teacher.items()}
-    layers = {ours: theirs for theirs, ours in AUTHORS_LAYERS.items()}
     for twin, names in heads.items():
         branch = "teacher" if twin else "student"
         for name in names:
