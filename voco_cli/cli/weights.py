@@ -89,6 +89,14 @@ def export(
             "as the plans say, or zyx as nnU-Net reads scans); xyz keeps the kernels.",
         ),
     ] = None,
+    heads: Annotated[
+        bool,
+        typer.Option(
+            "--heads",
+            help="For safetensors and authors: write all that pre-training goes on from, of the run's last checkpoint: "
+            "encoder, heads, teachers and decoders.",
+        ),
+    ] = False,
     trust_pickle: TrustPickleOption = False,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -100,11 +108,18 @@ def export(
         raise UsageError("--plans is for nnU-Net.", "add --format nnunet, or leave it out")
     if axes and file_format not in (Format.NNUNET, Format.NNSSL):
         raise UsageError("--axes is for nnU-Net.", "add --format nnunet or --format nnssl, or leave it out")
+    if heads and file_format not in (Format.SAFETENSORS, Format.AUTHORS):
+        raise UsageError(
+            f"--heads is for those who go on pre-training, and {file_format.value} is for other networks.",
+            "leave out --format, or --format authors",
+        )
     from voco_cli.data.index.trained_on import copy_manifest
     from voco_cli.models.weights import export_weights
+    from voco_cli.models.weights.objectives import find_checkpoint
 
-    weights = _read(run, branch, patch_merging, trust_pickle)
-    written = export_weights(weights, output, file_format, axes, plans, replace=force)
+    source = str(find_checkpoint(run)) if heads else run
+    weights = _read(source, branch, patch_merging, trust_pickle)
+    written = export_weights(weights, output, file_format, axes, plans, replace=force, heads=heads)
     files = [*written.files, *copy_manifest(run, output)]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
@@ -113,7 +128,8 @@ def export(
         return
     for line in (f"{written.tensors} tensors, {written.parameters:,} parameters", *weights.notes, *written.notes):
         print_line(line)
-    done(files, shell_words(*(written.train or ("voco", "weights", "inspect", output))))
+    following = ("pretrain", "DATA.json", "--weights", output) if heads else ("weights", "inspect", output)
+    done(files, shell_words(*(written.train or ("voco", *following))))
 
 
 def _read(file: str, branch: Branch, patch_merging: Merging | Literal["auto"], trust_pickle: bool) -> Weights:
@@ -124,6 +140,8 @@ def _read(file: str, branch: Branch, patch_merging: Merging | Literal["auto"], t
 
 
 def _facts(weights: Weights) -> dict[str, Any]:
+    from voco_cli.models.weights.objectives import parts_of
+
     architecture = weights.architecture
     tensors = {**weights.tensors, **weights.heads}
     verdict = (weights.settings or {}).get("verdict")
@@ -136,6 +154,7 @@ def _facts(weights: Weights) -> dict[str, Any]:
         "tensors": len(tensors),
         "parameters": sum(tensor.numel() for tensor in tensors.values() if tensor.is_floating_point()),
         "left_aside": len(weights.unused) or None,
+        "to_go_on": ", ".join(parts_of(weights.objectives)) or None,
         "network": architecture.encoder_words if architecture else None,
         "input_channels": architecture.in_channels if architecture else None,
         "classes": architecture.out_channels if architecture else None,

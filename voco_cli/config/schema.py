@@ -240,7 +240,9 @@ class Model(Section):
         "auto", description="patch merging that the weights were trained with; auto is what they say, else legacy"
     )
     transfer: Literal["all", "encoder"] = Field(
-        "all", description="fine-tuning: what is taken of the weights: the decoder too, where they hold one, or not"
+        "all",
+        description="what is taken of the weights: decoder, and in a pre-training heads and teacher, where they hold "
+        "them, or the encoder alone",
     )
     min_loaded: Fraction | None = Field(
         None,

@@ -39,6 +39,7 @@ class NetworkPart(StrEnum):
     ENCODER = "encoder blocks"
     DECODER = "decoder"
     HEAD = "head"
+    OBJECTIVE = "objective"
     OTHER = "other"
 
 

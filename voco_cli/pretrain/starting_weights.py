@@ -11,6 +11,7 @@ from voco_cli.models.backbone import Architecture
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import LoadReport, OtherNetwork
 from voco_cli.models.weights.load import check_start
+from voco_cli.models.weights.objectives import find_start
 
 
 def require_fitting_weights(settings: Settings) -> None:
@@ -20,8 +21,9 @@ def require_fitting_weights(settings: Settings) -> None:
         UsageError, DataError: as `check_start`; or another patch merging.
     """
     model = settings.model
+    start = model.weights and find_start(model.weights)
     try:
-        report = check_start(lambda: build_encoder(model), model)
+        report = check_start(lambda: build_encoder(model), model.model_copy(update={"weights": start}))
     except OtherNetwork as other:
         raise UsageError(other.message, _network_hint(other.theirs) or other.hint) from other
     require_same_merging(report, model)

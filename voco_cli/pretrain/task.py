@@ -17,9 +17,11 @@ from voco_cli.errors import UsageError
 from voco_cli.models.build import build_encoder, compile_encoder
 from voco_cli.models.memory import plan_grouping, training_bytes
 from voco_cli.models.weights import LoadReport, write_encoder, write_model
-from voco_cli.models.weights.load import load_start
+from voco_cli.models.weights.load import load_as_asked, read_start
+from voco_cli.models.weights.load_objectives import load_objectives
+from voco_cli.models.weights.objectives import find_start
 from voco_cli.objectives import build_objective
-from voco_cli.objectives.objective import Case, Objective, Verdict
+from voco_cli.objectives.objective import Case, Objective, Verdict, WeightedSum
 from voco_cli.pretrain.dataset import PretrainingBatch, PretrainingDataset
 from voco_cli.pretrain.pictures import draw_validation
 from voco_cli.pretrain.starting_weights import require_same_merging
@@ -62,16 +64,32 @@ class PretrainingTask(TrainingTask):
         self.history: dict[str, dict[str, float]] = {}
 
     def load_start(self) -> LoadReport | None:
-        """Fill the encoder with the weights that the settings name.
+        """Fill the encoder with the weights that the settings name, and what they hold of the objectives beside it.
+
+        A teacher that they do not hold starts from the student.
 
         Raises:
-            UsageError, DataError: as `load_start`; or weights whose patch merging is not the settings'.
+            UsageError, DataError: as `voco_cli.models.weights.load.load_start`; or weights whose patch merging is not
+                the settings'.
         """
-        report = load_start(self.objective.encoder, self.settings.model)
-        if report is not None:
-            require_same_merging(report, self.settings.model)
-            self.objective.encoder_started()
-        return report
+        model = self.settings.model
+        if model.weights is None:
+            return None
+        weights = read_start(find_start(model.weights), model)
+        report = load_as_asked(self.objective.encoder, weights, model)
+        require_same_merging(report, model)
+        self.objective.encoder_started()
+        if model.transfer == "encoder":
+            return report
+        return load_objectives(self._parts, weights, report, model.input_channels)
+
+    @property
+    def _parts(self) -> Mapping[str, Objective]:
+        """Each objective by its name, of one or of a sum."""
+        objective = self.objective
+        if isinstance(objective, WeightedSum):
+            return objective.objectives
+        return dict.fromkeys(self.settings.objective.active(), objective)
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
         """Yield the batches of this process, from a loader whose processes end when the generator is closed."""

@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from voco_cli.atomic_files import UNFINISHED
 from voco_cli.errors import DataError
 from voco_cli.models.weights import own_tensors, put_tensors
+from voco_cli.models.weights.write import CHECKPOINT_FORMAT
 from voco_cli.training.errors import translate_errors
 
-FORMAT = "voco-checkpoint/1"
 PREFIX = "step-"
 UNREADABLE = (
     OSError,
@@ -104,7 +104,7 @@ def save_checkpoint(
             tensors = {name: tensor.detach().contiguous() for name, tensor in own_tensors(model).items()}
             save_file(tensors, beside / "model.safetensors")
             torch.save({"optimizer": optimizer.state_dict(), "random": _random_states()}, beside / "optimizer.pt")
-            meta = {"format": FORMAT, "step": step, "score": score, "job": task_state}
+            meta = {"format": CHECKPOINT_FORMAT, "step": step, "score": score, "job": task_state}
             (beside / "checkpoint.json").write_text(json.dumps(meta, indent=1))
             for path in [*beside.iterdir(), beside]:
                 _flush(path)

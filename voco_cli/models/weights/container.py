@@ -39,13 +39,19 @@ def find_file(source: str | Path, branch: str = "student") -> Path:
         return path
     if not path.is_dir():
         raise DataError(f"{path} does not exist.", "give a run folder, a file of weights or hf://owner/repository/file")
-    found = path.glob("checkpoints/step-*/model.safetensors")
-    checkpoints = sorted(found, key=lambda file: (len(file.parent.name), file.parent.name))[-1:]
+    checkpoint = last_checkpoint(path)
+    checkpoints = [] if checkpoint is None else [checkpoint]
     there = [path / name for name in IN_FOLDER if (path / name).is_file()]
     candidates = [*checkpoints, *there] if branch == "teacher" else [*there, *checkpoints]
     if not candidates:
         raise DataError(f"{path} is a folder without weights.", "give a finished run, or a file inside the folder")
     return candidates[0]
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """Return the tensors of the last checkpoint of a run folder; None where it has none."""
+    found = run.glob("checkpoints/step-*/model.safetensors")
+    return max(found, key=lambda file: (len(file.parent.name), file.parent.name), default=None)
 
 
 def _download(address: str) -> Path:

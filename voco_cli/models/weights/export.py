@@ -30,9 +30,18 @@ from voco_cli.models.weights.nnunet import (
     plans_name,
     read_plans,
 )
+from voco_cli.models.weights.objectives import IN_FILE, authors_names, parts_of
 from voco_cli.models.weights.read import Weights
 from voco_cli.models.weights.tensor_names import part_of
-from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT, describe, safetensors_bytes
+from voco_cli.models.weights.write import (
+    CHECKPOINT_FORMAT,
+    ENCODER_FORMAT,
+    MARK,
+    MODEL_FORMAT,
+    PRETRAINING_FORMAT,
+    describe,
+    safetensors_bytes,
+)
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ def export_weights(
     plans: Path | None = None,
     *,
     replace: bool = False,
+    heads: bool = False,
 ) -> Export:
     """Write weights in the form that another program reads.
 
@@ -79,8 +89,10 @@ def export_weights(
             keeps the kernels.
         plans: for ``nnunet``: those that it made for the data set to train on.
         replace: other plans that bear the name of the new ones.
+        heads: for ``safetensors`` and ``authors``: write all that pre-training goes on from; ``authors`` is then the
+            layout of their checkpoints, without the optimizer.
     Raises:
-        UsageError: the format has no place for these weights, or the plans' data set none.
+        UsageError: the format has no place for these weights, or the plans' data set none; or there are no heads.
         DataError: the plans are missing or damaged.
         ResourceError: the disk is full.
     """
@@ -101,7 +113,9 @@ def export_weights(
             raise UsageError(
                 f"{weights.origin} is of {architecture.encoder_words}; the authors' files hold SwinUNETR v2."
             )
-        tensors = {name: tensor for name, tensor in tensors.items() if part_of(name) in ENCODER_PARTS}
+        tensors = _encoder_of(tensors)
+    if heads:
+        return _export_pretraining(weights, _encoder_of(tensors), architecture, output, file_format)
     about = _about(weights, architecture, tensors)
     if file_format is Format.SAFETENSORS:
         write_atomic(output, safetensors_bytes(tensors, about))
@@ -110,9 +124,41 @@ def export_weights(
     return Export((output,), len(tensors), _parameters(tensors), _merging_notes(weights, file_format))
 
 
+def _encoder_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in tensors.items() if part_of(name) in ENCODER_PARTS}
+
+
+def _export_pretraining(
+    weights: Weights, encoder: dict[str, Tensor], architecture: Architecture, output: Path, file_format: Format
+) -> Export:
+    if not weights.objectives:
+        raise UsageError(
+            f"{weights.origin} holds no heads of a pre-training.", "give its run folder, or leave out --heads"
+        )
+    about = {**_about(weights, architecture, encoder), "branch": weights.branch or "student"}
+    if file_format is Format.AUTHORS:
+        tensors = authors_names(encoder, weights.objectives, weights.origin)
+        mark = json.dumps({**about, "format": "voco-authors/1", "names": None})
+        checkpoint = {"global_step": weights.step or 0, "state_dict": OrderedDict(tensors), MARK: mark}
+        write_atomic(output, _torch_bytes(checkpoint))
+    else:
+        # Copies: safetensors takes no tensor under two names, and with the teacher's branch there are such.
+        beside = {f"{IN_FILE}{name}": tensor.clone() for name, tensor in weights.objectives.items()}
+        tensors = {**encoder, **beside}
+        write_atomic(output, safetensors_bytes(tensors, {**about, "format": PRETRAINING_FORMAT}))
+    parts = f"Beside the encoder: {', '.join(parts_of(weights.objectives))}."
+    return Export((output,), len(tensors), _parameters(tensors), (parts, *_merging_notes(weights, file_format)))
+
+
+GIVEN_AWAY = ("model", "preprocess", "crops", "recipe", "seed", "objective", "objectives", "step", "branch")
+"""What a file says of the settings of a run: no paths of data, no names."""
+
+
 def _about(weights: Weights, architecture: Architecture, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     whole = any(part_of(name) is NetworkPart.DECODER for name in tensors)
     known = dict(weights.settings or {})
+    if known.get("format") == CHECKPOINT_FORMAT:
+        known = {name: known[name] for name in GIVEN_AWAY if name in known}
     known["model"] = {
         **known.get("model", {}),
         **architecture.settings(),

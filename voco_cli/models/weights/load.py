@@ -69,6 +69,7 @@ class LoadReport:
         patch_merging: what the network computes with now; None without patch merging.
         min_loaded: share of the encoder that was asked for.
         notes: what a user should know, one sentence each.
+        objectives: where a pre-training starts, what became of heads, teachers and decoders, in words.
     """
 
     origin: str
@@ -78,6 +79,7 @@ class LoadReport:
     patch_merging: str | None
     min_loaded: float
     notes: tuple[str, ...] = ()
+    objectives: str = ""
 
     def names(self, status: LoadStatus) -> tuple[str, ...]:
         """Return the names of the tensors of one status."""
@@ -179,7 +181,9 @@ class LoadReport:
     def __str__(self) -> str:
         counts = ", ".join(f"{len(self.names(status))} {status.value}" for status in LoadStatus)
         merging = f"; patch merging {self.patch_merging}" if self.patch_merging else ""
-        return f"{self.origin}: {counts} tensors; {self.encoder_share:.1%} of the encoder's parameters loaded{merging}"
+        beside = f"; beside it {self.objectives}" if self.objectives else ""
+        encoder = f"{self.encoder_share:.1%} of the encoder's parameters loaded"
+        return f"{self.origin}: {counts} tensors; {encoder}{merging}{beside}"
 
 
 InputChannels = Literal["repeat", "reinit"]
@@ -232,7 +236,7 @@ def load_into(
     own = _under_monai_names(own_tensors(network)) if isinstance(network, nn.Module) else dict(network)
     needed = MIN_LOADED[weights.kind] if min_loaded is None else min_loaded
     pairs = {
-        name: _left_aside(name, weights, transfer) or _fitted(name, tensor, own[name], input_channels)
+        name: _left_aside(name, weights, transfer) or fitted(name, tensor, own[name], input_channels)
         for name, tensor in weights.tensors.items()
         if name in own
     }
@@ -243,7 +247,7 @@ def load_into(
     if not report.loaded or report.encoder_share < needed:
         raise _too_little(report, weights, own)
     fitting = {name: tensor for name, (tensor, _) in pairs.items() if tensor is not None}
-    _require_finite(fitting, weights.origin)
+    require_finite(fitting, weights.origin)
     with torch.no_grad():
         for name, tensor in fitting.items():
             own[name].copy_(tensor)
@@ -252,7 +256,8 @@ def load_into(
     return report
 
 
-def _require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+def require_finite(tensors: Mapping[str, Tensor], origin: str) -> None:
+    """Raise DataError if a tensor holds values that are not finite."""
     for name, tensor in tensors.items():
         if not tensor.is_meta and tensor.is_floating_point() and not bool(torch.isfinite(tensor.float()).all()):
             raise DataError(f"{origin} holds values that are not finite in {name}.", "take an earlier checkpoint")
@@ -273,7 +278,7 @@ def _left_aside(name: str, weights: Weights, transfer: Transfer) -> tuple[None, 
     return None
 
 
-def _fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
+def fitted(name: str, tensor: Tensor, own: Tensor, input_channels: InputChannels) -> tuple[Tensor | None, str]:
     """Return a tensor of the network's shape, or None; and the change to a first or last layer."""
     if not _is_plain(tensor) or tensor.is_floating_point() != own.is_floating_point():
         return None, ""
@@ -374,14 +379,26 @@ def load_start(network: nn.Module, model: Model) -> LoadReport | None:
     Raises:
         UsageError, DataError: as :func:`read_weights` and :func:`load_into`.
     """
-    if model.weights is None:
-        return None
-    weights = read_weights(
-        model.weights,
-        trust_pickle=model.trust_pickle,
-        branch=model.weights_branch,
-        patch_merging=None if model.weights_merging == "auto" else model.weights_merging,
-    )
+    weights = None if model.weights is None else read_start(model.weights, model)
+    return None if weights is None else load_as_asked(network, weights, model)
+
+
+def read_start(source: str, model: Model) -> Weights:
+    """Read the weights that a training starts from, as the settings say.
+
+    Raises:
+        UsageError, DataError: as :func:`read_weights`.
+    """
+    merging = None if model.weights_merging == "auto" else model.weights_merging
+    return read_weights(source, trust_pickle=model.trust_pickle, branch=model.weights_branch, patch_merging=merging)
+
+
+def load_as_asked(network: nn.Module, weights: Weights, model: Model) -> LoadReport:
+    """Fill a network with weights, as the settings say.
+
+    Raises:
+        UsageError, DataError: as :func:`load_into`.
+    """
     return load_into(
         network,
         weights,

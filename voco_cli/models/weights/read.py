@@ -18,6 +18,7 @@ from voco_cli.models.backbone import Architecture
 from voco_cli.models.weights.architecture import infer_architecture
 from voco_cli.models.weights.container import Container, container_of, find_file, require_plausible
 from voco_cli.models.weights.nnunet import ADAPTATION_PLAN, XYZ, plans_axes
+from voco_cli.models.weights.objectives import split_objectives
 from voco_cli.models.weights.safe_unpickle import read_torch_file
 from voco_cli.models.weights.select import (
     BRANCHES,
@@ -29,7 +30,7 @@ from voco_cli.models.weights.select import (
     tensors_of,
 )
 from voco_cli.models.weights.tensor_names import read_name
-from voco_cli.models.weights.write import ENCODER_FORMAT, MARK, MODEL_FORMAT
+from voco_cli.models.weights.write import CHECKPOINT_FORMAT, ENCODER_FORMAT, MARK, MODEL_FORMAT, PRETRAINING_FORMAT
 
 Merging = Literal["current", "legacy"]
 Branch = Literal["student", "teacher", "ema"]
@@ -50,6 +51,7 @@ class Kind(StrEnum):
 
     VOCO_ENCODER = "voco-encoder", "encoder of a voco run"
     VOCO_MODEL = "voco-model", "whole network of a voco run"
+    VOCO_PRETRAINING = "voco-pretraining", "pre-training of a voco run: encoder, heads and teachers"
     VOCO_CHECKPOINT = "voco-checkpoint", "checkpoint of a voco run"
     CVPR_PRETRAINING = (
         "cvpr-pretraining",
@@ -87,6 +89,8 @@ class Weights:
         step: optimizer step or epoch, where the file says it.
         unused: tensors of the other branch, and second names of tensors.
         notes: what a user should know, one sentence each.
+        objectives: what a pre-training goes on from beside the encoder, under the names of
+            `voco_cli.models.weights.objectives`; empty where the source does not hold it.
     """
 
     tensors: dict[str, Tensor]
@@ -99,6 +103,7 @@ class Weights:
     step: int | None = None
     unused: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    objectives: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def is_pretrained(self) -> bool:
@@ -165,7 +170,8 @@ def parse_weights(
         there, looked = places_of(content), ", ".join(RAW_PLACES + EMA_PLACES + BRANCHES)
         held = f"they are under {', '.join(there[:5])}" if there else f"looked under {looked}"
         raise DataError(f"{origin} holds no tensors where a checkpoint has them.", held)
-    chosen = select_network(tensors, branch, axes or _nnunet_axes(content, about))
+    network, objectives = split_objectives(tensors, about, branch)
+    chosen = select_network(network, branch, axes or _nnunet_axes(content, about))
     if not chosen.tensors or (branch != "student" and chosen.branch is None and not chosen.heads):
         raise _without_branch(origin, branch, chosen)
     kind = _kind(tensors, chosen, about, isinstance(content, Mapping) and ADAPTATION_PLAN in content)
@@ -181,6 +187,7 @@ def parse_weights(
         step=_step(content, about),
         unused=chosen.unused,
         notes=(*chosen.notes, *notes),
+        objectives=objectives,
     )
 
 
@@ -222,7 +229,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, Any]]:
         about = about if str(about.get("format", "")).startswith("voco-") else {}
     checkpoint = path.with_name("checkpoint.json")
     if not about and checkpoint.is_file():
-        about = {"format": "voco-checkpoint/1", **_run_settings(path)}
+        about = {"format": CHECKPOINT_FORMAT, **_run_settings(path)}
         about["step"] = _json(checkpoint.read_text()).get("step")
     about.pop("names", None)
     return tensors, about
@@ -236,7 +243,13 @@ def _run_settings(checkpoint: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError):
         return {}
     settings = saved.get("settings") if isinstance(saved, dict) else None
-    return settings if isinstance(settings, dict) else {}
+    if not isinstance(settings, dict):
+        return {}
+    task, objectives = (held if isinstance(held := settings.get(name), dict) else {} for name in ("task", "objective"))
+    if task.get("preset") is None:
+        weights = {name: one.get("weight") for name, one in objectives.items() if isinstance(one, dict)}
+        settings["objectives"] = {name: weight for name, weight in weights.items() if weight}
+    return settings
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -260,7 +273,12 @@ def _read_torch(path: Path, trust_pickle: bool) -> tuple[Any, dict[str, Any]]:
 def _kind(
     tensors: Mapping[str, Tensor], chosen: SelectedNetwork, about: Mapping[str, Any], has_adaptation_plan: bool
 ) -> Kind:
-    ours = {ENCODER_FORMAT: Kind.VOCO_ENCODER, MODEL_FORMAT: Kind.VOCO_MODEL, "voco-checkpoint/1": Kind.VOCO_CHECKPOINT}
+    ours = {
+        ENCODER_FORMAT: Kind.VOCO_ENCODER,
+        MODEL_FORMAT: Kind.VOCO_MODEL,
+        PRETRAINING_FORMAT: Kind.VOCO_PRETRAINING,
+        CHECKPOINT_FORMAT: Kind.VOCO_CHECKPOINT,
+    }
     if about.get("format") in ours:
         return ours[about["format"]]
     architecture = infer_architecture(chosen.tensors)
@@ -294,7 +312,7 @@ def _merging(
     said = model.get("patch_merging") if isinstance(model, Mapping) else None
     if said in ("current", "legacy"):
         return said, []
-    if kind in (Kind.VOCO_ENCODER, Kind.VOCO_MODEL, Kind.VOCO_CHECKPOINT):
+    if kind in (Kind.VOCO_ENCODER, Kind.VOCO_MODEL, Kind.VOCO_PRETRAINING, Kind.VOCO_CHECKPOINT):
         return "current", ["The file does not say its patch merging; the current one is assumed."]
     return "legacy", [
         "The file does not say its patch merging; the legacy slices are used, as the authors trained with MONAI 1.3 "

@@ -16,6 +16,9 @@ from voco_cli.models.backbone import backbone_of
 
 ENCODER_FORMAT = "voco-encoder/1"
 MODEL_FORMAT = "voco-model/1"
+PRETRAINING_FORMAT = "voco-pretraining/1"
+"""An encoder with all that its pre-training goes on from."""
+CHECKPOINT_FORMAT = "voco-checkpoint/1"
 MARK = "voco"
 """Under this name our files carry what they are: in a header, or in the metadata of a state dict."""
 CLASSIFIER, CLASSIFIER_HEAD = "voco_cli.models.build.Classifier", "head.weight"
