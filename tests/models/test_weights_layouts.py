@@ -19,6 +19,7 @@ from torch import Tensor
 
 from voco_cli.config.schema import Model
 from voco_cli.errors import DataError, UsageError
+from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.build import build_encoder
 from voco_cli.models.weights import Kind, Weights, load_into, read_weights
 from voco_cli.models.weights.safe_unpickle import InertObject, read_torch_file
@@ -168,7 +169,12 @@ def test_monais_transformer_alone_behind_a_prefix(
     state[f"{prefix}rotation_head.weight"] = torch.zeros(4, 2)
     weights = read(state, tmp_path)
     assert_is(weights, {n: t for n, t in network.state_dict().items() if n.startswith("swinViT.")})
-    assert weights.kind is Kind.SWINUNETR_ENCODER
+    assert weights.kind is Kind.SWIN_TRANSFORMER
+    encoder = build_encoder(Model(feature_size=12))
+    report = load_into(encoder, weights)
+    assert 0.3 < report.encoder_share < 0.45
+    assert report.share(NetworkPart.TRANSFORMER) == 1.0
+    assert report.share(NetworkPart.ENCODER) == 0.0
     assert list(weights.heads) == ["rotation_head.weight"]
 
 

@@ -65,6 +65,10 @@ class Kind(StrEnum):
         "swinunetr-encoder",
         "encoder of SwinUNETR (as in the authors' SSL_head files and MONAI's pre-training)",
     )
+    SWIN_TRANSFORMER = (
+        "swin-transformer",
+        "transformer of SwinUNETR alone (MONAI's self-supervised pre-training)",
+    )
     SWINUNETR = "swinunetr", "whole SwinUNETR (the layout of the authors' VoComni and fine-tuned files)"
     DYNUNET_ENCODER = "dynunet-encoder", "encoder of DynUNet"
     DYNUNET = "dynunet", "whole DynUNet"
@@ -297,6 +301,8 @@ def _kind(
         return Kind.OTHER
     if any(read_name(name).is_authors_head for name in chosen.heads):
         return Kind.CVPR_PRETRAINING if chosen.branch else Kind.TPAMI_PRETRAINING
+    if all(name.startswith("swinViT.") for name in chosen.tensors):
+        return Kind.SWIN_TRANSFORMER
     return Kind.SWINUNETR if whole else Kind.SWINUNETR_ENCODER
 
 
