@@ -66,7 +66,7 @@ QUICK = (*TINY, "crops.size=16x16x32")
 def rows(options: Options) -> Iterator[Row]:
     """Each objective alone; then the parts of the sum and the sum in turns."""
     warm()
-    sizes, rounds = QUICK if options.quick else (), options.rounds_or(2)
+    sizes = QUICK if options.quick else ()
     with tempfile.TemporaryDirectory(prefix="voco-benchmarks-") as folder:
         for name in REGISTRY:
             yield from loader_rows(name, Path(folder) / f"{name}.b2nd")
@@ -75,12 +75,12 @@ def rows(options: Options) -> Iterator[Row]:
             if name not in SUM:
                 objective, settings = made((name,), sizes)
                 steps = Steps(objective, settings, path)
-                yield from step_rows(name, take_turns({name: steps}, rounds)[name])
+                yield from step_rows(name, take_turns({name: steps}, options.rounds_or(2))[name])
         both, settings = made(SUM, sizes)
         assert isinstance(both, WeightedSum)
         summed = {name: Steps(part, settings, path) for name, part in both.objectives.items()}
         summed["+".join(SUM)] = Steps(both, settings, path)
-        taken = take_turns(summed, rounds)
+        taken = take_turns(summed, options.rounds_or(3))
         for name in SUM:
             yield from step_rows(name, taken[name])
         *alone_s, sum_s = ([step.whole for step in steps] for steps in taken.values())
