@@ -63,6 +63,7 @@ CASES = (
     Case("encoder", "SwinUNETR's encoder on a CPU: MONAI's modules, ours", "benchmarks.encoder"),
     Case("segmenter", "a window through SwinUNETR on a CPU: MONAI's modules, ours", "benchmarks.segmenter"),
     Case("step", "the whole cvpr step on a CPU: as released, ours", "benchmarks.step"),
+    Case("objectives", "a step of each on a CPU: its own share, the loader's bytes, the sum", "benchmarks.objectives"),
     Case("inference", "prediction of a CT: MONAI's sliding window and inversion, ours", "benchmarks.inference"),
     Case("surface", "surface metrics: MONAI's calls, DeepMind's code, ours", "benchmarks.surface"),
     Case("startup", "from the command to its first words and to the first step", "benchmarks.startup"),

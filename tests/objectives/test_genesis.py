@@ -208,9 +208,8 @@ def test_trivial_answers_have_their_figures(back: bool, tmp_path: Path) -> None:
     objective.hold_out([case_of(tmp_path, name, seed) for seed, name in enumerate(("one", "two"))])
     found = objective.validate(CPU, nullcontext, at_start=True)
     assert found is not None
-    held = objective.held_crops
-    assert held is not None
-    corrupted, clean = (one.double().numpy() for one in objective.prepare(held, CPU))
+    inputs = zip(*(objective.prepare(batch, CPU) for _, batch in objective.held_out), strict=True)
+    corrupted, clean = (torch.cat(parts).double().numpy() for parts in inputs)
     input_mse, mean_mse = ((corrupted - clean) ** 2).mean(), clean.var((1, 2, 3, 4)).mean()
     assert found.figures["input_mse"] == pytest.approx(input_mse, rel=1e-4)
     assert found.figures["mean_mse"] == pytest.approx(mean_mse, rel=1e-4)

@@ -274,7 +274,7 @@ def test_predicting_the_visible_mean_has_the_figures_of_chance(tmp_path: Path) -
     stored = write_volume(tmp_path / "one.b2nd", (18, 18, 18), WHOLE)
     objective = objective_of("health.crops_per_case=3")
     objective.hold_out([Case("one", StoredVolume(tmp_path / "one.b2nd"))])
-    hidden = of_voxels(torch.from_numpy(objective.held_out[0][1].hidden_SABC), 6).numpy()
+    hidden = of_voxels(objective.held_out[0][1].hidden_NABC, 6).numpy()
     values = stored / 255.0
     means = [values[~one].mean() for one in hidden]
     predicted = torch.tensor(means, dtype=torch.float32).view(3, 1, 1, 1).expand(3, 18, 18, 18)
@@ -298,7 +298,7 @@ def test_the_picture_shows_what_was_seen_what_was_made_of_it_and_the_error(tmp_p
     assert isinstance(picture, ImageGrid)
     assert (len(picture.columns), picture.captions) == (4, ["one"])
     whole, masked, filled, error = picture.rows[0]
-    hidden = of_voxels(torch.from_numpy(objective.held_out[0][1].hidden_SABC[:1]), 6)[0, :, :, 9].numpy()
+    hidden = of_voxels(objective.held_out[0][1].hidden_NABC[:1], 6)[0, :, :, 9].numpy()
     np.testing.assert_allclose(whole, stored[:, :, 9] / 255, rtol=1e-6)
     np.testing.assert_array_equal(masked, np.where(hidden, 0, whole))
     cubes = (stored / 255).reshape(3, 6, 3, 6, 3, 6).mean((1, 3, 5)).repeat(6, 0).repeat(6, 1)[:, :, 1]

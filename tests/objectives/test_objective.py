@@ -98,6 +98,13 @@ def test_two_objectives_train_together_and_go_on_bit_for_bit(name: str, tmp_path
     assert numbers(tmp_path / "parts")[-1] == numbers(tmp_path / "whole")[-1]
 
 
+def test_the_memory_of_a_step_is_that_of_the_crops_of_all_parts() -> None:
+    """Of 4 random and 4 x 4 base crops, 2 x 4 views and 4 masked crops, as the estimate of costs counts them."""
+    both = built("objective.contrast.weight=1", "objective.mae.weight=1", "train.batch_size=2")
+    settings = both.objectives["voco"].settings  # type: ignore[union-attr]
+    assert both.crops_per_volume == 20 + 8 + 4 == settings.objective.encoder_passes(settings.crops)[0]
+
+
 def test_the_sum_has_the_decoder_of_the_first_part_that_has_one() -> None:
     sizes = ("crops.size=16x16x16", "model.levels=3")
     both = built("objective.mae.weight=1", "objective.mae.decoder=segmentation", *sizes)

@@ -95,8 +95,8 @@ def test_guessing_has_the_figures_of_chance(tmp_path: Path) -> None:
     found = objective.validate(CPU, nullcontext, at_start=True)
     assert found is not None
     assert found.figures["cross_entropy"] == pytest.approx(math.log(24))
-    truth = objective.held_out[0][1].orientations_S
-    assert found.figures["accuracy"] == pytest.approx(float((truth == 0).mean()))
+    truth = objective.held_out[0][1].orientations_N
+    assert found.figures["accuracy"] == pytest.approx(float((truth == 0).float().mean()))
     assert objective.figure_infos["accuracy"].chance == pytest.approx(1 / 24)
     picture = found.picture
     assert isinstance(picture, ImageGrid)

@@ -23,25 +23,13 @@ from torch.nn import functional as F
 
 from voco_cli.config import Settings
 from voco_cli.config.objective_schema import ContrastOptions
-from voco_cli.models.build import encode_groups
+from voco_cli.config.schema import Augment
 from voco_cli.objectives.augment import add_noise, change_gamma, lower_resolution, network_input
+from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
 from voco_cli.objectives.draws import counter_generator, draw_augmentation, draw_starts
-from voco_cli.objectives.objective import (
-    HELD_OUT_STEP,
-    Autocast,
-    Case,
-    FigureInfo,
-    ImageGrid,
-    Objective,
-    Sampler,
-    Validation,
-    Verdict,
-)
+from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Sampler, Validation, Verdict
 from voco_cli.objectives.voco.losses import cosine
 from voco_cli.objectives.voco.model import Projector
-
-MOST_SHOWN = 6
-"""Pairs in the picture of a validation."""
 
 
 class ViewDraws(NamedTuple):
@@ -172,7 +160,7 @@ def build(settings: Settings, encoder: nn.Module) -> ViewContrast:
     return ViewContrast(settings, encoder)
 
 
-class ViewContrast(Objective):
+class ViewContrast(CropObjective):
     """Find the partner of a view by the cosine of their embeddings.
 
     Views of other processes are no negatives; the projector's batch norm takes its statistics from all processes.
@@ -186,26 +174,18 @@ class ViewContrast(Objective):
     title = "contrast of views"
     shown_terms = ("accuracy",)
     score_name = "error"
+    counted = "pairs"
+    held_out: list[tuple[Case, ViewBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
-        self.encoder = encoder
+        super().__init__(settings, encoder)
         width = encoder.out_features
         assert isinstance(width, int)
         self.projector = Projector(width, settings.model.projector_hidden, settings.model.projector_out)
-        self.held_out: list[Case] = []
-        self.held_views: list[ViewBatch] = []
 
-    @property
-    def sampler(self) -> ViewSampler:
-        """Pairs of views of the size of the settings."""
-        return ViewSampler(self.settings, self.settings.seed, self.settings.crops.random_per_volume)
-
-    @property
-    def region_vox(self) -> tuple[int, int, int]:
-        """One crop."""
-        return self.settings.crops.size
+    def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> ViewSampler:
+        """Return what draws pairs of views; held-out ones are changed as others are, as the task is to see past it."""
+        return ViewSampler(self.settings, seed, per_volume)
 
     @property
     def crops_per_volume(self) -> int:
@@ -250,44 +230,25 @@ class ViewContrast(Objective):
     def forward(self, *inputs: Any, first_of_step: bool = True) -> dict[str, Tensor]:
         """Return the cross entropy of finding each partner, and the share of views whose partner was found."""
         views_R1XYZ, scans_R = inputs
-        logits_RR = self.logits(self.projector(self.features(views_R1XYZ)), scans_R)
+        logits_RR = self.logits(self.projector(self.encode(views_R1XYZ)), scans_R)
         right = (logits_RR.detach().argmax(-1) == partners(logits_RR)).float().mean()
         return {"loss": nt_xent(logits_RR), "accuracy": right}
-
-    def features(self, views_R1XYZ: Tensor) -> Tensor:
-        """Return features_RE of views as the network gets them."""
-        return encode_groups(
-            self.encoder, views_R1XYZ, self.group_size, recompute=self.recompute, training=self.training
-        )
 
     def logits(self, rows_RC: Tensor, scans_R: Tensor) -> Tensor:
         """Return logits_RR of embeddings under the settings."""
         options = self.settings.objective.contrast
         return contrast_logits(rows_RC, scans_R, options.negatives, options.temperature)
 
-    def hold_out(self, cases: Sequence[Case]) -> None:
-        """Read fixed views of the first ``health.cases`` of them; how they are changed is fixed, too."""
-        health = self.settings.health
-        self.held_out = list(cases)[: health.cases]
-        sampler = ViewSampler(self.settings, 0, health.crops_per_case)
-        self.held_views = [sampler.collate([sampler.draw(case, HELD_OUT_STEP)]) for case in self.held_out]
-
-    @torch.no_grad()
-    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+    def measure(self, device: torch.device, autocast: Autocast) -> Validation:
         """Return how often the partner is found among the held-out views; all go through the batch norm together."""
-        if not self.held_views:
-            return None
-        training = self.training
-        self.eval()
         features, shown = [], []
-        for batch in self.held_views:
+        for _, batch in self.held_out:
             views_R1XYZ, _ = self.prepare(batch, device)
             with autocast():
-                features.append(self.features(views_R1XYZ))
+                features.append(self.encode(views_R1XYZ))
             shown.append(views_R1XYZ[:2, 0, :, :, views_R1XYZ.shape[4] // 2].clamp(0, 1).cpu())
         with autocast():
             rows_RC = self.projector(torch.cat(features)).float().cpu()
-        self.train(training)
         scans_R = torch.arange(len(features)).repeat_interleave(len(features[0]))
         logits_RR = self.logits(rows_RC, scans_R)
         partner_R = partners(logits_RR)
@@ -305,7 +266,7 @@ class ViewContrast(Objective):
     def _picture(self, shown: Sequence[Tensor], rows_RC: Tensor, logits_RR: Tensor) -> ImageGrid:
         """Return a pair of each of the first cases, and how similar the first view is to the second of every pair."""
         rows, captions, each = [], [], 2 * self.settings.health.crops_per_case
-        for number, (case, views_2XY) in enumerate(zip(self.held_out[:MOST_SHOWN], shown, strict=False)):
+        for number, ((case, _), views_2XY) in enumerate(zip(self.held_out[:MOST_SHOWN], shown, strict=False)):
             first = number * each
             similar_HP = cosine(rows_RC[first : first + 1], rows_RC[1::2]).view(len(self.held_out), -1)
             # Slices are drawn with x to the left and y upwards; this has a scan a row, the first on top.
@@ -318,20 +279,16 @@ class ViewContrast(Objective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether partners are found often enough."""
-        least, scans, most = self.settings.objective.contrast.min_accuracy, len(self.held_out), self.settings.health
+        least = self.settings.objective.contrast.min_accuracy
         found = (
-            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({scans * most.crops_per_case} pairs) the partner of "
-            f"{now['accuracy']:.0%} of views is found among {self.choices} (step 0: {start['accuracy']:.0%}, "
-            f"guessing: {1 / self.choices:.1%})"
+            f"the partner of {now['accuracy']:.0%} of views is found among {self.choices} "
+            f"(step 0: {start['accuracy']:.0%}, guessing: {1 / self.choices:.1%})"
         )
-        if now["negative_cosine"] > most.max_base_cosine:
+        if now["negative_cosine"] > self.settings.health.max_base_cosine:
             return Verdict(
                 "collapsed",
                 f"Collapsed: views of different places look alike (mean cosine {now['negative_cosine']:.2f}), and "
-                f"{found}; try a lower train.lr.",
+                f"{self.seen} {found}; try a lower train.lr.",
             )
-        if now["accuracy"] >= least and self.choices > 1:
-            return Verdict("learned", f"Learned to tell views: {found}.")
-        return Verdict(
-            "not yet", f"Not yet: {found}, and learned means at least {least:.0%}; train longer or raise train.lr."
-        )
+        learned = now["accuracy"] >= least and self.choices > 1
+        return self.judge(learned, "to tell views", found, f"at least {least:.0%}")

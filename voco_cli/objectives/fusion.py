@@ -18,22 +18,13 @@ from torch.nn import functional as F
 
 from voco_cli.config import Settings
 from voco_cli.config.objective_schema import FusionOptions
-from voco_cli.models.build import build_decoder, decode_groups
+from voco_cli.config.schema import Augment
+from voco_cli.models.build import build_decoder
 from voco_cli.objectives.augment import resize, to_unit
-from voco_cli.objectives.objective import (
-    HELD_OUT_STEP,
-    Autocast,
-    Case,
-    FigureInfo,
-    ImageGrid,
-    Objective,
-    Validation,
-    Verdict,
-)
+from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
+from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Validation, Verdict
 from voco_cli.objectives.seeded_crops import SeededBatch, SeededCropSampler, as_slices, draw_boxes
 
-MOST_SHOWN = 6
-"""Crops in the picture of a validation."""
 EPS = 1e-5
 """Keeps the Dice of a level that is nowhere, in truth and answer, defined."""
 
@@ -73,7 +64,7 @@ def soft_dice(logits_NKXYZ: Tensor, levels_NXYZ: Tensor) -> Tensor:
     return ((2 * (shares * truth).sum(1) + EPS) / (shares.sum(1) + truth.sum(1) + EPS)).mean()
 
 
-class VolumeFusion(Objective):
+class VolumeFusion(CropObjective):
     """Segment the level of the mixture, by a decoder over the encoder.
 
     Args:
@@ -84,15 +75,12 @@ class VolumeFusion(Objective):
     title = "volume fusion"
     shown_terms = ("dice", "cross_entropy")
     score_name = "error"
+    held_out: list[tuple[Case, SeededBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
-        self.encoder = encoder
+        super().__init__(settings, encoder)
         options = settings.objective.fusion
         self.segmenter = build_decoder(settings.model, encoder, options.levels + 1, options.decoder)
-        self.held_out: list[Case] = []
-        self.held_crops: SeededBatch | None = None
         self.constant_dice = 0.0  # of no crops
 
     @property
@@ -100,21 +88,9 @@ class VolumeFusion(Objective):
         """The segmenter's decoder, where it is that."""
         return self.segmenter if self.settings.objective.fusion.decoder == "segmentation" else None
 
-    @property
-    def sampler(self) -> SeededCropSampler:
-        """Crops of the size of the settings."""
-        crops = self.settings.crops
-        return SeededCropSampler("fusion", self.settings.seed, crops.size, crops.random_per_volume)
-
-    @property
-    def region_vox(self) -> tuple[int, int, int]:
-        """One crop."""
-        return self.settings.crops.size
-
-    @property
-    def crops_per_volume(self) -> int:
-        """All random crops: each is a foreground once, and a background once."""
-        return self.settings.crops.random_per_volume
+    def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> SeededCropSampler:
+        """Return what draws crops to mix, which is all that is done to them."""
+        return SeededCropSampler("fusion", seed, self.settings.crops.size, per_volume)
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
@@ -149,23 +125,13 @@ class VolumeFusion(Objective):
 
     def logits(self, fused_N1XYZ: Tensor) -> Tensor:
         """Return logits_NKXYZ of the levels."""
-        return decode_groups(
-            self.encoder,
-            self.segmenter,
-            fused_N1XYZ,
-            self.group_size,
-            recompute=self.recompute,
-            training=self.training,
-        )
+        return self.decode(self.segmenter, fused_N1XYZ)
 
     def hold_out(self, cases: Sequence[Case]) -> None:
         """Read fixed crops of the first ``health.cases`` of them, each to be mixed with one of the next."""
-        health, size = self.settings.health, self.settings.crops.size
-        self.held_out = list(cases)[: health.cases]
-        sampler = SeededCropSampler("fusion", 0, size, health.crops_per_case)
+        super().hold_out(cases)
         if self.held_out:
-            self.held_crops = sampler.collate([sampler.draw(case, HELD_OUT_STEP) for case in self.held_out])
-            self.constant_dice = self._best_constant_dice(self.held_crops.seeds_N)
+            self.constant_dice = self._best_constant_dice(torch.cat([batch.seeds_N for _, batch in self.held_out]))
 
     def _best_constant_dice(self, seeds_N: Tensor) -> float:
         """Return the mean Dice of the level that is best answered everywhere: that of all others is 0."""
@@ -173,19 +139,15 @@ class VolumeFusion(Objective):
         share = float(levels.flatten().bincount(minlength=count).max()) / levels.numel()
         return 2 * share / (1 + share) / count
 
-    @torch.no_grad()
-    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+    def measure(self, device: torch.device, autocast: Autocast) -> Validation:
         """Return Dice and cross entropy on the held-out crops, the counts of all of them together."""
-        if self.held_crops is None:
-            return None
-        training, each = self.training, self.settings.health.crops_per_case
-        self.eval()
-        crops, seeds, _ = self.held_crops
-        parts = zip(*(one.split(each) for one in (crops, crops[partner_rows(len(crops), each)], seeds)), strict=True)
         hits, entropies, shown = torch.zeros(3, self.settings.objective.fusion.levels + 1), [], []
-        for case_crops, partners, case_seeds in parts:
-            foreground, background = self._resized(case_crops, device), self._resized(partners, device)
-            levels = self._levels(case_seeds, device)
+        each = self.settings.health.crops_per_case
+        crops = torch.cat([batch.crops_NXYZ for _, batch in self.held_out])
+        partners = crops[partner_rows(len(crops), each)].split(each)
+        for (_, batch), background_NXYZ in zip(self.held_out, partners, strict=True):
+            foreground, background = self._resized(batch.crops_NXYZ, device), self._resized(background_NXYZ, device)
+            levels = self._levels(batch.seeds_N, device)
             fused = fuse(foreground, background, levels, self.settings.objective.fusion.levels)
             with autocast():
                 logits = self.logits(fused[:, None]).float()
@@ -196,7 +158,6 @@ class VolumeFusion(Objective):
             shown.append(
                 [one[0, :, :, one.shape[3] // 2].cpu() for one in (foreground, background, fused, levels, told)]
             )
-        self.train(training)
         both, answered, true = hits
         there = answered + true > 0
         dice = float((2 * both[there] / (answered + true)[there]).mean())
@@ -206,7 +167,7 @@ class VolumeFusion(Objective):
     def _picture(self, shown: Sequence[Sequence[Tensor]]) -> ImageGrid:
         """Return a crop of each of the first cases: foreground, background, both mixed, the level, as it is told."""
         rows, captions, most = [], [], self.settings.objective.fusion.levels
-        for case, (*crops, levels, told) in zip(self.held_out, shown, strict=False):
+        for (case, _), (*crops, levels, told) in zip(self.held_out, shown, strict=False):
             rows.append([one.float().numpy() for one in (*crops, levels / most, told / most)])
             right = float((levels == told).float().mean())
             captions.append(f"{right:.0%} of voxels told: {case.name}")
@@ -214,14 +175,9 @@ class VolumeFusion(Objective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether levels are told well enough."""
-        least, scans = self.settings.objective.fusion.min_dice, len(self.held_out)
+        least = self.settings.objective.fusion.min_dice
         found = (
-            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({scans * self.settings.health.crops_per_case} crops) "
             f"the levels of the mixture are told with a mean Dice of {now['dice']:.2f} (step 0: {start['dice']:.2f}, "
             f"the best constant answer: {self.constant_dice:.2f})"
         )
-        if now["dice"] >= least:
-            return Verdict("learned", f"Learned to tell what is fused: {found}.")
-        return Verdict(
-            "not yet", f"Not yet: {found}, and learned means at least {least:.2f}; train longer or raise train.lr."
-        )
+        return self.judge(now["dice"] >= least, "to tell what is fused", found, f"at least {least:.2f}")

@@ -19,22 +19,13 @@ from torch.nn import functional as F
 
 from voco_cli.config import Settings
 from voco_cli.config.objective_schema import GenesisOptions
-from voco_cli.models.build import build_decoder, decode_groups
+from voco_cli.config.schema import Augment
+from voco_cli.models.build import build_decoder
 from voco_cli.objectives.augment import resize, to_unit
-from voco_cli.objectives.objective import (
-    HELD_OUT_STEP,
-    Autocast,
-    Case,
-    FigureInfo,
-    ImageGrid,
-    Objective,
-    Validation,
-    Verdict,
-)
+from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
+from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Validation, Verdict
 from voco_cli.objectives.seeded_crops import SeededBatch, SeededCropSampler, as_slices, draw_boxes
 
-MOST_SHOWN = 6
-"""Crops in the picture of a validation."""
 MOST_FLIPS = 3
 MOST_PAINTED, ANOTHER_PROB = 5, 0.95
 """Boxes of noise, or windows that are kept, in a crop at most, and the probability that one more is drawn."""
@@ -138,7 +129,7 @@ def paint(crop_XYZ: Tensor, boxes_B23: NDArray[np.int64], generator: torch.Gener
     return painted
 
 
-class ModelsGenesis(Objective):
+class ModelsGenesis(CropObjective):
     """Restore crops voxel by voxel, by a decoder over the encoder.
 
     Args:
@@ -148,35 +139,20 @@ class ModelsGenesis(Objective):
 
     title = "restoration (Models Genesis)"
     score_name = "ratio"
+    held_out: list[tuple[Case, SeededBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
-        self.encoder = encoder
+        super().__init__(settings, encoder)
         self.restorer = build_decoder(settings.model, encoder, 1, settings.objective.genesis.decoder)
-        self.held_out: list[Case] = []
-        self.held_crops: SeededBatch | None = None
 
     @property
     def decoder(self) -> nn.Module | None:
         """The restorer, where it is a segmenter's."""
         return self.restorer if self.settings.objective.genesis.decoder == "segmentation" else None
 
-    @property
-    def sampler(self) -> SeededCropSampler:
-        """Crops of the size of the settings."""
-        crops = self.settings.crops
-        return SeededCropSampler("genesis", self.settings.seed, crops.size, crops.random_per_volume)
-
-    @property
-    def region_vox(self) -> tuple[int, int, int]:
-        """One crop."""
-        return self.settings.crops.size
-
-    @property
-    def crops_per_volume(self) -> int:
-        """All random crops."""
-        return self.settings.crops.random_per_volume
+    def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> SeededCropSampler:
+        """Return what draws crops to corrupt, which is all that is done to them."""
+        return SeededCropSampler("genesis", seed, self.settings.crops.size, per_volume)
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
@@ -205,40 +181,18 @@ class ModelsGenesis(Objective):
 
     def restored(self, corrupted_N1XYZ: Tensor) -> Tensor:
         """Return restored_N1XYZ."""
-        return decode_groups(
-            self.encoder,
-            self.restorer,
-            corrupted_N1XYZ,
-            self.group_size,
-            recompute=self.recompute,
-            training=self.training,
-        )
+        return self.decode(self.restorer, corrupted_N1XYZ)
 
-    def hold_out(self, cases: Sequence[Case]) -> None:
-        """Read fixed crops of the first ``health.cases`` of them; how they are corrupted is fixed, too."""
-        health, size = self.settings.health, self.settings.crops.size
-        self.held_out = list(cases)[: health.cases]
-        sampler = SeededCropSampler("genesis", 0, size, health.crops_per_case)
-        if self.held_out:
-            self.held_crops = sampler.collate([sampler.draw(case, HELD_OUT_STEP) for case in self.held_out])
-
-    @torch.no_grad()
-    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+    def measure(self, device: torch.device, autocast: Autocast) -> Validation:
         """Return the error on the held-out crops, beside those of the trivial answers."""
-        if self.held_crops is None:
-            return None
-        training, each = self.training, self.settings.health.crops_per_case
-        self.eval()
         sums, shown = torch.zeros(3), []
-        crops, seeds, _ = self.held_crops
-        for case_crops, case_seeds in zip(crops.split(each), seeds.split(each), strict=True):
-            corrupted, clean = self.prepare(SeededBatch(case_crops, case_seeds, each), device)
+        for _, batch in self.held_out:
+            corrupted, clean = self.prepare(batch, device)
             with autocast():
                 restored = self.restored(corrupted).float()
             answers = (restored, corrupted, clean.mean((1, 2, 3, 4), keepdim=True).expand_as(clean))
             sums += torch.stack([F.mse_loss(answer, clean) for answer in answers]).cpu()
             shown.append([one[0, 0, :, :, one.shape[4] // 2].cpu() for one in (clean, corrupted, restored)])
-        self.train(training)
         mse, input_mse, mean_mse = (sums / len(shown)).tolist()
         figures = {"ratio": mse / max(min(input_mse, mean_mse), 1e-12), "mse": mse}
         figures |= {"input_mse": input_mse, "mean_mse": mean_mse}
@@ -247,7 +201,7 @@ class ModelsGenesis(Objective):
     def _picture(self, shown: Sequence[Sequence[Tensor]]) -> ImageGrid:
         """Return a crop of each of the first cases: as it is, as it was given, restored, and what is wrong."""
         rows, captions = [], []
-        for case, (clean, corrupted, restored) in zip(self.held_out, shown, strict=False):
+        for (case, _), (clean, corrupted, restored) in zip(self.held_out, shown, strict=False):
             error = (restored - clean).abs()
             rows.append([stage.clamp(0, 1).numpy() for stage in (clean, corrupted, restored, error)])
             captions.append(f"squared error {float(error.square().mean()):.4f}: {case.name}")
@@ -255,16 +209,10 @@ class ModelsGenesis(Objective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether crops are restored better than by an answer that needs no learning."""
-        most, scans = self.settings.objective.genesis.max_ratio, len(self.held_out)
+        most = self.settings.objective.genesis.max_ratio
         found = (
-            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({scans * self.settings.health.crops_per_case} crops) "
             f"the mean squared error of restored crops is {now['mse']:.4f} (step 0: {start['mse']:.4f}, the input "
             f"handed back: {now['input_mse']:.4f}, each crop's mean: {now['mean_mse']:.4f})"
         )
-        if now["ratio"] <= most:
-            return Verdict("learned", f"Learned to restore: {found}.")
-        return Verdict(
-            "not yet",
-            f"Not yet: {found}, and learned means at most {most:g} times the better of the last two; train longer or "
-            "raise train.lr.",
-        )
+        wanted = f"at most {most:g} times the better of the last two"
+        return self.judge(now["ratio"] <= most, "to restore", found, wanted)

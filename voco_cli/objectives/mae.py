@@ -21,23 +21,12 @@ from torch import Tensor, nn
 from voco_cli.config import Settings
 from voco_cli.config.objective_schema import MaeOptions, cube_edge
 from voco_cli.config.schema import Augment
-from voco_cli.models.build import build_decoder, by_groups, decode_groups
+from voco_cli.models.build import build_decoder, by_groups
 from voco_cli.objectives.augment import network_input
+from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
 from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation
-from voco_cli.objectives.objective import (
-    HELD_OUT_STEP,
-    Autocast,
-    Case,
-    FigureInfo,
-    ImageGrid,
-    Objective,
-    Sampler,
-    Validation,
-    Verdict,
-)
+from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Sampler, Validation, Verdict
 
-MOST_SHOWN = 6
-"""Crops in the picture of a validation."""
 VARIANCE_FLOOR = 1e-6
 """Added to the variance of a cube before it is divided by: cubes of air have none."""
 
@@ -149,7 +138,7 @@ def build(settings: Settings, encoder: nn.Module) -> MaskedAutoencoder:
     return MaskedAutoencoder(settings, encoder)
 
 
-class MaskedAutoencoder(Objective):
+class MaskedAutoencoder(CropObjective):
     """Predict the voxels of hidden cubes from those around them.
 
     Args:
@@ -160,18 +149,16 @@ class MaskedAutoencoder(Objective):
 
     title = "masked autoencoder"
     score_name = "error_ratio"
+    held_out: list[tuple[Case, MaskedBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
+        super().__init__(settings, encoder)
         self.mae = settings.objective.mae
-        self.encoder = encoder
         self.reconstruct = build_decoder(settings.model, encoder, 1, self.mae.decoder)
         widths = encoder.map_widths if self.mae.masking == "sparse" else (1,)
         assert isinstance(widths, tuple)
         learned = self.mae.token == "learned"
         self.tokens = nn.ParameterList(nn.Parameter(torch.zeros(width), requires_grad=learned) for width in widths)
-        self.held_out: list[tuple[Case, MaskedCrops]] = []
 
     @property
     def decoder(self) -> nn.Module | None:
@@ -183,25 +170,11 @@ class MaskedAutoencoder(Objective):
         """Edge of a cube, voxels of a crop as the network gets it."""
         return cube_edge(self.mae.cube_vox, self.settings.crops.network_size_vox)
 
-    @property
-    def sampler(self) -> MaskSampler:
-        """Crops of the size of the settings."""
-        return self._sampler(self.settings.seed, self.settings.crops.random_per_volume, self.settings.augment)
-
-    def _sampler(self, seed: int, per_volume: int, augment: Augment) -> MaskSampler:
+    def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> MaskSampler:
+        """Return what draws crops, augmented as VoCo's are, and cubes to hide."""
         crops, edge = self.settings.crops, self.edge_vox
         x, y, z = (size // edge for size in crops.network_size_vox)
         return MaskSampler(seed, crops.size, per_volume, (x, y, z), int(self.mae.share * x * y * z), augment)
-
-    @property
-    def region_vox(self) -> tuple[int, int, int]:
-        """One crop."""
-        return self.settings.crops.size
-
-    @property
-    def crops_per_volume(self) -> int:
-        """The random crops."""
-        return self.settings.crops.random_per_volume
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
@@ -232,15 +205,7 @@ class MaskedAutoencoder(Objective):
             seen = (crops_N1XYZ, visible_N1XYZ)
             return by_groups(self._decode_visible, seen, self.group_size, recompute=self.recompute)[:, 0]
         masked_N1XYZ = torch.where(hidden_N1XYZ, self.tokens[0].to(crops_N1XYZ.dtype), crops_N1XYZ)
-        values_N1XYZ = decode_groups(
-            self.encoder,
-            self.reconstruct,
-            masked_N1XYZ,
-            self.group_size,
-            recompute=self.recompute,
-            training=self.training,
-        )
-        return values_N1XYZ[:, 0]
+        return self.decode(self.reconstruct, masked_N1XYZ)[:, 0]
 
     def _decode_visible(self, crops_N1XYZ: Tensor, visible_N1XYZ: Tensor) -> Tensor:
         """Fill each level with its token where nothing is visible, and decode."""
@@ -251,29 +216,17 @@ class MaskedAutoencoder(Objective):
         values_N1XYZ: Tensor = self.reconstruct(filled)
         return values_N1XYZ
 
-    def hold_out(self, cases: Sequence[Case]) -> None:
-        """Read fixed crops of the first ``health.cases`` of them."""
-        health = self.settings.health
-        sampler = self._sampler(0, health.crops_per_case, Augment(flip_prob=0, rotate_prob=0, shift_prob=0))
-        self.held_out = [(case, sampler.draw(case, HELD_OUT_STEP)) for case in list(cases)[: health.cases]]
-
-    @torch.no_grad()
-    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+    def measure(self, device: torch.device, autocast: Autocast) -> Validation:
         """Return the error on the held-out crops, and how it looks in one crop of each of the first scans."""
-        if not self.held_out:
-            return None
-        training = self.training
-        self.eval()
         errors_2: list[Tensor] = []
         rows: list[list[NDArray[np.float32]]] = []
-        for _, held in self.held_out:
-            crops_N1XYZ, hidden_NABC = self.prepare(self.sampler.collate([held]), device)
+        for _, batch in self.held_out:
+            crops_N1XYZ, hidden_NABC = self.prepare(batch, device)
             with autocast():
                 predicted_NXYZ = self.predict(crops_N1XYZ, hidden_NABC)
             errors_2.append(hidden_errors(predicted_NXYZ, crops_N1XYZ[:, 0], hidden_NABC, self.mae).cpu())
             if len(rows) < MOST_SHOWN:
                 rows.append(self._stages(predicted_NXYZ[:1], crops_N1XYZ[:1, 0], hidden_NABC[:1]))
-        self.train(training)
         own, trivial = torch.stack(errors_2).mean(0).tolist()
         figures = {"error_ratio": own / max(trivial, VARIANCE_FLOOR), "hidden_error": own}
         columns = ("as it lies in the scan", "as the network gets it", "filled in", "error")
@@ -294,17 +247,12 @@ class MaskedAutoencoder(Objective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether hidden voxels are predicted better than by the mean of the visible ones."""
-        most, scans = self.mae.max_error_ratio, len(self.held_out)
-        crops = sum(len(held.crops_SXYZ) for _, held in self.held_out)
+        most = self.mae.max_error_ratio
         found = (
-            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({crops} crops) the squared error in hidden voxels is "
-            f"{now['error_ratio']:.2f} of that of the visible voxels' mean (step 0: {start['error_ratio']:.2f})"
+            f"the squared error in hidden voxels is {now['error_ratio']:.2f} of that of the visible voxels' mean "
+            f"(step 0: {start['error_ratio']:.2f})"
         )
-        if now["error_ratio"] <= most:
-            return Verdict("learned", f"Learned to fill in what is hidden: {found}.")
-        return Verdict(
-            "not yet", f"Not yet: {found}, and learned means at most {most:.2f}; train longer or raise train.lr."
-        )
+        return self.judge(now["error_ratio"] <= most, "to fill in what is hidden", found, f"at most {most:.2f}")
 
 
 def hidden_errors(predicted_NXYZ: Tensor, crops_NXYZ: Tensor, hidden_NABC: Tensor, options: MaeOptions) -> Tensor:

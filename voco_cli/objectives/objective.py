@@ -194,6 +194,9 @@ class Objective(nn.Module, ABC):
 class WeightedSum(Objective):
     """Several objectives over one encoder: each draws and measures on its own, and the losses are added.
 
+    No pass through the encoder is shared, as no two objectives give it the same crops: what each does to its own
+    before (docs/concepts/objectives.md) is its task. A step costs the sum of theirs, less all optimizer steps but one.
+
     Args:
         parts: objectives by name, over the very same encoder.
         weights: of each in the sum.
@@ -227,8 +230,8 @@ class WeightedSum(Objective):
 
     @property
     def crops_per_volume(self) -> int:
-        """The most of any part: they go through one after the other."""
-        return max(part.crops_per_volume for part in self.objectives.values())
+        """Those of all parts: what they keep for the backward pass is there at the same time."""
+        return sum(part.crops_per_volume for part in self.objectives.values())
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:

@@ -21,23 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from voco_cli.config import Settings
-from voco_cli.models.build import encode_groups
+from voco_cli.config.schema import Augment
 from voco_cli.objectives.augment import resize, to_unit
+from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
 from voco_cli.objectives.draws import counter_generator, draw_starts
-from voco_cli.objectives.objective import (
-    HELD_OUT_STEP,
-    Autocast,
-    Case,
-    FigureInfo,
-    ImageGrid,
-    Objective,
-    Sampler,
-    Validation,
-    Verdict,
-)
-
-MOST_SHOWN = 6
-"""Crops in the picture of a validation."""
+from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Sampler, Validation, Verdict
 
 
 class Orientation(NamedTuple):
@@ -118,7 +106,7 @@ def build(settings: Settings, encoder: nn.Module) -> RotationPrediction:
     return RotationPrediction(settings, encoder)
 
 
-class RotationPrediction(Objective):
+class RotationPrediction(CropObjective):
     """Classify the orientation of a crop from its features, by one linear layer.
 
     Args:
@@ -129,32 +117,18 @@ class RotationPrediction(Objective):
     title = "rotation prediction"
     shown_terms = ("accuracy",)
     score_name = "error"
+    held_out: list[tuple[Case, TurnedBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
-        super().__init__()
-        self.settings = settings
-        self.encoder = encoder
+        super().__init__(settings, encoder)
         self.orientations = rotations(settings.objective.rotation.orientations)
         width = encoder.out_features
         assert isinstance(width, int)
         self.head = nn.Linear(width, len(self.orientations))
-        self.held_out: list[tuple[Case, TurnedCrops]] = []
 
-    @property
-    def sampler(self) -> TurnSampler:
-        """Crops of the size of the settings."""
-        crops = self.settings.crops
-        return TurnSampler(self.settings.seed, crops.size, crops.random_per_volume, len(self.orientations))
-
-    @property
-    def region_vox(self) -> tuple[int, int, int]:
-        """One crop."""
-        return self.settings.crops.size
-
-    @property
-    def crops_per_volume(self) -> int:
-        """The random crops."""
-        return self.settings.crops.random_per_volume
+    def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> TurnSampler:
+        """Return what draws crops to turn, which is all that is done to them."""
+        return TurnSampler(seed, self.settings.crops.size, per_volume, len(self.orientations))
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
@@ -168,14 +142,10 @@ class RotationPrediction(Objective):
 
     def prepare(self, batch: TurnedBatch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return crops_N1XYZ as the network gets them, turned, and the numbers of their orientations."""
-        return (
-            self._turned(batch.crops_NXYZ.to(device, non_blocking=True), batch.orientations_N.tolist()),
-            batch.orientations_N.to(device, non_blocking=True),
-        )
-
-    def _turned(self, crops_NXYZ: Tensor, orientations: Sequence[int]) -> Tensor:
-        turned = [self.orientations[number].turn(crop) for number, crop in zip(orientations, crops_NXYZ, strict=True)]
-        return resize(to_unit(torch.stack(turned))[:, None], self.settings.crops.network_size_vox)
+        pairs = zip(batch.orientations_N.tolist(), batch.crops_NXYZ.to(device, non_blocking=True), strict=True)
+        turned = torch.stack([self.orientations[number].turn(crop) for number, crop in pairs])
+        crops_N1XYZ = resize(to_unit(turned)[:, None], self.settings.crops.network_size_vox)
+        return crops_N1XYZ, batch.orientations_N.to(device, non_blocking=True)
 
     def forward(self, *inputs: Any, first_of_step: bool = True) -> dict[str, Tensor]:
         """Return the cross entropy, and the share of crops whose orientation was told."""
@@ -186,33 +156,18 @@ class RotationPrediction(Objective):
 
     def logits(self, crops_N1XYZ: Tensor) -> Tensor:
         """Return logits_NR of crops as the network gets them."""
-        features_NE = encode_groups(
-            self.encoder, crops_N1XYZ, self.group_size, recompute=self.recompute, training=self.training
-        )
-        logits_NR: Tensor = self.head(features_NE)
+        logits_NR: Tensor = self.head(self.encode(crops_N1XYZ))
         return logits_NR
 
-    def hold_out(self, cases: Sequence[Case]) -> None:
-        """Read fixed crops of the first ``health.cases`` of them."""
-        health, size = self.settings.health, self.settings.crops.size
-        sampler = TurnSampler(0, size, health.crops_per_case, len(self.orientations))
-        self.held_out = [(case, sampler.draw(case, HELD_OUT_STEP)) for case in list(cases)[: health.cases]]
-
-    @torch.no_grad()
-    def validate(self, device: torch.device, autocast: Autocast, at_start: bool) -> Validation | None:
+    def measure(self, device: torch.device, autocast: Autocast) -> Validation:
         """Return accuracy and cross entropy on the held-out crops."""
-        if not self.held_out:
-            return None
-        training = self.training
-        self.eval()
         logits = []
-        for _, held in self.held_out:
-            crops_N1XYZ = self._turned(torch.from_numpy(held.crops_SXYZ).to(device), held.orientations_S.tolist())
+        for _, batch in self.held_out:
+            crops_N1XYZ, _ = self.prepare(batch, device)
             with autocast():
                 logits.append(self.logits(crops_N1XYZ).float().cpu())
-        self.train(training)
         logits_NR = torch.cat(logits)
-        truth_N = torch.from_numpy(np.concatenate([held.orientations_S for _, held in self.held_out]))
+        truth_N = torch.cat([batch.orientations_N for _, batch in self.held_out])
         told_N = logits_NR.argmax(-1)
         accuracy = float((told_N == truth_N).float().mean())
         entropy = float(F.cross_entropy(logits_NR, truth_N))
@@ -222,9 +177,9 @@ class RotationPrediction(Objective):
     def _picture(self, told: Sequence[int]) -> ImageGrid:
         """Return a crop of each of the first cases: as it lies in the scan, as it was given, and turned back."""
         rows, captions = [], []
-        for number, (case, held) in enumerate(self.held_out[:MOST_SHOWN]):
-            truth, guess = int(held.orientations_S[0]), told[number * len(held.orientations_S)]
-            crop_XYZ = to_unit(torch.from_numpy(held.crops_SXYZ[0]))
+        for number, (case, batch) in enumerate(self.held_out[:MOST_SHOWN]):
+            truth, guess = int(batch.orientations_N[0]), told[number * len(batch.orientations_N)]
+            crop_XYZ = to_unit(batch.crops_NXYZ[0])
             turned_XYZ = self.orientations[truth].turn(crop_XYZ)
             stages = (crop_XYZ, turned_XYZ, self.orientations[guess].turn_back(turned_XYZ))
             rows.append([stage[:, :, stage.shape[2] // 2].numpy() for stage in stages])
@@ -234,14 +189,8 @@ class RotationPrediction(Objective):
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether orientations are told often enough."""
         least, count = self.settings.objective.rotation.min_accuracy, len(self.orientations)
-        scans = len(self.held_out)
-        crops = sum(len(held.orientations_S) for _, held in self.held_out)
         found = (
-            f"on {scans} held-out scan{'s' if scans > 1 else ''} ({crops} crops) the orientation of "
-            f"{now['accuracy']:.0%} is told (step 0: {start['accuracy']:.0%}, guessing: {1 / count:.0%})"
+            f"the orientation of {now['accuracy']:.0%} is told (step 0: {start['accuracy']:.0%}, "
+            f"guessing: {1 / count:.0%})"
         )
-        if now["accuracy"] >= least:
-            return Verdict("learned", f"Learned to tell rotations: {found}.")
-        return Verdict(
-            "not yet", f"Not yet: {found}, and learned means at least {least:.0%}; train longer or raise train.lr."
-        )
+        return self.judge(now["accuracy"] >= least, "to tell rotations", found, f"at least {least:.0%}")
