@@ -170,12 +170,17 @@ def test_monais_transformer_alone_behind_a_prefix(
     weights = read(state, tmp_path)
     assert_is(weights, {n: t for n, t in network.state_dict().items() if n.startswith("swinViT.")})
     assert weights.kind is Kind.SWIN_TRANSFORMER
+    assert list(weights.heads) == ["rotation_head.weight"]
+
+
+def test_a_transformer_alone_fills_what_it_is_without_an_option(swin: Tensors, tmp_path: Path) -> None:
+    weights = read({name: tensor for name, tensor in swin.items() if name.startswith("swinViT.")}, tmp_path)
+    assert weights.kind is Kind.SWIN_TRANSFORMER
     encoder = build_encoder(Model(feature_size=12))
     report = load_into(encoder, weights)
     assert 0.3 < report.encoder_share < 0.45
-    assert report.share(NetworkPart.TRANSFORMER) == 1.0
-    assert report.share(NetworkPart.ENCODER) == 0.0
-    assert list(weights.heads) == ["rotation_head.weight"]
+    assert (report.share(NetworkPart.TRANSFORMER), report.share(NetworkPart.ENCODER)) == (1.0, 0.0)
+    assert all(torch.equal(encoder.state_dict()[name], swin[name]) for name in weights.tensors)
 
 
 def test_a_vision_transformer_of_others_is_not_taken_for_ours(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def layouts(swin: dict[str, Tensor]) -> dict[str, tuple[Any, Kind, int]]:
         "tpami flat": (shared, Kind.TPAMI_PRETRAINING, 6),
         "tpami ddp": ({"global_step": 7, "state_dict": prefixed("module.", shared)}, Kind.TPAMI_PRETRAINING, 6),
         "encoder": (swin, Kind.SWINUNETR_ENCODER, 0),
-        "old spelling": (prefixed("module.", vit), Kind.SWIN_TRANSFORMER, 0),
+        "old spelling": (prefixed("module.", vit), Kind.SWINUNETR_ENCODER, 0),
         "in net": ({"net": prefixed("module.backbone.", swin), "epoch": 3}, Kind.SWINUNETR_ENCODER, 0),
         "in network_weights": ({"network_weights": swin}, Kind.SWINUNETR_ENCODER, 0),
         "in student": ({"student": swin, "teacher": swin}, Kind.SWINUNETR_ENCODER, 0),
