@@ -129,7 +129,7 @@ class WatchedVolume(StoredVolume):
             int(np.prod([touched(*axis) for axis in zip(start, size, *zip(*pieces, strict=True), strict=True)]))
             for start, size in self.asked
         )
-        return blocks * int(np.prod(array.blocks)) * array.dtype.itemsize
+        return int(blocks * int(np.prod(array.blocks)) * array.dtype.itemsize)
 
 
 def touched(start: int, size: int, chunk: int, block: int) -> int:
