@@ -149,7 +149,7 @@ def test_sliders_move_pictures(browser: Any) -> None:
     from selenium.webdriver.common.keys import Keys
 
     for anchor, before, after in (
-        ("run-1-location-1", "step 10", "step 5"),
+        ("run-1-validation-1", "step 10", "step 5"),
         ("run-3-test-pictures-1-case-1", "7", "6"),
     ):
         assert shown_frames(browser, anchor) == [before]
