@@ -102,6 +102,17 @@ def test_a_pretraining_has_preprocessing_network_and_batch_of_its_task(tmp_path:
     assert own.run.dir == tmp_path / "pretraining" / "voco-seed7"
 
 
+@pytest.mark.parametrize(
+    ("task", "drafted_size"), [("resize_vox=[64,64,64]", None), ("min_size_vox=[40,40,40]", (40, 48, 40))]
+)
+def test_a_pretraining_pads_no_volume_that_the_task_resizes_and_none_less(
+    task: str, drafted_size: tuple[int, int, int] | None, tmp_path: Path
+) -> None:
+    plan, settings = drafted(tmp_path, f"preprocess.{task}")
+    own = plan.pretraining_settings(plan.pretrained[0], 0, tmp_path / "cache", [8]).settings
+    assert own.preprocess == settings.preprocess.model_copy(update={"min_size_vox": drafted_size})
+
+
 def test_stages_have_steps_of_their_own(tmp_path: Path) -> None:
     plan, _ = drafted(tmp_path)
     own = plan.pretraining_settings(plan.pretrained[1], 0, tmp_path / "cache", [5, 9]).settings

@@ -121,6 +121,10 @@ def write_recipe(path: Path, base: str, settings: Settings, shapes: Sequence[Siz
     if settings.preprocess.resize_vox is not None:
         shapes = [settings.preprocess.resize_vox]
     crops = draft_crops(shapes, settings.model.backbone, settings.model.levels)
+    own_size = settings.preprocess.min_size_vox or (0, 0, 0)
+    padded = crops.pop("preprocess.min_size_vox")
+    if settings.preprocess.resize_vox is None:  # which comes after padding, and makes every volume large enough
+        crops["preprocess.min_size_vox"] = [max(pair) for pair in zip(padded, own_size, strict=True)]
     # Turns in the plane need crops that are square there.
     if crops["crops.size"][0] != crops["crops.size"][1]:
         crops["augment.rotate_prob"] = 0.0
