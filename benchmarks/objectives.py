@@ -97,7 +97,7 @@ def made(names: Sequence[str], sizes: Sequence[str]) -> tuple[Objective, Setting
 
 
 def loader_rows(name: str, path: Path) -> Iterator[Row]:
-    """What the draws of the objective's recipe ask of the cache, and what is decoded for that."""
+    """Yield what the draws of the objective's recipe ask of the cache, and what is decoded for that."""
     settings = load_settings("cvpr" if name == "voco" else name, None, TINY).settings
     shape = settings.preprocess.resize_vox or VOLUME_VOX
     voxels = np.random.default_rng(0).integers(0, 255, (1, *shape[1:]), np.uint8).repeat(shape[0], axis=0)
@@ -117,7 +117,7 @@ class WatchedVolume(StoredVolume):
     asked: list[tuple[Sequence[int], Sequence[int]]] = field(default_factory=list, compare=False)
 
     def read(self, start_xyz: Any, size_xyz: Any, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
-        """As the volume does."""
+        """Read as the volume does, and note what was asked."""
         self.asked.append((start_xyz, size_xyz))
         return super().read(start_xyz, size_xyz, out_xyz)
 
@@ -133,7 +133,7 @@ class WatchedVolume(StoredVolume):
 
 
 def touched(start: int, size: int, chunk: int, block: int) -> int:
-    """How many blocks along an axis a region has a voxel in."""
+    """Return how many blocks along an axis a region has a voxel in."""
     return len({(place // chunk, place % chunk // block) for place in range(start, start + size)})
 
 
@@ -185,7 +185,7 @@ class NetworkClock:
         self.forward_s, self.backward_from = 0.0, 0.0
 
     def by_groups(self, *inputs: Any, **options: Any) -> Tensor:
-        """As it does."""
+        """Run as the wrapped function does, and take the time."""
         start = process_time()
         found = self.run(*inputs, **options)
         self.forward_s += process_time() - start

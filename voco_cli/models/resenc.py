@@ -172,7 +172,7 @@ class ResEncArchitecture(Architecture):
 
     @property
     def size(self) -> str | None:
-        """As in ``model.size``; None for other numbers of blocks."""
+        """Return what ``model.size`` calls it; None for other numbers of blocks."""
         return next((size for size, blocks in BLOCKS.items() if blocks[: len(self.blocks)] == self.blocks), None)
 
     @property

@@ -27,6 +27,7 @@ TRIED_STEPS, UNCOUNTED, ROUNDS = 12, 3, 2
 """Steps of a trial, those at its beginning that do not count, and trials of each stage, the arms in turn."""
 TRIAL = ".trial"
 LEAST_S = 1e-3
+"""What a run is taken to last at least: a clock may show nothing for a few steps."""
 
 
 class EndedPretraining(Protocol):
