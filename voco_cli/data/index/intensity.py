@@ -5,19 +5,22 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from voco_cli.config import Resolved, Settings, recipe_names, task_names
+from voco_cli.config.sources import recipe_names, task_names
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.index.patients import modality_of, modality_of_word
 from voco_cli.data.io.dicom_slices import looks_like_dicom, read_slices
 from voco_cli.data.io.image import Header, Scan, hounsfield_doubt, looks_like_ct
 from voco_cli.data.io.reader import file_format
 from voco_cli.errors import UsageError, VocoError
+
+if TYPE_CHECKING:
+    from voco_cli.config import Resolved, Settings
 
 INTENSITY = "preprocess.intensity"
 FOREGROUND = "preprocess.foreground_above"
@@ -172,7 +175,7 @@ def by_percentiles(resolved: Resolved, source: str) -> Resolved:
     if not _is_given(resolved, FOREGROUND):
         changes["foreground_above"], sources[FOREGROUND] = None, source
     preprocess = resolved.settings.preprocess.model_copy(update=changes)
-    return Resolved(resolved.settings.model_copy(update={"preprocess": preprocess}), sources)
+    return replace(resolved, settings=resolved.settings.model_copy(update={"preprocess": preprocess}), sources=sources)
 
 
 def _taken(name: str, resolved: Resolved, settable: bool) -> str:
