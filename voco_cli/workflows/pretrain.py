@@ -17,7 +17,6 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import (
     ScanIdentity,
     TrainingManifest,
-    manifest_before,
     scan_identity,
     training_scans,
 )
@@ -243,7 +242,7 @@ def _find_cases(
 def _make_task(
     objective: Objective, settings: Settings, datalist: Datalist, scans: UsableScans, folder: RunFolder
 ) -> PretrainingTask:
-    before = manifest_before(settings.model.weights)
+    before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
         return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))

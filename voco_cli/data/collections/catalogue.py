@@ -47,7 +47,9 @@ def load_collection(name: str) -> Collection:
         return _shipped(name)
     if not name.endswith(ENDINGS):
         known = ", ".join(collection_names())
-        raise UsageError(f"There is no collection {quoted(name)}.", f"use one of {known}, a set of theirs, or a YAML file")
+        raise UsageError(
+            f"There is no collection {quoted(name)}.", f"use one of {known}, a set of theirs, or a YAML file"
+        )
     return _collection(_mapping(Path(name), name), Path(name).parent, name)
 
 

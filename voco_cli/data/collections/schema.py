@@ -110,11 +110,6 @@ class Member(BaseModel):
                     yield role, path
 
     @property
-    def is_loaded(self) -> bool:
-        """Return whether anything of the set is taken."""
-        return bool(self.training or self.validation or self.test)
-
-    @property
     def is_named(self) -> bool:
         """Return whether the scans that are trained on are known by name."""
         return all(split in self.set.named for split in self.training)
