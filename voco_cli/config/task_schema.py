@@ -72,8 +72,8 @@ class Task(Section):
     notes: tuple[str, ...] = Field((), description="what a user of the data should know")
     public_set: str | None = Field(
         None,
-        description="public set that the cases are of, as `voco collections list` names it: by it cases are known again "
-        "that published weights were trained on",
+        description="public set that the cases are of, as `voco collections show` has it: by it those are known again that "
+        "published weights were trained on",
     )
     folders: Names = Field((), description="folders below data.root in which the data is looked for")
     layouts: tuple[Layout, ...] = Field(

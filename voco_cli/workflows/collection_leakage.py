@@ -65,7 +65,7 @@ class CollectionFinding:
             return f"{self._cannot_tell()}: {self.seen.weights} was pre-trained on {self._doubt()}. {self._known()}"
         weights, cases = f"the pre-training of {self.seen.weights}", f"{self.evaluated} evaluated cases"
         if self.cases.is_of_other_set:
-            none = f"{cases} are of the set {self.public_set}, which {self.seen.collection}, {weights}, does not have"
+            none = f"{cases} are of the set {self.public_set}, which {weights} ({self.seen.collection}) does not name"
         else:
             none = f"none of {cases} was among the images of {weights} ({self._place()}), by their names in the set"
         return f"Data leakage: {none}{OTHER_NAMES}. {self._known()}"

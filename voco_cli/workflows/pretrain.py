@@ -14,12 +14,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import (
-    ScanIdentity,
-    TrainingManifest,
-    scan_identity,
-    training_scans,
-)
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, scan_identity, training_scans
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
@@ -31,6 +26,7 @@ from voco_cli.training.run_contents import open_run_folder, scan_content, settle
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
+from voco_cli.workflows.weights_origin import manifest_before
 
 TOO_SMALL = "too small after preprocessing"
 

@@ -132,9 +132,9 @@ def _scans_below(place: Path, lists_labels: bool) -> Iterator[str]:
         folders[:], files = entered, [] if real in seen else files
         seen.add(real)
         for name in files:
-            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
-                if lists_labels or not _file_says_label(name):
-                    yield Path(folder, name).relative_to(place).as_posix()
+            is_scan = name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if is_scan and (lists_labels or not _file_says_label(name)):
+                yield Path(folder, name).relative_to(place).as_posix()
 
 
 def _file_says_label(path: str) -> bool:

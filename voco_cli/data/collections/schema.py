@@ -52,8 +52,8 @@ class PublicSet(BaseModel):
     listed: dict[Split, NonNegativeInt] = Field(default_factory=dict, description="how many scans are listed, by split")
     cases: dict[Split, tuple[RelativePath, ...]] | RelativePath = Field(
         default_factory=dict,
-        description="files that are listed, by split, seen from the set's folder; or the JSON file beside that has them "
-        "under the set's name",
+        description="files that are listed, by split, from the set's folder; or a JSON file beside that has them under "
+        "the set's name",
     )
     notes: tuple[str, ...] = Field((), description="what a user of the set should know")
 

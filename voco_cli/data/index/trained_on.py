@@ -240,16 +240,18 @@ def manifest_path(weights: Path) -> Path:
     return weights.with_suffix(f".{MANIFEST_FILE}")
 
 
-def copy_manifest(weights: str | Path, exported: Path) -> list[Path]:
+def copy_manifest(weights: str | Path, exported: Path, known: TrainingManifest | None = None) -> list[Path]:
     """Write the manifest of weights beside a copy of them; one that other weights left there is removed.
 
+    Args:
+        known: what is known of weights that have no manifest of their own.
     Returns:
         the file that was written, if there was something to say.
     Raises:
         DataError: the list beside the weights is damaged.
         ResourceError: the disk is full.
     """
-    manifest, target = manifest_of(weights), manifest_path(exported)
+    manifest, target = manifest_of(weights) or known, manifest_path(exported)
     if manifest is None:
         target.unlink(missing_ok=True)
         return []
