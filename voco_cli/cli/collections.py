@@ -57,9 +57,11 @@ def list_collections(json: JsonOption = False) -> None:
 
 
 def _row(one: Collection) -> dict[str, Any]:
-    counts = {role: one.count(role) for role in ("training", "validation", "test")}  # type: ignore[arg-type]
+    from voco_cli.data.index.datalist import SPLITS
+
+    counts = {role: one.count(role) for role in SPLITS}
     sets = [member.set.name for member in one.sets]
-    return {"name": one.name, "title": one.title, "sets": sets, **counts, "unnamed": list(one.unnamed)}
+    return {"name": one.name, "title": one.title, "sets": sets, "scans": counts, "unnamed": list(one.unnamed)}
 
 
 @app.command()
@@ -83,7 +85,7 @@ def collection_blocks(collection: Collection) -> list[Block]:
     rows: list[list[Value]] = []
     for member in collection.sets:
         counts = [member.set.count(getattr(member, role)) for role in ("training", "validation", "test")]
-        first = next((paths[0] for paths in member.set.named.values() if paths), "")
+        first = next((paths[0] for paths in member.set.cases.values() if paths), "")
         layout = f"{member.set.places[0]}/{first}"
         rows.append([member.set.name, *(NOT_KNOWN if count is None else count for count in counts), layout])
     numbers = [Column(heading, True) for heading in ("training", "held out", "test")]

@@ -95,7 +95,7 @@ def index(
     changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
     changed["--seed"] = (seed, 0)
     given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
-    given |= {option: value for option, (value, usual) in changed.items() if value != usual}
+    given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
     if collection is not None:
         _refuse_beside_collection(inputs, {**given, "--modality": modality})
         _index_collection(collection, inputs[0], output, name, check == "full", workers, as_json)

@@ -72,7 +72,7 @@ class Task(Section):
     notes: tuple[str, ...] = Field((), description="what a user of the data should know")
     public_set: str | None = Field(
         None,
-        description="public set that the cases are of, as `voco collections show` has it: by it those are known again that "
+        description="public set that the cases are of, by its name in `voco collections show`; it tells which of them "
         "published weights were trained on",
     )
     folders: Names = Field((), description="folders below data.root in which the data is looked for")

@@ -20,6 +20,7 @@ from voco_cli.foreign_text import quoted, shortened
 
 PLACE = resources.files("voco_cli.data.collections")
 COLLECTIONS, SETS = PLACE / "named", PLACE / "sets"
+SHIPPED_LISTS = "lists.json.gz"
 ENDINGS = (".yaml", ".yml")
 LARGEST_LIST_BYTES = 2**28
 """160,000 names of 100 letters are 16 MB."""
@@ -95,16 +96,20 @@ def _member(raw: Any, folder: Traversable, origin: str) -> Any:
 
 def _set(raw: Mapping[str, Any], folder: Traversable, origin: str) -> PublicSet:
     found = _validated(PublicSet, raw, origin)
-    if not isinstance(found.cases, str):
+    if found.cases_file is None:
         return found
-    file = folder / found.cases
-    lists = _lists(file)
+    file = folder / found.cases_file
+    lists = _shipped_lists() if file == SETS / SHIPPED_LISTS else _lists(file)
     if not isinstance(lists, dict) or found.name not in lists:
         raise UsageError(f"{file} has no list of the set {found.name}, which {origin} looks for there.")
     return _validated(PublicSet, {**raw, "cases": lists[found.name]}, f"{file}, set {found.name}")
 
 
 @cache
+def _shipped_lists() -> Any:
+    return _lists(SETS / SHIPPED_LISTS)
+
+
 def _lists(file: Traversable) -> Any:
     """Read a JSON file of names by set and split, which may be packed by gzip."""
     try:

@@ -104,7 +104,7 @@ def _check_set(member: Member, root: Path) -> SetCheck:
     place = next((root / name for name in one.places if (root / name).is_dir()), None)
     listed = [path for _, path in member.files()]
     there = set() if place is None else {path for path in listed if (place / path).exists()}
-    named = {path for paths in one.named.values() for path in paths}
+    named = {path for paths in one.cases.values() for path in paths}
     beside = [] if place is None else sorted(set(_scans_below(place, any(map(_file_says_label, named)))) - named)
     return SetCheck(
         name=one.name,

@@ -59,10 +59,9 @@ def index_collection(
             advance,
             killed=lambda path, error: Inspected(path, fault=f"{error}."),
         )
-    entries, skipped = [], []
-    for one, (found, _, path) in zip(inspected, files.values(), strict=True):
-        entry = _entry(one, found, path, full)
-        (entries if isinstance(entry, Entry) else skipped).append(entry)  # type: ignore[attr-defined]
+    made = [_entry(one, found, path, full) for one, (found, _, path) in zip(inspected, files.values(), strict=True)]
+    entries = [one for one in made if isinstance(one, Entry)]
+    skipped = [one for one in made if isinstance(one, Skipped)]
     if full:
         entries, refused = check_all_voxels(entries, workers, progress)
         skipped += refused

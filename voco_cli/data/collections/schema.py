@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Self
 
@@ -50,28 +50,24 @@ class PublicSet(BaseModel):
     folders: tuple[RelativePath, ...] = Field((), description="folders that it may lie in; the first is the expected")
     modality: Literal["CT", "MR", "PT"] = Field("CT", description="of all its scans")
     listed: dict[Split, NonNegativeInt] = Field(default_factory=dict, description="how many scans are listed, by split")
-    cases: dict[Split, tuple[RelativePath, ...]] | RelativePath = Field(
-        default_factory=dict,
-        description="files that are listed, by split, from the set's folder; or a JSON file beside that has them under "
-        "the set's name",
+    cases: dict[Split, tuple[RelativePath, ...]] = Field(
+        default_factory=dict, description="files that are listed, by split, from the set's folder"
+    )
+    cases_file: RelativePath | None = Field(
+        None, description="JSON file beside this one, .gz or not, that has such cases under the set's name"
     )
     notes: tuple[str, ...] = Field((), description="what a user of the set should know")
 
     @model_validator(mode="after")
     def _counts_are_those_of_the_names(self) -> Self:
-        names = [path for paths in self.named.values() for path in paths]
+        names = [path for paths in self.cases.values() for path in paths]
         twice = [path for path, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"{quoted(twice[0])} is listed twice")
-        for split, paths in self.named.items():
+        for split, paths in self.cases.items():
             if self.listed.get(split, len(paths)) != len(paths):
                 raise ValueError(f"{self.listed[split]} {split} scans are counted, and {len(paths)} are named")
         return self
-
-    @property
-    def named(self) -> Mapping[Split, tuple[str, ...]]:
-        """Return the files that are listed, by split; empty where they are not known."""
-        return {} if isinstance(self.cases, str) else self.cases
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -80,7 +76,7 @@ class PublicSet(BaseModel):
 
     def count(self, splits: tuple[Split, ...]) -> int | None:
         """Return how many scans of some splits are listed; None where that is not known."""
-        counts = {**self.listed, **{split: len(paths) for split, paths in self.named.items()}}
+        counts = {**self.listed, **{split: len(paths) for split, paths in self.cases.items()}}
         return sum(counts.get(split, 0) for split in splits) if counts or not splits else None
 
 
@@ -106,13 +102,13 @@ class Member(BaseModel):
         """Yield the role of each scan that the collection takes of the set, and its path from the set's folder."""
         for role in SPLITS:
             for split in getattr(self, role):
-                for path in self.set.named.get(split, ()):
+                for path in self.set.cases.get(split, ()):
                     yield role, path
 
     @property
     def is_named(self) -> bool:
         """Return whether the scans that are trained on are known by name."""
-        return all(split in self.set.named for split in self.training)
+        return all(split in self.set.cases for split in self.training)
 
 
 class Collection(BaseModel):

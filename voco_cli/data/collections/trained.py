@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath
 from typing import Literal
 
-from voco_cli.data.collections.schema import Collection, Member
+from voco_cli.data.collections.schema import Collection, Member, Split
 from voco_cli.data.index.patients import IMPERSONAL, stem_of
 
 FIRST_CHANNEL = "_0000"
@@ -66,7 +66,7 @@ def trained_cases(collection: Collection, public_set: str | None, cases: Mapping
     if not member.is_named:
         return TrainedCases(untold=tuple(cases), reason="whole set")
     trained = _names(member, member.training)
-    aside = _names(member, tuple(member.set.named)) - trained
+    aside = _names(member, tuple(member.set.cases)) - trained
     names = {case: case_in_set(file) for case, file in cases.items()}
     untold = tuple(case for case, name in names.items() if name not in trained and name not in aside)
     return TrainedCases(
@@ -77,6 +77,5 @@ def trained_cases(collection: Collection, public_set: str | None, cases: Mapping
     )
 
 
-def _names(member: Member, splits: tuple[str, ...]) -> set[str]:
-    lists: Mapping[str, tuple[str, ...]] = {**member.set.named}
-    return {case_in_set(PurePosixPath(path)) for split in splits for path in lists[split]}
+def _names(member: Member, splits: tuple[Split, ...]) -> set[str]:
+    return {case_in_set(PurePosixPath(path)) for split in splits for path in member.set.cases[split]}
