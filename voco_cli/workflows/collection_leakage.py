@@ -104,14 +104,13 @@ class CollectionFinding:
 
     def _leak(self) -> str:
         which = "all" if len(self.trained) == self.evaluated else f"{len(self.trained)} of"
-        was = "case was" if self.evaluated == 1 else "cases were"
+        cases = f"{which} {self.evaluated} evaluated cases {'was' if len(self.trained) == 1 else 'were'}"
+        cases = "the evaluated case was" if self.evaluated == 1 else cases
         labels = f"; {self.seen.labels}" if self.seen.labels else ""
         what = (
             f"among the images of the pre-training of {self.seen.weights} ({self._place()}), by their names in the set"
         )
-        leak = (
-            f"Data leakage: {which} {self.evaluated} evaluated {was} {what}: {named(self.trained, MOST_NAMED)}{labels}."
-        )
+        leak = f"Data leakage: {cases} {what}: {named(self.trained, MOST_NAMED)}{labels}."
         return f"{leak} The others cannot be ruled out: it was pre-trained on {self._doubt()}." if self.untold else leak
 
     def _doubt(self) -> str:
