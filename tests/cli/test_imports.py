@@ -72,6 +72,10 @@ COMMANDS: tuple[tuple[set[str], dict[str, int]], ...] = (
         READING,
         {
             "index scans -o data.json": 800,
+            "index sets --collection own.yaml -o own.json": 850,
+            "collections list": 850,
+            "collections show voco_10k": 850,
+            "collections check own.yaml sets": 850,
             "tasks list": 850,
             "tasks show btcv": 850,
             "tasks check --task organs.yaml": 850,
@@ -145,6 +149,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         made = finetuning_run(folder / f"run_{name}", scans=name == "first")
         (folder / "compared").mkdir(exist_ok=True)
         (made / "evaluation" / "test").rename(folder / "compared" / name)
+    save(folder / "sets" / "ward.nii.gz", rng.integers(-900, 300, labels.shape).astype(np.int16))
+    (folder / "sets" / "ward").mkdir()
+    (folder / "sets" / "ward.nii.gz").rename(folder / "sets" / "ward" / "a.nii.gz")
+    (folder / "own.yaml").write_text("name: ward\ncases: {training: [a.nii.gz]}\n")
     finetuning_run(folder / "finetuned", scans=True)
     pretraining_run(folder / "pretrained", training=[scan])
     return folder

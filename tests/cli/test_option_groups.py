@@ -24,7 +24,8 @@ def names(*path: str) -> list[str]:
 
 
 def test_a_plan_takes_what_its_run_takes() -> None:
-    own = ["data", "recipe", "objective", "config", "override", "run_dir", "steps", "weights", "trust_pickle", "device"]
+    own = ["data", "recipe", "objective", "config", "override", "run_dir", "steps", "weights", "weights_collection"]
+    own += ["trust_pickle", "device"]
     assert names("pretrain") == [*own, "dry_run", "json"]
     assert names("plan", "pretrain") == [*own, "seconds", "as_json"]
     shared = [name for name in names("finetune") if name not in ("require_clean", "dry_run")]

@@ -14,6 +14,7 @@ import torch
 from monai.networks.nets import DynUNet, SwinUNETR
 from torch import Tensor
 
+from voco_cli.data.collections.published import published_files, tensor_digest
 from voco_cli.models.backbone import NetworkPart
 from voco_cli.models.swin import SwinEncoder
 from voco_cli.models.weights import Weights, load_into, own_tensors, patch_merging_of, read_weights
@@ -183,3 +184,12 @@ def test_the_published_nnunet_file_maps(reference: Path) -> None:
     assert report.count(NetworkPart.ENCODER, LoadStatus.LOADED)[0] == 36
     assert report.count(NetworkPart.DECODER, LoadStatus.LOADED)[0] == 5 * 8 + 2 + 4 * 2
     assert report.missing == report.mismatched == report.unexpected == ()
+
+
+def test_digests_of_published_files_are_those_of_their_tensors(reference: Path) -> None:
+    keys = json.loads((reference / "full_size_keys.json").read_text())
+    found = {file.name: file.tensors for file in published_files()}
+    for size, letter in (("48", "B"), ("96", "L"), ("192", "H")):
+        encoder, decoder = keys["backbone"][size], keys["swinunetr_v2_decoder"][size]
+        assert found[f"VoCo_{letter}_SSL_head.pt"] == tensor_digest(encoder)
+        assert found[f"VoComni_{letter}.pt"] == tensor_digest({**encoder, **decoder})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.pretrain.tiny_run import tiny_run, write_data
-from voco_cli.config.schema import Cache, Preprocess
+from voco_cli.config.schema import Cache, Model, Preprocess
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.datalist_file import read_datalist
@@ -158,7 +158,7 @@ def test_leaks_planted_in_a_test_set_are_found(pretrained: Path, tmp_path: Path)
         Entry(image=held_out[1], patient=listed.training[5].patient),
     ]
     cache = VolumeCache(tmp_path / "cache", Preprocess(), Cache(workers=1))
-    seen, findings = find_leakage(str(pretrained / "run"), [], evaluated, "torsos", cache)
+    seen, findings = find_leakage(Model(weights=str(pretrained / "run")), [], evaluated, "torsos", cache)
     assert [(one.kind, one.stage, one.cases) for one in findings.found] == [
         ("scan", "pre-training", ("renamed",)),
         ("study", "pre-training", (evaluated[1].name,)),
@@ -175,10 +175,10 @@ def test_the_chain_holds_through_a_second_fine_tuning(pretrained: Path, tmp_path
     volume = cache.lookup(listed.validation[0])
     assert volume is not None
     mine = [StoredCase(listed.validation[0], (volume,))]
-    seen, _ = find_leakage(str(pretrained / "run"), mine, [], "torsos", cache)
+    seen, _ = find_leakage(Model(weights=str(pretrained / "run")), mine, [], "torsos", cache)
     write_manifest(seen, tmp_path / "first" / "weights" / "seen.json")
     again, findings = find_leakage(
-        str(tmp_path / "first"), [], listed.training[:1] + listed.validation, "livers", cache
+        Model(weights=str(tmp_path / "first")), [], listed.training[:1] + listed.validation, "livers", cache
     )
     assert [(stage.stage, len(stage)) for stage in again.stages] == [
         ("pre-training", 6),

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
-from voco_cli.cli import cache, config, plan, tasks, weights
+from voco_cli.cli import cache, collections, config, plan, tasks, weights
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -45,6 +45,17 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco index scans/ -o data.json",
         "voco index scans/ --check full --patient-pattern '/(P[0-9]+)_'",
         "voco index scans/ --label-pattern '../masks/{stem}_mask.nii.gz'",
+        "voco index /data --collection voco_10k -o data.json",
+    ),
+    "collections": ("voco collections list",),
+    "collections list": ("voco collections list",),
+    "collections show": (
+        "voco collections show voco_10k",
+        "voco collections show my_scans.yaml",
+    ),
+    "collections check": (
+        "voco collections check voco_10k /data",
+        "voco collections check btcv /data --json",
     ),
     "preview-labels": (
         "voco preview-labels scans/one.nii.gz",
@@ -152,6 +163,7 @@ PANELS: dict[str, dict[str, Any]] = {
     "First look": {"demo": demo},
     "Data": {
         "index": index,
+        "collections": collections.app,
         "preview-labels": preview_labels,
         "cache": cache.app,
     },

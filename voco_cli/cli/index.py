@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from voco_cli.cli.options import JsonOption, WorkersOption, given_words
+from voco_cli.cli.options import JsonOption, WorkersOption, complete_collections, given_words
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
@@ -67,6 +67,15 @@ def index(
     seed: Annotated[
         int, typer.Option(help="Seed of the split; with the same seed no patient changes split as folders grow.")
     ] = 0,
+    collection: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            autocompletion=complete_collections,
+            help="List exactly the scans of a collection, a name of `voco collections list` or a YAML file, with the "
+            "split that it gives them; INPUT is the folder that holds its sets.",
+        ),
+    ] = None,
     workers: WorkersOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,6 +92,14 @@ def index(
         raise UsageError(
             f"--validation {validation:g} and --test {test:g} leave nobody to train on.", "lower one of them"
         )
+    changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
+    changed["--seed"] = (seed, 0)
+    given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
+    given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
+    if collection is not None:
+        _refuse_beside_collection(inputs, {**given, "--modality": modality})
+        _index_collection(collection, inputs[0], output, name, check == "full", workers, as_json)
+        return
     options = IndexOptions(
         name=name,
         full=check == "full",
@@ -99,16 +116,48 @@ def index(
         return
     print_blocks(index_blocks(datalist))
     _warn_of_units(datalist)
-    given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
-    words = [*inputs, "-o", output, *given_words(given)]
-    changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
-    changed["--seed"] = (seed, 0)
-    words += given_words({option: value for option, (value, usual) in changed.items() if value != usual})
-    _hint_at_modality(datalist, words)
+    _hint_at_modality(datalist, [*inputs, "-o", output, *given_words(given)])
     labels = any(entry.label for _, entry in datalist.entries())
     labelled = f", or with the labels: {shell_words('voco', 'tasks', 'new', output)}" if labels else ""
     recipe = [] if seems_to_have_gpu() else ["--recipe", "debug"]
     done([output], shell_words("voco", "pretrain", output, *recipe) + labelled)
+
+
+def _refuse_beside_collection(inputs: Sequence[Path], given: Mapping[str, Any]) -> None:
+    """Refuse what a collection decides itself.
+
+    Raises:
+        UsageError: several inputs, or options of splits, labels, patients and modality.
+    """
+    if len(inputs) > 1:
+        raise UsageError("--collection takes one folder, which holds the sets.", "give the folder above them")
+    beside = [option for option, value in given.items() if value is not None and option not in ("--name", "--check")]
+    if beside:
+        raise UsageError(f"--collection and {beside[0]} do not go together: the collection says it.", "leave it out")
+
+
+def _index_collection(
+    collection: str, root: Path, output: Path, name: str, full: bool, workers: int | None, as_json: bool
+) -> None:
+    """Write the list of a collection's scans, and tell which are missing."""
+    from voco_cli.data.collections.catalogue import load_collection
+    from voco_cli.data.collections.index import index_collection
+    from voco_cli.data.index.datalist_file import write_datalist
+
+    datalist, check = index_collection(load_collection(collection), root, output, name, full, workers, progress)
+    write_datalist(datalist, output)
+    if as_json:
+        print_json(_for_machines(datalist, output))
+        return
+    print_blocks(index_blocks(datalist))
+    for one in check.sets:
+        if one.missing:
+            all_of = "all" if not one.found else f"{len(one.missing)} of"
+            warn(f"missing: {one.name}: {all_of} {len(one.found) + len(one.missing)} scans", style="yellow")
+    if check.unnamed:
+        warn(f"not listed, as their scans are not known by name: {', '.join(check.unnamed)}", style="yellow")
+    _warn_of_units(datalist)
+    done([output], shell_words("voco", "pretrain", output, "--recipe", "tpami"))
 
 
 def _warn_of_units(datalist: Datalist) -> None:

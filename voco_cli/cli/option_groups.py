@@ -26,6 +26,7 @@ from voco_cli.cli.options import (
     StepsOption,
     TaskOption,
     TrustPickleOption,
+    WeightsCollectionOption,
     WeightsOption,
     data_flags,
     require_agreement,
@@ -130,6 +131,7 @@ class PretrainOptions(OptionGroup):
     run_dir: RunDirOption = None
     steps: StepsOption = None
     weights: WeightsOption = None
+    weights_collection: WeightsCollectionOption = None
     trust_pickle: TrustPickleOption = False
     device: DeviceOption = None
 
@@ -165,6 +167,7 @@ class FinetuneOptions(TaskOptions):
     """What a fine-tuning, and its plan, are given."""
 
     weights: WeightsOption = None
+    weights_collection: WeightsCollectionOption = None
     run_dir: RunDirOption = None
     config: ConfigOption = None
     override: SetOption = None

@@ -62,6 +62,13 @@ def complete_tasks(incomplete: str) -> list[str]:
     return list(task_names())
 
 
+def complete_collections(incomplete: str) -> list[str]:
+    """Return the names of the collections that come with the package, for the shell."""
+    from voco_cli.data.collections.catalogue import collection_names
+
+    return collection_names()
+
+
 def complete_devices(incomplete: str) -> list[str]:
     """Return devices, for the shell."""
     return ["auto", "cpu", "cuda", "cuda:0", "mps"]
@@ -171,6 +178,9 @@ ObjectiveOption = Annotated[
     ),
 ]
 WeightsOption = Annotated[str | None, setting_option("model.weights", "--weights")]
+WeightsCollectionOption = Annotated[
+    str | None, setting_option("model.weights_collection", "--weights-collection", autocompletion=complete_collections)
+]
 StepsOption = Annotated[
     int | None, setting_option("train.steps", "--steps", default="the recipe's or the task's", min=1)
 ]

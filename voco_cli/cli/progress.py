@@ -187,7 +187,7 @@ class FinetuneProgress(RunProgress):
             for note in prepared.loaded.notes:
                 self.say(note)
         for line in sentences(prepared.leakage):
-            if prepared.leakage.found or prepared.leakage.unknown:
+            if prepared.leakage.spotted:
                 self.warn(line, style="yellow")
             else:
                 self.say(line)

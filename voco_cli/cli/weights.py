@@ -116,11 +116,12 @@ def export(
     from voco_cli.data.index.trained_on import copy_manifest
     from voco_cli.models.weights import export_weights
     from voco_cli.models.weights.objectives import find_checkpoint
+    from voco_cli.workflows.weights_origin import digest_of, known_manifest
 
     source = str(find_checkpoint(run)) if heads else run
     weights = _read(source, branch, patch_merging, trust_pickle)
     written = export_weights(weights, output, file_format, axes, plans, replace=force, heads=heads)
-    files = [*written.files, *copy_manifest(run, output)]
+    files = [*written.files, *copy_manifest(run, output, known_manifest(run, lambda: digest_of(weights)))]
     if json:
         counts = {"tensors": written.tensors, "parameters": written.parameters}
         train = {"train": shell_words(*written.train)} if written.train else {}

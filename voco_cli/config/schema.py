@@ -233,6 +233,11 @@ class Model(Section):
     weights: str | None = Field(
         None, description="weights to start from: run folder, file, or hf://OWNER/REPO/FILE; none starts fresh"
     )
+    weights_collection: str | None = Field(
+        None,
+        description="collection that the weights were trained on, for those that do not say it: a name of `voco "
+        "collections list`, or a YAML file; none is what is known of the authors' files",
+    )
     weights_branch: Literal["student", "teacher", "ema"] = Field(
         "student", description="which network of a checkpoint; ema is a copy averaged over the steps, student the raw"
     )

@@ -70,6 +70,11 @@ class Task(Section):
     kind: Literal["segmentation", "classification"] = Field("segmentation", description="what is predicted of a scan")
     source: str = Field("", description="where the data is to be had, and on which terms")
     notes: tuple[str, ...] = Field((), description="what a user of the data should know")
+    public_set: str | None = Field(
+        None,
+        description="public set that the cases are of, by its name in `voco collections show`; it tells which of them "
+        "published weights were trained on",
+    )
     folders: Names = Field((), description="folders below data.root in which the data is looked for")
     layouts: tuple[Layout, ...] = Field(
         (), description="where images and labels lie in that folder; the first that fits a case is taken"

@@ -210,7 +210,8 @@ def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress)
     scans = sum(len(entry.channel_entries()) for entry in entries)
     with progress("comparing with training", scans) as advance:
         identities = identities_of(entries, open_cache(run.settings), advance)
-    return leakage(manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),)), identities, run.datalist.name)
+    manifest = manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),))
+    return leakage(manifest, identities, run.datalist.name, run.settings.task.public_set)
 
 
 def _predicted_and_evaluated(

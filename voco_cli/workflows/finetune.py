@@ -195,7 +195,8 @@ def _find_leakage(
     evaluated = [entry for entry in listed if target.is_known(entry)]
     with callback.progress("comparing with training", len(evaluated) * len(settings.task.channels)) as advance:
         cache = open_cache(settings)
-        return find_leakage(settings.model.weights, cases.training, evaluated, datalist.name, cache, advance)
+        public_set = settings.task.public_set
+        return find_leakage(settings.model, cases.training, evaluated, datalist.name, cache, advance, public_set)
 
 
 def _prepared(

@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from voco_cli.config.schema import Model
 from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.index.trained_on import (
     ScanIdentity,
     TrainingManifest,
     TrainingScans,
-    manifest_before,
     scan_identity,
     training_scans,
 )
@@ -21,6 +21,8 @@ from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import VocoError
 from voco_cli.tasks.cases import StoredCase
+from voco_cli.workflows.collection_leakage import CollectionFinding, finding_of
+from voco_cli.workflows.weights_origin import manifest_before
 
 FEWEST_FOR_PROCESSES = 16
 MOST_NAMED = 3
@@ -61,8 +63,9 @@ class Findings:
         compared: number of them whose voxels were compared.
         trained: number of scans of each training, by its words.
         found: what was found, the surest first.
-        unknown: weights that do not say what they were trained on.
+        unknown: weights that do not say what they were trained on, and of which nobody knows.
         unhashed: scans of trainings whose voxels are not known.
+        collections: what is known of weights whose scans are known by name alone.
     """
 
     evaluated: int
@@ -71,6 +74,12 @@ class Findings:
     found: tuple[LeakageFinding, ...] = ()
     unknown: tuple[str, ...] = ()
     unhashed: int = 0
+    collections: tuple[CollectionFinding, ...] = ()
+
+    @property
+    def spotted(self) -> bool:
+        """Return whether something was found, or cannot be known."""
+        return bool(self.found or self.unknown or not all(one.clean for one in self.collections))
 
     @property
     def clean(self) -> bool:
@@ -80,18 +89,23 @@ class Findings:
         patients everywhere.
         """
         all_compared = self.compared == self.evaluated and not self.unhashed
-        return not self.unknown and all(not one.surely and all_compared for one in self.found)
+        all_clean = not self.unknown and all(one.clean for one in self.collections)
+        return all_clean and all(not one.surely and all_compared for one in self.found)
 
 
-def leakage(manifest: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str) -> Findings:
+def leakage(
+    manifest: TrainingManifest, evaluated: Sequence[ScanIdentity], dataset: str, public_set: str | None = None
+) -> Findings:
     """Find evaluated cases that were in the training, by voxels, DICOM series, DICOM study and patient.
 
-    A case is reported of each training once, in the surest way.
+    A case is reported of each training once, in the surest way. Of weights that are known to be trained on a collection
+    of public sets, cases are found by their names in the set.
 
     Args:
         manifest: all that went into the weights.
         evaluated: scans that are evaluated; several may be channels of one case.
         dataset: name of the dataset that they belong to.
+        public_set: that they are of, as the task says it.
     """
     trained: Counter[str] = Counter()
     for stage in manifest.stages:
@@ -105,22 +119,25 @@ def leakage(manifest: TrainingManifest, evaluated: Sequence[ScanIdentity], datas
         found=tuple(sorted(found, key=lambda one: (not one.surely, list(COLUMN_OF).index(one.kind)))),
         unknown=manifest.unknown,
         unhashed=sum(stage.voxel_hash.count(None) for stage in manifest.stages),
+        collections=tuple(finding_of(one, public_set, evaluated) for one in manifest.collections),
     )
 
 
 def sentences(findings: Findings) -> list[str]:
     """Return what a terminal and a table say of it: a sentence for each kind, or that there is nothing."""
+    aside = [one.sentence() for one in findings.collections if one.clean and findings.evaluated]
     lines = [_sentence(one, findings.evaluated) for one in findings.found]
+    lines += [one.sentence() for one in findings.collections if not one.clean]
     lines += [
         f"Leakage of {findings.evaluated} evaluated cases cannot be ruled out: {name} does not say what it was "
         "trained on."
         for name in findings.unknown
     ]
     if lines or not findings.trained or not findings.evaluated:
-        return lines
+        return [*lines, *aside]
     trained = " and ".join(f"{count} scans of the {words}" for words, count in findings.trained.items())
     compared = "" if findings.compared == findings.evaluated else f" (voxels of {findings.compared} were compared)"
-    return [f"Data leakage: none of {findings.evaluated} evaluated cases{compared} was among {trained}."]
+    return [f"Data leakage: none of {findings.evaluated} evaluated cases{compared} was among {trained}.", *aside]
 
 
 def findings_object(findings: Findings) -> dict[str, Any]:
@@ -131,7 +148,7 @@ def findings_object(findings: Findings) -> dict[str, Any]:
         "voxels_compared": findings.compared,
         "trained_on": dict(findings.trained),
         "trained_without_voxel_hash": findings.unhashed,
-        "unknown_weights": list(findings.unknown),
+        "unknown_weights": [*findings.unknown, *(one.seen.weights for one in findings.collections if one.untold)],
         "found": [
             {
                 "by": one.kind,
@@ -141,38 +158,43 @@ def findings_object(findings: Findings) -> dict[str, Any]:
                 "cases": list(one.cases),
             }
             for one in findings.found
-        ],
+        ]
+        + [one.found_object() for one in findings.collections if one.trained],
+        "collections": [one.to_json() for one in findings.collections],
         "sentences": sentences(findings),
     }
 
 
 def find_leakage(
-    weights: str | None,
+    model: Model,
     training: Sequence[StoredCase],
     evaluated: Iterable[Entry],
     dataset: str,
     cache: VolumeCache,
     advance: Callable[[int], object] = lambda n: None,
+    public_set: str | None = None,
 ) -> tuple[TrainingManifest, Findings]:
     """Return all that goes into the weights of a fine-tuning, and which of the cases to be evaluated are among it.
 
     Args:
-        weights: those that it starts from; none is from scratch.
+        model: settings with the weights that it starts from; none is from scratch.
         training: its own cases.
         evaluated: labelled cases of validation and test.
         dataset: name of the dataset of both.
         cache: of the run.
         advance: called with how many scans were compared.
+        public_set: that the evaluated cases are of, as the task says it.
     Raises:
         DataError: the list beside the weights is damaged.
+        UsageError: model.weights_collection is no collection.
     """
     own = [
         _identity(case.entry, channel, volume.voxel_hash)
         for case in training
         for channel, volume in zip(case.entry.channel_entries(), case.volumes, strict=True)
     ]
-    manifest = manifest_before(weights).followed_by(training_scans("fine-tuning", dataset, own))
-    return manifest, leakage(manifest, identities_of(evaluated, cache, advance), dataset)
+    manifest = manifest_before(model).followed_by(training_scans("fine-tuning", dataset, own))
+    return manifest, leakage(manifest, identities_of(evaluated, cache, advance), dataset, public_set)
 
 
 def identities_of(

@@ -14,13 +14,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import (
-    ScanIdentity,
-    TrainingManifest,
-    manifest_before,
-    scan_identity,
-    training_scans,
-)
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, scan_identity, training_scans
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
@@ -32,6 +26,7 @@ from voco_cli.training.run_contents import open_run_folder, scan_content, settle
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
+from voco_cli.workflows.weights_origin import manifest_before
 
 TOO_SMALL = "too small after preprocessing"
 
@@ -243,7 +238,7 @@ def _find_cases(
 def _make_task(
     objective: Objective, settings: Settings, datalist: Datalist, scans: UsableScans, folder: RunFolder
 ) -> PretrainingTask:
-    before = manifest_before(settings.model.weights)
+    before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
         return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))

@@ -15,10 +15,10 @@ from voco_cli.data.index.trained_on import (
     MANIFEST_FILE,
     SALT_BYTES,
     ScanIdentity,
+    SeenCollection,
     TrainingManifest,
     copy_manifest,
     digests,
-    manifest_before,
     manifest_of,
     read_manifest,
     scan_identity,
@@ -45,7 +45,7 @@ def test_written_and_read(tmp_path: Path) -> None:
 def test_columns_of_the_file(tmp_path: Path) -> None:
     write_manifest(SEEN, tmp_path / "seen.json")
     found = json.loads((tmp_path / "seen.json").read_text())
-    assert (found["format"], found["unknown"]) == ("voco-seen/2", ["SSL_head.pt"])
+    assert (found["format"], found["unknown"]) == ("voco-seen/3", ["SSL_head.pt"])
     (stage,) = found["stages"]
     assert (stage["stage"], stage["dataset"], stage["scans"]) == ("pre-training", "torsos", 3)
     salt = bytes.fromhex(stage["salt"])
@@ -107,7 +107,7 @@ def test_a_column_that_says_nothing_is_left_out(tmp_path: Path) -> None:
 
 def test_identity_of_an_entry(tmp_path: Path) -> None:
     entry = Entry(image=tmp_path / "p7_0000.nii.gz", patient="p7", series_uid="1.9", study_uid="1.8")
-    assert scan_identity(entry, "ab") == ScanIdentity("p7", "p7", "ab", "1.9", "1.8")
+    assert scan_identity(entry, "ab") == ScanIdentity("p7", "p7", "ab", "1.9", "1.8", entry.image)
 
 
 @pytest.mark.parametrize(
@@ -134,9 +134,8 @@ def test_weights_of_others_do_not_say(tmp_path: Path) -> None:
     write_manifest(SEEN, tmp_path / "run" / "weights" / "seen.json")
     for other in (tmp_path / "run" / ".." / "SSL_head.pt", tmp_path / "elsewhere", "hf://owner/repo/file.safetensors"):
         assert manifest_of(other) is None
-    assert manifest_before("VoCo_B.pt") == TrainingManifest(unknown=("VoCo_B.pt",))
-    assert manifest_before(None) == TrainingManifest()
-    assert manifest_before(str(tmp_path / "run")) == SEEN
+    assert manifest_of("VoCo_B.pt") is None
+    assert manifest_of(tmp_path / "run") == SEEN
 
 
 def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path: Path) -> None:
@@ -148,7 +147,7 @@ def test_an_export_of_other_weights_under_the_same_name_loses_the_list(tmp_path:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("voco-seen/2", "voco-seen/9", "its format is 'voco-seen/9'"),
+        ("voco-seen/3", "voco-seen/9", "its format is 'voco-seen/9'"),
         ('"scans":3', '"scans":4', "the column patient has not 4 scans"),
         ('"patient"', '"person"', "it lacks 'patient'"),
         ("pre-training", "cooking", "'cooking' is no stage"),
@@ -175,18 +174,29 @@ def test_160_000_scans_of_ten_patients_fit_into_15_mb(tmp_path: Path) -> None:
     assert (tmp_path / "seen.json").stat().st_size < 15_000_000
 
 
+def test_collections_are_kept_and_lists_of_before_have_none(tmp_path: Path) -> None:
+    known = SeenCollection("VoCo_10k.pt", "voco_10k", "its name", labels="no labels were used")
+    chain = TrainingManifest(collections=(known,)).followed_by(training_scans("fine-tuning", "btcv", SCANS))
+    write_manifest(chain, tmp_path / "seen.json")
+    assert read_manifest(tmp_path / "seen.json") == chain
+    before = json.loads((tmp_path / "seen.json").read_text()) | {"format": "voco-seen/2"}
+    del before["collections"]
+    (tmp_path / "seen.json").write_text(json.dumps(before))
+    assert read_manifest(tmp_path / "seen.json") == TrainingManifest(chain.stages)
+
+
 def test_an_unsalted_list_of_an_older_version_is_refused_in_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "weights" / "seen.json"
     write_manifest(SEEN, path)
-    path.write_text(path.read_text().replace("voco-seen/2", "voco-seen/1"))
+    path.write_text(path.read_text().replace("voco-seen/3", "voco-seen/1"))
     with pytest.raises(
         DataError, match=r"whose hashes were not salted and can be looked up: it is not read"
     ) as refused:
-        manifest_before(str(tmp_path))
+        manifest_of(tmp_path)
     assert refused.value.hint is not None
     assert f"rm {path}" in refused.value.hint
     path.unlink()
-    assert manifest_before(str(tmp_path)).unknown == (str(tmp_path),)
+    assert manifest_of(tmp_path) is None
 
 
 @pytest.mark.parametrize(

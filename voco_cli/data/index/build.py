@@ -40,6 +40,8 @@ from voco_cli.errors import UsageError, VocoError
 
 FEWEST_TO_DECODE = 8
 """Decoding a scan takes long enough for a process to pay from so few scans on."""
+COLLECTION = "collection"
+"""What an index of a collection has in its statistics: which collection it is, and what is missing of it."""
 Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
 
@@ -81,7 +83,7 @@ def build_index(
         UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
     """
     _check_patient_pattern(options.patient_pattern)
-    earlier = _earlier_splits(output, options.rule)
+    earlier = earlier_splits(output, options.rule)
     walk = walk_inputs(inputs, exclude=[output])
     sources = read_sources(walk.datalists, walk.dataset_files)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
@@ -90,7 +92,7 @@ def build_index(
     entries, refused = _list_scans(walk, sources, candidates, skipped, options, progress)
     skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
     if options.full:
-        entries, refused = _check_voxels(entries, options, progress)
+        entries, refused = check_all_voxels(entries, options.workers, progress)
         skipped += refused
     else:
         with progress("reading a few CTs", min(SAMPLED, len(entries))) as advance:
@@ -185,14 +187,15 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
     return entry if options.full else with_doubt(entry, header_doubt(header))
 
 
-def _check_voxels(
-    entries: Sequence[Entry], options: IndexOptions, progress: Progress
+def check_all_voxels(
+    entries: Sequence[Entry], workers: int | None, progress: Progress
 ) -> tuple[list[Entry], list[Skipped]]:
+    """Decode all scans with their labels; return those that can be used, and the others with the reason."""
     with progress("decoding voxels", len(entries)) as advance:
         checks = map_files(
             check_voxels,
             entries,
-            options.workers,
+            workers,
             advance,
             FEWEST_TO_DECODE,
             killed=lambda entry, error: VoxelCheck(fault=f"{error}."),
@@ -261,8 +264,12 @@ def _with_note(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
     return entry.model_copy(update={"notes": (*entry.notes, note)})
 
 
-def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
-    """Return the splits of the index that is about to be replaced, if it was drawn by the same rule."""
+def earlier_splits(output: Path, rule: SplitRule | None) -> dict[str, str]:
+    """Return the splits of the index that is about to be replaced, if it was drawn by the same rule.
+
+    Raises:
+        UsageError: what is there is no index, or that of another program.
+    """
     if not output.exists():
         return {}
     try:
@@ -271,7 +278,7 @@ def _earlier_splits(output: Path, rule: SplitRule) -> dict[str, str]:
         raise UsageError(
             f"{output} is there and is not an index that can be replaced: {error.message}", "Choose another name."
         ) from error
-    if before.split is None:
+    if before.split is None and COLLECTION not in before.statistics:
         raise UsageError(f"{output} is there and was not written by `voco index`.", "Choose another name.")
     return {entry.patient: split for split, entry in before.entries()} if before.split == rule else {}
 

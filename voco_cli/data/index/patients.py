@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 MODALITY_WORDS = {
     "CT": {"ct", "cta", "cect", "ncct", "cbct", "ldct", "hrct", "ctpa", "ctres"},
@@ -101,7 +101,7 @@ TIME_POINTS = {"t1", "t2"}  # or MR sequences
 OTHER_TIME_POINTS = tuple(f"{letter}{number}" for letter in "tT" for number in (0, 3, 4, 5, 6))
 
 
-def stem_of(path: Path) -> str:
+def stem_of(path: PurePath) -> str:
     """Return a file's name without its image ending (``.nii.gz`` counts as one)."""
     lower = path.name.lower()
     for suffix in (*SUFFIXES, *VOXEL_SUFFIXES, ARRAY_SUFFIX):

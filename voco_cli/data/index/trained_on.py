@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,8 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError
 
-FORMAT = "voco-seen/2"
+FORMAT = "voco-seen/3"
+WITHOUT_COLLECTIONS = "voco-seen/2"
 UNSALTED_FORMAT = "voco-seen/1"
 MANIFEST_FILE = "seen.json"
 COLUMNS = ("patient", "voxel_hash", "series_uid", "study_uid")
@@ -45,6 +46,7 @@ class ScanIdentity:
         patient: as the data file has it.
         voxel_hash: of the decoded voxels, see `voxel_hash` in data/io/image.py; none where they were not read.
         series_uid, study_uid: of DICOM, where known.
+        file: its path, by which a list of names may know it.
     """
 
     case: str
@@ -52,6 +54,7 @@ class ScanIdentity:
     voxel_hash: str | None = None
     series_uid: str | None = None
     study_uid: str | None = None
+    file: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -91,20 +94,43 @@ class TrainingScans:
 
 
 @dataclass(frozen=True)
+class SeenCollection:
+    """Weights of others of which the scans are known by name.
+
+    Attributes:
+        weights: file or address.
+        collection: name of what `voco collections` lists, or a YAML file.
+        known_by: how that is known, in words.
+        surely: False where other weights may be alike.
+        labels: whether labels were used, in words; empty where that is not known.
+        besides: what they were trained on beside the collection, of which no names are known; empty where nothing.
+    """
+
+    weights: str
+    collection: str
+    known_by: str
+    surely: bool = True
+    labels: str = ""
+    besides: str = ""
+
+
+@dataclass(frozen=True)
 class TrainingManifest:
     """All scans that some weights were trained on.
 
     Attributes:
         stages: trainings, the first first.
         unknown: weights in the chain that do not say what they were trained on.
+        collections: weights in the chain that say it neither, and of which it is known.
     """
 
     stages: tuple[TrainingScans, ...] = ()
     unknown: tuple[str, ...] = ()
+    collections: tuple[SeenCollection, ...] = ()
 
     def followed_by(self, stage: TrainingScans) -> TrainingManifest:
         """Return the manifest with one more training."""
-        return TrainingManifest((*self.stages, stage), self.unknown)
+        return replace(self, stages=(*self.stages, stage))
 
 
 def digests(column: str, values: Iterable[str | None], salt: bytes) -> dict[str, str]:
@@ -138,7 +164,7 @@ def training_scans(
 
 def scan_identity(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
     """Return what an entry's image, or one of its channels, is recognised by."""
-    return ScanIdentity(entry.name, entry.patient, voxel_hash, entry.series_uid, entry.study_uid)
+    return ScanIdentity(entry.name, entry.patient, voxel_hash, entry.series_uid, entry.study_uid, entry.image)
 
 
 def write_manifest(manifest: TrainingManifest, path: Path) -> None:
@@ -151,7 +177,8 @@ def write_manifest(manifest: TrainingManifest, path: Path) -> None:
         {"stage": one.stage, "dataset": one.dataset, "scans": len(one), "salt": one.salt.hex(), **_columns(one)}
         for one in manifest.stages
     ]
-    found = {"format": FORMAT, "unknown": list(manifest.unknown), "stages": stages}
+    collections = [asdict(one) for one in manifest.collections]
+    found = {"format": FORMAT, "unknown": list(manifest.unknown), "collections": collections, "stages": stages}
     write_atomic(path, json.dumps(found, separators=(",", ":")).encode() + b"\n")
 
 
@@ -165,9 +192,10 @@ def read_manifest(path: Path) -> TrainingManifest:
         found = json.loads(path.read_bytes())
         if found["format"] == UNSALTED_FORMAT:
             raise _unsalted(path)
-        if found["format"] != FORMAT:
+        if found["format"] not in (FORMAT, WITHOUT_COLLECTIONS):
             raise ValueError(f"its format is {found['format']!r}, not {FORMAT!r}")
-        return TrainingManifest(tuple(map(_stage, found["stages"])), tuple(map(str, found["unknown"])))
+        stages, unknown = tuple(map(_stage, found["stages"])), tuple(map(str, found["unknown"]))
+        return TrainingManifest(stages, unknown, tuple(map(_collection, found.get("collections", ()))))
     except (
         OSError,
         ValueError,
@@ -207,32 +235,23 @@ def manifest_of(weights: str | Path) -> TrainingManifest | None:
     return None if path is None else read_manifest(path)
 
 
-def manifest_before(weights: str | None) -> TrainingManifest:
-    """Return the manifest that a training from these weights goes on with: an empty one where it starts from none.
-
-    Raises:
-        DataError: the list beside the weights is damaged.
-    """
-    if weights is None:
-        return TrainingManifest()
-    return manifest_of(weights) or TrainingManifest(unknown=(weights,))
-
-
 def manifest_path(weights: Path) -> Path:
     """Return where the manifest of a lone file of weights lies: ``model.pt`` has ``model.seen.json``."""
     return weights.with_suffix(f".{MANIFEST_FILE}")
 
 
-def copy_manifest(weights: str | Path, exported: Path) -> list[Path]:
+def copy_manifest(weights: str | Path, exported: Path, known: TrainingManifest | None = None) -> list[Path]:
     """Write the manifest of weights beside a copy of them; one that other weights left there is removed.
 
+    Args:
+        known: what is known of weights that have no manifest of their own.
     Returns:
         the file that was written, if there was something to say.
     Raises:
         DataError: the list beside the weights is damaged.
         ResourceError: the disk is full.
     """
-    manifest, target = manifest_of(weights), manifest_path(exported)
+    manifest, target = manifest_of(weights) or known, manifest_path(exported)
     if manifest is None:
         target.unlink(missing_ok=True)
         return []
@@ -254,6 +273,11 @@ def _places(weights: Path) -> list[Path]:
 def _columns(scans: TrainingScans) -> dict[str, Sequence[str | None] | None]:
     """Return the columns; one that says nothing of any scan is null."""
     return {name: getattr(scans, name) if any(getattr(scans, name)) else None for name in COLUMNS}
+
+
+def _collection(raw: Any) -> SeenCollection:
+    texts = {name: str(raw[name]) for name in ("weights", "collection", "known_by", "labels", "besides")}
+    return SeenCollection(**texts, surely=bool(raw["surely"]))
 
 
 def _stage(raw: Any) -> TrainingScans:
