@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from safetensors.torch import load_file
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import numbers, state
 from tests.training.two_processes import run_two
+from voco_cli.config.schema import Run
+from voco_cli.operating_system import GivenCores
 from voco_cli.pretrain.task import PretrainingTask
+from voco_cli.training.distributed import build_accelerator, device_context
 
 STEPS = ("train.steps=3", "train.validate_every=3", "train.checkpoint_every=3", "train.warmup_start=0.5")
 
@@ -65,3 +69,14 @@ def test_two_processes_go_on_to_the_next_stage_together(tmp_path: Path) -> None:
     after = load_file(run / "weights" / "encoder.safetensors")
     assert before.keys() == after.keys()
     assert not all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def _have_cores(process: int) -> None:
+    mask = frozenset(range(8) if process == 0 else range(4, 10))
+    with patch("voco_cli.training.distributed.given_cores", lambda: GivenCores("node", mask, None)):
+        context = device_context(build_accelerator(Run(device="cpu")))
+    assert (context.process, context.num_processes, context.cores) == (process, 2, [6, 4][process])
+
+
+def test_two_processes_share_the_cores_on_which_both_may_run() -> None:
+    run_two(_have_cores)

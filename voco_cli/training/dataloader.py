@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,15 @@ from numpy.typing import NDArray
 
 from voco_cli.config.schema import Data
 from voco_cli.errors import UsageError
+from voco_cli.operating_system import usable_cores
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from voco_cli.training.task import DeviceContext
+
+MOST_WORKERS = 8
+"""Where the setting leaves the number to this module."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def load_batches(
     import torch  # late: to count the processes takes no torch
     from torch.utils.data import DataLoader
 
-    workers = loader_workers(data)
+    workers = loader_workers(data, place.cores)
     loader = DataLoader(
         dataset,
         batch_sampler=BatchNumbers(plan, *batches),
@@ -143,11 +146,13 @@ def _end(loaded: Iterator[Any] | None, started: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def loader_workers(data: Data) -> int:
-    """Return how many loader processes the setting asks for."""
-    if isinstance(data.workers, int):
-        return data.workers
-    return max(0, min(8, (os.cpu_count() or 1) - 1))
+def loader_workers(data: Data, cores: int | None = None) -> int:
+    """Return how many loader processes the setting asks for, of each process of the run.
+
+    Args:
+        cores: that it may use; none is what this process has alone.
+    """
+    return min(MOST_WORKERS, (cores or usable_cores()) - 1) if data.workers == "auto" else data.workers
 
 
 def _quiet_worker(index: int) -> None:
