@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import numbers, state
-from tests.training.two_processes import run_two
+from tests.training.processes import run_together
 from voco_cli.config.schema import Run
 from voco_cli.operating_system import GivenCores
 from voco_cli.pretrain.task import PretrainingTask
@@ -36,7 +36,7 @@ def _be_one_of_two(process: int, data: Path, run: Path, seen: Path) -> None:
 def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> None:
     data, pair = write_data(tmp_path / "data"), tmp_path / "pair"
     tiny_run(data, tmp_path / "alone", "train.batch_size=2", *STEPS)
-    run_two(lambda process: _be_one_of_two(process, data, pair, tmp_path / f"seen-{process}"))
+    run_together(lambda process: _be_one_of_two(process, data, pair, tmp_path / f"seen-{process}"))
 
     seen = [(tmp_path / f"seen-{process}").read_text().split() for process in range(2)]
     assert len(set(seen[0]) | set(seen[1])) == 6  # an epoch: three steps of two different scans
@@ -63,7 +63,7 @@ def _train_stages(data: Path, run: Path) -> None:
 
 def test_two_processes_go_on_to_the_next_stage_together(tmp_path: Path) -> None:
     data, run = write_data(tmp_path / "data"), tmp_path / "run"
-    run_two(lambda process: _train_stages(data, run))
+    run_together(lambda process: _train_stages(data, run))
     assert (state(run)["status"], state(run / "stages" / "1-voco")["status"]) == ("done", "done")
     before = load_file(run / "stages" / "1-voco" / "weights" / "encoder.safetensors")
     after = load_file(run / "weights" / "encoder.safetensors")
@@ -79,4 +79,4 @@ def _have_cores(process: int) -> None:
 
 
 def test_two_processes_share_the_cores_on_which_both_may_run() -> None:
-    run_two(_have_cores)
+    run_together(_have_cores)
