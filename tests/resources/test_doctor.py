@@ -168,11 +168,11 @@ def test_open_files(monkeypatch: pytest.MonkeyPatch, limit: int, status: str) ->
 
 
 def test_shared_memory_by_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """cvpr: 2 volumes of (2 + 16) crops of 96^3 bytes, 4 batches ahead of each of 3 processes."""
+    """cvpr: 2 volumes of (2 + 16) crops of 96^3 bytes, 4 batches ahead and 2 in use of each of 3 processes."""
     settings = Settings()
     settings = settings.model_copy(update={"data": settings.data.model_copy(update={"workers": 3})})
     monkeypatch.setattr(machine, "SHARED", tmp_path)
-    needed = 3 * 4 * 2 * 18 * 96**3
+    needed = 3 * 6 * 2 * 18 * 96**3
     for free, status in ((needed, "ok"), (needed - 1, "warning")):
         monkeypatch.setattr(machine.shutil, "disk_usage", lambda path, free=free: Usage(0, 0, free))
         check = machine.shared_memory(settings)

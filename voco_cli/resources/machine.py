@@ -185,11 +185,11 @@ def _no_gpu(built: str | None, said: str | None) -> Check:
 
 def shared_memory(settings: Settings) -> Check:
     """Check whether there is room for the batches that loader processes hand over."""
-    from voco_cli.training.dataloader import loader_workers
+    from voco_cli.training.dataloader import batches_at_once, loader_workers
 
     crops, workers = settings.crops, loader_workers(settings.data)
     voxels = settings.objective.encoder_passes(crops)[0] * math.prod(crops.size)
-    needed = workers * settings.data.prefetch * settings.train.batch_size * voxels
+    needed = workers * batches_at_once(settings.data) * settings.train.batch_size * voxels
     if not SHARED.is_dir():
         return Check("shared memory", "ok", "this system has no /dev/shm")
     free = shutil.disk_usage(SHARED).free

@@ -108,11 +108,14 @@ def load_batches(
     import torch  # late: to count the processes takes no torch
     from torch.utils.data import DataLoader
 
+    from voco_cli.training.batch_ring import BatchRing
+
     workers = loader_workers(data, place.cores)
+    ring = BatchRing(collate, workers, batches_at_once(data)) if workers else None
     loader = DataLoader(
         dataset,
         batch_sampler=BatchNumbers(plan, *batches),
-        collate_fn=collate,
+        collate_fn=ring or collate,
         num_workers=workers,
         prefetch_factor=data.prefetch if workers else None,
         pin_memory=place.device.type == "cuda",
@@ -127,7 +130,7 @@ def load_batches(
             loaded = iter(loader)
         finally:  # also those that had started when another could not
             started += [one for one in multiprocessing.active_children() if one not in before]
-        yield from loaded
+        yield from loaded if ring is None else map(ring.unpack, loaded)
     finally:
         _end(loaded, started)
 
@@ -153,6 +156,14 @@ def loader_workers(data: Data, cores: int | None = None) -> int:
         cores: that it may use; none is what this process has alone.
     """
     return min(MOST_WORKERS, (cores or usable_cores()) - 1) if data.workers == "auto" else data.workers
+
+
+def batches_at_once(data: Data) -> int:
+    """Return the most batches of a loader process that are in memory at a time.
+
+    Beside those ahead, one is in a step, and the one before until it is forgotten.
+    """
+    return data.prefetch + 2
 
 
 def _quiet_worker(index: int) -> None:
