@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import cpu_model, load_per_core, machine, slug, usable_cores
+from benchmarks.machine import cpu_model, load_per_core, machine, slug
 from benchmarks.registry import CASES, Case, Options, find_cases
 from benchmarks.scaling import NAMES
 from voco_cli.atomic_files import write_atomic
+from voco_cli.operating_system import usable_cores
 
 FORMAT = "voco-benchmarks/1"
 RESULTS = Path(__file__).parent / "results"

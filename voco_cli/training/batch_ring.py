@@ -108,7 +108,7 @@ class BatchRing:
             self.memory[packed.place] = packed.memory
         view = self.memory[packed.place].numpy()
         weakref.finalize(view, self._free, packed.place).atexit = False  # all arrays of the batch hold it
-        bytes_ = memoryview(view)
+        bytes_ = view.data
         return pickle.loads(packed.pickled, buffers=[bytes_[start:end] for start, end in packed.ends])
 
     def _free(self, place: Place) -> None:
