@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -13,9 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import cpu_model, load_per_core, machine, slug, usable_cores
+from benchmarks.machine import cpu_model, load_per_core, machine, slug
 from benchmarks.registry import CASES, Case, Options, find_cases
+from benchmarks.scaling import NAMES
 from voco_cli.atomic_files import write_atomic
+from voco_cli.operating_system import usable_cores
 
 FORMAT = "voco-benchmarks/1"
 RESULTS = Path(__file__).parent / "results"
@@ -31,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in CASES:
             print(f"{case.name:<15} {case.words}")
         return 0
-    options = Options(args.rounds, args.quick, tuple(args.scan), args.data, args.minutes)
+    options = Options(args.rounds, args.quick, tuple(args.scan), args.data, args.minutes, tuple(args.given))
     if args.into is not None:
         return _measure(args.cases[0], options, args.into)
     if load_per_core() > BUSY:
@@ -48,6 +51,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scan", type=Path, action="append", default=[], help="a real CT; repeatable")
     parser.add_argument("--data", type=Path, help="folder of the hippocampus task, for the case finetuning")
     parser.add_argument("--minutes", type=float, default=6.0, help="for each side of the case finetuning")
+    given = f"NAME=NUMBER, a cost for the case scaling; repeatable. Names: {', '.join(NAMES)}"
+    parser.add_argument("--given", type=_cost, action="append", default=[], help=given)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)  # this is the process that measures one case
     args = parser.parse_args(arguments)
@@ -56,6 +61,17 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     except KeyError as error:
         parser.error(f"there is no case {error.args[0]}; there are {', '.join(case.name for case in CASES)}")
     return args
+
+
+def _cost(word: str) -> tuple[str, float]:
+    name, _, number = word.partition("=")
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if name not in NAMES or not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{word} is not NAME=NUMBER with a name of {', '.join(NAMES)}")
+    return name, value
 
 
 def _run_all(cases: Sequence[Case], options: Options, out: Path) -> int:
@@ -78,6 +94,7 @@ def _run_alone(case: Case, options: Options) -> dict[str, Any]:
         words += [] if options.rounds is None else ["--rounds", str(options.rounds)]
         words += ["--quick"] if options.quick else []
         words += [word for scan in options.scans for word in ("--scan", str(scan))]
+        words += [word for name, value in options.given for word in ("--given", f"{name}={value}")]
         words += [] if options.data is None else ["--data", str(options.data)]
         code = subprocess.run(words, check=False).returncode
         lines = into.read_text().splitlines() if into.is_file() else []

@@ -26,7 +26,7 @@ import torch
 
 from benchmarks import gpu_data
 from benchmarks.gpu_step import CVPR, RELEASED, TPAMI, Batch, GpuStep, Recipe, Way, made_batch
-from voco_cli.operating_system import keep_freed_memory
+from voco_cli.operating_system import keep_freed_memory, usable_cores
 
 OURS = Way("ours")
 COMPILED = (Way("ours, compiled", compile="default"), Way("ours, compiled, CUDA graphs", compile="reduce-overhead"))
@@ -238,7 +238,7 @@ def _loader(bench: Bench, recipe: Recipe, feature_size: int) -> None:
     if not bench.has(2 * STEP_S):
         bench.tell(f"data wait, {recipe.name}", "no time was left")
         return
-    loaders = 0 if bench.dry else min(LOADERS, (os.cpu_count() or 2) - 1)
+    loaders = 0 if bench.dry else min(LOADERS, max(1, usable_cores() - 1))
     step = GpuStep(recipe, feature_size, OURS, bench.device)
 
     def take(loaded: Any) -> None:

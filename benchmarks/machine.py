@@ -11,6 +11,8 @@ from typing import Any
 
 import psutil
 
+from voco_cli.operating_system import usable_cores
+
 PACKAGES = (
     "torch",
     "monai",
@@ -39,11 +41,6 @@ def slug(model: str, cores: int) -> str:
     """A folder name from a processor's name and the cores that are to be had: nothing that names a host."""
     words = re.sub(r"\((r|tm)\)|\bcpu\b|\bprocessor\b|@.*$", " ", model.lower())
     return "-".join([*re.findall(r"[a-z0-9]+", words), f"{cores}-cores"])
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

@@ -20,6 +20,7 @@ class Options:
         scans: real CTs for the cases that read scans; generated ones where there are none.
         data: folder of a task's labelled data, for the case that trains on it.
         minutes: of the clock for each side of that case.
+        given: costs by name, for the case that simulates many GPUs.
     """
 
     rounds: int | None = None
@@ -27,6 +28,7 @@ class Options:
     scans: tuple[Path, ...] = ()
     data: Path | None = None
     minutes: float = 6.0
+    given: tuple[tuple[str, float], ...] = ()
 
     def rounds_or(self, usual: int) -> int:
         """Pairs of runs: as asked, else as is usual for the case, else two where it must be quick."""
@@ -68,6 +70,7 @@ CASES = (
     Case("surface", "surface metrics: MONAI's calls, DeepMind's code, ours", "benchmarks.surface"),
     Case("startup", "from the command to its first words and to the first step", "benchmarks.startup"),
     Case("growth", "100 to 160,000 scans: index, list, cache look-up, split, start", "benchmarks.growth"),
+    Case("scaling", "8 and 64 GPUs, simulated: compute, loader, collectives or disk?", "benchmarks.scaling"),
     Case("finetuning", "Dice at equal minutes: a plain recipe, the preset (needs --data)", "benchmarks.finetuning"),
     Case("memory", "peak of a cvpr step at feature size 48, batch 1, on a CPU", "benchmarks.memory"),
 )

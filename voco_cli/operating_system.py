@@ -9,9 +9,11 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 # Names and numbers of malloc.h.
@@ -99,6 +101,71 @@ def _memory_of(folder: Path, version: int) -> GroupMemory | None:
     return GroupMemory(int(limit), int(limit) - int(used) + int(stat.get(droppable, 0)))
 
 
+QUOTA_FILES = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+"""Of each version of control groups: the files that hold quota and period."""
+
+
+@dataclass(frozen=True)
+class GivenCores:
+    """What a process may compute on.
+
+    Attributes:
+        host: name of the machine, or of the container.
+        mask: numbers of the cores that the process may run on.
+        quota: cores that its control groups let it use at a time; None where they set no limit.
+    """
+
+    host: str
+    mask: frozenset[int]
+    quota: float | None
+
+
+def given_cores() -> GivenCores:
+    """Return what this process may compute on; all of the machine where the system does not say."""
+    asked = hasattr(os, "sched_getaffinity")
+    mask = os.sched_getaffinity(0) if asked else range(os.cpu_count() or 1)
+    return GivenCores(platform.node(), frozenset(mask), core_quota())
+
+
+def core_quota(*places: Path) -> float | None:
+    """Return the cores that a control group lets the process use at a time; None where it sets no limit.
+
+    Args:
+        places: as for `group_folders`, where not the usual ones.
+    """
+    quotas = []
+    for version, folder in group_folders("cpu", *places):
+        try:
+            quota, period = " ".join((folder / name).read_text().strip() for name in QUOTA_FILES[version]).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            quotas.append(int(quota) / int(period))
+    return min(quotas, default=None)
+
+
+def share_of_cores(own: GivenCores, everybody: Sequence[GivenCores]) -> int:
+    """Return how many cores a process has, at least 1, where others compute beside it.
+
+    A core that n processes of a host may run on counts as 1/n of one, so that processes are told apart that a batch
+    system has bound to cores of their own and those that share all. A quota is shared by all processes of a host.
+
+    Args:
+        own: of the process.
+        everybody: of all processes that compute together, this one among them.
+    """
+    of_host = [one for one in everybody if one.host == own.host]
+    users = Counter(core for one in of_host for core in one.mask)
+    cores = sum(Fraction(1, users[core]) for core in own.mask)
+    return max(1, int(cores if own.quota is None else min(cores, own.quota / len(of_host))))
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: of its affinity, and no more than its quota where there is one."""
+    own = given_cores()
+    return share_of_cores(own, [own])
+
+
 DRIVERS = (Path("/dev/nvidiactl"), Path("/dev/kfd"), Path("/dev/dxg"))
 """What the drivers of NVIDIA, of AMD, and of Windows below Linux put there."""
 
@@ -123,11 +190,6 @@ STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 STATUS = Path("/proc/self/status")
 KILOBYTE = 1024
 """Unit of Linux's memory figures."""
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on; all of the machine where the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.command import FORMAT, _is_fine, main
-from benchmarks.machine import cpu_model, slug, usable_cores
+from benchmarks.machine import cpu_model, slug
 from benchmarks.registry import CASES, Options
+from voco_cli.operating_system import usable_cores
 
 
 def test_list_names_all_cases(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.finetune.tiny_task import make_data, tiny_finetune
 from tests.training.made_job import numbers, state
-from tests.training.two_processes import run_two
+from tests.training.processes import run_together
 
 STEPS = ("train.steps=3", "train.validate_every=3", "train.checkpoint_every=3", "train.warmup_start=0.5")
 
@@ -20,7 +20,7 @@ def test_two_processes_share_steps_and_validation_and_measure_once(tmp_path: Pat
         assert result.is_main_process == (process == 0)
         assert result.how_chosen == alone.how_chosen
 
-    run_two(one_of_two)
+    run_together(one_of_two)
     assert state(pair)["status"] == "done"
     assert [path.name for path in (pair / "checkpoints").iterdir()] == ["step-000003"]
     for ours, theirs in zip(numbers(pair), numbers(tmp_path / "alone"), strict=True):

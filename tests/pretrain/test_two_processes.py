@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,8 +11,11 @@ from safetensors.torch import load_file
 
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import numbers, state
-from tests.training.two_processes import run_two
+from tests.training.processes import run_together
+from voco_cli.config.schema import Run
+from voco_cli.operating_system import GivenCores
 from voco_cli.pretrain.task import PretrainingTask
+from voco_cli.training.distributed import build_accelerator, device_context
 
 STEPS = ("train.steps=3", "train.validate_every=3", "train.checkpoint_every=3", "train.warmup_start=0.5")
 
@@ -32,7 +36,7 @@ def _be_one_of_two(process: int, data: Path, run: Path, seen: Path) -> None:
 def test_two_processes_of_one_scan_are_one_process_of_two(tmp_path: Path) -> None:
     data, pair = write_data(tmp_path / "data"), tmp_path / "pair"
     tiny_run(data, tmp_path / "alone", "train.batch_size=2", *STEPS)
-    run_two(lambda process: _be_one_of_two(process, data, pair, tmp_path / f"seen-{process}"))
+    run_together(lambda process: _be_one_of_two(process, data, pair, tmp_path / f"seen-{process}"))
 
     seen = [(tmp_path / f"seen-{process}").read_text().split() for process in range(2)]
     assert len(set(seen[0]) | set(seen[1])) == 6  # an epoch: three steps of two different scans
@@ -59,9 +63,20 @@ def _train_stages(data: Path, run: Path) -> None:
 
 def test_two_processes_go_on_to_the_next_stage_together(tmp_path: Path) -> None:
     data, run = write_data(tmp_path / "data"), tmp_path / "run"
-    run_two(lambda process: _train_stages(data, run))
+    run_together(lambda process: _train_stages(data, run))
     assert (state(run)["status"], state(run / "stages" / "1-voco")["status"]) == ("done", "done")
     before = load_file(run / "stages" / "1-voco" / "weights" / "encoder.safetensors")
     after = load_file(run / "weights" / "encoder.safetensors")
     assert before.keys() == after.keys()
     assert not all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def _have_cores(process: int) -> None:
+    mask = frozenset(range(8) if process == 0 else range(4, 10))
+    with patch("voco_cli.training.distributed.given_cores", lambda: GivenCores("node", mask, None)):
+        context = device_context(build_accelerator(Run(device="cpu")))
+    assert (context.process, context.num_processes, context.cores) == (process, 2, [6, 4][process])
+
+
+def test_two_processes_share_the_cores_on_which_both_may_run() -> None:
+    run_together(_have_cores)

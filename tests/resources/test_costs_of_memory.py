@@ -67,7 +67,7 @@ def test_all_of_a_training_by_hand() -> None:
     counted = count_parameters(settings)
     working = training_bytes(counted.kept, counted.trained, amsgrad=False) + activation_bytes(settings, CPU)
     working += VOXEL_COPIES * 4 * voxels
-    loading = 2 * (LOADER_BYTES + voxels * settings.data.prefetch)
+    loading = 2 * (LOADER_BYTES + voxels * (settings.data.prefetch + 2))
     on_cpu = training_footprint(settings, CPU, 2)
     assert (on_cpu.host_bytes, on_cpu.device_bytes) == (PROCESS_BYTES + loading + voxels + working, 0)
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import Dataset
 
 from voco_cli.config.schema import Data
-from voco_cli.training.dataloader import BatchPlan, load_batches
+from voco_cli.training.dataloader import BatchPlan, load_batches, loader_workers
 from voco_cli.training.task import DeviceContext
 
 CODE = """
@@ -30,7 +30,7 @@ class Numbers(torch.utils.data.Dataset):
     def __getitem__(self, key):
         return torch.zeros(4)
 
-place = SimpleNamespace(device=torch.device("cpu"))
+place = SimpleNamespace(device=torch.device("cpu"), cores=2)
 torch.zeros(1).share_memory_()
 opened = len(os.listdir("/proc/self/fd"))
 resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 12, opened + 12))
@@ -92,3 +92,9 @@ def test_no_process_outlives_an_interruption_that_somebody_holds(monkeypatch: py
         next(batches)
     assert held.value.__traceback__ is not None
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.parametrize(("cores", "workers"), [(1, 0), (2, 1), (8, 7), (48, 8)])
+def test_loader_processes_are_of_the_cores_of_their_process(cores: int, workers: int) -> None:
+    assert loader_workers(Data(), cores) == workers
+    assert loader_workers(Data(workers=3), cores) == 3

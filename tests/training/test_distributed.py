@@ -14,7 +14,7 @@ from torch import distributed as dist
 from torch import nn
 
 from tests.training.made_job import CPU
-from tests.training.two_processes import fork_two
+from tests.training.processes import fork_together
 from voco_cli.errors import DataError, UsageError
 from voco_cli.objectives.voco.model import Projector
 from voco_cli.training.distributed import EVERYWHERE, annotate_rank, run_on_all, run_on_main
@@ -30,7 +30,7 @@ def two_processes(folder: Path, work: Callable[[int], None]) -> list[int]:
         dist.init_process_group("gloo", f"file://{folder}/store", timedelta(seconds=60), rank=process, world_size=2)
         work(process)
 
-    return fork_two(joined)
+    return fork_together(joined)
 
 
 def _projected(rows: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]:

@@ -107,7 +107,9 @@ class Data(Section):
     root: Path | None = Field(
         None, description="folder with the data sets of tasks (also VOCO_DATA); none is ./data where it exists"
     )
-    workers: NonNegativeInt | Auto = Field("auto", description="loader processes; auto is cores - 1, at most 8")
+    workers: NonNegativeInt | Auto = Field(
+        "auto", description="loader processes a process; auto is its cores - 1, at most 8"
+    )
     prefetch: PositiveInt = Field(4, description="batches that each loader process prepares ahead")
 
 

@@ -22,7 +22,7 @@ from voco_cli.models.weights.architecture import shapes_only
 from voco_cli.predict.sliding_window import FLIPS, window_starts
 from voco_cli.pretrain.task import build_model
 from voco_cli.resources.amounts import Amount
-from voco_cli.training.dataloader import loader_workers
+from voco_cli.training.dataloader import batches_at_once, loader_workers
 from voco_cli.training.distributed import in_half
 from voco_cli.training.run_dir import RunFolder
 
@@ -107,7 +107,7 @@ def training_footprint(settings: Settings, device: torch.device, loader_processe
     working += activation_bytes(settings, device, working)
     working += VOXEL_COPIES * FLOAT_BYTES * voxels
     batch_bytes = voxels  # as stored, a byte a voxel at least
-    loading = loader_processes * (LOADER_BYTES + batch_bytes * settings.data.prefetch)
+    loading = loader_processes * (LOADER_BYTES + batch_bytes * batches_at_once(settings.data))
     if device.type == "cuda":
         return Footprint(CUDA_HOST_BYTES + loading + batch_bytes, working)
     return Footprint(PROCESS_BYTES + loading + batch_bytes + working, 0)

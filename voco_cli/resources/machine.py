@@ -17,7 +17,7 @@ from typing import Any, Literal
 from voco_cli.config import Settings
 from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.errors import VocoError
-from voco_cli.operating_system import open_file_limits, usable_cores
+from voco_cli.operating_system import core_quota, open_file_limits, usable_cores
 
 Status = Literal["ok", "warning", "problem"]
 
@@ -85,8 +85,6 @@ SMALL_MEMORY_BYTES = 4_000_000_000
 LEAST_FILES, FEW_FILES = 128, 1024
 """A loader process keeps up to 64 volumes open, and the libraries some more."""
 SHARED = Path("/dev/shm")
-QUOTA_FILES = {2: ("cpu.max",), 1: ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
-"""Of each version of control groups."""
 DRIVER, DRIVER_VERSION = Path("/dev/nvidiactl"), Path("/sys/module/nvidia/version")
 GIGA = 1e9
 
@@ -99,30 +97,10 @@ def cores() -> Check:
     threads = torch.get_num_threads()
     values = {"cores": machine, "usable": usable, "quota": quota, "threads": threads}
     found = f"{usable} of {machine} cores; threads for tensors: {threads}"
-    if quota is not None and quota < usable:
-        whole = max(1, round(quota))
-        advice = f"--set run.threads={whole} --set data.workers={max(0, whole - 1)} --set cache.workers={whole}"
+    if quota is not None and usable < threads:
+        advice = f"--set run.threads={usable}"
         return Check("processor", "warning", f"{found}; the container allows {quota:g} at a time", advice, values)
     return Check("processor", "ok", found, values=values)
-
-
-def core_quota(*places: Path) -> float | None:
-    """Return the cores that a control group lets the process use at a time; None where it sets no limit.
-
-    Args:
-        places: as for `group_folders`, where not the usual ones.
-    """
-    from voco_cli.operating_system import group_folders
-
-    quotas = []
-    for version, folder in group_folders("cpu", *places):
-        try:
-            quota, period = " ".join((folder / name).read_text().strip() for name in QUOTA_FILES[version]).split()
-        except (OSError, ValueError):
-            continue
-        if quota not in ("max", "-1"):
-            quotas.append(int(quota) / int(period))
-    return min(quotas, default=None)
 
 
 def memory() -> Check:
@@ -207,11 +185,11 @@ def _no_gpu(built: str | None, said: str | None) -> Check:
 
 def shared_memory(settings: Settings) -> Check:
     """Check whether there is room for the batches that loader processes hand over."""
-    from voco_cli.training.dataloader import loader_workers
+    from voco_cli.training.dataloader import batches_at_once, loader_workers
 
     crops, workers = settings.crops, loader_workers(settings.data)
     voxels = settings.objective.encoder_passes(crops)[0] * math.prod(crops.size)
-    needed = workers * settings.data.prefetch * settings.train.batch_size * voxels
+    needed = workers * batches_at_once(settings.data) * settings.train.batch_size * voxels
     if not SHARED.is_dir():
         return Check("shared memory", "ok", "this system has no /dev/shm")
     free = shutil.disk_usage(SHARED).free

@@ -44,7 +44,7 @@ from voco_cli.tasks.find_data import find_task_data
 from voco_cli.tasks.splits import subset
 from voco_cli.tasks.targets import target_of
 from voco_cli.training.checkpoint import resumed_step
-from voco_cli.training.dataloader import BatchPlan, loader_workers
+from voco_cli.training.dataloader import BatchPlan, batches_at_once, loader_workers
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.trainer import RemainingWork, remaining_work
 from voco_cli.workflows.evaluate import MEASURABLE
@@ -194,8 +194,8 @@ class TrainingPlan:
             yield Need("memory", TO_BUILD, (Part(f"{cases.processes} processes", building),), costs.free_host_bytes)
         yield Need("memory", TO_TRAIN, (Part("training", costs.host_bytes),), costs.free_host_bytes)
         if (loaders := loader_workers(data)) and SHARED.is_dir():
-            ahead = Amount.of(loaders * data.prefetch * batch_voxels(self.settings), "estimated")
-            yield Need("shared memory", str(SHARED), (Part("batches ahead", ahead),), free_disk_bytes(SHARED))
+            ahead = Amount.of(loaders * batches_at_once(data) * batch_voxels(self.settings), "estimated")
+            yield Need("shared memory", str(SHARED), (Part("batches of the loader", ahead),), free_disk_bytes(SHARED))
         if costs.device_bytes is not None:
             part = Part("training", costs.device_bytes)
             yield Need("GPU memory", str(costs.device), (part,), costs.free_device_bytes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,15 @@ from numpy.typing import NDArray
 
 from voco_cli.config.schema import Data
 from voco_cli.errors import UsageError
+from voco_cli.operating_system import usable_cores
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
     from voco_cli.training.task import DeviceContext
+
+MOST_WORKERS = 8
+"""Where the setting leaves the number to this module."""
 
 
 @dataclass(frozen=True)
@@ -105,11 +108,14 @@ def load_batches(
     import torch  # late: to count the processes takes no torch
     from torch.utils.data import DataLoader
 
-    workers = loader_workers(data)
+    from voco_cli.training.batch_ring import BatchRing
+
+    workers = loader_workers(data, place.cores)
+    ring = BatchRing(collate, workers, batches_at_once(data)) if workers else None
     loader = DataLoader(
         dataset,
         batch_sampler=BatchNumbers(plan, *batches),
-        collate_fn=collate,
+        collate_fn=ring or collate,
         num_workers=workers,
         prefetch_factor=data.prefetch if workers else None,
         pin_memory=place.device.type == "cuda",
@@ -124,7 +130,7 @@ def load_batches(
             loaded = iter(loader)
         finally:  # also those that had started when another could not
             started += [one for one in multiprocessing.active_children() if one not in before]
-        yield from loaded
+        yield from loaded if ring is None else map(ring.unpack, loaded)
     finally:
         _end(loaded, started)
 
@@ -143,11 +149,21 @@ def _end(loaded: Iterator[Any] | None, started: Sequence[BaseProcess]) -> None:
         process.join()
 
 
-def loader_workers(data: Data) -> int:
-    """Return how many loader processes the setting asks for."""
-    if isinstance(data.workers, int):
-        return data.workers
-    return max(0, min(8, (os.cpu_count() or 1) - 1))
+def loader_workers(data: Data, cores: int | None = None) -> int:
+    """Return how many loader processes the setting asks for, of each process of the run.
+
+    Args:
+        cores: that it may use; none is what this process has alone.
+    """
+    return min(MOST_WORKERS, (cores or usable_cores()) - 1) if data.workers == "auto" else data.workers
+
+
+def batches_at_once(data: Data) -> int:
+    """Return the most batches of a loader process that are in memory at a time.
+
+    Beside those ahead, one is in a step, and the one before until it is forgotten.
+    """
+    return data.prefetch + 2
 
 
 def _quiet_worker(index: int) -> None:

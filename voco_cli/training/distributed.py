@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 
 from voco_cli.config.schema import Run
 from voco_cli.errors import UsageError, VocoError
-from voco_cli.operating_system import keep_freed_memory
+from voco_cli.operating_system import given_cores, keep_freed_memory, share_of_cores
 from voco_cli.training.task import DeviceContext
 
 T = TypeVar("T")
@@ -107,8 +107,11 @@ def build_accelerator(run: Run) -> Accelerator:
 
 
 def device_context(accelerator: Accelerator) -> DeviceContext:
-    """Return what a task needs to know of the accelerator."""
-    return DeviceContext(accelerator.device, accelerator.process_index, accelerator.num_processes, accelerator.autocast)
+    """Return what a task needs to know of the accelerator; every process calls it, to share the cores of each host."""
+    given = run_on_all(accelerator, given_cores)
+    process = accelerator.process_index
+    cores = share_of_cores(given[process], given)
+    return DeviceContext(accelerator.device, process, accelerator.num_processes, accelerator.autocast, cores)
 
 
 def device_alone(run: Run) -> tuple[torch.device, Callable[[], AbstractContextManager[Any]]]:

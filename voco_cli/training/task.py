@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from voco_cli.operating_system import usable_cores
 from voco_cli.training.callbacks import Values
 
 
@@ -22,12 +23,14 @@ class DeviceContext:
         device: of this process.
         process, num_processes: this process among all.
         autocast: context manager of the networks' number format, for what runs outside the wrapped model.
+        cores: of the processor that this process may use, its loader processes included; alone, all that it was given.
     """
 
     device: torch.device
     process: int
     num_processes: int
     autocast: Callable[[], Any]
+    cores: int = field(default_factory=usable_cores)
 
 
 @dataclass(frozen=True)

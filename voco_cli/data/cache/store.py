@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +40,7 @@ from voco_cli.data.io.image import voxel_hash, whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.data.parallel import run_jobs
 from voco_cli.errors import DataError, ResourceError, VocoError
+from voco_cli.operating_system import usable_cores
 
 SUFFIX = ".b2nd"
 PROBES = 3
@@ -249,7 +249,7 @@ class VolumeCache:
     @property
     def workers(self) -> int:
         """Return the number of processes that build, as the settings have it."""
-        return (os.cpu_count() or 1) if self.cache.workers == "auto" else self.cache.workers
+        return usable_cores() if self.cache.workers == "auto" else self.cache.workers
 
     def predict_bytes(self, entries: Iterable[Entry], ratio: float | None = None) -> int:
         """Return the size on disk of the volumes of these scans, from their headers alone.

@@ -1,4 +1,4 @@
-"""Two processes on this machine that know of each other, forked from this one."""
+"""Processes on this machine that know of each other, forked from this one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from collections.abc import Callable
 from accelerate.state import AcceleratorState
 
 
-def run_two(action: Callable[[int], None]) -> None:
-    """Let two processes do something together through accelerate; both must end well."""
+def run_together(action: Callable[[int], None], count: int = 2) -> None:
+    """Let processes do something together through accelerate; all must end well."""
     port = _free_port()
 
     def work(process: int) -> None:
-        _join(process, port)
+        _join(process, count, port)
         action(process)
 
-    assert fork_two(work) == [0, 0]
+    assert fork_together(work, count) == [0] * count
 
 
-def fork_two(work: Callable[[int], None]) -> list[int]:
-    """Run ``work(process)`` in two processes; returns their exit codes."""
+def fork_together(work: Callable[[int], None], count: int = 2) -> list[int]:
+    """Run ``work(process)`` in so many processes; returns their exit codes."""
     children = []
-    for process in range(2):
+    for process in range(count):
         child = os.fork()
         if child == 0:
             code = 1
@@ -47,11 +47,11 @@ def _free_port() -> int:
         return port
 
 
-def _join(process: int, port: int) -> None:
+def _join(process: int, count: int, port: int) -> None:
     os.environ |= {
         "RANK": str(process),
         "LOCAL_RANK": str(process),
-        "WORLD_SIZE": "2",
+        "WORLD_SIZE": str(count),
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
         "OMP_NUM_THREADS": "1",
