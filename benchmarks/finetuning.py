@@ -132,9 +132,9 @@ def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner],
     datalist = find_task_data(ours).datalist
     everyone = [*datalist.training, *datalist.validation, *datalist.test]
     cache = open_cache(ours)
-    failed = build_cases(cache, everyone, lambda *_: None)
-    training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, failed)
-    held_out, _ = stored_cases(cache, datalist.test, ours, failed)
+    stored = build_cases(cache, everyone, Callback())
+    training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, stored)
+    held_out, _ = stored_cases(cache, datalist.test, ours, stored)
     points = survey_labels(training, ours.task)
     learners = []
     for name, settings in (("plain DynUNet", plain), ("preset", ours)):

@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, read_saved
 from voco_cli.config.schema import Model
@@ -28,7 +26,7 @@ from voco_cli.training.errors import translate_errors
 from voco_cli.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.volume import StoredVolume
+    from voco_cli.data.cache.manifest import Facts
 
 FORMAT = "voco-contents/1"
 Scans = Mapping[str, Sequence[str | None]]
@@ -64,13 +62,10 @@ def weights_digest(model: Model) -> str | None:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def scan_content(volumes: Sequence[StoredVolume]) -> str:
+def scan_content(channels: Sequence[Facts]) -> str:
     """Return a fingerprint of the channels and the label map of a case: hashes of voxels, and spacings."""
-    parts = []
-    for volume in volumes:
-        spacing_mm = np.linalg.norm(np.asarray(volume.metadata.record.source_affine)[:3, :3], axis=0)
-        parts.append(":".join([volume.voxel_hash, *(f"{mm:.3g}" for mm in spacing_mm)]))
-    if (label := volumes[0].label_hash) is not None:
+    parts = [":".join([one.voxel_hash, *(f"{mm:.3g}" for mm in one.spacing_mm)]) for one in channels]
+    if (label := channels[0].label_hash) is not None:
         parts.append(label)
     return "/".join(parts)
 

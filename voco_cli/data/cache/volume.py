@@ -163,6 +163,27 @@ class StoredVolume:
         return _read(self.label_path, self.scan, start_xyz, size_xyz)
 
 
+def describe(path: Path) -> tuple[IntXYZ, VolumeMetadata]:
+    """Return the voxels along x, y, z of a stored array and its description, from the file as it is now.
+
+    Raises:
+        DataError: it is missing or does not open.
+    """
+    array = _open_fresh(path)
+    try:
+        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+    x, y, z = array.shape
+    return (x, y, z), metadata
+
+
+def close_handles() -> None:
+    """Open files anew that are read from now on: some were made again."""
+    _open_in_process.cache_clear()
+    _metadata.cache_clear()
+
+
 def damage(path: Path) -> str | None:
     """Say what is wrong with a stored array, or None: every voxel is decoded, and compared with the recorded hash."""
     try:
