@@ -26,6 +26,7 @@ from voco_cli.finetune.patches import survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import find_task_data
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.distributed import build_accelerator, device_context
 from voco_cli.training.trainer import rate_multiplier
 

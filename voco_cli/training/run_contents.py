@@ -18,7 +18,7 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, read_saved
 from voco_cli.config.schema import Model
 from voco_cli.data.index.datalist import SPLITS, Datalist
-from voco_cli.data.index.datalist_file import read_datalist, write_datalist
+from voco_cli.data.index.datalist_file import is_written, read_datalist, write_datalist
 from voco_cli.data.index.intensity import Judge, judge_by_values
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights.container import find_file
@@ -143,7 +143,8 @@ def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist,
         write_contents(folder.contents_file, Contents(before.weights, scans))
         return
     _require_same_content(folder, datalist, before.scans, scans)
-    write_datalist(datalist, folder.data_file)
+    if not is_written(datalist, folder.data_file):
+        write_datalist(datalist, folder.data_file)
     folder.update_settings(resolved)
 
 
@@ -171,6 +172,8 @@ def _require_same_weights(folder: RunFolder, settings: Settings) -> None:
 
 
 def _require_same_list(folder: RunFolder, datalist: Datalist, names: Names) -> None:
+    if is_written(datalist, folder.data_file):
+        return
     before = read_datalist(folder.data_file, check_files=False)
     listed, known = list(names(datalist)), list(names(before))
     if listed == known:
