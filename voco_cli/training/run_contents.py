@@ -107,9 +107,11 @@ Names = Callable[[Datalist], Sequence[tuple[str, str]]]
 """Split and name of each scan, by which it is known wherever the files lie."""
 
 
-def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, names: Names) -> None:
+def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, names: Names) -> bool:
     """Start the run folder, or see that it belongs to this very run; before anything takes long.
 
+    Returns:
+        whether the folder holds this very list, with each file where it lies now.
     Raises:
         UsageError: the folder holds something else, or a run with other settings, weights or scans.
         DataError: weights that are not there.
@@ -121,19 +123,25 @@ def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, n
         folder.create(resolved)
         write_datalist(datalist, folder.data_file)
         write_contents(folder.contents_file, Contents(weights))
-        return
+        return True
     folder.check_same_settings(resolved.settings)
     _require_same_weights(folder, resolved.settings)
+    if is_written(datalist, folder.data_file):
+        return True
     _require_same_list(folder, datalist, names)
+    return False
 
 
-def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, scans: Scans) -> None:
+def settle_run_folder(
+    folder: RunFolder, resolved: Resolved, datalist: Datalist, scans: Scans, *, list_is_there: bool
+) -> None:
     """Keep what the scans hold as training sees them; a run that goes on must find what it began with.
 
     Where it does, the folder then says where data and weights lie now.
 
     Args:
         scans: of training and validation, in the order of the list.
+        list_is_there: what `open_run_folder` returned.
     Raises:
         UsageError: scans or label maps have changed since the run began, under the same names.
         ResourceError: the disk is full.
@@ -143,7 +151,7 @@ def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist,
         write_contents(folder.contents_file, Contents(before.weights, scans))
         return
     _require_same_content(folder, datalist, before.scans, scans)
-    if not is_written(datalist, folder.data_file):
+    if not list_is_there:
         write_datalist(datalist, folder.data_file)
     folder.update_settings(resolved)
 
@@ -172,8 +180,6 @@ def _require_same_weights(folder: RunFolder, settings: Settings) -> None:
 
 
 def _require_same_list(folder: RunFolder, datalist: Datalist, names: Names) -> None:
-    if is_written(datalist, folder.data_file):
-        return
     before = read_datalist(folder.data_file, check_files=False)
     listed, known = list(names(datalist)), list(names(before))
     if listed == known:

@@ -109,9 +109,9 @@ def run_finetuning(
 
         # The main process holds the run folder and knows the cache; every other gets the same cases of it.
         on_main(lambda: _lock(folder, stack))
-        on_main(lambda: open_run_folder(folder, resolved, datalist, _names))
+        there = on_main(lambda: open_run_folder(folder, resolved, datalist, _names))
         cases = on_main(lambda: _find_cases(settings, datalist, callback, recheck))
-        on_main(lambda: settle_run_folder(folder, resolved, datalist, cases.contents))
+        on_main(lambda: settle_run_folder(folder, resolved, datalist, cases.contents, list_is_there=there))
         manifest, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
         if clean:
             require_clean(findings_object(findings))

@@ -114,22 +114,23 @@ def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack, rechec
     ending.callback(accelerator.end_training)
     folder = RunFolder(resolved.settings.run.dir)
     # List and cache are read by the main process alone; the others get what they need of them.
-    listed: list[tuple[Datalist, Prepared]] = []
+    listed: list[tuple[Datalist, bool, Prepared]] = []
     identities: list[ScanIdentity] = []
     with ExitStack() as stack, annotate_rank(accelerator):
 
         def open_run() -> Resolved:
             suited, datalist = before_pretraining(resolved, callback)
             stack.enter_context(folder.lock())
-            open_run_folder(folder, suited, datalist, _names)
-            listed.append((datalist, _prepare_cache(suited.settings, datalist, callback, recheck)))
+            list_is_there = open_run_folder(folder, suited, datalist, _names)
+            prepared = _prepare_cache(suited.settings, datalist, callback, recheck)
+            listed.append((datalist, list_is_there, prepared))
             return suited
 
         def find_scans() -> UsableScans:
-            datalist, prepared = listed.pop()
+            datalist, list_is_there, prepared = listed.pop()
             scans, record = usable_scans(datalist, prepared.facts, settings, objective.region_vox)
             batch_plan(settings, len(scans.training), 0, accelerator.num_processes)  # refuses too few
-            settle_run_folder(folder, suited, datalist, record.contents)
+            settle_run_folder(folder, suited, datalist, record.contents, list_is_there=list_is_there)
             identities.extend(record.identities)
             return scans
 

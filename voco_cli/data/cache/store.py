@@ -164,7 +164,12 @@ class VolumeCache:
             if new.items() - (rows or {}).items():
                 notes += _remember(manifest, new)
         if work.remade:
-            notes.append(f"{work.remade} stored volumes did not open, and were made again.")
+            many = (
+                "1 stored volume did not open, and was"
+                if work.remade == 1
+                else f"{work.remade} stored volumes did not open, and were"
+            )
+            notes.append(f"{many} made again.")
         return Prepared([facts or "was not reached" for facts in work.found], work.report(), tuple(notes))
 
     def _known(self, stamps: Sequence[bytes | None], rows: Rows) -> dict[int, Facts]:

@@ -129,7 +129,7 @@ def is_written(datalist: Datalist, path: Path) -> bool:
     """Return whether a file holds what `write_datalist` would write there, in less time and memory than reading it."""
     lines = iter(_lines(datalist, str(path.parent.resolve())))
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8") as file:
             return all(file.read(len(line)) == line for line in lines) and not file.read(1)
     except (OSError, ValueError):
         return False
