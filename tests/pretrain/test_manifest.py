@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
 from tests.file_operations import below, counted_operations
-from tests.pretrain.tiny_run import At, tiny_run, write_data
+from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import weights
 from tests.training.two_processes import run_two
 from voco_cli.errors import DataError
+from voco_cli.training.run_dir import RunFolder
 
 FEW = ("train.steps=2", "train.checkpoint_every=2", "train.validate_every=2")
 ARRAY = ".b2nd"
@@ -21,16 +23,10 @@ class ReachedError(Exception):
     """Everything is ready to train."""
 
 
-class Stop(At):
-    """Goes no further than to the first step."""
-
-    def started(self, step: int, steps: int) -> None:
-        raise ReachedError
-
-
 def operations_of_a_start(data: Path, run: Path, *override: str) -> Counter[tuple[str, str]]:
-    with counted_operations() as found, pytest.raises(ReachedError):
-        tiny_run(data, run, *FEW, *override, callback=Stop())
+    trainer = patch("voco_cli.workflows.pretrain.Trainer.run", side_effect=ReachedError)
+    with trainer, counted_operations() as found, pytest.raises(ReachedError):
+        tiny_run(data, run, *FEW, *override)
     return found
 
 
@@ -39,8 +35,10 @@ def test_a_start_and_a_resume_ask_twice_for_the_state_of_a_scan_and_open_none(tm
     scans = data.parent
     first = operations_of_a_start(data, tmp_path / "first")
     assert below(first, scans, ".nii.gz")["open"] > 5
-    for run in ("second", "second"):
-        found = operations_of_a_start(data, tmp_path / run)
+    starts = [operations_of_a_start(data, tmp_path / "second")]
+    RunFolder(tmp_path / "second").write_state("running", 0)  # as a kill in the first step leaves it
+    starts.append(operations_of_a_start(data, tmp_path / "second"))
+    for found in starts:
         # Is it there, as the list says? Is it as it was when its volume was made?
         assert below(found, scans, ".nii.gz") == {"state": 2 * 5}
         assert found["open", str(data)] == 1
