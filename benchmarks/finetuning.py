@@ -26,6 +26,7 @@ from voco_cli.finetune.patches import survey_labels
 from voco_cli.finetune.segmentation import SegmentationTask
 from voco_cli.tasks.cases import StoredCase, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import find_task_data
+from voco_cli.training.callbacks import Callback
 from voco_cli.training.distributed import build_accelerator, device_context
 from voco_cli.training.trainer import rate_multiplier
 
@@ -132,9 +133,9 @@ def _learners(data: Path, folder: Path, budget_s: float) -> tuple[list[Learner],
     datalist = find_task_data(ours).datalist
     everyone = [*datalist.training, *datalist.validation, *datalist.test]
     cache = open_cache(ours)
-    failed = build_cases(cache, everyone, lambda *_: None)
-    training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, failed)
-    held_out, _ = stored_cases(cache, datalist.test, ours, failed)
+    stored = build_cases(cache, everyone, Callback())
+    training, _ = stored_cases(cache, [*datalist.training, *datalist.validation], ours, stored)
+    held_out, _ = stored_cases(cache, datalist.test, ours, stored)
     points = survey_labels(training, ours.task)
     learners = []
     for name, settings in (("plain DynUNet", plain), ("preset", ours)):

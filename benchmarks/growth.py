@@ -1,7 +1,8 @@
-"""How time and memory grow from 100 to 160,000 scans: index, data.json, split, cache look-up, start, an epoch's draw.
+"""How time and memory grow from 100 to 160,000 scans: index, data.json, split, full look, start, an epoch's draw.
 
-Scans of 2 x 2 x 2 voxels, each a file of its own; in the cache one volume under as many names. Each stage and size in a
-process of its own: CPU seconds of its own work (imports left out), and its peak of memory.
+Scans of 2 x 2 x 2 voxels, each a file of its own; in the cache up to 1,000 made volumes of different sizes, and beyond
+that further names of them. Each stage and size in a process of its own: CPU seconds of its own work (imports left out),
+and its peak of memory.
 """
 
 from __future__ import annotations
@@ -22,18 +23,19 @@ STAGES = {
     "index": "index",
     "open data.json": "open_list",
     "split": "split",
-    "cache look-up": "look_up",
+    "full look": "look_up",
     "start": "start",
     "resume": "start",
     "draws of an epoch": "draw_epoch",
 }
 """What users wait for, in this order, and the function of `growth_stages` that does it."""
-BEFORE = {"index": "lay_out", "cache look-up": "fill_cache"}
+BEFORE = {"index": "lay_out", "full look": "fill_cache"}
 """What sets the stage for it."""
 MOST_EXPONENT = 1.1
 LEAST_S = 1e-2
 SHORT_S = 1.0
 OPEN_LIMIT_S, OPEN_LIMIT_GB = 10.0, 2.0
+START_LIMIT_S, START_LIMIT_GB = 15.0, 1.0
 
 
 def rows(options: Options) -> Iterator[Row]:
@@ -51,6 +53,10 @@ def rows(options: Options) -> Iterator[Row]:
     last = measured[-1]["open data.json"]
     yield Figure(f"opening {sizes[-1]} scans", "CPU s", [last[0]], OPEN_LIMIT_S)
     yield Figure(f"opening {sizes[-1]} scans, peak", "GB", [last[1]], OPEN_LIMIT_GB)
+    for stage in ("start", "resume"):
+        cpu_s, peak_gb = measured[-1][stage]
+        yield Figure(f"{stage} with {sizes[-1]} scans", "CPU s", [cpu_s], START_LIMIT_S)
+        yield Figure(f"{stage} with {sizes[-1]} scans, peak", "GB", [peak_gb], START_LIMIT_GB)
 
 
 def _measure(size: int) -> dict[str, tuple[float, float]]:

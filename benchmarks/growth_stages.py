@@ -6,15 +6,22 @@ Every function gets the folder that `lay_out` filled, and returns the CPU second
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from voco_cli.config.schema import Cache
+    from voco_cli.data.cache.volume import VolumeMetadata
 
 SCAN_VOX = (2, 2, 2)
 FOLDER_SCANS = 1000
-LINKS = 10_000
-"""Names of one file; file systems allow some 65,000."""
+DISTINCT = 1000
+"""Volumes in the cache that are files of their own."""
+LEAST_VOX, MOST_VOX = (64, 64, 48), (128, 128, 96)
 TINY = (
     "preprocess.resize_vox=48x48x24",
     "crops.grid=2x2",
@@ -100,10 +107,15 @@ def split(folder: str) -> float:
 
 
 def fill_cache(folder: str) -> float:
-    """Put one volume into the cache under the names of all scans; to build each of them would take hours."""
+    """Put a volume into the cache for every scan: to preprocess real ones would take days.
+
+    They are stored as real ones are, of sizes that differ, smooth with noise: 0.2 to 1.5 million voxels, some 0.4 MB.
+    Beyond `DISTINCT` scans volumes are further names (hard links) of those: 160,000 would be 60 GB.
+    """
     from voco_cli.config import load_settings
     from voco_cli.data.cache.entry import settings_fingerprint, volume_key
-    from voco_cli.data.cache.store import VolumeCache, cache_folder
+    from voco_cli.data.cache.manifest import FOLDER
+    from voco_cli.data.cache.store import VolumeCache, cache_folder, stored_path
     from voco_cli.data.index.datalist_file import read_datalist
 
     data = Path(folder) / "data.json"
@@ -111,25 +123,42 @@ def fill_cache(folder: str) -> float:
     cache = VolumeCache(cache_folder(data, settings.cache), settings.preprocess, settings.cache)
     entries = [entry for _, entry in read_datalist(data, check_files=False).entries()]
     cache.build(entries[:1])
-    made, fingerprint = cache.lookup(entries[0]), settings_fingerprint(settings.preprocess, settings.cache)
-    assert made is not None
-    clock, content = Clock(), made.path.read_bytes()
+    pattern, fingerprint = cache.lookup(entries[0]), settings_fingerprint(settings.preprocess, settings.cache)
+    assert pattern is not None
+    clock, metadata = Clock(), pattern.metadata
     with clock.running():
-        source = made.path
-        for number, entry in enumerate(entries[1:], start=1):
+        made: list[Path] = []
+        for number, entry in enumerate(entries):
             key = volume_key(entry.image, entry.files, fingerprint, full_hash=False)
-            target = source.parents[1] / key[:2] / f"{key}{source.suffix}"
+            target = stored_path(cache.folder, "volumes", bytes.fromhex(key))
             target.parent.mkdir(parents=True, exist_ok=True)
-            if number % LINKS == 0:
-                target.write_bytes(content)
-                source = target
+            target.unlink(missing_ok=True)
+            if number < DISTINCT:
+                target.write_bytes(_volume(number, metadata.model_copy(update={"key": key}), settings.cache))
+                made.append(target)
             else:
-                target.hardlink_to(source)
+                target.hardlink_to(made[number % DISTINCT])
+    shutil.rmtree(cache.folder / FOLDER)  # of the one scan that was built
     return clock.seconds
 
 
+def _volume(number: int, metadata: VolumeMetadata, cache: Cache) -> bytes:
+    """The content of the file of a made volume."""
+    import numpy as np
+
+    from voco_cli.data.cache.volume import compress, stored_hash, to_file_bytes
+
+    rng = np.random.default_rng(number)
+    shape = rng.integers(LEAST_VOX, MOST_VOX, endpoint=True)
+    x, y, z = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij", sparse=True)
+    tissue = 150 + 60 * np.sin(5 * x + 3 * y) * np.cos(4 * z) + rng.normal(0, 6, shape)
+    stored = np.where(x**2 + y**2 < 0.8, tissue, 0).clip(0, 255).astype(np.uint8)
+    update = {"stored_hash": stored_hash(stored), "voxel_hash": f"{number:032x}"}
+    return to_file_bytes(compress(stored, cache), metadata.model_copy(update=update))
+
+
 def look_up(folder: str) -> float:
-    """Find every scan in the cache, and open it."""
+    """Open every scan and every volume, as the first start does, and write the manifest of the cache."""
     from voco_cli.config import load_settings
     from voco_cli.data.cache.store import VolumeCache, cache_folder
     from voco_cli.data.index.datalist_file import read_datalist
@@ -140,17 +169,16 @@ def look_up(folder: str) -> float:
     entries = [entry for _, entry in read_datalist(data, check_files=False).entries()]
     clock = Clock()
     with clock.running():
-        for entry in entries:
-            volume = cache.lookup(entry)
-            assert volume is not None
-            assert volume.shape_xyz == settings.preprocess.resize_vox
+        prepared = cache.prepare(entries, recheck=True)
+    assert (prepared.report.built, prepared.report.reused) == (0, len(entries))
     return clock.seconds
 
 
 def start(folder: str) -> float:
-    """`voco pretrain` until its loop begins, with everything in the cache; a second call resumes the run."""
+    """`voco pretrain` until its loop begins, with all in cache and manifest; a second call resumes the run."""
     from voco_cli.config import load_settings
     from voco_cli.training.callbacks import Callback
+    from voco_cli.training.run_dir import RunFolder
     from voco_cli.workflows.pretrain import run_pretraining
 
     class ReachedError(Exception):
@@ -167,6 +195,7 @@ def start(folder: str) -> float:
     flags = {"data.file": Path(folder) / "data.json", "run.dir": Path(folder) / "run"}
     with clock.running(), suppress(ReachedError):
         run_pretraining(load_settings("debug", None, TINY, flags), Stop())
+    RunFolder(flags["run.dir"]).write_state("running", 0)  # as a kill in the first step leaves it: the next one resumes
     return clock.seconds
 
 

@@ -60,12 +60,14 @@ class At(Callback):
             self.then()
 
 
-def tiny_run(data: Path, run: Path, *override: str, callback: Callback | None = None) -> PretrainResult:
+def tiny_run(
+    data: Path, run: Path, *override: str, callback: Callback | None = None, recheck: bool = False
+) -> PretrainResult:
     """Pre-train in this process, whose first picture of a validation stands for all: drawing takes most of a run."""
     flags = {"data.file": data, "run.dir": run}
     settings = load_settings("debug", None, (*TINY, *override), flags)
     with patch("voco_cli.pretrain.pictures.draw_location", _draw_once):
-        return run_pretraining(settings, callback or Callback())
+        return run_pretraining(settings, callback or Callback(), recheck=recheck)
 
 
 _DRAWN: list[bytes] = []

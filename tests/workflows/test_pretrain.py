@@ -22,7 +22,8 @@ from voco_cli.data.cache.volume import compress, to_file_bytes
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import DataError, Interrupted, UsageError
 from voco_cli.models.build import build_encoder
-from voco_cli.workflows.pretrain import PretrainResult, case_names
+from voco_cli.pretrain.cases import case_names
+from voco_cli.workflows.pretrain import PretrainResult
 
 
 @dataclass(frozen=True)

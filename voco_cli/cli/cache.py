@@ -16,7 +16,8 @@ from voco_cli.document.terminal import done, note, print_blocks, print_json, pri
 from voco_cli.errors import DataError, UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.store import BuildReport, VolumeCache
+    from voco_cli.data.cache.build import BuildReport
+    from voco_cli.data.cache.store import VolumeCache
     from voco_cli.data.index.datalist import Entry
 
 app = typer.Typer(

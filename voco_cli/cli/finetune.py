@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from voco_cli.cli.evaluate import measured_blocks, report_failures
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.option_groups import FinetuneOptions, with_option_group
-from voco_cli.cli.options import DryRunOption, JsonOption, RequireCleanOption, warn_of_untrained_flips
+from voco_cli.cli.options import DryRunOption, JsonOption, RecheckOption, RequireCleanOption, warn_of_untrained_flips
 from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, print_blocks, print_json, print_line, shell_words
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 def finetune(
     options: FinetuneOptions,
     require_clean: RequireCleanOption = False,
+    recheck: RecheckOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -40,7 +41,7 @@ def finetune(
 
         show_dry_run(lambda: dry_finetuning(resolved, FinetuneProgress()), as_json)
         return
-    result = run_finetuning(resolved, FinetuneProgress(), require_clean)
+    result = run_finetuning(resolved, FinetuneProgress(), require_clean, recheck=recheck)
     if result.is_main_process:
         _print_result(result, as_json)
 

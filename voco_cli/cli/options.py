@@ -210,6 +210,13 @@ SplitChoice = Annotated[
     Literal["test", "validation"] | None,
     typer.Option("--split", help="Cases of a run (by default test where these have labels, or else validation)."),
 ]
+RecheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--recheck",
+        help="Open all scans and cached volumes, and make again those that do not open, whatever the manifest says.",
+    ),
+]
 RequireCleanOption = Annotated[
     bool,
     typer.Option(

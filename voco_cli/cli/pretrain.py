@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.option_groups import PretrainOptions, with_option_group
-from voco_cli.cli.options import DryRunOption, JsonOption
+from voco_cli.cli.options import DryRunOption, JsonOption, RecheckOption
 from voco_cli.cli.plan import show_dry_run
 from voco_cli.document.terminal import done, print_blocks, print_json, shell_words
 from voco_cli.errors import VocoError
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 @going_on()
 @with_option_group
-def pretrain(options: PretrainOptions, dry_run: DryRunOption = False, json: JsonOption = False) -> None:
+def pretrain(
+    options: PretrainOptions, recheck: RecheckOption = False, dry_run: DryRunOption = False, json: JsonOption = False
+) -> None:
     """Pre-train an encoder on unlabelled scans.
 
     Builds the cache it needs, trains, and ends with figures on held-out scans against step 0 and chance. The same
@@ -40,7 +42,7 @@ def pretrain(options: PretrainOptions, dry_run: DryRunOption = False, json: Json
         return
     if resolved.settings.data.file is not None and resolved.settings.data.file.is_file():
         require_choice(resolved, shell_words("voco", "pretrain", *replace(options, recipe=None).words()))
-    result = run_pretraining(resolved, PretrainProgress())
+    result = run_pretraining(resolved, PretrainProgress(), recheck=recheck)
     if result.is_main_process:
         _print_result(result, json, _with_labels(resolved.settings.data.file))
     if result.verdict is not None and result.verdict.status == "collapsed":

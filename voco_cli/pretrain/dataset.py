@@ -34,7 +34,7 @@ class PretrainingDataset(Dataset[Drawn | VocoError]):
     """
 
     def __init__(self, cases: Sequence[Case], sampler: Sampler) -> None:
-        self.cases = list(cases)
+        self.cases = cases
         self.sampler = sampler
 
     def __getitem__(self, key: tuple[int, int]) -> Drawn | VocoError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ class PretrainingTask(TrainingTask):
             )
         self.history = state["history"]
 
-    @property
+    @cached_property
     def _scans(self) -> str:
         names = "\n".join(case.name for case in self.training)
         return hashlib.blake2b(names.encode(), digest_size=16).hexdigest()

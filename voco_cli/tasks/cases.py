@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import Settings
+from voco_cli.data.cache.manifest import Facts
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError
 from voco_cli.tasks.targets import target_of
+from voco_cli.training.callbacks import Callback
 
 IntXYZ = tuple[int, int, int]
 
@@ -53,6 +55,8 @@ class StoredCase:
 
 LeftOut = list[tuple[str, str]]
 """Cases that are not used, and why."""
+StoredChannels = Mapping[tuple[Path, Path | None], Facts | str]
+"""What is known of the cached volume of an image, with its label map, or why there is none."""
 
 
 def open_cache(settings: Settings) -> VolumeCache:
@@ -67,29 +71,41 @@ def open_cache(settings: Settings) -> VolumeCache:
 
 
 def build_cases(
-    cache: VolumeCache, entries: Sequence[Entry], on_done: Callable[[str, str | None], None]
-) -> dict[Path, str]:
-    """Make what is missing of all channels; return the files that failed, with the reason."""
+    cache: VolumeCache, entries: Sequence[Entry], callback: Callback, *, recheck: bool = False
+) -> StoredChannels:
+    """Make what is missing of all channels, and say what is there.
+
+    Args:
+        callback: follows it, and is warned of what was not as it should be.
+        recheck: open all scans and volumes, whatever the manifest of the cache says.
+    """
     channels = [channel for entry in entries for channel in entry.channel_entries()]
-    report = cache.build(channels, on_done=lambda entry, reason: on_done(str(entry.image), reason))
-    return dict(report.failed)
+    with callback.building(len(channels)) as on_done:
+
+        def done(channel: Entry, reason: str | None) -> None:
+            on_done(str(channel.image), reason)
+
+        prepared = cache.prepare(channels, on_done=done, recheck=recheck)
+    for note in prepared.notes:
+        callback.warn(note, style="yellow")
+    return {(one.image, one.label): facts for one, facts in zip(channels, prepared.facts, strict=True)}
 
 
 def stored_cases(
-    cache: VolumeCache, entries: Sequence[Entry], settings: Settings, failed: Mapping[Path, str]
+    cache: VolumeCache, entries: Sequence[Entry], settings: Settings, stored: StoredChannels
 ) -> tuple[list[StoredCase], LeftOut]:
-    """Look up the cases that can be used, and say why the others cannot."""
+    """Return the cases that can be used, and say why the others cannot."""
     cases: list[StoredCase] = []
     left_out: LeftOut = []
     for entry in entries:
         try:
-            cases.append(_stored_case(cache, entry, settings, failed))
+            cases.append(_stored_case(cache, entry, settings, stored))
         except DataError as error:
             left_out.append((entry.name, error.message))
     return cases, left_out
 
 
-def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, failed: Mapping[Path, str]) -> StoredCase:
+def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, stored: StoredChannels) -> StoredCase:
     channels = settings.task.channels
     if len(entry.channels) + 1 != len(channels):
         raise DataError(
@@ -99,13 +115,13 @@ def _stored_case(cache: VolumeCache, entry: Entry, settings: Settings, failed: M
     target = target_of(settings.task)
     if target.is_label_map and not target.is_known(entry):
         raise DataError(f"{entry.image} has no {target.name}.")
-    volumes = []
+    volumes, shapes = [], set()
     for channel in entry.channel_entries():
-        volume = cache.lookup(channel)
-        if volume is None:
-            raise DataError(failed.get(channel.image, f"{channel.image} could not be cached."))
-        volumes.append(volume)
-    shapes = {volume.shape_xyz for volume in volumes}
+        facts = stored[channel.image, channel.label]
+        if isinstance(facts, str):
+            raise DataError(facts)
+        volumes.append(cache.volume(facts, channel.image))
+        shapes.add(facts.shape_xyz)
     if len(shapes) > 1:
         words = ", ".join("x".join(map(str, shape)) for shape in sorted(shapes))
         raise DataError(f"{entry.image} and its other channels lie on different grids ({words} voxels).")

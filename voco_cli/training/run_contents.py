@@ -14,13 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config import Resolved, Settings, read_saved
 from voco_cli.config.schema import Model
 from voco_cli.data.index.datalist import SPLITS, Datalist
-from voco_cli.data.index.datalist_file import read_datalist, write_datalist
+from voco_cli.data.index.datalist_file import is_written, read_datalist, write_datalist
 from voco_cli.data.index.intensity import Judge, judge_by_values
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights.container import find_file
@@ -28,7 +26,7 @@ from voco_cli.training.errors import translate_errors
 from voco_cli.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.volume import StoredVolume
+    from voco_cli.data.cache.manifest import Facts
 
 FORMAT = "voco-contents/1"
 Scans = Mapping[str, Sequence[str | None]]
@@ -64,13 +62,10 @@ def weights_digest(model: Model) -> str | None:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def scan_content(volumes: Sequence[StoredVolume]) -> str:
+def scan_content(channels: Sequence[Facts]) -> str:
     """Return a fingerprint of the channels and the label map of a case: hashes of voxels, and spacings."""
-    parts = []
-    for volume in volumes:
-        spacing_mm = np.linalg.norm(np.asarray(volume.metadata.record.source_affine)[:3, :3], axis=0)
-        parts.append(":".join([volume.voxel_hash, *(f"{mm:.3g}" for mm in spacing_mm)]))
-    if (label := volumes[0].label_hash) is not None:
+    parts = [":".join([one.voxel_hash, *(f"{mm:.3g}" for mm in one.spacing_mm)]) for one in channels]
+    if (label := channels[0].label_hash) is not None:
         parts.append(label)
     return "/".join(parts)
 
@@ -112,9 +107,11 @@ Names = Callable[[Datalist], Sequence[tuple[str, str]]]
 """Split and name of each scan, by which it is known wherever the files lie."""
 
 
-def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, names: Names) -> None:
+def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, names: Names) -> bool:
     """Start the run folder, or see that it belongs to this very run; before anything takes long.
 
+    Returns:
+        whether the folder holds this very list, with each file where it lies now.
     Raises:
         UsageError: the folder holds something else, or a run with other settings, weights or scans.
         DataError: weights that are not there.
@@ -126,19 +123,25 @@ def open_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, n
         folder.create(resolved)
         write_datalist(datalist, folder.data_file)
         write_contents(folder.contents_file, Contents(weights))
-        return
+        return True
     folder.check_same_settings(resolved.settings)
     _require_same_weights(folder, resolved.settings)
+    if is_written(datalist, folder.data_file):
+        return True
     _require_same_list(folder, datalist, names)
+    return False
 
 
-def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist, scans: Scans) -> None:
+def settle_run_folder(
+    folder: RunFolder, resolved: Resolved, datalist: Datalist, scans: Scans, *, list_is_there: bool
+) -> None:
     """Keep what the scans hold as training sees them; a run that goes on must find what it began with.
 
     Where it does, the folder then says where data and weights lie now.
 
     Args:
         scans: of training and validation, in the order of the list.
+        list_is_there: what `open_run_folder` returned.
     Raises:
         UsageError: scans or label maps have changed since the run began, under the same names.
         ResourceError: the disk is full.
@@ -148,7 +151,8 @@ def settle_run_folder(folder: RunFolder, resolved: Resolved, datalist: Datalist,
         write_contents(folder.contents_file, Contents(before.weights, scans))
         return
     _require_same_content(folder, datalist, before.scans, scans)
-    write_datalist(datalist, folder.data_file)
+    if not list_is_there:
+        write_datalist(datalist, folder.data_file)
     folder.update_settings(resolved)
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from voco_cli.config import Resolved, Settings
-from voco_cli.data.index.datalist import Datalist
+from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
 from voco_cli.errors import DataError
 from voco_cli.evaluate.result_files import require_clean
@@ -18,13 +17,13 @@ from voco_cli.finetune.labelled_task import LabelledTask, select_checkpoint
 from voco_cli.models.weights import LoadReport
 from voco_cli.models.weights.load import load_start
 from voco_cli.task_kinds import kind_of
-from voco_cli.tasks.cases import LeftOut, StoredCase, build_cases, open_cache, stored_cases
+from voco_cli.tasks.cases import LeftOut, StoredCase, StoredChannels, build_cases, open_cache, stored_cases
 from voco_cli.tasks.find_data import TaskData
 from voco_cli.tasks.splits import subset
 from voco_cli.tasks.targets import target_of
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.checkpoint import list_checkpoints
-from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
+from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_main
 from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.trainer import Trainer
@@ -80,11 +79,14 @@ class FinetuneResult:
         return self.measured.folder if self.measured else None
 
 
-def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) -> FinetuneResult:
+def run_finetuning(
+    resolved: Resolved, callback: Callback, clean: bool = False, *, recheck: bool = False
+) -> FinetuneResult:
     """Train a network on a task, or go on where an earlier run in the same folder stopped.
 
     Args:
         clean: refuse data leakage: cases to be evaluated that were trained on, or where that cannot be known.
+        recheck: look at all scans and cached volumes, whatever the manifest of the cache says.
     Raises:
         VocoError: what ``clean`` refuses.
         UsageError: settings, data or run folder do not fit; weights of another architecture.
@@ -100,18 +102,16 @@ def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) 
     datalist = data.datalist.model_copy(update={"training": training})
     accelerator = build_accelerator(settings.run)
     callback = callback if accelerator.is_main_process else Callback()
-    on_main, on_all = partial(run_on_main, accelerator), partial(run_on_all, accelerator)
+    on_main = partial(run_on_main, accelerator)
     with ExitStack() as stack:
         stack.callback(accelerator.end_training)
         stack.enter_context(annotate_rank(accelerator))
 
-        # The main process holds the run folder and builds the cache; then every process opens the same cases.
+        # The main process holds the run folder and knows the cache; every other gets the same cases of it.
         on_main(lambda: _lock(folder, stack))
-        on_main(lambda: open_run_folder(folder, resolved, datalist, _names))
-        failed = on_main(lambda: _build_cache(settings, datalist, callback))
-        cases = _Cases()
-        on_all(lambda: _find_cases(cases, datalist, settings, failed))
-        on_main(lambda: settle_run_folder(folder, resolved, datalist, _contents(cases, datalist)))
+        there = on_main(lambda: open_run_folder(folder, resolved, datalist, _names))
+        cases = on_main(lambda: _find_cases(settings, datalist, callback, recheck))
+        on_main(lambda: settle_run_folder(folder, resolved, datalist, cases.contents, list_is_there=there))
         manifest, findings = on_main(lambda: _find_leakage(settings, datalist, cases, callback))
         if clean:
             require_clean(findings_object(findings))
@@ -135,11 +135,16 @@ def run_finetuning(resolved: Resolved, callback: Callback, clean: bool = False) 
 
 @dataclass
 class _Cases:
-    """Usable cases of this process."""
+    """Usable cases, the same on every process.
+
+    Attributes:
+        contents: split to what each listed case holds as training sees it; none of one that cannot be used.
+    """
 
     training: list[StoredCase] = field(default_factory=list)
     validation: list[StoredCase] = field(default_factory=list)
     left_out: LeftOut = field(default_factory=list)
+    contents: dict[str, list[str | None]] = field(default_factory=dict)
 
 
 def _lock(folder: RunFolder, stack: ExitStack) -> None:
@@ -154,37 +159,32 @@ def _names(datalist: Datalist) -> list[tuple[str, str]]:
     ]
 
 
-def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> dict[Path, str]:
-    """Make what is missing of the cache; return the files that failed, with the reason."""
-    entries = [*datalist.training, *datalist.validation]
-    with callback.building(len(entries) * len(settings.task.channels)) as on_done:
-        return build_cases(open_cache(settings), entries, on_done)
-
-
-def _find_cases(cases: _Cases, datalist: Datalist, settings: Settings, failed: Mapping[Path, str]) -> None:
-    """Open the stored cases.
+def _find_cases(settings: Settings, datalist: Datalist, callback: Callback, recheck: bool) -> _Cases:
+    """Make what is missing of the cache, and find the cases that can be used.
 
     Raises:
         DataError: none of those that train can be used.
     """
-    cache = open_cache(settings)
-    for entries, usable in ((datalist.training, cases.training), (datalist.validation, cases.validation)):
-        found, others = stored_cases(cache, entries, settings, failed)
+    cache, cases = open_cache(settings), _Cases()
+    stored = build_cases(cache, [*datalist.training, *datalist.validation], callback, recheck=recheck)
+    for split, usable in (("training", cases.training), ("validation", cases.validation)):
+        entries = getattr(datalist, split)
+        found, others = stored_cases(cache, entries, settings, stored)
         usable += found
         cases.left_out += others
+        names = {case.name for case in found}
+        cases.contents[split] = [_content(entry, stored) if entry.name in names else None for entry in entries]
     if not cases.training:
         reasons = "; ".join(reason for _, reason in cases.left_out[:3])
         what = f"None of the {len(datalist.training)} training cases can be used"
         raise DataError(f"{what}: {reasons or 'there are none'}", f"voco tasks check --task {settings.task.preset}")
+    return cases
 
 
-def _contents(cases: _Cases, datalist: Datalist) -> dict[str, list[str | None]]:
-    """Return what each listed case holds as training sees it; none of one that cannot be used."""
-    known = {case.name: scan_content(case.volumes) for case in (*cases.training, *cases.validation)}
-    return {
-        "training": [known.get(entry.name) for entry in datalist.training],
-        "validation": [known.get(entry.name) for entry in datalist.validation],
-    }
+def _content(entry: Entry, stored: StoredChannels) -> str:
+    """Return what a usable case holds as training sees it."""
+    known = [stored[one.image, one.label] for one in entry.channel_entries()]
+    return scan_content([facts for facts in known if not isinstance(facts, str)])
 
 
 def _find_leakage(

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from accelerate import Accelerator
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.config.stages import stage_runs
-from voco_cli.data.cache.store import VolumeCache, cache_folder
+from voco_cli.data.cache.build import Prepared
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, scan_identity, training_scans
-from voco_cli.errors import DataError, UsageError
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans
 from voco_cli.models.weights import LoadReport
-from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
+from voco_cli.objectives.objective import FigureInfo, Figures, Objective, Verdict
+from voco_cli.pretrain.cases import UsableScans, case_names, open_cache, usable_scans
 from voco_cli.pretrain.task import PretrainingTask, batch_plan, build_model
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.checkpoint import list_checkpoints
-from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_all, run_on_main
-from voco_cli.training.run_contents import open_run_folder, scan_content, settle_run_folder
+from voco_cli.training.distributed import annotate_rank, build_accelerator, run_on_main
+from voco_cli.training.run_contents import open_run_folder, settle_run_folder
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.training.trainer import Trainer
 from voco_cli.workflows.pretrain_checks import before_pretraining
 from voco_cli.workflows.weights_origin import manifest_before
-
-TOO_SMALL = "too small after preprocessing"
 
 
 @dataclass(frozen=True)
@@ -77,27 +75,11 @@ class PretrainResult:
     is_main_process: bool
 
 
-@dataclass
-class UsableScans:
-    """What of a list can be trained on.
-
-    Attributes:
-        training, held_out: cached scans that are large enough.
-        identities: of the training scans, for the manifest that goes with the weights.
-        contents: split to what each of its scans holds, None for those that are left out.
-        left_out: the others, with the reason.
-    """
-
-    training: list[Case] = field(default_factory=list)
-    held_out: list[Case] = field(default_factory=list)
-    identities: list[ScanIdentity] = field(default_factory=list)
-    contents: dict[str, list[str | None]] = field(default_factory=dict)
-    left_out: list[tuple[Path, str]] = field(default_factory=list)
-
-
-def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
+def run_pretraining(resolved: Resolved, callback: Callback, *, recheck: bool = False) -> PretrainResult:
     """Pre-train an encoder, stage by stage, or go on where an earlier run in the same folder stopped.
 
+    Args:
+        recheck: look at all scans and cached volumes, whatever the manifest of the cache says.
     Raises:
         UsageError: settings, data file or run folder do not fit.
         DataError: nothing usable is there to train on; the loss became non-finite.
@@ -112,60 +94,64 @@ def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
             if len(stages) > 1:
                 names = " + ".join(stage.settings.objective.active())
                 callback.say(f"stage {number} of {len(stages)}: {names}, in {stage.settings.run.dir}")
-            result = _run_stage(stage, callback, ending)
+            result = _run_stage(stage, callback, ending, recheck)
     return result
 
 
-def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack) -> PretrainResult:
+def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack, recheck: bool) -> PretrainResult:
     """Train one stage to its end; one that has come there already is only checked.
 
     Args:
         ending: after the last stage, when the processes of all of them part.
     """
-    resolved, datalist = before_pretraining(resolved, callback)
-    settings = resolved.settings
-    accelerator = build_accelerator(settings.run)
+    accelerator = build_accelerator(resolved.settings.run)
     if not accelerator.is_main_process:
         callback = Callback()
     ending.callback(accelerator.end_training)
-    folder = RunFolder(settings.run.dir)
+    folder = RunFolder(resolved.settings.run.dir)
+    # List and cache are read by the main process alone; the others get what they need of them.
+    listed: list[tuple[Datalist, bool, Prepared]] = []
+    identities: list[ScanIdentity] = []
     with ExitStack() as stack, annotate_rank(accelerator):
 
-        def open_run() -> dict[Path, str]:
+        def open_run() -> Resolved:
+            suited, datalist = before_pretraining(resolved, callback)
             stack.enter_context(folder.lock())
-            open_run_folder(folder, resolved, datalist, _names)
-            return _build_cache(settings, datalist, callback)
+            list_is_there = open_run_folder(folder, suited, datalist, _names)
+            prepared = _prepare_cache(suited.settings, datalist, callback, recheck)
+            listed.append((datalist, list_is_there, prepared))
+            return suited
 
-        failed = run_on_main(accelerator, open_run)
+        def find_scans() -> UsableScans:
+            datalist, list_is_there, prepared = listed.pop()
+            scans, record = usable_scans(datalist, prepared.facts, settings, objective.region_vox)
+            batch_plan(settings, len(scans.training), 0, accelerator.num_processes)  # refuses too few
+            settle_run_folder(folder, suited, datalist, record.contents, list_is_there=list_is_there)
+            identities.extend(record.identities)
+            return scans
+
+        suited = run_on_main(accelerator, open_run)
+        settings = suited.settings
         objective = build_model(settings, accelerator.device)
-        scans = UsableScans()
-        run_on_all(accelerator, lambda: _find_cases(scans, settings, datalist, failed, objective.region_vox))
-        run_on_all(accelerator, lambda: batch_plan(settings, len(scans.training), 0, accelerator.num_processes))
-        run_on_main(accelerator, lambda: settle_run_folder(folder, resolved, datalist, scans.contents))
-        task = _make_task(objective, settings, datalist, scans, folder)
+        scans = run_on_main(accelerator, find_scans)
+        task = _make_task(objective, settings, scans, identities, folder)
         callback.prepared(_start(task, scans, folder, accelerator))
         Trainer(task, settings.train, folder, accelerator, callback, settings.run.loggers).run()
         return _result(task, folder, accelerator)
 
 
-def _cache(settings: Settings) -> VolumeCache:
-    assert settings.data.file is not None
-    return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
-
-
-def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> dict[Path, str]:
-    """Make what is missing of the cache; returns the scans that failed, with the reason."""
+def _prepare_cache(settings: Settings, datalist: Datalist, callback: Callback, recheck: bool) -> Prepared:
+    """Make what is missing of the cache, and find out what it holds."""
     entries = [*datalist.training, *datalist.validation]
     with callback.building(len(entries)) as on_done:
-        report = _cache(settings).build(entries, on_done=lambda entry, reason: on_done(str(entry.image), reason))
-    return dict(report.failed)
 
+        def done(entry: Entry, reason: str | None) -> None:
+            on_done(str(entry.image), reason)
 
-def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
-    """Names that random draws go by: paths below the folder that all scans share, wherever data.json lies."""
-    paths = [str(entry.image) for entry in entries]
-    shared = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else ""
-    return {Path(path): Path(os.path.relpath(path, shared)).as_posix() for path in paths}
+        prepared = open_cache(settings).prepare(entries, on_done=done, recheck=recheck)
+    for note in prepared.notes:
+        callback.warn(note, style="yellow")
+    return prepared
 
 
 def _names(datalist: Datalist) -> list[tuple[str, str]]:
@@ -175,73 +161,13 @@ def _names(datalist: Datalist) -> list[tuple[str, str]]:
     return [(split, names[entry.image]) for split, entries in splits for entry in entries]
 
 
-def _cases(
-    cache: VolumeCache,
-    entries: Sequence[Entry],
-    needed_vox: tuple[int, int, int],
-    names: Mapping[Path, str],
-    failed: Mapping[Path, str],
-) -> tuple[list[Case], list[ScanIdentity], list[str | None], list[tuple[Path, str]]]:
-    """Return cached scans that are large enough, their identities, what each entry holds, and why others are not."""
-    cases: list[Case] = []
-    identities: list[ScanIdentity] = []
-    contents: list[str | None] = []
-    left_out: list[tuple[Path, str]] = []
-    for entry in entries:
-        contents.append(None)
-        try:
-            volume = cache.lookup(entry)
-            if volume is None:
-                left_out.append((entry.image, failed.get(entry.image, "could not be cached")))
-                continue
-            # The hash is read while the file is open: 30 microseconds, and 140 for a second opening.
-            shape, voxel_hash = volume.shape_xyz, volume.voxel_hash
-            contents[-1] = scan_content([volume])
-        except DataError as error:
-            left_out.append((entry.image, error.message))
-            continue
-        if any(have < need for have, need in zip(shape, needed_vox, strict=True)):
-            sizes = ["x".join(map(str, size)) for size in (shape, needed_vox)]
-            left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, {sizes[1]} are needed"))
-            continue
-        cases.append(Case(names[entry.image], volume))
-        identities.append(scan_identity(entry, voxel_hash))
-    return cases, identities, contents, left_out
-
-
-def _find_cases(
-    scans: UsableScans,
-    settings: Settings,
-    datalist: Datalist,
-    failed: Mapping[Path, str],
-    needed_vox: tuple[int, int, int],
-) -> None:
-    """Fill in what can be trained on.
-
-    Raises:
-        UsageError: none is as large as the crops need.
-        DataError: none can be used.
-    """
-    names = case_names([*datalist.training, *datalist.validation])
-    for split, cases in (("training", scans.training), ("validation", scans.held_out)):
-        usable, identities, scans.contents[split], others = _cases(
-            _cache(settings), getattr(datalist, split), needed_vox, names, failed
-        )
-        cases += usable
-        scans.left_out += others
-        if cases is scans.training:
-            scans.identities += identities
-    if not scans.training:
-        raise _nothing_to_train_on(datalist, settings, scans.left_out)
-
-
 def _make_task(
-    objective: Objective, settings: Settings, datalist: Datalist, scans: UsableScans, folder: RunFolder
+    objective: Objective, settings: Settings, scans: UsableScans, identities: list[ScanIdentity], folder: RunFolder
 ) -> PretrainingTask:
     before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
-        return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))
+        return before.followed_by(training_scans("pre-training", scans.dataset, identities))
 
     return PretrainingTask(settings, objective, scans.training, scans.held_out, seen, folder.pictures)
 
@@ -285,15 +211,3 @@ def _result(task: PretrainingTask, folder: RunFolder, accelerator: Accelerator) 
         weights=folder.weights / "encoder.safetensors",
         is_main_process=bool(accelerator.is_main_process),
     )
-
-
-def _nothing_to_train_on(
-    datalist: Datalist, settings: Settings, left_out: Sequence[tuple[Path, str]]
-) -> UsageError | DataError:
-    what = f"None of the {len(datalist.training)} training scans of {settings.data.file} can be used"
-    reasons = "; ".join(f"{path.name} is {reason}" for path, reason in left_out[:3])
-    if any(reason.startswith(TOO_SMALL) for _, reason in left_out):
-        return UsageError(
-            f"{what} ({reasons}).", "choose a smaller crops.size or crops.grid, or pad with preprocess.min_size_vox"
-        )
-    return DataError(f"{what} ({reasons or 'it lists none'}).", "look at them with `voco index --check full`")

@@ -179,10 +179,9 @@ def _cases(settings: Settings, data: TaskData, callback: Callback) -> tuple[list
     if not entries:
         raise UsageError(f"{data.origin} has no labelled case to measure on.", "task.split=seeded draws some")
     cache = open_cache(settings)
-    with callback.building((len(training) + len(entries)) * len(settings.task.channels)) as on_done:
-        failed = build_cases(cache, [*training, *entries], on_done)
-    usable, left_out = stored_cases(cache, training, settings, failed)
-    measured, others = stored_cases(cache, entries, settings, failed)
+    stored = build_cases(cache, [*training, *entries], callback)
+    usable, left_out = stored_cases(cache, training, settings, stored)
+    measured, others = stored_cases(cache, entries, settings, stored)
     for name, reason in [*left_out, *others]:
         callback.warn(f"left out: {name}: {reason}")
     if not usable or not measured:

@@ -67,9 +67,7 @@ class StudyPretraining:
             DataError: no scan can be used.
         """
         cache = open_cache(settings)
-        images = len(datalist.training) * len(settings.task.channels)
-        with self.callback.building(images) as on_done:
-            build_cases(cache, datalist.training, on_done)
+        build_cases(cache, datalist.training, self.callback)
         prepare_pretraining(self.plan.folder, self.plan.pretraining.recipe, settings, datalist, cache)
         stages = {arm.name: self._stages(arm) for arm in self.plan.pretrained}
         if self.plan.pretraining.steps is None:

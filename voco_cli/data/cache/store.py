@@ -3,6 +3,7 @@
 ```
 <folder>/volumes/3f/3f…e1.b2nd     the volume
 <folder>/labels/a0/a0…9c.b2nd      its label map on the same grid, where labels are asked for
+<folder>/manifests/5b…0c.sqlite    what is known of the volumes, so that a start need not look at each; see `manifest`
 ```
 """
 
@@ -10,58 +11,41 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from voco_cli.atomic_files import UNFINISHED, unfinished_files, write_atomic
+from voco_cli.atomic_files import UNFINISHED, unfinished_files
 from voco_cli.config.schema import Cache, Preprocess
+from voco_cli.data.cache.build import BuildProgress, BuildReport, BuildTask, Prepared, build_one, volume_file
 from voco_cli.data.cache.entry import (
-    FORMAT_VERSION,
     LEAST_RATIO,
     label_key,
     largest_voxel_bytes,
     require_space,
     settings_fingerprint,
     volume_key,
-    voxel_settings,
 )
-from voco_cli.data.cache.preprocess import preprocess, preprocess_label
-from voco_cli.data.cache.volume import (
-    StoredVolume,
-    VolumeMetadata,
-    compress,
-    damage,
-    quantise,
-    stored_hash,
-    to_file_bytes,
+from voco_cli.data.cache.manifest import (
+    Facts,
+    Rows,
+    forget,
+    manifest_file,
+    read_facts,
+    read_rows,
+    stamp,
+    stored_names,
+    write_rows,
 )
-from voco_cli.data.index.datalist import Entry, read_entry
-from voco_cli.data.io.image import voxel_hash, whole_labels
-from voco_cli.data.io.reader import read_scan
-from voco_cli.data.parallel import run_jobs
+from voco_cli.data.cache.volume import StoredVolume, close_handles, damage
+from voco_cli.data.index.datalist import Entry
+from voco_cli.data.parallel import map_waiting, run_jobs
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.operating_system import usable_cores
 
 SUFFIX = ".b2nd"
 PROBES = 3
 """Scans that are compressed for the sake of the prediction alone, where a cautious one says that they do not fit."""
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """The outcome of a build.
-
-    Attributes:
-        built: volumes that were written.
-        reused: volumes that were there.
-        failed: scans that gave none, and why.
-        bytes: size of what was written.
-    """
-
-    built: int = 0
-    reused: int = 0
-    failed: list[tuple[Path, str]] = field(default_factory=list)
-    bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,74 +86,6 @@ class PruneReport:
     bytes: int
 
 
-@dataclass(frozen=True)
-class BuildTask:
-    """A scan, and where its volume and label map belong; paths that exist already are not written again."""
-
-    entry: Entry
-    volume_path: Path
-    label_path: Path | None
-    preprocess: Preprocess
-    cache: Cache
-
-    @property
-    def is_done(self) -> bool:
-        """Return whether everything is there."""
-        return self.volume_path.is_file() and (self.label_path is None or self.label_path.is_file())
-
-
-def build_one(task: BuildTask) -> int:
-    """Read, preprocess and write what is missing of one scan.
-
-    Returns:
-        bytes that were written.
-    Raises:
-        DataError: the scan or its label map cannot be used.
-        ResourceError: the disk is full.
-    """
-    written = 0
-    if not task.volume_path.exists():
-        content = _volume_file(task)
-        write_atomic(task.volume_path, content)
-        written += len(content)
-    label = task.entry.label
-    if label is not None and task.label_path is not None and not task.label_path.exists():
-        content = _label_file(task, label)
-        write_atomic(task.label_path, content)
-        written += len(content)
-    return written
-
-
-def _volume_file(task: BuildTask) -> bytes:
-    """Return the content of the file that a scan is cached as."""
-    scan = read_entry(task.entry)
-    volume = preprocess(scan, task.preprocess)
-    stored = quantise(volume.array_xyz, task.cache.dtype)
-    metadata = VolumeMetadata(
-        format=FORMAT_VERSION,
-        key=task.volume_path.stem,
-        voxel_hash=voxel_hash(scan),
-        stored_hash=stored_hash(stored),
-        settings=voxel_settings(task.preprocess, task.cache),
-        record=volume.record,
-        notes=scan.notes,
-    )
-    return to_file_bytes(compress(stored, task.cache), metadata)
-
-
-def _label_file(task: BuildTask, label: Path) -> bytes:
-    of_volume = StoredVolume(task.volume_path).metadata
-    scan = read_scan(label)
-    try:
-        whole = whole_labels(scan.array_zyx)
-    except ValueError as error:
-        raise DataError(f"{label} {error}.", "give a label map with one whole number a structure") from error
-    scan = replace(scan, array_zyx=whole)
-    stored = preprocess_label(scan, of_volume.record)
-    metadata = of_volume.model_copy(update={"voxel_hash": voxel_hash(scan), "stored_hash": stored_hash(stored)})
-    return to_file_bytes(compress(stored, task.cache), metadata)
-
-
 class VolumeCache:
     """Preprocessed volumes of one combination of settings, in a folder that many may share.
 
@@ -196,55 +112,123 @@ class VolumeCache:
         task = self._task(entry)
         return StoredVolume(task.volume_path, task.label_path, entry.image) if task.is_done else None
 
+    def volume(self, facts: Facts, scan: Path) -> StoredVolume:
+        """Return the stored volume that was made of a scan, by what is known of it."""
+        label = None if facts.label_key is None else stored_path(self.folder, "labels", facts.label_key)
+        return StoredVolume(stored_path(self.folder, "volumes", facts.key), label, scan)
+
     def build(
         self,
         entries: Sequence[Entry],
         workers: int | None = None,
         on_done: Callable[[Entry, str | None], None] | None = None,
     ) -> BuildReport:
-        """Build what is missing; a scan that fails is recorded and the others go on.
+        """Build what is missing, and say how it went; see `prepare`."""
+        return self.prepare(entries, workers, on_done).report
+
+    def prepare(
+        self,
+        entries: Sequence[Entry],
+        workers: int | None = None,
+        on_done: Callable[[Entry, str | None], None] | None = None,
+        *,
+        recheck: bool = False,
+    ) -> Prepared:
+        """Build what is missing, and say what is there; a scan that fails is recorded and the others go on.
+
+        Where the files of a scan are as the manifest knows them and its volume is there, neither is opened.
 
         Args:
             workers: processes; None is ``cache.workers``.
             on_done: called for each scan with the reason why it failed, or None.
+            recheck: open all scans and volumes, whatever the manifest says.
         Raises:
             ResourceError: it cannot fit (nothing was written), or the disk filled up (what was written is kept).
             KeyboardInterrupt: Ctrl-C; volumes that were being written are finished first.
         """
-        failed: list[tuple[Path, str]] = []
-        counts: Counter[str] = Counter()
-        done = on_done or (lambda entry, reason: None)
-        waiting: dict[BuildTask, None] = {}
+        manifest = manifest_file(self.folder, f"{self._fingerprint}|{self.cache.full_hash}")
+        # The state of a file is asked before it is read: what changes in between is noticed by the next start.
+        stamps = map_waiting(partial(stamp, with_label=self.labels), entries)
+        rows = read_rows(manifest)
+        known = {} if recheck else self._known(stamps, rows or {})
+        work = BuildProgress(entries, on_done or (lambda entry, reason: None))
+        for place, facts in known.items():
+            work.end(place, facts)
+        notes = [] if rows is not None else [f"{manifest} was damaged: all scans were looked at, and it is made anew."]
+        try:
+            self._look(work, [place for place in range(len(entries)) if place not in known])
+            self._build(work, workers)
+        finally:
+            pairs = zip(stamps, work.found, strict=True)
+            new = {one: facts for one, facts in pairs if one is not None and isinstance(facts, Facts)}
+            if new.items() - (rows or {}).items():
+                notes += _remember(manifest, new)
+        if work.remade:
+            many = (
+                "1 stored volume did not open, and was"
+                if work.remade == 1
+                else f"{work.remade} stored volumes did not open, and were"
+            )
+            notes.append(f"{many} made again.")
+        return Prepared([facts or "was not reached" for facts in work.found], work.report(), tuple(notes))
 
-        def fail(entry: Entry, reason: str) -> None:
-            failed.append((entry.image, reason))
-            done(entry, reason)
+    def _known(self, stamps: Sequence[bytes | None], rows: Rows) -> dict[int, Facts]:
+        """Return what the manifest knows of scans whose volumes are still there, by their places in the list."""
+        names = stored_names(self.folder / "volumes") | (stored_names(self.folder / "labels") if self.labels else set())
+        found = {place: rows[one] for place, one in enumerate(stamps) if one in rows}
+        return {
+            place: facts
+            for place, facts in found.items()
+            if all(key is None or f"{key.hex()}{SUFFIX}" in names for key in facts[:2])
+        }
 
-        for entry in entries:
-            try:
-                task = self._task(entry)
-            except (VocoError, OSError) as error:
-                fail(entry, str(error))
-                continue
-            if task.is_done or task in waiting:
-                counts["reused"] += 1
-                done(entry, None)
+    def _look(self, work: BuildProgress, places: Sequence[int]) -> None:
+        """Open scans to see which volumes are theirs, and those volumes; what is not there waits to be built."""
+        looked = map_waiting(self._look_at, [work.entries[place] for place in places])
+        for place, (task, found) in zip(places, looked, strict=True):
+            if task is None:
+                work.end(place, str(found))
+            elif isinstance(found, Facts):
+                work.end(place, found)
             else:
-                waiting[task] = None
-        self._require_space([task.entry for task in waiting])
+                work.remade += found is not None
+                work.waiting.setdefault(task, []).append(place)
+        if work.remade:
+            close_handles()
+
+    def _look_at(self, entry: Entry) -> tuple[BuildTask | None, Facts | Exception | None]:
+        """Return what is to be built of a scan, and what is known of it; a volume that does not open is removed."""
+        try:
+            task = self._task(entry)
+        except (VocoError, OSError) as error:
+            return None, error
+        if not task.is_done:
+            return task, None
+        try:
+            return task, read_facts(task.volume_path, task.label_path)
+        except DataError as error:
+            task.volume_path.unlink(missing_ok=True)
+            if task.label_path is not None:
+                task.label_path.unlink(missing_ok=True)
+            return task, error
+
+    def _build(self, work: BuildProgress, workers: int | None) -> None:
+        """Make what waits to be built."""
+        self._require_space([task.entry for task in work.waiting])
 
         def finished(task: BuildTask, outcome: int | Exception) -> None:
             if isinstance(outcome, ResourceError):
                 raise outcome
-            if isinstance(outcome, Exception):
-                fail(task.entry, _reason(outcome))
-                return
-            counts["built"] += 1
-            counts["bytes"] += outcome
-            done(task.entry, None)
+            found: Facts | str
+            try:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                found = read_facts(task.volume_path, task.label_path)
+            except Exception as error:  # it was caught before, and comes as a result
+                found = _reason(error)
+            work.built(task, found, outcome if isinstance(outcome, int) else 0)
 
-        run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished)
-        return BuildReport(counts["built"], counts["reused"], failed, counts["bytes"])
+        run_jobs(build_one, work.waiting, min(workers or self.workers, max(len(work.waiting), 1)), finished)
 
     @property
     def workers(self) -> int:
@@ -278,7 +262,9 @@ class VolumeCache:
 
     def remove(self, paths: Iterable[Path]) -> None:
         """Remove stored arrays, damaged ones for instance; the next build makes again what is needed."""
-        for path in paths:
+        removed = list(paths)
+        forget(self.folder, {path.stem for path in removed if path.suffix == SUFFIX})
+        for path in removed:
             path.unlink(missing_ok=True)
 
     def stats(self) -> CacheStats:
@@ -327,7 +313,7 @@ class VolumeCache:
         return BuildTask(entry, self._path("volumes", volume), label_path, self.preprocess, self.cache)
 
     def _path(self, kind: str, key: str) -> Path:
-        return self.folder / kind / key[:2] / f"{key}{SUFFIX}"
+        return stored_path(self.folder, kind, bytes.fromhex(key))
 
     def _stored(self, *kinds: str) -> list[Path]:
         found = (path for kind in kinds for path in sorted((self.folder / kind).glob(f"*/*{SUFFIX}")))
@@ -348,16 +334,31 @@ class VolumeCache:
         predicted = written = 0
         for entry in entries[:: max(1, len(entries) // PROBES)][:PROBES]:
             try:
-                written += len(_volume_file(self._task(entry)))
+                written += len(volume_file(self._task(entry)))
                 predicted += largest_voxel_bytes(entry, self.preprocess, self.cache)
             except VocoError:
                 continue  # it will be reported by the build
         return predicted / written if written else None
 
 
+def _remember(manifest: Path, new: Rows) -> list[str]:
+    """Add rows to the manifest as it is by now; where it cannot be written, say so: the build has not failed."""
+    try:
+        write_rows(manifest, {**(read_rows(manifest) or {}), **new})
+    except ResourceError as error:
+        return [f"{error.message} The next start looks at all scans again."]
+    return []
+
+
 def _reason(error: Exception) -> str:
     """Return what a person needs of an error: our own say it themselves, others are named."""
     return str(error) if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"
+
+
+def stored_path(folder: Path, kind: str, key: bytes) -> Path:
+    """Return the file of a stored array of a cache folder; ``kind`` is volumes or labels."""
+    name = key.hex()
+    return Path(folder, kind, name[:2], f"{name}{SUFFIX}")
 
 
 def cache_folder(data_file: Path, cache: Cache) -> Path:

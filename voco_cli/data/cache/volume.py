@@ -85,6 +85,8 @@ def stored_hash(stored: NDArray[Any]) -> str:
     return hashlib.blake2b(np.ascontiguousarray(stored).data, digest_size=16).hexdigest()
 
 
+RECHECK = "`--recheck` on voco pretrain or finetune makes again what is gone or does not open"
+REPAIR = "voco cache verify --repair removes damaged volumes; the next build makes them again"
 OPEN_VOLUMES = 64
 """Handles that a process keeps; each is a few kilobytes, and no open file."""
 
@@ -163,6 +165,27 @@ class StoredVolume:
         return _read(self.label_path, self.scan, start_xyz, size_xyz)
 
 
+def describe(path: Path) -> tuple[IntXYZ, VolumeMetadata]:
+    """Return the voxels along x, y, z of a stored array and its description, from the file as it is now.
+
+    Raises:
+        DataError: it is missing or does not open.
+    """
+    array = _open_fresh(path)
+    try:
+        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+    x, y, z = array.shape
+    return (x, y, z), metadata
+
+
+def close_handles() -> None:
+    """Open files anew that are read from now on: some were made again."""
+    _open_in_process.cache_clear()
+    _metadata.cache_clear()
+
+
 def damage(path: Path) -> str | None:
     """Say what is wrong with a stored array, or None: every voxel is decoded, and compared with the recorded hash."""
     try:
@@ -213,21 +236,18 @@ def _metadata(path: str, process_id: int) -> VolumeMetadata:
 
 def _open_fresh(path: Path) -> blosc2.NDArray:
     if not path.is_file():
-        raise DataError(f"{path} is not in the cache any more.", hint="build it again: voco cache build")
+        raise DataError(f"{path} is not in the cache any more.", hint=RECHECK)
     try:
         # Not mapped into memory: a file that is cut while it is in use would end the process by SIGBUS, and a read
         # error of the disk too. A crop of 64 voxels takes as long either way.
         array = blosc2.open(str(path), mode="r", dparams=blosc2.DParams(nthreads=1))
     except (RuntimeError, ValueError, OSError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, hint=RECHECK) from error
     if not isinstance(array, blosc2.NDArray) or array.ndim != 3:
-        raise DataError(f"{path} is not a cached volume.")
+        raise DataError(f"{path} is not a cached volume.", hint=RECHECK)
     return array
 
 
-def _damaged(path: Path, error: Exception, scan: Path | None = None) -> DataError:
+def _damaged(path: Path, error: Exception, scan: Path | None = None, hint: str = REPAIR) -> DataError:
     of_scan = f", the cached volume of {scan}," if scan else ""
-    return DataError(
-        f"{path}{of_scan} is damaged ({str(error) or type(error).__name__}).",
-        hint="voco cache verify --repair removes damaged volumes; the next build makes them again",
-    )
+    return DataError(f"{path}{of_scan} is damaged ({str(error) or type(error).__name__}).", hint=hint)

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pydantic_core import from_json
 from voco_cli.atomic_files import whole_file
 from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name, distinct_names
 from voco_cli.data.index.patients import case_of, modality_of_words, patients_of, words_of
+from voco_cli.data.parallel import map_waiting
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named, visible_json
 
@@ -94,10 +95,23 @@ def _parse(path: Path) -> Datalist:
             )
     else:
         raw = _from_decathlon(raw, path)
+    folder = path.resolve().parent
+    for items in filter(None, map(raw.get, SPLITS)):
+        _validate_each(items, folder)
     try:
-        return Datalist.model_validate(raw, context=path.resolve().parent)
+        return Datalist.model_validate(raw, context=folder)
     except ValidationError as error:
         raise UsageError(_describe(error, path), "Correct the keys, or write the file with `voco index`.") from error
+
+
+def _validate_each(items: Any, folder: Path) -> None:
+    """Put entries in the place of what was read of them, so that 160,000 are never held in both forms.
+
+    What is wrong stays as it is, and is named where the whole list is validated.
+    """
+    for place, item in enumerate(items if isinstance(items, list) else []):
+        with suppress(ValidationError):
+            items[place] = Entry.model_validate(item, context=folder)
 
 
 def write_datalist(datalist: Datalist, path: Path) -> None:
@@ -109,6 +123,16 @@ def write_datalist(datalist: Datalist, path: Path) -> None:
     folder = str(path.parent.resolve())
     with whole_file(path) as beside, beside.open("w", encoding="utf-8") as file:
         file.writelines(_lines(datalist, folder))
+
+
+def is_written(datalist: Datalist, path: Path) -> bool:
+    """Return whether a file holds what `write_datalist` would write there, in less time and memory than reading it."""
+    lines = iter(_lines(datalist, str(path.parent.resolve())))
+    try:
+        with path.open(encoding="utf-8") as file:
+            return all(file.read(len(line)) == line for line in lines) and not file.read(1)
+    except (OSError, ValueError):
+        return False
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -233,7 +257,9 @@ def _fault(fault: Any) -> str:
 
 def _check_files(datalist: Datalist, path: Path) -> None:
     wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
-    missing = [file for files in wanted for file in files if file and not os.path.exists(file)]  # noqa: PTH110 (160,000)
+    files = [file for of_entry in wanted for file in of_entry if file]
+    there = map_waiting(os.path.exists, files)
+    missing = [file for file, exists in zip(files, there, strict=True) if not exists]
     if missing:
         count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
         raise DataError(

@@ -37,7 +37,7 @@ LIKE_WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt")
 Stage = Literal["pre-training", "fine-tuning"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScanIdentity:
     """What a scan is recognised by.
 
