@@ -7,11 +7,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+from tests.training.two_processes import run_two
 
 from tests.file_operations import below, counted_operations
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import weights
-from tests.training.two_processes import run_two
 from voco_cli.errors import DataError
 from voco_cli.training.run_dir import RunFolder
 
