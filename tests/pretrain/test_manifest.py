@@ -7,11 +7,11 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from tests.training.two_processes import run_two
 
 from tests.file_operations import below, counted_operations
 from tests.pretrain.tiny_run import tiny_run, write_data
 from tests.training.made_job import weights
+from tests.training.processes import run_together
 from voco_cli.errors import DataError
 from voco_cli.training.run_dir import RunFolder
 
@@ -58,7 +58,7 @@ def test_of_two_processes_one_touches_list_scans_and_manifest(tmp_path: Path) ->
             (1, 1) if process == 0 else (0, 0)
         )
 
-    run_two(start)
+    run_together(start)
 
 
 def test_a_volume_that_does_not_open_is_found_when_it_is_read_and_recheck_mends_it(tmp_path: Path) -> None:
