@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ def spread_out(context: typer.Context, output: Path, scheduler: str | None, shar
         Interrupted: a shard was stopped; what it has done is kept.
     """
     from voco_cli.data.parallel import Runner
-    from voco_cli.data.shards import Part, Shard, ShardOutcomes, part_file
+    from voco_cli.data.shards import ShardPart, Shard, ShardOutcomes, part_file
     from voco_cli.workflows.shards import MERGING
 
     with ExitStack() as stack:
@@ -110,7 +109,7 @@ def spread_out(context: typer.Context, output: Path, scheduler: str | None, shar
                 raise UsageError("--dry-run and --shard exclude each other.", "leave one of them out")
             one = Shard.parse(shard)
             command = context.command_path.split()[1:] + given(context, (*ELSEWHERE, *MACHINE))
-            part = Part(one, tuple(command), tuple(given(context, _others(context))), os.getcwd())
+            part = ShardPart(one, tuple(command), tuple(given(context, _others(context))), str(Path.cwd()))
             outcomes = ShardOutcomes(part_file(output, one), part)
             stack.enter_context(going_on())
         cluster = None

@@ -58,7 +58,7 @@ class Cluster(Protocol):
         """Do every job once; a job that ends its worker is tried once more alone (see `run_jobs`)."""
 
 
-class Outcomes(Protocol):
+class JobOutcomes(Protocol):
     """What is known of jobs that were done before, by this process or another (see `data.shards`)."""
 
     @property
@@ -88,7 +88,7 @@ class Runner:
     """
 
     cluster: Cluster | None = None
-    outcomes: Outcomes | None = None
+    outcomes: JobOutcomes | None = None
 
     @property
     def is_part(self) -> bool:
@@ -146,7 +146,7 @@ def run_jobs(
 
 
 def _still_to_do(
-    outcomes: Outcomes,
+    outcomes: JobOutcomes,
     work: Callable[[Job], Result],
     jobs: Iterable[Job],
     finished: Callable[[Job, Result | Exception], None],
@@ -327,7 +327,7 @@ def map_files(
 
 
 def _places_to_do(
-    function: Callable[[Job], Result], items: Sequence[Job], outcomes: Outcomes | None, results: dict[int, Result]
+    function: Callable[[Job], Result], items: Sequence[Job], outcomes: JobOutcomes | None, results: dict[int, Result]
 ) -> list[int]:
     """Return the places of items whose results are not known; those that are known are put into ``results``."""
     if outcomes is None:

@@ -83,7 +83,7 @@ def part_file(output: Path, shard: Shard) -> Path:
 
 
 @dataclass
-class Part:
+class ShardPart:
     """The content of the file of a shard.
 
     Attributes:
@@ -113,7 +113,7 @@ class Part:
         write_atomic(path, f'{{"sha256": "{digest}", "part": {text}}}\n'.encode())
 
     @classmethod
-    def read(cls, path: Path) -> Part:
+    def read(cls, path: Path) -> ShardPart:
         """Read a part.
 
         Raises:
@@ -132,7 +132,7 @@ class Part:
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise DataError(f"{path} is damaged: {error}.", "remove it and run that shard again") from error
 
-    def difference(self, other: Part) -> str | None:
+    def difference(self, other: ShardPart) -> str | None:
         """Return what two parts do not have in common, in a few words; none where they belong together."""
         if self.version != other.version:
             return f"voco {other.version}, not {self.version}"
@@ -157,7 +157,7 @@ class ShardOutcomes:
         part: what is known of the command.
     """
 
-    def __init__(self, path: Path, part: Part) -> None:
+    def __init__(self, path: Path, part: ShardPart) -> None:
         self.path, self.part = path, part
         self.earlier: dict[str, tuple[str, Any]] = {}
         self.saved_s = time.monotonic()
@@ -172,7 +172,7 @@ class ShardOutcomes:
         """State what all outcomes depend on; those that an earlier call left under the same are taken up."""
         self.part.identity = dict(identity)
         try:
-            before = Part.read(self.path) if self.path.exists() else None
+            before = ShardPart.read(self.path) if self.path.exists() else None
         except DataError:
             before = None  # written anew
         if before is not None and self.part.difference(before) is None:
@@ -219,7 +219,7 @@ class MergedOutcomes:
 
     is_part = False
 
-    def __init__(self, output: Path, parts: Sequence[Part]) -> None:
+    def __init__(self, output: Path, parts: Sequence[ShardPart]) -> None:
         self.output, self.parts = output, parts
         self.shard_of = {key: part.shard for part in parts for key in part.outcomes}
         self.outcomes = {key: outcome for part in parts for key, outcome in part.outcomes.items()}

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from voco_cli.data.shards import MergedOutcomes, Part, Shard, part_file, parts_folder
+from voco_cli.data.shards import MergedOutcomes, ShardPart, Shard, part_file, parts_folder
 from voco_cli.errors import DataError, UsageError
 
 FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair")
@@ -71,7 +71,7 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     return places, options
 
 
-def read_parts(output: Path) -> list[Part]:
+def read_parts(output: Path) -> list[ShardPart]:
     """Read the parts of all shards of what is to be written to ``output``.
 
     Returns:
@@ -110,9 +110,9 @@ def _counts(folder: Path) -> set[int]:
     return {int(match[1]) for match in matches if match}
 
 
-def _read(output: Path, count: int) -> tuple[dict[int, Part], dict[int, str]]:
+def _read(output: Path, count: int) -> tuple[dict[int, ShardPart], dict[int, str]]:
     """Return the parts that can be read, and what is wrong with the others, by their numbers."""
-    parts: dict[int, Part] = {}
+    parts: dict[int, ShardPart] = {}
     faults: dict[int, str] = {}
     for number in range(1, count + 1):
         shard = Shard(number, count)
@@ -121,7 +121,7 @@ def _read(output: Path, count: int) -> tuple[dict[int, Part], dict[int, str]]:
             faults[number] = "is missing"
             continue
         try:
-            part = Part.read(path)
+            part = ShardPart.read(path)
         except DataError:
             faults[number] = "is damaged"
             continue
@@ -132,7 +132,7 @@ def _read(output: Path, count: int) -> tuple[dict[int, Part], dict[int, str]]:
     return parts, faults
 
 
-def _incomplete(output: Path, count: int, faults: Mapping[int, str], model: Part | None) -> DataError:
+def _incomplete(output: Path, count: int, faults: Mapping[int, str], model: ShardPart | None) -> DataError:
     said = ", ".join(f"shard {number}/{count} {fault}" for number, fault in sorted(faults.items()))
     if model is None:
         return DataError(f"{output} cannot be merged: {said}.", "run these shards again")
@@ -141,7 +141,7 @@ def _incomplete(output: Path, count: int, faults: Mapping[int, str], model: Part
     return DataError(f"{output} cannot be merged: {said}.", "run " + "; ".join(commands))
 
 
-def _require_of(output: Path, part: Part | None) -> None:
+def _require_of(output: Path, part: ShardPart | None) -> None:
     """Refuse parts of a command that writes something else: merging must write nowhere but where it was told to."""
     written = merge_target(part.command) if part is not None else output
     if part is not None and (Path(part.folder) / written).resolve() != output.resolve():
