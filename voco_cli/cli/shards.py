@@ -99,7 +99,7 @@ def spread_out(context: typer.Context, output: Path, scheduler: str | None, shar
         Interrupted: a shard was stopped; what it has done is kept.
     """
     from voco_cli.data.parallel import Runner
-    from voco_cli.data.shards import ShardPart, Shard, ShardOutcomes, part_file
+    from voco_cli.data.shards import Shard, ShardOutcomes, ShardPart, part_file
     from voco_cli.workflows.shards import MERGING
 
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, wait
@@ -15,6 +16,7 @@ from voco_cli.errors import ResourceError, UsageError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+ADDRESS = r"(tcp|tls|ws|wss|ucx)://.+:[0-9]+/?"
 ANSWER_WITHIN_S = 20.0
 JOBS_PER_THREAD = 2
 FEWEST_AT_ONCE = 64
@@ -25,10 +27,10 @@ class DaskCluster:
     """A Dask cluster, connected to.
 
     Args:
-        address: of its scheduler, such as ``tcp://host:8786``.
+        address: of its scheduler, with protocol and port.
         answer_within_s: seconds after which an address that does not answer, or has no worker, is given up.
     Raises:
-        UsageError: the package distributed is missing, or the workers have another voco, or none.
+        UsageError: no address, the package distributed is missing, or the workers have another voco, or none.
         ResourceError: nobody answers there, or there is no worker.
     """
 
@@ -39,16 +41,16 @@ class DaskCluster:
             raise UsageError(
                 "--scheduler needs the package distributed, which is not installed.", 'pip install "voco-cli[cluster]"'
             ) from error
+        if not re.fullmatch(ADDRESS, address):
+            raise UsageError(f"{address} is not the address of a Dask scheduler.", "give one such as tcp://host:8786")
         self.address = address
-        hint = "is the address right, and does `dask scheduler` run there?"
         try:
             self.client = distributed.Client(address, timeout=answer_within_s, set_as_default=False)
         except (OSError, TimeoutError) as error:
             raise ResourceError(
-                f"No Dask scheduler answers at {address} within {answer_within_s:g} s.", hint
+                f"No Dask scheduler answers at {address} within {answer_within_s:g} s.",
+                "is the address right, and does `dask scheduler` run there?",
             ) from error
-        except ValueError as error:
-            raise UsageError(f"{address} is not the address of a Dask scheduler: {error}.", hint) from error
         try:
             self._require_workers(answer_within_s)
         except BaseException:

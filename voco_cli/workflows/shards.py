@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
-from voco_cli.data.shards import MergedOutcomes, ShardPart, Shard, part_file, parts_folder
+from voco_cli.data.shards import MergedOutcomes, Shard, ShardPart, part_file, parts_folder
 from voco_cli.errors import DataError, UsageError
 
 FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair")
