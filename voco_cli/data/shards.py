@@ -182,7 +182,7 @@ class ShardOutcomes:
         """Return what an earlier call found out, if the files of the job are as they were."""
         key = job_key(work, job)
         known = self.earlier.get(key)
-        if known is None or known[0] != stamp_of(job):
+        if known is None or known[0] != stamp_of(job) or _is_lost(job, known[1]):
             return None
         self.part.outcomes[key] = known
         return (decoded(work, known[1]),)
@@ -244,17 +244,17 @@ class MergedOutcomes:
         """Return what a shard found out; none where no shard was asked.
 
         Raises:
-            DataError: a file of the job has changed since.
+            DataError: a file of the job has changed since, or what the shard made of it is gone.
         """
         key = job_key(work, job)
         known = self.outcomes.get(key)
         if known is None:
             return None
+        scan, hint = files_of(job)[0], f"run shard {self.shard_of[key]} again, then merge"
         if known[0] != stamp_of(job):
-            shard = self.shard_of[key]
-            raise DataError(
-                f"{files_of(job)[0]} has changed since shard {shard} read it.", f"run shard {shard} again, then merge"
-            )
+            raise DataError(f"{scan} has changed since shard {self.shard_of[key]} read it.", hint)
+        if _is_lost(job, known[1]):
+            raise DataError(f"What shard {self.shard_of[key]} made of {scan} is not there any more.", hint)
         return (decoded(work, known[1]),)
 
     def record(self, work: Callable[[Any], Any], job: Any, outcome: Any) -> None:
@@ -280,6 +280,11 @@ def files_of(job: Any) -> tuple[Path, ...]:
         return (job.image, *job.files, *job.channels, *([job.label] if job.label is not None else []))
     files: tuple[Path, ...] = job.files
     return files
+
+
+def _is_lost(job: Any, outcome: Mapping[str, Any]) -> bool:
+    """Return whether a job that was done should have left a file that is not there; jobs that leave none are done."""
+    return "value" in outcome and not getattr(job, "is_done", True)
 
 
 def stamp_of(job: Any) -> str:
