@@ -65,6 +65,10 @@ class JobOutcomes(Protocol):
     def is_part(self) -> bool:
         """Return whether this process does a part of the scans alone."""
 
+    @property
+    def goes_on(self) -> bool:
+        """Return whether the same was begun before, so that what lies in its output is its own."""
+
     def owns(self, key: str) -> bool:
         """Return whether a scan is one of those that this process does."""
 
@@ -94,6 +98,11 @@ class Runner:
     def is_part(self) -> bool:
         """Return whether this process does a part of the scans alone, and others the rest."""
         return self.outcomes is not None and self.outcomes.is_part
+
+    @property
+    def goes_on(self) -> bool:
+        """Return whether a shard of this was begun before, so that what lies in its output is its own."""
+        return self.outcomes is not None and self.outcomes.goes_on
 
     def owns(self, key: str) -> bool:
         """Return whether a scan is one of those that this process does; see `Shard.owns`."""

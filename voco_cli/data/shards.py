@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -20,8 +21,8 @@ from pydantic import TypeAdapter
 from voco_cli import __version__, errors
 from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.parallel import WorkerKilledError
-from voco_cli.errors import DataError, UsageError, VocoError
+from voco_cli.data.parallel import Runner, WorkerKilledError
+from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
 
 FORMAT = "voco-shard/1"
 SAVE_EVERY_S = 10.0
@@ -70,6 +71,18 @@ class Shard:
 def scan_key(scan: Path, top: Path) -> str:
     """Return the path of a scan seen from its list's folder, or the whole path where it lies elsewhere."""
     return scan.relative_to(top).as_posix() if scan.is_relative_to(top) else scan.as_posix()
+
+
+def own_entries(entries: Sequence[Entry], inputs: Sequence[Path], runner: Runner) -> list[Entry]:
+    """Return the scans of the runner's shard, or all where it has none.
+
+    Args:
+        inputs: folders, scans and lists that they come from.
+    """
+    tops = [str(one if one.is_dir() else one.parent) for one in map(Path.absolute, inputs)]
+    scans = [scan_key(entry.image, Path(os.path.commonpath(tops))) for entry in entries]
+    runner.begin({"scans": digest_of(scans)})
+    return [entry for entry, scan in zip(entries, scans, strict=True) if runner.owns(scan)]
 
 
 def parts_folder(output: Path) -> Path:
@@ -159,7 +172,6 @@ class ShardOutcomes:
 
     def __init__(self, path: Path, part: ShardPart) -> None:
         self.path, self.part = path, part
-        self.earlier: dict[str, tuple[str, Any]] = {}
         self.saved_s = time.monotonic()
 
     is_part = True
@@ -169,26 +181,39 @@ class ShardOutcomes:
         return self.part.shard.owns(key)
 
     def begin(self, identity: Mapping[str, str]) -> None:
-        """State what all outcomes depend on; those that an earlier call left under the same are taken up."""
-        self.part.identity = dict(identity)
+        """State what all outcomes depend on, before the first of them; several calls add up."""
+        self.part.identity.update(identity)
+
+    @cached_property
+    def earlier(self) -> dict[str, tuple[str, Any]] | None:
+        """Return the outcomes that an earlier call left under the same identity; none where there was no such call."""
         try:
             before = ShardPart.read(self.path) if self.path.exists() else None
         except DataError:
             before = None  # written anew
-        if before is not None and self.part.difference(before) is None:
-            self.earlier = before.outcomes
+        goes_on = before is not None and self.part.difference(before) is None
+        if not goes_on:
+            self.save()  # from now on, what is made is known to be ours
+        return before.outcomes if goes_on and before is not None else None
+
+    @property
+    def goes_on(self) -> bool:
+        """Return whether an earlier call of the same shard has begun."""
+        return self.earlier is not None
 
     def recall(self, work: Callable[[Any], Any], job: Any) -> tuple[Any] | None:
-        """Return what an earlier call found out, if the files of the job are as they were."""
+        """Return what an earlier call found out, if the files of the job are as they were; failures are tried again."""
         key = job_key(work, job)
-        known = self.earlier.get(key)
-        if known is None or known[0] != stamp_of(job) or _is_lost(job, known[1]):
+        known = (self.earlier or {}).get(key)
+        if known is None or "error" in known[1] or known[0] != stamp_of(job) or _is_lost(job, known[1]):
             return None
         self.part.outcomes[key] = known
         return (decoded(work, known[1]),)
 
     def record(self, work: Callable[[Any], Any], job: Any, outcome: Any) -> None:
-        """Keep an outcome."""
+        """Keep an outcome, but not that of a full disk, which ends the command."""
+        if isinstance(outcome, ResourceError):
+            return
         self.part.outcomes[job_key(work, job)] = (stamp_of(job), encoded(work, outcome))
         if time.monotonic() - self.saved_s > SAVE_EVERY_S:
             self.save()
@@ -218,6 +243,7 @@ class MergedOutcomes:
     """
 
     is_part = False
+    goes_on = True
 
     def __init__(self, output: Path, parts: Sequence[ShardPart]) -> None:
         self.output, self.parts = output, parts
@@ -234,7 +260,8 @@ class MergedOutcomes:
         Raises:
             DataError: what it is.
         """
-        difference = identity_difference(identity, self.parts[0].identity)
+        theirs = self.parts[0].identity
+        difference = identity_difference(identity, {name: theirs.get(name, "") for name in identity})
         if difference is not None:
             raise DataError(
                 f"The shards of {self.output} were run with {difference} than there is now.", "run all of them again"

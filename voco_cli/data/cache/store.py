@@ -40,7 +40,7 @@ from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.io.image import voxel_hash, whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.data.parallel import HERE, Runner, run_jobs
-from voco_cli.data.shards import digest_of, files_of, scan_key
+from voco_cli.data.shards import digest_of, files_of, own_entries, scan_key
 from voco_cli.errors import DataError, ResourceError, VocoError
 
 SUFFIX = ".b2nd"
@@ -258,11 +258,8 @@ class VolumeCache:
 
     def shard_entries(self, entries: Sequence[Entry], data_file: Path, runner: Runner) -> list[Entry]:
         """Return the scans of the runner's shard, or all where it has none."""
-        top = data_file.resolve().parent
-        scans = [scan_key(entry.image, top) for entry in entries]
-        labels = "with labels" if self.labels else "without labels"
-        runner.begin({"scans": digest_of(scans), "settings": f"{self._fingerprint} {labels}"})
-        return [entry for entry, scan in zip(entries, scans, strict=True) if runner.owns(scan)]
+        runner.begin({"settings": f"{self._fingerprint} {'with' if self.labels else 'without'} labels"})
+        return own_entries(entries, [data_file], runner)
 
     @property
     def workers(self) -> int:
