@@ -12,9 +12,22 @@ from pathlib import Path
 from voco_cli.data.shards import MergedOutcomes, Shard, ShardPart, part_file, parts_folder
 from voco_cli.errors import DataError, UsageError
 
-FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair")
+FLAGS = (
+    *(
+        "--json",
+        "--quiet",
+        "-q",
+        "--debug",
+        "--dry-run",
+        "--labels",
+        "--repair",
+        "--overwrite",
+        "--flips",
+        "--no-flips",
+    ),
+)
 """Options of commands with `--shard` that take no value."""
-SHARDED = ("index", "cache build", "cache verify")
+SHARDED = ("index", "cache build", "cache verify", "predict")
 """Commands with `--shard`."""
 MERGING: ContextVar[MergedOutcomes | None] = ContextVar("MERGING", default=None)
 """What `voco merge` hands to the command that it runs."""
@@ -32,8 +45,13 @@ def merge_target(words: Sequence[str]) -> Path:
     if name is None:
         raise UsageError(f"voco {' '.join(words[:2])} has no --shard.", f"these have: {', '.join(SHARDED)}")
     places, options = _parsed(words[len(name.split()) :])
+    output = _last(options, "--output", "-o")
     if name == "index":
-        return Path(_last(options, "--output", "-o") or "data.json")
+        return Path(output or "data.json")
+    if name == "predict":
+        if output is None:
+            raise UsageError("voco predict needs a folder to write to.", "give one with -o")
+        return Path(output)
     return _cache_folder(places, options)
 
 
@@ -149,6 +167,11 @@ def _require_of(output: Path, part: ShardPart | None) -> None:
             f"The shards in {parts_folder(output)} are of a command that writes {Path(part.folder) / written}.",
             "merge that, or move them back",
         )
+
+
+def is_merging() -> bool:
+    """Return whether the command takes its outcomes from parts."""
+    return MERGING.get() is not None
 
 
 @contextmanager
