@@ -25,6 +25,8 @@ SHAPE = (20, 18, 14)
 def scans(tmp_path: Path) -> Path:
     """Scans with label maps beside them, a DICOM series, a damaged file and two of the same content."""
     folder = tmp_path / "scans"
+    for below in ("imagesTr", "labelsTr"):
+        (folder / below).mkdir(parents=True)
     for number in range(7):
         file = f"case_{number:03d}.nii.gz"
         write_nifti(folder / "imagesTr" / file, body_hu(SHAPE, seed=max(number, 1)), np.diag([2.0, 2.0, 3.0, 1.0]))
@@ -152,7 +154,7 @@ def test_the_output_is_told_from_the_words(words: str, target: str) -> None:
 
 def test_the_cache_is_beside_its_list_by_default(tmp_path: Path) -> None:
     assert merge_target(["cache", "build", str(tmp_path / "data.json")]) == tmp_path / ".voco-cache"
-    with pytest.raises(UsageError, match="voco pretrain data.json has no --shard"):
+    with pytest.raises(UsageError, match=r"voco pretrain data\.json has no --shard"):
         merge_target(["pretrain", "data.json"])
 
 

@@ -12,20 +12,7 @@ from pathlib import Path
 from voco_cli.data.shards import MergedOutcomes, Shard, ShardPart, part_file, parts_folder
 from voco_cli.errors import DataError, UsageError
 
-FLAGS = (
-    *(
-        "--json",
-        "--quiet",
-        "-q",
-        "--debug",
-        "--dry-run",
-        "--labels",
-        "--repair",
-        "--overwrite",
-        "--flips",
-        "--no-flips",
-    ),
-)
+FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair", "--overwrite", "--flips")
 """Options of commands with `--shard` that take no value."""
 SHARDED = ("index", "cache build", "cache verify", "predict")
 """Commands with `--shard`."""
