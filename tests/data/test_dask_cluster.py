@@ -1,0 +1,87 @@
+"""Jobs on a real Dask cluster of processes: the same results in the same order, also where a worker is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from voco_cli.data.dask_cluster import DaskCluster
+from voco_cli.data.parallel import Runner, WorkerKilledError, map_files, run_jobs
+from voco_cli.errors import ResourceError, UsageError
+
+distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[DaskCluster]:
+    import cloudpickle
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
+        ) as local,
+        DaskCluster(local.scheduler_address, 60) as connected,
+    ):
+        yield connected
+
+
+def quarter(path: Path) -> float:
+    """Killed on the first try at 7, and on every try at 11; fails at 3."""
+    number = int(path.name)
+    if number == 3:
+        raise ValueError("three")
+    first_try = path.with_name(f"{number}.tried")
+    if number == 11 or (number == 7 and not first_try.exists()):
+        first_try.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number / 4
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_killed_workers_lose_nothing_and_do_nothing_twice(cluster: DaskCluster, tmp_path: Path) -> None:
+    seen: list[tuple[str, object]] = []
+    jobs = [tmp_path / str(number) for number in range(16)]
+    run_jobs(quarter, jobs, 1, lambda job, outcome: seen.append((job.name, outcome)), runner=Runner(cluster))
+    found = dict(seen)
+    assert len(seen) == len(found) == 16
+    assert str(found.pop("3")) == "three"
+    assert isinstance(found.pop("11"), WorkerKilledError)
+    assert found == {str(number): number / 4 for number in range(16) if number not in (3, 11)}
+    assert (tmp_path / "7.tried").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_results_are_in_the_order_of_the_files(cluster: DaskCluster, tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(20, 3020)]
+    done: list[int] = []
+    assert map_files(quarter, files, None, done.append, runner=Runner(cluster)) == [n / 4 for n in range(20, 3020)]
+    assert sum(done) == 3000
+
+
+def test_nobody_answers() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening
+        address = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ResourceError, match=r"No Dask scheduler answers at .* within 0\.2 s\."):
+            DaskCluster(address, 0.2)
+
+
+@pytest.mark.parametrize("address", ["host:8786", "tcp://host", "", "http://host:8786"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(UsageError, match="is not the address of a Dask scheduler"):
+        DaskCluster(address)
+
+
+def test_distributed_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(UsageError, match="needs the package distributed"):
+        DaskCluster("tcp://host:8786")
