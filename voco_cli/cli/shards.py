@@ -57,11 +57,6 @@ class Spread:
         """Return whether it is a shard, which writes its part alone."""
         return self.runner.is_part
 
-    @property
-    def is_merge(self) -> bool:
-        """Return whether the outcomes are those of the shards."""
-        return self.outcomes is not None and not self.is_part
-
     def finish(self) -> None:
         """Close the part of a shard, or remove all parts after the output was written."""
         if self.outcomes is not None:

@@ -301,9 +301,12 @@ class PredictionFolder(ABC):
             names = [entry.name for entry in entries]
             self.cases, self.failed = _in_order(self.cases, names), _in_order(self.failed, names)
             self._save()
-        failed = tuple((name, reasons[name]) for name in names if name in reasons)
-        done = (tuple(name for name in names if name in those) for those in (predicted, kept))
-        return PredictionReport(*done, failed, self.files)
+        return PredictionReport(
+            predicted=tuple(name for name in names if name in predicted),
+            kept=tuple(name for name in names if name in kept),
+            failed=tuple((name, reasons[name]) for name in names if name in reasons),
+            written=self.files,
+        )
 
     def _is_finished(self, entry: Entry) -> bool:
         known = self.cases.get(entry.name)
