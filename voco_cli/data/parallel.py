@@ -343,8 +343,10 @@ def _places_to_do(
         return list(range(len(items)))
     for place, item in enumerate(items):
         known = outcomes.recall(function, item)
-        if known is not None and isinstance(known[0], Exception):
-            raise known[0]
-        if known is not None:
-            results[place] = known[0]
+        if known is None:
+            continue
+        (outcome,) = known
+        if isinstance(outcome, Exception):
+            raise outcome
+        results[place] = outcome
     return [place for place in range(len(items)) if place not in results]
