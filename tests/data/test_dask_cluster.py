@@ -1,9 +1,7 @@
-"""Jobs on a real Dask cluster of processes: the same results in the same order, also where a worker is killed."""
+"""Jobs on a real Dask cluster of processes: the same results in the same order."""
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import sys
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from voco_cli.data.dask_cluster import DaskCluster
-from voco_cli.data.parallel import Runner, map_files, run_jobs
+from voco_cli.data.parallel import Runner, map_files
 from voco_cli.errors import ResourceError, UsageError
 
 distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
@@ -33,28 +31,8 @@ def cluster() -> Iterator[DaskCluster]:
 
 
 def quarter(path: Path) -> float:
-    """Killed on the first try at 7; fails at 3."""
-    number = int(path.name)
-    if number == 3:
-        raise ValueError("three")
-    first_try = path.with_name(f"{number}.tried")
-    if number == 7 and not first_try.exists():
-        first_try.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number / 4
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_killed_worker_loses_nothing_and_nothing_is_handed_out_twice(cluster: DaskCluster, tmp_path: Path) -> None:
-    seen: list[tuple[str, object]] = []
-    jobs = [tmp_path / str(number) for number in range(16)]
-    run_jobs(quarter, jobs, 1, lambda job, outcome: seen.append((job.name, outcome)), runner=Runner(cluster))
-    found = dict(seen)
-    assert len(seen) == len(found) == 16
-    assert str(found.pop("3")) == "three"
-    assert found == {str(number): number / 4 for number in range(16) if number != 3}
-    assert (tmp_path / "7.tried").exists()
+    """Called in a worker."""
+    return int(path.name) / 4
 
 
 @pytest.mark.slow

@@ -98,7 +98,8 @@ class DaskCluster:
                 finished(job, WorkerKilledError())
 
     def _at_once(self) -> int:
-        return max(FEWEST_AT_ONCE, JOBS_PER_THREAD * sum(self.client.nthreads().values()))
+        threads: int = sum(self.client.nthreads().values())
+        return max(FEWEST_AT_ONCE, JOBS_PER_THREAD * threads)
 
     def _run(
         self,

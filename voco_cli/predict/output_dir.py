@@ -53,6 +53,9 @@ class PredictionReport:
 class Predictor(Protocol):
     """Turns scans into predictions, and stores them."""
 
+    def __init__(self, trained: Trained) -> None:
+        """Take the network."""
+
     def compute(self, entry: Entry) -> Any:
         """Predict a case. Whatever is raised is this scan's fault alone."""
 
@@ -84,7 +87,7 @@ class LoadedThere:
         origin, digest: of the network.
     """
 
-    build: Callable[[Trained], Predictor]
+    build: type[Predictor]
     origin: Origin
     digest: str
 
@@ -190,7 +193,7 @@ class PredictionFolder(ABC):
     content: ClassVar[str]
     """What it holds, for people."""
 
-    predictor: ClassVar[Callable[[Trained], Predictor]]
+    predictor: ClassVar[type[Predictor]]
     """Makes what computes and stores."""
     is_table: ClassVar[bool]
     """Whether a case is a row of a table, and not a file of its own."""
