@@ -15,6 +15,7 @@ from typing import Protocol
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
+from voco_cli.data.parallel import Runner
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.classification.table import scored_cases
 from voco_cli.evaluate.result_files import EvaluationOptions
@@ -34,7 +35,14 @@ class PredictEntries(Protocol):
     """Apply a trained network to scans and write what it predicts into a folder."""
 
     def __call__(
-        self, trained: Trained, entries: Sequence[Entry], out: Path, *, overwrite: bool = ..., on_done: OnDone = ...
+        self,
+        trained: Trained,
+        entries: Sequence[Entry],
+        out: Path,
+        *,
+        overwrite: bool = ...,
+        on_done: OnDone = ...,
+        runner: Runner = ...,
     ) -> PredictionReport:
         """Predict what is not in the folder yet; see `predict_entries`."""
 

@@ -24,6 +24,7 @@ from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.locate import locate
+from voco_cli.cli.merge import merge
 from voco_cli.cli.options import SETTING, setting_help
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
@@ -45,6 +46,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco index scans/ -o data.json",
         "voco index scans/ --check full --patient-pattern '/(P[0-9]+)_'",
         "voco index scans/ --label-pattern '../masks/{stem}_mask.nii.gz'",
+        "voco index scans/ -o data.json --shard 2/4",
         "voco index /data --collection voco_10k -o data.json",
     ),
     "collections": ("voco collections list",),
@@ -75,6 +77,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco cache prune data.json",
         "voco cache prune data.json --yes",
     ),
+    "merge": ("voco merge data.json",),
     "pretrain": (
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
@@ -166,6 +169,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "collections": collections.app,
         "preview-labels": preview_labels,
         "cache": cache.app,
+        "merge": merge,
     },
     "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed, "probe": probe},
     "Downstream": {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,10 +23,13 @@ from voco_cli.cli.options import (
     warn_of_untrained_flips,
 )
 from voco_cli.cli.plan import show_dry_run
+from voco_cli.cli.shards import SchedulerOption, ShardOption, spread_out
 from voco_cli.document.terminal import done, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from voco_cli.data.index.datalist import Entry
+    from voco_cli.data.parallel import Runner
     from voco_cli.predict.inputs import Inputs
     from voco_cli.predict.output_dir import PredictionReport
     from voco_cli.predict.predictor import Trained
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
 
 @going_on()
 def predict(
+    context: typer.Context,
     run: FinetunedArgument,
     inputs: InputsArgument,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the predictions.")],
@@ -54,6 +59,8 @@ def predict(
             help="Predict the largest scan into a temporary folder, say what all will take here, and leave nothing.",
         ),
     ] = False,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Predict label maps, or probabilities, of new scans.
@@ -61,12 +68,15 @@ def predict(
     Each label map lies on its scan's own grid; a classification gives a table of probabilities. Cases that are
     finished are not predicted again.
     """
+    from voco_cli.data.shards import own_entries
     from voco_cli.predict.inputs import find_inputs
     from voco_cli.predict.predictor import load_trained
+    from voco_cli.workflows.shards import is_merging
 
     own = {"flips": flips, "overlap": overlap, "suffix": suffix}
     require_agreement({"run.device": device, **{f"predict.{key}": own[key] for key in own}}, override or ())
-    trained = load_trained(run, device, override or (), **own)
+    # Merging needs the network's settings and hash alone.
+    trained = load_trained(run, "cpu" if is_merging() else device, override or (), **own)
     if flips:
         _require_trained_flips(trained)
     warn_of_untrained_flips(trained.settings)
@@ -76,7 +86,14 @@ def predict(
         show_dry_run(lambda: dry_prediction(trained, inputs, output), as_json)
         return
     found = find_inputs(inputs, trained.settings.task, output)
-    report = _predict(trained, found, output, overwrite)
+    with spread_out(context, output, scheduler, shard) as spread:
+        own_cases = own_entries(found.entries, inputs, spread.runner)
+        report = _predict(trained, own_cases, output, overwrite, spread.runner)
+        if spread.is_part:
+            warn_of_failures(report.failed)
+            spread.finish_part(as_json, "cases", len(own_cases), len(report.failed))
+            return
+        spread.finish()
     failed = [*found.refused, *report.failed]
     if as_json:
         done_now = {"output": output, "predicted": report.predicted, "kept": report.kept}
@@ -107,12 +124,14 @@ def _require_trained_flips(trained: Trained) -> None:
         )
 
 
-def _predict(trained: Trained, found: Inputs, output: Path, overwrite: bool) -> PredictionReport:
+def _predict(
+    trained: Trained, entries: Sequence[Entry], output: Path, overwrite: bool, runner: Runner
+) -> PredictionReport:
     from voco_cli.task_kinds import kind_of
 
-    with progress("predicting", len(found.entries)) as advance:
+    with progress("predicting", len(entries)) as advance:
         predict_all = kind_of(trained.settings.task).predict
-        return predict_all(trained, found.entries, output, overwrite=overwrite, on_done=lambda *_: advance())
+        return predict_all(trained, entries, output, overwrite=overwrite, on_done=lambda *_: advance(), runner=runner)
 
 
 def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, output: Path, failures: int) -> None:

@@ -23,6 +23,7 @@ from voco_cli.data.cache.volume import (
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.io.image import voxel_hash, whole_labels
 from voco_cli.data.io.reader import read_scan
+from voco_cli.data.shards import files_of
 from voco_cli.errors import DataError
 
 
@@ -35,6 +36,11 @@ class BuildTask:
     label_path: Path | None
     preprocess: Preprocess
     cache: Cache
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that are read."""
+        return files_of(self.entry)
 
     @property
     def is_done(self) -> bool:

@@ -39,7 +39,8 @@ from voco_cli.data.cache.manifest import (
 )
 from voco_cli.data.cache.volume import StoredVolume, close_handles, damage
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.parallel import map_waiting, run_jobs
+from voco_cli.data.parallel import HERE, Runner, map_waiting, run_jobs
+from voco_cli.data.shards import digest_of, own_entries, scan_key
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.operating_system import usable_cores
 
@@ -122,9 +123,10 @@ class VolumeCache:
         entries: Sequence[Entry],
         workers: int | None = None,
         on_done: Callable[[Entry, str | None], None] | None = None,
+        runner: Runner = HERE,
     ) -> BuildReport:
         """Build what is missing, and say how it went; see `prepare`."""
-        return self.prepare(entries, workers, on_done).report
+        return self.prepare(entries, workers, on_done, runner=runner).report
 
     def prepare(
         self,
@@ -133,6 +135,7 @@ class VolumeCache:
         on_done: Callable[[Entry, str | None], None] | None = None,
         *,
         recheck: bool = False,
+        runner: Runner = HERE,
     ) -> Prepared:
         """Build what is missing, and say what is there; a scan that fails is recorded and the others go on.
 
@@ -142,6 +145,7 @@ class VolumeCache:
             workers: processes; None is ``cache.workers``.
             on_done: called for each scan with the reason why it failed, or None.
             recheck: open all scans and volumes, whatever the manifest says.
+            runner: does it; on a cluster the folder must be an absolute path.
         Raises:
             ResourceError: it cannot fit (nothing was written), or the disk filled up (what was written is kept).
             KeyboardInterrupt: Ctrl-C; volumes that were being written are finished first.
@@ -157,7 +161,7 @@ class VolumeCache:
         notes = [] if rows is not None else [f"{manifest} was damaged: all scans were looked at, and it is made anew."]
         try:
             self._look(work, [place for place in range(len(entries)) if place not in known])
-            self._build(work, workers)
+            self._build(work, workers, runner)
         finally:
             pairs = zip(stamps, work.found, strict=True)
             new = {one: facts for one, facts in pairs if one is not None and isinstance(facts, Facts)}
@@ -212,7 +216,7 @@ class VolumeCache:
                 task.label_path.unlink(missing_ok=True)
             return task, error
 
-    def _build(self, work: BuildProgress, workers: int | None) -> None:
+    def _build(self, work: BuildProgress, workers: int | None, runner: Runner) -> None:
         """Make what waits to be built."""
         self._require_space([task.entry for task in work.waiting])
 
@@ -228,7 +232,14 @@ class VolumeCache:
                 found = _reason(error)
             work.built(task, found, outcome if isinstance(outcome, int) else 0)
 
-        run_jobs(build_one, work.waiting, min(workers or self.workers, max(len(work.waiting), 1)), finished)
+        run_jobs(
+            build_one, work.waiting, min(workers or self.workers, max(len(work.waiting), 1)), finished, runner=runner
+        )
+
+    def shard_entries(self, entries: Sequence[Entry], data_file: Path, runner: Runner) -> list[Entry]:
+        """Return the scans of the runner's shard, or all where it has none."""
+        runner.begin({"settings": f"{self._fingerprint} {'with' if self.labels else 'without'} labels"})
+        return own_entries(entries, [data_file], runner)
 
     @property
     def workers(self) -> int:
@@ -246,10 +257,14 @@ class VolumeCache:
         voxel_bytes = sum(largest_voxel_bytes(entry, self.preprocess, self.cache) for entry in entries)
         return int(voxel_bytes / (ratio or LEAST_RATIO[self.cache.codec]))
 
-    def verify(self, workers: int | None = None, on_done: Callable[[], None] | None = None) -> VerifyReport:
-        """Decode every stored array and compare it with the hash that was written with it."""
+    def verify(
+        self, workers: int | None = None, on_done: Callable[[], None] | None = None, runner: Runner = HERE
+    ) -> VerifyReport:
+        """Decode every stored array, or those of the runner's shard, and compare it with the hash written with it."""
         damaged: list[tuple[Path, str]] = []
-        paths = self._stored("volumes", "labels")
+        stored = self._stored("volumes", "labels")
+        runner.begin({"volumes in the cache": digest_of(map(str, stored))})
+        paths = [path for path in stored if runner.owns(scan_key(path, self.folder))]
 
         def finished(path: Path, outcome: str | Exception | None) -> None:
             if outcome is not None:
@@ -257,7 +272,7 @@ class VolumeCache:
             if on_done is not None:
                 on_done()
 
-        run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished)
+        run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished, runner=runner)
         return VerifyReport(len(paths), sorted(damaged))
 
     def remove(self, paths: Iterable[Path]) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 from voco_cli.data.collections.check import CollectionCheck, check_collection
 from voco_cli.data.collections.schema import Collection, PublicSet, Split
 from voco_cli.data.collections.trained import case_in_set
-from voco_cli.data.index.build import COLLECTION, Progress, check_all_voxels, earlier_splits
+from voco_cli.data.index.build import COLLECTION, check_all_voxels, earlier_splits
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry, Skipped, summarise, with_distinct_names
+from voco_cli.data.index.file_reader import FileReader, Progress
 from voco_cli.data.index.inspect import Inspected, inspect_file
 from voco_cli.data.index.intensity import SAMPLED, doubt_some, header_doubt, with_doubt
-from voco_cli.data.parallel import map_files
+from voco_cli.data.parallel import HERE, map_files
 from voco_cli.errors import DataError
 
 
@@ -63,7 +64,7 @@ def index_collection(
     entries = [one for one in made if isinstance(one, Entry)]
     skipped = [one for one in made if isinstance(one, Skipped)]
     if full:
-        entries, refused = check_all_voxels(entries, workers, progress)
+        entries, refused = check_all_voxels(entries, FileReader(workers, progress, HERE))
         skipped += refused
     else:
         with progress("reading a few CTs", min(SAMPLED, len(entries))) as advance:

@@ -1,0 +1,177 @@
+"""`--shard` and `voco merge`: the bytes of the whole command, or one sentence on what is missing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+
+from tests.command import voco
+from tests.data.cache.made_scans import body_hu, write_nifti
+from tests.data.io.make_files import write_dicom
+from tests.tasks.made_run import make_run
+from voco_cli.cli.app import app
+from voco_cli.errors import UsageError
+from voco_cli.workflows.shards import FLAGS, SHARDED, merge_target
+
+SHAPE = (20, 18, 14)
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Scans with label maps beside them, a DICOM series, a damaged file and two of the same content."""
+    folder = tmp_path / "scans"
+    for below in ("imagesTr", "labelsTr"):
+        (folder / below).mkdir(parents=True)
+    for number in range(7):
+        file = f"case_{number:03d}.nii.gz"
+        write_nifti(folder / "imagesTr" / file, body_hu(SHAPE, seed=max(number, 1)), np.diag([2.0, 2.0, 3.0, 1.0]))
+        write_nifti(
+            folder / "labelsTr" / file,
+            np.tri(20, 18)[..., None].repeat(14, 2).astype(np.uint8),
+            np.diag([2.0, 2, 3, 1]),
+        )
+    write_dicom(folder / "patient" / "chest", depths_mm=tuple(range(0, 40, 4)))
+    (folder / "imagesTr" / "short.nii.gz").write_bytes((folder / "imagesTr" / "case_001.nii.gz").read_bytes()[:500])
+    return folder
+
+
+def files_below(path: Path) -> dict[str, bytes]:
+    paths = [path] if path.is_file() else [one for one in sorted(path.rglob("*")) if one.is_file()]
+    return {str(one.relative_to(path)): one.read_bytes() for one in paths}
+
+
+def whole_and_merged(cwd: Path, words: Sequence[str], output: str, code: int = 0) -> None:
+    """Run a command whole, then in three shards, and compare what lies in its output."""
+    assert voco(*words, cwd=cwd).returncode == code
+    (cwd / output).rename(cwd / "whole")
+    for number in (2, 1, 3):
+        shown = voco(*words, "--shard", f"{number}/3", cwd=cwd)
+        assert shown.returncode == 0, shown.stderr
+        assert f"next: voco merge {output}, when all 3 are done" in shown.stdout
+    merged = voco("merge", output, cwd=cwd)
+    assert merged.returncode == code, merged.stderr
+    assert files_below(cwd / output) == files_below(cwd / "whole")
+    assert not (cwd / f"{output}.shards").exists()
+
+
+@pytest.mark.parametrize("check", ["headers", "full"])
+def test_index(scans: Path, tmp_path: Path, check: str) -> None:
+    whole_and_merged(tmp_path, ["index", "scans", "--check", check, "--workers", "1", "-o", "data.json"], "data.json")
+
+
+def listed(scans: Path, cwd: Path) -> None:
+    assert voco("index", str(scans / "imagesTr"), "--modality", "CT", "-o", "data.json", cwd=cwd).returncode == 0
+    (scans / "imagesTr" / "case_002.nii.gz").write_bytes(b"damaged meanwhile")
+
+
+def test_cache_build_and_verify(scans: Path, tmp_path: Path) -> None:
+    listed(scans, tmp_path)
+    words = ["data.json", "--recipe", "debug", "--dir", "store", "--workers", "1"]
+    whole_and_merged(tmp_path, ["cache", "build", *words], "store", code=1)
+    for number in (1, 2):
+        assert voco("cache", "verify", *words, "--shard", f"{number}/2", cwd=tmp_path).returncode == 0
+    verified = voco("merge", "store", "--json", cwd=tmp_path)
+    assert verified.returncode == 1
+    assert json.loads(verified.stdout)["checked"] == 6
+    assert [Path(one).name for one in json.loads(verified.stdout)["missing"]] == ["case_002.nii.gz"]
+
+
+def test_predict(scans: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    whole_and_merged(
+        tmp_path, ["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], "predictions", code=3
+    )
+
+
+def test_a_shard_of_predictions_goes_on(scans: Path, tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    words = ["predict", "run", "scans/imagesTr", "-o", "predictions", "--shard", "1/1"]
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    first = tmp_path / "predictions" / "case_001.nii.gz"
+    before = {path.name: path.stat().st_mtime_ns for path in first.parent.iterdir()}
+    first.unlink()
+    assert "shard 1/1" in voco("merge", "predictions", cwd=tmp_path).stderr.lower()
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    after = {path.name: path.stat().st_mtime_ns for path in first.parent.iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {first.name}
+
+
+def test_what_is_missing_is_named_with_the_command_that_makes_it(scans: Path, tmp_path: Path) -> None:
+    words = ["index", "scans", "-o", "data.json", "--name", "two words"]
+    none = voco("merge", "data.json", cwd=tmp_path)
+    assert (none.returncode, none.stderr.splitlines()[0]) == (
+        2,
+        "error: data.json has no shards: there are none in data.json.shards.",
+    )
+    for number in (1, 3, 4):
+        voco(*words, "--shard", f"{number}/4", cwd=tmp_path)
+    parts = tmp_path / "data.json.shards"
+    (parts / "3-of-4.json").write_bytes((parts / "3-of-4.json").read_bytes()[:-9])
+    shown = voco("merge", "data.json", cwd=tmp_path)
+    assert shown.returncode == 3
+    said = " ".join(shown.stderr.split())
+    assert "data.json cannot be merged: shard 2/4 is missing, shard 3/4 is damaged." in said
+    again = "voco index --output data.json --name 'two words' scans --shard"
+    assert f"hint: run {again} 2/4; {again} 3/4" in said
+    assert not (tmp_path / "data.json").exists()
+
+
+def test_foreign_parts_and_other_numbers_are_refused(scans: Path, tmp_path: Path) -> None:
+    words = ["index", "scans", "-o", "data.json"]
+    for number in (1, 2, 3):
+        voco(*words, *(["--seed", "1"] if number == 3 else []), "--shard", f"{number}/3", cwd=tmp_path)
+    said = " ".join(voco("merge", "data.json", cwd=tmp_path).stderr.split())
+    assert "shard 3/3 is of another command (voco index --output data.json --seed 1 scans)" in said
+    voco(*words, "--shard", "3/3", cwd=tmp_path)
+    voco(*words, "--shard", "1/2", cwd=tmp_path)
+    assert "data.json.shards has shards of 2 and of 3." in voco("merge", "data.json", cwd=tmp_path).stderr
+    (tmp_path / "data.json.shards" / "1-of-2.json").unlink()
+    write_nifti(scans / "imagesTr" / "new.nii.gz", body_hu(SHAPE, seed=9), np.eye(4))
+    grown = " ".join(voco("merge", "data.json", cwd=tmp_path).stderr.split())
+    assert "were run with other files in the inputs than there is now." in grown
+    (tmp_path / "data.json.shards").rename(tmp_path / "other.json.shards")
+    assert "are of a command that writes" in voco("merge", "other.json", cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "target"),
+    [
+        ("index scans", "data.json"),
+        ("index -o out/x.json --check full scans more", "out/x.json"),
+        ("cache build lists/data.json --labels --dir store", "store"),
+        ("cache verify --recipe debug --set cache.dir=there data.json", "there"),
+        ("predict --flips run scans --output=predictions", "predictions"),
+    ],
+)
+def test_the_output_is_told_from_the_words(words: str, target: str) -> None:
+    assert merge_target(words.split()) == Path(target)
+
+
+def test_the_cache_is_beside_its_list_by_default(tmp_path: Path) -> None:
+    assert merge_target(["cache", "build", str(tmp_path / "data.json")]) == tmp_path / ".voco-cache"
+    with pytest.raises(UsageError, match=r"voco pretrain data\.json has no --shard"):
+        merge_target(["pretrain", "data.json"])
+
+
+def test_flags_and_commands_are_those_of_the_command_line() -> None:
+    root = typer.main.get_command(app)
+    flags: set[str] = set()
+    sharded: list[str] = []
+
+    def look(command: object, name: str) -> None:
+        for child, below in getattr(command, "commands", {}).items():
+            look(below, f"{name} {child}".strip())
+        parameters = getattr(command, "params", [])
+        if any(one.name == "shard" for one in parameters):
+            sharded.append(name)
+            of_command = (one for one in parameters if getattr(one, "is_flag", False) and one.name != "help")
+            flags.update(word for one in of_command for word in (*one.opts, *one.secondary_opts))
+
+    look(root, "")
+    assert sorted(sharded) == sorted(SHARDED)
+    assert flags == set(FLAGS)
