@@ -47,6 +47,7 @@ LAYERS = (
     "workflows",
     "resources",
     "report",
+    "cluster",
     "demo",
     "cli",
     "__main__",
