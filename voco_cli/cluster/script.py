@@ -10,8 +10,10 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,11 +203,11 @@ def send(job: Job, cluster: Cluster, folder: Path, cwd: Path, after: str | None 
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-    parameters = sbatch_parameters(job, cluster, folder, cwd, after)
+    made = executor(folder, sbatch_parameters(job, cluster, folder, cwd, after))
     try:
-        return executor(folder, parameters)._submit_command(command_text(job, cluster)).job_id
+        with redirect_stderr(StringIO()):  # submitit prints what sbatch says, beside raising it
+            return made._submit_command(command_text(job, cluster)).job_id
     except (FailedJobError, FailedSubmissionError) as error:
-        said = [line for line in str(error).splitlines() if "sbatch: " in line] or [str(error)]
-        raise VocoError(
-            f"SLURM refused the job: {said[-1].strip()}.", "`voco submit --dry-run` shows the script"
-        ) from error
+        said = [line for line in str(error).splitlines() if "error: " in line] or [str(error)]
+        why = said[-1].rpartition("error: ")[2].strip()
+        raise VocoError(f"SLURM refused the job: {why}.", "`voco submit --dry-run` shows the script") from error
