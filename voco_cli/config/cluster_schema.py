@@ -185,7 +185,7 @@ def _problem(details: Any, origin: dict[str, Layer]) -> str:
     """Return what is wrong with one value, and where it stands."""
     path = [str(part) for part in details["loc"]]
     names = list(Cluster.model_fields)
-    key = next((name for name in (".".join(path), *path[:1]) if name in origin), "")
+    key = next((name for end in (3, 2, 1) if (name := ".".join(path[:end])) in origin), "")
     place = f"{origin[key].place(key)}: " if key else ""
     message = details["msg"].removeprefix("Value error, ")
     if details["type"] == "extra_forbidden":
