@@ -24,7 +24,7 @@ from voco_cli.config.cluster_schema import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 
-STEPS = 120
+STEPS = 60
 SETTINGS = (
     *TINY,
     f"train.steps={STEPS}",
@@ -75,7 +75,7 @@ def stop_and_go_on(run: str, folder: Path, slurm: dict[str, str], signal: str, *
     number = newest(folder, slurm)["job"]
     state, log = folder / "jobs" / f"{number}.state", folder / "jobs" / f"{number}_0_log.out"
     metrics = folder / run / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and '"step": 10,' in metrics.read_text())
+    wait_until(lambda: metrics.exists() and '"step": 5,' in metrics.read_text())
     subprocess.run(["scancel", f"--signal={signal}", number], env=slurm, check=True)
     wait_until(lambda: "a checkpoint was written" in log.read_text())
     wait_until(lambda: state.read_text().strip() == "0" or "error" in log.read_text().partition("resumed at step")[2])

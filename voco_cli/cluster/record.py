@@ -13,10 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from voco_cli.config.sources import flatten
+from voco_cli.config import read_saved
 from voco_cli.config.stages import STAGES
-from voco_cli.errors import DataError, Interrupted, ResourceError, VocoError
-from voco_cli.report.run_record import read_settings
+from voco_cli.errors import DataError, Interrupted, ResourceError, UsageError
 from voco_cli.training.loggers import read_metrics
 from voco_cli.training.run_dir import RunFolder
 
@@ -149,11 +148,10 @@ def _of_training(state: str, run: RunFolder, processes: int, seen_s: float | Non
     if not run.settings_file.is_file():
         return Standing(state, step, seen_s=seen_s)
     try:
-        settings = dict(flatten(read_settings(run.path)["settings"]))
-        steps = int(settings["train.steps"])
-        of_step = int(settings["train.batch_size"]) * int(settings["train.accumulate"]) * processes
-    except (VocoError, KeyError, TypeError, ValueError):
+        train = read_saved(run.settings_file).train
+    except UsageError:  # damaged; what is known without it is told
         return Standing(state, step, seen_s=seen_s)
+    steps, of_step = train.steps, train.batch_size * train.accumulate * processes
     record = last.get(step, {}) if step is not None else {}
     rate = record.get("cases_per_s")
     is_known = state in IN_TRAINING and isinstance(rate, float) and rate > 0 and step is not None
