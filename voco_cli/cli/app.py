@@ -25,6 +25,7 @@ from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
 from voco_cli.cli.jobs import jobs
 from voco_cli.cli.locate import locate
+from voco_cli.cli.merge import merge
 from voco_cli.cli.options import SETTING, setting_help
 from voco_cli.cli.predict import predict
 from voco_cli.cli.pretrain import pretrain
@@ -47,6 +48,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco index scans/ -o data.json",
         "voco index scans/ --check full --patient-pattern '/(P[0-9]+)_'",
         "voco index scans/ --label-pattern '../masks/{stem}_mask.nii.gz'",
+        "voco index scans/ -o data.json --shard 2/4",
     ),
     "preview-labels": (
         "voco preview-labels scans/one.nii.gz",
@@ -66,6 +68,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco cache prune data.json",
         "voco cache prune data.json --yes",
     ),
+    "merge": ("voco merge data.json",),
     "pretrain": (
         "voco pretrain data.json --recipe debug",
         "voco pretrain data.json --run-dir runs/first --set train.batch_size=4",
@@ -162,6 +165,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "index": index,
         "preview-labels": preview_labels,
         "cache": cache.app,
+        "merge": merge,
     },
     "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed, "probe": probe},
     "Downstream": {

@@ -12,6 +12,7 @@ from voco_cli.cli.interrupts import going_on
 from voco_cli.cli.left_out import warn_of_failures
 from voco_cli.cli.option_groups import OptionGroup, PretrainOptions, with_option_group
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, setting_option, spoken_recipe
+from voco_cli.cli.shards import SchedulerOption, ShardOption, Spread, spread_out
 from voco_cli.document.terminal import done, note, print_blocks, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError, VocoError
 
@@ -59,12 +60,13 @@ class CacheOptions(OptionGroup):
 
         return [entry for _, entry in read_datalist(self.data).entries()]
 
-    def open(self, labels: bool = False, workers: int | None = None) -> VolumeCache:
+    def open(self, labels: bool = False, workers: int | None = None, on_cluster: bool = False) -> VolumeCache:
         """Open the cache with the settings that suit the scans.
 
         Args:
             labels: of the label maps, too.
             workers: processes that build it; none is as the settings say.
+            on_cluster: name its files by absolute paths, which other machines have, too.
         Raises:
             UsageError: a folder in place of a data file, or a file in place of a cache folder.
             DataError: no such data file.
@@ -85,7 +87,7 @@ class CacheOptions(OptionGroup):
         place = cache_folder(self.data, settings.cache)
         if place.exists() and not place.is_dir():
             raise UsageError(f"{place} is a file, not a cache folder.", "choose another with --dir")
-        return VolumeCache(place, settings.preprocess, settings.cache, labels)
+        return VolumeCache(place.absolute() if on_cluster else place, settings.preprocess, settings.cache, labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +101,11 @@ class LabelledCacheOptions(CacheOptions):
 @going_on()
 @with_option_group
 def build(
+    context: typer.Context,
     options: LabelledCacheOptions,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Store nothing; only say how much disk it would take.")
     ] = False,
@@ -109,7 +114,10 @@ def build(
     """Preprocess and store the scans of DATA that are not stored yet."""
     from voco_cli.data.cache.entry import gigabytes
 
-    cache, entries = options.open(options.labels, workers), options.entries()
+    cache, entries = options.open(options.labels, workers, scheduler is not None), options.entries()
+    if shard is not None:
+        _build_shard(context, cache, options, scheduler, shard, as_json)
+        return
     missing = [entry for entry in entries if cache.lookup(entry) is None]
     predicted = cache.predict_bytes(missing)
     if not as_json:
@@ -120,8 +128,9 @@ def build(
         print_json({"folder": cache.folder, **counts})
     if dry_run:
         return
-    with progress("preprocessing", len(entries)) as advance:
-        report = cache.build(entries, on_done=lambda entry, reason: advance())
+    with spread_out(context, cache.folder, scheduler, None) as spread:
+        report = _build(cache, entries, options.data, spread)
+        spread.finish()
     if as_json:
         print_json({"folder": cache.folder, "predicted_bytes": predicted, **asdict(report)})
     else:
@@ -132,11 +141,35 @@ def build(
     _require_some(report)
 
 
+def _build(cache: VolumeCache, entries: list[Entry], data: Path, spread: Spread) -> BuildReport:
+    own = cache.shard_entries(entries, data, spread.runner)
+    with progress("preprocessing", len(own)) as advance:
+        return cache.build(own, on_done=lambda entry, reason: advance(), runner=spread.runner)
+
+
+def _build_shard(
+    context: typer.Context,
+    cache: VolumeCache,
+    options: LabelledCacheOptions,
+    scheduler: str | None,
+    shard: str,
+    as_json: bool,
+) -> None:
+    with spread_out(context, cache.folder, scheduler, shard) as spread:
+        report = _build(cache, options.entries(), options.data, spread)
+        warn_of_failures(report.failed)
+        count, failed = report.built + report.reused, len(report.failed)
+        spread.finish_part(as_json, "scans", count + failed, failed)
+
+
 @app.command()
 @with_option_group
 def verify(
+    context: typer.Context,
     options: LabelledCacheOptions,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove what is damaged; voco cache build then builds it again.")
     ] = False,
@@ -147,11 +180,17 @@ def verify(
     Scans of DATA that are not stored under these settings are named, too. The exit code is 3 where something is
     damaged, 1 where something is missing.
     """
-    cache, entries = options.open(options.labels, workers), options.entries()
-    with progress("checking", None) as advance:
-        report = cache.verify(on_done=advance)
-    if repair:
-        cache.remove(path for path, _ in report.damaged)
+    cache, entries = options.open(options.labels, workers, scheduler is not None), options.entries()
+    with spread_out(context, cache.folder, scheduler, shard) as spread:
+        with progress("checking", None) as advance:
+            report = cache.verify(on_done=advance, runner=spread.runner)
+        if spread.is_part:
+            warn_of_failures(report.damaged)
+            spread.finish_part(as_json, "arrays", report.checked, len(report.damaged))
+            return
+        if repair:
+            cache.remove(path for path, _ in report.damaged)
+        spread.finish()
     missing = [entry.image for entry in entries if cache.lookup(entry) is None]
     if as_json:
         found = {"checked": report.checked, "damaged": report.damaged, "missing": missing, "repaired": repair}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from voco_cli.cli.options import JsonOption, WorkersOption, given_words
+from voco_cli.cli.shards import SchedulerOption, ShardOption, spread_out
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import seems_to_have_gpu
@@ -25,6 +26,7 @@ SHOWN_PER_KIND = 3
 
 
 def index(
+    context: typer.Context,
     inputs: Annotated[
         list[Path],
         typer.Argument(
@@ -68,13 +70,15 @@ def index(
         int, typer.Option(help="Seed of the split; with the same seed no patient changes split as folders grow.")
     ] = 0,
     workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the scans of folders, and split them by patient.
 
     Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
     """
-    from voco_cli.data.index.build import IndexOptions, build_index
+    from voco_cli.data.index.build import IndexOptions, build_index, index_shard
     from voco_cli.data.index.datalist import SplitRule
     from voco_cli.data.index.datalist_file import write_datalist
     from voco_cli.data.index.patients import modality_of_word
@@ -92,8 +96,13 @@ def index(
         rule=SplitRule(seed=seed, validation=validation, test=test),
         workers=workers,
     )
-    datalist = build_index(inputs, output, options, progress)
-    write_datalist(datalist, output)
+    with spread_out(context, output, scheduler, shard) as spread:
+        if spread.is_part:
+            spread.finish_part(as_json, "files", index_shard(inputs, output, options, progress, spread.runner))
+            return
+        datalist = build_index(inputs, output, options, progress, spread.runner)
+        write_datalist(datalist, output)
+        spread.finish()
     if as_json:
         print_json(_for_machines(datalist, output))
         return

@@ -6,6 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.cache.entry import voxel_settings
 from voco_cli.data.index.datalist import Entry
+from voco_cli.data.parallel import HERE, Runner
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import quoted, shortened
 from voco_cli.objectives.augment import to_unit
@@ -42,6 +44,7 @@ def classify_entries(
     *,
     overwrite: bool = False,
     on_done: OnDone = lambda entry, reason: None,
+    runner: Runner = HERE,
 ) -> PredictionReport:
     """Classify scans into ``out/probabilities.csv`` (case, predicted, ``p_<category>``), its record beside it.
 
@@ -51,6 +54,7 @@ def classify_entries(
         trained: of a classification.
         entries: cases of different names.
         overwrite: replace what another network, other settings or another program has written there.
+        runner: does the work.
     Returns:
         what was done; failed scans are listed, not raised.
     Raises:
@@ -60,7 +64,22 @@ def classify_entries(
     twice = [name for name, count in Counter(entry.name for entry in entries).items() if count > 1]
     if twice:
         raise UsageError(f"Two scans are called {twice[0]}, and a table has one line for each.", "rename one of them")
-    return ProbabilityFolder(out, trained, overwrite=overwrite).predict(entries, on_done)
+    return ProbabilityFolder(out, trained, overwrite=overwrite, runner=runner).predict(entries, on_done)
+
+
+@dataclass(frozen=True)
+class CategoryPredictor:
+    """Probabilities by one network."""
+
+    trained: Trained
+
+    def compute(self, entry: Entry) -> tuple[float, ...]:
+        """Classify a case."""
+        return classify_scan(self.trained, entry)
+
+    def store(self, prediction: tuple[float, ...], target: Path) -> tuple[float, ...]:
+        """Return the probabilities, which are a row of the table."""
+        return prediction
 
 
 class ProbabilityFolder(PredictionFolder):
@@ -69,11 +88,13 @@ class ProbabilityFolder(PredictionFolder):
     format = "voco-probabilities/1"
     record_name = "probabilities.json"
     content = "probabilities"
+    predictor = CategoryPredictor
+    is_table = True
 
-    def __init__(self, path: Path, trained: Trained, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, trained: Trained, *, overwrite: bool, runner: Runner = HERE) -> None:
         self.categories = tuple(one.name for one in trained.settings.task.classes)
         self.rows: dict[str, tuple[float, ...]] = {}
-        super().__init__(path, trained, overwrite=overwrite)
+        super().__init__(path, trained, overwrite=overwrite, runner=runner)
 
     def dependencies(self) -> dict[str, Any]:
         """Return everything that a row depends on, besides its scan."""
@@ -108,13 +129,13 @@ class ProbabilityFolder(PredictionFolder):
         """Return whether the case has a row."""
         return case in self.rows
 
-    def compute(self, entry: Entry) -> tuple[float, ...]:
-        """Classify a case."""
-        return classify_scan(self.trained, entry)
+    def target(self, case: str) -> Path:
+        """Return the table."""
+        return self.path / TABLE
 
-    def keep(self, case: str, prediction: tuple[float, ...]) -> None:
+    def keep_row(self, case: str, row: tuple[float, ...]) -> None:
         """Put a case into the table."""
-        self.rows[case] = prediction
+        self.rows[case] = row
 
     def save(self) -> None:
         """Write the table and the record."""

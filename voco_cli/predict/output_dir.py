@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.data.cache.entry import volume_key
 from voco_cli.data.index.datalist import Entry
-from voco_cli.errors import UsageError, VocoError
+from voco_cli.data.parallel import HERE, Runner, WorkerKilledError, run_jobs
+from voco_cli.data.shards import files_of
+from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.foreign_text import visible_json
-from voco_cli.predict.predictor import Trained
+from voco_cli.predict.predictor import Origin, Trained, load_trained
 
 FORMAT, RECORD, LABELS = "voco-prediction/1", "prediction.json", "labels.json"
 """Of a folder of label maps: format and name of its record, and the file with the names of the labels."""
@@ -46,6 +50,127 @@ class PredictionReport:
     written: tuple[Path, ...]
 
 
+class Predictor(Protocol):
+    """Turns scans into predictions, and stores them."""
+
+    def compute(self, entry: Entry) -> Any:
+        """Predict a case. Whatever is raised is this scan's fault alone."""
+
+    def store(self, prediction: Any, target: Path) -> tuple[float, ...] | None:
+        """Write what `compute` returned to a file of its own, or return the row of a table that it is.
+
+        Raises:
+            ResourceError: the disk is full, which ends the batch.
+        """
+
+
+@dataclass(frozen=True)
+class LoadedHere:
+    """The predictor of this process."""
+
+    predictor: Predictor
+
+    def ready(self) -> Predictor:
+        """Return the predictor."""
+        return self.predictor
+
+
+@dataclass(frozen=True)
+class LoadedThere:
+    """A predictor that each process of a cluster loads for itself.
+
+    Attributes:
+        build: makes it of the network.
+        origin, digest: of the network.
+    """
+
+    build: Callable[[Trained], Predictor]
+    origin: Origin
+    digest: str
+
+    def ready(self) -> Predictor:
+        """Return the predictor, loaded where there was none yet.
+
+        Raises:
+            UsageError: the weights are others by now; or as `load_trained`.
+        """
+        with _LOADING:
+            return _loaded_once(self)
+
+
+_LOADING = threading.Lock()
+"""Threads of one worker wait for the network that one of them loads."""
+
+
+@lru_cache(maxsize=1)
+def _loaded_once(named: LoadedThere) -> Predictor:
+    of = named.origin
+    trained = load_trained(of.run, of.device, of.overrides, **dict(of.predict))
+    if trained.digest != named.digest:
+        raise UsageError(f"The weights of {of.run} have changed while they were used.", "start the command again")
+    return named.build(trained)
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """A case to predict.
+
+    Attributes:
+        target: file of its own, or the table that it will be a row of.
+        is_row: whether it is a row.
+        full_hash: see `source_of`.
+    """
+
+    entry: Entry
+    target: Path
+    is_row: bool
+    full_hash: bool
+    predictor: LoadedHere | LoadedThere
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that are read."""
+        return files_of(self.entry)
+
+    @property
+    def is_done(self) -> bool:
+        """Return whether its own file is there."""
+        return self.is_row or self.target.is_file()
+
+
+@dataclass(frozen=True)
+class PredictedCase:
+    """A case that was predicted and stored: the fingerprint of its scan, and its row where a table holds it."""
+
+    source: str
+    row: tuple[float, ...] | None
+
+
+def predict_one(job: CaseJob) -> PredictedCase:
+    """Predict and store a case.
+
+    Raises:
+        DataError: why this scan alone cannot be predicted.
+        ResourceError: the disk is full.
+    """
+    predictor = job.predictor.ready()
+    try:
+        source = source_of(job.entry, job.full_hash)
+        prediction = predictor.compute(job.entry)
+    except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
+        raise DataError(_reason(error, job.entry)) from error
+    return PredictedCase(source, predictor.store(prediction, job.target))
+
+
+def source_of(entry: Entry, full_hash: bool) -> str:
+    """Return a fingerprint of a case's files: of size, time and samples, or of all of their content.
+
+    Raises:
+        DataError: one is missing.
+    """
+    return "|".join(volume_key(one.image, one.files, "", full_hash) for one in entry.channel_entries())
+
+
 class PredictionFolder(ABC):
     """Predictions of one network, with one record of all of them; a subclass for each kind of task.
 
@@ -55,6 +180,7 @@ class PredictionFolder(ABC):
         path: the folder, made where there is none.
         trained: the network.
         overwrite: what others have written may be replaced.
+        runner: does the work; a shard writes predictions, and no record beside its part.
     Raises:
         UsageError: it holds predictions of another network or other settings, or files of another program.
     """
@@ -64,11 +190,17 @@ class PredictionFolder(ABC):
     content: ClassVar[str]
     """What it holds, for people."""
 
-    def __init__(self, path: Path, trained: Trained, *, overwrite: bool) -> None:
+    predictor: ClassVar[Callable[[Trained], Predictor]]
+    """Makes what computes and stores."""
+    is_table: ClassVar[bool]
+    """Whether a case is a row of a table, and not a file of its own."""
+
+    def __init__(self, path: Path, trained: Trained, *, overwrite: bool, runner: Runner = HERE) -> None:
         if path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a folder for predictions.", "choose another name with --output")
-        self.path, self.trained, self.run = path, trained, str(trained.run)
+        self.path, self.trained, self.run, self.runner = path, trained, str(trained.run), runner
         self.made_by: dict[str, Any] = json.loads(json.dumps(self.dependencies()))  # as a record has it
+        runner.begin({name: json.dumps(value) for name, value in self.made_by.items()})
         self.cases: dict[str, str] = {}
         """Finished cases, each with the fingerprint of its scan."""
         self.failed: dict[str, str] = {}
@@ -76,7 +208,7 @@ class PredictionFolder(ABC):
         record = read_record(path / self.record_name, self.format)
         if record and record.get("made_by") == self.made_by and self.resume(record):
             return
-        if not overwrite:
+        if not overwrite and not runner.goes_on:
             self.refuse_others(record)
 
     @abstractmethod
@@ -100,12 +232,12 @@ class PredictionFolder(ABC):
         """Return whether the prediction of a finished case is there."""
 
     @abstractmethod
-    def compute(self, entry: Entry) -> Any:
-        """Predict a case. Whatever is raised is this scan's fault alone."""
+    def target(self, case: str) -> Path:
+        """Return the file that the prediction of a case is written to."""
 
-    @abstractmethod
-    def keep(self, case: str, prediction: Any) -> None:
-        """Store what `compute` returned. Raise a ResourceError if the disk is full, which ends the batch."""
+    def keep_row(self, case: str, row: tuple[float, ...]) -> None:
+        """Take the row of a case into the table, where there is one."""
+        raise NotImplementedError
 
     @abstractmethod
     def save(self) -> None:
@@ -129,51 +261,87 @@ class PredictionFolder(ABC):
             difference = "another record"
         raise UsageError(f"{self.path} holds {self.content} with {difference}.", ELSEWHERE)
 
-    def source_of(self, entry: Entry) -> str:
-        """Return a fingerprint of a case's files: of size, time and samples, or of all of their content.
-
-        Raises:
-            DataError: one is missing.
-        """
-        full_hash = self.trained.settings.cache.full_hash
-        return "|".join(volume_key(one.image, one.files, "", full_hash) for one in entry.channel_entries())
-
     def predict(self, entries: Sequence[Entry], on_done: OnDone) -> PredictionReport:
         """Predict what is not finished; a scan that fails is recorded, and the others go on.
 
         Raises:
             ResourceError: the disk is full.
         """
-        predicted: list[str] = []
-        kept: list[str] = []
-        failed: list[tuple[str, str]] = []
-        try:
+        predicted: set[str] = set()
+        kept: set[str] = set()
+        reasons: dict[str, str] = {}
+
+        def finished(job: CaseJob, outcome: PredictedCase | Exception) -> None:
+            name = job.entry.name
+            if isinstance(outcome, PredictedCase):
+                predicted.add(name)
+                self.cases[name] = outcome.source
+                if outcome.row is not None:
+                    self.keep_row(name, outcome.row)
+                self._save_now_and_then()
+            elif isinstance(outcome, DataError | WorkerKilledError):
+                reasons[name] = outcome.message if isinstance(outcome, DataError) else f"{name} {outcome}."
+                self.cases.pop(name, None)
+                self.failed[name] = reasons[name]
+            else:
+                raise outcome
+            on_done(job.entry, reasons.get(name))
+
+        def unfinished() -> Iterator[CaseJob]:
             for entry in entries:
-                name, reason = entry.name, None
-                try:
-                    source = self.source_of(entry)
-                    is_finished = self.cases.get(name) == source and self.holds(name)
-                    prediction = None if is_finished else self.compute(entry)
-                except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
-                    reason = _reason(error, entry)
-                    failed.append((name, reason))
-                    self.cases.pop(name, None)
-                    self.failed[name] = reason
+                if self._is_finished(entry):
+                    kept.add(entry.name)
+                    on_done(entry, None)
                 else:
-                    (kept if is_finished else predicted).append(name)
-                    if not is_finished:
-                        self.keep(name, prediction)
-                        self.cases[name] = source
-                        self._save_now_and_then()
-                on_done(entry, reason)
+                    yield self._job(entry)
+
+        try:
+            run_jobs(predict_one, unfinished(), 1, finished, runner=self.runner)
         finally:
+            names = [entry.name for entry in entries]
+            self.cases, self.failed = _in_order(self.cases, names), _in_order(self.failed, names)
+            self._save()
+        failed = tuple((name, reasons[name]) for name in names if name in reasons)
+        done = (tuple(name for name in names if name in those) for those in (predicted, kept))
+        return PredictionReport(*done, failed, self.files)
+
+    def _is_finished(self, entry: Entry) -> bool:
+        known = self.cases.get(entry.name)
+        try:
+            return known is not None and known == self._source_of(entry) and self.holds(entry.name)
+        except (VocoError, OSError):
+            return False  # whoever predicts it says why it cannot be read
+
+    def _source_of(self, entry: Entry) -> str:
+        return source_of(entry, self.trained.settings.cache.full_hash)
+
+    def _job(self, entry: Entry) -> CaseJob:
+        target, full_hash = self.target(entry.name).absolute(), self.trained.settings.cache.full_hash
+        return CaseJob(entry, target, self.is_table, full_hash, self._predictor)
+
+    @cached_property
+    def _predictor(self) -> LoadedHere | LoadedThere:
+        build = type(self).predictor
+        if self.runner.cluster is None or self.trained.origin is None:
+            return LoadedHere(build(self.trained))
+        return LoadedThere(build, self.trained.origin, self.trained.digest)
+
+    def _save(self) -> None:
+        """Write the record, which is the whole folder's and no shard's."""
+        if not self.runner.is_part:
             self.save()
-        return PredictionReport(tuple(predicted), tuple(kept), tuple(failed), self.files)
 
     def _save_now_and_then(self) -> None:
         if time.monotonic() - self.saved_s > SAVE_EVERY_S:
-            self.save()
+            self._save()
             self.saved_s = time.monotonic()
+
+
+def _in_order(of_case: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Return what is kept of cases: first those of earlier calls, then these in their order, however they ended."""
+    now = set(names)
+    earlier = {name: text for name, text in of_case.items() if name not in now}
+    return {**earlier, **{name: of_case[name] for name in names if name in of_case}}
 
 
 def read_record(path: Path, wanted: str) -> Mapping[str, Any] | None:

@@ -39,6 +39,21 @@ MOST_APART_VOX = 0.5
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What `load_trained` was given, so that another process can do the same.
+
+    Attributes:
+        run: absolute path.
+        predict: settings of the prediction by name.
+    """
+
+    run: Path
+    device: str | None
+    overrides: tuple[str, ...]
+    predict: tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class Trained:
     """A network and all that is needed to apply it.
 
@@ -50,6 +65,7 @@ class Trained:
         digest: hash of that file, 32 hexadecimal digits.
         device: where it computes.
         autocast: context of its number format.
+        origin: what it was loaded from; none where it was put together otherwise.
     """
 
     run: Path
@@ -59,6 +75,7 @@ class Trained:
     digest: str
     device: torch.device
     autocast: Callable[[], AbstractContextManager[Any]]
+    origin: Origin | None = None
 
     def __call__(self, windows_NCXYZ: Tensor) -> Tensor:
         """Return logits in float32, in the number format of the run on the way there."""
@@ -85,7 +102,8 @@ def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] 
     set_patch_merging(network, about.get("model", {}).get("patch_merging", settings.model.patch_merging))
     _fill(network, content, run)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
-    return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast)
+    origin = Origin(run.absolute(), device, tuple(overrides), tuple(sorted(predict.items())))
+    return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast, origin)
 
 
 def _settings(run: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> Settings:

@@ -15,6 +15,7 @@ from voco_cli.data.cache.grid import GridMap
 from voco_cli.data.index.datalist import Entry, is_file_name
 from voco_cli.data.io.image import IGNORE, Scan
 from voco_cli.data.io.reader import read_header, write_scan
+from voco_cli.data.parallel import HERE, Runner
 from voco_cli.errors import UsageError
 from voco_cli.predict.memory import Room, needed_memory
 from voco_cli.predict.output_dir import (
@@ -90,6 +91,7 @@ def predict_entries(
     *,
     overwrite: bool = False,
     on_done: OnDone = lambda entry, reason: None,
+    runner: Runner = HERE,
 ) -> PredictionReport:
     """Predict scans into ``out/<case><suffix>``, with ``labels.json`` and ``prediction.json`` beside.
 
@@ -99,6 +101,7 @@ def predict_entries(
         trained: of a segmentation.
         entries: cases of different names.
         overwrite: replace what another network, other settings or another program has written there.
+        runner: does the work.
     Returns:
         what was done; failed scans are listed, not raised.
     Raises:
@@ -108,7 +111,26 @@ def predict_entries(
     paths = {entry.name: out / f"{entry.name}{trained.settings.predict.suffix}" for entry in entries}
     _refuse_names(entries)
     _refuse_own_inputs(entries, paths)
-    return LabelMapFolder(out, trained, paths, overwrite=overwrite).predict(entries, on_done)
+    return LabelMapFolder(out, trained, paths, overwrite=overwrite, runner=runner).predict(entries, on_done)
+
+
+class LabelMapPredictor:
+    """Label maps by one network, each written to its own file."""
+
+    def __init__(self, trained: Trained) -> None:
+        self.trained = trained
+        self.room = Room.now(trained.device)
+
+    def compute(self, entry: Entry) -> tuple[NDArray[Any], Scan]:
+        """Predict a case, unless it cannot fit into the memory."""
+        header = read_header(entry.image, entry.files)
+        self.room.require(needed_memory(header, self.trained.settings, self.trained.device), entry.name)
+        return predict_case(self.trained, entry)
+
+    def store(self, prediction: tuple[NDArray[Any], Scan], target: Path) -> None:
+        """Write the label map on its scan's grid."""
+        values_zyx, scan = prediction
+        write_scan(values_zyx, scan, target)
 
 
 class LabelMapFolder(PredictionFolder):
@@ -121,13 +143,17 @@ class LabelMapFolder(PredictionFolder):
     format = FORMAT
     record_name = RECORD
     content = "predictions"
+    predictor = LabelMapPredictor
+    is_table = False
 
-    def __init__(self, path: Path, trained: Trained, paths: Mapping[str, Path], *, overwrite: bool) -> None:
+    def __init__(
+        self, path: Path, trained: Trained, paths: Mapping[str, Path], *, overwrite: bool, runner: Runner = HERE
+    ) -> None:
         self.paths = paths
-        super().__init__(path, trained, overwrite=overwrite)
-        self.room = Room.now(trained.device)
-        write_json(path / LABELS, self._labels())
-        self.save()
+        super().__init__(path, trained, overwrite=overwrite, runner=runner)
+        if not runner.is_part:
+            write_json(path / LABELS, self._labels())
+            self.save()
 
     def dependencies(self) -> dict[str, Any]:
         """Return everything that a label map depends on, besides its scan."""
@@ -161,16 +187,9 @@ class LabelMapFolder(PredictionFolder):
         """Return whether the label map is there."""
         return self.paths[case].is_file()
 
-    def compute(self, entry: Entry) -> tuple[NDArray[Any], Scan]:
-        """Predict a case, unless it cannot fit into the memory."""
-        header = read_header(entry.image, entry.files)
-        self.room.require(needed_memory(header, self.trained.settings, self.trained.device), entry.name)
-        return predict_case(self.trained, entry)
-
-    def keep(self, case: str, prediction: tuple[NDArray[Any], Scan]) -> None:
-        """Write the label map on its scan's grid."""
-        values_zyx, scan = prediction
-        write_scan(values_zyx, scan, self.paths[case])
+    def target(self, case: str) -> Path:
+        """Return the file of the label map."""
+        return self.paths[case]
 
     def save(self) -> None:
         """Write the record."""

@@ -9,8 +9,7 @@ import SimpleITK as sitk
 
 from tests.data.io.make_files import numbers, write_dicom, write_enhanced, write_nifti
 from voco_cli.data.index.build import count_kinds, kind_of
-from voco_cli.data.index.datalist import Entry
-from voco_cli.data.index.inspect import check_voxels, holds_labels, inspect_file, is_label_map
+from voco_cli.data.index.inspect import ScanFiles, check_label, check_scan, holds_labels, inspect_file, is_label_map
 
 FLIPS = 150
 
@@ -37,7 +36,7 @@ def test_random_damage_never_raises(tmp_path: Path, name: str) -> None:
             seen = inspect_file(path)
             assert sum(part is not None for part in (seen.header, seen.slices, seen.fault)) == 1
             if seen.header is not None and np.prod(seen.header.shape_xyz) < 10**6:
-                check_voxels(Entry(image=path, patient="p"))
+                check_scan(ScanFiles(path))
 
 
 def organs(values: int, edge: int = 24, seed: int = 0) -> np.ndarray:
@@ -83,18 +82,12 @@ def test_a_file_s_voxels_are_asked(tmp_path: Path) -> None:
     assert not is_label_map(tmp_path / "gone.nii.gz", named=False)
 
 
-def test_labels_are_checked_with_their_scan(tmp_path: Path) -> None:
-    scan = write_nifti(tmp_path / "s.nii.gz")
+def test_labels_are_checked(tmp_path: Path) -> None:
     empty = write_nifti(tmp_path / "e.nii.gz", np.zeros((7, 6, 5), np.uint8))
     half = write_nifti(tmp_path / "h.nii.gz", np.full((7, 6, 5), 0.5, np.float32))
-    assert check_voxels(Entry(image=scan, patient="p", label=empty)).notes == ("the label map is empty",)
-    assert (
-        check_voxels(Entry(image=scan, patient="p", label=half)).label_fault
-        == "label map with values that are not whole numbers."
-    )
-    assert check_voxels(Entry(image=scan, patient="p", label=tmp_path / "no.nii")).label_fault == (
-        "cannot be opened: No such file or directory."
-    )
+    assert check_label(empty).notes == ("the label map is empty",)
+    assert check_label(half).fault == "label map with values that are not whole numbers."
+    assert check_label(tmp_path / "no.nii").fault == "cannot be opened: No such file or directory."
 
 
 def test_kinds() -> None:

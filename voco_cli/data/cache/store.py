@@ -39,7 +39,8 @@ from voco_cli.data.cache.volume import (
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.io.image import voxel_hash, whole_labels
 from voco_cli.data.io.reader import read_scan
-from voco_cli.data.parallel import run_jobs
+from voco_cli.data.parallel import HERE, Runner, run_jobs
+from voco_cli.data.shards import digest_of, files_of, own_entries, scan_key
 from voco_cli.errors import DataError, ResourceError, VocoError
 
 SUFFIX = ".b2nd"
@@ -111,6 +112,11 @@ class BuildTask:
     label_path: Path | None
     preprocess: Preprocess
     cache: Cache
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that are read."""
+        return files_of(self.entry)
 
     @property
     def is_done(self) -> bool:
@@ -201,12 +207,14 @@ class VolumeCache:
         entries: Sequence[Entry],
         workers: int | None = None,
         on_done: Callable[[Entry, str | None], None] | None = None,
+        runner: Runner = HERE,
     ) -> BuildReport:
         """Build what is missing; a scan that fails is recorded and the others go on.
 
         Args:
             workers: processes; None is ``cache.workers``.
             on_done: called for each scan with the reason why it failed, or None.
+            runner: does it; on a cluster the folder must be an absolute path.
         Raises:
             ResourceError: it cannot fit (nothing was written), or the disk filled up (what was written is kept).
             KeyboardInterrupt: Ctrl-C; volumes that were being written are finished first.
@@ -243,8 +251,15 @@ class VolumeCache:
             counts["bytes"] += outcome
             done(task.entry, None)
 
-        run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished)
+        run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished, runner=runner)
+        order = {entry.image: place for place, entry in enumerate(entries)}
+        failed.sort(key=lambda one: order[one[0]])
         return BuildReport(counts["built"], counts["reused"], failed, counts["bytes"])
+
+    def shard_entries(self, entries: Sequence[Entry], data_file: Path, runner: Runner) -> list[Entry]:
+        """Return the scans of the runner's shard, or all where it has none."""
+        runner.begin({"settings": f"{self._fingerprint} {'with' if self.labels else 'without'} labels"})
+        return own_entries(entries, [data_file], runner)
 
     @property
     def workers(self) -> int:
@@ -262,10 +277,14 @@ class VolumeCache:
         voxel_bytes = sum(largest_voxel_bytes(entry, self.preprocess, self.cache) for entry in entries)
         return int(voxel_bytes / (ratio or LEAST_RATIO[self.cache.codec]))
 
-    def verify(self, workers: int | None = None, on_done: Callable[[], None] | None = None) -> VerifyReport:
-        """Decode every stored array and compare it with the hash that was written with it."""
+    def verify(
+        self, workers: int | None = None, on_done: Callable[[], None] | None = None, runner: Runner = HERE
+    ) -> VerifyReport:
+        """Decode every stored array, or those of the runner's shard, and compare it with the hash written with it."""
         damaged: list[tuple[Path, str]] = []
-        paths = self._stored("volumes", "labels")
+        stored = self._stored("volumes", "labels")
+        runner.begin({"volumes in the cache": digest_of(map(str, stored))})
+        paths = [path for path in stored if runner.owns(scan_key(path, self.folder))]
 
         def finished(path: Path, outcome: str | Exception | None) -> None:
             if outcome is not None:
@@ -273,7 +292,7 @@ class VolumeCache:
             if on_done is not None:
                 on_done()
 
-        run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished)
+        run_jobs(damage, paths, min(workers or self.workers, max(len(paths), 1)), finished, runner=runner)
         return VerifyReport(len(paths), sorted(damaged))
 
     def remove(self, paths: Iterable[Path]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +22,15 @@ from voco_cli.data.index.datalist import (
     with_distinct_names,
 )
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.inspect import (
-    Candidate,
-    Inspected,
-    VoxelCheck,
-    check_voxels,
-    find_candidates,
-    inspect_file,
-    is_label_map,
-)
+from voco_cli.data.index.file_reader import FileReader, Progress
+from voco_cli.data.index.inspect import Candidate, VoxelCheck, find_candidates, inspect_file
 from voco_cli.data.index.intensity import NOT_SAID, SAMPLED, doubt_some, header_doubt, with_doubt
-from voco_cli.data.index.label_pairing import grid_fault, pair_labels
-from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
-from voco_cli.data.parallel import map_files
+from voco_cli.data.index.label_pairing import grid_fault, identity_of, pair_labels
+from voco_cli.data.index.patients import stem_of
+from voco_cli.data.index.scan_files import FoundFile, Sources, Walk, add_listed, read_sources, walk_inputs
+from voco_cli.data.parallel import HERE, Runner
+from voco_cli.data.shards import digest_of, parts_folder
 from voco_cli.errors import UsageError, VocoError
-
-FEWEST_TO_DECODE = 8
-"""Decoding a scan takes long enough for a process to pay from so few scans on."""
-Progress = Callable[[str, int | None], AbstractContextManager[Callable[..., None]]]
 
 
 @dataclass(frozen=True)
@@ -70,27 +60,28 @@ def build_index(
     output: Path,
     options: IndexOptions,
     progress: Progress = lambda *_: nullcontext(lambda *_: None),
+    runner: Runner = HERE,
 ) -> Datalist:
     """Read all inputs and put together what `write_datalist` writes to ``output``.
 
     Args:
         output: is never a candidate itself; an index that the same rule made there keeps its patients where they are.
         progress: opens a progress bar, from a description and a count.
+        runner: reads the files.
     Raises:
         DataError: an input that does not exist.
         UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
     """
     _check_patient_pattern(options.patient_pattern)
     earlier = _earlier_splits(output, options.rule)
-    walk = walk_inputs(inputs, exclude=[output])
-    sources = read_sources(walk.datalists, walk.dataset_files)
-    add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
-    add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
-    candidates, skipped = _inspect(walk, options, progress)
-    entries, refused = _list_scans(walk, sources, candidates, skipped, options, progress)
+    walk, sources = _walk(inputs, output)
+    runner.begin(_identity(walk, options))
+    reader = FileReader(options.workers, progress, runner)
+    candidates, skipped = reader.inspect(walk)
+    entries, refused = _list_scans(walk, sources, candidates, skipped, options, reader)
     skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
     if options.full:
-        entries, refused = _check_voxels(entries, options, progress)
+        entries, refused = _check_voxels(entries, reader)
         skipped += refused
     else:
         with progress("reading a few CTs", min(SAMPLED, len(entries))) as advance:
@@ -100,13 +91,65 @@ def build_index(
     return _assemble(entries, skipped, sources, earlier, options, inputs)
 
 
-def _inspect(walk: Walk, options: IndexOptions, progress: Progress) -> tuple[dict[Path, Candidate], list[Skipped]]:
-    paths = [found.path for found in walk.files]
-    with progress("reading headers", len(paths)) as advance:
-        inspected = map_files(
-            inspect_file, paths, options.workers, advance, killed=lambda path, error: Inspected(path, fault=f"{error}.")
-        )
-    return find_candidates(inspected, {found.path: found.root for found in walk.files})
+def index_shard(
+    inputs: Sequence[Path],
+    output: Path,
+    options: IndexOptions,
+    progress: Progress = lambda *_: nullcontext(lambda *_: None),
+    runner: Runner = HERE,
+) -> int:
+    """Read the files of one shard as `build_index` reads all, for its runner to keep what was found.
+
+    A scan and its label map fall into the same shard as a rule. Where they do not, or only the whole tells what a file
+    is, the merge asks what no shard was asked.
+
+    Args:
+        inputs, output, options, progress: of `build_index`.
+        runner: of the shard.
+    Returns:
+        number of files.
+    Raises:
+        DataError, UsageError: as `build_index`, but for what only the whole tells.
+    """
+    _check_patient_pattern(options.patient_pattern)
+    walk, sources = _walk(inputs, output)
+    runner.begin(_identity(walk, options))
+    walk.files = [found for found in walk.files if runner.owns(case_key(found))]
+    reader = FileReader(options.workers, progress, runner)
+    candidates, skipped = reader.inspect(walk)
+    entries, _ = _list_scans(walk, sources, candidates, skipped, options, reader)
+    if options.full:
+        reader.check_scans(entries)
+        maps = candidates.keys() - {entry.image for entry in entries}
+        reader.check_labels(sorted(maps.union(entry.label for entry in entries if entry.label is not None)))
+    return len(walk.files)
+
+
+def case_key(found: FoundFile) -> str:
+    """Return what the shard of a file goes by: its case, or the folder of what is named like no volume (DICOM)."""
+    within = found.path.relative_to(found.root)
+    if stem_of(within) == within.name or within.suffix.lower() == ".dcm":
+        return f"{within.parent.as_posix()}/"
+    case = identity_of(within)
+    return "|".join([case.place, *case.words])
+
+
+def _walk(inputs: Sequence[Path], output: Path) -> tuple[Walk, Sources]:
+    """Return all files of inputs and lists, and what lists say of them."""
+    walk = walk_inputs(inputs, exclude=[output, parts_folder(output)])
+    sources = read_sources(walk.datalists, walk.dataset_files)
+    add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
+    add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
+    return walk, sources
+
+
+def _identity(walk: Walk, options: IndexOptions) -> dict[str, str]:
+    lists = [path.read_text(errors="replace") for path in (*walk.datalists, *walk.dataset_files)]
+    return {
+        "lists": digest_of(lists),
+        "files in the inputs": digest_of(str(found.path) for found in walk.files),
+        "options": str(replace(options, workers=None)),
+    }
 
 
 def _list_scans(
@@ -115,13 +158,13 @@ def _list_scans(
     candidates: dict[Path, Candidate],
     skipped: Sequence[Skipped],
     options: IndexOptions,
-    progress: Progress,
+    reader: FileReader,
 ) -> tuple[list[Entry], list[Skipped]]:
     listed = {walk.standing_for(image): walk.standing_for(label) for image, label in sources.label_of.items()}
     images = {walk.standing_for(image) for image in sources.listed}
     files = [found.path for found in walk.files]
     headers = {path: candidate.header for path, candidate in candidates.items()}
-    pairs = pair_labels(headers, files, listed, options.label_pattern, partial(_are_labels, options, progress), images)
+    pairs = pair_labels(headers, files, listed, options.label_pattern, reader.are_labels, images)
     faulty = {one.path for one in skipped}
     elsewhere = sorted({label for label in pairs.label_of.values() if label not in candidates and label not in faulty})
     more, refused = find_candidates(map(inspect_file, elsewhere), {path: path.parent for path in elsewhere})
@@ -144,12 +187,6 @@ def _list_scans(
                 refused.append(Skipped(path=label, reason=fault))
         entries.append(entry)
     return entries, refused
-
-
-def _are_labels(options: IndexOptions, progress: Progress, paths: Sequence[Path], named: bool) -> list[bool]:
-    """Decode what may be a label map, with a bar where that takes a while."""
-    with progress("finding label maps", len(paths)) if paths else nullcontext(lambda *_: None) as advance:
-        return map_files(partial(is_label_map, named=named), paths, options.workers, advance, FEWEST_TO_DECODE)
 
 
 def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> Entry:
@@ -185,19 +222,10 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
     return entry if options.full else with_doubt(entry, header_doubt(header))
 
 
-def _check_voxels(
-    entries: Sequence[Entry], options: IndexOptions, progress: Progress
-) -> tuple[list[Entry], list[Skipped]]:
-    with progress("decoding voxels", len(entries)) as advance:
-        checks = map_files(
-            check_voxels,
-            entries,
-            options.workers,
-            advance,
-            FEWEST_TO_DECODE,
-            killed=lambda entry, error: VoxelCheck(fault=f"{error}."),
-            own_process=True,
-        )
+def _check_voxels(entries: Sequence[Entry], reader: FileReader) -> tuple[list[Entry], list[Skipped]]:
+    checks = reader.check_scans(entries)
+    sound = [entry for entry, check in zip(entries, checks, strict=True) if check.fault is None]
+    labels = reader.check_labels(entry.label for entry in sound if entry.label is not None)
     kept: list[Entry] = []
     refused: list[Skipped] = []
     first_with: dict[str, Path] = {}
@@ -209,11 +237,13 @@ def _check_voxels(
         if fault is not None:
             refused.append(Skipped(path=entry.image, reason=fault))
             continue
-        label = entry.label
-        if check.label_fault is not None and label is not None:
-            refused.append(Skipped(path=label, reason=check.label_fault))
+        label, of_label = entry.label, VoxelCheck()
+        if label is not None:
+            of_label = labels[label]
+        if of_label.fault is not None and label is not None:
+            refused.append(Skipped(path=label, reason=of_label.fault))
             label = None
-        notes = (*entry.notes, *check.notes)
+        notes = (*entry.notes, *of_label.notes)
         checked = entry.model_copy(update={"content": check.content, "label": label, "notes": notes})
         kept.append(with_doubt(checked, check.doubt))
     return kept, refused

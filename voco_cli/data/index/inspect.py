@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.index.datalist import Entry, Skipped
+from voco_cli.data.index.datalist import Skipped
 from voco_cli.data.index.patients import modality_of, modality_of_word, patients_of, places_of
 from voco_cli.data.io.dicom import DicomSeries, group_slices, series_header
 from voco_cli.data.io.dicom_slices import Slice, read_slices
@@ -43,21 +43,32 @@ class Inspected:
 
 @dataclass(frozen=True)
 class VoxelCheck:
-    """The result of decoding a scan and its label.
+    """The result of decoding a scan, or a label map.
 
     Attributes:
-        fault: why the scan cannot be used.
-        label_fault: why its label cannot be used.
-        content: hash of the voxels.
-        notes: what is odd and no fault.
+        fault: why it cannot be used.
+        content: hash of the voxels of a scan.
+        notes: what is odd about a label map and no fault.
         doubt: why the scan, if it is a CT, may not be in HU.
     """
 
     fault: str | None = None
-    label_fault: str | None = None
     content: str | None = None
     notes: tuple[str, ...] = ()
     doubt: str | None = None
+
+
+@dataclass(frozen=True)
+class ScanFiles:
+    """A scan to decode: its file or folder, and the files of a series that no folder tells apart."""
+
+    path: Path
+    more: tuple[Path, ...] = ()
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return all that is read."""
+        return (self.path, *self.more)
 
 
 def inspect_file(path: Path) -> Inspected:
@@ -113,10 +124,10 @@ def _flat_share(array: NDArray[Any]) -> float:
     return int(np.count_nonzero(within & (left == right))) / count if count else 1.0
 
 
-def check_voxels(entry: Entry) -> VoxelCheck:
-    """Decode a scan and its label: NaN, infinite and constant voxels, labels that are not whole numbers."""
+def check_scan(named: ScanFiles) -> VoxelCheck:
+    """Decode a scan: NaN, infinite and constant voxels, and those of a label map, are faults."""
     try:
-        scan = read_scan(entry.image, entry.files)
+        scan = read_scan(named.path, named.more)
         array = scan.array_zyx
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             nans, infinite = int(np.isnan(array).sum()), int(np.isinf(array).sum())
@@ -126,11 +137,9 @@ def check_voxels(entry: Entry) -> VoxelCheck:
             return VoxelCheck(fault=f"constant: every voxel is {lowest:g}.")
         if holds_labels(array, named=False):
             return VoxelCheck(fault="label map without a scan: its voxels are small whole numbers in flat regions.")
-        content, doubt = voxel_hash(scan), hounsfield_doubt(array)
+        return VoxelCheck(content=voxel_hash(scan), doubt=hounsfield_doubt(array))
     except Exception as error:
-        return VoxelCheck(fault=fault_of(error, entry.image))
-    label_fault, notes = _check_label(entry.label) if entry.label else (None, ())
-    return VoxelCheck(label_fault=label_fault, content=content, notes=notes, doubt=doubt)
+        return VoxelCheck(fault=fault_of(error, named.path))
 
 
 def fault_of(error: Exception, name: Path | str) -> str:
@@ -142,15 +151,16 @@ def fault_of(error: Exception, name: Path | str) -> str:
     return f"cannot be read: {type(error).__name__}: {error}."
 
 
-def _check_label(path: Path) -> tuple[str | None, tuple[str, ...]]:
+def check_label(path: Path) -> VoxelCheck:
+    """Decode a label map: voxels that are not whole numbers are a fault."""
     try:
         array = read_scan(path).array_zyx
     except Exception as error:
-        return fault_of(error, path), ()
+        return VoxelCheck(fault=fault_of(error, path))
     if array.dtype.kind == "f" and (not np.isfinite(array).all() or (np.abs(array - np.rint(array)) > ROUNDING).any()):
-        return "label map with values that are not whole numbers.", ()
+        return VoxelCheck(fault="label map with values that are not whole numbers.")
     notes = [note] if (note := rounding_note(array)) else []
-    return None, tuple(notes if array.any() else [*notes, "the label map is empty"])
+    return VoxelCheck(notes=tuple(notes if array.any() else [*notes, "the label map is empty"]))
 
 
 @dataclass(frozen=True)

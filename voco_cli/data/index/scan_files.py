@@ -60,7 +60,7 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
 
     Args:
         inputs: folders, image files, datalists (``.json``).
-        exclude: files that are never candidates, such as the output of an earlier run.
+        exclude: files, and folders of files, that are never candidates, such as the output of an earlier run.
     Raises:
         DataError: inputs that do not exist, all named.
     """
@@ -122,7 +122,7 @@ def _add(walk: Walk, found: FoundFile, excluded: set[Path]) -> None:
         walk.skipped.append(Skipped(path=Path(shown), reason="name is not valid UTF-8, and cannot be listed."))
         return
     real = found.path.resolve()
-    if real in excluded:
+    if real in excluded or real.parent in excluded:
         return
     if real in walk.found_as:
         first = walk.found_as[real]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
 
 from voco_cli.errors import GeometryError
 
@@ -25,6 +27,15 @@ MOST_MM = 1e6
 AXIS_LETTERS_LPS = (("R", "L"), ("A", "P"), ("I", "S"))
 
 
+_AS_LISTS = GetPydanticSchema(
+    lambda *_: core_schema.no_info_plain_validator_function(
+        lambda rows: np.array(rows, np.float64),
+        serialization=core_schema.plain_serializer_function_ser_schema(np.ndarray.tolist),
+    )
+)
+"""How a header holds its directions in JSON."""
+
+
 @dataclass(frozen=True)
 class Placement:
     """Spacing, origin and direction of a grid in LPS, with what was repaired to get them.
@@ -38,7 +49,7 @@ class Placement:
 
     spacing_xyz_mm: tuple[float, float, float]
     origin_xyz_mm: tuple[float, float, float]
-    direction: NDArray[np.float64]
+    direction: Annotated[NDArray[np.float64], _AS_LISTS]
     notes: tuple[str, ...] = ()
 
 

@@ -1,0 +1,161 @@
+"""What a command with `--shard` writes, told from its words, and the parts of its shards, checked."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from voco_cli.data.shards import MergedOutcomes, Shard, ShardPart, part_file, parts_folder
+from voco_cli.errors import DataError, UsageError
+
+FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair")
+"""Options of commands with `--shard` that take no value."""
+SHARDED = ("index", "cache build", "cache verify")
+"""Commands with `--shard`."""
+MERGING: ContextVar[MergedOutcomes | None] = ContextVar("MERGING", default=None)
+"""What `voco merge` hands to the command that it runs."""
+
+
+def merge_target(words: Sequence[str]) -> Path:
+    """Return what `voco merge` is given after all shards of a command: its OUTPUT, defaults applied.
+
+    Args:
+        words: of the command, such as ``["index", "scans/", "-o", "data.json"]``, without ``voco``.
+    Raises:
+        UsageError: the command has no shards, or lacks the argument that tells.
+    """
+    name = next((one for one in SHARDED if list(words[: len(one.split())]) == one.split()), None)
+    if name is None:
+        raise UsageError(f"voco {' '.join(words[:2])} has no --shard.", f"these have: {', '.join(SHARDED)}")
+    places, options = _parsed(words[len(name.split()) :])
+    if name == "index":
+        return Path(_last(options, "--output", "-o") or "data.json")
+    return _cache_folder(places, options)
+
+
+def _cache_folder(places: Sequence[str], options: Mapping[str, Sequence[str]]) -> Path:
+    from voco_cli.config import load_settings
+    from voco_cli.data.cache.store import cache_folder
+
+    if not places:
+        raise UsageError("voco cache needs the data.json whose scans it stores.", "give it as the first word")
+    folder, config = _last(options, "--dir"), _last(options, "--config")
+    flags = {} if folder is None else {"cache.dir": folder}
+    resolved = load_settings(
+        _last(options, "--recipe"), Path(config) if config else None, options.get("--set", ()), flags
+    )
+    return cache_folder(Path(places[0]), resolved.settings.cache)
+
+
+def _last(options: Mapping[str, Sequence[str]], *names: str) -> str | None:
+    return next((options[name][-1] for name in names if name in options), None)
+
+
+def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """Return the arguments, and the values of each option under the name that it was given by."""
+    places: list[str] = []
+    options: dict[str, list[str]] = {}
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            places.extend(rest)
+        elif not word.startswith("-") or word == "-":
+            places.append(word)
+        elif word not in FLAGS:
+            name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
+            options.setdefault(name, []).append(value if equals else next(rest, ""))
+    return places, options
+
+
+def read_parts(output: Path) -> list[ShardPart]:
+    """Read the parts of all shards of what is to be written to ``output``.
+
+    Returns:
+        all of them, in order: whole, of one command, of the same settings and inputs.
+    Raises:
+        UsageError: there are none.
+        DataError: some are missing, damaged, not finished, or of another command, each with what makes it.
+    """
+    folder = parts_folder(output)
+    counts = _counts(folder)
+    if not counts:
+        raise UsageError(f"{output} has no shards: there are none in {folder}.", "run the command with --shard I/N")
+    if len(counts) > 1:
+        found = " and ".join(f"of {count}" for count in sorted(counts))
+        raise DataError(f"{folder} has shards {found}.", "remove those that do not belong to the others")
+    (count,) = counts
+    parts, faults = _read(output, count)
+    whole = [part for part in parts.values() if part.is_whole]
+    first = max(whole, key=lambda part: sum(part.difference(one) is None for one in whole), default=None)
+    for number, part in parts.items():
+        difference = first.difference(part) if first is not None else None
+        if not part.is_whole:
+            faults[number] = "is not finished"
+        elif difference is not None:
+            faults[number] = f"is of {difference}"
+    model = first or next(iter(parts.values()), None)
+    if faults:
+        raise _incomplete(output, count, faults, model)
+    _require_of(output, model)
+    return [parts[number] for number in sorted(parts)]
+
+
+def _counts(folder: Path) -> set[int]:
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    matches = (re.fullmatch(r"[1-9][0-9]*-of-([1-9][0-9]*)\.json", name) for name in names)
+    return {int(match[1]) for match in matches if match}
+
+
+def _read(output: Path, count: int) -> tuple[dict[int, ShardPart], dict[int, str]]:
+    """Return the parts that can be read, and what is wrong with the others, by their numbers."""
+    parts: dict[int, ShardPart] = {}
+    faults: dict[int, str] = {}
+    for number in range(1, count + 1):
+        shard = Shard(number, count)
+        path = part_file(output, shard)
+        if not path.exists():
+            faults[number] = "is missing"
+            continue
+        try:
+            part = ShardPart.read(path)
+        except DataError:
+            faults[number] = "is damaged"
+            continue
+        if part.shard == shard:
+            parts[number] = part
+        else:
+            faults[number] = f"is shard {part.shard} under another name"
+    return parts, faults
+
+
+def _incomplete(output: Path, count: int, faults: Mapping[int, str], model: ShardPart | None) -> DataError:
+    said = ", ".join(f"shard {number}/{count} {fault}" for number, fault in sorted(faults.items()))
+    if model is None:
+        return DataError(f"{output} cannot be merged: {said}.", "run these shards again")
+    words = ["voco", *model.command, *model.machine]
+    commands = [shlex.join([*words, "--shard", f"{number}/{count}"]) for number in sorted(faults)]
+    return DataError(f"{output} cannot be merged: {said}.", "run " + "; ".join(commands))
+
+
+def _require_of(output: Path, part: ShardPart | None) -> None:
+    """Refuse parts of a command that writes something else: merging must write nowhere but where it was told to."""
+    written = merge_target(part.command) if part is not None else output
+    if part is not None and (Path(part.folder) / written).resolve() != output.resolve():
+        raise DataError(
+            f"The shards in {parts_folder(output)} are of a command that writes {Path(part.folder) / written}.",
+            "merge that, or move them back",
+        )
+
+
+@contextmanager
+def merging(outcomes: MergedOutcomes) -> Iterator[None]:
+    """Let the command that runs inside take its outcomes from parts."""
+    token = MERGING.set(outcomes)
+    try:
+        yield
+    finally:
+        MERGING.reset(token)
