@@ -144,6 +144,17 @@ def test_an_array_and_what_waits_for_all_of_it(tmp_path: Path, slurm: dict[str, 
     assert not (tmp_path / f"{never}.state").exists()
 
 
+def test_an_index_in_parts_is_that_of_one_call(folder: Path, slurm: dict[str, str]) -> None:
+    words = ["index", "imagesTr", "--modality", "CT"]
+    voco("submit", *ON_CPU, "--shards", "3", *words, "-o", "parts.json", cwd=folder, environment=slurm)
+    array, merge = jobs(folder, slurm)[-2:]
+    assert (array["shards"], merge["command"]) == (3, ["merge", "parts.json"])
+    wait_until(lambda: newest(folder, slurm)["state"] not in ("waiting", "running"))
+    assert [job["state"] for job in jobs(folder, slurm)[-2:]] == ["of 3 parts 3 done", "done"]
+    voco(*words, "-o", "whole.json", cwd=folder, environment=slurm)
+    assert (folder / "parts.json").read_bytes() == (folder / "whole.json").read_bytes()
+
+
 def test_what_slurm_refuses_is_one_sentence(folder: Path, slurm: dict[str, str]) -> None:
     before = (folder / "jobs" / "submitted.jsonl").read_text() if (folder / "jobs").exists() else ""
     told = voco("submit", *ON_CPU, "--set", "partition=none", "doctor", cwd=folder, environment=slurm, code=1)
