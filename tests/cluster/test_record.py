@@ -124,7 +124,7 @@ def test_a_run_in_stages_stands_where_its_latest_stage_does(tmp_path: Path) -> N
     assert found == Standing("running", 7, 9, 0.125, timedelta(seconds=2), 3000)
 
 
-@pytest.mark.parametrize("text", ["", "{", "settings: 1\n", "settings: {train: {steps: many}}\n"])
+@pytest.mark.parametrize("text", ["{", "settings: 1\n", "settings: {train: {steps: many}}\n"])
 def test_damaged_settings_leave_what_is_known(text: str, tmp_path: Path) -> None:
     write_run(tmp_path / "run", "running", 2000, [{"step": 7, "split": "train", "loss": 0.5}])
     (tmp_path / "run" / "settings.yaml").write_text(text)

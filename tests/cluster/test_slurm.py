@@ -78,7 +78,9 @@ def stop_and_go_on(run: str, folder: Path, slurm: dict[str, str], signal: str, *
     wait_until(lambda: metrics.exists() and '"step": 5,' in metrics.read_text())
     subprocess.run(["scancel", f"--signal={signal}", number], env=slurm, check=True)
     wait_until(lambda: "a checkpoint was written" in log.read_text())
-    wait_until(lambda: state.read_text().strip() == "0" or "\nerror: " in log.read_text().partition("resumed at step")[2])
+    wait_until(
+        lambda: state.read_text().strip() == "0" or "\nerror: " in log.read_text().partition("resumed at step")[2]
+    )
     told = log.read_text()
     assert f"Stopped by SIG{signal} after step" in told
     assert "resumed at step" in told
