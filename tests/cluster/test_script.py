@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from voco_cli.cluster.script import Job, command_text, local_commands, plan_job, script_text
-from voco_cli.config.cluster_schema import Cluster
+from voco_cli.config.cluster_schema import ClusterSettings
 
-FOUR = Cluster(gpus_per_node=4, nodes=2, cpus_per_task=6, memory="64G", partition="gpu", account="lab")
-CPU = Cluster(gpus_per_node=0)
+FOUR = ClusterSettings(gpus_per_node=4, nodes=2, cpus_per_task=6, memory="64G", partition="gpu", account="lab")
+CPU = ClusterSettings(gpus_per_node=0)
 PYTHON = shlex.quote(sys.executable)
 NASTY = 'it\'s; $(touch hacked) `touch hacked` "x"\n#SBATCH --qos=x'
 
@@ -69,7 +69,7 @@ def test_settings_that_are_not_given_are_left_to_the_site() -> None:
 
 
 def test_further_options_and_lines_of_setup() -> None:
-    cluster = Cluster(options={"qos": "high prio", "exclusive": ""}, setup=("module load cuda", "export A='b'"))
+    cluster = ClusterSettings(options={"qos": "high prio", "exclusive": ""}, setup=("module load cuda", "export A='b'"))
     script = script_text(Job(("doctor",)), cluster, Path("/jobs"), Path("/"))
     assert asked(script) >= {"qos='high prio'", "exclusive"}
     lines = script.splitlines()
@@ -77,7 +77,7 @@ def test_further_options_and_lines_of_setup() -> None:
 
 
 def test_a_container_is_written_before_the_command() -> None:
-    cluster = Cluster(container="apptainer exec --bind '/a b' $HOME/x.sif", gpus_per_node=0)
+    cluster = ClusterSettings(container="apptainer exec --bind '/a b' $HOME/x.sif", gpus_per_node=0)
     text = command_text(Job(("doctor",)), cluster)
     assert text == "apptainer exec --bind '/a b' '$HOME/x.sif' voco doctor"
 
@@ -147,7 +147,7 @@ def run(script: str, folder: Path, tasks: int, code: int) -> int:
 
 @pytest.mark.parametrize("code", [0, 75, 3])
 def test_each_process_has_its_rank_and_only_an_interrupted_job_is_put_back(folder: Path, code: int) -> None:
-    cluster = Cluster(gpus_per_node=4, container=str(folder / "container"))
+    cluster = ClusterSettings(gpus_per_node=4, container=str(folder / "container"))
     job = plan_job(["pretrain", "data.json", NASTY], cluster)
     assert run(script_text(job, cluster, folder / "my jobs", folder), folder, 4, code) == code
     for rank in range(4):
@@ -162,7 +162,7 @@ def test_each_process_has_its_rank_and_only_an_interrupted_job_is_put_back(folde
 
 
 def test_one_process_needs_no_ranks(folder: Path) -> None:
-    cluster = Cluster(gpus_per_node=1, container=str(folder / "container"))
+    cluster = ClusterSettings(gpus_per_node=1, container=str(folder / "container"))
     script = script_text(plan_job(["finetune", NASTY], cluster), cluster, folder / "my jobs", folder)
     assert "MASTER_ADDR" not in script
     assert run(script, folder, 1, 0) == 0

@@ -20,7 +20,7 @@ from tests.cluster.local_slurm import local_slurm, missing
 from tests.pretrain.tiny_run import TINY, write_data
 from tests.waiting import wait_until
 from voco_cli.cluster.script import Job, send
-from voco_cli.config.cluster_schema import Cluster
+from voco_cli.config.cluster_schema import ClusterSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -126,7 +126,7 @@ if [ "$2" = again ] && [ -z "$SLURM_RESTART_COUNT" ]; then exit 75; fi
 def test_an_array_and_what_waits_for_all_of_it(tmp_path: Path, slurm: dict[str, str]) -> None:
     (tmp_path / "stand in.sh").write_text(STAND_IN)
     container = shlex.join(["bash", str(tmp_path / "stand in.sh")])
-    cluster = Cluster(gpus_per_node=0, cpus_per_task=1, time="30", container=container)
+    cluster = ClusterSettings(gpus_per_node=0, cpus_per_task=1, time="30", container=container)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in slurm.items():
             patch.setenv(name, value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from voco_cli.config.cluster_schema import Cluster, limit_seconds, load_cluster
+from voco_cli.config.cluster_schema import ClusterSettings, limit_seconds, load_cluster
 from voco_cli.errors import UsageError
 
 FILE = """\
@@ -79,13 +79,13 @@ def test_values_are_taken_as_they_are_written() -> None:
 def test_what_is_typed_goes_before_the_file_and_the_usual_file_is_found() -> None:
     usual = Path(".config/voco/cluster.yaml")
     usual.parent.mkdir(parents=True)
-    assert load_cluster() == Cluster()
+    assert load_cluster() == ClusterSettings()
     usual.write_text("partition: usual\nnodes: 3\n")
     cluster = load_cluster(None, ["nodes=5", "options.qos=high", "account=~"])
     assert (cluster.partition, cluster.nodes, cluster.account, cluster.options) == ("usual", 5, None, {"qos": "high"})
     assert load_cluster(written("partition: own\n")).nodes == 1
-    assert Cluster(gpus_per_node=0).tasks == 1
-    assert Cluster(tasks_per_node=3).tasks == 3
+    assert ClusterSettings(gpus_per_node=0).tasks == 1
+    assert ClusterSettings(tasks_per_node=3).tasks == 3
 
 
 @pytest.mark.parametrize(

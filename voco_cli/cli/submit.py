@@ -19,7 +19,7 @@ from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from voco_cli.cluster.script import Job
-    from voco_cli.config.cluster_schema import Cluster
+    from voco_cli.config.cluster_schema import ClusterSettings
 
 OWN = ("submit", "jobs")
 JOBS_FOLDER = Path("jobs")
@@ -98,7 +98,7 @@ def submit(
         _send(jobs, cluster, folder, command.run)
 
 
-def parse(words: Sequence[str], context: Any, cluster: Cluster) -> Command:
+def parse(words: Sequence[str], context: Any, cluster: ClusterSettings) -> Command:
     """Check a command as if it were to be run here.
 
     Raises:
@@ -163,7 +163,7 @@ def _checked(folder: Path) -> Path:
     return folder
 
 
-def _show(jobs: Sequence[Job], cluster: Cluster, folder: Path) -> None:
+def _show(jobs: Sequence[Job], cluster: ClusterSettings, folder: Path) -> None:
     """Print the scripts; the number of a job before is known only once it is sent."""
     from voco_cli.cluster.script import script_text
 
@@ -173,7 +173,7 @@ def _show(jobs: Sequence[Job], cluster: Cluster, folder: Path) -> None:
         after = "NUMBER_OF_THE_JOB_BEFORE"
 
 
-def _send(jobs: Sequence[Job], cluster: Cluster, folder: Path, run: Path | None) -> None:
+def _send(jobs: Sequence[Job], cluster: ClusterSettings, folder: Path, run: Path | None) -> None:
     from voco_cli.cluster.record import remember
     from voco_cli.cluster.script import require_submitit, send
 
@@ -192,7 +192,7 @@ def _send(jobs: Sequence[Job], cluster: Cluster, folder: Path, run: Path | None)
     done([folder / f"{after}_submission.sh"], _jobs_command(folder))
 
 
-def _run_here(jobs: Sequence[Job], cluster: Cluster, folder: Path, run: Path | None) -> None:
+def _run_here(jobs: Sequence[Job], cluster: ClusterSettings, folder: Path, run: Path | None) -> None:
     """Run what would be sent, one process after the other; several processes of a training at once."""
     from voco_cli.cluster.record import finished, next_local, remember
     from voco_cli.cluster.script import local_commands

@@ -154,8 +154,9 @@ def _of_training(state: str, run: RunFolder, processes: int, seen_s: float | Non
     steps, of_step = train.steps, train.batch_size * train.accumulate * processes
     record = last.get(step, {}) if step is not None else {}
     rate = record.get("cases_per_s")
-    is_known = state in IN_TRAINING and isinstance(rate, float) and rate > 0 and step is not None
-    left = timedelta(seconds=round((steps - step) * of_step / rate)) if is_known else None
+    left = None
+    if state in IN_TRAINING and step is not None and isinstance(rate, float) and rate > 0:
+        left = timedelta(seconds=round((steps - step) * of_step / rate))
     seen_s = max((s for s in (seen_s, _changed_s(run.metrics_file)) if s), default=None)
     return Standing(state, step, steps, record.get("loss"), left, seen_s)
 

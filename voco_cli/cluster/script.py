@@ -17,7 +17,7 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voco_cli.config.cluster_schema import Cluster
+from voco_cli.config.cluster_schema import ClusterSettings
 from voco_cli.errors import Interrupted, UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Job:
         return self.nodes * self.tasks_per_node
 
 
-def plan_job(words: Sequence[str], cluster: Cluster, shards: int = 0) -> Job:
+def plan_job(words: Sequence[str], cluster: ClusterSettings, shards: int = 0) -> Job:
     """Return what one command takes.
 
     Args:
@@ -72,14 +72,14 @@ def plan_job(words: Sequence[str], cluster: Cluster, shards: int = 0) -> Job:
     return Job(tuple(words), gpus_per_node=gpus, shards=shards)
 
 
-def program(cluster: Cluster, module: str = "voco_cli") -> list[str]:
+def program(cluster: ClusterSettings, module: str = "voco_cli") -> list[str]:
     """Return the words that a command begins with: this very Python, or what a container has."""
     if cluster.container is None:
         return [sys.executable, "-m", module]
     return [*shlex.split(cluster.container), *(["voco"] if module == "voco_cli" else ["python", "-m", module])]
 
 
-def command_text(job: Job, cluster: Cluster) -> str:
+def command_text(job: Job, cluster: ClusterSettings) -> str:
     """Return what each task of a job runs, for the shell of the script."""
     plain = shlex.join([*program(cluster), *job.words])
     if job.shards:
@@ -95,7 +95,9 @@ def state_file(job: Job, folder: Path) -> str:
     return f"{shlex.quote(f'{folder}/')}{name}.state"
 
 
-def sbatch_parameters(job: Job, cluster: Cluster, folder: Path, cwd: Path, after: str | None = None) -> dict[str, Any]:
+def sbatch_parameters(
+    job: Job, cluster: ClusterSettings, folder: Path, cwd: Path, after: str | None = None
+) -> dict[str, Any]:
     """Return what submitit is to write at the head of a script.
 
     Args:
@@ -140,7 +142,7 @@ def sbatch_parameters(job: Job, cluster: Cluster, folder: Path, cwd: Path, after
     return {name: value for name, value in parameters.items() if value is not None or name == "wckey"}
 
 
-def local_commands(job: Job, cluster: Cluster) -> list[list[str]]:
+def local_commands(job: Job, cluster: ClusterSettings) -> list[list[str]]:
     """Return what runs a job here: one command, or one for each part."""
     if job.shards:
         return [[*program(cluster), *job.words, "--shard", f"{i}/{job.shards}"] for i in range(1, job.shards + 1)]
@@ -181,7 +183,7 @@ def executor(folder: Path, parameters: Mapping[str, Any]) -> SlurmExecutor:
     return made
 
 
-def script_text(job: Job, cluster: Cluster, folder: Path, cwd: Path, after: str | None = None) -> str:
+def script_text(job: Job, cluster: ClusterSettings, folder: Path, cwd: Path, after: str | None = None) -> str:
     """Return the batch script of a job.
 
     Args:
@@ -191,7 +193,7 @@ def script_text(job: Job, cluster: Cluster, folder: Path, cwd: Path, after: str 
     return executor(folder, parameters)._make_submission_file_text(command_text(job, cluster), "")
 
 
-def send(job: Job, cluster: Cluster, folder: Path, cwd: Path, after: str | None = None) -> str:
+def send(job: Job, cluster: ClusterSettings, folder: Path, cwd: Path, after: str | None = None) -> str:
     """Hand a job to SLURM; the script is kept in the folder, as ID_submission.sh.
 
     Args:

@@ -97,7 +97,7 @@ Word = Annotated[str, Field(min_length=1), AfterValidator(_one_line)]
 OptionName = Annotated[str, AfterValidator(_option_name)]
 
 
-class Cluster(Section):
+class ClusterSettings(Section):
     """What a job of `voco submit` is given."""
 
     partition: Word | None = Field(None, description="partition; none is the site's default")
@@ -146,7 +146,7 @@ class Cluster(Section):
         return self
 
 
-def load_cluster(file: Path | None = None, overrides: Sequence[str] = ()) -> Cluster:
+def load_cluster(file: Path | None = None, overrides: Sequence[str] = ()) -> ClusterSettings:
     """Return what jobs are given: overrides, then the file, then defaults.
 
     Args:
@@ -163,7 +163,7 @@ def load_cluster(file: Path | None = None, overrides: Sequence[str] = ()) -> Clu
     values, origin = merge(layers)
     given = nest({key: value for key, value in values.items() if not isinstance(value, str) or value not in UNSET})
     try:
-        return Cluster.model_validate(given)
+        return ClusterSettings.model_validate(given)
     except ValidationError as error:
         told = list(dict.fromkeys(_problem(details, origin) for details in error.errors()))
     if len(told) == 1:
@@ -184,7 +184,7 @@ def _override_layer(overrides: Sequence[str]) -> Layer:
 def _problem(details: Any, origin: dict[str, Layer]) -> str:
     """Return what is wrong with one value, and where it stands."""
     path = [str(part) for part in details["loc"]]
-    names = list(Cluster.model_fields)
+    names = list(ClusterSettings.model_fields)
     key = next((name for end in (3, 2, 1) if (name := ".".join(path[:end])) in origin), "")
     place = f"{origin[key].place(key)}: " if key else ""
     message = details["msg"].removeprefix("Value error, ")
