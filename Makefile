@@ -2,6 +2,7 @@
 # make demo        the whole way on generated scans, in minutes: demo/report.html
 # make test        lint, types and tests: what CI runs
 # make test-slow   the tests that take minutes each
+# make test-cluster  the tests under a real SLURM on this machine, which it installs from Debian's packages; as root
 # make check       lint and types alone
 # make docs        the reference of settings and commands, from the code
 
@@ -10,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test test-slow check docs
+.PHONY: setup demo test test-slow test-cluster check docs
 
 setup: $(STAMP)
 
@@ -37,4 +38,8 @@ test: check
 	$(BIN)/pytest -n auto --dist worksteal
 
 test-slow: check
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -rs
+
+test-cluster: setup
+	apt-get install --yes --no-install-recommends slurm-wlm munge
+	$(BIN)/pytest -m slow -rs tests/cluster

@@ -46,6 +46,7 @@ LAYERS = (
     "task_kinds",
     "workflows",
     "resources",
+    "cluster",
     "report",
     "demo",
     "cli",

@@ -64,6 +64,14 @@ def test_messages_name_the_distribution_and_extras_that_it_has() -> None:
     assert not [text for text in texts if re.search(r"install ['\"]?voco\b(?!-cli)", text)]
 
 
+def test_what_the_apptainer_image_copies_is_there() -> None:
+    sections = dict(re.findall(r"^%(\w+)\n((?:[ ]+.*\n|\n)*)", (ROOT / "apptainer.def").read_text(), re.MULTILINE))
+    copied = [name for line in sections["files"].splitlines() for name in line.split()[:-1]]
+    assert {"voco_cli", "tests", "pyproject.toml"} <= set(copied)
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+    assert "pytest" in sections["test"]
+
+
 def test_classifiers_are_the_pythons_that_are_tested() -> None:
     listed = [name.rpartition(" :: ")[2] for name in PROJECT["classifiers"] if "Python :: 3." in name]
     assert tuple(listed) == PYTHONS
@@ -111,7 +119,17 @@ def test_what_is_in_the_distributions(built: dict[str, Path]) -> None:
     assert names >= {name for name in tracked if not name.endswith((".pyc", ".pyo"))}
     with tarfile.open(built[".gz"]) as source:
         top = {name.split("/")[1] for name in source.getnames()}
-    assert top >= {"Makefile", "constraints.txt", "Dockerfile", "CITATION.cff", "LICENSE", "README.md", "tests", "docs"}
+    assert top >= {
+        "Makefile",
+        "constraints.txt",
+        "Dockerfile",
+        "apptainer.def",
+        "CITATION.cff",
+        "LICENSE",
+        "README.md",
+        "tests",
+        "docs",
+    }
 
 
 def test_links_of_the_readme_work_on_a_package_index(built: dict[str, Path]) -> None:

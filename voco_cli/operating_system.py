@@ -185,8 +185,11 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
     resource = None  # type: ignore[assignment]
 
-STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that end a command in order: Ctrl-C, a batch system's limit of time, a terminal that was closed."""
+STOPPING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR2") if hasattr(signal, name)]
+"""Signals that end a command in order: Ctrl-C, a batch system's limit of time, a closed terminal, submitit's warning.
+
+submitit warns by USR2, as NCCL may take USR1 for itself.
+"""
 STATUS = Path("/proc/self/status")
 KILOBYTE = 1024
 """Unit of Linux's memory figures."""

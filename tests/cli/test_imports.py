@@ -66,6 +66,14 @@ DRAWING = READING | {"matplotlib"}
 PAGE = MEASURING | {"matplotlib", "jinja2"}
 COMMANDS: tuple[tuple[set[str], dict[str, int]], ...] = (
     (set(), {"--help": 500, "pretrain --help": 500}),
+    (
+        set(),
+        {
+            "submit --dry-run pretrain scan.json --recipe debug": 800,
+            "submit --local config init --recipe debug -o given.yaml": 800,
+            "jobs": 800,
+        },
+    ),
     (set(), {"config show --recipe debug": 550, "config init --recipe debug -o settings.yaml": 550}),
     ({"torch"}, {"weights inspect encoder": 1900, "weights inspect encoder.pt": 1900}),
     (

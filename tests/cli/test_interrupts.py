@@ -38,7 +38,7 @@ def stopped(command: list[str], cwd: Path, number: int, ready: Callable[[], bool
     return begun.returncode, told
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_a_cache_build_goes_on_where_it_was_stopped(number: int, scans: Path, tmp_path: Path) -> None:
     def volumes() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in tmp_path.rglob("[!.]*.b2nd")}

@@ -41,7 +41,7 @@ def leaf(arguments: list[str]) -> tuple[Any, list[str]]:
         if not rest:
             raise UsageError("Missing command.")
         name, command, arguments = context.command.resolve_command(context, rest)
-        context = VOCO.context_class(command, info_name=name, parent=context)
+        context = VOCO.context_class(command, info_name=name, parent=context, **command.context_settings)
     return context, arguments
 
 
@@ -53,6 +53,9 @@ def check(arguments: list[str]) -> None:
     """
     context, rest = leaf(arguments)
     context.command.parse_args(context, list(rest))
+    if "words" in context.params:  # the command that `voco submit` sends
+        check(context.params["words"])
+        return
     for override in context.params.get("override") or ():
         key = override.partition("=")[0]
         if key not in KNOWN:

@@ -61,7 +61,7 @@ def test_logged_gradient_norm_is_that_of_the_step(tmp_path: Path) -> None:
     assert numbers(tmp_path)[1]["grad_norm"] == pytest.approx(norm, rel=1e-5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
 def test_signal_finishes_the_step_and_the_same_command_goes_on(tmp_path: Path, number: signal.Signals) -> None:
     make_loop(tmp_path / "unbroken").run()
     job, path = LineTask(), tmp_path / "broken"

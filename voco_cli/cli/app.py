@@ -23,6 +23,7 @@ from voco_cli.cli.exit import VisibleFormatter, open_streams, run_to_the_end
 from voco_cli.cli.finetune import finetune
 from voco_cli.cli.index import index
 from voco_cli.cli.interrupts import Stopped
+from voco_cli.cli.jobs import jobs
 from voco_cli.cli.locate import locate
 from voco_cli.cli.merge import merge
 from voco_cli.cli.options import SETTING, setting_help
@@ -32,6 +33,7 @@ from voco_cli.cli.preview_labels import preview_labels
 from voco_cli.cli.probe import probe
 from voco_cli.cli.report import report
 from voco_cli.cli.study import study
+from voco_cli.cli.submit import submit
 from voco_cli.document.terminal import be_quiet, is_quiet
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
@@ -146,6 +148,12 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco demo",
         "voco demo --out try",
     ),
+    "submit": (
+        "voco submit pretrain data.json --recipe tpami",
+        "voco submit --dry-run --set nodes=4 pretrain data.json",
+        "voco submit --shards 64 cache build data.json",
+    ),
+    "jobs": ("voco jobs",),
     "config": ("voco config show --recipe tpami",),
     "config show": (
         "voco config show --recipe tpami",
@@ -181,11 +189,14 @@ PANELS: dict[str, dict[str, Any]] = {
         "study": study,
         "report": report,
     },
+    "Cluster": {"submit": submit, "jobs": jobs},
     "Machine and settings": {"doctor": doctor, "config": config.app, "weights": weights.app},
 }
 """Commands in the order of work: functions, and groups of commands."""
 ORDER = [name for names in PANELS.values() for name in names]
 EVERYWHERE = "Anywhere in any command"
+OF_SUBMIT = {"allow_interspersed_args": False}
+"""What follows the command that is sent belongs to it."""
 NUMBER = "N"
 """What help calls a number that has limits."""
 
@@ -276,7 +287,8 @@ for _panel, _commands in PANELS.items():
         if isinstance(_command, typer.Typer):
             app.add_typer(_command, name=_name, rich_help_panel=_panel)
         else:
-            app.command(_name, rich_help_panel=_panel)(_command)
+            context = OF_SUBMIT if _command is submit else None
+            app.command(_name, rich_help_panel=_panel, context_settings=context)(_command)
 
 
 def _print_version(wanted: bool) -> None:

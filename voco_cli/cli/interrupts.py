@@ -1,4 +1,4 @@
-"""Being stopped: SIGTERM and SIGHUP unwind a command as Ctrl-C does, and it says whether the same call goes on."""
+"""Being stopped: SIGTERM, SIGHUP and SIGUSR2 unwind a command as Ctrl-C does, and it says if the same call goes on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from voco_cli.operating_system import STOPPING
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which Python itself does not raise."""
+    """SIGTERM, SIGHUP or SIGUSR2, which Python itself does not raise."""
 
 
 class Stopped(VocoError):
@@ -24,7 +24,7 @@ class Stopped(VocoError):
 
 
 def listen() -> None:
-    """Raise `Terminated` in the main thread on SIGTERM and SIGHUP, where nobody has decided otherwise (as nohup)."""
+    """Raise `Terminated` in the main thread on what stops a command, where nobody has decided otherwise (as nohup)."""
     for number in STOPPING:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _raise)

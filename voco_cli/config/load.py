@@ -259,12 +259,12 @@ def _place_of_section(section: str, origin: Mapping[str, Layer]) -> str:
 
 def _unknown(key: str, origin: Mapping[str, Layer], known: Iterable[str]) -> Iterator[tuple[str, str]]:
     for name in [name for name in origin if name == key or name.startswith(f"{key}.")]:
-        near = _nearest(name, known)
+        near = nearest_key(name, known)
         advice = f"the nearest is {near}" if near else "`voco config show --all` lists all"
         yield name, f"{origin[name].place(name)}: {name} is not a setting; {advice}."
 
 
-def _nearest(name: str, known: Iterable[str]) -> str | None:
+def nearest_key(name: str, known: Iterable[str]) -> str | None:
     """Return the known key that looks most like a name, its last part counting for itself: ``lr`` is ``train.lr``."""
 
     def likeness(key: str) -> float:

@@ -75,9 +75,12 @@ def merge(layers: Sequence[Layer]) -> tuple[dict[str, Any], dict[str, Layer]]:
     return values, origin
 
 
-def yaml_layer(path: Path, source: str | None = None) -> Layer:
+def yaml_layer(path: Path, source: str | None = None, loader: type[yaml.BaseLoader] = yaml.SafeLoader) -> Layer:  # type: ignore[assignment]
     """Return the values of a settings file, or of the ``settings.yaml`` that a run has saved.
 
+    Args:
+        source: what a person calls the file.
+        loader: of PyYAML; its BaseLoader leaves all values as they are written.
     Raises:
         UsageError: the file is missing, not YAML, not a mapping, or names a key twice.
     """
@@ -89,7 +92,7 @@ def yaml_layer(path: Path, source: str | None = None) -> Layer:
         raise UsageError(f"{path} cannot be read as a settings file: {why}.", "check the path") from error
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text) or {}
+        values = yaml.load(text, Loader=loader) or {}
     except yaml.YAMLError as error:
         raise UsageError(_yaml_fault(path, error)) from error
     if not isinstance(values, dict):

@@ -57,6 +57,7 @@ REQUIRED = {
 OPTIONAL = {
     "huggingface_hub": ("hub", "weights from hf://OWNER/REPO/FILE"),
     "pyarrow": ("parquet", "tables of embeddings as Parquet"),
+    "submitit": ("cluster", "jobs of SLURM"),
 }
 """Modules that not everyone needs: their extra, and what for."""
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from voco_cli.config.schema import Data
 from voco_cli.errors import UsageError
-from voco_cli.operating_system import usable_cores
+from voco_cli.operating_system import STOPPING, usable_cores
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
@@ -170,6 +170,6 @@ def _quiet_worker(index: int) -> None:
     """Compute on one thread, and leave signals, which often go to all, to the main process."""
     import torch
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)

@@ -88,7 +88,7 @@ def remaining_work(train: Train, resumed_step: int = 0) -> RemainingWork:
 
 
 class StopRequest:
-    """Context in which SIGTERM, SIGINT and SIGHUP set a flag; a second SIGINT interrupts at once."""
+    """Context in which SIGTERM, SIGINT, SIGHUP and SIGUSR2 set a flag; a second SIGINT interrupts at once."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
