@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from voco_cli.cli.options import JsonOption, WorkersOption, given_words
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
+from voco_cli.object_stores import location, name_below, shared_folder
 from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ def index(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT", help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number."
+            metavar="INPUT",
+            help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number; s3://BUCKET/FOLDER "
+            "too, gs:// and az://.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The data.json to write.")] = Path("data.json"),
@@ -83,6 +85,7 @@ def index(
         raise UsageError(
             f"--validation {validation:g} and --test {test:g} leave nobody to train on.", "lower one of them"
         )
+    inputs = [location(one) for one in inputs]
     options = IndexOptions(
         name=name,
         full=check == "full",
@@ -186,14 +189,14 @@ def _folder_table(datalist: Datalist) -> Table:
     for split, entry in datalist.entries():
         folders.setdefault(entry.image.parent, []).append((split, entry))
     largest = sorted(folders, key=lambda folder: (-len(folders[folder]), str(folder)))
-    above = Path(os.path.commonpath(folders)) if len(folders) > 1 else largest[0].parent
+    above = shared_folder(folders) if len(folders) > 1 else largest[0].parent
     rows: list[list[Value]] = []
     for folder in largest[:SHOWN_FOLDERS]:
         entries = [entry for _, entry in folders[folder]]
         splits = Counter(split for split, _ in folders[folder])
         rows.append(
             [
-                str(folder.relative_to(above)),
+                name_below(folder, above),
                 len(entries),
                 sum(entry.label is not None for entry in entries),
                 ", ".join(sorted({entry.modality for entry in entries})),

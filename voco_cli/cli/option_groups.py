@@ -71,12 +71,15 @@ class OptionGroup:
             UsageError: a setting that is wrong, or given twice.
         """
         from voco_cli.config import load_settings
+        from voco_cli.data.io.scratch import use_scratch
 
         own, flags = vars(self), {**(place or {}), **self.flags()}
         overrides = own.get("override") or ()
         require_agreement(flags, overrides)
         recipe, task = flags.pop("recipe", None), flags.pop("task.preset", None)
-        return load_settings(recipe, own.get("config"), [*first, *overrides], flags, task=task)
+        resolved = load_settings(recipe, own.get("config"), [*first, *overrides], flags, task=task)
+        use_scratch(resolved.settings.data)
+        return resolved
 
 
 def _options(kind: type[OptionGroup]) -> list[tuple[Any, Any]]:

@@ -109,6 +109,12 @@ class Data(Section):
     )
     workers: NonNegativeInt | Auto = Field("auto", description="loader processes; auto is cores - 1, at most 8")
     prefetch: PositiveInt = Field(4, description="batches that each loader process prepares ahead")
+    scratch_gb: PositiveFloat = Field(
+        50.0, description="local copies of files in object stores, GB in all; the least recently used goes first"
+    )
+    scratch_dir: Path | None = Field(
+        None, description="folder of those copies; none is voco-scratch-USER in the folder for temporary files"
+    )
 
 
 class Preprocess(Section):

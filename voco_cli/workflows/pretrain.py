@@ -23,6 +23,7 @@ from voco_cli.data.index.trained_on import (
 )
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.weights import LoadReport
+from voco_cli.object_stores import name_below, shared_folder
 from voco_cli.objectives.objective import Case, FigureInfo, Figures, Objective, Verdict
 from voco_cli.pretrain.task import PretrainingTask, batch_plan, build_model
 from voco_cli.training.callbacks import Callback
@@ -168,9 +169,8 @@ def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> 
 
 def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
     """Names that random draws go by: paths below the folder that all scans share, wherever data.json lies."""
-    paths = [str(entry.image) for entry in entries]
-    shared = os.path.commonpath([str(Path(path).parent) for path in paths]) if paths else ""
-    return {Path(path): Path(os.path.relpath(path, shared)).as_posix() for path in paths}
+    shared = shared_folder(entry.image.parent for entry in entries)
+    return {entry.image: name_below(entry.image, shared) for entry in entries}
 
 
 def _names(datalist: Datalist) -> list[tuple[str, str]]:

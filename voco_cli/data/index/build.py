@@ -37,6 +37,7 @@ from voco_cli.data.index.label_pairing import grid_fault, pair_labels
 from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.object_stores import is_remote, location
 
 FEWEST_TO_DECODE = 8
 """Decoding a scan takes long enough for a process to pay from so few scans on."""
@@ -240,9 +241,10 @@ def _assemble(
     splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
-    first = inputs[0].resolve()
+    first = location(inputs[0]).resolve()
+    is_folder = first.is_dir() or (is_remote(first) and all(entry.image != first for entry in entries))
     return Datalist(
-        name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
+        name=options.name or (first.name if is_folder else first.parent.name) or "dataset",
         modality=modalities.pop() if len(modalities) == 1 else "mixed",
         labels=named.names,
         split=options.rule,

@@ -22,6 +22,7 @@ from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolu
 from voco_cli.data.index.patients import case_of, modality_of_words, patients_of, words_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named, visible_json
+from voco_cli.object_stores import ask_of_many, is_remote, location
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -146,7 +147,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     one = only_modality(modality)
     items = [item for items in listed.values() for item in items]
     folder = path.resolve().parent
-    images = [Path(absolute_name(item["image"], folder)) for item in items]
+    images = [location(absolute_name(item["image"], folder)) for item in items]
     patients = patients_of(images)
     names = distinct_names(
         {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
@@ -233,7 +234,14 @@ def _fault(fault: Any) -> str:
 
 def _check_files(datalist: Datalist, path: Path) -> None:
     wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
-    missing = [file for files in wanted for file in files if file and not os.path.exists(file)]  # noqa: PTH110 (160,000)
+    listed = [file for files in wanted for file in files if file]
+    remote = {file for file in listed if is_remote(file)}
+    ask_of_many(remote)
+    missing = [
+        file
+        for file in listed
+        if not (file.is_file() if file in remote else os.path.exists(file))  # noqa: PTH110 (160,000)
+    ]
     if missing:
         count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"
         raise DataError(
