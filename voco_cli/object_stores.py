@@ -12,7 +12,6 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,6 +223,10 @@ class ObjectFacts:
 
 _KNOWN: dict[str, ObjectFacts | None] = {}
 """What this process was told so far, by URL; none where there is no such object."""
+_LISTED: set[str] = set()
+"""Folders, each ending in /, of which everything that is not known is not there."""
+_WRITTEN: set[str] = set()
+"""What this process has written since."""
 
 
 def facts(path: RemotePath, anew: bool = False) -> ObjectFacts:
@@ -236,6 +239,8 @@ def facts(path: RemotePath, anew: bool = False) -> ObjectFacts:
         DataError: the store cannot be asked.
     """
     name = str(path)
+    if name not in _KNOWN and name not in _WRITTEN and any(name.startswith(folder) for folder in _LISTED):
+        _KNOWN[name] = None
     if name not in _KNOWN or anew:
         _KNOWN[name] = None
         with suppress(FileNotFoundError), _asked(path, "read"):
@@ -256,6 +261,8 @@ def ask_of_many(paths: Iterable[Path]) -> None:
     Raises:
         DataError: a store cannot be asked.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     buckets: dict[tuple[str, ...], list[RemotePath]] = {}
     for path in paths:
         if isinstance(path, RemotePath) and str(path) not in _KNOWN:
@@ -268,6 +275,26 @@ def ask_of_many(paths: Iterable[Path]) -> None:
         shared = location(os.path.commonpath([str(path.parent) for path in asked]))
         found = {str(one) for one in objects_below(shared)}
         _KNOWN.update({str(path): None for path in asked if str(path) not in found})
+
+
+def know_all_below(folder: Path) -> None:
+    """List a folder once, so that no object below it is asked for by itself any more.
+
+    What others write there later is seen by the next call.
+
+    Raises:
+        UsageError, DataError: as `objects_below`.
+    """
+    forget_below(folder)
+    objects_below(folder)
+    _LISTED.add(f"{folder}/")
+
+
+def forget_below(folder: Path) -> None:
+    """Ask the store again for what lies below a folder."""
+    _LISTED.discard(f"{folder}/")
+    for name in [name for name in _KNOWN if name.startswith(f"{folder}/")]:
+        del _KNOWN[name]
 
 
 def objects_below(folder: Path) -> dict[RemotePath, ObjectFacts]:
@@ -340,8 +367,8 @@ def require_writable(path: Path) -> None:
         )
 
 
-def upload(file: Path, path: RemotePath) -> None:
-    """Copy a local file to an object, which is there whole or not at all: several parts are completed, or aborted.
+def upload(content: bytes | Path, path: RemotePath) -> None:
+    """Write bytes, or a local file, as an object that is there whole or not at all: parts are completed, or aborted.
 
     Raises:
         UsageError: a web server.
@@ -351,13 +378,17 @@ def upload(file: Path, path: RemotePath) -> None:
     try:
         with _asked(path, "written"):
             store, inner = _store(path)
-            store.put_file(str(file), inner)
+            if isinstance(content, bytes):
+                store.pipe_file(inner, content)
+            else:
+                store.put_file(str(content), inner)
     except (DataError, FileNotFoundError) as error:
         message = (
             error.message if isinstance(error, DataError) else f"{path} cannot be written: there is no such bucket."
         )
         raise ResourceError(message, getattr(error, "hint", None)) from error
     _KNOWN.pop(str(path), None)
+    _WRITTEN.add(str(path))
 
 
 def _store(path: RemotePath) -> tuple[Any, str]:

@@ -14,6 +14,7 @@ from voco_cli.cli.option_groups import OptionGroup, PretrainOptions, with_option
 from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOption, setting_option, spoken_recipe
 from voco_cli.document.terminal import done, note, print_blocks, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError, VocoError
+from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from voco_cli.data.cache.store import BuildReport, VolumeCache
@@ -44,7 +45,7 @@ class CacheOptions(OptionGroup):
 
     def pretrain_command(self) -> str:
         """Return the training that finds this very cache."""
-        place = [f"cache.dir={self.folder}"] if self.folder else []
+        place = [f"cache.dir={location(self.folder)}"] if self.folder else []
         given = PretrainOptions(
             data=self.data,
             recipe=self.recipe or spoken_recipe(self.resolve()),

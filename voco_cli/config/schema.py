@@ -19,6 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from voco_cli.config.backbones import BACKBONES
+from voco_cli.errors import UsageError
+from voco_cli.object_stores import location
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -70,6 +72,16 @@ Counts = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_exten
 Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(_split_extent), AfterValidator(_ordered)]
 """Least and most share; ``0.1,0.5`` on a command line."""
 
+
+def _place(path: Path) -> Path:
+    try:
+        return location(path)
+    except UsageError as error:
+        raise ValueError(error.message.rstrip(".")) from error
+
+
+Place = Annotated[Path, AfterValidator(_place)]
+"""A folder or file, or the URL of one in an object store."""
 
 Auto = Literal["auto"]
 
@@ -138,7 +150,9 @@ class Preprocess(Section):
 class Cache(Section):
     """The store of preprocessed volumes."""
 
-    dir: Path | None = Field(None, description="cache folder; none is .voco-cache beside data.json")
+    dir: Place | None = Field(
+        None, description="cache folder, or s3://BUCKET/FOLDER; none is .voco-cache beside data.json"
+    )
     dtype: Literal["uint8", "int16", "float16"] = Field(
         "uint8", description="number format of [0, 1] on disk; uint8 holds a CT window in 256 steps"
     )

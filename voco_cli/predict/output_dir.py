@@ -17,6 +17,7 @@ from voco_cli.data.cache.entry import volume_key
 from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import UsageError, VocoError
 from voco_cli.foreign_text import visible_json
+from voco_cli.object_stores import is_remote, know_all_below, require_writable
 from voco_cli.predict.predictor import Trained
 
 FORMAT, RECORD, LABELS = "voco-prediction/1", "prediction.json", "labels.json"
@@ -65,7 +66,10 @@ class PredictionFolder(ABC):
     """What it holds, for people."""
 
     def __init__(self, path: Path, trained: Trained, *, overwrite: bool) -> None:
-        if path.exists() and not path.is_dir():
+        if is_remote(path):
+            require_writable(path)
+            know_all_below(path)
+        elif path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a folder for predictions.", "choose another name with --output")
         self.path, self.trained, self.run = path, trained, str(trained.run)
         self.made_by: dict[str, Any] = json.loads(json.dumps(self.dependencies()))  # as a record has it

@@ -39,8 +39,17 @@ from voco_cli.data.cache.volume import (
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.io.image import voxel_hash, whole_labels
 from voco_cli.data.io.reader import read_scan
+from voco_cli.data.io.scratch import scratch
 from voco_cli.data.parallel import run_jobs
 from voco_cli.errors import DataError, ResourceError, VocoError
+from voco_cli.object_stores import (
+    RemotePath,
+    is_remote,
+    know_all_below,
+    location,
+    objects_below,
+    require_writable,
+)
 
 SUFFIX = ".b2nd"
 PROBES = 3
@@ -174,18 +183,24 @@ class VolumeCache:
     """Preprocessed volumes of one combination of settings, in a folder that many may share.
 
     Args:
-        folder: made when the first volume is written.
+        folder: made when the first volume is written; in an object store, it is listed now and after a build.
         preprocess: the steps; every setting that changes a voxel is part of an entry's name.
         cache: format and building.
         labels: keep the label maps of the scans beside the volumes.
     """
 
     def __init__(self, folder: Path, preprocess: Preprocess, cache: Cache, labels: bool = False) -> None:
-        self.folder = folder
+        self.folder = location(folder)
         self.preprocess = preprocess
         self.cache = cache
         self.labels = labels
         self._fingerprint = settings_fingerprint(preprocess, cache)
+        self._look()
+
+    def _look(self) -> None:
+        if is_remote(self.folder):
+            require_writable(self.folder)
+            know_all_below(self.folder)
 
     def lookup(self, entry: Entry) -> StoredVolume | None:
         """Return the stored volume of a scan, or None where it (or its label map) must still be built.
@@ -244,6 +259,8 @@ class VolumeCache:
             done(task.entry, None)
 
         run_jobs(build_one, waiting, min(workers or self.workers, max(len(waiting), 1)), finished)
+        if waiting:
+            self._look()
         return BuildReport(counts["built"], counts["reused"], failed, counts["bytes"])
 
     @property
@@ -280,6 +297,8 @@ class VolumeCache:
         """Remove stored arrays, damaged ones for instance; the next build makes again what is needed."""
         for path in paths:
             path.unlink(missing_ok=True)
+            if isinstance(path, RemotePath):
+                scratch().drop(path)
 
     def stats(self) -> CacheStats:
         """Count and measure what is there."""
@@ -330,12 +349,14 @@ class VolumeCache:
         return self.folder / kind / key[:2] / f"{key}{SUFFIX}"
 
     def _stored(self, *kinds: str) -> list[Path]:
+        if is_remote(self.folder):
+            return [path for path in objects_below(self.folder) if path.parts[-3] in kinds and path.suffix == SUFFIX]
         found = (path for kind in kinds for path in sorted((self.folder / kind).glob(f"*/*{SUFFIX}")))
         return [path for path in found if not path.name.startswith(UNFINISHED)]
 
     def _require_space(self, entries: Sequence[Entry]) -> None:
         """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
-        if not entries:
+        if not entries or is_remote(self.folder):
             return
         try:
             require_space(self.folder, self.predict_bytes(entries), len(entries))

@@ -72,9 +72,9 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
     if missing:
         raise DataError(f"{', '.join(missing)} does not exist.", "Check the path.")
     walk = Walk()
-    for root, found in objects.items():
+    for place, found in objects.items():
         for one in found:
-            _add(walk, FoundFile(one, root.parent if found == [root] else root), set())
+            _add(walk, FoundFile(one, place.parent if found == [place] else place), set())
     excluded = {path.resolve() for path in exclude}
     folders_of_files = Counter(Path(os.path.abspath(given)).parent for given in inputs if given.is_file())  # noqa: PTH100
     for given in inputs:

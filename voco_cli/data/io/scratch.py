@@ -90,11 +90,35 @@ def local_copy(path: Path, *, unchanging: bool = False) -> Iterator[Path]:
             local = held.enter_context(scratch().hold(path, unchanging))
         except FileNotFoundError as error:
             raise DataError(f"{path} does not exist.", "Check the URL.") from error
-        try:
+        with told_of(path, local):
             yield local
-        except VocoError as error:
-            hint = error.hint and error.hint.replace(str(local), str(path))
-            raise type(error)(error.message.replace(str(local), str(path)), hint) from error
+
+
+@contextmanager
+def told_of(name: object, local: Path) -> Iterator[None]:
+    """Tell faults of a local copy as those of what it is a copy of."""
+    try:
+        yield
+    except VocoError as error:
+        if str(local) == str(name):
+            raise
+        hint = error.hint and error.hint.replace(str(local), str(name))
+        raise type(error)(error.message.replace(str(local), str(name)), hint) from error
+
+
+_KEPT = ExitStack()
+_KEPT_COPIES: dict[Path, Path] = {}
+
+
+def kept_copy(path: Path) -> Path:
+    """Return a local copy that stays as long as this process lives, of a file that is read again and again.
+
+    Raises:
+        DataError, ResourceError: as `local_copy`.
+    """
+    if path not in _KEPT_COPIES:
+        _KEPT_COPIES[path] = _KEPT.enter_context(local_copy(path))
+    return _KEPT_COPIES[path]
 
 
 @contextmanager
