@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,8 +197,7 @@ def test_a_bucket_that_is_not_there_and_a_key_that_is_refused_are_one_sentence(
 
 
 def test_the_extra_is_named_where_a_package_is_missing(new_stores: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+    monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
     monkeypatch.setitem(sys.modules, "s3fs", None)
     with pytest.raises(UsageError) as missing:
         facts(remote("s3://scans/x"))

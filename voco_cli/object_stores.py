@@ -338,8 +338,8 @@ def download(path: RemotePath, target: Path, expected: ObjectFacts) -> None:
     with _asked(path, "read"):
         store, inner = _store(path)
         store.get_file(inner, str(target))
-    found = target.stat().st_size
-    if found != expected.size or facts(path, anew=True) != expected:
+    found, now = target.stat().st_size, facts(path, anew=True)
+    if found != expected.size or now != expected:
         raise DataError(
             f"{path} came as {found} bytes of {expected.size}, or was changed while it was read.", "Try again."
         )
@@ -349,7 +349,7 @@ def read_part(path: RemotePath, start: int, stop: int) -> bytes:
     """Return the bytes of an object from one place up to another.
 
     Raises:
-        DataError: they do not come.
+        DataError: they do not come; or all come, of a web server that knows no ranges.
     """
     with _asked(path, "read"):
         store, inner = _store(path)
