@@ -251,7 +251,8 @@ class Model(Section):
         "has fewer",
     )
     weights: str | None = Field(
-        None, description="weights to start from: run folder, file, or URL such as hf://OWNER/REPO/FILE; none starts fresh"
+        None,
+        description="weights to start from: run folder, file, or URL such as hf://OWNER/REPO/FILE; none starts fresh",
     )
     weights_branch: Literal["student", "teacher", "ema"] = Field(
         "student", description="which network of a checkpoint; ema is a copy averaged over the steps, student the raw"
