@@ -45,18 +45,22 @@ def in_store(entry: Entry) -> Entry:
     return entry.model_copy(update={"image": place / entry.image.name, "label": place / entry.label.name})
 
 
-def test_a_prefix_is_indexed_as_a_folder_is(tmp_path: Path, scans: list[Entry], s3: Traffic) -> None:
-    write_atomic(location("s3://scans/ct/.hidden.nii.gz"), b"x")
-    write_atomic(location("s3://scans/ct/notes.txt"), b"x")
+def test_a_prefix_is_indexed_as_a_folder_is(tmp_path: Path, s3: Traffic) -> None:
+    (tmp_path / "ct").mkdir()
+    for entry in make_entries(tmp_path / "ct", 2, label=True):
+        assert entry.label is not None
+        entry.label.rename(entry.label.with_name(entry.image.name.replace(".", "_seg.", 1)))
     (tmp_path / "ct" / "notes.txt").write_bytes(b"x")
-    local = build_index([tmp_path / "ct"], tmp_path / "local.json", IndexOptions(modality="CT"))
-    remote = build_index([Path("s3://scans/ct")], tmp_path / "data.json", IndexOptions(modality="CT"))
-    write_datalist(local, tmp_path / "local.json")
-    write_datalist(remote, tmp_path / "data.json")
+    send(tmp_path / "ct", "s3://scans/ct")
+    write_atomic(location("s3://scans/ct/.hidden.nii.gz"), b"x")
+    for place, listed in (("ct", "local.json"), ("s3://scans/ct", "data.json")):
+        inputs = [location(place) if "s3" in place else tmp_path / place]
+        index = build_index(inputs, tmp_path / listed, IndexOptions(modality="CT"))
+        write_datalist(index, tmp_path / listed)
+        assert read_datalist(tmp_path / listed) == index
     text = (tmp_path / "data.json").read_text()
-    assert '"image": "s3://scans/ct/case_0.nii.gz", "label": "s3://scans/ct/seg_0.nii.gz"' in text
+    assert '"image": "s3://scans/ct/case_0.nii.gz", "label": "s3://scans/ct/case_0_seg.nii.gz"' in text
     assert text.replace("s3://scans/ct", "ct") == (tmp_path / "local.json").read_text()
-    assert read_datalist(tmp_path / "data.json") == remote
 
 
 def test_headers_are_read_without_the_voxels(scans: list[Entry], s3: Traffic, tmp_path: Path) -> None:

@@ -20,12 +20,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from voco_cli.atomic_files import UNFINISHED
-from voco_cli.config.schema import Data
 from voco_cli.errors import DataError, ResourceError, VocoError
 from voco_cli.object_stores import ObjectFacts, RemotePath, download, facts, read_part
 from voco_cli.operating_system import hold_file
+
+if TYPE_CHECKING:
+    from voco_cli.config.schema import Data
 
 GIGABYTE = 1e9
 GIGABYTES_VARIABLE, FOLDER_VARIABLE = "VOCO_SCRATCH_GB", "VOCO_SCRATCH_DIR"
