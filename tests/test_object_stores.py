@@ -17,7 +17,6 @@ from voco_cli.errors import DataError, ResourceError, UsageError
 from voco_cli.object_stores import (
     RemotePath,
     ask_of_many,
-    blanked,
     facts,
     know_all_below,
     location,
@@ -79,11 +78,6 @@ def test_urls_that_bear_secrets_or_name_nothing_are_refused(url: str, message: s
 def test_secrets_are_refused_also_after_pathlib_had_them() -> None:
     with pytest.raises(UsageError, match=r"^s3://\*\*\*@bucket/x.nii bears"):
         location(Path("s3://me:secret@bucket/x.nii"))
-
-
-def test_secrets_in_texts_are_blanked() -> None:
-    text = "GET 'https://me:pw@host/x?sig=1&b=2' and s3:/me:pw@bucket, not a@b: or why? because"
-    assert blanked(text) == "GET 'https://***@host/x?***' and s3:/***@bucket, not a@b: or why? because"
 
 
 def test_what_a_store_says_is_asked_once(s3: Traffic) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voco_cli.errors import DataError, ResourceError, UsageError
+from voco_cli.foreign_text import blanked
 
 if TYPE_CHECKING:
     LocalPath = Path
@@ -34,10 +35,6 @@ PACKAGES = {
 """Scheme of a URL to the package that fsspec needs for it, and how to get that."""
 READ_ONLY = ("https", "http")
 ADDRESS = re.compile(rf"({'|'.join(PACKAGES)}):/+(.*)", re.DOTALL)
-SECRETS = (
-    (re.compile(r"(\w:/{1,2})[^/@\s'\"]*:[^/@\s'\"]*@"), r"\1***@"),  # user:password@
-    (re.compile(r"(\w:/[^\s'\"?]*\?)[^\s'\"]+"), r"\1***"),  # what follows ?, such as a signature
-)
 OF_STORES = ("botocore", "aiobotocore", "aiohttp", "gcsfs", "google", "azure", "fsspec", "s3fs", "adlfs", "requests")
 """Packages whose exceptions say that a store did not do what it was asked for."""
 STAMPS = (
@@ -206,13 +203,6 @@ def is_remote(path: object) -> bool:
     return isinstance(path, RemotePath)
 
 
-def blanked(text: str) -> str:
-    """Return a text with passwords and queries of its URLs blanked."""
-    for pattern, instead in SECRETS:
-        text = pattern.sub(instead, text)
-    return text
-
-
 @dataclass(frozen=True)
 class ObjectFacts:
     """What a store says of an object: its size in bytes, and a stamp that changes with it; empty where it has none."""
@@ -285,16 +275,11 @@ def know_all_below(folder: Path) -> None:
     Raises:
         UsageError, DataError: as `objects_below`.
     """
-    forget_below(folder)
-    objects_below(folder)
-    _LISTED.add(f"{folder}/")
-
-
-def forget_below(folder: Path) -> None:
-    """Ask the store again for what lies below a folder."""
     _LISTED.discard(f"{folder}/")
     for name in [name for name in _KNOWN if name.startswith(f"{folder}/")]:
         del _KNOWN[name]
+    objects_below(folder)
+    _LISTED.add(f"{folder}/")
 
 
 def objects_below(folder: Path) -> dict[RemotePath, ObjectFacts]:

@@ -27,7 +27,7 @@ from voco_cli.config.sources import (
 )
 from voco_cli.config.validation import Settings, field_descriptions
 from voco_cli.errors import UsageError
-from voco_cli.object_stores import blanked
+from voco_cli.foreign_text import blanked
 
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
 
