@@ -120,7 +120,7 @@ class StoredVolume:
     @property
     def metadata(self) -> VolumeMetadata:
         """Return the description in the file."""
-        return _description(self.path).metadata
+        return _metadata(self.path)
 
     @property
     def voxel_hash(self) -> str:
@@ -130,7 +130,7 @@ class StoredVolume:
     @property
     def label_hash(self) -> str | None:
         """Return the hash of the label map's voxels; none where there is no label map."""
-        return None if self.label_path is None else _description(self.label_path).metadata.voxel_hash
+        return None if self.label_path is None else _metadata(self.label_path).voxel_hash
 
     def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read a region of the volume, axes x, y, z, stored number format.
@@ -208,33 +208,41 @@ def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
 
 @dataclass(frozen=True)
 class Description:
-    """What a stored array says of itself without its voxels: form, number format, pieces, and our own metadata."""
+    """What a stored array says of itself without its voxels: form, number format, pieces, our metadata as text."""
 
     shape_xyz: IntXYZ
     dtype: np.dtype[Any]
     chunks: IntXYZ
     blocks: IntXYZ
-    metadata: VolumeMetadata
+    metadata_json: str | None
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
 def _description(path: Path) -> Description:
     if not isinstance(path, RemotePath):
-        return _described(_open(path), path)
+        return _described(_open(path))
     try:
         with header_copy(path) as ends:
-            return _described(_open_fresh(ends), path)
+            return _described(_open_fresh(ends))
     except (VocoError, FileNotFoundError):  # all that is known of a file is at its ends, unless it is damaged
         with local_copy(path, unchanging=True) as local:
-            return _described(_open(local), path)
+            return _described(_open(local))
 
 
-def _described(array: blosc2.NDArray, path: Path) -> Description:
+def _described(array: blosc2.NDArray) -> Description:
     try:
-        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
-    except (KeyError, ValueError, RuntimeError) as error:
+        metadata_json = str(array.schunk.vlmeta[META_KEY])
+    except (KeyError, RuntimeError):  # none, or damaged
+        metadata_json = None
+    return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata_json)
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _metadata(path: Path) -> VolumeMetadata:
+    try:
+        return VolumeMetadata.model_validate_json(_description(path).metadata_json or "")
+    except ValueError as error:
         raise _damaged(path, error) from error
-    return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata)
 
 
 def _open_fresh(path: Path) -> blosc2.NDArray:
