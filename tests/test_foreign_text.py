@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from voco_cli.foreign_text import one_line, quoted, sentence_lines, shortened, visible, visible_json
+from voco_cli.foreign_text import blanked, one_line, quoted, sentence_lines, shortened, visible, visible_json
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,8 @@ def test_json_keeps_its_meaning() -> None:
     assert visible(text) == text
     assert "肝" in text
     assert json.loads(text) == names
+
+
+def test_secrets_in_texts_are_blanked() -> None:
+    text = "GET 'https://me:pw@host/x?sig=1&b=2' and s3:/me:pw@bucket, not a@b: or why? because"
+    assert blanked(text) == "GET 'https://***@host/x?***' and s3:/***@bucket, not a@b: or why? because"

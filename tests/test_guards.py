@@ -29,6 +29,7 @@ LAYERS = (
     "operating_system",
     "foreign_text",
     "csv_text",
+    "object_stores",
     "atomic_files",
     "config",
     "document",

@@ -9,8 +9,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from voco_cli.errors import ResourceError
+from voco_cli.object_stores import RemotePath, require_writable, upload
 
 UNFINISHED = ".unfinished-"
 """How the names of files begin that are still being written, or were when a process was killed."""
@@ -21,13 +23,22 @@ STALE_AFTER_S = 3600.0
 def whole_file(path: Path) -> Iterator[Path]:
     """Give a name beside the target to write to; after the block it is flushed to disk and takes the target's name.
 
-    The name ends like the target's, for writers that go by the ending. It is removed on any failure.
+    The name ends like the target's, for writers that go by the ending. It is removed on any failure. For a URL it is
+    in a folder for temporary files, and sent off after the block.
 
     Yields:
         the name to write to; the file does not exist yet, its folder does.
     Raises:
         ResourceError: the disk or the quota is full, or the place cannot be written to.
     """
+    if isinstance(path, RemotePath):
+        require_writable(path)
+        with TemporaryDirectory(prefix="voco-") as folder:
+            file = Path(folder, path.name)
+            with whole_file(file) as beside:
+                yield beside
+            upload(file, path)
+        return
     beside = path.with_name(f"{UNFINISHED}{os.getpid()}-{uuid.uuid4().hex[:8]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +64,9 @@ def write_atomic(path: Path, content: bytes) -> None:
     Raises:
         ResourceError: as :func:`whole_file`.
     """
+    if isinstance(path, RemotePath):
+        upload(content, path)
+        return
     with whole_file(path) as beside:
         beside.write_bytes(content)
 

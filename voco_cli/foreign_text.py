@@ -22,6 +22,17 @@ UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 BLANKS = frozenset("\u034f\u115f\u1160\u3164\uffa0")
 # Almost all text passes here, without a look at single characters.
 HARMLESS = re.compile(r"[ -~\n\t]*")
+SECRETS = (
+    (re.compile(r"(\w:/{1,2})[^/@\s'\"]*:[^/@\s'\"]*@"), r"\1***@"),  # user:password@
+    (re.compile(r"(\w:/[^\s'\"?]*\?)[^\s'\"]+"), r"\1***"),  # what follows ?, such as a signature
+)
+
+
+def blanked(text: str) -> str:
+    """Return a text with passwords and queries of its URLs blanked."""
+    for pattern, instead in SECRETS:
+        text = pattern.sub(instead, text)
+    return text
 
 
 def visible(text: str) -> str:

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import BinaryIO
 
 # Names and numbers of malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -236,6 +237,36 @@ def locked(path: Path) -> Iterator[None]:
         except PermissionError as error:  # what some systems say of a lock that is held
             raise BlockingIOError(*error.args) from error
         yield
+
+
+@contextmanager
+def hold_file(path: Path, alone: bool = False, wait: bool = True, make: bool = False) -> Iterator[BinaryIO]:
+    """Open a file and hold it, with others or alone, as long as the block runs and this process lives.
+
+    Where there is no such lock (Windows) an open file cannot be removed, which is what holding it is for.
+
+    Args:
+        path: file to hold.
+        alone: nobody else may hold it.
+        wait: until others let go.
+        make: make it where it is missing.
+    Yields:
+        the open file. It is the one of this name, and not one that was removed in the meantime.
+    Raises:
+        FileNotFoundError: there is none, and ``make`` is off.
+        BlockingIOError: others hold it, and ``wait`` is off.
+    """
+    while True:
+        with path.open("ab" if make else "r+b" if alone else "rb") as handle:
+            if fcntl is not None:
+                fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | (0 if wait else fcntl.LOCK_NB))
+            try:
+                is_the_one = os.path.samestat(os.fstat(handle.fileno()), path.stat())
+            except FileNotFoundError:
+                is_the_one = False
+            if is_the_one:
+                yield handle
+                return
 
 
 def open_file_limits() -> tuple[int, int] | None:

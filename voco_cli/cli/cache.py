@@ -15,6 +15,7 @@ from voco_cli.cli.options import ConfigOption, JsonOption, RecipeOption, SetOpti
 from voco_cli.cli.shards import SchedulerOption, ShardOption, Spread, spread_out
 from voco_cli.document.terminal import done, note, print_blocks, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError, VocoError
+from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from voco_cli.data.cache.build import BuildReport
@@ -46,7 +47,7 @@ class CacheOptions(OptionGroup):
 
     def pretrain_command(self) -> str:
         """Return the training that finds this very cache."""
-        place = [f"cache.dir={self.folder}"] if self.folder else []
+        place = [f"cache.dir={location(self.folder)}"] if self.folder else []
         given = PretrainOptions(
             data=self.data,
             recipe=self.recipe or spoken_recipe(self.resolve()),

@@ -13,6 +13,7 @@ from voco_cli.cli.left_out import left_out_object, warn_of_failures, warn_of_pas
 from voco_cli.cli.options import DeviceOption, InputsArgument, JsonOption, PretrainedArgument
 from voco_cli.document.terminal import done, note, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError
+from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
@@ -50,6 +51,7 @@ def embed(
     from voco_cli.predict.inputs import find_inputs
     from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, open_embedder, write_embeddings
 
+    inputs = [location(one) for one in inputs]
     check_embedding_path(output)
     embedder = open_embedder(run, projected, device)
     found = find_inputs(inputs, embedder.settings.task, purpose="embedded")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from voco_cli.cli.options import JsonOption, WorkersOption, complete_collections
 from voco_cli.cli.shards import SchedulerOption, ShardOption, spread_out
 from voco_cli.document.terminal import done, note, print_blocks, print_json, progress, shell_words, warn
 from voco_cli.errors import UsageError
+from voco_cli.object_stores import location, name_below, shared_folder
 from voco_cli.operating_system import seems_to_have_gpu
 
 if TYPE_CHECKING:
@@ -30,7 +30,9 @@ def index(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            metavar="INPUT", help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number."
+            metavar="INPUT",
+            help="Folders, files (NIfTI, NRRD, MetaImage, DICOM) and datalists (.json), any number; s3://BUCKET/FOLDER "
+            "too, gs:// and az://.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="The data.json to write.")] = Path("data.json"),
@@ -104,6 +106,7 @@ def index(
         _refuse_beside_collection(inputs, {**given, "--modality": modality})
         _index_collection(collection, inputs[0], output, name, check == "full", workers, as_json)
         return
+    inputs = [location(one) for one in inputs]
     options = IndexOptions(
         name=name,
         full=check == "full",
@@ -244,14 +247,14 @@ def _folder_table(datalist: Datalist) -> Table:
     for split, entry in datalist.entries():
         folders.setdefault(entry.image.parent, []).append((split, entry))
     largest = sorted(folders, key=lambda folder: (-len(folders[folder]), str(folder)))
-    above = Path(os.path.commonpath(folders)) if len(folders) > 1 else largest[0].parent
+    above = shared_folder(folders) if len(folders) > 1 else largest[0].parent
     rows: list[list[Value]] = []
     for folder in largest[:SHOWN_FOLDERS]:
         entries = [entry for _, entry in folders[folder]]
         splits = Counter(split for split, _ in folders[folder])
         rows.append(
             [
-                str(folder.relative_to(above)),
+                name_below(folder, above),
                 len(entries),
                 sum(entry.label is not None for entry in entries),
                 ", ".join(sorted({entry.modality for entry in entries})),

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from voco_cli.cli.options import (
@@ -31,6 +32,7 @@ from voco_cli.cli.options import (
     data_flags,
     require_agreement,
 )
+from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from voco_cli.config import Resolved
@@ -59,7 +61,8 @@ class OptionGroup:
             names = [one for one in (option.default, *(option.param_decls or ())) if isinstance(one, str)]
             name = min(names, key=len, default="")
             for one in value if isinstance(value, list | tuple) else [value]:
-                words += [word for word in (name, "" if value is True else str(one)) if word]
+                text = str(location(one) if isinstance(one, Path) else one)
+                words += [word for word in (name, "" if value is True else text) if word]
         return words
 
     def resolve(self, place: dict[str, Any] | None = None, first: Sequence[str] = ()) -> Resolved:
@@ -72,12 +75,15 @@ class OptionGroup:
             UsageError: a setting that is wrong, or given twice.
         """
         from voco_cli.config import load_settings
+        from voco_cli.data.io.scratch import use_scratch
 
         own, flags = vars(self), {**(place or {}), **self.flags()}
         overrides = own.get("override") or ()
         require_agreement(flags, overrides)
         recipe, task = flags.pop("recipe", None), flags.pop("task.preset", None)
-        return load_settings(recipe, own.get("config"), [*first, *overrides], flags, task=task)
+        resolved = load_settings(recipe, own.get("config"), [*first, *overrides], flags, task=task)
+        use_scratch(resolved.settings.data)
+        return resolved
 
 
 def _options(kind: type[OptionGroup]) -> list[tuple[Any, Any]]:

@@ -26,6 +26,7 @@ from voco_cli.cli.plan import show_dry_run
 from voco_cli.cli.shards import SchedulerOption, ShardOption, spread_out
 from voco_cli.document.terminal import done, print_json, print_line, progress, shell_words
 from voco_cli.errors import DataError, UsageError
+from voco_cli.object_stores import is_remote, location
 
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
@@ -73,6 +74,7 @@ def predict(
     from voco_cli.predict.predictor import load_trained
     from voco_cli.workflows.shards import is_merging
 
+    inputs, output = [location(one) for one in inputs], location(output)
     own = {"flips": flips, "overlap": overlap, "suffix": suffix}
     require_agreement({"run.device": device, **{f"predict.{key}": own[key] for key in own}}, override or ())
     # Merging needs the network's settings and hash alone.
@@ -142,6 +144,7 @@ def _print_summary(trained: Trained, found: Inputs, report: PredictionReport, ou
     if target_of(trained.settings.task).is_label_map:
         suffix = trained.settings.predict.suffix
         labels = shell_words("voco", "evaluate", "--predictions", output, "--labels", "LABELS")
-        done([f"{output}/<case>{suffix}", *report.written] if report.predicted else report.written, labels)
+        written = [*([f"{output}/<case>{suffix}"] if report.predicted else []), *map(str, report.written)]
+        done(written, None if is_remote(output) else labels)  # label maps are evaluated on a disk
     else:
         done(report.written, shell_words("voco", "evaluate", trained.run))

@@ -27,6 +27,7 @@ from voco_cli.config.sources import (
 )
 from voco_cli.config.validation import Settings, field_descriptions
 from voco_cli.errors import UsageError
+from voco_cli.foreign_text import blanked
 
 __all__ = ["Resolved", "field_descriptions", "load_settings", "read_saved", "recipe_names", "task_names"]
 
@@ -276,7 +277,7 @@ def nearest_key(name: str, known: Iterable[str]) -> str | None:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = blanked(repr(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 

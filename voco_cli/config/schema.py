@@ -19,6 +19,8 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from voco_cli.config.backbones import BACKBONES
+from voco_cli.errors import UsageError
+from voco_cli.object_stores import location
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -71,6 +73,16 @@ Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(_split_extent), Af
 """Least and most share; ``0.1,0.5`` on a command line."""
 
 
+def _place(path: Path) -> Path:
+    try:
+        return location(path)
+    except UsageError as error:
+        raise ValueError(error.message.rstrip(".")) from error
+
+
+Place = Annotated[Path, AfterValidator(_place)]
+"""A folder or file, or the URL of one in an object store."""
+
 Auto = Literal["auto"]
 
 
@@ -111,6 +123,12 @@ class Data(Section):
         "auto", description="loader processes a process; auto is its cores - 1, at most 8"
     )
     prefetch: PositiveInt = Field(4, description="batches that each loader process prepares ahead")
+    scratch_gb: PositiveFloat = Field(
+        50.0, description="local copies of files in object stores, GB in all; the least recently used goes first"
+    )
+    scratch_dir: Path | None = Field(
+        None, description="folder of those copies; none is voco-scratch-USER in the folder for temporary files"
+    )
 
 
 class Preprocess(Section):
@@ -134,7 +152,9 @@ class Preprocess(Section):
 class Cache(Section):
     """The store of preprocessed volumes."""
 
-    dir: Path | None = Field(None, description="cache folder; none is .voco-cache beside data.json")
+    dir: Place | None = Field(
+        None, description="cache folder, or s3://BUCKET/FOLDER; none is .voco-cache beside data.json"
+    )
     dtype: Literal["uint8", "int16", "float16"] = Field(
         "uint8", description="number format of [0, 1] on disk; uint8 holds a CT window in 256 steps"
     )
@@ -233,7 +253,8 @@ class Model(Section):
         "has fewer",
     )
     weights: str | None = Field(
-        None, description="weights to start from: run folder, file, or hf://OWNER/REPO/FILE; none starts fresh"
+        None,
+        description="weights to start from: run folder, file, or URL such as hf://OWNER/REPO/FILE; none starts fresh",
     )
     weights_collection: str | None = Field(
         None,

@@ -22,6 +22,7 @@ from rich.text import Text
 
 from voco_cli.errors import VocoError
 from voco_cli.foreign_text import one_line, sentence_lines, visible
+from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions, RenderableType
@@ -75,7 +76,7 @@ def is_quiet() -> bool:
 
 def shell_words(*words: object) -> str:
     """Return a command as one may paste it into a shell, whatever blanks and brackets a path has."""
-    return " ".join(shlex.quote(str(word)) for word in words)
+    return " ".join(shlex.quote(str(location(word) if isinstance(word, Path) else word)) for word in words)
 
 
 STYLES = {"plain": None, "good": "bold green", "warning": "yellow", "bad": "bold red"}

@@ -21,6 +21,7 @@ from voco_cli.data.parallel import HERE, Runner, WorkerKilledError, run_jobs
 from voco_cli.data.shards import files_of
 from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.foreign_text import visible_json
+from voco_cli.object_stores import is_remote, know_all_below, require_writable
 from voco_cli.predict.predictor import Origin, Trained, load_trained
 
 FORMAT, RECORD, LABELS = "voco-prediction/1", "prediction.json", "labels.json"
@@ -199,7 +200,10 @@ class PredictionFolder(ABC):
     """Whether a case is a row of a table, and not a file of its own."""
 
     def __init__(self, path: Path, trained: Trained, *, overwrite: bool, runner: Runner = HERE) -> None:
-        if path.exists() and not path.is_dir():
+        if is_remote(path):
+            require_writable(path)
+            know_all_below(path)
+        elif path.exists() and not path.is_dir():
             raise UsageError(f"{path} is a file, not a folder for predictions.", "choose another name with --output")
         self.path, self.trained, self.run, self.runner = path, trained, str(trained.run), runner
         self.made_by: dict[str, Any] = json.loads(json.dumps(self.dependencies()))  # as a record has it

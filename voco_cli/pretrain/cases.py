@@ -16,6 +16,7 @@ from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import ScanIdentity, scan_identity
 from voco_cli.errors import DataError, UsageError
+from voco_cli.object_stores import is_address, location, shared_folder
 from voco_cli.objectives.objective import Case
 from voco_cli.training.run_contents import scan_content
 
@@ -54,7 +55,7 @@ class CachedCases(Sequence[Case]):
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
         name, key, scan = self._cases[place]
-        return Case(name, StoredVolume(stored_path(self.folder, "volumes", key), None, Path(scan)))
+        return Case(name, StoredVolume(stored_path(self.folder, "volumes", key), None, location(scan)))
 
 
 @dataclass
@@ -95,14 +96,15 @@ def open_cache(settings: Settings) -> VolumeCache:
 def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
     """Names that random draws go by: paths below the folder that all scans share, wherever data.json lies."""
     paths = [str(entry.image) for entry in entries]
-    folders = {os.path.dirname(path) for path in paths}  # noqa: PTH120 (160,000 of them)
-    shared = os.path.commonpath(folders) if folders else ""
+    shared = str(shared_folder(map(location, {os.path.dirname(path) for path in paths})))  # noqa: PTH120 (160,000)
     return {entry.image: _name_below(path, shared) for entry, path in zip(entries, paths, strict=True)}
 
 
 def _name_below(path: str, shared: str) -> str:
     if path.startswith(shared + os.sep) and os.pardir not in path:
         return path[len(shared) + 1 :].replace(os.sep, "/")
+    if is_address(path) or shared == ".":
+        return path
     return Path(os.path.relpath(path, shared)).as_posix()
 
 

@@ -20,6 +20,7 @@ from voco_cli.data.index.datalist import SPLITS, Datalist, Entry, summarise
 from voco_cli.data.index.trained_on import manifest_of
 from voco_cli.document.blocks import Block, Column, EncodedPicture, Facts, PagePart, Sentence, Table, Value
 from voco_cli.errors import DataError, VocoError
+from voco_cli.object_stores import is_remote
 from voco_cli.report.curves import finite
 from voco_cli.report.run_record import RunRecord, read_object
 from voco_cli.workflows.compare import TrainedAs, unlike_settings
@@ -82,8 +83,9 @@ def _overlaps(splits: Splits) -> list[Block]:
 
 
 def _absent(splits: Splits) -> list[Block]:
-    """Return a note on scans that are not where they were; of very many only the first are looked for."""
-    looked_for = list(islice((one for entries in splits.values() for one in entries), MOST_LOOKED_FOR))
+    """Return a note on scans that are not where they were, on a disk; of very many only the first are looked for."""
+    on_disk = (one for entries in splits.values() for one in entries if not is_remote(one.image))
+    looked_for = list(islice(on_disk, MOST_LOOKED_FOR))
     # Unlike Path.exists, it holds for a name that no disk takes, too.
     gone = [one.name for one in looked_for if not os.path.exists(one.image)]  # noqa: PTH110
     if not gone:

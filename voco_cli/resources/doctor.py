@@ -19,7 +19,9 @@ from types import ModuleType
 
 from voco_cli import __version__
 from voco_cli.config import Settings, load_settings
+from voco_cli.data.io.scratch import scratch
 from voco_cli.errors import VocoError
+from voco_cli.object_stores import is_remote
 from voco_cli.operating_system import drop_cached_pages
 from voco_cli.resources.machine import (
     LEAST_BYTES,
@@ -56,6 +58,7 @@ REQUIRED = {
 """Modules that commands import, and the names that they are installed by."""
 OPTIONAL = {
     "huggingface_hub": ("hub", "weights from hf://OWNER/REPO/FILE"),
+    "s3fs": ("s3", "files at s3:// and https://"),
     "pyarrow": ("parquet", "tables of embeddings as Parquet"),
     "submitit": ("cluster", "jobs of SLURM"),
 }
@@ -255,6 +258,11 @@ def examine(data: Path | None = None, load: Callable[[], Loaded] = load_in_subpr
     if data is not None:
         yield from run_checks("data", _data, data, failing="problem")
     cache = _cache_folder(settings, data)
+    if is_remote(cache):
+        copies = scratch().folder
+        found = f"{cache} is in an object store; what is checked is where local copies go"
+        yield Check("cache", "ok", found, "--set data.scratch_dir=FOLDER chooses another", {"copies": str(copies)})
+        cache = copies
     (of_cache,) = run_checks("cache folder", room, "cache folder", cache, failing="problem")
     yield of_cache
     yield from run_checks("run folder", room, "run folder", settings.run.dir, failing="problem")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 from voco_cli.config import Settings
 from voco_cli.data.cache.entry import SPARE_BYTES
 from voco_cli.errors import VocoError
+from voco_cli.object_stores import is_remote
 from voco_cli.operating_system import core_quota, open_file_limits, usable_cores
 
 Status = Literal["ok", "warning", "problem"]
@@ -236,7 +237,9 @@ def _read(path: Path) -> str | None:
 
 
 def existing_parent(folder: Path) -> Path:
-    """Return the folder, or the nearest one above it that exists."""
+    """Return the folder, or the nearest one above it that exists; of a store's that for temporary files."""
+    if is_remote(folder):
+        return Path(gettempdir())
     return next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
 
 

@@ -17,6 +17,7 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.errors import UsageError
 from voco_cli.finetune.patches import survey_labels
+from voco_cli.object_stores import is_remote
 from voco_cli.operating_system import free_host_bytes
 from voco_cli.resources.advice import cache_memory_advice, disk_advice, training_advice
 from voco_cli.resources.amounts import CACHE, Amount, Need, Part, Plan, disk_needs, total
@@ -171,7 +172,7 @@ class TrainingPlan:
     def _disk(self) -> Sequence[Need]:
         train, folder, costs, work = self.settings.train, self.settings.run.dir, self.costs, self.work
         wanted: list[tuple[Path, Part]] = []
-        if self.cases.missing:
+        if self.cases.missing and not is_remote(self.cases.cache.folder):
             wanted.append((self.cases.cache.folder, Part(CACHE, self.cases.cache_bytes)))
         if work.steps:
             # Beside the last few and the best there is the one that is being written.

@@ -39,6 +39,8 @@ FREE_TO_CHANGE = (
     "data.root",
     "data.workers",
     "data.prefetch",
+    "data.scratch_gb",
+    "data.scratch_dir",
     "cache.dir",
     "cache.codec",
     "cache.block_vox",

@@ -20,6 +20,7 @@ from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
 from voco_cli.evaluate.segmentation.metrics import empty_rule
 from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.foreign_text import named
+from voco_cli.object_stores import ask_of_many
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.cases import open_cache
@@ -106,6 +107,7 @@ def _require_files(datalist: Datalist, path: Path) -> None:
     """Raise if scans or labels to be measured are not there; those that were trained on need not be any more."""
     entries = [entry for split in MEASURABLE for entry in getattr(datalist, split)]
     files = [file for entry in entries for file in (entry.image, *entry.files, *entry.channels, entry.label) if file]
+    ask_of_many(files)
     missing = [str(file) for file in files if not file.exists()]
     if missing:
         raise DataError(

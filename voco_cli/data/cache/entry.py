@@ -18,7 +18,9 @@ from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.preprocess import preprocessed_shape
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import image_files, read_header
+from voco_cli.data.io.scratch import local_copy
 from voco_cli.errors import DataError, ResourceError, VocoError
+from voco_cli.object_stores import RemotePath, facts, is_remote
 
 FORMAT_VERSION = 2
 """Raised whenever the same scan and settings would give other voxels, or the file another layout."""
@@ -71,10 +73,14 @@ def content_identity(path: Path, full_hash: bool, files: Sequence[Path] = ()) ->
 
     Size, modification time and five samples of each file (the first holds the header): uncompressed scans of a
     series share size and header, and unpacked archives share whole seconds of time. With ``full_hash`` all bytes
-    and no time, so that a copy is recognised.
+    and no time, so that a copy is recognised. Of a file in an object store, its size and what the store says changes
+    with it (its hash, most likely), so that nothing is fetched.
     """
     digest = hashlib.blake2b()
     for file in files or _files(path):
+        if isinstance(file, RemotePath):
+            digest.update(_remote_identity(file, full_hash))
+            continue
         if not file.is_file():
             raise DataError(f"{file} does not exist.")
         stat = file.stat()
@@ -88,8 +94,21 @@ def content_identity(path: Path, full_hash: bool, files: Sequence[Path] = ()) ->
     return digest.digest()
 
 
+def _remote_identity(path: RemotePath, full_hash: bool) -> bytes:
+    try:
+        known = facts(path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist.") from error
+    if known.stamp and not full_hash:
+        return f"{known.size}|{known.stamp}|".encode()
+    with local_copy(path) as local, local.open("rb") as stream:
+        return f"{known.size}|".encode() + hashlib.file_digest(stream, "sha256").digest()
+
+
 def _files(path: Path) -> list[Path]:
     """List every file that holds a part of the scan."""
+    if is_remote(path):
+        return [path]
     if path.is_dir():
         return sorted(child for child in path.rglob("*") if child.is_file())
     if path.name.lower().endswith(ONE_FILE) or not path.is_file():

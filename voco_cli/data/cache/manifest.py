@@ -32,7 +32,8 @@ from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.data.cache.volume import describe
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import image_files
-from voco_cli.errors import VocoError
+from voco_cli.errors import DataError, VocoError
+from voco_cli.object_stores import RemotePath, facts, is_remote, objects_below
 
 FOLDER = "manifests"
 SUFFIX = ".sqlite"
@@ -112,13 +113,20 @@ def _states(entry: Entry, with_label: bool) -> Iterator[bytes]:
         for folder in sorted({file.parent for file in entry.files}):
             yield _state(str(folder))[0]
     else:
-        yield from _image_states(str(entry.image))
+        yield from _image_states(entry.image)
     if with_label and entry.label is not None:
-        yield from _image_states(str(entry.label))
+        yield from _image_states(entry.label)
 
 
-def _image_states(path: str) -> Iterator[bytes]:
+def _image_states(image: Path) -> Iterator[bytes]:
     """Yield the state of an image: of its one file, of header and voxels, or of a folder and those below it."""
+    path = str(image)
+    if isinstance(image, RemotePath):
+        known = facts(image)
+        if not known.stamp:
+            raise DataError(f"{path} has no stamp that would change with it.")
+        yield f"{path}\0{known.size}\0{known.stamp}\0".encode()
+        return
     state, is_folder = _state(path)
     yield state
     if is_folder:
@@ -189,7 +197,8 @@ def forget(folder: Path, keys: Iterable[str]) -> None:
         ResourceError: as `write_rows`.
     """
     gone = {bytes.fromhex(key) for key in keys}
-    for path in (folder / FOLDER).glob(f"*{SUFFIX}"):
+    place = folder / FOLDER
+    for path in objects_below(place) if is_remote(folder) else place.glob(f"*{SUFFIX}"):
         rows = read_rows(path) or {}
         kept = {one: facts for one, facts in rows.items() if not gone & {facts.key, facts.label_key}}
         if len(kept) < len(rows):
@@ -198,6 +207,8 @@ def forget(folder: Path, keys: Iterable[str]) -> None:
 
 def stored_names(folder: Path) -> set[str]:
     """Return the names of the files in the folders below one: of all volumes of a cache, by 256 listings."""
+    if is_remote(folder):
+        return {one.name for one in objects_below(folder)}
     try:
         below = [one.path for one in os.scandir(folder) if one.is_dir()]
     except FileNotFoundError:

@@ -39,9 +39,18 @@ from voco_cli.data.cache.manifest import (
 )
 from voco_cli.data.cache.volume import StoredVolume, close_handles, damage
 from voco_cli.data.index.datalist import Entry
+from voco_cli.data.io.scratch import scratch
 from voco_cli.data.parallel import HERE, Runner, map_waiting, run_jobs
 from voco_cli.data.shards import digest_of, own_entries, scan_key
 from voco_cli.errors import DataError, ResourceError, VocoError
+from voco_cli.object_stores import (
+    RemotePath,
+    is_remote,
+    know_all_below,
+    location,
+    objects_below,
+    require_writable,
+)
 from voco_cli.operating_system import usable_cores
 
 SUFFIX = ".b2nd"
@@ -91,18 +100,24 @@ class VolumeCache:
     """Preprocessed volumes of one combination of settings, in a folder that many may share.
 
     Args:
-        folder: made when the first volume is written.
+        folder: made when the first volume is written; in an object store, it is listed now and after a build.
         preprocess: the steps; every setting that changes a voxel is part of an entry's name.
         cache: format and building.
         labels: keep the label maps of the scans beside the volumes.
     """
 
     def __init__(self, folder: Path, preprocess: Preprocess, cache: Cache, labels: bool = False) -> None:
-        self.folder = folder
+        self.folder = location(folder)
         self.preprocess = preprocess
         self.cache = cache
         self.labels = labels
         self._fingerprint = settings_fingerprint(preprocess, cache)
+        self._ask_store()
+
+    def _ask_store(self) -> None:
+        if is_remote(self.folder):
+            require_writable(self.folder)
+            know_all_below(self.folder)
 
     def lookup(self, entry: Entry) -> StoredVolume | None:
         """Return the stored volume of a scan, or None where it (or its label map) must still be built.
@@ -235,6 +250,8 @@ class VolumeCache:
         run_jobs(
             build_one, work.waiting, min(workers or self.workers, max(len(work.waiting), 1)), finished, runner=runner
         )
+        if work.waiting:
+            self._ask_store()
 
     def shard_entries(self, entries: Sequence[Entry], data_file: Path, runner: Runner) -> list[Entry]:
         """Return the scans of the runner's shard, or all where it has none."""
@@ -281,6 +298,8 @@ class VolumeCache:
         forget(self.folder, {path.stem for path in removed if path.suffix == SUFFIX})
         for path in removed:
             path.unlink(missing_ok=True)
+            if isinstance(path, RemotePath):
+                scratch().drop(path)
 
     def stats(self) -> CacheStats:
         """Count and measure what is there."""
@@ -331,12 +350,14 @@ class VolumeCache:
         return stored_path(self.folder, kind, bytes.fromhex(key))
 
     def _stored(self, *kinds: str) -> list[Path]:
+        if is_remote(self.folder):
+            return [path for path in objects_below(self.folder) if path.parts[-3] in kinds and path.suffix == SUFFIX]
         found = (path for kind in kinds for path in sorted((self.folder / kind).glob(f"*/*{SUFFIX}")))
         return [path for path in found if not path.name.startswith(UNFINISHED)]
 
     def _require_space(self, entries: Sequence[Entry]) -> None:
         """Refuse what cannot fit; where the cautious prediction says so, a few scans are compressed to be sure."""
-        if not entries:
+        if not entries or is_remote(self.folder):
             return
         try:
             require_space(self.folder, self.predict_bytes(entries), len(entries))
@@ -373,7 +394,7 @@ def _reason(error: Exception) -> str:
 def stored_path(folder: Path, kind: str, key: bytes) -> Path:
     """Return the file of a stored array of a cache folder; ``kind`` is volumes or labels."""
     name = key.hex()
-    return Path(folder, kind, name[:2], f"{name}{SUFFIX}")
+    return folder.joinpath(kind, name[:2], f"{name}{SUFFIX}")
 
 
 def cache_folder(data_file: Path, cache: Cache) -> Path:

@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from voco_cli.config.schema import Cache
 from voco_cli.data.cache.grid import GridMap, IntXYZ
-from voco_cli.errors import DataError, GeometryError
+from voco_cli.data.io.scratch import header_copy, local_copy
+from voco_cli.errors import DataError, GeometryError, VocoError
+from voco_cli.object_stores import RemotePath
 
 META_KEY = "voco"
 
@@ -93,9 +95,10 @@ OPEN_VOLUMES = 64
 
 @dataclass(frozen=True)
 class StoredVolume:
-    """One preprocessed volume on disk, and its label map if it has one.
+    """One preprocessed volume on disk or in an object store, and its label map if it has one.
 
     Only the paths travel between processes. Every process opens the file when it first reads, and keeps the last few.
+    Of a store's the description is read off the ends of the file, and voxels off a local copy: blosc2 reads no ranges.
 
     Attributes:
         path, label_path: files of the cache.
@@ -109,19 +112,17 @@ class StoredVolume:
     @property
     def shape_xyz(self) -> IntXYZ:
         """Return the voxels along x, y, z."""
-        x, y, z = _open(self.path).shape
-        return (x, y, z)
+        return _description(self.path).shape_xyz
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Return the number format of the stored voxels."""
-        stored: np.dtype[Any] = _open(self.path).dtype
-        return stored
+        return _description(self.path).dtype
 
     @property
     def metadata(self) -> VolumeMetadata:
         """Return the description in the file."""
-        return _metadata(str(self.path), os.getpid())
+        return _metadata(self.path)
 
     @property
     def voxel_hash(self) -> str:
@@ -131,7 +132,7 @@ class StoredVolume:
     @property
     def label_hash(self) -> str | None:
         """Return the hash of the label map's voxels; none where there is no label map."""
-        return None if self.label_path is None else _metadata(str(self.label_path), os.getpid()).voxel_hash
+        return None if self.label_path is None else _metadata(self.label_path).voxel_hash
 
     def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read a region of the volume, axes x, y, z, stored number format.
@@ -146,8 +147,8 @@ class StoredVolume:
 
     def is_whole_blocks(self, start_xyz: Sequence[int], size_xyz: Sequence[int]) -> bool:
         """Return whether regions of this size, side by side from this corner on, share no block (decoded once each)."""
-        array = _open(self.path)
-        pieces = zip(array.chunks, array.blocks, strict=True)
+        described = _description(self.path)
+        pieces = zip(described.chunks, described.blocks, strict=True)
         units = (block if chunk % block == 0 else chunk for chunk, block in pieces)  # blocks begin anew with each chunk
         return all(
             start % unit == size % unit == 0 for unit, start, size in zip(units, start_xyz, size_xyz, strict=True)
@@ -189,9 +190,10 @@ def close_handles() -> None:
 def damage(path: Path) -> str | None:
     """Say what is wrong with a stored array, or None: every voxel is decoded, and compared with the recorded hash."""
     try:
-        array = _open_fresh(path)
-        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
-        found = stored_hash(array[...])
+        with local_copy(path) as local:
+            array = _open_fresh(local)
+            metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
+            found = stored_hash(array[...])
     except (DataError, RuntimeError, ValueError, KeyError, OSError) as error:
         return f"cannot be decoded: {str(error) or type(error).__name__}"
     if found != metadata.stored_hash:
@@ -202,17 +204,18 @@ def damage(path: Path) -> str | None:
 def _read(
     path: Path, scan: Path | None, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None
 ) -> NDArray[Any]:
-    array = _open(path)
-    region = np.empty(size_xyz, array.dtype) if out_xyz is None else out_xyz
-    assert region.shape == size_xyz
-    assert region.dtype == array.dtype
-    stop_xyz = tuple(start + size for start, size in zip(start_xyz, size_xyz, strict=True))
-    if min(start_xyz) < 0 or any(stop > n for stop, n in zip(stop_xyz, array.shape, strict=True)):
-        raise GeometryError(f"The region {start_xyz} to {stop_xyz} reaches outside {path} of {array.shape} voxels.")
-    try:
-        array.get_slice_numpy(region, (start_xyz, stop_xyz))
-    except RuntimeError as error:
-        raise _damaged(path, error, scan) from error
+    with local_copy(path, unchanging=True) as local:
+        array = _open(local)
+        region = np.empty(size_xyz, array.dtype) if out_xyz is None else out_xyz
+        assert region.shape == size_xyz
+        assert region.dtype == array.dtype
+        stop_xyz = tuple(start + size for start, size in zip(start_xyz, size_xyz, strict=True))
+        if min(start_xyz) < 0 or any(stop > n for stop, n in zip(stop_xyz, array.shape, strict=True)):
+            raise GeometryError(f"The region {start_xyz} to {stop_xyz} reaches outside {path} of {array.shape} voxels.")
+        try:
+            array.get_slice_numpy(region, (start_xyz, stop_xyz))
+        except RuntimeError as error:
+            raise _damaged(path, error, scan) from error
     return region
 
 
@@ -226,12 +229,43 @@ def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
     return _open_fresh(Path(path))
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a stored array says of itself without its voxels: form, number format, pieces, our metadata as text."""
+
+    shape_xyz: IntXYZ
+    dtype: np.dtype[Any]
+    chunks: IntXYZ
+    blocks: IntXYZ
+    metadata_json: str | None
+
+
 @lru_cache(maxsize=OPEN_VOLUMES)
-def _metadata(path: str, process_id: int) -> VolumeMetadata:
+def _description(path: Path) -> Description:
+    if not isinstance(path, RemotePath):
+        return _described(_open(path))
     try:
-        return VolumeMetadata.model_validate_json(_open_in_process(path, process_id).schunk.vlmeta[META_KEY])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise _damaged(Path(path), error) from error
+        with header_copy(path) as ends:
+            return _described(_open_fresh(ends))
+    except (VocoError, FileNotFoundError):  # all that is known of a file is at its ends, unless it is damaged
+        with local_copy(path, unchanging=True) as local:
+            return _described(_open(local))
+
+
+def _described(array: blosc2.NDArray) -> Description:
+    try:
+        metadata_json = str(array.schunk.vlmeta[META_KEY])
+    except (KeyError, RuntimeError):  # none, or damaged
+        metadata_json = None
+    return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata_json)
+
+
+@lru_cache(maxsize=OPEN_VOLUMES)
+def _metadata(path: Path) -> VolumeMetadata:
+    try:
+        return VolumeMetadata.model_validate_json(_description(path).metadata_json or "")
+    except ValueError as error:
+        raise _damaged(path, error) from error
 
 
 def _open_fresh(path: Path) -> blosc2.NDArray:

@@ -31,6 +31,7 @@ from voco_cli.data.index.scan_files import FoundFile, Sources, Walk, add_listed,
 from voco_cli.data.parallel import HERE, Runner
 from voco_cli.data.shards import digest_of, parts_folder
 from voco_cli.errors import UsageError, VocoError
+from voco_cli.object_stores import is_remote, location
 
 COLLECTION = "collection"
 """What an index of a collection has in its statistics: which collection it is, and what is missing of it."""
@@ -274,9 +275,10 @@ def _assemble(
     splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
-    first = inputs[0].resolve()
+    first = location(inputs[0]).resolve()
+    is_folder = first.is_dir() or (is_remote(first) and all(entry.image != first for entry in entries))
     return Datalist(
-        name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
+        name=options.name or (first.name if is_folder else first.parent.name) or "dataset",
         modality=modalities.pop() if len(modalities) == 1 else "mixed",
         labels=named.names,
         split=options.rule,

@@ -28,7 +28,8 @@ from pydantic import (
 from voco_cli.data.index.patients import IMPERSONAL, case_of, stem_of
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan
-from voco_cli.errors import DataError
+from voco_cli.errors import DataError, UsageError
+from voco_cli.object_stores import is_address, is_remote, location, shared_folder
 
 FORMAT = "voco-data/1"
 OTHER_NAMES = "its label map gives other names to the same values than others do"
@@ -45,12 +46,17 @@ def _to_path(value: object, info: ValidationInfo) -> Path:
     if isinstance(value, Path):
         return value
     if isinstance(value, str) and value and "\0" not in value:
-        return Path(absolute_name(value, info.context) if info.context is not None else value)
+        try:
+            return location(absolute_name(value, info.context) if info.context is not None else value)
+        except UsageError as error:
+            raise ValueError(error.message.rstrip(".")) from error
     raise ValueError(f"{value!r} is not a path")
 
 
 def absolute_name(name: str, folder: Path) -> str:
-    """Return the path that a list in this folder means by a name, also one that was written on Windows."""
+    """Return the path or URL that a list in this folder means by a name, also one that was written on Windows."""
+    if is_address(name):
+        return name
     if "\\" in name and os.sep == "/" and not Path(folder, name).exists():
         name = name.replace("\\", "/")
     return os.path.normpath(os.path.join(folder, os.path.expanduser(name)))  # noqa: PTH111, PTH118 (160,000 of them)
@@ -63,6 +69,8 @@ def _to_text(path: Path, info: SerializationInfo) -> Path | str:
     """
     if info.context is None:
         return path
+    if is_remote(path):
+        return str(path)
     name, folder = str(path), str(info.context)
     if name.startswith(f"{folder}{os.sep}") and os.pardir not in name:
         return name[len(folder) + 1 :]  # what the last line says, at a tenth of its time
@@ -94,7 +102,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: FilePath = Field(
-        description="file, folder of a DICOM series, or its first file where a folder holds several"
+        description="file or URL, folder of a DICOM series, or its first file where a folder holds several"
     )
     label: FilePath | None = Field(None, description="label map on the same grid")
     patient: str = Field(description="identity that splits go by")
@@ -270,7 +278,7 @@ def _distinguished(members: Sequence[Path], alone: bool) -> dict[Path, str]:
     stems = {path: stem_of(path) for path in members}
     if len(set(stems.values())) == len(members):
         return stems
-    above = Path(os.path.commonpath([path.parent for path in members]))
+    above = shared_folder(path.parent for path in members)
     folders = {path: path.parent.relative_to(above).parts for path in members}
     if len({len(parts) for parts in folders.values()}) == 1:
         differing = [len(set(column)) > 1 for column in zip(*folders.values(), strict=True)]

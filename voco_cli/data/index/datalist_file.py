@@ -23,6 +23,7 @@ from voco_cli.data.index.patients import case_of, modality_of_words, patients_of
 from voco_cli.data.parallel import map_waiting
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named, visible_json
+from voco_cli.object_stores import ask_of_many, is_remote, location
 
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -170,7 +171,7 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     one = only_modality(modality)
     items = [item for items in listed.values() for item in items]
     folder = path.resolve().parent
-    images = [Path(absolute_name(item["image"], folder)) for item in items]
+    images = [location(absolute_name(item["image"], folder)) for item in items]
     patients = patients_of(images)
     names = distinct_names(
         {image: case_of(image) for item, image in zip(items, images, strict=True) if "case" not in item}
@@ -258,7 +259,8 @@ def _fault(fault: Any) -> str:
 def _check_files(datalist: Datalist, path: Path) -> None:
     wanted = ((one.image, one.label, *one.files, *one.channels) for _, one in datalist.entries())
     files = [file for of_entry in wanted for file in of_entry if file]
-    there = map_waiting(os.path.exists, files)
+    ask_of_many({file for file in files if is_remote(file)})
+    there = map_waiting(lambda file: file.is_file() if is_remote(file) else os.path.exists(file), files)  # noqa: PTH110
     missing = [file for file, exists in zip(files, there, strict=True) if not exists]
     if missing:
         count = "1 file that is" if len(missing) == 1 else f"{len(missing)} files that are"

@@ -26,6 +26,7 @@ from voco_cli.data.index.patients import (
 from voco_cli.data.io.geometry import grid_shift_mm, storage_order
 from voco_cli.data.io.image import Header
 from voco_cli.errors import UsageError
+from voco_cli.object_stores import location
 
 PART_OF_A_SET = r"(?P<part>[-_ ]?(tr|ts|va|val|test|train|training))?"
 LABEL_FOLDER = re.compile(
@@ -334,7 +335,7 @@ def _by_pattern(path: Path, pattern: str | None) -> Path | None:
             f"--label-pattern {pattern!r} has a field that is not known: {error}.",
             "Use {stem}, {case}, {name} or {folder}, as in '../masks/{stem}_mask.nii.gz'.",
         ) from error
-    label = Path(os.path.normpath(path.parent / relative))
+    label = location(os.path.normpath(path.parent / relative))
     return label if label.is_file() else None
 
 

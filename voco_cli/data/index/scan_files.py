@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +14,9 @@ from voco_cli.data.index.datalist import Datalist, Entry, Skipped, stricter
 from voco_cli.data.index.datalist_file import label_names, only_modality, read_datalist, read_text
 from voco_cli.data.index.patients import CHANNEL, stem_of
 from voco_cli.data.io.image import require_file
-from voco_cli.data.io.reader import file_format, series_files
+from voco_cli.data.io.reader import ONE_FILE, file_format, series_files
 from voco_cli.errors import DataError, VocoError
+from voco_cli.object_stores import RemotePath, ask_of_many, is_address, is_remote, location, objects_below
 
 DATASET_FILE = "dataset.json"
 # Voxels of a header beside them (.mhd, .nhdr, and .hdr of Analyze and NIfTI pairs): one scan, not two.
@@ -59,15 +60,21 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
     """List the files of all inputs; links are followed, hidden files are left out.
 
     Args:
-        inputs: folders, image files, datalists (``.json``).
+        inputs: folders, image files, datalists (``.json``); folders and image files of object stores.
         exclude: files, and folders of files, that are never candidates, such as the output of an earlier run.
     Raises:
         DataError: inputs that do not exist, all named.
     """
-    missing = [str(path) for path in inputs if not path.exists()]
+    remote = [path for path in map(location, inputs) if isinstance(path, RemotePath)]
+    inputs = [path for path in inputs if not is_address(str(path))]
+    objects = {root: [root] if _is_scan(root) and root.is_file() else _objects_below(root) for root in remote}
+    missing = [str(path) for path in inputs if not path.exists()] + [str(root) for root in remote if not objects[root]]
     if missing:
         raise DataError(f"{', '.join(missing)} does not exist.", "Check the path.")
     walk = Walk()
+    for place, found in objects.items():
+        for one in found:
+            _add(walk, FoundFile(one, place.parent if found == [place] else place), set())
     excluded = {path.resolve() for path in exclude}
     folders_of_files = Counter(Path(os.path.abspath(given)).parent for given in inputs if given.is_file())  # noqa: PTH100
     for given in inputs:
@@ -106,6 +113,24 @@ def add_listed(walk: Walk, images: Iterable[tuple[Path, Sequence[Path]]]) -> Non
             if not same_way:
                 _add(walk, one, set())
     walk.files.sort(key=lambda found: str(found.path))
+
+
+def _is_scan(path: RemotePath) -> bool:
+    return path.name.lower().endswith(ONE_FILE)
+
+
+def _objects_below(root: RemotePath) -> list[RemotePath]:
+    """List the files below a folder of a store, as `_files_below` lists those of a disk."""
+    found = list(objects_below(root))
+    present: dict[Path, set[str]] = defaultdict(set)
+    for path in found:
+        present[path.parent].add(path.name.lower())
+    return [
+        path
+        for path in found
+        if not any(part.startswith(".") or part in IGNORED for part in path.relative_to(root).parts)
+        and not _is_detached(path.name, present[path.parent])
+    ]
 
 
 def _with_its_series(path: Path) -> Iterator[Path]:
@@ -180,6 +205,8 @@ def _is_detached(name: str, present: Set[str]) -> bool:
 
 def header_file(path: Path) -> Path:
     """Return the header of a pair that is named by its voxels (``x.img``) in some lists; any other path as it is."""
+    if is_remote(path):
+        return path
     lower = path.name.lower()
     for voxels, header in ((".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")):
         if lower.endswith(voxels):
@@ -300,6 +327,7 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 
 
 def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
+    ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
     for split, entry in datalist.entries():
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ from voco_cli.data.io.image import Header, Scan, ras_affine, require_file
 from voco_cli.data.io.metaimage import metaimage_files, metaimage_layout
 from voco_cli.data.io.nifti import is_pair, nifti_files, nifti_layout
 from voco_cli.data.io.nrrd import nrrd_files, nrrd_layout
+from voco_cli.data.io.scratch import header_copy, local_copy
 from voco_cli.data.io.voxel_bytes import VoxelBytes, read_voxels
-from voco_cli.errors import DataError, ResourceError, UsageError
+from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
+from voco_cli.object_stores import RemotePath, is_remote
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 FORMATS = {".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage", ".mhd": "metaimage"}
@@ -31,13 +35,16 @@ LAYOUTS: dict[str, Callable[[Path], tuple[Header, VoxelBytes]]] = {
 }
 FILES = {"nifti": nifti_files, "nrrd": nrrd_files, "metaimage": metaimage_files}
 
+ONE_FILE = (".nii", ".nii.gz", ".nrrd", ".mha", ".npy")
+"""Endings of scans that lie in one file, as they can be read from a store."""
 READABLE = "NIfTI, NRRD, MetaImage and DICOM are; so are .npy arrays, and folders of PNG slices."
 
 
 def file_format(path: Path) -> str | None:
     """Return ``nifti``, ``nrrd`` or ``metaimage`` by the name, ``dicom`` by the content, none for anything else.
 
-    A pair of files, ``.hdr`` and ``.img``, is ``nifti``; ANALYZE's too, so that its refusal says what it is.
+    A pair of files, ``.hdr`` and ``.img``, is ``nifti``; ANALYZE's too, so that its refusal says what it is. In an
+    object store the name alone counts.
 
     Arrays and pictures, which need not be scans at all, are read where they are named and are no format here.
     """
@@ -46,6 +53,8 @@ def file_format(path: Path) -> str | None:
         return "nifti"
     if path.suffix.lower() in FORMATS:
         return FORMATS[path.suffix.lower()]
+    if is_remote(path):
+        return None
     if looks_like_dicom(path):  # also where its name ends in .img
         return "dicom"
     return "nifti" if is_pair(path) else None
@@ -58,7 +67,7 @@ def image_files(path: Path) -> tuple[Path, ...]:
         DataError: not such an image, or a file is missing.
     """
     kind = file_format(path)
-    return FILES[kind](path) if kind in FILES else (path, path)
+    return FILES[kind](path) if kind in FILES and not is_remote(path) else (path, path)
 
 
 def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
@@ -68,7 +77,7 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         path: a NIfTI, NRRD or MetaImage file, or either of a NIfTI pair ``.hdr`` and ``.img``; a folder that holds one
             DICOM series (sub-folders count); one file of a series, whose other files lie in the same folder; an
             enhanced (multi-frame) DICOM file; a ``.npy`` array of slice, row, column; or a folder of PNG or JPEG slices
-            without DICOM files.
+            without DICOM files. In an object store: one file of a format but DICOM.
         files: the files of a DICOM series that no folder tells apart (as a data.json entry lists them).
     Returns:
         The scan; voxels in the stored number format, rescaled where the header says so (DICOM: slice by slice).
@@ -76,6 +85,10 @@ def read_scan(path: Path, files: Sequence[Path] = ()) -> Scan:
         DataError: missing, empty, truncated, damaged, or not an image.
         GeometryError: not 3-D, sheared, tilted, unevenly spaced, or without a place.
     """
+    if isinstance(path, RemotePath):
+        _require_one_file(path)
+        with local_copy(path) as local:
+            return replace(read_scan(local), path=path)
     source = _source(path, files)
     if isinstance(source, DicomSeries):
         header, array = read_series(source, path)
@@ -100,10 +113,26 @@ def read_header(path: Path, files: Sequence[Path] = ()) -> Header:
     Raises:
         DataError, GeometryError: as `read_scan`.
     """
+    if isinstance(path, RemotePath):
+        return _remote_header(path)
     source = _source(path, files)
     if isinstance(source, DicomSeries):
         return series_header(source, path)[0]
     return LAYOUTS[source](path)[0] if isinstance(source, str) else read_pictures_header(path, source)
+
+
+def _remote_header(path: RemotePath) -> Header:
+    """Read the header off the ends of an object; the whole of it comes where they do not suffice."""
+    _require_one_file(path)
+    with suppress(VocoError, FileNotFoundError), header_copy(path) as local:
+        return replace(read_header(local), path=path)
+    with local_copy(path) as local:
+        return replace(read_header(local), path=path)
+
+
+def _require_one_file(path: RemotePath) -> None:
+    if not path.name.lower().endswith(ONE_FILE):
+        raise DataError(f"{path} is no scan that is read from a store.", f"{', '.join(ONE_FILE)} are.")
 
 
 def _source(path: Path, files: Sequence[Path]) -> DicomSeries | list[Path] | str:

@@ -14,7 +14,9 @@ import zlib
 from enum import StrEnum
 from pathlib import Path
 
+from voco_cli.data.io.scratch import kept_copy
 from voco_cli.errors import DataError, UsageError
+from voco_cli.object_stores import is_address, location
 
 HUB = "hf://"
 IN_FOLDER = ("weights/model.safetensors", "weights/encoder.safetensors", "model.safetensors", "encoder.safetensors")
@@ -26,7 +28,7 @@ def find_file(source: str | Path, branch: str = "student") -> Path:
 
     Args:
         source: a file; a run folder or a part of one; or ``hf://owner/repository/file``, with ``@revision`` after the
-            repository if wanted.
+            repository if wanted; or the URL of a file.
         branch: the teacher of a run is in its checkpoints only.
     Raises:
         DataError: there is nothing, or nothing that holds weights.
@@ -34,6 +36,8 @@ def find_file(source: str | Path, branch: str = "student") -> Path:
     """
     if str(source).startswith(HUB):
         return _download(str(source))
+    if is_address(str(source)):
+        return kept_copy(location(source))
     path = Path(source)
     if path.is_file():
         return path

@@ -13,6 +13,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from voco_cli.data.io.scratch import told_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.models.backbone import Architecture
 from voco_cli.models.weights.architecture import infer_architecture
@@ -31,6 +32,7 @@ from voco_cli.models.weights.select import (
 )
 from voco_cli.models.weights.tensor_names import read_name
 from voco_cli.models.weights.write import CHECKPOINT_FORMAT, ENCODER_FORMAT, MARK, MODEL_FORMAT, PRETRAINING_FORMAT
+from voco_cli.object_stores import is_address
 
 Merging = Literal["current", "legacy"]
 Branch = Literal["student", "teacher", "ema"]
@@ -139,10 +141,11 @@ def read_weights(
         DataError: missing, damaged, no checkpoint, or without tensors.
     """
     path = find_file(source, branch)
-    is_safetensors = container_of(path) is Container.SAFETENSORS
-    content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
-    require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
-    origin = str(source) if str(source).startswith("hf://") else str(path)
+    origin = str(source) if str(source).startswith("hf://") or is_address(str(source)) else str(path)
+    with told_of(origin, path):
+        is_safetensors = container_of(path) is Container.SAFETENSORS
+        content, about = _read_safetensors(path) if is_safetensors else _read_torch(path, trust_pickle)
+        require_plausible(path, sum(tensor.numel() * tensor.element_size() for tensor in tensors_of(content).values()))
     # nnU-Net writes torch files alone: a ResidualEncoderUNet in safetensors is of a run here, whatever lies beside it.
     is_ours = is_safetensors and not any(read_name(key).is_nnunet for key in content)
     return parse_weights(content, about, origin, branch, patch_merging, axes=XYZ if is_ours else None)
