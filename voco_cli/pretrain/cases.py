@@ -10,7 +10,7 @@ from typing import overload
 
 from voco_cli.config import Settings
 from voco_cli.data.cache.grid import IntXYZ
-from voco_cli.data.cache.manifest import Facts
+from voco_cli.data.cache.manifest import VolumeFacts
 from voco_cli.data.cache.store import VolumeCache, cache_folder, stored_path
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Datalist, Entry
@@ -109,7 +109,7 @@ def _name_below(path: str, shared: str) -> str:
 
 
 def usable_scans(
-    datalist: Datalist, facts: Sequence[Facts | str], settings: Settings, needed_vox: IntXYZ
+    datalist: Datalist, facts: Sequence[VolumeFacts | str], settings: Settings, needed_vox: IntXYZ
 ) -> tuple[UsableScans, ScanRecord]:
     """Return what can be trained on, and what is to be kept of it.
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config import Settings
-from voco_cli.data.cache.manifest import Facts
+from voco_cli.data.cache.manifest import VolumeFacts
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Entry
@@ -55,7 +55,7 @@ class StoredCase:
 
 LeftOut = list[tuple[str, str]]
 """Cases that are not used, and why."""
-StoredChannels = Mapping[tuple[Path, Path | None], Facts | str]
+StoredChannels = Mapping[tuple[Path, Path | None], VolumeFacts | str]
 """What is known of the cached volume of an image, with its label map, or why there is none."""
 
 

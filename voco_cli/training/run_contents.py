@@ -26,7 +26,7 @@ from voco_cli.training.errors import translate_errors
 from voco_cli.training.run_dir import RunFolder
 
 if TYPE_CHECKING:
-    from voco_cli.data.cache.manifest import Facts
+    from voco_cli.data.cache.manifest import VolumeFacts
 
 FORMAT = "voco-contents/1"
 Scans = Mapping[str, Sequence[str | None]]
@@ -62,7 +62,7 @@ def weights_digest(model: Model) -> str | None:
         raise DataError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def scan_content(channels: Sequence[Facts]) -> str:
+def scan_content(channels: Sequence[VolumeFacts]) -> str:
     """Return a fingerprint of the channels and the label map of a case: hashes of voxels, and spacings."""
     parts = [":".join([one.voxel_hash, *(f"{mm:.3g}" for mm in one.spacing_mm)]) for one in channels]
     if (label := channels[0].label_hash) is not None:

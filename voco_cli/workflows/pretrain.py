@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from voco_cli.config import Resolved, Settings
 from voco_cli.config.stages import stage_runs
-from voco_cli.data.cache.build import Prepared
+from voco_cli.data.cache.build import PreparedCache
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans
 from voco_cli.models.weights import LoadReport
@@ -110,7 +110,7 @@ def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack, rechec
     ending.callback(accelerator.end_training)
     folder = RunFolder(resolved.settings.run.dir)
     # List and cache are read by the main process alone; the others get what they need of them.
-    listed: list[tuple[Datalist, bool, Prepared]] = []
+    listed: list[tuple[Datalist, bool, PreparedCache]] = []
     identities: list[ScanIdentity] = []
     with ExitStack() as stack, annotate_rank(accelerator):
 
@@ -140,7 +140,7 @@ def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack, rechec
         return _result(task, folder, accelerator)
 
 
-def _prepare_cache(settings: Settings, datalist: Datalist, callback: Callback, recheck: bool) -> Prepared:
+def _prepare_cache(settings: Settings, datalist: Datalist, callback: Callback, recheck: bool) -> PreparedCache:
     """Make what is missing of the cache, and find out what it holds."""
     entries = [*datalist.training, *datalist.validation]
     with callback.building(len(entries)) as on_done:

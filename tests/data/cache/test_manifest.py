@@ -12,8 +12,8 @@ import pytest
 from tests.data.cache.made_scans import make_entries, oriented_affine, write_nifti
 from tests.file_operations import below, counted_operations
 from voco_cli.config.schema import Cache, Preprocess
-from voco_cli.data.cache.build import Prepared
-from voco_cli.data.cache.manifest import Facts, read_rows, stamp, write_rows
+from voco_cli.data.cache.build import PreparedCache
+from voco_cli.data.cache.manifest import VolumeFacts, read_rows, stamp, write_rows
 from voco_cli.data.cache.store import VolumeCache
 from voco_cli.data.index.datalist import Entry
 
@@ -30,7 +30,7 @@ def manifest_in(folder: Path) -> Path:
     return found
 
 
-def counts(prepared: Prepared) -> tuple[int, int, int]:
+def counts(prepared: PreparedCache) -> tuple[int, int, int]:
     return prepared.report.built, prepared.report.reused, len(prepared.report.failed)
 
 
@@ -38,7 +38,7 @@ def touch(path: Path) -> None:
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
 
 
-FACTS = Facts(b"k" * 16, None, (3, 4, 5), (0.5, 1.25, 3.0), "ab" * 16, None)
+FACTS = VolumeFacts(b"k" * 16, None, (3, 4, 5), (0.5, 1.25, 3.0), "ab" * 16, None)
 LABELLED = FACTS._replace(key=b"m" * 16, label_key=b"l" * 16, label_hash="cd" * 16)
 
 
@@ -123,7 +123,7 @@ def test_facts_are_what_scan_and_volume_say(tmp_path: Path) -> None:
     cache = cache_in(tmp_path, labels=True)
     for prepared in (cache.prepare(entries), cache.prepare(entries)):
         for entry, facts in zip(entries, prepared.facts, strict=True):
-            assert isinstance(facts, Facts)
+            assert isinstance(facts, VolumeFacts)
             volume = cache.volume(facts, entry.image)
             assert volume == cache.lookup(entry)
             assert facts.shape_xyz == volume.shape_xyz
@@ -156,7 +156,7 @@ def test_a_removed_volume_is_built_again(tmp_path: Path) -> None:
     entries = make_entries(tmp_path, 3)
     cache = cache_in(tmp_path)
     facts = cache.prepare(entries).facts[2]
-    assert isinstance(facts, Facts)
+    assert isinstance(facts, VolumeFacts)
     cache.volume(facts, entries[2].image).path.unlink()
     again = cache.prepare(entries)
     assert (counts(again), again.facts[2]) == ((1, 2, 0), facts)
@@ -195,7 +195,7 @@ def test_recheck_opens_all_and_makes_again_what_does_not_open(tmp_path: Path) ->
     cache = cache_in(tmp_path)
     first = cache.prepare(entries)
     facts = first.facts[0]
-    assert isinstance(facts, Facts)
+    assert isinstance(facts, VolumeFacts)
     path = cache.volume(facts, entries[0].image).path
     whole = path.read_bytes()
     path.write_bytes(whole[:100])

@@ -10,7 +10,7 @@ from pathlib import Path
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.entry import FORMAT_VERSION, voxel_settings
-from voco_cli.data.cache.manifest import Facts
+from voco_cli.data.cache.manifest import VolumeFacts
 from voco_cli.data.cache.preprocess import preprocess, preprocess_label
 from voco_cli.data.cache.volume import (
     StoredVolume,
@@ -118,7 +118,7 @@ class BuildReport:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedCache:
     """What a cache holds of some scans, after all that was missing was built.
 
     Attributes:
@@ -127,7 +127,7 @@ class Prepared:
         notes: what was not as it should be, one sentence each.
     """
 
-    facts: list[Facts | str]
+    facts: list[VolumeFacts | str]
     report: BuildReport
     notes: tuple[str, ...]
 
@@ -151,19 +151,19 @@ class BuildProgress:
     counts: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        self.found: list[Facts | str | None] = [None] * len(self.entries)
+        self.found: list[VolumeFacts | str | None] = [None] * len(self.entries)
 
-    def end(self, place: int, found: Facts | str) -> None:
+    def end(self, place: int, found: VolumeFacts | str) -> None:
         """Keep what is known of a scan."""
         self.found[place] = found
-        self.counts["reused"] += isinstance(found, Facts)
+        self.counts["reused"] += isinstance(found, VolumeFacts)
         self.done(self.entries[place], found if isinstance(found, str) else None)
 
-    def built(self, task: BuildTask, found: Facts | str, written: int) -> None:
+    def built(self, task: BuildTask, found: VolumeFacts | str, written: int) -> None:
         """Keep what was built, for each of the scans that are the same."""
         for place in self.waiting[task]:
             self.end(place, found)
-        if isinstance(found, Facts):
+        if isinstance(found, VolumeFacts):
             self.counts.update(built=1, reused=-1, bytes=written)
 
     def report(self) -> BuildReport:

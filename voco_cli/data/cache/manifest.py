@@ -52,7 +52,7 @@ CREATE TABLE volumes (
 """
 
 
-class Facts(NamedTuple):
+class VolumeFacts(NamedTuple):
     """What a start needs to know of a stored volume.
 
     Attributes:
@@ -70,11 +70,11 @@ class Facts(NamedTuple):
     label_hash: str | None
 
 
-Rows = dict[bytes, Facts]
+Rows = dict[bytes, VolumeFacts]
 """What is known of scans, by the stamp of their files."""
 
 
-def read_facts(path: Path, label_path: Path | None) -> Facts:
+def read_facts(path: Path, label_path: Path | None) -> VolumeFacts:
     """Read what the files of a stored volume, and of its label map, say.
 
     Raises:
@@ -86,7 +86,7 @@ def read_facts(path: Path, label_path: Path | None) -> Facts:
     label_key = None if label_path is None else bytes.fromhex(label_path.stem)
     label_hash = None if label_path is None else describe(label_path)[1].voxel_hash
     key = bytes.fromhex(path.stem)
-    return Facts(key, label_key, shape_xyz, (x_mm, y_mm, z_mm), metadata.voxel_hash, label_hash)
+    return VolumeFacts(key, label_key, shape_xyz, (x_mm, y_mm, z_mm), metadata.voxel_hash, label_hash)
 
 
 def stamp(entry: Entry, *, with_label: bool) -> bytes | None:
@@ -166,14 +166,14 @@ def read_rows(path: Path) -> Rows | None:
             if tables.execute("SELECT value FROM about WHERE name = 'format'").fetchall() != [(FORMAT,)]:
                 return None
             return {
-                bytes(row[0]): Facts(bytes(row[1]), row[2] and bytes(row[2]), row[3:6], row[6:9], row[9], row[10])
+                bytes(row[0]): VolumeFacts(bytes(row[1]), row[2] and bytes(row[2]), row[3:6], row[6:9], row[9], row[10])
                 for row in tables.execute("SELECT * FROM volumes")
             }
     except (sqlite3.Error, TypeError):
         return None
 
 
-def write_rows(path: Path, rows: Mapping[bytes, Facts]) -> None:
+def write_rows(path: Path, rows: Mapping[bytes, VolumeFacts]) -> None:
     """Write a manifest, whole or not at all.
 
     Raises:

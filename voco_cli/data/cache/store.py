@@ -17,7 +17,7 @@ from pathlib import Path
 
 from voco_cli.atomic_files import UNFINISHED, unfinished_files
 from voco_cli.config.schema import Cache, Preprocess
-from voco_cli.data.cache.build import BuildProgress, BuildReport, BuildTask, Prepared, build_one, volume_file
+from voco_cli.data.cache.build import BuildProgress, BuildReport, BuildTask, PreparedCache, build_one, volume_file
 from voco_cli.data.cache.entry import (
     LEAST_RATIO,
     label_key,
@@ -27,8 +27,8 @@ from voco_cli.data.cache.entry import (
     volume_key,
 )
 from voco_cli.data.cache.manifest import (
-    Facts,
     Rows,
+    VolumeFacts,
     forget,
     manifest_file,
     read_facts,
@@ -128,7 +128,7 @@ class VolumeCache:
         task = self._task(entry)
         return StoredVolume(task.volume_path, task.label_path, entry.image) if task.is_done else None
 
-    def volume(self, facts: Facts, scan: Path) -> StoredVolume:
+    def volume(self, facts: VolumeFacts, scan: Path) -> StoredVolume:
         """Return the stored volume that was made of a scan, by what is known of it."""
         label = None if facts.label_key is None else stored_path(self.folder, "labels", facts.label_key)
         return StoredVolume(stored_path(self.folder, "volumes", facts.key), label, scan)
@@ -151,7 +151,7 @@ class VolumeCache:
         *,
         recheck: bool = False,
         runner: Runner = HERE,
-    ) -> Prepared:
+    ) -> PreparedCache:
         """Build what is missing, and say what is there; a scan that fails is recorded and the others go on.
 
         Where the files of a scan are as the manifest knows them and its volume is there, neither is opened.
@@ -179,7 +179,7 @@ class VolumeCache:
             self._build(work, workers, runner)
         finally:
             pairs = zip(stamps, work.found, strict=True)
-            new = {one: facts for one, facts in pairs if one is not None and isinstance(facts, Facts)}
+            new = {one: facts for one, facts in pairs if one is not None and isinstance(facts, VolumeFacts)}
             if new.items() - (rows or {}).items():
                 notes += _remember(manifest, new)
         if work.remade:
@@ -189,9 +189,9 @@ class VolumeCache:
                 else f"{work.remade} stored volumes did not open, and were"
             )
             notes.append(f"{many} made again.")
-        return Prepared([facts or "was not reached" for facts in work.found], work.report(), tuple(notes))
+        return PreparedCache([facts or "was not reached" for facts in work.found], work.report(), tuple(notes))
 
-    def _known(self, stamps: Sequence[bytes | None], rows: Rows) -> dict[int, Facts]:
+    def _known(self, stamps: Sequence[bytes | None], rows: Rows) -> dict[int, VolumeFacts]:
         """Return what the manifest knows of scans whose volumes are still there, by their places in the list."""
         names = stored_names(self.folder / "volumes") | (stored_names(self.folder / "labels") if self.labels else set())
         found = {place: rows[one] for place, one in enumerate(stamps) if one in rows}
@@ -207,7 +207,7 @@ class VolumeCache:
         for place, (task, found) in zip(places, looked, strict=True):
             if task is None:
                 work.end(place, str(found))
-            elif isinstance(found, Facts):
+            elif isinstance(found, VolumeFacts):
                 work.end(place, found)
             else:
                 work.remade += found is not None
@@ -215,7 +215,7 @@ class VolumeCache:
         if work.remade:
             close_handles()
 
-    def _look_at(self, entry: Entry) -> tuple[BuildTask | None, Facts | Exception | None]:
+    def _look_at(self, entry: Entry) -> tuple[BuildTask | None, VolumeFacts | Exception | None]:
         """Return what is to be built of a scan, and what is known of it; a volume that does not open is removed."""
         try:
             task = self._task(entry)
@@ -238,7 +238,7 @@ class VolumeCache:
         def finished(task: BuildTask, outcome: int | Exception) -> None:
             if isinstance(outcome, ResourceError):
                 raise outcome
-            found: Facts | str
+            found: VolumeFacts | str
             try:
                 if isinstance(outcome, Exception):
                     raise outcome

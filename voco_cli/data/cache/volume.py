@@ -172,18 +172,14 @@ def describe(path: Path) -> tuple[IntXYZ, VolumeMetadata]:
     Raises:
         DataError: it is missing or does not open.
     """
-    array = _open_fresh(path)
-    try:
-        metadata = VolumeMetadata.model_validate_json(array.schunk.vlmeta[META_KEY])
-    except (KeyError, ValueError, RuntimeError) as error:
-        raise _damaged(path, error) from error
-    x, y, z = array.shape
-    return (x, y, z), metadata
+    described = _read_description(path)
+    return described.shape_xyz, _parsed(described, path)
 
 
 def close_handles() -> None:
     """Open files anew that are read from now on: some were made again."""
     _open_in_process.cache_clear()
+    _description.cache_clear()
     _metadata.cache_clear()
 
 
@@ -242,8 +238,12 @@ class Description:
 
 @lru_cache(maxsize=OPEN_VOLUMES)
 def _description(path: Path) -> Description:
+    return _read_description(path) if isinstance(path, RemotePath) else _described(_open(path))
+
+
+def _read_description(path: Path) -> Description:
     if not isinstance(path, RemotePath):
-        return _described(_open(path))
+        return _described(_open_fresh(path))
     try:
         with header_copy(path) as ends:
             return _described(_open_fresh(ends))
@@ -262,8 +262,12 @@ def _described(array: blosc2.NDArray) -> Description:
 
 @lru_cache(maxsize=OPEN_VOLUMES)
 def _metadata(path: Path) -> VolumeMetadata:
+    return _parsed(_description(path), path)
+
+
+def _parsed(described: Description, path: Path) -> VolumeMetadata:
     try:
-        return VolumeMetadata.model_validate_json(_description(path).metadata_json or "")
+        return VolumeMetadata.model_validate_json(described.metadata_json or "")
     except ValueError as error:
         raise _damaged(path, error) from error
 
