@@ -66,6 +66,7 @@ CASES = (
     Case("objectives", "a step of each on a CPU: its own share, the loader's bytes, the sum", "benchmarks.objectives"),
     Case("inference", "prediction of a CT: MONAI's sliding window and inversion, ours", "benchmarks.inference"),
     Case("surface", "surface metrics: MONAI's calls, DeepMind's code, ours", "benchmarks.surface"),
+    Case("tumours", "a tumour painted onto a scan, every rule: CPU seconds by radius", "benchmarks.tumours"),
     Case("startup", "from the command to its first words and to the first step", "benchmarks.startup"),
     Case("growth", "100 to 160,000 scans: index, list, cache look-up, split, start", "benchmarks.growth"),
     Case("finetuning", "Dice at equal minutes: a plain recipe, the preset (needs --data)", "benchmarks.finetuning"),

@@ -47,7 +47,7 @@ class TumourRules(Section):
     )
     waves: PositiveInt = Field(8, description="plane waves that make up the noise of the surface")
     wave_number: PositiveFloat = Field(
-        2.0, description="standard deviation of their wave numbers, radians along a sphere of radius 1: a few bumps"
+        1.5, description="standard deviation of their wave numbers, radians along a sphere of radius 1: a few bumps"
     )
     edge_mm: Span = Field((0.6, 1.2), description="standard deviation of the blur of the border, mm [2]")
     grain_mm: tuple[PositiveFloat, ...] = Field(
