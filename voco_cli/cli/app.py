@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
-from voco_cli.cli import cache, config, plan, tasks, weights
+from voco_cli.cli import cache, config, plan, synthesize, tasks, weights
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -123,6 +123,11 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",
         "voco study --task my_task.yaml --objective none+,voco,mae --minutes 30",
     ),
+    "synthesize": ("voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver",),
+    "synthesize paint": (
+        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --size 5:20 --number 1:3",
+        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --copies 20 --filter runs/finetune",
+    ),
     "probe": ("voco probe runs/pretrain --task my_task.yaml",),
     "report": (
         "voco report runs/pretrain",
@@ -164,6 +169,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "compare": compare,
         "study": study,
         "report": report,
+        "synthesize": synthesize.app,
     },
     "Machine and settings": {"doctor": doctor, "config": config.app, "weights": weights.app},
 }

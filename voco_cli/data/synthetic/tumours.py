@@ -141,7 +141,7 @@ def prepare(
     vessels, means = np.zeros(image.shape, bool), {}
     for name, values in organs.items():
         inside = is_any(labels, values)
-        box = _around(inside, (4, 4, 4))
+        box = box_around(inside, (4, 4, 4))
         if box is None:
             continue
         own = image[box][inside[box]]
@@ -153,7 +153,7 @@ def prepare(
     return Canvas(image, labels.copy(), vessels, spacing_mm, held, lesion, means, rules)
 
 
-def _around(mask: Mask, margin_vox: Sequence[int]) -> Box | None:
+def box_around(mask: Mask, margin_vox: Sequence[int]) -> Box | None:
     """Return the box of a mask, widened and cut to the array; none where it is empty."""
     found: list[slice] = []
     for axis, (margin, size) in enumerate(zip(margin_vox, mask.shape, strict=True)):
@@ -315,3 +315,10 @@ def paint_one(canvas: Canvas, one: PaintedTumour, outline: FloatArray) -> Painte
     return replace(
         one, voxels=voxels, volume_ml=voxels * float(np.prod(canvas.spacing_mm)) / 1000, drop_hu=contrast * mean
     )
+
+
+def tumour_voxels(labels: NDArray[Any], lesion: int, one: PaintedTumour, spacing_mm: Triple) -> tuple[Box, Mask]:
+    """Return a box of a painted label map, and where in it one of its tumours is."""
+    outline = outline_mm(one.tumour, spacing_mm)
+    box, part = _box_at(one.centre, [size // 2 for size in outline.shape], labels.shape)
+    return box, (outline[part] < 0) & (labels[box] == lesion)
