@@ -128,6 +128,8 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --size 5:20 --number 1:3",
         "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --copies 20 --filter runs/finetune",
     ),
+    "synthesize kit": ("voco synthesize kit painted --real data.json --lesion tumour -o readers",),
+    "synthesize read": ("voco synthesize read readers answers_a.csv answers_b.csv",),
     "probe": ("voco probe runs/pretrain --task my_task.yaml",),
     "report": (
         "voco report runs/pretrain",

@@ -9,7 +9,7 @@ import typer
 
 from voco_cli.cli.option_groups import group_with_default
 from voco_cli.cli.options import DeviceOption, ForceOption, JsonOption, ScanArgument
-from voco_cli.document.terminal import done, print_blocks, print_json, progress, shell_words, warn
+from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
@@ -188,3 +188,99 @@ def _summary(made: list[PaintedCase], written: list[Path]) -> dict[str, Any]:
         "rejected_share": rejected / (rejected + kept) if rejected + kept else None,
         "written": written,
     }
+
+
+@app.command("kit")
+def kit(
+    painted: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that voco synthesize wrote.")],
+    real: Annotated[Path, typer.Option("--real", metavar="DATA.json", help="List of labelled scans with real lesions.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the page and its key.")],
+    lesion: Annotated[str, typer.Option("--lesion", help="Name of the lesions' class in that list.")] = "tumour",
+    crops: Annotated[int, typer.Option("--crops", min=2, help="Crops in all, half of them painted.")] = 40,
+    width: Annotated[float, typer.Option("--width-mm", min=20, help="Width of a view, mm.")] = 90.0,
+    window: Annotated[
+        str, typer.Option("--window", metavar="HU:HU", help="Intensities that become black and white.")
+    ] = "-50:200",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of choice and order.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a page of shuffled real and painted lesions for readers.
+
+    One HTML file that needs nothing else, asks real or painted of each crop and saves the answers as CSV. The key is a
+    file of its own, which the readers must not have.
+    """
+    from voco_cli.workflows.readers import make_kit
+
+    low, high = _window(window)
+    with progress("drawing", crops) as advance:
+        made = make_kit(
+            painted, real, lesion, output, crops=crops, width_mm=width, window=(low, high), seed=seed, on_done=advance
+        )
+    if as_json:
+        print_json({"page": made.page, "key": made.key, "real": made.real, "painted": made.painted})
+        return
+    print_line(f"{made.real} real and {made.painted} painted lesions; give the page to readers, and keep the key.")
+    done([made.page, made.key], shell_words("voco", "synthesize", "read", output, "answers.csv"))
+
+
+def _window(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(part) for part in text.split(":"))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise UsageError(f"--window {text} is no range of intensities.", "give two rising numbers, as in --window=-50:200")
+    return low, high
+
+
+@app.command("read")
+def read(
+    kit_folder: Annotated[Path, typer.Argument(metavar="KIT", help="Folder that voco synthesize kit wrote.")],
+    answers: Annotated[list[Path], typer.Argument(metavar="CSV...", help="Answers that the page saved, one a reader.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure how well readers told painted lesions from real ones.
+
+    Sensitivity is the share of painted lesions that were called painted, specificity that of real ones called real,
+    each with its exact 95 % interval.
+    """
+    from voco_cli.workflows.readers import read_answers
+
+    results = read_answers(kit_folder, answers)
+    if as_json:
+        print_json({"positive": "painted", "readers": [reader_object(one) for one in results]})
+    else:
+        print_blocks(reader_blocks(results))
+
+
+FIGURES = ("sensitivity", "specificity", "accuracy")
+
+
+def reader_object(result: ReaderResult) -> dict[str, Any]:
+    """Return a reader's figures as JSON holds them."""
+    from voco_cli.evaluate.tables import without_nan
+
+    figures = {}
+    for name in FIGURES:
+        share = getattr(result, name)
+        low, high = share.interval
+        figures[name] = {"part": share.part, "of": share.total, "value": share.value, "low": low, "high": high}
+    return dict(without_nan({"reader": result.reader, **figures, "unanswered": result.unanswered}))
+
+
+def reader_blocks(results: list[ReaderResult]) -> list[Block]:
+    """Return a row a reader: shares of the painted and of the real with their exact intervals."""
+    from voco_cli.document.blocks import Bullets, Column, Table
+    from voco_cli.evaluate.tables import with_interval
+
+    columns = [Column("reader"), *(Column(name, True) for name in (*FIGURES, "unanswered"))]
+    rows = [
+        [
+            one.reader,
+            *(with_interval(share.value, *share.interval) for share in (getattr(one, name) for name in FIGURES)),
+            str(one.unanswered),
+        ]
+        for one in results
+    ]
+    words = "Sensitivity: painted that were called painted; specificity: real that were called real; guessing is 0.5."
+    return [Table.of("readers", columns, rows), Bullets((words, "Intervals: 95 %, exact (Clopper and Pearson)."))]
