@@ -30,6 +30,13 @@ class TumourSize(Section):
     number: Number = Field(description="fewest and most tumours of a scan or patch")
 
 
+class OrganContrast(Section):
+    """A contrast of one organ alone."""
+
+    organ: str = Field(description="name of the organ")
+    contrast_hu: Span = Field(description="what is subtracted where the texture is 1, HU")
+
+
 class TumourRules(Section):
     """Constants of the painter; lengths are mm where the sources count voxels of 1 mm.
 
@@ -64,8 +71,8 @@ class TumourRules(Section):
         128, description="edge of a tile of texture, voxels; a tile repeats without a seam"
     )
     contrast_hu: Span = Field((65.0, 145.0), description="what is subtracted where the texture is 1, HU [1, 3]")
-    organ_contrast_hu: dict[str, Span] = Field(
-        {}, description="the same for organs that differ, by name: {kidney: [90, 160]}"
+    organ_contrasts: tuple[OrganContrast, ...] = Field(
+        (), description="the same for organs that differ, each with organ (its name) and contrast_hu"
     )
     least_mean_hu: float = Field(
         30.0, description="mean of a tumour at least, HU [2]: in organs without contrast agent tumours are fainter"

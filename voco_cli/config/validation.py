@@ -268,6 +268,29 @@ class Settings(Section):
             problems.append(
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
+        if task.tumours.share > 0:
+            problems += self._tumour_problems()
+        return problems
+
+    def _tumour_problems(self) -> list[str]:
+        """Return what keeps tumours from being painted onto the patches of a task."""
+        task, tumours = self.task, self.task.tumours
+        if not task.is_voxelwise:
+            return [f"task.tumours.share paints label maps, and the task is a {task.kind}"]
+        problems = []
+        names = [one.name for one in task.classes]
+        if not tumours.organs:
+            problems.append("task.tumours.share is above 0, and task.tumours.organs names no class to paint into")
+        for key, given in (("organs", tumours.organs), ("lesion", (tumours.lesion,))):
+            if unknown := [one for one in given if one not in names]:
+                shown = repr(unknown[0]) if unknown[0] else "nothing"
+                problems.append(f"task.tumours.{key} names {shown}, and the classes are {', '.join(names)}")
+        if tumours.lesion in tumours.organs:
+            problems.append(f"task.tumours.lesion {tumours.lesion!r} is one of task.tumours.organs, too")
+        if self.preprocess.intensity != "window":
+            problems.append("task.tumours paints Hounsfield units, so preprocess.intensity must be window")
+        if len(task.channels) > 1:
+            problems.append(f"task.tumours paints scans of one channel, and the task has {len(task.channels)}")
         return problems
 
 

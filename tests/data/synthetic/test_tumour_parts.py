@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from voco_cli.config.tumour_schema import TumourRules
+from voco_cli.config.tumour_schema import OrganContrast, TumourRules
 from voco_cli.data.synthetic.tumour_parts import (
     Tumour,
     capsule_hu,
@@ -134,6 +134,6 @@ def test_a_cut_goes_round_the_tile_and_may_be_mirrored() -> None:
 
 
 def test_an_organ_may_have_a_contrast_of_its_own() -> None:
-    rules = TumourRules(organ_contrast_hu={"kidney": (200.0, 200.0)})
+    rules = TumourRules(organ_contrasts=(OrganContrast(organ="kidney", contrast_hu=(200.0, 200.0)),))
     assert draw_tumour(np.random.default_rng(0), 5.0, rules, "kidney").contrast_hu == 200
     assert 65 <= draw_tumour(np.random.default_rng(0), 5.0, rules, "liver").contrast_hu <= 145

@@ -64,7 +64,7 @@ class Tumour:
 def draw_tumour(rng: np.random.Generator, radius_mm: float, rules: TumourRules, organ: str = "") -> Tumour:
     """Draw a tumour of a nominal radius in an organ, whose name may have a contrast of its own."""
     half_axes = rng.uniform(*rules.half_axes, 3) * radius_mm
-    contrast = rules.organ_contrast_hu.get(organ, rules.contrast_hu)
+    contrast = next((one.contrast_hu for one in rules.organ_contrasts if one.organ == organ), rules.contrast_hu)
     return Tumour(
         radius_mm=radius_mm,
         half_axes_mm=_triple(half_axes),
