@@ -105,8 +105,7 @@ def test_cases_with_lesions_are_left_alone_unless_asked(tmp_path: Path) -> None:
     )
 
 
-def test_a_patch_shows_what_the_painted_scan_would(tmp_path: Path) -> None:
-    """A patch at the edge of the scan has its margin, as far as the scan goes."""
+def test_the_margin_is_the_reach_of_the_largest_tumour(tmp_path: Path) -> None:
     case, asked = made_case(tmp_path), settings()
     dataset = PatchDataset([case], survey_labels([case], asked.task), asked)
     painter = dataset.painter

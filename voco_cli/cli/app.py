@@ -114,6 +114,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "voco evaluate runs/finetune",
         "voco evaluate --predictions predictions/ --labels labels/ --tolerance-mm 1",
+        "voco evaluate runs/finetune --by-size 5,10,20",
     ),
     "compare": (
         "voco compare runs/scratch runs/finetune",

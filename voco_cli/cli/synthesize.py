@@ -70,9 +70,7 @@ def paint(
     from voco_cli.workflows.synthesize import Request, open_healthy, paint_copies, write_pair
 
     sizes, counts = _pair("--size", size, float), _pair("--number", number, int)
-    request = Request(
-        scan, label, tuple(organ), sizes, counts, seed, copies, lesion, classes, **_rules(rules)
-    )
+    request = Request(scan, label, tuple(organ), sizes, counts, seed, copies, lesion, classes, **_rules(rules))
     healthy = open_healthy(request)
     for doubt in healthy.doubts:
         warn(f"warning: {doubt}", "yellow")
@@ -193,7 +191,9 @@ def _summary(made: list[PaintedCase], written: list[Path]) -> dict[str, Any]:
 @app.command("kit")
 def kit(
     painted: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that voco synthesize wrote.")],
-    real: Annotated[Path, typer.Option("--real", metavar="DATA.json", help="List of labelled scans with real lesions.")],
+    real: Annotated[
+        Path, typer.Option("--real", metavar="DATA.json", help="List of labelled scans with real lesions.")
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the page and its key.")],
     lesion: Annotated[str, typer.Option("--lesion", help="Name of the lesions' class in that list.")] = "tumour",
     crops: Annotated[int, typer.Option("--crops", min=2, help="Crops in all, half of them painted.")] = 40,
@@ -229,7 +229,9 @@ def _window(text: str) -> tuple[float, float]:
     except ValueError:
         low, high = 1.0, 0.0
     if not low < high:
-        raise UsageError(f"--window {text} is no range of intensities.", "give two rising numbers, as in --window=-50:200")
+        raise UsageError(
+            f"--window {text} is no range of intensities.", "give two rising numbers, as in --window=-50:200"
+        )
     return low, high
 
 

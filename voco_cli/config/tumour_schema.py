@@ -77,8 +77,12 @@ class TumourRules(Section):
     least_mean_hu: float = Field(
         30.0, description="mean of a tumour at least, HU [2]: in organs without contrast agent tumours are fainter"
     )
-    least_drop_hu: NonNegativeFloat = Field(10.0, description="least difference of the means of organ and tumour, HU [2]")
-    vessel_above_hu: float = Field(15.0, description="a vessel is above the mean of the organ by more than this, HU [2]")
+    least_drop_hu: NonNegativeFloat = Field(
+        10.0, description="least difference of the means of organ and tumour, HU [2]"
+    )
+    vessel_above_hu: float = Field(
+        15.0, description="a vessel is above the mean of the organ by more than this, HU [2]"
+    )
     vessel_blur: tuple[NonNegativeFloat, NonNegativeFloat] = Field(
         (0.5, 0.025), description="blur before: standard deviation in voxels, and what each HU of the organ's adds [2]"
     )

@@ -36,7 +36,9 @@ class ShownTumour:
     words: str
 
 
-def view_of(case: PatientCase, across: int, centre: Sequence[int], width_mm: float, window: Window, px: int) -> ByteImage:
+def view_of(
+    case: PatientCase, across: int, centre: Sequence[int], width_mm: float, window: Window, px: int
+) -> ByteImage:
     """Return a square part of one slice around a voxel, in true proportions; black outside the scan."""
     axes = [axis for axis in range(3) if axis != across]
     half = [max(1, round(width_mm / 2 / case.spacing_mm[axis])) for axis in axes]

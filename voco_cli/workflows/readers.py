@@ -88,7 +88,9 @@ def make_kit(
     """
     rng = np.random.default_rng(seed)
     groups = [_painted_lesions(painted), _real_lesions(real, lesion)]
-    for found, where in zip(groups, (f"{painted} holds no painted", f"{real} lists no {lesion} among its"), strict=True):
+    for found, where in zip(
+        groups, (f"{painted} holds no painted", f"{real} lists no {lesion} among its"), strict=True
+    ):
         if not found:
             raise UsageError(f"{where} lesions.", "give what `voco synthesize` wrote, and labelled scans with --real")
     count = min(crops // 2, *(len(found) for found in groups))
@@ -179,7 +181,9 @@ def read_answers(kit: Path, answers: Sequence[Path]) -> list[ReaderResult]:
                 raise DataError(f"{path} has the crop {quoted(crop)}, which {kit} does not have.", "give its own kit")
             if answer not in (REAL, PAINTED, "") or crop in given:
                 what = "answered twice" if crop in given else f"answered {quoted(answer)}"
-                raise DataError(f"{path} has the crop {quoted(crop)} {what}.", "answers are real or painted, one a crop")
+                raise DataError(
+                    f"{path} has the crop {quoted(crop)} {what}.", "answers are real or painted, one a crop"
+                )
             given[crop] = answer
         results.append(measure_reader(path.stem, truth, given))
     return results

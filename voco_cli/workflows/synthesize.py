@@ -316,4 +316,3 @@ def painted_record(painted: PaintedCase, healthy: Healthy, request: Request) -> 
         "without_place_mm": [round(one, 2) for one in painted.unplaced_mm],
         "rules": request.rules.model_dump(mode="json"),
     }
-

@@ -58,7 +58,9 @@ def test_the_outline_of_a_ball_is_its_distance_from_the_surface() -> None:
 
 def test_a_grid_of_unequal_steps_holds_the_same_volume() -> None:
     drawn = draw_tumour(np.random.default_rng(3), 12.0, RULES)
-    volumes = [(outline_mm(drawn, step) < 0).sum() * np.prod(step) for step in (ONE_MM, (2.0, 2.0, 5.0), (0.7, 0.7, 1.0))]
+    volumes = [
+        (outline_mm(drawn, step) < 0).sum() * np.prod(step) for step in (ONE_MM, (2.0, 2.0, 5.0), (0.7, 0.7, 1.0))
+    ]
     assert volumes[1] == pytest.approx(volumes[0], rel=0.06)
     assert volumes[2] == pytest.approx(volumes[0], rel=0.03)
 

@@ -307,7 +307,9 @@ def paint_one(canvas: Canvas, one: PaintedTumour, outline: FloatArray) -> Painte
     most = max(rules.least_drop_hu, canvas.mean_hu[one.organ] - rules.least_mean_hu)
     contrast = float(np.clip(tumour.contrast_hu, rules.least_drop_hu / mean, most / mean))
     change = capsule_hu(outline, tumour, rules, canvas.spacing_mm)
-    change -= covered(outline, tumour, canvas.spacing_mm) * np.float32(contrast) * cut_texture(tile, tumour, outline.shape)
+    change -= (
+        covered(outline, tumour, canvas.spacing_mm) * np.float32(contrast) * cut_texture(tile, tumour, outline.shape)
+    )
     canvas.image_hu[box][inside] += change[inside]
     label = inside & (outline < 0)
     canvas.labels[box][label] = canvas.lesion
