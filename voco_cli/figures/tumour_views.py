@@ -1,4 +1,4 @@
-"""Draw tumours in three planes: before and after they were painted, or alone for readers who do not know which it is."""
+"""Draw tumours in three planes: before and after they were painted, or alone for readers who are to tell."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import difflib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class Request:
     copies: int = 1
     lesion: str = LESION
     classes: str | None = None
-    rules: TumourRules = TumourRules()
+    rules: TumourRules = field(default_factory=TumourRules)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def open_healthy(request: Request) -> Healthy:
         raise DataError(f"{request.label} {error}.", "give a label map: 0 is background") from error
     case = case_of(request.scan)
     known = value_names(CaseFiles(case, scan, request.label), None, None, request.classes)
-    named = {name: values for name, values in known.structures}
+    named = dict(known.structures)
     organs = dict(_organ(text, named, request.label) for text in request.organs)
     labels = in_patient_axes(labels_zyx, scan)
     spacing_mm = patient_case(replace(scan, array_zyx=labels_zyx), None, None).spacing_mm

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def radius_mm(volume_mm3: float) -> float:
 
 def size_names(edges_mm: Sequence[float]) -> list[str]:
     """Return the classes of sizes between radii, mm; an edge belongs to the class below it."""
-    inner = [f"{low:g}-{high:g}" for low, high in zip(edges_mm, edges_mm[1:], strict=False)]
+    inner = [f"{low:g}-{high:g}" for low, high in pairwise(edges_mm)]
     return [f"<= {edges_mm[0]:g}", *inner, f"> {edges_mm[-1]:g}"]
 
 

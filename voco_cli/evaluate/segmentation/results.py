@@ -328,8 +328,8 @@ def statements(evaluation: Evaluation) -> list[str]:
     if options.by_size_mm:
         lines.append(
             "A lesion is a connected part of a structure, its radius that of the ball of its volume; it is found where "
-            "the prediction has a voxel of it. Its Dice is with all parts of the prediction that touch it. What touches "
-            "no lesion is a false positive, under its own radius. Intervals: resampled by patient."
+            "the prediction has a voxel of it. Its Dice is with all parts of the prediction that touch it. A part that "
+            "touches no lesion is a false positive, under its own radius. Intervals: resampled by patient."
         )
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")
