@@ -135,4 +135,8 @@ class Tumours(Section):
     healthy_only: bool = Field(
         True, description="leave cases alone whose label map has the lesion class already; else all are painted on"
     )
-    rules: TumourRules = Field(default_factory=TumourRules, description="constants of the painter")
+    rules: TumourRules = Field(
+        default_factory=TumourRules,
+        description="constants of the painter; sources: [1] Hu et al., CVPR 2023, [2] a "
+        "reproduction of all rules of [1], [3] Lai et al., MICCAI 2024",
+    )
