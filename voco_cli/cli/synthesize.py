@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -82,10 +83,10 @@ def paint(
     written: list[Path] = []
     with progress("painting", copies) as advance:
         for painted in paint_copies(request, healthy, find, least_found):
-            made.append(painted)
             if painted.tumours:
                 written += write_pair(painted, healthy, request, output)
                 written.append(_draw(painted, healthy, output))
+            made.append(replace(painted, scan=healthy.scan, labels_zyx=healthy.labels_zyx))  # voxels are written
             advance()
     if as_json:
         print_json(_summary(made, written))

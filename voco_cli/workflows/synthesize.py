@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config.tumour_schema import TumourRules
 from voco_cli.data.index.patients import case_of
-from voco_cli.data.io.image import Scan, hounsfield_doubt, placement, stored_like, whole_labels
+from voco_cli.data.io.image import LARGEST_LABEL, Scan, hounsfield_doubt, placement, stored_like, whole_labels
 from voco_cli.data.io.reader import read_scan, write_scan
 from voco_cli.data.synthetic.tumour_parts import Triple, Voxel
 from voco_cli.data.synthetic.tumours import (
@@ -194,7 +194,13 @@ def _lesion_value(lesion: str, named: Mapping[str, tuple[int, ...]], labels: NDA
     """Return the label value of the class of that name, or else the first after all that are there."""
     if lesion in named:
         return named[lesion][0]
-    return max([int(labels.max(initial=0)), *(value for values in named.values() for value in values)]) + 1
+    value = max([int(labels.max(initial=0)), *(value for values in named.values() for value in values)]) + 1
+    if value > LARGEST_LABEL:
+        raise UsageError(
+            f"The label map has the value {value - 1}, and no room for another of {lesion}.",
+            "name a class that it has with --lesion, or give smaller label values",
+        )
+    return value
 
 
 def paint_copies(request: Request, healthy: Healthy, find: Finder | None, least_found: float) -> Iterator[PaintedCase]:
