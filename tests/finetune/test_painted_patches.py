@@ -121,8 +121,12 @@ def test_the_margin_is_the_reach_of_the_largest_tumour(tmp_path: Path) -> None:
     ("tumours", "message"),
     [
         ({"organs": ["livr"]}, "task.tumours.organs names 'livr', and the classes are liver, tumour"),
-        ({"organs": []}, "task.tumours.share is above 0, and task.tumours.organs names no class to paint into"),
-        ({"lesion": ""}, "task.tumours.lesion names nothing, and the classes are liver, tumour"),
+        ({"organs": []}, "task.tumours.share is above 0, and task.tumours.organs names no class"),
+        ({"lesion": ""}, "task.tumours.share is above 0, and task.tumours.lesion names no class"),
+        (
+            {"lesion": "", "organs": []},
+            "task.tumours.share is above 0, and task.tumours.organs and task.tumours.lesion name no class",
+        ),
         ({"lesion": "liver"}, "task.tumours.lesion 'liver' is one of task.tumours.organs, too"),
         ({"sizes": [{"radius_mm": [9, 4], "number": [1, 3]}]}, "the lower end 9 is above the upper end 4"),
     ],

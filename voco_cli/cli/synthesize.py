@@ -14,8 +14,8 @@ from voco_cli.document.terminal import done, print_blocks, print_json, print_lin
 from voco_cli.errors import UsageError, VocoError
 
 if TYPE_CHECKING:
-    from voco_cli.document.blocks import Block
-    from voco_cli.workflows.readers import ReaderResult
+    from voco_cli.document.blocks import Block, Value
+    from voco_cli.evaluate.readers import ReaderResult
     from voco_cli.workflows.synthesize import Finder, Healthy, PaintedCase
 
 app = typer.Typer(
@@ -162,7 +162,7 @@ def painted_blocks(made: list[PaintedCase]) -> list[Block]:
         Column("volume ml", True, ".2f"),
         Column("darker by HU", True, ".0f"),
     ]
-    rows = [
+    rows: list[list[Value]] = [
         [one.name, tumour.organ, tumour.tumour.radius_mm, tumour.volume_ml, tumour.drop_hu]
         for one in made
         for tumour in one.tumours

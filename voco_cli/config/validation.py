@@ -279,12 +279,13 @@ class Settings(Section):
             return [f"task.tumours.share paints label maps, and the task is a {task.kind}"]
         problems = []
         names = [one.name for one in task.classes]
-        if not tumours.organs:
-            problems.append("task.tumours.share is above 0, and task.tumours.organs names no class to paint into")
-        for key, given in (("organs", tumours.organs), ("lesion", (tumours.lesion,))):
-            if unknown := [one for one in given if one not in names]:
-                shown = repr(unknown[0]) if unknown[0] else "nothing"
-                problems.append(f"task.tumours.{key} names {shown}, and the classes are {', '.join(names)}")
+        given = {"task.tumours.organs": tumours.organs, "task.tumours.lesion": (tumours.lesion,) * bool(tumours.lesion)}
+        if lacking := [key for key, named in given.items() if not named]:
+            verb = "names" if len(lacking) == 1 else "name"
+            problems.append(f"task.tumours.share is above 0, and {' and '.join(lacking)} {verb} no class")
+        for key, named in given.items():
+            if unknown := [one for one in named if one not in names]:
+                problems.append(f"{key} names {unknown[0]!r}, and the classes are {', '.join(names)}")
         if tumours.lesion in tumours.organs:
             problems.append(f"task.tumours.lesion {tumours.lesion!r} is one of task.tumours.organs, too")
         if self.preprocess.intensity != "window":

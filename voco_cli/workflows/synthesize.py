@@ -142,13 +142,13 @@ def open_healthy(request: Request) -> Healthy:
     part = box_around(is_any(labels, [one for values in organs.values() for one in values]), reach)
     assert part is not None  # every organ has voxels
     doubt = hounsfield_doubt(scan.array_zyx)
-    values = {one: name for name, several in named.items() for one in several}
+    names = {one: name for name, values in named.items() for one in values}
     return Healthy(
         case=case,
         scan=scan,
         labels_zyx=labels_zyx.astype(np.uint16) if value > np.iinfo(labels_zyx.dtype).max else labels_zyx,
         spacing_mm=spacing_mm,
-        names={**values, value: request.lesion},
+        names={**names, value: request.lesion},
         organs=organs,
         value=value,
         part=part,
@@ -258,7 +258,8 @@ def _kept(
 ) -> PaintedCase:
     """Paint the scan again with the tumours alone that a network finds."""
     labels, found = (in_patient_axes(one, healthy.scan) for one in (painted.labels_zyx, found_zyx))
-    kept, rejected = [], []
+    kept: list[PaintedTumour] = []
+    rejected: list[PaintedTumour] = []
     for one in painted.tumours:
         box, inside = tumour_voxels(labels, healthy.value, one, healthy.spacing_mm)
         (kept if found[box][inside].mean() > least_found else rejected).append(one)

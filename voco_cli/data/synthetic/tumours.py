@@ -112,10 +112,10 @@ def draw_radii(rng: np.random.Generator, sizes: Sequence[TumourSize], mixed: flo
         sizes: one class of sizes serves all, each with equal chance.
         mixed: chance that each tumour has a class of its own; then there are as many as the first that was drawn has.
     """
-    chosen = sizes[rng.integers(len(sizes))]
+    chosen = sizes[int(rng.integers(len(sizes)))]
     is_mixed = rng.random() < mixed
     classes = [
-        sizes[rng.integers(len(sizes))] if is_mixed else chosen
+        sizes[int(rng.integers(len(sizes)))] if is_mixed else chosen
         for _ in range(rng.integers(chosen.number[0], chosen.number[1] + 1))
     ]
     return sorted((float(rng.uniform(*one.radius_mm)) for one in classes), reverse=True)
