@@ -68,6 +68,7 @@ CASES = (
     Case("objectives", "a step of each on a CPU: its own share, the loader's bytes, the sum", "benchmarks.objectives"),
     Case("inference", "prediction of a CT: MONAI's sliding window and inversion, ours", "benchmarks.inference"),
     Case("surface", "surface metrics: MONAI's calls, DeepMind's code, ours", "benchmarks.surface"),
+    Case("tumours", "a tumour painted onto a scan, every rule: CPU seconds by radius", "benchmarks.tumours"),
     Case("startup", "from the command to its first words and to the first step", "benchmarks.startup"),
     Case("growth", "100 to 160,000 scans: index, list, cache look-up, split, start", "benchmarks.growth"),
     Case("scaling", "8 and 64 GPUs, simulated: compute, loader, collectives or disk?", "benchmarks.scaling"),

@@ -145,6 +145,7 @@ def test_a_write_that_is_cut_once_is_tried_again(s3: Traffic) -> None:
 
 def test_a_write_that_is_always_cut_leaves_nothing(s3: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     s3.cut_writes = 1000
     with pytest.raises(ResourceError, match=r"^s3://scans/cut.bin cannot be written: [^\n]*\.$"):
         write_atomic(remote("s3://scans/cut.bin"), CONTENT)
@@ -156,6 +157,7 @@ def test_several_parts_are_completed_or_aborted(s3: Traffic, tmp_path: Path, mon
     import s3fs
 
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     monkeypatch.setattr(s3fs.core, "calculate_chunksize", lambda size, chunksize=None: 6 * 2**20)
     large = tmp_path / "large.bin"
     large.write_bytes(bytes(13 * 2**20))

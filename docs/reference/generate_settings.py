@@ -30,7 +30,13 @@ WORDS = {
     "null": "none",
     "object": "mapping",
 }
-ITEMS = {"LabelClass": "classes", "LabelRegion": "regions", "Layout": "layouts"}
+ITEMS = {
+    "LabelClass": "classes",
+    "LabelRegion": "regions",
+    "Layout": "layouts",
+    "TumourSize": "tumours.sizes",
+    "OrganContrast": "tumours.rules.organ_contrasts",
+}
 """Models that stand in lists of the section task, and the names of these lists."""
 Schema = Mapping[str, Any]
 
@@ -125,7 +131,7 @@ def _list_in_words(info: Schema) -> str:
     item = info["prefixItems"][0] if "prefixItems" in info else info["items"]
     if "$ref" in item:
         name = ITEMS[item["$ref"].rpartition("/")[2]]
-        return f"list of [{name}](#an-item-of-task{name})"
+        return f"list of [{name.rpartition('.')[2]}](#an-item-of-task{name.replace('.', '')})"
     if "const" in item or "enum" in item:
         return f"list of {in_words(item)}"
     least, most = info.get("minItems", 0), info.get("maxItems")

@@ -48,13 +48,13 @@ def tiny_finetune(
     return run_finetuning(load_settings(None, None, (*TINY, *override), flags, task=task), callback or Callback())
 
 
-def killed_finetune(data: Path, run: Path, callback: At) -> None:
+def killed_finetune(data: Path, run: Path, callback: At, *override: str) -> None:
     """Fine-tune in another process, which ends by SIGKILL where the watcher says."""
     callback.then = lambda: os.kill(os.getpid(), signal.SIGKILL)
     child = os.fork()
     if child == 0:
         try:
-            tiny_finetune(data, run, callback=callback)
+            tiny_finetune(data, run, *override, callback=callback)
         finally:
             os._exit(99)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL

@@ -23,6 +23,8 @@ OTHER_FOLDERS = {
     "word": {"validation": 1, "test": 2},
     "btcv": {"test": 1},
     "lits": {"test": 1},
+    "msd_liver_tumour": {"test": 1},
+    "msd_pancreas_tumour": {"test": 1},
     "msd_spleen": {"test": 1},
     "flare22": {"test": 1},
     "msd_hippocampus": {"test": 1},

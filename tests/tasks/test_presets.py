@@ -9,7 +9,7 @@ import pytest
 
 from voco_cli.config import Settings, load_settings, task_names
 from voco_cli.data.index.datalist import SPLITS
-from voco_cli.tasks.splits import read_split, split_names
+from voco_cli.tasks.splits import draw_split, read_split, split_names
 from voco_cli.tasks.targets import index_table
 
 # Training, validation and test cases of the public splits; classes; what the network gives out.
@@ -19,9 +19,12 @@ FACTS = {
     "btcv": ((24, 6, 20), 13, 14),
     "cc_ccii": ((2514, 1259, 405), 3, 3),
     "flare22": ((40, 10, 200), 13, 14),
+    "kits23": ((391, 98, 0), 3, 4),
     "lits": ((108, 23, 70), 2, 3),
     "mmwhs": ((16, 4, 0), 7, 8),
     "msd_hippocampus": ((208, 52, 130), 2, 3),
+    "msd_liver_tumour": ((108, 23, 70), 2, 3),
+    "msd_pancreas_tumour": ((257, 24, 139), 2, 3),
     "msd_spleen": ((32, 9, 20), 1, 2),
     "word": ((100, 20, 30), 16, 17),
 }
@@ -32,8 +35,11 @@ SCHEDULES = {
     "btcv": (1000, 1, 20 / 1000),
     "cc_ccii": (100, 4, 5 / 100),
     "flare22": (1000, 1, 100 / 1000),
+    "kits23": (500, 1, 5 / 500),
     "lits": (500, 1, 5 / 500),
     "mmwhs": (500, 1, 50 / 500),
+    "msd_liver_tumour": (500, 1, 5 / 500),
+    "msd_pancreas_tumour": (500, 1, 5 / 500),
     "msd_spleen": (500, 1, 5 / 500),
     "word": (200, 1, 5 / 200),
 }
@@ -159,7 +165,8 @@ def test_brats_regions_are_unions_of_the_raw_values() -> None:
 
 
 def test_windows_spacings_and_patches_are_those_of_the_authors() -> None:
-    for name in ("btcv", "lits", "msd_spleen", "amos", "flare22", "word"):
+    tumours = ("lits", "msd_liver_tumour", "msd_pancreas_tumour", "kits23")
+    for name in ("btcv", *tumours, "msd_spleen", "amos", "flare22", "word"):
         settings = preset(name)
         assert settings.preprocess.window_hu == (-175, 250)
         assert settings.preprocess.spacing_mm == (1.5, 1.5, 1.5)
@@ -176,3 +183,25 @@ def test_the_hippocampus_has_the_size_of_a_cpu() -> None:
     settings = preset("msd_hippocampus")
     assert (settings.model.backbone, settings.model.levels, settings.model.feature_size) == ("unet", 4, 16)
     assert settings.task.patch_size == (40, 56, 40)
+
+
+def test_kits23_has_the_classes_and_regions_of_the_challenge_and_a_split_of_its_labelled_cases() -> None:
+    task = preset("kits23").task
+    assert {one.name: one.values for one in task.classes} == {"kidney": (1,), "tumour": (2,), "cyst": (3,)}
+    regions = {one.name: set(one.classes) for one in task.regions}
+    assert regions == {"kidney and masses": {"kidney", "tumour", "cyst"}, "masses": {"tumour", "cyst"}}
+    cases = [f"case_{n:05d}" for n in (*range(300), *range(400, 589))]
+    split = read_split("kits23").cases
+    assert sorted((*split["training"], *split["validation"])) == cases
+    drawn = draw_split(cases, task)
+    assert set(split["validation"]) == {case for case, part in drawn.items() if part == "validation"}
+
+
+def test_presets_of_tumours_paint_them_and_lits_names_what_it_could_paint() -> None:
+    for name, organ in (("msd_liver_tumour", "liver"), ("msd_pancreas_tumour", "pancreas"), ("kits23", "kidney")):
+        tumours = preset(name).task.tumours
+        assert (tumours.share, tumours.organs, tumours.lesion) == (0.9, (organ,), "tumour")
+    assert preset("lits").task.tumours.share == 0
+    asked = load_settings(None, None, ("task.tumours.share=0.9",), task="lits").settings.task.tumours
+    assert (asked.share, asked.organs, asked.lesion) == (0.9, ("liver",), "tumour")
+    assert preset("msd_liver_tumour").task.tumours.healthy_only

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 from voco_cli import __version__
-from voco_cli.cli import cache, collections, config, plan, tasks, weights
+from voco_cli.cli import cache, collections, config, plan, synthesize, tasks, weights
 from voco_cli.cli.compare import compare
 from voco_cli.cli.demo import demo
 from voco_cli.cli.doctor import doctor
@@ -130,6 +130,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": (
         "voco evaluate runs/finetune",
         "voco evaluate --predictions predictions/ --labels labels/ --tolerance-mm 1",
+        "voco evaluate runs/finetune --by-size 5,10,20",
     ),
     "compare": (
         "voco compare runs/scratch runs/finetune",
@@ -139,6 +140,13 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",
         "voco study --task my_task.yaml --objective none+,voco,mae --minutes 30",
     ),
+    "synthesize": ("voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver",),
+    "synthesize paint": (
+        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --size 5:20 --number 1:3",
+        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --copies 20 --filter runs/finetune",
+    ),
+    "synthesize kit": ("voco synthesize kit painted --real data.json --lesion tumour -o readers",),
+    "synthesize read": ("voco synthesize read readers answers_a.csv answers_b.csv",),
     "probe": ("voco probe runs/pretrain --task my_task.yaml",),
     "report": (
         "voco report runs/pretrain",
@@ -177,7 +185,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "collections": collections.app,
         "preview-labels": preview_labels,
         "cache": cache.app,
-        "merge": merge,
+        "synthesize": synthesize.app,
     },
     "Pre-training": {"plan": plan.app, "pretrain": pretrain, "locate": locate, "embed": embed, "probe": probe},
     "Downstream": {
@@ -189,7 +197,7 @@ PANELS: dict[str, dict[str, Any]] = {
         "study": study,
         "report": report,
     },
-    "Cluster": {"submit": submit, "jobs": jobs},
+    "Cluster": {"submit": submit, "jobs": jobs, "merge": merge},
     "Machine and settings": {"doctor": doctor, "config": config.app, "weights": weights.app},
 }
 """Commands in the order of work: functions, and groups of commands."""

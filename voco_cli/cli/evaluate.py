@@ -67,7 +67,7 @@ def _segmentation_blocks(evaluation: Evaluation) -> list[Block]:
     ]
     rows = summary_rows(evaluation.summary)
     table = Table.of("predictions against labels", columns, rows, marked=[len(rows) - 1])
-    return [table, Bullets(tuple(statements(evaluation)))]
+    return [table, *evaluation.sizes_table(), Bullets(tuple(statements(evaluation)))]
 
 
 def _classification_blocks(evaluation: ClassificationEvaluation) -> list[Block]:
@@ -125,6 +125,8 @@ def evaluate_run(
     from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
 
     run = open_run(path, data)
+    if options.get("by_size_mm") and not run.settings.task.is_voxelwise:
+        raise UsageError(f"--by-size is for lesions in label maps, and {path} predicts categories.", "leave it out")
     split, entries = measured_split(run, wanted)
     measured = measure(
         run,
@@ -193,6 +195,14 @@ def evaluate(
         str | None,
         setting_option("evaluate.empty", "--empty", default="count, or as RUN has it", metavar="RULE"),
     ] = None,
+    by_size: Annotated[
+        str | None,
+        typer.Option(
+            "--by-size",
+            metavar="MM,...",
+            help="Measure lesions (connected parts) one by one, in classes of radius between these, such as 5,10,20.",
+        ),
+    ] = None,
     patient_pattern: Annotated[
         str | None,
         typer.Option(help="Regular expression on the path of a label map; its first group is the patient."),
@@ -226,6 +236,7 @@ def evaluate(
         "resamples": resamples,
         "seed": seed,
         "workers": workers,
+        "by_size_mm": None if by_size is None else _edges(by_size),
     }
     options = {name: value for name, value in given.items() if value is not None}
     if run is not None:
@@ -248,6 +259,17 @@ def evaluate(
         print_blocks(measured_blocks(evaluation))
         done(written, shell_words("voco", "compare", output, "OTHER_EVALUATION"))
     report_failures(evaluation)
+
+
+def _edges(text: str) -> tuple[float, ...]:
+    """Read rising radii in mm."""
+    try:
+        edges = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        edges = ()
+    if not edges or not all(0 < low < high < 1e4 for low, high in zip(edges, (*edges[1:], 9999), strict=True)):
+        raise UsageError(f"--by-size {text} is no list of rising radii.", "give millimetres, such as --by-size 5,10,20")
+    return edges
 
 
 def _require_one_kind(params: Mapping[str, Any]) -> None:

@@ -9,6 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
+from typer.core import TyperGroup
+
 from voco_cli.cli.options import (
     SETTING,
     CasesOption,
@@ -185,3 +187,15 @@ class FinetuneOptions(TaskOptions):
     freeze_encoder: FreezeEncoderOption = False
     trust_pickle: TrustPickleOption = False
     device: DeviceOption = None
+
+
+def group_with_default(default: str) -> type[TyperGroup]:
+    """Return a kind of group in which one command may go without its name: `voco plan x` is `voco plan pretrain x`."""
+
+    class DefaultCommandGroup(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args and args[0] not in self.commands and args[0] != "--help":
+                args = [default, *args]
+            return super().parse_args(ctx, args)
+
+    return DefaultCommandGroup

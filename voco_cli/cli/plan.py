@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from voco_cli.cli.interrupts import Stopped, Terminated
-from voco_cli.cli.option_groups import FinetuneOptions, PretrainOptions, with_option_group
+from voco_cli.cli.option_groups import FinetuneOptions, PretrainOptions, group_with_default, with_option_group
 from voco_cli.cli.options import (
     DeviceOption,
     FinetunedArgument,
@@ -33,20 +32,8 @@ if TYPE_CHECKING:
     from voco_cli.resources.amounts import Amount, Need, Plan
 
 
-DEFAULT = "pretrain"
-
-
-class _PretrainByDefault(TyperGroup):
-    """A group in which `voco plan data.json` is `voco plan pretrain data.json`."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] != "--help":
-            args = [DEFAULT, *args]
-        return super().parse_args(ctx, args)
-
-
 app = typer.Typer(
-    cls=_PretrainByDefault,
+    cls=group_with_default("pretrain"),
     help="Say what a run will need here, before it runs.\n\nDisk, memory, GPU memory and time against what is free: "
     "estimated from headers, a few scans that are preprocessed and one crop through the network; --dry-run on the run "
     "itself measures. The options are those of the run; `voco plan data.json` plans a pre-training. Where something "

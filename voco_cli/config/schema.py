@@ -33,7 +33,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def _split_extent(value: Any) -> Any:
+def split_extent(value: Any) -> Any:
     """Read ``"4x4"``, ``"4x4x2"`` or ``"96,96,96"`` as a tuple; leave everything else to pydantic."""
     if isinstance(value, str):
         return tuple(part.strip() for part in re.split(r"[xX,]", value.strip("[]() ")))
@@ -54,22 +54,22 @@ def _switch(value: Any) -> Any:
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 """On, off, or whatever suits."""
 
-SizeXYZ = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(_split_extent)]
+SizeXYZ = Annotated[tuple[PositiveInt, PositiveInt, PositiveInt], BeforeValidator(split_extent)]
 """Extent in voxels along x, y, z; ``96x96x96`` on a command line."""
 
-SpacingXYZ = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(_split_extent)]
+SpacingXYZ = Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(split_extent)]
 """Distance of voxel centres in millimetres along x, y, z."""
 
-GridShape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), BeforeValidator(_split_extent)]
+GridShape = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), BeforeValidator(split_extent)]
 """Base crops along x, y and, where given, z; ``4x4`` or ``4x4x2`` on a command line."""
 
-Interval = Annotated[tuple[float, float], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+Interval = Annotated[tuple[float, float], BeforeValidator(split_extent), AfterValidator(_ordered)]
 """Lower and upper end; ``-175,250`` on a command line."""
 
-Counts = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+Counts = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(split_extent), AfterValidator(_ordered)]
 """Least and most; ``10,40`` on a command line."""
 
-Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(_split_extent), AfterValidator(_ordered)]
+Shares = Annotated[tuple[Fraction, Fraction], BeforeValidator(split_extent), AfterValidator(_ordered)]
 """Least and most share; ``0.1,0.5`` on a command line."""
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from voco_cli.config.schema import Fraction, NonNegativeFloat, PositiveFloat, Section, SizeXYZ
+from voco_cli.config.tumour_schema import Tumours
 
 LARGEST_LABEL = 65_535
 
@@ -136,6 +137,9 @@ class Task(Section):
     head_warmup: Fraction = Field(0.0, description="share of the steps in which the encoder stays still")
     choose: Literal["best", "last"] = Field(
         "best", description="weights that are kept as the result: best on validation, or of the last step"
+    )
+    tumours: Tumours = Field(
+        default_factory=Tumours, description="tumours that are painted onto healthy scans while training"
     )
 
     @property

@@ -268,6 +268,30 @@ class Settings(Section):
             problems.append(
                 f"augment.rotate_prob above 0 needs patches that are square in the plane, not {_extent(size)}"
             )
+        if task.tumours.share > 0:
+            problems += self._tumour_problems()
+        return problems
+
+    def _tumour_problems(self) -> list[str]:
+        """Return what keeps tumours from being painted onto the patches of a task."""
+        task, tumours = self.task, self.task.tumours
+        if not task.is_voxelwise:
+            return [f"task.tumours.share paints label maps, and the task is a {task.kind}"]
+        problems = []
+        names = [one.name for one in task.classes]
+        given = {"task.tumours.organs": tumours.organs, "task.tumours.lesion": (tumours.lesion,) * bool(tumours.lesion)}
+        if lacking := [key for key, named in given.items() if not named]:
+            verb = "names" if len(lacking) == 1 else "name"
+            problems.append(f"task.tumours.share is above 0, and {' and '.join(lacking)} {verb} no class")
+        for key, named in given.items():
+            if unknown := [one for one in named if one not in names]:
+                problems.append(f"{key} names {unknown[0]!r}, and the classes are {', '.join(names)}")
+        if tumours.lesion in tumours.organs:
+            problems.append(f"task.tumours.lesion {tumours.lesion!r} is one of task.tumours.organs, too")
+        if self.preprocess.intensity != "window":
+            problems.append("task.tumours paints Hounsfield units, so preprocess.intensity must be window")
+        if len(task.channels) > 1:
+            problems.append(f"task.tumours paints scans of one channel, and the task has {len(task.channels)}")
         return problems
 
 

@@ -40,6 +40,32 @@ def render(page: ReportPage) -> str:
     )
 
 
+def render_readers(crops: Sequence[tuple[str, bytes]], width_mm: float, window: str) -> str:
+    """Return a page that asks a reader of each crop whether it is real, and gives the answers as CSV.
+
+    Args:
+        crops: name without a meaning, and PNG, of each; in the order in which they are shown.
+        width_mm: of a view.
+        window: in words.
+    """
+    style, script = (_text(name) for name in ("readers.css", "readers.js"))
+    pictures = [
+        {"token": token, "picture": f"data:image/png;base64,{base64.b64encode(png).decode()}"} for token, png in crops
+    ]
+    return (
+        _environment()
+        .get_template("readers.html.j2")
+        .render(
+            crops=pictures,
+            width=f"{width_mm:g}",
+            window=window,
+            style=Markup(style),
+            script=Markup(script),
+            policy=content_policy(style, script),
+        )
+    )
+
+
 def to_html(blocks: Sequence[Block], part: str = "block") -> str:
     """Return blocks as a part of a page, escaped.
 

@@ -67,6 +67,7 @@ class EvaluationOptions:
         resamples, seed: of the bootstrap.
         workers: processes; none is one a core where it pays.
         ignore_label: label value of voxels that nobody annotated: they are background in label map and prediction.
+        by_size_mm: radii between classes of sizes, rising, by which lesions are measured one by one; none is not to.
     """
 
     tolerance_mm: float = 2.0
@@ -75,6 +76,7 @@ class EvaluationOptions:
     seed: int = 0
     workers: int | None = None
     ignore_label: int | None = None
+    by_size_mm: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,14 @@ class EvaluationResult(ABC, Generic[Table]):
         whose = provenance or self.provenance
         lines = [*self.markdown_tables(), *self.lines(), *(whose.lines() if whose else ())]
         summary = self.to_json(predictions, labels, whose)
-        return write_results(folder, self.cases_csv(), "\n".join(lines) + "\n", summary)
+        more = self.more_files()
+        for name, content in more.items():
+            if content is None:  # one of an earlier evaluation would not belong to these figures
+                (folder / name).unlink(missing_ok=True)
+            else:
+                write_atomic(folder / name, content.encode())
+        written = write_results(folder, self.cases_csv(), "\n".join(lines) + "\n", summary)
+        return [*written, *(folder / name for name, content in more.items() if content is not None)]
 
     def to_json(self, predictions: str = "", labels: str = "", provenance: Provenance | None = None) -> dict[str, Any]:
         """Return all but the single cases, as summary.json holds it; arguments as of `write`."""
@@ -190,6 +199,10 @@ class EvaluationResult(ABC, Generic[Table]):
     @abstractmethod
     def cases_csv(self) -> str:
         """Return the content of cases.csv."""
+
+    def more_files(self) -> dict[str, str | None]:
+        """Return names and contents of files beside the usual three; None is one that this evaluation does not have."""
+        return {}
 
     @abstractmethod
     def content(self) -> dict[str, Any]:

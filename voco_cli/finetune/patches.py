@@ -17,6 +17,7 @@ from voco_cli.config.task_schema import Task
 from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
+from voco_cli.finetune.painted_patches import PatchPainter
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.tasks.targets import IGNORED, index_table, unlisted_values
@@ -153,10 +154,25 @@ class PatchDataset(CaseDataset):
         super().__init__(cases, settings)
         self.points = points
         self.table = index_table(settings.task.classes, settings.task.ignore_value)
+        held = {case.name: points[case.name] for case in cases}
+        self.painter = PatchPainter(settings, held) if settings.task.tumours.share > 0 else None
 
     def read(self, place: int, number: int, name: str) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Read the patches of a case and their class indices labels_NXYZ."""
+        """Read the patches of a case and their class indices labels_NXYZ; into some tumours are painted."""
         case, task = self.cases[place], self.settings.task
         starts = patch_starts(self.settings.seed, number, name, case.shape_xyz, self.points[case.name], task)
-        read = [read_patch(case, start.tolist(), task.patch_size) for start in starts]
-        return np.stack([image for image, _ in read]), np.stack([self.table[label] for _, label in read])
+        read = [self._patch(case, n, start, number, name) for n, start in enumerate(starts.tolist())]
+        return np.stack([image for image, _ in read]), np.stack([label for _, label in read])
+
+    def _patch(
+        self, case: StoredCase, patch: int, start: list[int], number: int, name: str
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        size = self.settings.task.patch_size
+        plan = self.painter.plan(case, number, name, patch) if self.painter else None
+        if self.painter is None or plan is None:
+            image, label = read_patch(case, start, size)
+            return image, self.table[label]
+        x, y, z = (edge + 2 * more for edge, more in zip(size, plan.margin_vox, strict=True))
+        around = [one - more for one, more in zip(start, plan.margin_vox, strict=True)]
+        image, label = read_patch(case, around, (x, y, z))
+        return self.painter.paint(image, self.table[label], plan)

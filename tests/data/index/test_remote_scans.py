@@ -173,6 +173,7 @@ def test_a_build_whose_writes_are_cut_leaves_nothing_half(
     scans: list[Entry], s3: Traffic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
     cache = VolumeCache(Path("s3://scans/cache"), SETTINGS, Cache())
     remote = [in_store(entry) for entry in scans]
     s3.cut_writes = 1000

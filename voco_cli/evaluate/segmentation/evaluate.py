@@ -20,6 +20,7 @@ from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
 from voco_cli.evaluate.segmentation.classes import all_structures
+from voco_cli.evaluate.segmentation.lesions import CaseLesions, FoundLesion, find_lesions
 from voco_cli.evaluate.segmentation.metrics import Measurement, Structure, absent_structure, labels_in, measure_case
 from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table
@@ -81,7 +82,8 @@ def evaluate_pairs(
         UsageError: nothing to measure: no classes are named and the label maps hold none.
     """
     known = None if classes is None else all_structures(classes, regions)
-    jobs = [_Job(pair, known, tuple(regions), options.tolerance_mm, options.ignore_label) for pair in pairs]
+    tolerance_mm, ignored, by_size = options.tolerance_mm, options.ignore_label, bool(options.by_size_mm)
+    jobs = [_Job(pair, known, tuple(regions), tolerance_mm, ignored, by_size) for pair in pairs]
     measured: list[_Measured] = []
     failed: list[tuple[str, str]] = []
     with progress("evaluating", len(jobs)) as advance:
@@ -107,6 +109,7 @@ def evaluate_pairs(
         failed=tuple(sorted(failed)),
         unlisted=dict(sorted(Counter(label for one in measured for label in one.unlisted).items())),
         notes=tuple(sorted(note for one in measured for note in one.notes)),
+        lesions=tuple(CaseLesions(one.pair.case, one.pair.patient, one.lesions) for one in measured),
     )
 
 
@@ -119,6 +122,7 @@ class _Job:
     regions: tuple[Structure, ...]
     tolerance_mm: float
     ignore_label: int | None
+    by_size: bool
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class _Measured:
     diagonal_mm: float
     unlisted: tuple[int, ...]
     notes: tuple[str, ...]
+    lesions: tuple[FoundLesion, ...]
 
     def filled(self, structures: Sequence[Structure]) -> MeasuredCase:
         """Return the case with a measurement of each structure; those that were not found here are absent."""
@@ -162,13 +167,15 @@ def _measure(job: _Job) -> _Measured:
         listed = {label for one in structures for label in one.labels}
         unlisted = tuple(label for label in found if label not in listed)
     x_mm, y_mm, z_mm = reference.spacing_xyz_mm
-    measurements = measure_case(arrays[0], arrays[1], structures, (z_mm, y_mm, x_mm), job.tolerance_mm)
+    spacing_mm = (z_mm, y_mm, x_mm)
+    measurements = measure_case(arrays[0], arrays[1], structures, spacing_mm, job.tolerance_mm)
     return _Measured(
         pair=job.pair,
         by_structure=dict(zip(structures, measurements, strict=True)),
         diagonal_mm=measurements[0].diagonal_mm if measurements else 0.0,
         unlisted=unlisted,
         notes=tuple(notes),
+        lesions=tuple(find_lesions(arrays[0], arrays[1], structures, spacing_mm)) if job.by_size else (),
     )
 
 

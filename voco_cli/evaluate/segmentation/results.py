@@ -21,6 +21,14 @@ from voco_cli.evaluate.result_files import (
     interval_object,
 )
 from voco_cli.evaluate.segmentation.compare import OVERALL, SegmentationComparison, compare_tables
+from voco_cli.evaluate.segmentation.lesions import (
+    SIZE_HEADINGS,
+    CaseLesions,
+    SizeSummary,
+    lesions_csv,
+    size_rows,
+    summarise_sizes,
+)
 from voco_cli.evaluate.segmentation.metrics import (
     METRICS,
     State,
@@ -29,9 +37,10 @@ from voco_cli.evaluate.segmentation.metrics import (
     metric_title,
 )
 from voco_cli.evaluate.segmentation.table import MetricSummary, ResultTable, Summary, summarise
-from voco_cli.evaluate.tables import NONE, figure, interval, markdown, some, with_interval, without_nan
+from voco_cli.evaluate.tables import NONE, figure, from_json, interval, markdown, some, with_interval, without_nan
 from voco_cli.foreign_text import quoted, shortened
 
+LESIONS = "lesions.csv"
 COLUMNS = ("case", "patient", "structure", "labels", "kind", "state", "reference_ml", "prediction_ml")
 """Of cases.csv, before those of the metrics."""
 SPACE = "each scan's own grid, nothing resampled"
@@ -47,6 +56,8 @@ class Evaluation(EvaluationResult[ResultTable]):
         unpredicted: label maps that nothing was predicted for.
         unlisted: label values outside the classes, and in how many cases they occur; they count as background.
         notes: what was repaired on reading, one sentence each.
+        lesions: of every case, where they were measured by size.
+        read_sizes: summary by size, of an evaluation whose folder was read.
     """
 
     kind: ClassVar = "segmentation"
@@ -57,6 +68,8 @@ class Evaluation(EvaluationResult[ResultTable]):
     unpredicted: tuple[str, ...] = ()
     unlisted: Mapping[int, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    lesions: tuple[CaseLesions, ...] = ()
+    read_sizes: tuple[SizeSummary, ...] = ()
 
     @staticmethod
     def parse(text: str) -> ResultTable:
@@ -67,8 +80,12 @@ class Evaluation(EvaluationResult[ResultTable]):
     def details(summary: Mapping[str, Any], options: EvaluationOptions) -> dict[str, Any]:
         """Return how it was measured, and what was noticed (see `EvaluationResult.details`)."""
         rule = empty_rule(str(summary["empty_rule"]["name"]))
+        sizes = summary.get("by_size", {})
+        edges_mm = tuple(float(edge) for edge in sizes.get("edges_mm", ()))
+        tolerance_mm = float(summary["tolerance_mm"])
         return {
-            "options": replace(options, tolerance_mm=float(summary["tolerance_mm"]), rule=rule),
+            "options": replace(options, tolerance_mm=tolerance_mm, rule=rule, by_size_mm=edges_mm),
+            "read_sizes": tuple(from_json(SizeSummary, one) for one in sizes.get("rows", ())),
             "unpredicted": tuple(map(str, summary["unpredicted"])),
             "unlisted": {int(label): int(cases) for label, cases in summary["unlisted_labels"].items()},
             "notes": tuple(map(str, summary["notes"])),
@@ -79,9 +96,23 @@ class Evaluation(EvaluationResult[ResultTable]):
         """Compute means and intervals from the cases; the same draws give the same intervals."""
         return summarise(self.table, self.options.resamples, self.options.seed)
 
+    @cached_property
+    def sizes(self) -> tuple[SizeSummary, ...]:
+        """Return the summary by size; nothing where lesions were not measured."""
+        options = self.options
+        if self.read_sizes or not options.by_size_mm:
+            return self.read_sizes
+        names = [one.name for one in self.table.structures]
+        return summarise_sizes(self.lesions, names, options.by_size_mm, options.resamples, options.seed)
+
     def cases_csv(self) -> str:
         """Return the content of cases.csv."""
         return cases_csv(self.table)
+
+    def more_files(self) -> dict[str, str | None]:
+        """Return lesions.csv, where lesions were measured (see `EvaluationResult.more_files`)."""
+        edges_mm = self.options.by_size_mm
+        return {LESIONS: lesions_csv(self.lesions, edges_mm) if edges_mm and self.lesions else None}
 
     def content(self) -> dict[str, Any]:
         """Return what summary.json holds of the figures."""
@@ -93,6 +124,7 @@ class Evaluation(EvaluationResult[ResultTable]):
             "empty_rule": {"name": options.rule.name, "meaning": options.rule.sentence()},
             "interval": interval_object(options.resamples, options.seed),
             **summary_object(self.summary),
+            **self._sizes_object(),
             "failed": self.failed_json(),
             "unpredicted": list(self.unpredicted),
             "unlisted_labels": {str(label): cases for label, cases in self.unlisted.items()},
@@ -100,8 +132,23 @@ class Evaluation(EvaluationResult[ResultTable]):
         }
 
     def markdown_tables(self) -> list[str]:
-        """Return the table of table.md."""
-        return [markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))]
+        """Return the table of table.md, and one by size where lesions were measured."""
+        tables = [markdown(summary_headings(self.options.tolerance_mm), summary_rows(self.summary))]
+        return [*tables, *([markdown(SIZE_HEADINGS, size_rows(self.sizes))] if self.sizes else [])]
+
+    def _sizes_object(self) -> dict[str, Any]:
+        """Return the summary by size as JSON holds it; nothing where lesions were not measured."""
+        if not self.options.by_size_mm:
+            return {}
+        rows = [asdict(one) for one in self.sizes]
+        return {"by_size": {"edges_mm": list(self.options.by_size_mm), "rows": rows}}
+
+    def sizes_table(self) -> list[Block]:
+        """Return the table by size; nothing where lesions were not measured."""
+        if not self.sizes:
+            return []
+        columns = [Column(heading, n > 1) for n, heading in enumerate(SIZE_HEADINGS)]
+        return [Table.of("lesions by size", columns, size_rows(self.sizes), names=2, anchor="sizes")]
 
     def tables(self) -> list[Block]:
         """Return means by structure, and every case under each metric (see `EvaluationResult.tables`)."""
@@ -113,7 +160,7 @@ class Evaluation(EvaluationResult[ResultTable]):
             marked=[len(rows) - 1],
             anchor="classes",
         )
-        return [by_class, *(_case_table(self.table, metric, tolerance_mm) for metric in METRICS)]
+        return [by_class, *self.sizes_table(), *(_case_table(self.table, metric, tolerance_mm) for metric in METRICS)]
 
     def lines(self) -> list[str]:
         """Return how to read the tables (see `EvaluationResult.lines`)."""
@@ -277,6 +324,12 @@ def statements(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"Voxels of label {options.ignore_label} (ignore) are left out of every measure, in label map and "
             "prediction alike."
+        )
+    if options.by_size_mm:
+        lines.append(
+            "A lesion is a connected part of a structure, its radius that of the ball of its volume; it is found where "
+            "the prediction has a voxel of it. Its Dice is with all parts of the prediction that touch it. A part that "
+            "touches no lesion is a false positive, under its own radius. Intervals: resampled by patient."
         )
     if evaluation.failed:
         lines.append(f"Not measured: {', '.join(case for case, _ in evaluation.failed)}.")

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from tests.workflows.test_synthesize import made_pair
+from voco_cli.cli.app import app
+from voco_cli.errors import VocoError
+
+
+def voco(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return made_pair(tmp_path)
+
+
+def test_a_pair_a_picture_and_a_record_are_written(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    out = tmp_path / "out"
+    ran = voco("synthesize", *pair, "-o", out, "--organ", "liver", "--size", "7", "--number", "2", "--copies", "2")
+    assert ran.exit_code == 0, ran.output
+    assert "wrote" in ran.output
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    one = {"imagesTr/case_1.nii.gz", "labelsTr/case_1.nii.gz", "labelsTr/case_1.json", "case_1.json", "case_1.png"}
+    assert names == one | {name.replace("case_1", "case_2") for name in one}
+    with Image.open(out / "case_1.png") as picture:
+        assert picture.width == 2100
+    told = json.loads((out / "case_1.json").read_text())
+    assert [tumour["radius_mm"] for tumour in told["tumours"]] == [7.0, 7.0]
+    again = voco("synthesize", "paint", *pair, "-o", out, "--organ", "liver")
+    assert isinstance(again.exception, VocoError)
+    assert again.exception.message == f"{out}/imagesTr/case_1.nii.gz exists."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--size", "20:5"), "--size 20:5 is no range."),
+        (("--number", "0:3"), "--number 0:3 is no range."),
+        (("--number", "1.5"), "--number 1.5 is no range."),
+        (("--size", "5:nan"), "--size 5:nan is no range."),
+    ],
+)
+def test_ranges_that_are_none_are_refused(
+    tmp_path: Path, pair: tuple[Path, Path], words: tuple[str, str], message: str
+) -> None:
+    ran = voco("synthesize", *pair, "-o", tmp_path / "out", "--organ", "liver", *words)
+    assert isinstance(ran.exception, VocoError)
+    assert ran.exception.message == message
+    assert not (tmp_path / "out").exists()
+
+
+def test_constants_come_from_a_file_and_wrong_ones_are_named(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    rules = tmp_path / "rules.yaml"
+    rules.write_text("contrast_hu: [30, 30]\ncapsule_share: 0\n")
+    asked = ("synthesize", *pair, "-o", tmp_path / "out", "--organ", "liver", "--size", "8", "--rules", rules)
+    assert voco(*asked, "--json").exit_code == 0
+    told = json.loads((tmp_path / "out" / "case_1.json").read_text())
+    assert told["rules"]["contrast_hu"] == [30.0, 30.0]
+    assert all(10 <= tumour["drop_hu"] < 17 for tumour in told["tumours"])
+    rules.write_text("contrast: 3\n")
+    ran = voco(*asked, "--force")
+    assert isinstance(ran.exception, VocoError)
+    assert ran.exception.message == f"{rules}: contrast: Extra inputs are not permitted."
+
+
+def test_no_place_is_an_error_and_nothing_is_written(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    (tmp_path / "rules.yaml").write_text("vessel_above_hu: -1000\n")  # all of the organ is vessel
+    ran = voco("synthesize", *pair, "-o", tmp_path / "out", "--organ", "liver", "--rules", tmp_path / "rules.yaml")
+    assert isinstance(ran.exception, VocoError)
+    assert ran.exception.message == "Nothing was painted: no place was found."
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
+def test_readers_get_shuffled_crops_and_their_answers_are_measured(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    out, kit = tmp_path / "out", tmp_path / "kit"
+    asked = ("synthesize", *pair, "--organ", "liver", "--size", "5", "--number", "3")
+    assert voco(*asked, "-o", out).exit_code == 0
+    assert voco(*asked, "-o", tmp_path / "real", "--seed", "1").exit_code == 0  # stands for real ones
+    listed = tmp_path / "data.json"
+    assert voco("index", tmp_path / "real", "-o", listed).exit_code == 0
+    ran = voco("synthesize", "kit", out, "--real", listed, "-o", kit, "--crops", "6")
+    assert ran.exit_code == 0, ran.output
+    key = list(csv.DictReader(io.StringIO((kit / "key.csv").read_text())))
+    assert sorted(row["truth"] for row in key) == ["painted"] * 3 + ["real"] * 3
+    page = (kit / "readers.html").read_text()
+    assert re.findall(r'data-crop="([0-9a-f]+)"', page) == [row["crop"] for row in key]
+    assert "case_1" not in page
+    picture = re.search(r"data:image/png;base64,([^\"]+)", page)
+    assert picture is not None
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture[1]))))
+    assert pixels.shape == (384, 3 * 384)
+    # The lesion is at the middle of each view, and the liver around it brighter.
+    assert all(pixels[192, 384 * n + 192] < pixels[192, 384 * n + 270] for n in range(3))
+
+    answers = tmp_path / "answers.csv"
+    answers.write_text("crop,answer\n" + "".join(f"{row['crop']},painted\n" for row in key))
+    told = json.loads(voco("synthesize", "read", kit, answers, "--json").stdout)
+    (reader,) = told["readers"]
+    assert (reader["sensitivity"]["value"], reader["specificity"]["value"]) == (1.0, 0.0)
+    assert reader["accuracy"]["part"] == 3
+    answers.write_text("crop,answer\nzzz,real\n")
+    wrong = voco("synthesize", "read", kit, answers)
+    assert isinstance(wrong.exception, VocoError)
+    assert wrong.exception.message == f"{answers} has the crop 'zzz', which {kit} does not have."
+
+
+def test_a_kit_without_real_lesions_says_so(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    out = tmp_path / "out"
+    assert voco("synthesize", *pair, "--organ", "liver", "--size", "6", "-o", out).exit_code == 0
+    listed = tmp_path / "data.json"
+    assert voco("index", out, "-o", listed).exit_code == 0
+    ran = voco("synthesize", "kit", out, "--real", listed, "--lesion", "cyst", "-o", tmp_path / "kit")
+    assert isinstance(ran.exception, VocoError)
+    assert ran.exception.message == f"{listed} has no class 'cyst'."
