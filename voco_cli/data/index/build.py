@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from voco_cli.data.index.class_map import ClassMap, read_class_map
 from voco_cli.data.index.datalist import (
     OTHER_NAMES,
     Datalist,
@@ -34,6 +35,13 @@ from voco_cli.data.index.inspect import (
 )
 from voco_cli.data.index.intensity import NOT_SAID, SAMPLED, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, pair_labels
+from voco_cli.data.index.label_sets import (
+    MergedClasses,
+    merge_classes,
+    names_of_set,
+    sets_of_labels,
+    with_label_sets,
+)
 from voco_cli.data.index.scan_files import Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import map_files
 from voco_cli.errors import UsageError, VocoError
@@ -53,6 +61,7 @@ class IndexOptions:
         label_pattern: path of a label from its scan's folder (see `pair_labels`).
         patient_pattern: regular expression on the path, whose first group is the patient.
         modality: keep scans of this one; those of unknown modality are taken to be of it.
+        class_map: rules by which the classes of several data sets become one list; none takes names as they are.
         workers: processes; none chooses.
     """
 
@@ -62,6 +71,7 @@ class IndexOptions:
     patient_pattern: str | None = None
     modality: str | None = None
     rule: SplitRule = field(default_factory=SplitRule)
+    class_map: Path | None = None
     workers: int | None = None
 
 
@@ -78,9 +88,10 @@ def build_index(
         progress: opens a progress bar, from a description and a count.
     Raises:
         DataError: an input that does not exist.
-        UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
+        UsageError: nothing that can be listed, a bad pattern or class map, or ``output`` is another program's file.
     """
     _check_patient_pattern(options.patient_pattern)
+    class_map = read_class_map(options.class_map) if options.class_map else ClassMap()
     earlier = _earlier_splits(output, options.rule)
     walk = walk_inputs(inputs, exclude=[output])
     sources = read_sources(walk.datalists, walk.dataset_files)
@@ -97,7 +108,11 @@ def build_index(
             entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
-    return _assemble(entries, skipped, sources, earlier, options, inputs)
+    sets = sets_of_labels(sources, entries)
+    named = {name: names_of_set(sources, name, members, class_map) for name, members in sets.items()}
+    merged = merge_classes(named, class_map, str(options.class_map))
+    entries = with_label_sets(entries, sets, merged.complete)
+    return _assemble(entries, skipped, sources, earlier, options, inputs, merged)
 
 
 def _inspect(walk: Walk, options: IndexOptions, progress: Progress) -> tuple[dict[Path, Candidate], list[Skipped]]:
@@ -226,6 +241,7 @@ def _assemble(
     earlier: dict[str, str],
     options: IndexOptions,
     inputs: Sequence[Path],
+    merged: MergedClasses,
 ) -> Datalist:
     listed: dict[str, str] = {}
     for entry in entries:
@@ -245,6 +261,10 @@ def _assemble(
         name=options.name or (first.name if first.is_dir() else first.parent.name) or "dataset",
         modality=modalities.pop() if len(modalities) == 1 else "mixed",
         labels=named.names,
+        classes=merged.classes,
+        regions=merged.regions,
+        label_sets=merged.sets,
+        class_notes=merged.told,
         split=options.rule,
         skipped=tuple(
             sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))
