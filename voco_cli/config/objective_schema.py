@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from voco_cli.config.schema import Auto, Counts, Crops, Fraction, NonNegativeFloat, PositiveFloat, Section, Shares
+from voco_cli.config.task_schema import LabelRegion, Names
 
 DecoderKind = Literal["light", "segmentation"]
 """What stands over the encoder: a few channels at every level, or the decoder of the backbone's segmenter."""
@@ -175,6 +176,40 @@ class FusionOptions(Section):
         return crops.random_per_volume, 0
 
 
+class SupervisedOptions(Section):
+    """Telling the classes of voxels, from label maps each of which may be complete for some classes only."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of supervised learning in the loss; 0 leaves it out")
+    classes: Names = Field(
+        (), description="classes that are told, in the order of the outputs; none takes those of data.json"
+    )
+    regions: tuple[LabelRegion, ...] = Field(
+        (), description="classes that contain others, each with all that lie inside it; data.json's go with its classes"
+    )
+    foreground_share: Fraction = Field(
+        0.75, description="share of crops centred on a class, each class of the case as often as another"
+    )
+    deep_supervision: NonNegativeInt = Field(
+        0, description="coarser outputs of unet or resenc that are trained too, each at half the weight of the former"
+    )
+    min_dice: Fraction = Field(0.5, description="learned: mean Dice of the classes on held-out scans, at least")
+
+    @property
+    def decoder(self) -> DecoderKind:
+        """Return what stands over the encoder: what predicts, and goes over into a fine-tuning."""
+        return "segmentation"
+
+    @property
+    def inside(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return each class that contains others, with these, by their places among the classes."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        return [(place[one.name], tuple(place[name] for name in one.classes)) for one in self.regions]
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, 0
+
+
 class Objectives(Section):
     """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
 
@@ -184,11 +219,17 @@ class Objectives(Section):
     contrast: ContrastOptions = Field(default_factory=ContrastOptions, description="contrast of overlapping views")
     genesis: GenesisOptions = Field(default_factory=GenesisOptions, description="restoration of crops")
     fusion: FusionOptions = Field(default_factory=FusionOptions, description="volume fusion")
+    supervised: SupervisedOptions = Field(default_factory=SupervisedOptions, description="classes of label maps")
 
     def active(self) -> dict[str, float]:
         """Return the weight of each objective that is part of the loss, by its name."""
         weights = {name: getattr(self, name).weight for name in type(self).model_fields}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Return whether something is learned from label maps."""
+        return self.supervised.weight > 0
 
     @property
     def decoder(self) -> DecoderKind | None:

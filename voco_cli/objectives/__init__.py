@@ -21,6 +21,7 @@ REGISTRY = {
     "contrast": "voco_cli.objectives.contrast",
     "genesis": "voco_cli.objectives.genesis",
     "fusion": "voco_cli.objectives.fusion",
+    "supervised": "voco_cli.objectives.supervised",
 }
 """Name, as in the settings ``objective.NAME``, to the module whose ``build`` makes it."""
 

@@ -14,6 +14,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.labelled import CaseLabels, labels_of
 from voco_cli.data.index.trained_on import (
     ScanIdentity,
     TrainingManifest,
@@ -91,6 +92,7 @@ class UsableScans:
         identities: of the training scans, for the manifest that goes with the weights.
         contents: split to what each of its scans holds, None for those that are left out.
         left_out: the others, with the reason.
+        label_maps: files of the label maps that held-out scans are measured against, by the case's name.
     """
 
     training: list[Case] = field(default_factory=list)
@@ -98,6 +100,7 @@ class UsableScans:
     identities: list[ScanIdentity] = field(default_factory=list)
     contents: dict[str, list[str | None]] = field(default_factory=dict)
     left_out: list[tuple[Path, str]] = field(default_factory=list)
+    label_maps: dict[str, Path] = field(default_factory=dict)
 
 
 def run_pretraining(resolved: Resolved, callback: Callback) -> PretrainResult:
@@ -155,7 +158,9 @@ def _run_stage(resolved: Resolved, callback: Callback, ending: ExitStack) -> Pre
 
 def _cache(settings: Settings) -> VolumeCache:
     assert settings.data.file is not None
-    return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
+    labels = settings.objective.needs_labels
+    folder = cache_folder(settings.data.file, settings.cache)
+    return VolumeCache(folder, settings.preprocess, settings.cache, labels=labels)
 
 
 def _build_cache(settings: Settings, datalist: Datalist, callback: Callback) -> dict[Path, str]:
@@ -186,6 +191,7 @@ def _cases(
     needed_vox: tuple[int, int, int],
     names: Mapping[Path, str],
     failed: Mapping[Path, str],
+    labels: Mapping[Path, CaseLabels],
 ) -> tuple[list[Case], list[ScanIdentity], list[str | None], list[tuple[Path, str]]]:
     """Return cached scans that are large enough, their identities, what each entry holds, and why others are not."""
     cases: list[Case] = []
@@ -209,7 +215,7 @@ def _cases(
             sizes = ["x".join(map(str, size)) for size in (shape, needed_vox)]
             left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, {sizes[1]} are needed"))
             continue
-        cases.append(Case(names[entry.image], volume))
+        cases.append(Case(names[entry.image], volume, labels.get(entry.image)))
         identities.append(scan_identity(entry, voxel_hash))
     return cases, identities, contents, left_out
 
@@ -228,9 +234,12 @@ def _find_cases(
         DataError: none can be used.
     """
     names = case_names([*datalist.training, *datalist.validation])
+    classes = settings.objective.supervised.classes
+    labels = labels_of(datalist, classes, settings.data.file) if classes else {}
+    scans.label_maps = {names[one.image]: one.label for one in datalist.validation if one.label is not None}
     for split, cases in (("training", scans.training), ("validation", scans.held_out)):
         usable, identities, scans.contents[split], others = _cases(
-            _cache(settings), getattr(datalist, split), needed_vox, names, failed
+            _cache(settings), getattr(datalist, split), needed_vox, names, failed, labels
         )
         cases += usable
         scans.left_out += others
@@ -248,7 +257,9 @@ def _make_task(
     def seen() -> TrainingManifest:
         return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))
 
-    return PretrainingTask(settings, objective, scans.training, scans.held_out, seen, folder.pictures)
+    return PretrainingTask(
+        settings, objective, scans.training, scans.held_out, seen, folder.pictures, label_maps=scans.label_maps
+    )
 
 
 def _start(
