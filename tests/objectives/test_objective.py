@@ -17,7 +17,7 @@ from voco_cli.models.build import build_encoder
 from voco_cli.objectives import REGISTRY, build_objective
 from voco_cli.objectives.objective import Objective, WeightedSum
 
-FROM_LABELS = {"supervised"}
+FROM_LABELS = {"supervised", "pseudo"}
 """Objectives that need label maps; tests/pretrain/test_labelled_run.py trains them."""
 HALVED_EVENLY = ("crops.size=16x16x16", "model.levels=3")
 SUMMED = ("objective.voco.weight=0.5", "crops.size=24x24x24")
@@ -33,7 +33,7 @@ def test_every_objective_of_the_settings_is_registered() -> None:
     assert set(REGISTRY) == set(type(load_settings("debug").settings.objective).model_fields)
 
 
-@pytest.mark.parametrize("name", REGISTRY)
+@pytest.mark.parametrize("name", sorted(set(REGISTRY) - {"pseudo"}))
 def test_an_objective_alone_says_what_it_is(name: str) -> None:
     weights = [f"objective.{one}.weight={int(one == name)}" for one in REGISTRY]
     objective = built(*weights, *HALVED_EVENLY)
@@ -117,7 +117,7 @@ def test_the_sum_has_the_decoder_of_the_first_part_that_has_one() -> None:
 
 
 def test_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"objective.voco.weight, .* and objective.supervised.weight are all 0"):
+    with pytest.raises(UsageError, match=r"objective.voco.weight, .* and objective.pseudo.weight are all 0"):
         load_settings("debug", None, ["objective.voco.weight=0"])
 
 

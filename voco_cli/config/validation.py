@@ -47,7 +47,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "mae, contrast, genesis, fusion, supervised, debug or a YAML file",
+        "mae, contrast, genesis, fusion, supervised, semi, omni, voco-semi, voco-omni, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -168,6 +168,8 @@ class Settings(Section):
             problems += self._mae_problems()
         if "supervised" in active:
             problems += self._supervised_problems()
+        elif "pseudo" in active:
+            problems.append("objective.pseudo needs objective.supervised, from which its teacher learns")
         for name in active:
             if getattr(getattr(self.objective, name), "decoder", None) == "segmentation":
                 problems += self._decoder_problems(name)
@@ -211,9 +213,6 @@ class Settings(Section):
                 f"objective.supervised.deep_supervision {options.deep_supervision} is more than the {most} of "
                 f"{self.model.backbone}"
             )
-        inside = {name for one in options.regions for name in (one.name, *one.classes)}
-        if unknown := sorted(inside - set(options.classes)):
-            problems.append(f"objective.supervised.regions names {', '.join(unknown)}, which no class is called")
         return problems
 
     def _decoder_problems(self, objective: str) -> list[str]:

@@ -164,6 +164,9 @@ class Objective(nn.Module, ABC):
             first_of_step: whether this is the first batch of an optimizer step.
         """
 
+    def join(self, parts: Mapping[str, Objective]) -> None:
+        """Take what is needed of the other objectives of a sum, once all are there."""
+
     def train_on(self, cases: Sequence[Case]) -> None:
         """Take note of all cases that are trained on, before the first is drawn."""
 

@@ -87,6 +87,14 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
             f"its classes are {named(datalist.classes)}" if datalist.classes else REINDEX,
         )
     known = labels_of(datalist, classes, source)
+    said_of = [name for one in options.regions for name in (one.name, *one.classes)]
+    said_of += [one.name for one in settings.objective.pseudo.thresholds]
+    if unknown := sorted(set(said_of) - set(classes)):
+        raise UsageError(
+            f"objective.supervised.regions or objective.pseudo.thresholds names {named(unknown)}, which no class is "
+            f"called.",
+            f"the classes are {named(classes)}",
+        )
     if not any(entry.image in known for entry in datalist.training):
         raise UsageError(
             f"objective.supervised learns from label maps, and no training scan of {source} has one of named classes.",
