@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -216,7 +216,8 @@ def _cases(
             left_out.append((entry.image, f"{TOO_SMALL}: {sizes[0]} voxels, {sizes[1]} are needed"))
             continue
         cases.append(Case(names[entry.image], volume, labels.get(entry.image)))
-        identities.append(scan_identity(entry, voxel_hash))
+        used = cases[-1].labels is not None
+        identities.append(replace(scan_identity(entry, voxel_hash), labels_used=used))
     return cases, identities, contents, left_out
 
 
@@ -255,7 +256,8 @@ def _make_task(
     before = manifest_before(settings.model.weights)
 
     def seen() -> TrainingManifest:
-        return before.followed_by(training_scans("pre-training", datalist.name, scans.identities))
+        learned = training_scans("pre-training", datalist.name, scans.identities, classes=objective.classes)
+        return before.followed_by(learned)
 
     return PretrainingTask(
         settings, objective, scans.training, scans.held_out, seen, folder.pictures, label_maps=scans.label_maps
