@@ -112,15 +112,13 @@ def test_the_teacher_is_the_student_until_it_is_used_and_then_its_average(tmp_pa
         with torch.no_grad():
             student.fill_(float(step))
         terms = both(*inputs)
-        seen.append(
-            (float(teacher.flatten()[0]), float(terms["pseudo/loss"]) > 0, float(terms["pseudo/kept/liver"]) > 0)
-        )
+        seen.append((teacher.flatten()[0].item(), terms["pseudo/loss"].item() > 0))
     # Steps 0 and 1 come before 0.2 of ten; step 2 copies, step 3 keeps three quarters of 2 and takes a quarter of 3.
     assert [value for value, _ in seen] == [0, 1, 2, 2.25]
     assert [used for _, used in seen] == [False, False, True, True]
     both(*inputs, first_of_step=False)
-    assert float(pseudo.steps_done) == 4
-    assert float(teacher.flatten()[0]) == 2.25
+    assert pseudo.steps_done.item() == 4
+    assert teacher.flatten()[0].item() == 2.25
 
 
 def test_the_frozen_teacher_is_copied_once_and_trains_the_decoder_alone(tmp_path: Path) -> None:
@@ -135,9 +133,9 @@ def test_the_frozen_teacher_is_copied_once_and_trains_the_decoder_alone(tmp_path
         with torch.no_grad():
             student.fill_(1 + step / 10)
         terms = both(*inputs)
-        held.append(round(float(teacher.flatten()[0]), 3))
+        held.append(round(teacher.flatten()[0].item(), 3))
     assert held == [1.0, 1.1, 1.2, 1.2, 1.2]
-    assert float(terms["pseudo/kept"]) == pytest.approx(1)
+    assert terms["pseudo/kept"].item() == pytest.approx(1)
     both.zero_grad()
     both(*inputs)["pseudo/loss"].backward()
     assert all(parameter.grad is None or not parameter.grad.any() for parameter in both.encoder.parameters())
@@ -168,7 +166,7 @@ def test_a_class_whose_teacher_is_poor_is_not_used_and_that_is_said(tmp_path: Pa
         "No pseudo-labels of tumour, spleen are used: the teacher's Dice on held-out scans is below 0.50, or not known."
     )
     terms = both(*batch_of(both, tmp_path, *cases))
-    assert float(terms["pseudo/kept/tumour"]) == float(terms["pseudo/kept/spleen"]) == 0
+    assert terms["pseudo/kept/tumour"].item() == terms["pseudo/kept/spleen"].item() == 0
 
 
 def test_pseudo_labels_need_labels() -> None:
@@ -198,3 +196,11 @@ def test_all_together_go_on_bit_for_bit(tmp_path: Path) -> None:
     assert state(tmp_path / "parts")["status"] == "done"
     assert weights(tmp_path / "parts", 12) == weights(tmp_path / "whole", 12)
     assert numbers(tmp_path / "parts")[-1] == numbers(tmp_path / "whole")[-1]
+
+
+def test_a_run_that_starts_from_another_counts_its_own_steps(tmp_path: Path) -> None:
+    _, pseudo = made("objective.pseudo.min_dice=0.5")
+    pseudo.steps_done += 7
+    pseudo.used_K.fill_(1)
+    pseudo.begin()
+    assert (pseudo.steps_done.item(), pseudo.used_K.tolist()) == (0, [0, 0, 0])

@@ -144,6 +144,8 @@ class Pseudo(CropObjective):
     """
 
     title = "pseudo-labels"
+    steps_done: Tensor
+    used_K: Tensor
     shown_terms = ("kept",)
     score_name = "error"
 
@@ -156,9 +158,16 @@ class Pseudo(CropObjective):
         self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.teacher_segmenter: nn.Module = nn.Identity()
         self.register_buffer("steps_done", torch.zeros(1))
-        self.register_buffer("used_K", torch.full((max(1, len(self.names)),), float(self.options.min_dice == 0)))
-        self._on_host: tuple[int, Tensor] | None = None
+        self.register_buffer("used_K", torch.zeros(max(1, len(self.names))))
+        self._on_host: tuple[int, Tensor] | None = None  # number of the step and used_K > 0, on the CPU
         self._supervised: tuple[Supervised, ...] = ()
+        self.begin()
+
+    def begin(self) -> None:
+        """Count from the first step, with no class that the teacher is known to be good enough for."""
+        self.steps_done.zero_()
+        self.used_K.fill_(float(self.options.min_dice == 0))
+        self._on_host = None
 
     def join(self, parts: Mapping[str, Objective]) -> None:
         """Take the supervised objective's decoder for the student, and a copy for the teacher."""
@@ -235,7 +244,7 @@ class Pseudo(CropObjective):
     def _advance(self, first_of_step: bool) -> tuple[int, Tensor]:
         """Count the step, move the teacher, and return the number of the step, from 0, and used_K on the CPU."""
         if self._on_host is None:  # once after a start, or every step would wait for the device
-            self._on_host = (int(self.steps_done.item()), self.used_K.cpu() > 0)  # type: ignore[operator]
+            self._on_host = (int(self.steps_done.item()), self.used_K.cpu() > 0)
         step, used_K = self._on_host
         if first_of_step:
             self._move_teacher(step)
@@ -296,7 +305,7 @@ class Pseudo(CropObjective):
         figures = class_figures(np.asarray(rows, np.float64), self.names)
         least = self.options.min_dice
         used = [least == 0 or figures.get(f"dice/{name}", -1.0) >= least for name in self.names]
-        self.used_K.copy_(torch.tensor(used, dtype=self.used_K.dtype))  # type: ignore[operator, arg-type]
+        self.used_K.copy_(torch.tensor(used, dtype=self.used_K.dtype))
         self._on_host = None
         return Validation({**figures, "used": float(sum(used))}, None)
 

@@ -22,6 +22,7 @@ from voco_cli.models.weights.load_objectives import load_objectives
 from voco_cli.models.weights.objectives import find_start
 from voco_cli.objectives import build_objective
 from voco_cli.objectives.objective import Case, Objective, Verdict, WeightedSum
+from voco_cli.objectives.pseudo import Pseudo
 from voco_cli.objectives.supervised import Supervised
 from voco_cli.pretrain.dataset import PretrainingBatch, PretrainingDataset
 from voco_cli.pretrain.labelled_scans import ScanMeasure
@@ -104,7 +105,11 @@ class PretrainingTask(TrainingTask):
         self.objective.encoder_started()
         if model.transfer == "encoder":
             return report
-        return load_objectives(self._parts, weights, report, model.input_channels)
+        report = load_objectives(self._parts, weights, report, model.input_channels)
+        for part in self._parts.values():
+            if isinstance(part, Pseudo):
+                part.begin()  # the weights may hold how far another run was
+        return report
 
     @property
     def _parts(self) -> Mapping[str, Objective]:
