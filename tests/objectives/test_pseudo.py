@@ -13,7 +13,7 @@ from tests.pretrain.mixed_sites import write_sites
 from tests.pretrain.tiny_run import At, tiny_run
 from tests.training.made_job import numbers, state, weights
 from voco_cli.config import Settings, load_settings
-from voco_cli.errors import Interrupted, UsageError
+from voco_cli.errors import DataError, Interrupted, UsageError
 from voco_cli.models.build import build_encoder
 from voco_cli.objectives import build_objective
 from voco_cli.objectives.objective import Case, WeightedSum
@@ -169,7 +169,9 @@ def test_a_class_whose_teacher_is_poor_is_not_used_and_that_is_said(tmp_path: Pa
     assert terms["pseudo/kept/tumour"].item() == terms["pseudo/kept/spleen"].item() == 0
 
 
-def test_pseudo_labels_need_labels() -> None:
+def test_pseudo_labels_need_labels(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"None of the labelled training scans can be used"):
+        made()[0].train_on(cases_of(tmp_path)[1:])
     with pytest.raises(UsageError, match=r"objective.pseudo needs objective.supervised, from which its teacher learns"):
         load_settings("debug", None, ["objective.pseudo.weight=1"])
 

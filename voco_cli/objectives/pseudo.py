@@ -98,7 +98,8 @@ class UnlabelledSampler(Sampler):
         changes = tuple(
             torch.from_numpy(np.concatenate(column)) for column in zip(*(one.changes for one in samples), strict=True)
         )
-        return UnlabelledBatch(*map(torch.from_numpy, parts), changes=changes)
+        crops, unknown, flips, turns, shifts = map(torch.from_numpy, parts)
+        return UnlabelledBatch(crops, unknown, flips, turns, shifts, changes)
 
 
 def pseudo_labels(logits_NKXYZ: Tensor, thresholds_K: Tensor, rule: str, inside: Inside) -> tuple[Tensor, Tensor]:
@@ -262,8 +263,7 @@ class Pseudo(CropObjective):
             return
         pairs = ((self.teacher_encoder, self.encoder), (self.teacher_segmenter, self.student.segmenter))
         for teacher, student in pairs:
-            theirs = list(teacher.parameters())
-            torch._foreach_lerp_(theirs, list(student.parameters()), 1 - keep)
+            torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - keep)
 
     @torch.no_grad()
     def _told(self, weak_N1XYZ: Tensor) -> tuple[Tensor, Tensor]:
@@ -322,5 +322,4 @@ class Pseudo(CropObjective):
         if not poor:
             return Verdict("learned", f"Pseudo-labels of all {len(self.names)} classes are used.")
         why = f"the teacher's Dice on held-out scans is below {least:.2f}, or not known"
-        status = "learned" if now["used"] else "not yet"
-        return Verdict(status, f"No pseudo-labels of {named(poor)} are used: {why}.")
+        return Verdict("learned" if now["used"] else "not yet", f"No pseudo-labels of {named(poor)} are used: {why}.")

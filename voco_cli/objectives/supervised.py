@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
 from voco_cli.data.index.labelled import IGNORED
+from voco_cli.errors import DataError
 from voco_cli.models.build import build_decoder
 from voco_cli.models.class_union import exclusive_logits
 from voco_cli.objectives.augment import network_input
@@ -83,8 +84,17 @@ class Supervised(CropObjective):
         return self.options.classes
 
     def train_on(self, cases: Sequence[Case]) -> None:
-        """Take note of the cases with labels, which stand in for those without."""
+        """Take note of the cases with labels, which stand in for those without.
+
+        Raises:
+            DataError: there is none.
+        """
         self.labelled = tuple(case for case in cases if case.labels is not None)
+        if not self.labelled:
+            raise DataError(
+                "None of the labelled training scans can be used.",
+                "what was left out is said above, each with its reason",
+            )
 
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> LabelSampler:
         """Return what draws crops of labelled cases."""

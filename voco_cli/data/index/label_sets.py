@@ -158,10 +158,10 @@ def _add_wholes(
         for whole, parts in class_map.unions.items():
             if whole not in own and set(parts) <= set(own):
                 own.append(whole)
-        for whole, parts in inside.items():
+        for whole, within in inside.items():
             if whole in own:
                 for found in members.values():
-                    if whole not in found and set(parts) & set(found):
+                    if whole not in found and set(within) & set(found):
                         found.append(whole)
 
 
