@@ -93,7 +93,7 @@ class Supervised(CropObjective):
         if not self.labelled:
             raise DataError(
                 "None of the labelled training scans can be used.",
-                "what was left out is said above, each with its reason",
+                "look at them with `voco index --check full`",
             )
 
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> LabelSampler:
