@@ -37,7 +37,7 @@ class LabelledCrops(NamedTuple):
     draws: AugmentDraws
 
 
-class LabelledBatch(NamedTuple):
+class PartlyLabelledBatch(NamedTuple):
     """Crops of a step, case by case, with what `LabelledCrops` has of each; cases of fewer rows have empty ones."""
 
     crops_NXYZ: Tensor
@@ -98,7 +98,7 @@ class LabelSampler(Sampler):
         generator = counter_generator(self.seed, step, case.name, "labelled case")
         return self.cases[int(generator.integers(len(self.cases)))]
 
-    def collate(self, samples: Sequence[LabelledCrops]) -> LabelledBatch:
+    def collate(self, samples: Sequence[LabelledCrops]) -> PartlyLabelledBatch:
         """Put the crops of all cases together."""
         each = [len(one.crops_SXYZ) for one in samples]
         most = max(len(one.members_RK) for one in samples)
@@ -112,7 +112,7 @@ class LabelSampler(Sampler):
             np.concatenate([one.draws.turns_N for one in samples]),
             np.concatenate([one.draws.shifts_N for one in samples]),
         )
-        return LabelledBatch(*map(torch.from_numpy, parts))
+        return PartlyLabelledBatch(*map(torch.from_numpy, parts))
 
 
 def crop_starts(

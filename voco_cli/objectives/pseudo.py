@@ -152,10 +152,10 @@ class Pseudo(CropObjective):
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
         super().__init__(settings, encoder)
-        self.options = settings.objective.pseudo
+        self.pseudo = settings.objective.pseudo
         self.names = settings.objective.supervised.classes
-        named_thresholds = {one.name: one.threshold for one in self.options.thresholds}
-        self.thresholds = [named_thresholds.get(name, self.options.threshold) for name in self.names]
+        named_thresholds = {one.name: one.threshold for one in self.pseudo.thresholds}
+        self.thresholds = [named_thresholds.get(name, self.pseudo.threshold) for name in self.names]
         self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False)
         self.teacher_segmenter: nn.Module = nn.Identity()
         self.register_buffer("steps_done", torch.zeros(1))
@@ -167,7 +167,7 @@ class Pseudo(CropObjective):
     def begin(self) -> None:
         """Count from the first step, with no class that the teacher is known to be good enough for."""
         self.steps_done.zero_()
-        self.used_K.fill_(float(self.options.min_dice == 0))
+        self.used_K.fill_(float(self.pseudo.min_dice == 0))
         self._on_host = None
 
     def join(self, parts: Mapping[str, Objective]) -> None:
@@ -215,7 +215,7 @@ class Pseudo(CropObjective):
         crops, size = batch.crops_NXYZ.to(device, non_blocking=True), self.settings.crops.network_size_vox
         weak = network_input(crops, batch.flips_N3, batch.turns_N, batch.shifts_N, size)
         strong = weak
-        if self.options.strong:
+        if self.pseudo.strong:
             gammas, blurs, zooms, noise, seeds = batch.changes
             strong = add_noise(lower_resolution(change_gamma(weak, gammas), blurs, zooms), noise, seeds)
         return weak, strong, batch.unknown_NK
@@ -225,7 +225,7 @@ class Pseudo(CropObjective):
         weak, strong, unknown_NK = inputs
         step, used_K = self._advance(first_of_step)
         steps = self.settings.train.steps
-        share = ramp(step, self.options.from_share * steps, self.options.ramp_share * steps)
+        share = ramp(step, self.pseudo.from_share * steps, self.pseudo.ramp_share * steps)
         known_NK = unknown_NK & used_K
         if share == 0 or not bool(known_NK.any()):
             nothing = weak.new_zeros(())
@@ -257,8 +257,8 @@ class Pseudo(CropObjective):
     @torch.no_grad()
     def _move_teacher(self, step: int) -> None:
         """Copy the student until the teacher is first used; then average it in, or leave the teacher as it is."""
-        started = step > self.options.from_share * self.settings.train.steps
-        keep = 0.0 if not started else 1.0 if self.options.teacher == "frozen" else self.options.ema
+        started = step > self.pseudo.from_share * self.settings.train.steps
+        keep = 0.0 if not started else 1.0 if self.pseudo.teacher == "frozen" else self.pseudo.ema
         if keep == 1:
             return
         pairs = ((self.teacher_encoder, self.encoder), (self.teacher_segmenter, self.student.segmenter))
@@ -269,7 +269,7 @@ class Pseudo(CropObjective):
     def _told(self, weak_N1XYZ: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.teacher_logits(weak_N1XYZ).float()
         thresholds_K = logits.new_tensor(self.thresholds)
-        return pseudo_labels(logits, thresholds_K, self.options.rule, self.student.inside)
+        return pseudo_labels(logits, thresholds_K, self.pseudo.rule, self.student.inside)
 
     def teacher_logits(self, crops_N1XYZ: Tensor) -> Tensor:
         """Return logits_NKXYZ of the teacher."""
@@ -279,7 +279,7 @@ class Pseudo(CropObjective):
         return by_groups(lambda group: decode(maps_of(group)), (crops_N1XYZ,), self.group_size, recompute=False)
 
     def _student_outputs(self, strong_N1XYZ: Tensor) -> Tensor:
-        if self.options.trains_encoder:
+        if self.pseudo.trains_encoder:
             return self.decode(self.student.segmenter, strong_N1XYZ)
         with torch.no_grad():
             maps = self.encoder.feature_maps(strong_N1XYZ)  # type: ignore[operator]
@@ -303,7 +303,7 @@ class Pseudo(CropObjective):
 
         rows = [measure(case, network, device) for case, _ in self.student.held_out]
         figures = class_figures(np.asarray(rows, np.float64), self.names)
-        least = self.options.min_dice
+        least = self.pseudo.min_dice
         used = [least == 0 or figures.get(f"dice/{name}", -1.0) >= least for name in self.names]
         self.used_K.copy_(torch.tensor(used, dtype=self.used_K.dtype))
         self._on_host = None
@@ -317,7 +317,7 @@ class Pseudo(CropObjective):
         """Say which classes the teacher is good enough for."""
         if "used" not in now:
             return Verdict("not yet", "No labelled scan is held out, so no class of the teacher is known to be right.")
-        least = self.options.min_dice
+        least = self.pseudo.min_dice
         poor = [name for name in self.names if least > 0 and now.get(f"dice/{name}", -1.0) < least]
         if not poor:
             return Verdict("learned", f"Pseudo-labels of all {len(self.names)} classes are used.")

@@ -22,7 +22,7 @@ from voco_cli.models.build import build_decoder
 from voco_cli.models.class_union import exclusive_logits
 from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
-from voco_cli.objectives.label_crops import LabelledBatch, LabelSampler
+from voco_cli.objectives.label_crops import LabelSampler, PartlyLabelledBatch
 from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Validation, Verdict
 from voco_cli.objectives.partial_labels import deep_loss, targets_of
 
@@ -58,17 +58,17 @@ class Supervised(CropObjective):
     shown_terms = ("dice", "cross_entropy")
     score_name = "error"
     counted = "crops"
-    held_out: list[tuple[Case, LabelledBatch]]
+    held_out: list[tuple[Case, PartlyLabelledBatch]]
 
     def __init__(self, settings: Settings, encoder: nn.Module) -> None:
         super().__init__(settings, encoder)
-        self.options = settings.objective.supervised
+        self.supervised = settings.objective.supervised
         self.segmenter = build_decoder(
             settings.model,
             encoder,
-            max(1, len(self.options.classes)),
+            max(1, len(self.supervised.classes)),
             "segmentation",
-            deep_supervision=self.options.deep_supervision,
+            deep_supervision=self.supervised.deep_supervision,
         )
         self.labelled: tuple[Case, ...] = ()
         self.measure_scan: MeasureScan | None = None
@@ -81,7 +81,7 @@ class Supervised(CropObjective):
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the outputs."""
-        return self.options.classes
+        return self.supervised.classes
 
     def train_on(self, cases: Sequence[Case]) -> None:
         """Take note of the cases with labels, which stand in for those without.
@@ -98,7 +98,7 @@ class Supervised(CropObjective):
 
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> LabelSampler:
         """Return what draws crops of labelled cases."""
-        size, share = self.settings.crops.size, self.options.foreground_share
+        size, share = self.settings.crops.size, self.supervised.foreground_share
         return LabelSampler(seed, size, per_volume, max(1, len(self.classes)), share, augment, self.labelled)
 
     @property
@@ -110,7 +110,7 @@ class Supervised(CropObjective):
         }
         return infos | {f"dice/{name}": FigureInfo(f"Dice of {name}", "higher") for name in self.classes}
 
-    def prepare(self, batch: LabelledBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def prepare(self, batch: PartlyLabelledBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return crops_N1XYZ as the network gets them, targets_NKXYZ, known_NK on the CPU, and counted_N1XYZ."""
         crops = batch.crops_NXYZ.to(device, non_blocking=True)
         size = self.settings.crops.network_size_vox
@@ -128,7 +128,7 @@ class Supervised(CropObjective):
     @property
     def inside(self) -> list[tuple[int, tuple[int, ...]]]:
         """Each class that contains others, with these, by their places among the classes."""
-        return self.options.inside
+        return self.supervised.inside
 
     def exclusive(self, windows_N1XYZ: Tensor) -> Tensor:
         """Return the logits of background and of each class without those inside it."""
@@ -174,7 +174,7 @@ class Supervised(CropObjective):
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether classes are told well enough."""
-        least = self.options.min_dice
+        least = self.supervised.min_dice
         if "dice" not in now:
             return Verdict("not yet", "No labelled scan is held out, so nobody knows how well classes are told.")
         before = f"{start['dice']:.2f}" if "dice" in start else "none"

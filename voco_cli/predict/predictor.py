@@ -29,7 +29,7 @@ from voco_cli.errors import DataError, GeometryError, UsageError
 from voco_cli.models.build import build_task_network
 from voco_cli.models.class_union import ClassUnion, build_class_union
 from voco_cli.models.weights import own_tensors, set_patch_merging
-from voco_cli.tasks.class_union import as_task, is_class_union, tells_classes
+from voco_cli.tasks.targets import as_task, is_class_union, tells_classes
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.run_dir import RunFolder
 

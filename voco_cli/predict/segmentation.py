@@ -30,8 +30,7 @@ from voco_cli.predict.output_dir import (
 )
 from voco_cli.predict.predictor import Trained, prepare
 from voco_cli.predict.sliding_window import Network, SizeXYZ, labels_on_scan_grid, sliding_window, swept_axis
-from voco_cli.tasks.class_union import is_class_union
-from voco_cli.tasks.targets import to_label_values
+from voco_cli.tasks.targets import is_class_union, to_label_values
 
 
 @torch.no_grad()

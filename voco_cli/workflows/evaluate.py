@@ -26,9 +26,8 @@ from voco_cli.foreign_text import named
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.cases import open_cache
-from voco_cli.tasks.class_union import as_task, is_class_union, tells_classes
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.tasks.targets import target_of
+from voco_cli.tasks.targets import as_task, is_class_union, target_of, tells_classes
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage
 

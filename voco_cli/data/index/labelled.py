@@ -79,15 +79,15 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
     settings = resolved.settings
     if "supervised" not in settings.objective.active():
         return resolved
-    options = settings.objective.supervised
-    classes = options.classes or datalist.classes
+    supervised = settings.objective.supervised
+    classes = supervised.classes or datalist.classes
     if foreign := sorted(set(classes) - set(datalist.classes)):
         raise UsageError(
             f"objective.supervised.classes names {named(foreign)}, which {source} does not have.",
             f"its classes are {named(datalist.classes)}" if datalist.classes else REINDEX,
         )
     known = labels_of(datalist, classes, source)
-    said_of = [name for one in options.regions for name in (one.name, *one.classes)]
+    said_of = [name for one in supervised.regions for name in (one.name, *one.classes)]
     said_of += [one.name for one in settings.objective.pseudo.thresholds]
     if unknown := sorted(set(said_of) - set(classes)):
         raise UsageError(
@@ -104,10 +104,10 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
     regions = tuple(
         LabelRegion(name=name, classes=parts) for name, parts in inside.items() if name in classes and parts
     )
-    own = options.model_copy(update={"classes": tuple(classes), "regions": options.regions or regions})
+    own = supervised.model_copy(update={"classes": tuple(classes), "regions": supervised.regions or regions})
     objective = settings.objective.model_copy(update={"supervised": own})
     said = {f"objective.supervised.{key}": f"classes of {source.name}" for key in ("classes", "regions")}
-    sources = {**said, **resolved.sources} if options.classes else {**resolved.sources, **said}
+    sources = {**said, **resolved.sources} if supervised.classes else {**resolved.sources, **said}
     return replace(resolved, settings=settings.model_copy(update={"objective": objective}), sources=sources)
 
 
