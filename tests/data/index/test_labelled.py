@@ -111,9 +111,23 @@ def test_a_list_without_labels_is_refused() -> None:
     [
         ("crops.input_size=128x128x128", "takes crops as they are, and crops.input_size 128x128x128 is not crops.size"),
         ("objective.supervised.deep_supervision=1", "deep_supervision 1 is more than the 0 of swinunetr"),
-        ("objective.supervised.regions=[{name: liver, classes: [tumour]}]", "regions names liver, tumour, which no"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(override: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
         load_settings("supervised", None, [override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "objective.supervised.regions=[{name: liver, classes: [tumour]}]",
+        "objective.pseudo.thresholds=[{name: tumour, threshold: 0.8}]",
+    ],
+)
+def test_a_rule_about_a_class_that_is_not_there_is_refused(override: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        suit_classes(load_settings("supervised", None, [override]), listed(), DATA)
+    assert caught.value.message == (
+        "objective.supervised.regions or objective.pseudo.thresholds names tumour, which no class is called."
+    )
