@@ -31,13 +31,14 @@ WORDS = {
     "object": "mapping",
 }
 ITEMS = {
-    "LabelClass": "classes",
-    "LabelRegion": "regions",
-    "Layout": "layouts",
-    "TumourSize": "tumours.sizes",
-    "OrganContrast": "tumours.rules.organ_contrasts",
+    "LabelClass": "task.classes",
+    "LabelRegion": "task.regions",
+    "Layout": "task.layouts",
+    "TumourSize": "task.tumours.sizes",
+    "OrganContrast": "task.tumours.rules.organ_contrasts",
+    "ClassThreshold": "objective.pseudo.thresholds",
 }
-"""Models that stand in lists of the section task, and the names of these lists."""
+"""Models that stand in lists, and the settings that are such lists; regions of an objective are as those of a task."""
 Schema = Mapping[str, Any]
 
 HEAD = """# Settings
@@ -81,7 +82,7 @@ def settings_page() -> str:
             parts += _sections(schema, name, info)
     for name, items in ITEMS.items():
         definition = schema["$defs"][name]
-        title = f"An item of `task.{items}`"
+        title = f"An item of `{items}`"
         parts.append(_section(title, definition["description"].splitlines()[0], definition["properties"]))
     return "\n".join([*parts, CHANGES, _recipes()]) + "\n"
 
@@ -130,8 +131,8 @@ def in_words(info: Schema) -> str:
 def _list_in_words(info: Schema) -> str:
     item = info["prefixItems"][0] if "prefixItems" in info else info["items"]
     if "$ref" in item:
-        name = ITEMS[item["$ref"].rpartition("/")[2]]
-        return f"list of [{name.rpartition('.')[2]}](#an-item-of-task{name.replace('.', '')})"
+        key = ITEMS[item["$ref"].rpartition("/")[2]]
+        return f"list of [{key.rpartition('.')[2]}](#an-item-of-{key.replace('.', '')})"
     if "const" in item or "enum" in item:
         return f"list of {in_words(item)}"
     least, most = info.get("minItems", 0), info.get("maxItems")

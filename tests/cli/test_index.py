@@ -54,3 +54,26 @@ def test_errors_are_the_family_s(scans: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "d.json").exists()
     nobody = CliRunner().invoke(app, [str(scans), "--validation", "0.6", "--test", "0.4"])
     assert "leave nobody to train on" in str(nobody.exception)
+
+
+def test_which_set_labels_what_and_what_does_not_agree(tmp_path: Path) -> None:
+    for site, names in (("here", {"left kidney": 1, "right kidney": 2}), ("there", {"kidney": 1})):
+        write_nifti(tmp_path / site / "imagesTr" / f"{site}.nii.gz", numbers(start=len(site)))
+        write_nifti(tmp_path / site / "labelsTr" / f"{site}.nii.gz", (numbers() % 2 == 0).astype("uint8"))
+        (tmp_path / site / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **names}}))
+    sites, data = [str(tmp_path / "here"), str(tmp_path / "there")], str(tmp_path / "data.json")
+    shown = CliRunner().invoke(app, [*sites, "-o", data, "--modality", "CT"])
+    assert shown.exit_code == 0, shown.output
+    assert "classes of 2 label sets" in shown.stdout
+    said = " ".join(shown.output.split())
+    assert "warning: there labels kidney, and here left kidney and right kidney: they are learned as classes" in said
+    (tmp_path / "map.yaml").write_text("unions: {kidney: [left kidney, right kidney]}")
+    mapped = CliRunner().invoke(
+        app, [*sites, "-o", data, "--modality", "CT", "--class-map", str(tmp_path / "map.yaml")]
+    )
+    assert "labels kidney" not in mapped.output
+    rows = [" ".join(line.replace("│", " ").split()) for line in mapped.stdout.splitlines()]
+    assert "kidney 2 here, there left kidney, right kidney" in rows
+    told = CliRunner().invoke(app, [*sites, "-o", data, "--modality", "CT", "--json"])
+    assert json.loads(told.stdout)["classes"] == ["left kidney", "right kidney", "kidney"]
+    assert len(json.loads(told.stdout)["class_notes"]) == 1

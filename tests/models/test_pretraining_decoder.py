@@ -141,3 +141,24 @@ def test_a_decoder_keeps_no_more_than_it_is_counted_as(kind: str) -> None:
         for one in (None, kind)
     ]
     assert sizes == [13, {"light": 9, "segmentation": 6}[kind]]  # in 256 MB, at 576 bytes of a voxel; + 290, or twice
+
+
+@pytest.mark.parametrize("model", [UNET, RESENC], ids=["unet", "resenc"])
+def test_a_decoder_with_coarser_outputs_is_the_segmenter_that_has_them(model: Model) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(model)
+    decoder = build_decoder(model, encoder, 3, "segmentation", deep_supervision=2)
+    segmenter = build_segmenter(model, 1, 3, deep_supervision=2)
+    given, own = {**own_tensors(encoder), **own_tensors(decoder)}, own_tensors(segmenter)
+    assert set(given) == set(own)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(given[name])
+    crops = torch.rand(1, 1, 16, 24, 8)
+    for part in (encoder, decoder, segmenter):
+        part.train()
+    expected = segmenter(crops)
+    assert expected.shape == (1, 3, 3, 16, 24, 8)
+    torch.testing.assert_close(decoded(encoder, decoder, crops), expected, rtol=1e-5, atol=1e-5)
+    decoder.eval()
+    torch.testing.assert_close(decoded(encoder, decoder, crops), expected[:, 0], rtol=1e-5, atol=1e-5)

@@ -55,7 +55,7 @@ class ToyDecoder(nn.Module):
         return values
 
 
-def build_decoder(model: Model, out_channels: int) -> nn.Module:
+def build_decoder(model: Model, out_channels: int, *, deep_supervision: int = 0) -> nn.Module:
     return ToyDecoder(model.feature_size, out_channels)
 
 

@@ -13,7 +13,14 @@ from voco_cli.config.schema import Cache, Model, Preprocess
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, manifest_of, training_scans, write_manifest
+from voco_cli.data.index.trained_on import (
+    ScanIdentity,
+    TrainingManifest,
+    manifest_of,
+    read_manifest,
+    training_scans,
+    write_manifest,
+)
 from voco_cli.data.io.image import voxel_hash
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import VocoError
@@ -211,3 +218,22 @@ def test_each_channel_of_a_case_is_looked_at_under_its_name(pretrained: Path) ->
     assert (one.case, two.case, one.patient, two.patient) == ("both", "both", "p", "p")
     assert one.voxel_hash != two.voxel_hash
     assert (one.series_uid, two.series_uid) == ("1.5", None)
+
+
+def test_labels_that_a_pre_training_learned_are_the_first_thing_to_leak(tmp_path: Path) -> None:
+    """Three scans, of one of which the label map was learned; two of them are evaluated."""
+    scans = [ScanIdentity(name, f"patient {name}", f"{name}{'0' * 31}", labels_used=name == "b") for name in "abc"]
+    stage = training_scans("pre-training", "mixed", scans, classes=("liver", "spleen"))
+    write_manifest(TrainingManifest((stage,)), tmp_path / "seen.json")
+    manifest = read_manifest(tmp_path / "seen.json")
+    assert manifest.stages == (stage,)
+    assert (stage.classes, stage.labels_used) == (("liver", "spleen"), (False, True, False))
+    evaluated = [ScanIdentity(name, f"patient {name}", f"{name}{'0' * 31}") for name in "ab"]
+    findings = leakage(manifest, evaluated, "mixed")
+    assert findings.found[0].labelled == ("b",)
+    assert sentences(findings) == [
+        "Data leakage: 2 of 2 evaluated cases were in the pre-training (mixed), voxel for voxel: a, b; the labels of 1 "
+        "were learned."
+    ]
+    assert findings_object(findings)["found"][0]["labels_used"] == ["b"]
+    assert not findings.clean

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SHOWN_FOLDERS = 12
 SHOWN_PER_KIND = 3
+SHOWN_CLASSES = 20
 
 
 def index(
@@ -54,6 +55,15 @@ def index(
     patient_pattern: Annotated[
         str | None,
         typer.Option(help="Regular expression on the path of a scan; its first group is the patient."),
+    ] = None,
+    class_map: Annotated[
+        Path | None,
+        typer.Option(
+            "--class-map",
+            metavar="FILE",
+            help="YAML file of rules by which classes of several data sets become one list: names, synonyms, unions, "
+            "regions (docs/guides/omni.md).",
+        ),
     ] = None,
     modality: Annotated[
         str | None,
@@ -101,6 +111,7 @@ def index(
     changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
     changed["--seed"] = (seed, 0)
     given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
+    given["--class-map"] = str(class_map) if class_map else None
     given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
     if collection is not None:
         _refuse_beside_collection(inputs, {**given, "--modality": modality})
@@ -114,6 +125,7 @@ def index(
         patient_pattern=patient_pattern,
         modality=modality_of_word(modality).upper() if modality else None,
         rule=SplitRule(seed=seed, validation=validation, test=test),
+        class_map=class_map,
         workers=workers,
     )
     with spread_out(context, output, scheduler, shard) as spread:
@@ -127,6 +139,8 @@ def index(
         print_json(_for_machines(datalist, output))
         return
     print_blocks(index_blocks(datalist))
+    for told in datalist.class_notes:
+        warn(f"warning: {told}", style="yellow")
     _warn_of_units(datalist)
     _hint_at_modality(datalist, [*inputs, "-o", output, *given_words(given)])
     labels = any(entry.label for _, entry in datalist.entries())
@@ -212,6 +226,8 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
         "name": datalist.name,
         "modality": datalist.modality,
         "statistics": datalist.statistics,
+        "classes": datalist.classes,
+        "class_notes": datalist.class_notes,
         "skipped_kinds": count_kinds(datalist.skipped),
         "skipped": [{"path": str(one.path), "reason": one.reason} for one in datalist.skipped],
     }
@@ -222,7 +238,7 @@ def index_blocks(datalist: Datalist) -> list[Block]:
     from voco_cli.data.index.intensity import is_doubted
     from voco_cli.document.blocks import Bullets, Sentence
 
-    blocks = [_folder_table(datalist), *_skipped_table(datalist)]
+    blocks = [_folder_table(datalist), *_class_table(datalist), *_skipped_table(datalist)]
     numbers = datalist.statistics
     splits = ", ".join(
         f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
@@ -270,6 +286,28 @@ def _folder_table(datalist: Datalist) -> Table:
         *map(Column, ("modality", "median size", "median mm", "split")),
     ]
     return Table.of(f"scans of {datalist.name} (split: training/validation/test){more}", columns, rows)
+
+
+def _class_table(datalist: Datalist) -> list[Table]:
+    """Return which set labels what, where there are several sets: a row for each class, most labelled first."""
+    from voco_cli.document.blocks import Column, Table
+
+    if len(datalist.label_sets) < 2:
+        return []
+    scans = Counter(name for _, entry in datalist.entries() for name in entry.labelled_classes)
+    sets: dict[str, list[str]] = {name: [] for name in datalist.classes}
+    for _, entry in datalist.entries():
+        for name in entry.labelled_classes:
+            if entry.label_set and entry.label_set not in sets[name]:
+                sets[name].append(entry.label_set)
+    order = sorted(datalist.classes, key=lambda name: -scans[name])
+    rows: list[list[Value]] = [
+        [name, scans[name], ", ".join(sets[name]), ", ".join(datalist.regions.get(name, ()))]
+        for name in order[:SHOWN_CLASSES]
+    ]
+    more = f"; {len(order) - SHOWN_CLASSES} more classes in the file" if len(order) > SHOWN_CLASSES else ""
+    columns = [Column("class"), Column("scans", True), Column("labelled by"), Column("inside it")]
+    return [Table.of(f"classes of {len(datalist.label_sets)} label sets{more}", columns, rows)]
 
 
 def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:

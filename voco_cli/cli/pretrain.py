@@ -67,6 +67,9 @@ def _print_result(result: PretrainResult, json: bool, labelled: Path | None) -> 
     weights = f"{result.weights}: {len(encoder['names'])} tensors with the names of {encoder['loads_into']}"
     tuning = shell_words("voco", "tasks", "new", labelled or "LABELLED.json", "--weights", result.folder)
     following = f"{shell_words('voco', 'report', result.folder)}, or with labels: {tuning}"
+    if encoder.get("classes"):
+        scans = shell_words("voco", "predict", result.folder, "SCANS", "-o", "predictions")
+        following = f"{scans}, or on what is held out: {shell_words('voco', 'evaluate', result.folder)}"
     pictures = [result.folder / "figures" / "validation"] if result.verdict else []
     done([weights, result.folder / "metrics.jsonl", *pictures], following)
 
@@ -79,7 +82,7 @@ def result_blocks(result: PretrainResult) -> list[Block]:
         text = "No scans are held out, so nothing says whether it learned; `voco index --validation 0.1` holds some."
         return [Sentence(text)]
     rows: list[list[Value]] = [
-        [info.label, result.start[name], result.end[name], "" if info.chance is None else f"{info.chance:.3g}"]
+        [info.label, result.start.get(name), result.end[name], "" if info.chance is None else f"{info.chance:.3g}"]
         for name, info in result.infos.items()
         if name in result.end
     ]

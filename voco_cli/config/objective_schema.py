@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt
 
 from voco_cli.config.schema import Auto, Counts, Crops, Fraction, NonNegativeFloat, PositiveFloat, Section, Shares
+from voco_cli.config.task_schema import LabelRegion, Names
 
 DecoderKind = Literal["light", "segmentation"]
 """What stands over the encoder: a few channels at every level, or the decoder of the backbone's segmenter."""
@@ -175,6 +176,80 @@ class FusionOptions(Section):
         return crops.random_per_volume, 0
 
 
+class SupervisedOptions(Section):
+    """Telling the classes of voxels, from label maps each of which may be complete for some classes only."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of supervised learning in the loss; 0 leaves it out")
+    classes: Names = Field(
+        (), description="classes that are told, in the order of the outputs; none takes those of data.json"
+    )
+    regions: tuple[LabelRegion, ...] = Field(
+        (), description="classes that contain others, each with all that lie inside it; data.json's go with its classes"
+    )
+    foreground_share: Fraction = Field(
+        0.75, description="share of crops centred on a class, each class of the case as often as another"
+    )
+    deep_supervision: NonNegativeInt = Field(
+        0, description="coarser outputs of unet or resenc that are trained too, each at half the weight of the former"
+    )
+    min_dice: Fraction = Field(0.5, description="learned: mean Dice of the classes on held-out scans, at least")
+
+    @property
+    def decoder(self) -> DecoderKind:
+        """Return what stands over the encoder: what predicts, and goes over into a fine-tuning."""
+        return "segmentation"
+
+    @property
+    def inside(self) -> list[tuple[int, tuple[int, ...]]]:
+        """Return each class that contains others, with these, by their places among the classes."""
+        place = {name: number for number, name in enumerate(self.classes)}
+        return [(place[one.name], tuple(place[name] for name in one.classes)) for one in self.regions]
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, 0
+
+
+class ClassThreshold(Section):
+    """How sure a teacher has to be of a class."""
+
+    name: str = Field(min_length=1, description="of the class")
+    threshold: float = Field(ge=0.5, le=1.0, description="least probability of its answer, there or not there")
+
+
+class PseudoOptions(Section):
+    """Learning classes that a scan is not labelled for from what a teacher tells; needs the supervised objective."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of pseudo-labels in the loss; 0 leaves it out")
+    teacher: Literal["ema", "frozen"] = Field(
+        "ema",
+        description="a moving average of the student, or one copy of it at from_share of the steps (released)",
+    )
+    ema: Fraction = Field(0.999, description="share of its old value that the teacher keeps in a step")
+    from_share: Fraction = Field(0.1, description="share of the steps before the first pseudo-label")
+    ramp_share: Fraction = Field(0.2, description="share of the steps in which the weight then rises; 0 as released")
+    strong: bool = Field(
+        True, description="the student's view is changed as those of objective.contrast; false as released: one view"
+    )
+    threshold: float = Field(
+        0.9, ge=0.5, le=1.0, description="least probability of the teacher's answer, there or not; 0.5 keeps all"
+    )
+    thresholds: tuple[ClassThreshold, ...] = Field((), description="classes with a threshold of their own")
+    rule: Literal["sigmoid", "argmax"] = Field(
+        "sigmoid", description="a voxel is of every class above 1/2, or of the likeliest one (as released)"
+    )
+    min_dice: Fraction = Field(
+        0.5, description="classes whose teacher has a lower Dice on held-out labelled scans are not used; 0 uses all"
+    )
+    trains_encoder: bool = Field(
+        True, description="pseudo-labels train encoder and decoder, or the decoder alone (voco-omni, as released)"
+    )
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, crops.random_per_volume
+
+
 class Objectives(Section):
     """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
 
@@ -184,11 +259,18 @@ class Objectives(Section):
     contrast: ContrastOptions = Field(default_factory=ContrastOptions, description="contrast of overlapping views")
     genesis: GenesisOptions = Field(default_factory=GenesisOptions, description="restoration of crops")
     fusion: FusionOptions = Field(default_factory=FusionOptions, description="volume fusion")
+    supervised: SupervisedOptions = Field(default_factory=SupervisedOptions, description="classes of label maps")
+    pseudo: PseudoOptions = Field(default_factory=PseudoOptions, description="classes that a teacher tells")
 
     def active(self) -> dict[str, float]:
         """Return the weight of each objective that is part of the loss, by its name."""
         weights = {name: getattr(self, name).weight for name in type(self).model_fields}
         return {name: weight for name, weight in weights.items() if weight > 0}
+
+    @property
+    def needs_labels(self) -> bool:
+        """Return whether something is learned from label maps."""
+        return self.supervised.weight > 0
 
     @property
     def decoder(self) -> DecoderKind | None:

@@ -314,6 +314,11 @@ class Health(Section):
 
     cases: PositiveInt = Field(12, description="held-out scans that are looked at, at most")
     crops_per_case: PositiveInt = Field(12, description="fixed random crops of each held-out scan")
+    best_by: str | None = Field(
+        None,
+        description="held-out figure whose lowest value marks the best checkpoint, such as supervised/error; none is "
+        "that of the first objective",
+    )
     max_rank_ratio: PositiveFloat = Field(
         0.5, description="learned: mean rank of the true base against step 0, at most"
     )

@@ -47,7 +47,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "mae, contrast, genesis, fusion, debug or a YAML file",
+        "mae, contrast, genesis, fusion, supervised, semi, omni, voco-semi, voco-omni, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -166,6 +166,10 @@ class Settings(Section):
                 )
         if "mae" in active:
             problems += self._mae_problems()
+        if "supervised" in active:
+            problems += self._supervised_problems()
+        elif "pseudo" in active:
+            problems.append("objective.pseudo needs objective.supervised, from which its teacher learns")
         for name in active:
             if getattr(getattr(self.objective, name), "decoder", None) == "segmentation":
                 problems += self._decoder_problems(name)
@@ -191,6 +195,22 @@ class Settings(Section):
             able = ", ".join(name for name, rules in BACKBONES.items() if rules.sparse)
             problems.append(
                 f"objective.mae.masking sparse needs a network that can leave voxels out ({able}), not "
+                f"{self.model.backbone}"
+            )
+        return problems
+
+    def _supervised_problems(self) -> list[str]:
+        options, crops, problems = self.objective.supervised, self.crops, []
+        if crops.network_size_vox != crops.size:
+            sizes = (_extent(crops.network_size_vox), _extent(crops.size))
+            problems.append(
+                f"objective.supervised takes crops as they are, and crops.input_size {sizes[0]} is not crops.size "
+                f"{sizes[1]}"
+            )
+        most = BACKBONES[self.model.backbone].most_supervision(self.model.levels)
+        if options.deep_supervision > most:
+            problems.append(
+                f"objective.supervised.deep_supervision {options.deep_supervision} is more than the {most} of "
                 f"{self.model.backbone}"
             )
         return problems

@@ -77,8 +77,11 @@ class BuildSegmenter(Protocol):
 class BuildDecoder(Protocol):
     """The making of the other half of a segmenter: from the maps of `Encoder.feature_maps` to values_NKXYZ."""
 
-    def __call__(self, model: Model, out_channels: int) -> nn.Module:
+    def __call__(self, model: Model, out_channels: int, *, deep_supervision: int = 0) -> nn.Module:
         """Return it with fresh weights.
+
+        Args:
+            deep_supervision: coarser outputs, as for `BuildSegmenter`; in training it then returns values_NDKXYZ.
 
         Its tensors, beside those of the encoder, are all tensors of the segmenter, under the same names; and it
         computes the same.

@@ -85,7 +85,12 @@ def compile_encoder(encoder: nn.Module) -> None:
 
 
 def build_decoder(
-    model: Model, encoder: nn.Module, out_channels: int, kind: Literal["light", "segmentation"]
+    model: Model,
+    encoder: nn.Module,
+    out_channels: int,
+    kind: Literal["light", "segmentation"],
+    *,
+    deep_supervision: int = 0,
 ) -> nn.Module:
     """Return a decoder from the maps of an encoder to values_NKXYZ, with fresh weights from torch's global generator.
 
@@ -93,9 +98,11 @@ def build_decoder(
         encoder: of :func:`build_encoder`.
         kind: ``light`` is a `LightDecoder`; ``segmentation`` the backbone's own, whose tensors fill a segmenter
             together with the encoder's, and which needs crops whose edges halve evenly at every level.
+        deep_supervision: coarser outputs of the segmenter's decoder, as for :func:`build_segmenter`.
     """
     if kind == "segmentation":
-        return backbone_of(model.backbone).build_decoder(model, out_channels)
+        build = backbone_of(model.backbone).build_decoder
+        return build(model, out_channels, deep_supervision=deep_supervision)
     widths = encoder.map_widths
     assert isinstance(widths, tuple)
     return LightDecoder(widths, out_channels)

@@ -69,23 +69,30 @@ class ResEncEncoder(nn.Module):
 
 
 class ResEncDecoder(nn.Module):
-    """The package's decoder, which the package makes with its encoder inside, without that."""
+    """The package's decoder, which the package makes with its encoder inside, without that.
 
-    def __init__(self, feature_size: int, levels: int, out_channels: int) -> None:
+    Args:
+        supervised: coarser outputs beside the finest one, which training has and prediction has not.
+    """
+
+    def __init__(self, feature_size: int, levels: int, out_channels: int, supervised: int = 0) -> None:
         super().__init__()
         blocks = (1,) * levels  # of the encoder, which goes
         network = ResEncArchitecture(level_widths(feature_size, levels), 1, out_channels, blocks)
         with torch.device("meta"):
             encoder = network.build_encoder()
-        self.decoder = UNetDecoder(encoder, out_channels, 1, deep_supervision=False)
+        self.decoder = UNetDecoder(encoder, out_channels, 1, deep_supervision=supervised > 0)
         del self.decoder.encoder
+        self.supervised = supervised
         self.apply(ResidualEncoderUNet.initialize)
-        _keep_still(self.decoder, 0)
+        _keep_still(self.decoder, supervised)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Return values_NKXYZ of the maps of `ResEncEncoder.feature_maps`."""
-        values_NKXYZ: Tensor = self.decoder(levels)
-        return values_NKXYZ
+        """Return values_NKXYZ of the maps of `ResEncEncoder.feature_maps`.
+
+        In training with coarser outputs it is values_NDKXYZ, all of one size, the finest first.
+        """
+        return _stacked(self.decoder(levels), self.supervised, self.training)
 
 
 class ResEncSegmenter(ResidualEncoderUNet):  # type: ignore[misc]  # untyped
@@ -104,12 +111,16 @@ class ResEncSegmenter(ResidualEncoderUNet):  # type: ignore[misc]  # untyped
 
     def forward(self, volumes_NCXYZ: Tensor) -> Tensor:
         """Return logits_NKXYZ; in training with coarser outputs logits_NDKXYZ, all of one size, the finest first."""
-        outputs = super().forward(volumes_NCXYZ)
-        finest: Tensor = outputs[0] if self.supervised else outputs
-        if not (self.supervised and self.training):
-            return finest
-        coarser = (F.interpolate(output, finest.shape[2:]) for output in outputs[1 : 1 + self.supervised])
-        return torch.stack([finest, *coarser], dim=1)
+        return _stacked(super().forward(volumes_NCXYZ), self.supervised, self.training)
+
+
+def _stacked(outputs: Any, supervised: int, training: bool) -> Tensor:
+    """Return the finest of the package's outputs, in training with the coarser ones that are supervised."""
+    finest: Tensor = outputs[0] if supervised else outputs
+    if not (supervised and training):
+        return finest
+    coarser = (F.interpolate(output, finest.shape[2:]) for output in outputs[1 : 1 + supervised])
+    return torch.stack([finest, *coarser], dim=1)
 
 
 def _keep_still(decoder: nn.Module, supervised: int) -> None:
@@ -139,9 +150,9 @@ def build_segmenter(
     return ResEncSegmenter(deep_supervision, **network.arguments())
 
 
-def build_decoder(model: Model, out_channels: int) -> nn.Module:
+def build_decoder(model: Model, out_channels: int, *, deep_supervision: int = 0) -> nn.Module:
     """Return the way up."""
-    return ResEncDecoder(model.feature_size, model.levels, out_channels)
+    return ResEncDecoder(model.feature_size, model.levels, out_channels, deep_supervision)
 
 
 @dataclass(frozen=True)

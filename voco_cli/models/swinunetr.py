@@ -48,8 +48,8 @@ def build_segmenter(
     return swin
 
 
-def build_decoder(model: Model, out_channels: int) -> nn.Module:
-    """Return the five steps up, and the output layer."""
+def build_decoder(model: Model, out_channels: int, *, deep_supervision: int = 0) -> nn.Module:
+    """Return the five steps up, and the output layer; there are no coarser ones."""
     from voco_cli.models.swin import SwinDecoder  # late: MONAI loads all of itself
 
     return SwinDecoder(model.feature_size, out_channels)

@@ -102,9 +102,13 @@ def _visible_norm(x_NWXYZ: Tensor, visible_N1XYZ: Tensor, norm: Any) -> Tensor:
 
 
 class UNetDecoder(nn.Module):
-    """DynUNet's up-sampling blocks and output block, under MONAI's names."""
+    """DynUNet's up-sampling blocks and output blocks, under MONAI's names.
 
-    def __init__(self, feature_size: int, levels: int, out_channels: int) -> None:
+    Args:
+        supervised: coarser outputs beside the finest one, which training has and prediction has not.
+    """
+
+    def __init__(self, feature_size: int, levels: int, out_channels: int, supervised: int = 0) -> None:
         from monai.networks.blocks.dynunet_block import UnetOutBlock, UnetUpBlock  # late: MONAI loads all of itself
         from monai.networks.nets import DynUNet
 
@@ -116,16 +120,29 @@ class UNetDecoder(nn.Module):
             for below, beside in pairwise(reversed(widths))
         )
         self.output_block = UnetOutBlock(3, feature_size, out_channels)
+        if supervised:
+            heads = (UnetOutBlock(3, width, out_channels) for width in widths[1 : 1 + supervised])
+            self.deep_supervision_heads = nn.ModuleList(heads)
+        self.supervised = supervised
         self.apply(DynUNet.initialize_weights)
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # as the encoder
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Return values_NKXYZ of the maps of `UNetEncoder.feature_maps`, whose edges halve evenly."""
+        """Return values_NKXYZ of the maps of `UNetEncoder.feature_maps`, whose edges halve evenly.
+
+        In training with coarser outputs it is values_NDKXYZ, all of one size, the finest first.
+        """
         *skips, x = levels
+        decoded = []
         for block, skip in zip(self.upsamples, reversed(skips), strict=True):
             x = block(x, skip)
+            decoded.append(x)
         values_NKXYZ: Tensor = self.output_block(x)
-        return values_NKXYZ
+        if not (self.supervised and self.training):
+            return values_NKXYZ
+        coarser = zip(self.deep_supervision_heads, decoded[-2::-1], strict=False)
+        values = [F.interpolate(head(one), values_NKXYZ.shape[2:]) for head, one in coarser]
+        return torch.stack([values_NKXYZ, *values], dim=1)
 
 
 def level_widths(feature_size: int, levels: int) -> list[int]:
@@ -150,9 +167,9 @@ def build_segmenter(
     return unet
 
 
-def build_decoder(model: Model, out_channels: int) -> nn.Module:
+def build_decoder(model: Model, out_channels: int, *, deep_supervision: int = 0) -> nn.Module:
     """Return the way up."""
-    return UNetDecoder(model.feature_size, model.levels, out_channels)
+    return UNetDecoder(model.feature_size, model.levels, out_channels, deep_supervision)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,8 @@ REGISTRY = {
     "contrast": "voco_cli.objectives.contrast",
     "genesis": "voco_cli.objectives.genesis",
     "fusion": "voco_cli.objectives.fusion",
+    "supervised": "voco_cli.objectives.supervised",
+    "pseudo": "voco_cli.objectives.pseudo",
 }
 """Name, as in the settings ``objective.NAME``, to the module whose ``build`` makes it."""
 
@@ -41,4 +43,6 @@ def build_objective(settings: Settings, encoder: nn.Module) -> Objective:
         return next(iter(parts.values()))
     from voco_cli.objectives.objective import WeightedSum
 
+    for part in parts.values():
+        part.join(parts)
     return WeightedSum(parts, weights)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voco_cli.data.cache.volume import StoredVolume
+from voco_cli.data.index.labelled import CaseLabels
 
 Figures = dict[str, float]
 Autocast = Callable[[], AbstractContextManager[Any]]
@@ -29,10 +30,15 @@ HELD_OUT_STEP = 2**31
 
 @dataclass(frozen=True)
 class Case:
-    """A scan that is trained on or held out, by the name that its draws go by."""
+    """A scan that is trained on or held out, by the name that its draws go by.
+
+    Attributes:
+        labels: what its label map says of classes; none where there is no label map, or none that is asked for.
+    """
 
     name: str
     volume: StoredVolume
+    labels: CaseLabels | None = None
 
 
 @dataclass(frozen=True)
@@ -158,6 +164,12 @@ class Objective(nn.Module, ABC):
             first_of_step: whether this is the first batch of an optimizer step.
         """
 
+    def join(self, parts: Mapping[str, Objective]) -> None:
+        """Take what is needed of the other objectives of a sum, once all are there."""
+
+    def train_on(self, cases: Sequence[Case]) -> None:
+        """Take note of all cases that are trained on, before the first is drawn."""
+
     @abstractmethod
     def hold_out(self, cases: Sequence[Case]) -> None:
         """Keep the cases that `validate` looks at, always the same crops, never augmented."""
@@ -173,6 +185,11 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Compare the figures of the last validation with those of step 0."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of what the decoder tells of a voxel; empty where it tells none."""
+        return ()
 
     @property
     def decoder(self) -> nn.Module | None:
@@ -253,6 +270,11 @@ class WeightedSum(Objective):
             terms |= {f"{name}/{key}": value for key, value in found.items()}
         return {"loss": torch.stack(losses).sum(), **terms}
 
+    def train_on(self, cases: Sequence[Case]) -> None:
+        """Tell every part."""
+        for part in self.objectives.values():
+            part.train_on(cases)
+
     def hold_out(self, cases: Sequence[Case]) -> None:
         """Hold them out from every part."""
         for part in self.objectives.values():
@@ -276,8 +298,14 @@ class WeightedSum(Objective):
 
     @property
     def decoder(self) -> nn.Module | None:
-        """The first that a part has."""
-        return next((part.decoder for part in self.objectives.values() if part.decoder is not None), None)
+        """The one that tells classes, or else the first that a part has."""
+        there = [part for part in self.objectives.values() if part.decoder is not None]
+        return min(there, key=lambda part: not part.classes).decoder if there else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Those of the part that tells any."""
+        return next((part.classes for part in self.objectives.values() if part.classes), ())
 
     def encoder_started(self) -> None:
         """Tell every part."""

@@ -27,7 +27,9 @@ from voco_cli.data.io.geometry import Placement, grid_shift_mm, storage_order
 from voco_cli.data.io.image import Scan
 from voco_cli.errors import DataError, GeometryError, UsageError
 from voco_cli.models.build import build_task_network
+from voco_cli.models.class_union import ClassUnion, build_class_union
 from voco_cli.models.weights import own_tensors, set_patch_merging
+from voco_cli.tasks.targets import as_task, is_class_union, tells_classes
 from voco_cli.training.distributed import device_alone
 from voco_cli.training.run_dir import RunFolder
 
@@ -85,7 +87,7 @@ class Trained:
 
 
 def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] = (), **predict: Any) -> Trained:
-    """Open a run folder of `voco finetune`.
+    """Open a run folder of `voco finetune`, or of a `voco pretrain` whose network tells classes.
 
     Args:
         device: auto, cpu, cuda, cuda:N or mps; none is the run's.
@@ -98,12 +100,20 @@ def load_trained(run: Path, device: str | None = None, overrides: Sequence[str] 
     settings = _settings(run, overrides, {"run.device": device, **{f"predict.{key}": predict[key] for key in predict}})
     place, autocast = device_alone(settings.run)
     content, about = _read(RunFolder(run).weights)
-    network = build_task_network(settings)
+    network = _network(settings)
     set_patch_merging(network, about.get("model", {}).get("patch_merging", settings.model.patch_merging))
-    _fill(network, content, run)
+    _fill(network.segmenter if isinstance(network, ClassUnion) else network, content, run)
     digest = hashlib.blake2b(content, digest_size=16).hexdigest()
     origin = Origin(run.absolute(), device, tuple(overrides), tuple(sorted(predict.items())))
     return Trained(run, settings, network.to(place).eval(), about, digest, place, autocast, origin)
+
+
+def _network(settings: Settings) -> nn.Module:
+    """Build the network of a task, or that of a pre-training which tells classes."""
+    if not is_class_union(settings):
+        return build_task_network(settings)
+    options = settings.objective.supervised
+    return build_class_union(settings.model, len(options.classes), options.inside, options.deep_supervision)
 
 
 def _settings(run: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> Settings:
@@ -117,6 +127,8 @@ def _settings(run: Path, overrides: Sequence[str], flags: Mapping[str, Any]) -> 
             f"settings of a prediction are {', '.join(f'{one}*' if one.endswith('.') else one for one in CHANGEABLE)}",
         )
     settings = read_saved(file, overrides, flags)
+    if tells_classes(settings):
+        return as_task(settings)
     if settings.task.preset is None:
         raise UsageError(
             f"{run} is a pre-training run, whose network tells no structures apart.",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
+from voco_cli.config import Settings
 from voco_cli.config.task_schema import Predict
 from voco_cli.data.cache.entry import voxel_settings
 from voco_cli.data.cache.grid import GridMap
@@ -30,7 +31,7 @@ from voco_cli.predict.output_dir import (
 )
 from voco_cli.predict.predictor import Trained, prepare
 from voco_cli.predict.sliding_window import Network, SizeXYZ, labels_on_scan_grid, sliding_window, swept_axis
-from voco_cli.tasks.targets import to_label_values
+from voco_cli.tasks.targets import is_class_union, to_label_values
 
 
 @torch.no_grad()
@@ -204,12 +205,23 @@ class LabelMapFolder(PredictionFolder):
     def _labels(self) -> dict[str, Any]:
         task, about = self.trained.settings.task, self.trained.about
         ignored = {} if task.ignore_value is None else {str(task.ignore_value): IGNORE}
+        labels = {str(one.values[0]): one.name for one in task.classes}
         return {
-            "labels": {**{str(one.values[0]): one.name for one in task.classes}, **ignored},
+            "labels": {**(union_labels(self.trained.settings) or labels), **ignored},
             "run": self.run,
             "step": about.get("step"),
             "chosen": about.get("chosen"),
         }
+
+
+def union_labels(settings: Settings) -> dict[str, Any]:
+    """Return the names of a union of classes: value to name, and name to values of what contains others."""
+    if not is_class_union(settings):
+        return {}
+    options = settings.objective.supervised
+    inside = dict(options.inside)
+    plain = {str(k + 1): name for k, name in enumerate(options.classes) if k not in inside}
+    return plain | {options.classes[k]: sorted([k + 1, *(part + 1 for part in parts)]) for k, parts in inside.items()}
 
 
 def _refuse_names(entries: Sequence[Entry]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import overload
 
@@ -14,6 +14,7 @@ from voco_cli.data.cache.manifest import VolumeFacts
 from voco_cli.data.cache.store import VolumeCache, cache_folder, stored_path
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.index.labelled import CaseLabels, labels_of
 from voco_cli.data.index.trained_on import ScanIdentity, scan_identity
 from voco_cli.errors import DataError, UsageError
 from voco_cli.object_stores import is_address, location, shared_folder
@@ -32,17 +33,18 @@ class CachedCases(Sequence[Case]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cases: list[tuple[str, bytes, str]] = []
+        self._cases: list[tuple[str, bytes, bytes | None, str, CaseLabels | None]] = []
 
-    def add(self, name: str, key: bytes, scan: Path) -> None:
+    def add(self, name: str, facts: VolumeFacts, scan: Path, labels: CaseLabels | None = None) -> None:
         """Add a case.
 
         Args:
             name: that its draws go by.
-            key: of its volume.
+            facts: what is known of its volume.
             scan: that the volume was made of, for messages.
+            labels: what its label map says of classes.
         """
-        self._cases.append((name, key, str(scan)))
+        self._cases.append((name, facts.key, facts.label_key, str(scan), labels))
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -54,8 +56,10 @@ class CachedCases(Sequence[Case]):
     def __getitem__(self, place: int | slice) -> Case | list[Case]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        name, key, scan = self._cases[place]
-        return Case(name, StoredVolume(stored_path(self.folder, "volumes", key), None, location(scan)))
+        name, key, label_key, scan, labels = self._cases[place]
+        volume = stored_path(self.folder, "volumes", key)
+        label = None if label_key is None else stored_path(self.folder, "labels", label_key)
+        return Case(name, StoredVolume(volume, label, location(scan)), labels)
 
 
 @dataclass
@@ -66,12 +70,14 @@ class UsableScans:
         dataset: name of the list.
         training, held_out: cached scans that are large enough.
         left_out: the others, with the reason.
+        label_maps: files of the label maps that held-out scans are measured against, by the case's name.
     """
 
     dataset: str
     training: CachedCases
     held_out: CachedCases
     left_out: list[tuple[Path, str]] = field(default_factory=list)
+    label_maps: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass
@@ -90,7 +96,8 @@ class ScanRecord:
 def open_cache(settings: Settings) -> VolumeCache:
     """Open the cache of a pre-training: in ``cache.dir``, or beside the data file."""
     assert settings.data.file is not None
-    return VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
+    folder, labels = cache_folder(settings.data.file, settings.cache), settings.objective.needs_labels
+    return VolumeCache(folder, settings.preprocess, settings.cache, labels=labels)
 
 
 def case_names(entries: Sequence[Entry]) -> dict[Path, str]:
@@ -124,6 +131,9 @@ def usable_scans(
     names = case_names([*datalist.training, *datalist.validation])
     folder = open_cache(settings).folder
     scans, record = UsableScans(datalist.name, CachedCases(folder), CachedCases(folder)), ScanRecord()
+    scans.label_maps = {names[one.image]: one.label for one in datalist.validation if one.label is not None}
+    classes = settings.objective.supervised.classes
+    labels = labels_of(datalist, classes, settings.data.file) if classes else {}
     rest = iter(facts)
     for split, cases in (("training", scans.training), ("validation", scans.held_out)):
         contents = record.contents.setdefault(split, [])
@@ -132,9 +142,10 @@ def usable_scans(
             if isinstance(known, str) or (small := _too_small(known.shape_xyz, needed_vox)):
                 scans.left_out.append((entry.image, known if isinstance(known, str) else str(small)))
                 continue
-            cases.add(names[entry.image], known.key, entry.image)
+            cases.add(names[entry.image], known, entry.image, labels.get(entry.image))
             if cases is scans.training:
-                record.identities.append(scan_identity(entry, known.voxel_hash))
+                used = entry.image in labels
+                record.identities.append(replace(scan_identity(entry, known.voxel_hash), labels_used=used))
     if not scans.training:
         raise _nothing_to_train_on(datalist, settings, scans.left_out)
     return scans, record

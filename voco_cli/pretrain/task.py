@@ -23,7 +23,10 @@ from voco_cli.models.weights.load_objectives import load_objectives
 from voco_cli.models.weights.objectives import find_start
 from voco_cli.objectives import build_objective
 from voco_cli.objectives.objective import Case, Objective, Verdict, WeightedSum
+from voco_cli.objectives.pseudo import Pseudo
+from voco_cli.objectives.supervised import Supervised
 from voco_cli.pretrain.dataset import PretrainingBatch, PretrainingDataset
+from voco_cli.pretrain.labelled_scans import ScanMeasure
 from voco_cli.pretrain.pictures import draw_validation
 from voco_cli.pretrain.starting_weights import require_same_merging
 from voco_cli.training.callbacks import Values
@@ -43,6 +46,7 @@ class PretrainingTask(TrainingTask):
         seen: gives what the weights will have been trained on; asked once, when it is written beside them, as the
             digests of many patients take minutes.
         pictures: where the main process draws each validation; None draws none.
+        label_maps: files of the label maps of held-out cases, by name.
     """
 
     def __init__(
@@ -53,16 +57,36 @@ class PretrainingTask(TrainingTask):
         held_out: Sequence[Case],
         seen: Callable[[], TrainingManifest],
         pictures: Path | None = None,
+        label_maps: Mapping[str, Path] | None = None,
     ) -> None:
         self.settings = settings
         self.seen = seen
         self.pictures = pictures
         self.training = training
         self.objective = objective
+        self.objective.train_on(training)
         self.objective.hold_out(held_out)
+        for part in self._parts.values():
+            if isinstance(part, Supervised):
+                part.measure_scan = ScanMeasure(settings, label_maps or {}, part.inside)
         self.model = self.objective
-        self.score_name = self.objective.score_name
+        self.score_name = self._score_name()
         self.history: dict[str, dict[str, float]] = {}
+
+    def _score_name(self) -> str:
+        """Return the held-out figure that marks the best checkpoint.
+
+        Raises:
+            UsageError: ``health.best_by`` is no figure of these objectives whose lowest value is the best.
+        """
+        wanted, infos = self.settings.health.best_by, self.objective.figure_infos
+        falling = [name for name, info in infos.items() if info.better == "lower"]
+        if wanted is not None and wanted not in falling:
+            raise UsageError(
+                f"health.best_by {wanted} is no held-out figure that is best at its lowest.",
+                f"those of these objectives are {', '.join(falling)}",
+            )
+        return wanted or self.objective.score_name
 
     def load_start(self) -> LoadReport | None:
         """Fill the encoder with the weights that the settings name, and what they hold of the objectives beside it.
@@ -82,7 +106,11 @@ class PretrainingTask(TrainingTask):
         self.objective.encoder_started()
         if model.transfer == "encoder":
             return report
-        return load_objectives(self._parts, weights, report, model.input_channels)
+        report = load_objectives(self._parts, weights, report, model.input_channels)
+        for part in self._parts.values():
+            if isinstance(part, Pseudo):
+                part.begin()  # the weights may hold how far another run was
+        return report
 
     @property
     def _parts(self) -> Mapping[str, Objective]:
@@ -162,6 +190,7 @@ class PretrainingTask(TrainingTask):
             "recipe": settings.recipe,
             "seed": settings.seed,
             "objectives": settings.objective.active(),
+            "classes": self.objective.classes,
             "figures": self.history.get(str(step), {}),
             "start_figures": self.history.get(str(start), {}),
             "verdict": asdict(verdict) if verdict else None,
@@ -170,7 +199,8 @@ class PretrainingTask(TrainingTask):
             write_manifest(self.seen(), folder / MANIFEST_FILE)
         write_encoder(folder, self.objective.encoder, about)
         if (decoder := self.objective.decoder) is not None:
-            write_model(folder, (self.objective.encoder, decoder), about)
+            chosen = {"chosen": f"those of step {step}, the last that were kept"} if self.objective.classes else {}
+            write_model(folder, (self.objective.encoder, decoder), {**about, **chosen})
 
 
 def build_model(settings: Settings, device: torch.device) -> Objective:

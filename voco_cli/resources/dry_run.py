@@ -338,7 +338,10 @@ def _require_one_process() -> None:
 
 def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
     """Return as many cases as three batches take, and a few to spare."""
-    return tuple(seeded_order(training, settings.seed)[: STEPS * settings.train.batch_size + SPARE_CASES])
+    order = seeded_order(training, settings.seed)
+    if settings.task.preset is None and settings.objective.needs_labels:
+        order = sorted(order, key=lambda entry: not entry.labelled_classes)
+    return tuple(order[: STEPS * settings.train.batch_size + SPARE_CASES])
 
 
 def _few_labelled(data: TaskData, cases: RunCases, settings: Settings) -> Datalist:

@@ -298,7 +298,8 @@ def pretraining_cases(settings: Settings) -> RunCases:
         raise UsageError("No data file was given.", "voco plan data.json; `voco index FOLDER` writes one")
     datalist = read_datalist(settings.data.file)
     BatchPlan(len(datalist.training), settings.train.batch_size, settings.seed)  # refuses too few, as the run does
-    cache = VolumeCache(cache_folder(settings.data.file, settings.cache), settings.preprocess, settings.cache)
+    folder, labels = cache_folder(settings.data.file, settings.cache), settings.objective.needs_labels
+    cache = VolumeCache(folder, settings.preprocess, settings.cache, labels=labels)
     return RunCases(datalist.training, datalist.validation, cache)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from json import loads
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,23 @@ from typing import Any
 from voco_cli.config import Settings, read_saved
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.data.index.labelled import CaseLabels, labels_of
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.result_files import EvaluationOptions, Provenance, require_clean
-from voco_cli.evaluate.segmentation.evaluate import Progress, no_progress
+from voco_cli.evaluate.segmentation.case_files import CasePair
+from voco_cli.evaluate.segmentation.evaluate import Progress, evaluate_pairs, no_progress
 from voco_cli.evaluate.segmentation.metrics import empty_rule
 from voco_cli.evaluate.segmentation.results import Evaluation
+from voco_cli.evaluate.segmentation.union_of_classes import union_structures
 from voco_cli.foreign_text import named
 from voco_cli.object_stores import ask_of_many
 from voco_cli.predict.predictor import Trained, load_trained
 from voco_cli.task_kinds import kind_of
 from voco_cli.tasks.cases import open_cache
 from voco_cli.tasks.find_data import find_task_data
-from voco_cli.tasks.targets import target_of
+from voco_cli.tasks.targets import as_task, is_class_union, target_of, tells_classes
 from voco_cli.training.run_dir import RunFolder
 from voco_cli.workflows.leakage import Findings, findings_object, identities_of, leakage
 
@@ -41,12 +44,14 @@ class FinetunedRun:
         settings: those of the run.
         datalist: its cases.
         chosen: how its weights were chosen, one sentence for people; empty where that is not known.
+        labels: what each label map knows of the classes that a pre-training tells, by image; empty of a fine-tuning.
     """
 
     path: Path
     settings: Settings
     datalist: Datalist
     chosen: str = ""
+    labels: Mapping[Path, CaseLabels] = field(default_factory=dict)
 
     def predictions(self, split: str) -> Path:
         """Return the folder of the predictions of a split."""
@@ -59,11 +64,13 @@ class FinetunedRun:
     def labelled(self, split: str) -> list[Entry]:
         """Return the cases of a split that have what the task learns: a label map, or a category."""
         entries: tuple[Entry, ...] = getattr(self.datalist, split)
+        if is_class_union(self.settings):
+            return [entry for entry in entries if entry.image in self.labels]
         return [entry for entry in entries if target_of(self.settings.task).is_known(entry)]
 
 
 def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
-    """Open the run folder of a fine-tuning.
+    """Open the run folder of a fine-tuning, or of a pre-training whose network tells classes.
 
     Args:
         data: data folder or data.json, where the scans are not any more where the run found them.
@@ -75,6 +82,7 @@ def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
     if not folder.settings_file.is_file():
         raise DataError(f"{path} is not a run folder.", "give the folder that voco finetune wrote")
     settings = read_saved(folder.settings_file)
+    settings = as_task(settings) if tells_classes(settings) else settings
     if settings.task.preset is None:
         raise UsageError(
             f"{path} is a pre-training run, which predicts nothing.",
@@ -87,7 +95,10 @@ def open_run(path: Path, data: Path | None = None) -> FinetunedRun:
     if data is not None:
         datalist = _moved(datalist, settings, data)
     _require_files(datalist, path)
-    return FinetunedRun(path, settings, datalist, _chosen(about))
+    labels = {}
+    if is_class_union(settings):
+        labels = labels_of(datalist, settings.objective.supervised.classes, folder.data_file)
+    return FinetunedRun(path, settings, datalist, _chosen(about), labels)
 
 
 def measured_split(run: FinetunedRun, wanted: str | None = None) -> tuple[str, list[Entry]]:
@@ -128,6 +139,8 @@ def _chosen(about: Path) -> str:
 
 def _moved(datalist: Datalist, settings: Settings, data: Path) -> Datalist:
     """Return the same cases of the same splits, where they lie now."""
+    if is_class_union(settings):
+        return read_datalist(data)
     where = {"file": data, "root": None} if data.is_file() else {"file": None, "root": data}
     moved = settings.model_copy(update={"data": settings.data.model_copy(update=where)})
     found = {entry.name: entry for _, entry in find_task_data(moved).datalist.entries()}
@@ -234,8 +247,25 @@ def _predicted_and_evaluated(
     if not usable:
         case, reason = next(iter(reasons.items()))
         raise DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
-    evaluation = kind.evaluate(run.settings, usable, folder, options, progress)
+    if run.labels:
+        evaluation: Evaluation | ClassificationEvaluation = _evaluate_union(run, usable, folder, options, progress)
+    else:
+        evaluation = kind.evaluate(run.settings, usable, folder, options, progress)
     return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+
+
+def _evaluate_union(
+    run: FinetunedRun, entries: Sequence[Entry], folder: Path, options: EvaluationOptions, progress: Progress
+) -> Evaluation:
+    """Measure each case on the classes that it is labelled for."""
+    told = run.settings.objective.supervised
+    suffix = run.settings.predict.suffix
+    pairs = [
+        CasePair(one.name, one.patient, folder / f"{one.name}{suffix}", one.label, run.labels[one.image])
+        for one in entries
+        if one.label is not None
+    ]
+    return evaluate_pairs(pairs, options, classes=union_structures(told.classes, told.inside), progress=progress)
 
 
 def options_of(settings: Settings) -> EvaluationOptions:

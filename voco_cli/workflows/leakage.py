@@ -45,6 +45,7 @@ class LeakageFinding:
         stage, dataset: the training.
         cases: names, each once.
         surely: False where all there is are names of patients, in data sets of different names: it may be chance.
+        labelled: those of the cases whose label maps the training learned from, where it was a pre-training.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class LeakageFinding:
     dataset: str
     cases: tuple[str, ...]
     surely: bool = True
+    labelled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,7 @@ def findings_object(findings: Findings) -> dict[str, Any]:
                 "dataset": one.dataset,
                 "surely": one.surely,
                 "cases": list(one.cases),
+                **({"labels_used": list(one.labelled)} if one.labelled else {}),
             }
             for one in findings.found
         ]
@@ -249,7 +252,9 @@ def _of_stage(stage: TrainingScans, evaluated: Sequence[ScanIdentity], dataset: 
         reported.update(cases)
         if cases:
             surely = kind != "patient" or stage.dataset.casefold() == dataset.casefold()
-            yield LeakageFinding(kind, stage.stage, stage.dataset, cases, surely)
+            used = stage.labelled.known(column, known) if stage.classes else frozenset()
+            labelled = _unique(scan.case for scan in open_scans if getattr(scan, column) in used)
+            yield LeakageFinding(kind, stage.stage, stage.dataset, cases, surely, labelled)
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
@@ -271,7 +276,8 @@ def _sentence(finding: LeakageFinding, evaluated: int) -> str:
         "patient": f"{cases} had a patient of the same name in the {where}",
     }[finding.kind]
     doubt = "" if finding.surely else "; the data sets have different names, so that it may be another person"
-    return f"Data leakage: {words}: {_some(finding.cases)}{doubt}."
+    labels = f"; the labels of {len(finding.labelled)} were learned" if finding.labelled else ""
+    return f"Data leakage: {words}: {_some(finding.cases)}{labels}{doubt}."
 
 
 def _some(names: Collection[str]) -> str:

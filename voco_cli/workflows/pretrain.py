@@ -167,9 +167,12 @@ def _make_task(
     before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
-        return before.followed_by(training_scans("pre-training", scans.dataset, identities))
+        learned = training_scans("pre-training", scans.dataset, identities, classes=objective.classes)
+        return before.followed_by(learned)
 
-    return PretrainingTask(settings, objective, scans.training, scans.held_out, seen, folder.pictures)
+    return PretrainingTask(
+        settings, objective, scans.training, scans.held_out, seen, folder.pictures, label_maps=scans.label_maps
+    )
 
 
 def _start(

@@ -6,6 +6,7 @@ from voco_cli.config import Resolved
 from voco_cli.data.index.datalist import Datalist
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.intensity import suit_intensity
+from voco_cli.data.index.labelled import suit_classes
 from voco_cli.errors import UsageError
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.dataloader import BatchPlan
@@ -18,7 +19,7 @@ def before_pretraining(resolved: Resolved, callback: Callback) -> tuple[Resolved
 
     Raises:
         UsageError: no data file; a mix of modalities; fewer scans than a step needs; a run folder with other settings;
-            weights of another network.
+            weights of another network; classes that nobody labels, where classes are learned.
         DataError: the list or the weights cannot be read.
     """
     data = resolved.settings.data.file
@@ -32,15 +33,16 @@ def before_pretraining(resolved: Resolved, callback: Callback) -> tuple[Resolved
     folder = RunFolder(resolved.settings.run.dir)
     entries = [entry for _, entry in datalist.entries()]
     suited = suit_intensity(resolved, entries, [data], judge_as_before(folder))
+    resolved = suit_classes(suited.resolved, datalist, data)
     if datalist.training:  # an empty list has a sentence of its own
         BatchPlan(len(datalist.training), resolved.settings.train.batch_size, resolved.settings.seed)
-    folder.refuse_other_settings(suited.resolved.settings)
+    folder.refuse_other_settings(resolved.settings)
     if resolved.settings.model.weights is not None and not folder.has_checkpoints():
         from voco_cli.pretrain.starting_weights import require_fitting_weights  # late, as above
 
-        require_fitting_weights(suited.resolved.settings)
+        require_fitting_weights(resolved.settings)
     for note in suited.notes:
         callback.say(note)
     for warning in suited.warnings:
         callback.warn(warning, style="yellow")
-    return suited.resolved, datalist
+    return resolved, datalist

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voco_cli.data.index.class_map import ClassMap, read_class_map
 from voco_cli.data.index.datalist import (
     OTHER_NAMES,
     Datalist,
@@ -26,6 +27,13 @@ from voco_cli.data.index.file_reader import FileReader, Progress
 from voco_cli.data.index.inspect import Candidate, VoxelCheck, find_candidates, inspect_file
 from voco_cli.data.index.intensity import NOT_SAID, SAMPLED, doubt_some, header_doubt, with_doubt
 from voco_cli.data.index.label_pairing import grid_fault, identity_of, pair_labels
+from voco_cli.data.index.label_sets import (
+    MergedClasses,
+    merge_classes,
+    names_of_set,
+    sets_of_labels,
+    with_label_sets,
+)
 from voco_cli.data.index.patients import stem_of
 from voco_cli.data.index.scan_files import FoundFile, Sources, Walk, add_listed, read_sources, walk_inputs
 from voco_cli.data.parallel import HERE, Runner
@@ -47,6 +55,7 @@ class IndexOptions:
         label_pattern: path of a label from its scan's folder (see `pair_labels`).
         patient_pattern: regular expression on the path, whose first group is the patient.
         modality: keep scans of this one; those of unknown modality are taken to be of it.
+        class_map: rules by which the classes of several data sets become one list; none takes names as they are.
         workers: processes; none chooses.
     """
 
@@ -56,6 +65,7 @@ class IndexOptions:
     patient_pattern: str | None = None
     modality: str | None = None
     rule: SplitRule = field(default_factory=SplitRule)
+    class_map: Path | None = None
     workers: int | None = None
 
 
@@ -74,9 +84,10 @@ def build_index(
         runner: reads the files.
     Raises:
         DataError: an input that does not exist.
-        UsageError: nothing that can be listed, a bad pattern, or ``output`` is another program's file.
+        UsageError: nothing that can be listed, a bad pattern or class map, or ``output`` is another program's file.
     """
     _check_patient_pattern(options.patient_pattern)
+    class_map = _class_map(options)
     earlier = earlier_splits(output, options.rule)
     walk, sources = _walk(inputs, output)
     runner.begin(_identity(walk, options))
@@ -92,7 +103,11 @@ def build_index(
             entries = doubt_some(entries, advance)
     if not entries:
         raise _nothing(inputs, skipped)
-    return _assemble(entries, skipped, sources, earlier, options, inputs)
+    sets = sets_of_labels(sources, entries)
+    named = {name: names_of_set(sources, name, members, class_map) for name, members in sets.items()}
+    merged = merge_classes(named, class_map, str(options.class_map))
+    entries = with_label_sets(entries, sets, merged.complete)
+    return _assemble(entries, skipped, sources, earlier, options, inputs, merged)
 
 
 def index_shard(
@@ -116,6 +131,7 @@ def index_shard(
         DataError, UsageError: as `build_index`, but for what only the whole tells.
     """
     _check_patient_pattern(options.patient_pattern)
+    _class_map(options)
     walk, sources = _walk(inputs, output)
     runner.begin(_identity(walk, options))
     walk.files = [found for found in walk.files if runner.owns(case_key(found))]
@@ -127,6 +143,10 @@ def index_shard(
         maps = candidates.keys() - {entry.image for entry in entries}
         reader.check_labels(sorted(maps.union(entry.label for entry in entries if entry.label is not None)))
     return len(walk.files)
+
+
+def _class_map(options: IndexOptions) -> ClassMap:
+    return read_class_map(options.class_map) if options.class_map else ClassMap()
 
 
 def case_key(found: FoundFile) -> str:
@@ -148,7 +168,8 @@ def _walk(inputs: Sequence[Path], output: Path) -> tuple[Walk, Sources]:
 
 
 def _identity(walk: Walk, options: IndexOptions) -> dict[str, str]:
-    lists = [path.read_text(errors="replace") for path in (*walk.datalists, *walk.dataset_files)]
+    said = [options.class_map] if options.class_map else []
+    lists = [path.read_text(errors="replace") for path in (*walk.datalists, *walk.dataset_files, *said)]
     return {
         "lists": digest_of(lists),
         "files in the inputs": digest_of(str(found.path) for found in walk.files),
@@ -261,6 +282,7 @@ def _assemble(
     earlier: dict[str, str],
     options: IndexOptions,
     inputs: Sequence[Path],
+    merged: MergedClasses,
 ) -> Datalist:
     listed: dict[str, str] = {}
     for entry in entries:
@@ -281,6 +303,10 @@ def _assemble(
         name=options.name or (first.name if is_folder else first.parent.name) or "dataset",
         modality=modalities.pop() if len(modalities) == 1 else "mixed",
         labels=named.names,
+        classes=merged.classes,
+        regions=merged.regions,
+        label_sets=merged.sets,
+        class_notes=merged.told,
         split=options.rule,
         skipped=tuple(
             sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))

@@ -105,6 +105,8 @@ class Entry(BaseModel):
         description="file or URL, folder of a DICOM series, or its first file where a folder holds several"
     )
     label: FilePath | None = Field(None, description="label map on the same grid")
+    label_set: str | None = Field(None, description="which of label_sets says what the values of the label map are")
+    labelled_classes: tuple[str, ...] = Field((), description="classes that the label map is complete for")
     patient: str = Field(description="identity that splits go by")
     shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
     spacing_mm: Spacing | None = Field(None, description="distance of voxel centres along x, y, z, mm")
@@ -141,6 +143,18 @@ class Skipped(BaseModel):
     reason: str = Field(description="one sentence, beginning with the kind of fault")
 
 
+class LabelSet(BaseModel):
+    """What the label maps of one source hold."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    names: dict[str, str] = Field(default_factory=dict, description="label value to name, as the source has it")
+    values: dict[str, tuple[str, ...]] = Field(
+        description="label value to the classes that its voxels belong to; values that are not here are background"
+    )
+    ignore: int | None = Field(None, description="label value of voxels that nobody annotated")
+
+
 class SplitRule(BaseModel):
     """How patients were drawn, by which the same draw is recognised."""
 
@@ -160,6 +174,12 @@ class Datalist(BaseModel):
     name: str = Field("dataset", description="name of the dataset")
     modality: str = Field("unknown", description="modality of all scans, or mixed")
     labels: dict[str, str] = Field(default_factory=dict, description="label value to name")
+    classes: tuple[str, ...] = Field((), description="classes of all label sets, merged, in the order of a network's")
+    regions: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="class to those that lie inside it")
+    label_sets: dict[str, LabelSet] = Field(default_factory=dict, description="what the label maps of each source hold")
+    class_notes: tuple[str, ...] = Field(
+        (), description="where classes of the sets do not agree, and what became of it"
+    )
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")
     validation: tuple[Entry, ...] = Field((), description="scans held out, of other patients")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import from_json
+from pydantic_core import from_json, to_jsonable_python
 
 from voco_cli.atomic_files import whole_file
 from voco_cli.data.index.datalist import FORMAT, SPLITS, Datalist, Entry, absolute_name, distinct_names
@@ -52,6 +52,8 @@ def decode_text(content: bytes) -> str:
 
 
 MAX_NAMED = 10
+OF_LABELS = ("classes", "regions", "label_sets", "class_notes")
+"""Keys that a list without named label maps does not have."""
 MOST_SHOWN = 60
 DICOM_CODE = re.compile(r"[A-Z]{2}")
 FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")
@@ -275,13 +277,15 @@ def _lines(datalist: Datalist, folder: str) -> Iterator[str]:
     separator = "\n"
     for key in Datalist.model_fields:
         value = getattr(datalist, key)
+        if key in OF_LABELS and not value:
+            continue
         yield f"{separator}  {json.dumps(key)}: "
         separator = ",\n"
         if key in (*SPLITS, "skipped"):
             items = [visible_json(json.dumps(_on_disk(item, folder), ensure_ascii=False)) for item in value]
             yield "[" + ",".join(f"\n    {item}" for item in items) + ("\n  ]" if items else "]")
         else:
-            plain = value.model_dump() if isinstance(value, BaseModel) else value
+            plain = to_jsonable_python(value, exclude_none=key in OF_LABELS)
             yield visible_json(json.dumps(plain, indent=2, ensure_ascii=False)).replace("\n", "\n  ")
     yield "\n}\n"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from voco_cli.data.index.datalist import Datalist, Entry, Skipped, stricter
 from voco_cli.data.index.datalist_file import label_names, only_modality, read_datalist, read_text
+from voco_cli.data.index.label_pairing import is_label_folder
 from voco_cli.data.index.patients import CHANNEL, stem_of
 from voco_cli.data.io.image import require_file
 from voco_cli.data.io.reader import ONE_FILE, file_format, series_files
@@ -217,6 +218,21 @@ def header_file(path: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class NamedValues:
+    """What the values of label maps are called.
+
+    Attributes:
+        origin: name of the list or folder that says so.
+        names: label value to name; empty where nobody says.
+        has_own_file: the label map has a file of its own for them.
+    """
+
+    origin: str
+    names: Mapping[str, str]
+    has_own_file: bool = False
+
+
 @dataclass
 class Sources:
     """The statements of all lists, by real path, so that a link to a file means the file.
@@ -227,8 +243,8 @@ class Sources:
         split_of: image to the split that a list with held-out scans prescribes.
         modality_below: folder to the modality that its ``dataset.json`` states; mixed where channels differ.
         channels_below: folder to the modality of each channel number, where they differ.
-        names_of: image to the label names of the list that names it first.
-        names_below: folder to the label names of its ``dataset.json``.
+        names_of: image to the label names of the list that names it first, and what that set of labels is called.
+        names_below: folder to the label names of its ``dataset.json``, and what its set is called.
         skipped: unreadable ``dataset.json`` files, missing files.
     """
 
@@ -237,8 +253,8 @@ class Sources:
     split_of: dict[Path, str] = field(default_factory=dict)
     modality_below: dict[Path, str] = field(default_factory=dict)
     channels_below: dict[Path, dict[int, str]] = field(default_factory=dict)
-    names_of: dict[Path, dict[str, str]] = field(default_factory=dict)
-    names_below: dict[Path, dict[str, str]] = field(default_factory=dict)
+    names_of: dict[Path, NamedValues] = field(default_factory=dict)
+    names_below: dict[Path, NamedValues] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
 
     def modality_at(self, path: Path) -> str:
@@ -249,6 +265,17 @@ class Sources:
         if above in self.channels_below and (number := CHANNEL.search(stem_of(path))):
             return self.channels_below[above].get(int(number[0][1:]), "unknown")
         return self.modality_below[above]
+
+    def values_of(self, image: Path, label: Path) -> NamedValues:
+        """Return what the values of one label map are called, by its list, the file beside it or its dataset.json."""
+        listed = self.names_of.get(image.resolve())
+        if listed is not None and listed.names:
+            return listed
+        folder = label.parent.parent if is_label_folder(label.parent) else label.parent
+        if beside := names_beside(label):
+            return NamedValues(folder.name, beside, has_own_file=True)
+        below = next((self.names_below[one] for one in image.parents if one in self.names_below), None)
+        return below or NamedValues(listed.origin if listed else folder.name, {})
 
     def label_names(self, labelled: Iterable[tuple[Path, Path]]) -> LabelNames:
         """Return what the values of label maps are called, where that is the same for all.
@@ -263,10 +290,8 @@ class Sources:
         unnamed = False
         odd: dict[Path, str] = {}
         for image, label in labelled:
-            beside = names_beside(label)
-            found = self.names_of.get(image.resolve()) or beside
-            found = found or next((self.names_below[one] for one in image.parents if one in self.names_below), {})
-            files += [names_file(label)] if beside else []
+            found = self.values_of(image, label).names
+            files += [names_file(label)] if names_beside(label) else []
             other = next((value for value, name in found.items() if names.get(value, name) != name), None)
             if other is not None:
                 odd[image] = f"{other} is {found[other]} here and {names[other]} elsewhere"
@@ -328,6 +353,7 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 
 def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
     ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
+    called = path.parent.name if datalist.name == "dataset" else datalist.name
     for split, entry in datalist.entries():
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:
@@ -344,7 +370,9 @@ def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits:
                 sources.skipped.append(Skipped(path=one.image, reason=f"missing: {path} lists it."))
                 continue
             sources.listed.setdefault(image, one)
-            sources.names_of.setdefault(image, datalist.labels)
+            known = datalist.label_sets.get(entry.label_set or "")
+            named = NamedValues(entry.label_set or "", known.names) if known else NamedValues(called, datalist.labels)
+            sources.names_of.setdefault(image, named)
             if with_splits:
                 sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
 
@@ -367,4 +395,4 @@ def _add_dataset_file(sources: Sources, path: Path) -> None:
     if isinstance(raw.get("training"), list):
         _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits=False)
     elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
-        sources.names_below[path.parent] = names
+        sources.names_below[path.parent] = NamedValues(str(raw.get("name") or path.parent.name), names)

@@ -47,6 +47,7 @@ class ScanIdentity:
         voxel_hash: of the decoded voxels, see `voxel_hash` in data/io/image.py; none where they were not read.
         series_uid, study_uid: of DICOM, where known.
         file: its path, by which a list of names may know it.
+        labels_used: its label map was learned from.
     """
 
     case: str
@@ -55,6 +56,7 @@ class ScanIdentity:
     series_uid: str | None = None
     study_uid: str | None = None
     file: Path = Path()
+    labels_used: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class TrainingScans:
         salt: what goes before a name into its digest, another in each training, so that no table made in advance tells
             names and two lists do not tell whom they share.
         patient, voxel_hash, series_uid, study_uid: digests, one a scan; none where unknown.
+        classes: learned from label maps; empty where a training names none.
+        labels_used: of each scan, whether its label map was learned from; empty where classes are.
     """
 
     stage: Stage
@@ -76,6 +80,8 @@ class TrainingScans:
     voxel_hash: tuple[str | None, ...]
     series_uid: tuple[str | None, ...]
     study_uid: tuple[str | None, ...]
+    classes: tuple[str, ...] = ()
+    labels_used: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.patient)
@@ -84,6 +90,13 @@ class TrainingScans:
     def sets(self) -> dict[str, frozenset[str]]:
         """Return the digests that occur in each column."""
         return {name: frozenset(value for value in getattr(self, name) if value) for name in COLUMNS}
+
+    @property
+    def labelled(self) -> TrainingScans:
+        """Return the scans whose label maps were learned from."""
+        places = [place for place, used in enumerate(self.labels_used) if used]
+        columns = {name: tuple(getattr(self, name)[place] for place in places) for name in COLUMNS}
+        return TrainingScans(self.stage, self.dataset, self.salt, **columns)
 
     def known(self, column: str, values: Iterable[str | None]) -> frozenset[str]:
         """Return those of some names (or hashes of voxels) that occur in a column."""
@@ -146,12 +159,17 @@ def digests(column: str, values: Iterable[str | None], salt: bytes) -> dict[str,
 
 
 def training_scans(
-    stage: Stage, dataset: str, scans: Iterable[ScanIdentity], salt: bytes | None = None
+    stage: Stage,
+    dataset: str,
+    scans: Iterable[ScanIdentity],
+    salt: bytes | None = None,
+    classes: Sequence[str] = (),
 ) -> TrainingScans:
     """Return the digests of a training's scans, by column.
 
     Args:
         salt: drawn where there is none.
+        classes: that were learned from label maps, as a pre-training names them.
     """
     listed = list(scans)
     salt = salt or secrets.token_bytes(SALT_BYTES)
@@ -159,7 +177,8 @@ def training_scans(
     for name in COLUMNS:
         found = digests(name, (getattr(scan, name) for scan in listed), salt)
         columns[name] = tuple(found.get(getattr(scan, name) or "") for scan in listed)
-    return TrainingScans(stage, dataset, salt, **columns)
+    used = tuple(scan.labels_used for scan in listed) if classes else ()
+    return TrainingScans(stage, dataset, salt, **columns, classes=tuple(classes), labels_used=used)
 
 
 def scan_identity(entry: Entry, voxel_hash: str | None) -> ScanIdentity:
@@ -174,7 +193,14 @@ def write_manifest(manifest: TrainingManifest, path: Path) -> None:
         ResourceError: the disk is full.
     """
     stages = [
-        {"stage": one.stage, "dataset": one.dataset, "scans": len(one), "salt": one.salt.hex(), **_columns(one)}
+        {
+            "stage": one.stage,
+            "dataset": one.dataset,
+            "scans": len(one),
+            "salt": one.salt.hex(),
+            **_columns(one),
+            **({"classes": list(one.classes), "labels_used": list(map(int, one.labels_used))} if one.classes else {}),
+        }
         for one in manifest.stages
     ]
     collections = [asdict(one) for one in manifest.collections]
@@ -291,4 +317,8 @@ def _stage(raw: Any) -> TrainingScans:
     salt = bytes.fromhex(raw["salt"])
     if len(salt) != SALT_BYTES:
         raise ValueError(f"its salt is not of {SALT_BYTES} bytes")
-    return TrainingScans(raw["stage"], str(raw["dataset"]), salt, **columns)
+    used = tuple(map(bool, raw.get("labels_used", ())))
+    if used and len(used) != count:
+        raise ValueError(f"the column labels_used has not {count} scans")
+    classes = tuple(map(str, raw.get("classes", ())))
+    return TrainingScans(raw["stage"], str(raw["dataset"]), salt, **columns, classes=classes, labels_used=used)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from voco_cli.data.index.inspect import is_label_map
 from voco_cli.data.index.label_pairing import identity_of, is_label_folder
+from voco_cli.data.index.labelled import CaseLabels
 from voco_cli.data.index.patients import BIDS_SUBJECT, ROLE_WORDS, SUFFIXES, case_of, says_label, stem_of, words_of
 from voco_cli.errors import DataError, UsageError
 
@@ -28,12 +29,15 @@ class CasePair:
     Attributes:
         case: stem of the label map.
         patient: identity that resampling goes by.
+        labels: what the label map knows of the union of classes that was predicted; none where both maps have the
+            same values.
     """
 
     case: str
     patient: str
     prediction: Path
     label: Path
+    labels: CaseLabels | None = None
 
 
 @dataclass(frozen=True)

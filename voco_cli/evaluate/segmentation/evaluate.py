@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,9 +22,17 @@ from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
 from voco_cli.evaluate.segmentation.classes import all_structures
 from voco_cli.evaluate.segmentation.lesions import CaseLesions, FoundLesion, find_lesions
-from voco_cli.evaluate.segmentation.metrics import Measurement, Structure, absent_structure, labels_in, measure_case
+from voco_cli.evaluate.segmentation.metrics import (
+    Measurement,
+    Structure,
+    absent_structure,
+    labels_in,
+    measure_case,
+    unlabelled_structure,
+)
 from voco_cli.evaluate.segmentation.results import Evaluation
 from voco_cli.evaluate.segmentation.table import MeasuredCase, result_table
+from voco_cli.evaluate.segmentation.union_of_classes import on_common_values
 from voco_cli.operating_system import usable_cores
 
 MOST_UNNAMED_CLASSES = 256
@@ -77,11 +86,14 @@ def evaluate_pairs(
 ) -> Evaluation:
     """Measure pairs of files; a pair that cannot be measured is recorded and does not end the rest.
 
+    Args:
+        classes: what to measure; of pairs with labels of their own those of `union_structures`.
     Raises:
         DataError: none could be measured.
         UsageError: nothing to measure: no classes are named and the label maps hold none.
     """
-    known = None if classes is None else all_structures(classes, regions)
+    union = any(pair.labels for pair in pairs)  # whose classes may share values
+    known = None if classes is None else tuple(classes) if union else all_structures(classes, regions)
     tolerance_mm, ignored, by_size = options.tolerance_mm, options.ignore_label, bool(options.by_size_mm)
     jobs = [_Job(pair, known, tuple(regions), tolerance_mm, ignored, by_size) for pair in pairs]
     measured: list[_Measured] = []
@@ -157,7 +169,10 @@ def _measure(job: _Job) -> _Measured:
     if job.ignore_label is not None:
         arrays = _annotated(arrays[0], arrays[1], job.ignore_label)
     found = sorted(labels_in(arrays[0]) | labels_in(arrays[1]))
-    structures = job.structures
+    structures, x_y_z_mm = job.structures, reference.spacing_xyz_mm
+    if job.pair.labels is not None:
+        assert structures is not None
+        return _measure_union(job, arrays, structures, x_y_z_mm, tuple(notes))
     unlisted: tuple[int, ...] = ()
     if structures is None:
         if len(found) > MOST_UNNAMED_CLASSES:
@@ -166,7 +181,7 @@ def _measure(job: _Job) -> _Measured:
     else:
         listed = {label for one in structures for label in one.labels}
         unlisted = tuple(label for label in found if label not in listed)
-    x_mm, y_mm, z_mm = reference.spacing_xyz_mm
+    x_mm, y_mm, z_mm = x_y_z_mm
     spacing_mm = (z_mm, y_mm, x_mm)
     measurements = measure_case(arrays[0], arrays[1], structures, spacing_mm, job.tolerance_mm)
     return _Measured(
@@ -177,6 +192,26 @@ def _measure(job: _Job) -> _Measured:
         notes=tuple(notes),
         lesions=tuple(find_lesions(arrays[0], arrays[1], structures, spacing_mm)) if job.by_size else (),
     )
+
+
+def _measure_union(
+    job: _Job,
+    arrays: Sequence[NDArray[Any]],
+    structures: Sequence[Structure],
+    spacing_xyz_mm: tuple[float, float, float],
+    notes: tuple[str, ...],
+) -> _Measured:
+    """Measure the classes that a case is labelled for; the others are unlabelled."""
+    assert job.pair.labels is not None
+    common, known = on_common_values(arrays[0], arrays[1], job.pair.labels, structures)
+    x_mm, y_mm, z_mm = spacing_xyz_mm
+    spacing_mm = (z_mm, y_mm, x_mm)
+    there = [one for one in known if one is not None]
+    found = iter(measure_case(common[0], common[1], there, spacing_mm, job.tolerance_mm))
+    diagonal_mm = math.hypot(*(n * mm for n, mm in zip(common[1].shape, spacing_mm, strict=True)))
+    measured = [unlabelled_structure(diagonal_mm) if one is None else next(found) for one in known]
+    lesions = tuple(find_lesions(common[0], common[1], there, spacing_mm)) if job.by_size else ()
+    return _Measured(job.pair, dict(zip(structures, measured, strict=True)), diagonal_mm, (), notes, lesions)
 
 
 def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:

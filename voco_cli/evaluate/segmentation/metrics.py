@@ -61,7 +61,7 @@ def volume_ml(voxels: int, spacing_mm: tuple[float, float, float]) -> float:
     return voxels * math.prod(spacing_mm) / MM3_PER_ML
 
 
-State = Literal["both", "missed", "false_positive", "absent"]
+State = Literal["both", "missed", "false_positive", "absent", "unlabelled"]
 HD_PERCENT = 95.0
 
 Box = tuple[slice, slice, slice]
@@ -238,6 +238,11 @@ def absent_structure(diagonal_mm: float) -> Measurement:
     return Measurement("absent", 0.0, 0.0, diagonal_mm, dict.fromkeys(METRICS, math.nan))
 
 
+def unlabelled_structure(diagonal_mm: float) -> Measurement:
+    """Return what is measured of a structure that the label map is not complete for."""
+    return Measurement("unlabelled", math.nan, math.nan, diagonal_mm, dict.fromkeys(METRICS, math.nan))
+
+
 def _label_boxes(array_zyx: NDArray[Any]) -> dict[int, Box]:
     """Return the box of every label that is there; cutting off the empty rim first makes this ten times as fast."""
     there = array_zyx != 0
@@ -323,7 +328,7 @@ def empty_rule(name: str) -> EmptyRule:
 
 def apply_rule(one: Measurement, rule: EmptyRule) -> dict[str, float]:
     """Return the value of each metric that enters the means; NaN is left out."""
-    if one.state == "both":
+    if one.state in ("both", "unlabelled"):
         return dict(one.values)
     if one.state == "absent":
         share, distance = (1.0, 0.0) if rule.absent == "perfect" else (math.nan, math.nan)

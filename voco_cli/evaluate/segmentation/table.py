@@ -47,8 +47,8 @@ class ResultTable:
         patients: numbers in place of names, N.
         structures: classes first, then regions.
         values_NCM: NaN where the rule leaves a value out.
-        states: N rows of C words: both, missed, false_positive, absent.
-        volumes_NC2: ml, of the reference and of the prediction.
+        states: N rows of C words: both, missed, false_positive, absent, unlabelled.
+        volumes_NC2: ml, of the reference and of the prediction; NaN where a case is not labelled for a structure.
     """
 
     cases: tuple[str, ...]
@@ -93,7 +93,9 @@ class ResultTable:
 
     def unlike_cases(self, aligned: ResultTable) -> dict[str, list[str]]:
         """Return the cases whose reference has other volumes in another table: other labels (see `CaseResults`)."""
-        same_NC = np.isclose(self.volumes_NC2[:, :, 0], aligned.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9)
+        same_NC = np.isclose(
+            self.volumes_NC2[:, :, 0], aligned.volumes_NC2[:, :, 0], rtol=1e-6, atol=1e-9, equal_nan=True
+        )
         relabelled = [case for case, same_C in zip(self.cases, same_NC, strict=True) if not same_C.all()]
         return {"{run} was measured against other labels than {first} in": relabelled}
 
@@ -149,7 +151,7 @@ class StructureSummary:
     Attributes:
         present: cases whose reference and prediction both have it.
         missed: cases whose prediction lacks it; false_positive: whose reference lacks it; absent: neither has it.
-        reference_ml, prediction_ml: mean volumes over all cases, ml.
+        reference_ml, prediction_ml: mean volumes over all cases that are labelled for it, ml.
         metrics: by the names of `METRICS`.
     """
 
@@ -188,7 +190,7 @@ def summarise(table: ResultTable, resamples: int = RESAMPLES, seed: int = 0) -> 
     structures = []
     for c, structure in enumerate(table.structures):
         metrics = {name: _metric(table.of_metric(name)[:, c], patient_N, draws_BG) for name in METRICS}
-        volumes = table.volumes_NC2[:, c].mean(axis=0) if table.cases else (math.nan, math.nan)
+        volumes = nan_mean(table.volumes_NC2[:, c], axis=0) if table.cases else (math.nan, math.nan)
         structures.append(
             StructureSummary(
                 structure=structure,

@@ -1,0 +1,161 @@
+"""What the label map of a scan says of the classes that a network tells: of which it is complete, and its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from voco_cli.config.task_schema import LabelRegion
+from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.io.image import LARGEST_LABEL
+from voco_cli.errors import UsageError
+from voco_cli.foreign_text import named
+
+if TYPE_CHECKING:
+    from voco_cli.config import Resolved
+
+IGNORED = 255
+"""Row of voxels that nobody annotated."""
+REINDEX = "run `voco index` again; --class-map FILE.yaml says what values are called (docs/guides/omni.md)"
+
+
+@dataclass(frozen=True)
+class CaseLabels:
+    """How the values of a label map stand for classes; shared by the scans of a set, and small.
+
+    Classes are places in the list of those that a network tells.
+
+    Attributes:
+        complete: classes that the map is complete for.
+        values: each label value above 0 with the classes that its voxels belong to.
+        ignore: label value of voxels that nobody annotated.
+    """
+
+    complete: tuple[int, ...]
+    values: tuple[tuple[int, tuple[int, ...]], ...]
+    ignore: int | None = None
+
+    def rows(self, labels: NDArray[np.generic]) -> NDArray[np.uint8]:
+        """Return the row of each voxel in `members`, 0 for background, or `IGNORED`."""
+        rows: NDArray[np.uint8] = _row_table(self)[labels]
+        return rows
+
+    def members(self, num_classes: int) -> NDArray[np.bool_]:
+        """Return members_RK: whether a voxel of row R belongs to class K."""
+        members = np.zeros((len(self.values) + 1, num_classes), np.bool_)
+        for row, (_, classes) in enumerate(self.values, start=1):
+            members[row, list(classes)] = True
+        return members
+
+    def is_complete(self, num_classes: int) -> NDArray[np.bool_]:
+        """Return complete_K: whether the map is complete for class K."""
+        complete = np.zeros(num_classes, np.bool_)
+        complete[list(self.complete)] = True
+        return complete
+
+
+@lru_cache(maxsize=256)
+def _row_table(labels: CaseLabels) -> NDArray[np.uint8]:
+    table = np.zeros(LARGEST_LABEL + 1, np.uint8)
+    for row, (value, _) in enumerate(labels.values, start=1):
+        table[value] = row
+    if labels.ignore is not None:
+        table[labels.ignore] = IGNORED
+    return table
+
+
+def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolved:
+    """Return settings whose supervised objective tells the classes of the list; others as they are.
+
+    Raises:
+        UsageError: nothing is labelled, labels that nobody says the classes of, or classes that the list does not have.
+    """
+    settings = resolved.settings
+    if "supervised" not in settings.objective.active():
+        return resolved
+    supervised = settings.objective.supervised
+    classes = supervised.classes or datalist.classes
+    if foreign := sorted(set(classes) - set(datalist.classes)):
+        raise UsageError(
+            f"objective.supervised.classes names {named(foreign)}, which {source} does not have.",
+            f"its classes are {named(datalist.classes)}" if datalist.classes else REINDEX,
+        )
+    known = labels_of(datalist, classes, source)
+    said_of = [name for one in supervised.regions for name in (one.name, *one.classes)]
+    said_of += [one.name for one in settings.objective.pseudo.thresholds]
+    if unknown := sorted(set(said_of) - set(classes)):
+        raise UsageError(
+            f"objective.supervised.regions or objective.pseudo.thresholds names {named(unknown)}, which no class is "
+            f"called.",
+            f"the classes are {named(classes)}",
+        )
+    if not any(entry.image in known for entry in datalist.training):
+        raise UsageError(
+            f"objective.supervised learns from label maps, and no training scan of {source} has one of named classes.",
+            REINDEX,
+        )
+    inside = {whole: tuple(name for name in parts if name in classes) for whole, parts in datalist.regions.items()}
+    regions = tuple(
+        LabelRegion(name=name, classes=parts) for name, parts in inside.items() if name in classes and parts
+    )
+    own = supervised.model_copy(update={"classes": tuple(classes), "regions": supervised.regions or regions})
+    objective = settings.objective.model_copy(update={"supervised": own})
+    said = {f"objective.supervised.{key}": f"classes of {source.name}" for key in ("classes", "regions")}
+    sources = {**said, **resolved.sources} if supervised.classes else {**resolved.sources, **said}
+    return replace(resolved, settings=settings.model_copy(update={"objective": objective}), sources=sources)
+
+
+def labels_of(datalist: Datalist, classes: Sequence[str], source: object) -> dict[Path, CaseLabels]:
+    """Return what is known of the label maps of a list, by image; scans without a usable one are not in it.
+
+    Args:
+        classes: those that a network tells, in its order; labels of others are passed over.
+        source: the list's file, for messages.
+    Raises:
+        UsageError: label maps that nobody says the classes of, or classes and sets that the list does not have.
+    """
+    labelled = [entry for _, entry in datalist.entries() if entry.label is not None]
+    silent = [entry.name for entry in labelled if not entry.labelled_classes and entry.label_set is None]
+    if silent:
+        count = "1 label map" if len(silent) == 1 else f"{len(silent)} label maps"
+        raise UsageError(f"{source} has {count} without labelled_classes ({named(silent)}).", REINDEX)
+    foreign = {name for entry in labelled for name in entry.labelled_classes} - set(datalist.classes)
+    if foreign:
+        raise UsageError(
+            f"{source} has labelled_classes that are none of its classes: {named(sorted(foreign))}.", REINDEX
+        )
+    unknown = {entry.label_set for entry in labelled if entry.label_set} - set(datalist.label_sets)
+    if unknown:
+        raise UsageError(f"{source} has no label set {named(sorted(unknown))}.", REINDEX)
+    place = {name: number for number, name in enumerate(classes)}
+    known: dict[tuple[str | None, tuple[str, ...]], CaseLabels] = {}
+    found = {}
+    for entry in labelled:
+        key = (entry.label_set, entry.labelled_classes)
+        if key not in known:
+            known[key] = _case_labels(datalist, entry, place, source)
+        if known[key].complete:
+            found[entry.image] = known[key]
+    return found
+
+
+def _case_labels(datalist: Datalist, entry: Entry, place: Mapping[str, int], source: object) -> CaseLabels:
+    own = datalist.label_sets.get(entry.label_set) if entry.label_set else None
+    values = own.values if own else {value: (name,) for value, name in datalist.labels.items() if int(value)}
+    if len(values) >= IGNORED:
+        raise UsageError(f"{source} has a label set of {len(values)} values, and {IGNORED - 1} are the most.", REINDEX)
+    complete = set(entry.labelled_classes)
+    return CaseLabels(
+        complete=tuple(sorted(place[name] for name in complete if name in place)),
+        values=tuple(
+            (int(value), tuple(place[name] for name in names if name in place and name in complete))
+            for value, names in sorted(values.items(), key=lambda item: int(item[0]))
+        ),
+        ignore=own.ignore if own else None,
+    )
