@@ -12,6 +12,7 @@ import typer
 
 from tests.command import voco
 from tests.data.cache.made_scans import body_hu, write_nifti
+from tests.data.dask_cluster import dask_cluster
 from tests.data.io.make_files import write_dicom
 from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
@@ -86,6 +87,25 @@ def test_predict(scans: Path, tmp_path: Path) -> None:
     whole_and_merged(
         tmp_path, ["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], "predictions", code=3
     )
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
+    make_run(tmp_path / "run")
+    commands: dict[str, tuple[list[str], int]] = {
+        "data.json": (["index", "scans", "--check", "full", "-o", "data.json"], 0),
+        "store": (["cache", "build", "data.json", "--recipe", "debug", "--dir", "store"], 0),
+        "predictions": (["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], 3),
+    }
+    with dask_cluster(tmp_path) as address:
+        for output, (words, code) in commands.items():
+            assert voco(*words, cwd=tmp_path).returncode == code
+            there = files_below(tmp_path / output)
+            (tmp_path / output).rename(tmp_path / f"{output}.here")
+            shown = voco(*words, "--scheduler", address, cwd=tmp_path)
+            assert shown.returncode == code, shown.stderr
+            assert files_below(tmp_path / output) == there
 
 
 def test_a_shard_of_predictions_goes_on(scans: Path, tmp_path: Path) -> None:

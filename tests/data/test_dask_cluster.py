@@ -4,43 +4,34 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.data.dask_cluster import dask_cluster, quarter
 from voco_cli.data.dask_cluster import DaskCluster
-from voco_cli.data.parallel import Runner, map_files
+from voco_cli.data.parallel import Runner, WorkerKilledError, map_files
 from voco_cli.errors import ResourceError, UsageError
 
-distributed = pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[DaskCluster]:
-    import cloudpickle
-
-    cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    with (
-        distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=50
-        ) as local,
-        DaskCluster(local.scheduler_address, 60) as connected,
-    ):
-        yield connected
-
-
-def quarter(path: Path) -> float:
-    """Called in a worker."""
-    return int(path.name) / 4
+pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_results_are_in_the_order_of_the_files(cluster: DaskCluster, tmp_path: Path) -> None:
+def test_killed_workers_lose_nothing_and_do_nothing_twice(tmp_path: Path) -> None:
+    files = [tmp_path / str(number) for number in range(100)]
+    outcomes: dict[int, list[float | Exception]] = {number: [] for number in range(100)}
+    with dask_cluster(tmp_path) as address, DaskCluster(address, 60) as cluster:
+        cluster.run(quarter, files, lambda file, outcome: outcomes[int(file.name)].append(outcome))
+    assert [str(one) for one in outcomes.pop(7)] == [str(WorkerKilledError())]
+    assert outcomes == {number: [number / 4] for number in outcomes}
+
+
+@pytest.mark.slow
+def test_results_are_in_the_order_of_the_files(tmp_path: Path) -> None:
     files = [tmp_path / str(number) for number in range(20, 3020)]
     done: list[int] = []
-    assert map_files(quarter, files, None, done.append, runner=Runner(cluster)) == [n / 4 for n in range(20, 3020)]
+    with dask_cluster(tmp_path) as address, DaskCluster(address, 60) as cluster:
+        assert map_files(quarter, files, None, done.append, runner=Runner(cluster)) == [n / 4 for n in range(20, 3020)]
     assert sum(done) == 3000
 
 
