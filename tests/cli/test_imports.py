@@ -48,6 +48,7 @@ RECORD = """
 import json, sys
 from pathlib import Path
 into, commands, found = Path(sys.argv[1]), sys.argv[2:], {}
+sys.modules["requests"] = None  # pydicom loads it where it is installed, which voco does not ask for
 from voco_cli.cli.app import main
 for command in commands:
     sys.argv = ["voco", *command.split()]
