@@ -60,6 +60,8 @@ TINY = (
     "model.projector_hidden=[32]",
     "model.projector_out=32",
 )
+UNLABELLED = tuple(name for name in REGISTRY if name not in ("supervised", "pseudo"))
+"""Those that learn from scans alone."""
 QUICK = (*TINY, "crops.size=16x16x32")
 
 
@@ -68,10 +70,10 @@ def rows(options: Options) -> Iterator[Row]:
     warm()
     sizes = QUICK if options.quick else ()
     with tempfile.TemporaryDirectory(prefix="voco-benchmarks-") as folder:
-        for name in REGISTRY:
+        for name in UNLABELLED:
             yield from loader_rows(name, Path(folder) / f"{name}.b2nd")
         path = Path(folder) / "voco.b2nd"
-        for name in REGISTRY:
+        for name in UNLABELLED:
             if name not in SUM:
                 objective, settings = made((name,), sizes)
                 steps = Steps(objective, settings, path)

@@ -302,9 +302,10 @@ class TestHelp:
         context, command = typer.Context(ROOT, info_name="voco"), ROOT
         while hasattr(command, "commands"):
             # `voco plan data.json` is `voco plan pretrain data.json`.
-            command = command.commands[words.pop(0) if words[0] in command.commands else "pretrain"]
+            command = command.commands[words.pop(0) if words[0] in command.commands else command.default_command]
         parsed = command.make_context("example", words, parent=context).params
-        if settings := parsed.get("override") or parsed.get("set_"):
+        settings = parsed.get("override") or parsed.get("set_")
+        if settings and command is not ROOT.commands["submit"]:  # whose --set is of cluster.yaml
             load_settings(parsed.get("recipe"), overrides=settings, task=parsed.get("task"))
         for choices, name in ((("cvpr", "tpami", "paper", "debug"), "recipe"), (("btcv", "my_task.yaml"), "task")):
             given = parsed.get(name) or []

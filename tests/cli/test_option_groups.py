@@ -26,9 +26,9 @@ def names(*path: str) -> list[str]:
 def test_a_plan_takes_what_its_run_takes() -> None:
     own = ["data", "recipe", "objective", "config", "override", "run_dir", "steps", "weights", "weights_collection"]
     own += ["trust_pickle", "device"]
-    assert names("pretrain") == [*own, "dry_run", "json"]
+    assert names("pretrain") == [*own, "recheck", "dry_run", "json"]
     assert names("plan", "pretrain") == [*own, "seconds", "as_json"]
-    shared = [name for name in names("finetune") if name not in ("require_clean", "dry_run")]
+    shared = [name for name in names("finetune") if name not in ("require_clean", "recheck", "dry_run")]
     assert [name for name in names("plan", "finetune") if name != "seconds"] == shared
     assert set(names("probe")) < set(shared)
     assert names("cache", "prune") == ["data", "recipe", "config", "override", "folder", "labels", "yes", "as_json"]

@@ -34,7 +34,9 @@ def test_a_setting_and_what_holds_without_the_option() -> None:
 
 
 def test_what_holds_without_the_option_is_said_once() -> None:
-    assert setting_help("setting cache.dir") == "Cache folder (by default .voco-cache beside data.json)."
+    assert setting_help("setting cache.dir") == (
+        "Cache folder, or s3://BUCKET/FOLDER (by default .voco-cache beside data.json)."
+    )
     split = "Split that comes with the package, JSON file of cases, or seeded: drawn by patient"
     assert setting_help("setting task.split (by default the task's)") == f"{split} (by default the task's)."
 

@@ -9,7 +9,7 @@ import torch
 
 from voco_cli.config.schema import Augment, Cache
 from voco_cli.data.cache.volume import StoredVolume, compress
-from voco_cli.data.index.labelled import IGNORED, CaseLabels
+from voco_cli.data.case_labels import IGNORED, CaseLabels
 from voco_cli.objectives.label_crops import LabelSampler, class_points
 from voco_cli.objectives.objective import Case
 

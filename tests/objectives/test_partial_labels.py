@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from voco_cli.data.index.labelled import IGNORED
+from voco_cli.data.case_labels import IGNORED
 from voco_cli.models.class_union import exclusive_logits
 from voco_cli.objectives.partial_labels import deep_loss, partial_loss, targets_of
 

@@ -140,10 +140,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "voco study --task my_task.yaml --weights runs/pretrain --cases 5,10",
         "voco study --task my_task.yaml --objective none+,voco,mae --minutes 30",
     ),
-    "synthesize": ("voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver",),
+    "synthesize": ("voco synthesize ct.nii.gz organs.nii.gz -o out --organ liver",),
     "synthesize paint": (
-        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --size 5:20 --number 1:3",
-        "voco synthesize scan.nii.gz organs.nii.gz -o painted --organ liver --copies 20 --filter runs/finetune",
+        "voco synthesize ct.nii.gz organs.nii.gz -o out --organ liver --size 5:20",
+        "voco synthesize ct.nii.gz organs.nii.gz -o out --organ liver --copies 20",
     ),
     "synthesize kit": ("voco synthesize kit painted --real data.json --lesion tumour -o readers",),
     "synthesize read": ("voco synthesize read readers answers_a.csv answers_b.csv",),

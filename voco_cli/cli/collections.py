@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHOWN = 3
 NOT_KNOWN = "?"
 
-app = typer.Typer(help="Show and check the scans that others pre-trained on, or your own list.", no_args_is_help=True)
+app = typer.Typer(help="Show and check lists of scans that others pre-trained on.", no_args_is_help=True)
 
 NameArgument = Annotated[
     str,

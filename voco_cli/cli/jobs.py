@@ -19,7 +19,7 @@ def jobs(
     ] = JOBS_FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Show state, step, loss and remaining time of what was submitted.
+    """Show how jobs stand that were submitted: step, loss, time.
 
     All of it is read from what jobs and runs have written, not from SLURM: a job that was killed without a word counts
     as running, and `last written` says since when nothing has come from it.

@@ -193,6 +193,8 @@ def group_with_default(default: str) -> type[TyperGroup]:
     """Return a kind of group in which one command may go without its name: `voco plan x` is `voco plan pretrain x`."""
 
     class DefaultCommandGroup(TyperGroup):
+        default_command = default
+
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             if args and args[0] not in self.commands and args[0] != "--help":
                 args = [default, *args]

@@ -73,7 +73,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option(DRY_RUN, help="Print the scripts that would be sent; send nothing.")] = False,
     local: Annotated[bool, typer.Option("--local", help="Run it here and now, without SLURM.")] = False,
 ) -> None:
-    """Send a command to SLURM: the options of submit first, then the command.
+    """Send a command to SLURM; options of submit come first.
 
     pretrain and finetune are one job of as many processes as there are GPUs, asked to stop before the limit of time
     and put back into the queue until they are done. Commands that take --shard are an array, with voco merge behind

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     cls=group_with_default("paint"),
-    help="Paint tumours onto healthy scans, and let readers tell them from real ones.\n\n`voco synthesize SCAN LABEL` "
+    help="Paint tumours onto healthy scans; test readers with them.\n\n`voco synthesize SCAN LABEL` "
     "paints; kit makes a page of shuffled real and painted crops for readers; read measures their answers.",
     no_args_is_help=True,
 )

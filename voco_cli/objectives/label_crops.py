@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from voco_cli.config.schema import Augment
-from voco_cli.data.index.labelled import IGNORED
+from voco_cli.data.case_labels import IGNORED
 from voco_cli.objectives.augment import orient
 from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation
 from voco_cli.objectives.objective import Case, Sampler

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from voco_cli.data.cache.volume import StoredVolume
-from voco_cli.data.index.labelled import CaseLabels
+from voco_cli.data.case_labels import CaseLabels
 
 Figures = dict[str, float]
 Autocast = Callable[[], AbstractContextManager[Any]]

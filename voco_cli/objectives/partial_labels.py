@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from voco_cli.data.index.labelled import IGNORED
+from voco_cli.data.case_labels import IGNORED
 
 SMOOTH = 1.0
 """Voxels added to both sides of the Dice: a class that is nowhere, and of which nothing is told, has a Dice of 1."""

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from voco_cli.config import Settings
 from voco_cli.config.objective_schema import ContrastOptions
 from voco_cli.config.schema import Augment
-from voco_cli.data.index.labelled import CaseLabels
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.foreign_text import named
 from voco_cli.models.build import by_groups
 from voco_cli.models.class_union import Inside, exclusive_logits

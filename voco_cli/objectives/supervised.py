@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
-from voco_cli.data.index.labelled import IGNORED
+from voco_cli.data.case_labels import IGNORED
 from voco_cli.errors import DataError
 from voco_cli.models.build import build_decoder
 from voco_cli.models.class_union import exclusive_logits

@@ -13,8 +13,9 @@ from voco_cli.data.cache.grid import IntXYZ
 from voco_cli.data.cache.manifest import VolumeFacts
 from voco_cli.data.cache.store import VolumeCache, cache_folder, stored_path
 from voco_cli.data.cache.volume import StoredVolume
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.labelled import CaseLabels, labels_of
+from voco_cli.data.index.labelled import labels_of
 from voco_cli.data.index.trained_on import ScanIdentity, scan_identity
 from voco_cli.errors import DataError, UsageError
 from voco_cli.object_stores import is_address, location, shared_folder

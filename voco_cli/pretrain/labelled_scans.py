@@ -17,7 +17,7 @@ from torch import Tensor
 
 from voco_cli.config import Settings
 from voco_cli.data.cache.preprocess import on_scan_grid
-from voco_cli.data.index.labelled import IGNORED, CaseLabels
+from voco_cli.data.case_labels import IGNORED, CaseLabels
 from voco_cli.data.io.image import whole_labels
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from voco_cli.config import Settings, read_saved
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
-from voco_cli.data.index.labelled import CaseLabels, labels_of
+from voco_cli.data.index.labelled import labels_of
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from voco_cli.config import load_settings
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.datalist import Datalist, Entry, LabelSet
-from voco_cli.data.index.labelled import CaseLabels, labels_of, suit_classes
+from voco_cli.data.index.labelled import labels_of, suit_classes
 from voco_cli.errors import UsageError
 
 DATA = Path("data.json")

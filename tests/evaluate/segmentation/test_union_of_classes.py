@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from voco_cli.data.index.labelled import CaseLabels
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.evaluate.segmentation.metrics import Structure, measure_case
 from voco_cli.evaluate.segmentation.union_of_classes import on_common_values, told_members, union_structures
 from voco_cli.pretrain.labelled_scans import partial_dice

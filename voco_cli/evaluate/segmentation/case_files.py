@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.inspect import is_label_map
 from voco_cli.data.index.label_pairing import identity_of, is_label_folder
-from voco_cli.data.index.labelled import CaseLabels
 from voco_cli.data.index.patients import BIDS_SUBJECT, ROLE_WORDS, SUFFIXES, case_of, says_label, stem_of, words_of
 from voco_cli.errors import DataError, UsageError
 

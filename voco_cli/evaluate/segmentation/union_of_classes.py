@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from voco_cli.data.index.labelled import IGNORED, CaseLabels
+from voco_cli.data.case_labels import IGNORED, CaseLabels
 from voco_cli.evaluate.segmentation.metrics import Structure
 
 Inside = Sequence[tuple[int, tuple[int, ...]]]
