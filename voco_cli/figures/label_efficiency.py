@@ -94,8 +94,9 @@ def _draw_gains(axes: Axes, found: LabelEfficiency, metric: str) -> None:
         axes.plot(x, one.difference, marker, ms=6, mfc=colour if filled else "white", mec=colour, mew=1.3, zorder=5)
         if len(found.gains) <= MOST_NUMBERS and not math.isnan(one.difference):
             text = f"{one.difference:+.3f}".replace("-", "\N{MINUS SIGN}")
-            looks: dict[str, Any] = {"textcoords": "offset points", "size": 6.5, "va": "center", "zorder": 6}
-            axes.annotate(text, (x, one.difference), (5, 0), color=colour, **looks)
+            top = float(np.nanmax([one.difference, one.high, *one.seed_differences]))
+            looks: dict[str, Any] = {"textcoords": "offset points", "size": 6.5, "ha": "center", "zorder": 6}
+            axes.annotate(text, (x, top), (0, 4), color=colour, **looks)
     if not found.gains:
         words = f"no run to compare with {safe_text(found.baseline, 20)} yet"
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center")
