@@ -51,6 +51,7 @@ from voco_cli.object_stores import (
     objects_below,
     require_writable,
 )
+from voco_cli.object_stores import facts as ask
 from voco_cli.operating_system import usable_cores
 
 SUFFIX = ".b2nd"
@@ -242,6 +243,9 @@ class VolumeCache:
             try:
                 if isinstance(outcome, Exception):
                     raise outcome
+                for path in (task.volume_path, task.label_path):
+                    if isinstance(path, RemotePath):
+                        ask(path, anew=True)  # it was not there when the folder was listed
                 found = read_facts(task.volume_path, task.label_path)
             except Exception as error:  # it was caught before, and comes as a result
                 found = _reason(error)
