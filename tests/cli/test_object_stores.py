@@ -36,6 +36,6 @@ def test_pretraining_from_a_bucket_is_that_from_a_disk(tmp_path: Path, s3: Traff
     weights = [tmp_path / "runs" / name / "weights" / "encoder.safetensors" for name in ("disk", "bucket")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
     assert s3.cut_reads == 0
-    assert len(objects_below(location("s3://scans/cache"))) == 3
+    assert len(objects_below(location("s3://scans/cache/volumes"))) == 3
     kept = [file.read_text(errors="replace") for file in (tmp_path / "runs" / "bucket").rglob("*.*") if file.is_file()]
     assert not any(stores["AWS_SECRET_ACCESS_KEY"] in text for text in kept)
