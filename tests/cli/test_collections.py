@@ -98,8 +98,8 @@ def test_index_of_a_file_of_ones_own(data: Path, tmp_path: Path) -> None:
     [
         (("--validation", "0.2"), "--collection and --validation do not go together: the collection says it."),
         (("--modality", "MR"), "--collection and --modality do not go together"),
-        (("--shard", "1/2"), "--collection and --shard do not go together"),
-        (("--scheduler", "tcp://host:8786"), "--collection and --scheduler do not go together"),
+        (("--shard", "1/2"), "without --scheduler and --shard"),
+        (("--scheduler", "tcp://host:8786"), "without --scheduler and --shard"),
         (("more",), "--collection takes one folder, which holds the sets."),
         (("--collection", "nothing"), "There is no collection 'nothing'."),
     ],

@@ -114,8 +114,9 @@ def index(
     given["--class-map"] = str(class_map) if class_map else None
     given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
     if collection is not None:
-        elsewhere = {"--scheduler": scheduler, "--shard": shard}
-        _refuse_beside_collection(inputs, {**given, "--modality": modality, **elsewhere})
+        if scheduler or shard:
+            raise UsageError("--collection lists all of its scans here, without --scheduler and --shard.")
+        _refuse_beside_collection(inputs, {**given, "--modality": modality})
         _index_collection(collection, inputs[0], output, name, check == "full", workers, as_json)
         return
     inputs = [location(one) for one in inputs]
@@ -151,16 +152,16 @@ def index(
 
 
 def _refuse_beside_collection(inputs: Sequence[Path], given: Mapping[str, Any]) -> None:
-    """Refuse what a collection decides itself, and what would do a part of it.
+    """Refuse what a collection decides itself.
 
     Raises:
-        UsageError: several inputs, or options of splits, labels, patients and modality, of shards and clusters.
+        UsageError: several inputs, or options of splits, labels, patients and modality.
     """
     if len(inputs) > 1:
         raise UsageError("--collection takes one folder, which holds the sets.", "give the folder above them")
     beside = [option for option, value in given.items() if value is not None and option not in ("--name", "--check")]
     if beside:
-        raise UsageError(f"--collection and {beside[0]} do not go together.", "leave one of them out")
+        raise UsageError(f"--collection and {beside[0]} do not go together: the collection says it.", "leave it out")
 
 
 def _index_collection(
