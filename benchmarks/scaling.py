@@ -79,13 +79,13 @@ class Simulated:
 
     @property
     def step_s(self) -> float:
-        """Seconds between two steps: of the GPU with what it waits for, or of what feeds it where that is more."""
+        """Return the seconds between two steps: of the GPU with what it waits for, or, where more, of what feeds it."""
         needs = self.needs_s
         return max(needs["compute"] + needs["collective"], needs["loader"], needs["disk"])
 
     @property
     def limit(self) -> str:
-        """What to improve first: what feeds the GPUs where that is slower, else the longer part of a GPU's step."""
+        """Return what to improve first: what feeds the GPUs where that is slower, else the longer part of a step."""
         feeding = max(("loader", "disk"), key=lambda name: self.needs_s[name])
         if self.needs_s[feeding] == self.step_s:
             return feeding
@@ -93,7 +93,7 @@ class Simulated:
 
 
 def ring_s(processes: int, data_bytes: float, latency_s: float, bytes_per_s: float) -> float:
-    """Seconds of an all-reduce in a ring: 2 (n - 1) messages one after the other, each of 1/n of the data.
+    """Return the seconds of an all-reduce in a ring: 2 (n - 1) messages one after the other, each of 1/n of the data.
 
     Source: Patarasuk and Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009.
     """
@@ -102,7 +102,7 @@ def ring_s(processes: int, data_bytes: float, latency_s: float, bytes_per_s: flo
 
 
 def link_of(two_s: Mapping[int, float]) -> tuple[float, float]:
-    """Latency and bytes a second from the all-reduce of two processes at two sizes, bytes to seconds."""
+    """Return latency and bytes a second from the all-reduce of two processes at two sizes, bytes to seconds."""
     (small, small_s), (large, large_s) = sorted(two_s.items())
     bytes_per_s = (large - small) / (large_s - small_s)
     return max(0.0, (small_s - small / bytes_per_s) / 2), bytes_per_s

@@ -47,7 +47,7 @@ PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
 
 
 def missing() -> str:
-    """What is missing for a SLURM here; empty where nothing is."""
+    """Return what is missing for a SLURM here; empty where nothing is."""
     lacking = [name for name in PROGRAMS if shutil.which(name) is None]
     if lacking:
         return f"NO SLURM HERE ({', '.join(lacking)} missing): `make test-cluster` installs it"

@@ -41,7 +41,7 @@ def tensors_of(network: nn.Module) -> Tensors:
 
 
 def beside(network: nn.Module, name: str = "voco") -> Tensors:
-    """What a network has beside its encoder, with an objective before the names."""
+    """Return what a network has beside its encoder, with an objective before the names."""
     own = tensors_of(network).items()
     return {f"{name}.{key}": tensor for key, tensor in own if not key.startswith("encoder.")}
 

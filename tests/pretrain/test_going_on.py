@@ -51,7 +51,7 @@ def checkpoint(run: Path, step: int = 4) -> Tensors:
 
 
 def fresh(*override: str) -> Objective:
-    """What a run begins with before any weights are read."""
+    """Return what a run begins with before any weights are read."""
     settings = load_settings("debug", None, (*TINY, *override), {}).settings
     return build_model(settings, torch.device("cpu"))
 

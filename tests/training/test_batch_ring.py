@@ -99,7 +99,7 @@ def test_memory_is_used_again() -> None:
 
 @pytest.fixture
 def ring(monkeypatch: pytest.MonkeyPatch) -> BatchRing:
-    """What a loader process and the main one share, both played by this process."""
+    """Return what a loader process and the main one share, both played by this process."""
     monkeypatch.setattr(batch_ring, "get_worker_info", lambda: SimpleNamespace(id=1))
     return BatchRing(collate, workers=2, slots=2)
 

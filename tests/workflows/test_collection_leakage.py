@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from voco_cli.data.collections.published import as_said, recognise
-from voco_cli.data.index.trained_on import ScanIdentity, SeenCollection, TrainingManifest, training_scans
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingCollection, TrainingManifest, training_scans
 from voco_cli.errors import VocoError
 from voco_cli.evaluate.result_files import is_spotless, require_clean
 from voco_cli.workflows.leakage import Findings, findings_object, leakage, sentences
@@ -23,7 +23,7 @@ def scans(*cases: str) -> list[ScanIdentity]:
     return [ScanIdentity(case, case, "e" * 32, file=Path(f"/data/imagesTr/{case}.nii.gz")) for case in cases]
 
 
-def found_in(known: SeenCollection | None, public_set: str | None, *cases: str) -> Findings:
+def found_in(known: TrainingCollection | None, public_set: str | None, *cases: str) -> Findings:
     assert known is not None
     own = training_scans("fine-tuning", "task", [ScanIdentity("t", "t", "a" * 32)])
     manifest = TrainingManifest(collections=(known,)).followed_by(own)

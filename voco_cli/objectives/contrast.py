@@ -288,7 +288,7 @@ class ViewContrast(CropObjective):
             return Verdict(
                 "collapsed",
                 f"Collapsed: views of different places look alike (mean cosine {now['negative_cosine']:.2f}), and "
-                f"{self.seen} {found}; try a lower train.lr.",
+                f"{self.basis} {found}; try a lower train.lr.",
             )
         learned = now["accuracy"] >= least and self.choices > 1
         return self.judge(learned, "to tell views", found, f"at least {least:.0%}")

@@ -100,8 +100,8 @@ class CropObjective(Objective):
         return found
 
     @property
-    def seen(self) -> str:
-        """What figures rest on, in words."""
+    def basis(self) -> str:
+        """Return what figures rest on, in words."""
         scans = len(self.held_out)
         crops = scans * self.settings.health.crops_per_case
         return f"on {scans} held-out scan{'s' if scans > 1 else ''} ({crops} {self.counted})"
@@ -115,8 +115,8 @@ class CropObjective(Objective):
             wanted: from where on it counts as learned.
         """
         if learned:
-            return Verdict("learned", f"Learned {skill}: {self.seen} {found}.")
+            return Verdict("learned", f"Learned {skill}: {self.basis} {found}.")
         return Verdict(
             "not yet",
-            f"Not yet: {self.seen} {found}, and learned means {wanted}; train longer or raise train.lr.",
+            f"Not yet: {self.basis} {found}, and learned means {wanted}; train longer or raise train.lr.",
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 from voco_cli.data.collections.catalogue import load_collection
 from voco_cli.data.collections.trained import TrainedCases, trained_cases
-from voco_cli.data.index.trained_on import ScanIdentity, SeenCollection
+from voco_cli.data.index.trained_on import ScanIdentity, TrainingCollection
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import named
 
@@ -29,7 +29,7 @@ class CollectionFinding:
         fault: why the collection cannot be read any more; empty where it can.
     """
 
-    seen: SeenCollection
+    seen: TrainingCollection
     public_set: str | None
     cases: TrainedCases
     evaluated: int
@@ -130,7 +130,9 @@ class CollectionFinding:
         return f"What the file was trained on is known by {self.seen.known_by}{doubt}{read}."
 
 
-def finding_of(seen: SeenCollection, public_set: str | None, evaluated: Sequence[ScanIdentity]) -> CollectionFinding:
+def finding_of(
+    seen: TrainingCollection, public_set: str | None, evaluated: Sequence[ScanIdentity]
+) -> CollectionFinding:
     """Return what a collection that weights were trained on tells of evaluated cases.
 
     Args:

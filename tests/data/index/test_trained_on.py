@@ -15,7 +15,7 @@ from voco_cli.data.index.trained_on import (
     MANIFEST_FILE,
     SALT_BYTES,
     ScanIdentity,
-    SeenCollection,
+    TrainingCollection,
     TrainingManifest,
     copy_manifest,
     digests,
@@ -175,7 +175,7 @@ def test_160_000_scans_of_ten_patients_fit_into_15_mb(tmp_path: Path) -> None:
 
 
 def test_collections_are_kept_and_lists_of_before_have_none(tmp_path: Path) -> None:
-    known = SeenCollection("VoCo_10k.pt", "voco_10k", "its name", labels="no labels were used")
+    known = TrainingCollection("VoCo_10k.pt", "voco_10k", "its name", labels="no labels were used")
     chain = TrainingManifest(collections=(known,)).followed_by(training_scans("fine-tuning", "btcv", SCANS))
     write_manifest(chain, tmp_path / "seen.json")
     assert read_manifest(tmp_path / "seen.json") == chain

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import yaml
 
 from voco_cli.data.collections.catalogue import PLACE, load_collection
-from voco_cli.data.index.trained_on import SeenCollection
+from voco_cli.data.index.trained_on import TrainingCollection
 
 DIGEST_BYTES = 16
 BY_NAME = "its name"
@@ -50,7 +50,7 @@ def tensor_digest(shapes: Mapping[str, Sequence[int]]) -> str:
     return hashlib.blake2b("\n".join(lines).encode(errors="surrogateescape"), digest_size=DIGEST_BYTES).hexdigest()
 
 
-def as_said(weights: str, collection: str) -> SeenCollection:
+def as_said(weights: str, collection: str) -> TrainingCollection:
     """Return what a user says of weights.
 
     Args:
@@ -60,14 +60,14 @@ def as_said(weights: str, collection: str) -> SeenCollection:
     """
     load_collection(collection)
     place = str(Path(collection).absolute()) if Path(collection).is_file() else collection
-    return SeenCollection(weights, place, AS_SAID)
+    return TrainingCollection(weights, place, AS_SAID)
 
 
-def recognise(weights: str, digest: Callable[[], str | None] = lambda: None) -> SeenCollection | None:
+def recognise(weights: str, digest: Callable[[], str | None] = lambda: None) -> TrainingCollection | None:
     """Return what the authors trained weights on, where these are a file of theirs.
 
     A file of a known name whose tensors are others is none of theirs. A file of another name that has the tensors of
-    one of theirs may be a copy of it, or anybody's of the same network, which `SeenCollection.surely` says.
+    one of theirs may be a copy of it, or anybody's of the same network, which `TrainingCollection.surely` says.
 
     Args:
         weights: file or address; what counts is the name of the file, ``.gz`` behind it or not.
@@ -79,13 +79,15 @@ def recognise(weights: str, digest: Callable[[], str | None] = lambda: None) -> 
         there = digest() if named.tensors else None
         if there is not None and there != named.tensors:
             return None
-        return _seen(weights, named, BY_NAME if there is None else BY_NAME_AND_TENSORS)
+        return _collection_of(weights, named, BY_NAME if there is None else BY_NAME_AND_TENSORS)
     there = digest()
     alike = next((one for one in published_files() if one.tensors and one.tensors == there), None)
     if alike is None:
         return None
-    return _seen(weights, alike, f"the names and shapes of its tensors, which are those of {alike.name}", surely=False)
+    return _collection_of(
+        weights, alike, f"the names and shapes of its tensors, which are those of {alike.name}", surely=False
+    )
 
 
-def _seen(weights: str, file: PublishedFile, known_by: str, surely: bool = True) -> SeenCollection:
-    return SeenCollection(weights, file.collection, known_by, surely, file.labels, file.besides)
+def _collection_of(weights: str, file: PublishedFile, known_by: str, surely: bool = True) -> TrainingCollection:
+    return TrainingCollection(weights, file.collection, known_by, surely, file.labels, file.besides)

@@ -107,7 +107,7 @@ class TrainingScans:
 
 
 @dataclass(frozen=True)
-class SeenCollection:
+class TrainingCollection:
     """Weights of others of which the scans are known by name.
 
     Attributes:
@@ -139,7 +139,7 @@ class TrainingManifest:
 
     stages: tuple[TrainingScans, ...] = ()
     unknown: tuple[str, ...] = ()
-    collections: tuple[SeenCollection, ...] = ()
+    collections: tuple[TrainingCollection, ...] = ()
 
     def followed_by(self, stage: TrainingScans) -> TrainingManifest:
         """Return the manifest with one more training."""
@@ -301,9 +301,9 @@ def _columns(scans: TrainingScans) -> dict[str, Sequence[str | None] | None]:
     return {name: getattr(scans, name) if any(getattr(scans, name)) else None for name in COLUMNS}
 
 
-def _collection(raw: Any) -> SeenCollection:
+def _collection(raw: Any) -> TrainingCollection:
     texts = {name: str(raw[name]) for name in ("weights", "collection", "known_by", "labels", "besides")}
-    return SeenCollection(**texts, surely=bool(raw["surely"]))
+    return TrainingCollection(**texts, surely=bool(raw["surely"]))
 
 
 def _stage(raw: Any) -> TrainingScans:
