@@ -49,6 +49,23 @@ def crop_centre(text: str) -> list[int]:
     return centre
 
 
+def intensity_window(text: str) -> tuple[float, float]:
+    """Return ``LOW,HIGH`` as two numbers.
+
+    Raises:
+        UsageError: anything but two rising numbers.
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not low < high:
+        raise UsageError(
+            f"--window {text} is no range of intensities.", "give two rising numbers, such as --window -175,250"
+        )
+    return low, high
+
+
 def _recipes(incomplete: str) -> list[str]:
     from voco_cli.config.sources import recipe_names
 

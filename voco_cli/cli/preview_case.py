@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from voco_cli.cli.options import SCAN_HELP, JsonOption, PictureOption, complete_tasks, picture_path
+from voco_cli.cli.options import SCAN_HELP, JsonOption, PictureOption, complete_tasks, intensity_window, picture_path
 from voco_cli.document.terminal import done, print_blocks, print_json, progress, shell_words, warn
-from voco_cli.errors import UsageError, VocoError
+from voco_cli.errors import VocoError
 
 if TYPE_CHECKING:
     from voco_cli.document.blocks import Block
@@ -67,7 +67,7 @@ def preview_case(
     from voco_cli.workflows.preview_case import preview_case as prepare
 
     picture = picture_path(Path(case) if case else image, output, "case", as_json)
-    given_window = None if window is None else _window(window)
+    given_window = None if window is None else intensity_window(window)
     with progress("preview", 3) as advance:
         files = case_files(image, label, case)
         known = value_names(files, prediction, task, classes)
@@ -85,19 +85,6 @@ def preview_case(
         done([picture] if picture else [], _next(files.label, prediction, task, image))
     if require_fit and preview.scene.warnings:
         raise VocoError("Image and label map do not seem to belong together as they are.", "see the warnings above")
-
-
-def _window(text: str) -> tuple[float, float]:
-    """Read ``LOW,HIGH`` as two numbers."""
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low, high = 1.0, 0.0
-    if not low < high:
-        raise UsageError(
-            f"--window {text} is no range of intensities.", "give two rising numbers, such as --window -175,250"
-        )
-    return low, high
 
 
 def case_blocks(preview: CasePreview) -> list[Block]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voco_cli.cli.option_groups import group_with_default
-from voco_cli.cli.options import DeviceOption, ForceOption, JsonOption, ScanArgument
+from voco_cli.cli.options import DeviceOption, ForceOption, JsonOption, ScanArgument, intensity_window
 from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import UsageError, VocoError
 
@@ -200,8 +200,8 @@ def kit(
     crops: Annotated[int, typer.Option("--crops", min=2, help="Crops in all, half of them painted.")] = 40,
     width: Annotated[float, typer.Option("--width-mm", min=20, help="Width of a view, mm.")] = 90.0,
     window: Annotated[
-        str, typer.Option("--window", metavar="HU:HU", help="Intensities that become black and white.")
-    ] = "-50:200",
+        str, typer.Option("--window", metavar="LOW,HIGH", help="Intensities that become black and white.")
+    ] = "-50,200",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of choice and order.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -212,28 +212,16 @@ def kit(
     """
     from voco_cli.workflows.readers import make_kit
 
-    low, high = _window(window)
+    shown_hu = intensity_window(window)
     with progress("drawing", crops) as advance:
         made = make_kit(
-            painted, real, lesion, output, crops=crops, width_mm=width, window=(low, high), seed=seed, on_done=advance
+            painted, real, lesion, output, crops=crops, width_mm=width, window=shown_hu, seed=seed, on_done=advance
         )
     if as_json:
         print_json({"page": made.page, "key": made.key, "real": made.real, "painted": made.painted})
         return
     print_line(f"{made.real} real and {made.painted} painted lesions; give the page to readers, and keep the key.")
     done([made.page, made.key], shell_words("voco", "synthesize", "read", output, "answers.csv"))
-
-
-def _window(text: str) -> tuple[float, float]:
-    try:
-        low, high = (float(part) for part in text.split(":"))
-    except ValueError:
-        low, high = 1.0, 0.0
-    if not low < high:
-        raise UsageError(
-            f"--window {text} is no range of intensities.", "give two rising numbers, as in --window=-50:200"
-        )
-    return low, high
 
 
 @app.command("read")
