@@ -254,8 +254,6 @@ class VolumeCache:
         run_jobs(
             build_one, work.waiting, min(workers or self.workers, max(len(work.waiting), 1)), finished, runner=runner
         )
-        if work.waiting:
-            self._ask_store()
 
     def shard_entries(self, entries: Sequence[Entry], data_file: Path, runner: Runner) -> list[Entry]:
         """Return the scans of the runner's shard, or all where it has none."""
