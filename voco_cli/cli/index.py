@@ -221,7 +221,7 @@ def _hint_at_modality(datalist: Datalist, words: Sequence[object]) -> None:
 
 
 def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
-    from voco_cli.data.index.build import count_kinds
+    from voco_cli.data.index.reasons import count_kinds
 
     return {
         "output": str(output),
@@ -318,7 +318,7 @@ def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:
 
 def _skipped_table(datalist: Datalist) -> list[Table]:
     """Return what could not be used, a row for each of the first few of a kind; nothing where all was used."""
-    from voco_cli.data.index.build import count_kinds, kind_of
+    from voco_cli.data.index.reasons import count_kinds, kind_of
     from voco_cli.document.blocks import Column, Table
 
     rows: list[list[Value]] = []

@@ -8,8 +8,8 @@ import pytest
 import SimpleITK as sitk
 
 from tests.data.io.make_files import numbers, write_dicom, write_enhanced, write_nifti
-from voco_cli.data.index.build import count_kinds, kind_of
 from voco_cli.data.index.inspect import ScanFiles, check_label, check_scan, holds_labels, inspect_file, is_label_map
+from voco_cli.data.index.reasons import count_kinds, kind_of
 
 FLIPS = 150
 
