@@ -97,7 +97,7 @@ class VolumeFusion(CropObjective):
         """Dice of the levels, and what the best constant answer has."""
         return {
             "dice": FigureInfo("mean Dice of the levels of the mixture", "higher", self.constant_dice, "Dice"),
-            "error": FigureInfo("the rest of it", "lower", 1 - self.constant_dice),
+            "error": FigureInfo("1 minus that Dice", "lower", 1 - self.constant_dice),
             "cross_entropy": FigureInfo("cross entropy", "lower"),
         }
 

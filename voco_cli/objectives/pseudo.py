@@ -205,7 +205,7 @@ class Pseudo(CropObjective):
         """Dice of the teacher on whole held-out scans, and how many classes are used."""
         infos = {
             "dice": FigureInfo("mean Dice of the teacher", "higher", None, "teacher"),
-            "error": FigureInfo("the rest of it", "lower"),
+            "error": FigureInfo("1 minus that Dice", "lower"),
             "used": FigureInfo("classes whose teacher is good enough", "higher"),
         }
         return infos | {f"dice/{name}": FigureInfo(f"teacher's Dice of {name}", "higher") for name in self.names}

@@ -106,7 +106,7 @@ class Supervised(CropObjective):
         """Dice on whole held-out scans, of each class where several are."""
         infos = {
             "dice": FigureInfo("mean Dice of the classes", "higher", None, "Dice"),
-            "error": FigureInfo("the rest of it", "lower"),
+            "error": FigureInfo("1 minus that Dice", "lower"),
         }
         return infos | {f"dice/{name}": FigureInfo(f"Dice of {name}", "higher") for name in self.classes}
 
