@@ -72,13 +72,15 @@ class ImageGrid:
 
     Attributes:
         columns: what each column shows.
-        rows: slices_XY of each row, in [0, 1].
+        rows: slices_XY of each row: grey values in [0, 1], or whole numbers that stand for classes, 0 for none.
         captions: below each row.
+        classes: names of the classes 1, 2, ...
     """
 
     columns: Sequence[str]
-    rows: Sequence[Sequence[NDArray[np.float32]]]
+    rows: Sequence[Sequence[NDArray[np.number]]]
     captions: Sequence[str]
+    classes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

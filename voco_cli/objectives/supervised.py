@@ -167,10 +167,11 @@ class Supervised(CropObjective):
             labelled = exclusive_logits(targets[:1].float() * 2 - 1, self.inside).argmax(1)
             told = network(crops_N1XYZ[:1]).argmax(1)
             middle = crops_N1XYZ.shape[4] // 2
-            shown = (crops_N1XYZ[0], labelled / len(self.classes), told / len(self.classes))
-            rows.append([one[0, :, :, middle].float().clamp(0, 1).cpu().numpy() for one in shown])
+            grey_XY = crops_N1XYZ[0, 0, :, :, middle].float().clamp(0, 1)
+            shown = (grey_XY, labelled[0, :, :, middle], told[0, :, :, middle])
+            rows.append([one.cpu().numpy() for one in shown])
             captions.append(case.name)
-        return ImageGrid(("crop", "as labelled", "as told"), rows, captions)
+        return ImageGrid(("crop", "as labelled", "as told"), rows, captions, self.classes)
 
     def verdict(self, start: Mapping[str, float], now: Mapping[str, float]) -> Verdict:
         """Say whether classes are told well enough."""

@@ -32,7 +32,7 @@ def draw_validation(picture: Any, step: int, figures: Figures, path: Path) -> No
 
 @draw_validation.register
 def _(picture: ImageGrid, step: int, figures: Figures, path: Path) -> None:
-    draw_image_grid(picture.columns, picture.rows, picture.captions, f"step {step:,}", path)
+    draw_image_grid(picture.columns, picture.rows, picture.captions, f"step {step:,}", path, picture.classes)
 
 
 @draw_validation.register
