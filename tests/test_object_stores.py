@@ -15,6 +15,7 @@ from voco_cli import object_stores
 from voco_cli.atomic_files import whole_file, write_atomic
 from voco_cli.errors import DataError, ResourceError, UsageError
 from voco_cli.object_stores import (
+    ObjectFacts,
     RemotePath,
     ask_of_many,
     facts,
@@ -96,6 +97,24 @@ def test_what_a_store_says_is_asked_once(s3: Traffic) -> None:
     path.unlink()
     assert not path.exists()
     path.unlink(missing_ok=True)
+
+
+def test_who_asks_while_another_thread_asks_anew_is_told_what_was_known(
+    new_stores: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = remote("s3://scans/a.bin")
+    told: list[ObjectFacts] = []
+
+    class Store:
+        def info(self, name: str) -> dict[str, object]:
+            if told:  # asked anew: the answer is under way
+                told.append(facts(path))
+            return {"type": "file", "size": 7 + len(told), "ETag": "x"}
+
+    monkeypatch.setattr(object_stores, "_store", lambda path: (Store(), str(path)))
+    told.append(facts(path))
+    assert facts(path, anew=True) == ObjectFacts(9, "x")
+    assert told == [ObjectFacts(7, "x")] * 2
 
 
 def test_many_questions_are_one_listing(s3: Traffic) -> None:

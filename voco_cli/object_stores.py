@@ -231,13 +231,15 @@ def facts(path: RemotePath, anew: bool = False) -> ObjectFacts:
     name = str(path)
     if name not in _KNOWN and name not in _WRITTEN and any(name.startswith(folder) for folder in _LISTED):
         _KNOWN[name] = None
-    if name not in _KNOWN or anew:
-        _KNOWN[name] = None
+    if name in _KNOWN and not anew:
+        known = _KNOWN[name]
+    else:
+        known = None
         with suppress(FileNotFoundError), _asked(path, "read"):
             store, inner = _store(path)
             info = store.info(inner)
-            _KNOWN[name] = None if info.get("type") == "directory" else _facts(info)
-    known = _KNOWN[name]
+            known = None if info.get("type") == "directory" else _facts(info)
+        _KNOWN[name] = known  # other threads read what was known until the answer is here
     if known is None:
         raise FileNotFoundError(errno.ENOENT, "there is no such object", name)
     return known
