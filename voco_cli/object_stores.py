@@ -231,9 +231,8 @@ def facts(path: RemotePath, anew: bool = False) -> ObjectFacts:
     name = str(path)
     if name not in _KNOWN and name not in _WRITTEN and any(name.startswith(folder) for folder in _LISTED):
         _KNOWN[name] = None
-    if name in _KNOWN and not anew:
-        known = _KNOWN[name]
-    else:
+    known = _KNOWN.get(name)
+    if name not in _KNOWN or anew:
         known = None
         with suppress(FileNotFoundError), _asked(path, "read"):
             store, inner = _store(path)
@@ -370,10 +369,8 @@ def upload(content: bytes | Path, path: RemotePath) -> None:
             else:
                 store.put_file(str(content), inner)
     except (DataError, FileNotFoundError) as error:
-        message = (
-            error.message if isinstance(error, DataError) else f"{path} cannot be written: there is no such bucket."
-        )
-        raise ResourceError(message, getattr(error, "hint", None)) from error
+        no_bucket = f"{path} cannot be written: there is no such bucket."
+        raise ResourceError(getattr(error, "message", no_bucket), getattr(error, "hint", None)) from error
     _KNOWN.pop(str(path), None)
     _WRITTEN.add(str(path))
 
