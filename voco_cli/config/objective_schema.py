@@ -278,6 +278,12 @@ class Objectives(Section):
         kinds = {getattr(getattr(self, name, None), "decoder", None) for name in self.active()}
         return "segmentation" if "segmentation" in kinds else "light" if "light" in kinds else None
 
+    def decoded_share(self, crops: Crops) -> float:
+        """Return the share of the crops through the encoder that go through a decoder, too."""
+        passes: dict[str, int] = {name: getattr(self, name).encoder_passes(crops)[0] for name in self.active()}
+        decoded = sum(count for name, count in passes.items() if getattr(getattr(self, name), "decoder", None))
+        return decoded / max(1, sum(passes.values()))
+
     def encoder_passes(self, crops: Crops) -> tuple[int, int]:
         """Return the crops of a volume that go through the encoder, and those that go through teachers, in all."""
         each = [getattr(self, name).encoder_passes(crops) for name in self.active()]

@@ -15,7 +15,7 @@ from voco_cli.config import Resolved, Settings
 from voco_cli.errors import UsageError
 from voco_cli.finetune.labelled_task import parameter_groups
 from voco_cli.finetune.segmentation import needs_recomputing
-from voco_cli.models.build import build_encoder, build_task_network
+from voco_cli.models.build import build_decoder, build_encoder, build_task_network, decode_groups
 from voco_cli.models.memory import kept_bytes, plan_grouping, room_bytes, training_bytes
 from voco_cli.models.weights import own_tensors
 from voco_cli.models.weights.architecture import shapes_only
@@ -193,7 +193,8 @@ def crop_seconds(settings: Settings, device: torch.device = CPU) -> float:
 
     Small ones are timed several at once, as training takes them: alone, the overhead of each layer is most of their
     time. Of a large one a part of at most 64 x 64 x 64 voxels is timed and scaled up. A pre-training is timed by its
-    encoder. On a GPU no more goes in than there is room for.
+    encoder, and by the decoder of those of its objectives that have one. On a GPU no more goes in than there is room
+    for.
     """
     size, half = settings.input_size_vox, in_half(settings.run, device)
     tried = size if math.prod(size) <= LARGEST_TRIED_VOX else (64, 64, 64)
@@ -204,9 +205,19 @@ def crop_seconds(settings: Settings, device: torch.device = CPU) -> float:
     at_once = min(rows_per_batch(settings), at_once)
     pretraining = settings.task.preset is None
     with torch.random.fork_rng(devices=[]), torch.autocast(device.type, torch.bfloat16, enabled=half):
-        network = (build_encoder(settings.model) if pretraining else build_for_training(settings)).eval().to(device)
-        crops = torch.rand(at_once, 1 if pretraining else len(settings.task.channels), *tried).to(device)
-        return forward_seconds(network, crops) / at_once * math.prod(size) / math.prod(tried)
+        crops = torch.rand(at_once, 1 if pretraining else len(settings.task.channels), *tried, device=device)
+        if not pretraining:
+            seconds = forward_seconds(build_task_network(settings).eval().to(device), crops)
+        else:
+            encoder = build_encoder(settings.model).eval().to(device)
+            seconds = forward_seconds(encoder, crops)
+            if kind := settings.objective.decoder:
+                decoder = build_decoder(settings.model, encoder, 1, kind).eval().to(device)
+                decoded = forward_seconds(
+                    lambda crops: decode_groups(encoder, decoder, crops, None, recompute=False, training=False), crops
+                )
+                seconds += settings.objective.decoded_share(settings.crops) * (decoded - seconds)
+        return seconds / at_once * math.prod(size) / math.prod(tried)
 
 
 def pass_seconds(settings: Settings, device: torch.device) -> Amount:
