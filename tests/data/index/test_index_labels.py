@@ -133,7 +133,7 @@ def test_names_of_labels_beside_their_maps(tmp_path: Path) -> None:
     assert notes["a.nii.gz"] == ()
     assert notes["b.nii.gz"] == (
         "its label map gives other names to the same values than others do (1 is heart here and spleen elsewhere), "
-        "so no names were taken",
+        "so there are none that hold for the whole list",
     )
 
 

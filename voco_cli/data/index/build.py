@@ -319,7 +319,7 @@ def _assemble(
 def _with_note(entry: Entry, contradicting: Mapping[Path, str]) -> Entry:
     if entry.image not in contradicting:
         return entry
-    note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so no names were taken"
+    note = f"{OTHER_NAMES} ({contradicting[entry.image]}), so there are none that hold for the whole list"
     return entry.model_copy(update={"notes": (*entry.notes, note)})
 
 
