@@ -65,6 +65,15 @@ def index(
             "regions (docs/guides/omni.md).",
         ),
     ] = None,
+    scan_labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--scan-labels",
+            metavar="FILE",
+            help="CSV of labels of whole scans: the column case (a scan's name or file), and one for each class with "
+            "1, 0, or nothing where it is not known.",
+        ),
+    ] = None,
     modality: Annotated[
         str | None,
         typer.Option(
@@ -111,7 +120,8 @@ def index(
     changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
     changed["--seed"] = (seed, 0)
     given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
-    given["--class-map"] = str(class_map) if class_map else None
+    given |= {"--class-map": str(class_map) if class_map else None}
+    given |= {"--scan-labels": str(scan_labels) if scan_labels else None}
     given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
     if collection is not None:
         if scheduler or shard:
@@ -128,6 +138,7 @@ def index(
         modality=modality_of_word(modality).upper() if modality else None,
         rule=SplitRule(seed=seed, validation=validation, test=test),
         class_map=class_map,
+        scan_labels=scan_labels,
         workers=workers,
     )
     with spread_out(context, output, scheduler, shard) as spread:
@@ -229,6 +240,7 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
         "modality": datalist.modality,
         "statistics": datalist.statistics,
         "classes": datalist.classes,
+        "scan_classes": datalist.scan_classes,
         "class_notes": datalist.class_notes,
         "skipped_kinds": count_kinds(datalist.skipped),
         "skipped": [{"path": str(one.path), "reason": one.reason} for one in datalist.skipped],
@@ -240,7 +252,7 @@ def index_blocks(datalist: Datalist) -> list[Block]:
     from voco_cli.data.index.intensity import is_doubted
     from voco_cli.document.blocks import Bullets, Sentence
 
-    blocks = [_folder_table(datalist), *_class_table(datalist), *_skipped_table(datalist)]
+    blocks = [_folder_table(datalist), *_class_table(datalist), *_scan_label_table(datalist), *_skipped_table(datalist)]
     numbers = datalist.statistics
     splits = ", ".join(
         f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
@@ -310,6 +322,21 @@ def _class_table(datalist: Datalist) -> list[Table]:
     more = f"; {len(order) - SHOWN_CLASSES} more classes in the file" if len(order) > SHOWN_CLASSES else ""
     columns = [Column("class"), Column("scans", True), Column("labelled by"), Column("inside it")]
     return [Table.of(f"classes of {len(datalist.label_sets)} label sets{more}", columns, rows)]
+
+
+def _scan_label_table(datalist: Datalist) -> list[Table]:
+    """Return of how many scans each scan label says yes, no and nothing."""
+    from voco_cli.document.blocks import Column, Table
+
+    everyone = [entry.scan_labels for _, entry in datalist.entries()]
+    rows: list[list[Value]] = []
+    for name in datalist.scan_classes[:SHOWN_CLASSES]:
+        said = Counter(one.get(name) for one in everyone)
+        rows.append([name, said[True], said[False], said[None]])
+    hidden = len(datalist.scan_classes) - SHOWN_CLASSES
+    more = f"; {hidden} more classes in the file" if hidden > 0 else ""
+    columns = [Column("class"), *(Column(heading, True) for heading in ("yes", "no", "not known"))]
+    return [Table.of(f"scan labels, by scans{more}", columns, rows)] if rows else []
 
 
 def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:

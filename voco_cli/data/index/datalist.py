@@ -107,6 +107,9 @@ class Entry(BaseModel):
     label: FilePath | None = Field(None, description="label map on the same grid")
     label_set: str | None = Field(None, description="which of label_sets says what the values of the label map are")
     labelled_classes: tuple[str, ...] = Field((), description="classes that the label map is complete for")
+    scan_labels: dict[str, bool] = Field(
+        default_factory=dict, description="class to whether it is somewhere in the scan; unknown where it is not named"
+    )
     patient: str = Field(description="identity that splits go by")
     shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
     spacing_mm: Spacing | None = Field(None, description="distance of voxel centres along x, y, z, mm")
@@ -177,8 +180,11 @@ class Datalist(BaseModel):
     classes: tuple[str, ...] = Field((), description="classes of all label sets, merged, in the order of a network's")
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="class to those that lie inside it")
     label_sets: dict[str, LabelSet] = Field(default_factory=dict, description="what the label maps of each source hold")
+    scan_classes: tuple[str, ...] = Field(
+        (), description="classes of scan labels; a name means what it does in classes"
+    )
     class_notes: tuple[str, ...] = Field(
-        (), description="where classes of the sets do not agree, and what became of it"
+        (), description="where classes of the sets, or scan labels, do not agree, and what became of it"
     )
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")
