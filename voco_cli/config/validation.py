@@ -47,7 +47,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "mae, contrast, genesis, fusion, supervised, semi, omni, voco-semi, voco-omni, debug or a YAML file",
+        "mae, contrast, genesis, fusion, supervised, semi, weak, omni, voco-semi, voco-omni, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")

@@ -77,7 +77,9 @@ class LabelSampler(Sampler):
 
     def draw(self, case: Case, step: int) -> LabelledCrops:
         """Return crops of the case, or of one in its place."""
-        labelled = self._labelled(case, step)
+        labelled = case
+        if case.labels is None:
+            labelled = stand_in(self.cases, self.seed, step, case.name, "labelled case")
         labels, volume = labelled.labels, labelled.volume
         assert labels is not None
         # By the case of the step: two that stand in for it may be the same, and their crops are not.
@@ -91,12 +93,6 @@ class LabelSampler(Sampler):
             labels.is_complete(self.num_classes),
             draw_augmentation(self.seed, step, f"labels of {case.name}", self.per_volume, self.augment),
         )
-
-    def _labelled(self, case: Case, step: int) -> Case:
-        if case.labels is not None:
-            return case
-        generator = counter_generator(self.seed, step, case.name, "labelled case")
-        return self.cases[int(generator.integers(len(self.cases)))]
 
     def collate(self, samples: Sequence[LabelledCrops]) -> PartlyLabelledBatch:
         """Put the crops of all cases together."""
@@ -113,6 +109,12 @@ class LabelSampler(Sampler):
             np.concatenate([one.draws.shifts_N for one in samples]),
         )
         return PartlyLabelledBatch(*map(torch.from_numpy, parts))
+
+
+def stand_in(cases: Sequence[Case], seed: int, step: int, case: str, purpose: str) -> Case:
+    """Draw the case that takes the place of one without labels, each as likely as another."""
+    generator = counter_generator(seed, step, case, purpose)
+    return cases[int(generator.integers(len(cases)))]
 
 
 def crop_starts(

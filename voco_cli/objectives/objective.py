@@ -34,11 +34,14 @@ class Case:
 
     Attributes:
         labels: what its label map says of classes; none where there is no label map, or none that is asked for.
+        scan_labels: whether each class of ``objective.weak`` is somewhere in the scan, None where nobody knows; empty
+            where nothing is known.
     """
 
     name: str
     volume: StoredVolume
     labels: CaseLabels | None = None
+    scan_labels: tuple[bool | None, ...] = ()
 
 
 @dataclass(frozen=True)

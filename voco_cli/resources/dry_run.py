@@ -341,6 +341,9 @@ def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
     order = seeded_order(training, settings.seed)
     if settings.task.preset is None and settings.objective.needs_labels:
         order = sorted(order, key=lambda entry: not entry.labelled_classes)
+    if settings.task.preset is None and settings.objective.weak.weight > 0:  # one is enough
+        first = next((entry for entry in order if entry.scan_labels), order[0])
+        order = sorted(order, key=lambda entry: entry is not first)
     return tuple(order[: STEPS * settings.train.batch_size + SPARE_CASES])
 
 

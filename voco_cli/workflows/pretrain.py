@@ -167,7 +167,9 @@ def _make_task(
     before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
-        learned = training_scans("pre-training", scans.dataset, identities, classes=objective.classes)
+        weak = settings.objective.weak.classes if "weak" in settings.objective.active() else ()
+        classes = tuple(dict.fromkeys((*objective.classes, *weak)))
+        learned = training_scans("pre-training", scans.dataset, identities, classes=classes)
         return before.followed_by(learned)
 
     return PretrainingTask(

@@ -126,6 +126,10 @@ class Entry(BaseModel):
     content: str | None = Field(None, description="hash of the decoded voxels, from a full check")
     notes: tuple[str, ...] = Field((), description="what was repaired or chosen on reading")
 
+    def __hash__(self) -> int:
+        """Return a hash of its files: equal entries have equal ones, and a dict such as scan_labels has none."""
+        return hash((self.image, self.label, self.channels))
+
     @property
     def name(self) -> str:
         """Return what the case is called in messages, random draws and predictions."""
