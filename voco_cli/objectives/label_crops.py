@@ -65,6 +65,7 @@ class LabelSampler(Sampler):
         foreground_share: of the crops centred on a voxel of a class, each class of the case as often as another.
         augment: flips, quarter turns, shifts.
         cases: those with labels, for the places of those without.
+        shares: cumulative probabilities of these; empty where all are as likely.
     """
 
     seed: int
@@ -74,12 +75,13 @@ class LabelSampler(Sampler):
     foreground_share: float
     augment: Augment
     cases: tuple[Case, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def draw(self, case: Case, step: int) -> LabelledCrops:
         """Return crops of the case, or of one in its place."""
         labelled = case
         if case.labels is None:
-            labelled = stand_in(self.cases, self.seed, step, case.name, "labelled case")
+            labelled = stand_in(self.cases, self.shares, counter_generator(self.seed, step, case.name, "labelled case"))
         labels, volume = labelled.labels, labelled.volume
         assert labels is not None
         # By the case of the step: two that stand in for it may be the same, and their crops are not.
@@ -111,10 +113,15 @@ class LabelSampler(Sampler):
         return PartlyLabelledBatch(*map(torch.from_numpy, parts))
 
 
-def stand_in(cases: Sequence[Case], seed: int, step: int, case: str, purpose: str) -> Case:
-    """Draw the case that takes the place of one without labels, each as likely as another."""
-    generator = counter_generator(seed, step, case, purpose)
-    return cases[int(generator.integers(len(cases)))]
+def stand_in(cases: Sequence[Case], shares: Sequence[float], generator: np.random.Generator) -> Case:
+    """Draw the case that takes the place of one without labels.
+
+    Args:
+        shares: cumulative probabilities; empty where all are as likely.
+    """
+    if not shares:
+        return cases[int(generator.integers(len(cases)))]
+    return cases[min(int(np.searchsorted(shares, generator.random(), side="right")), len(cases) - 1)]
 
 
 def crop_starts(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
 from voco_cli.data.case_labels import IGNORED
+from voco_cli.data.mixing import single_draws
 from voco_cli.errors import DataError
 from voco_cli.models.build import build_decoder
 from voco_cli.models.class_union import exclusive_logits
@@ -99,7 +100,8 @@ class Supervised(CropObjective):
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> LabelSampler:
         """Return what draws crops of labelled cases."""
         size, share = self.settings.crops.size, self.supervised.foreground_share
-        return LabelSampler(seed, size, per_volume, max(1, len(self.classes)), share, augment, self.labelled)
+        shares = single_draws([case.set_name for case in self.labelled], self.settings.data.mix)
+        return LabelSampler(seed, size, per_volume, max(1, len(self.classes)), share, augment, self.labelled, shares)
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
+from voco_cli.data.mixing import single_draws
 from voco_cli.errors import DataError
 from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.crop_objective import CropObjective
@@ -56,6 +57,7 @@ class ScanLabelSampler(Sampler):
         per_volume: crops of a case.
         augment: flips, quarter turns, shifts.
         cases: those with labels, for the places of those without.
+        shares: cumulative probabilities of these; empty where all are as likely.
     """
 
     seed: int
@@ -63,10 +65,13 @@ class ScanLabelSampler(Sampler):
     per_volume: int
     augment: Augment
     cases: tuple[Case, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def draw(self, case: Case, step: int) -> ScanCrops:
         """Return crops of the case, or of one in its place; no more is read than they hold."""
-        labelled = case if is_labelled(case) else stand_in(self.cases, self.seed, step, case.name, "scan labels")
+        labelled = case
+        if not is_labelled(case):
+            labelled = stand_in(self.cases, self.shares, counter_generator(self.seed, step, case.name, "scan labels"))
         generator = counter_generator(self.seed, step, case.name, "weak")
         starts = draw_starts(generator, labelled.volume.shape_xyz, self.size_vox, self.per_volume)
         crops = [labelled.volume.read((x, y, z), self.size_vox) for x, y, z in starts.tolist()]
@@ -191,7 +196,8 @@ class Weak(CropObjective):
 
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> ScanLabelSampler:
         """Return what draws crops of labelled scans."""
-        return ScanLabelSampler(seed, self.settings.crops.size, per_volume, augment, self.labelled)
+        shares = single_draws([case.set_name for case in self.labelled], self.settings.data.mix)
+        return ScanLabelSampler(seed, self.settings.crops.size, per_volume, augment, self.labelled, shares)
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:

@@ -34,7 +34,7 @@ class CachedCases(Sequence[Case]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cases: list[tuple[str, bytes, bytes | None, str, CaseLabels | None, tuple[bool | None, ...]]] = []
+        self._cases: list[tuple[str, bytes, bytes | None, str, CaseLabels | None, tuple[bool | None, ...], str]] = []
 
     def add(
         self,
@@ -43,6 +43,7 @@ class CachedCases(Sequence[Case]):
         scan: Path,
         labels: CaseLabels | None = None,
         scan_labels: tuple[bool | None, ...] = (),
+        set_name: str = "",
     ) -> None:
         """Add a case.
 
@@ -52,8 +53,9 @@ class CachedCases(Sequence[Case]):
             scan: that the volume was made of, for messages.
             labels: what its label map says of classes.
             scan_labels: what is known of the whole scan.
+            set_name: of the scans that it is drawn with.
         """
-        self._cases.append((name, facts.key, facts.label_key, str(scan), labels, scan_labels))
+        self._cases.append((name, facts.key, facts.label_key, str(scan), labels, scan_labels, set_name))
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -65,10 +67,10 @@ class CachedCases(Sequence[Case]):
     def __getitem__(self, place: int | slice) -> Case | list[Case]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        name, key, label_key, scan, labels, scan_labels = self._cases[place]
+        name, key, label_key, scan, labels, scan_labels, set_name = self._cases[place]
         volume = stored_path(self.folder, "volumes", key)
         label = None if label_key is None else stored_path(self.folder, "labels", label_key)
-        return Case(name, StoredVolume(volume, label, location(scan)), labels, scan_labels)
+        return Case(name, StoredVolume(volume, label, location(scan)), labels, scan_labels, set_name)
 
 
 @dataclass
@@ -153,7 +155,7 @@ def usable_scans(
                 scans.left_out.append((entry.image, known if isinstance(known, str) else str(small)))
                 continue
             own, whole = labels.get(entry.image), of_scans.get(entry.image, ())
-            cases.add(names[entry.image], known, entry.image, own, whole)
+            cases.add(names[entry.image], known, entry.image, own, whole, entry.set_name)
             if cases is scans.training:
                 used = own is not None or bool(whole)
                 record.identities.append(replace(scan_identity(entry, known.voxel_hash), labels_used=used))

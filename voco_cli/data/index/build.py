@@ -11,6 +11,7 @@ from typing import Any
 
 from voco_cli.data.index.case_table import ScanLabelTable, read_scan_labels, with_scan_labels
 from voco_cli.data.index.class_map import ClassMap, read_class_map
+from voco_cli.data.index.data_sets import with_data_sets
 from voco_cli.data.index.datalist import (
     OTHER_NAMES,
     Datalist,
@@ -112,6 +113,7 @@ def build_index(
     merged = merge_classes(named, class_map, str(options.class_map), columns)
     entries = with_distinct_names(with_label_sets(entries, sets, merged.complete))
     entries, scan_classes, told = with_scan_labels(entries, table, class_map)
+    entries = with_data_sets(entries, walk, sources.listed)
     datalist = _assemble(entries, skipped, sources, earlier, options, inputs, merged)
     return datalist.model_copy(update={"scan_classes": scan_classes, "class_notes": (*merged.told, *told)})
 

@@ -110,6 +110,7 @@ class Entry(BaseModel):
     scan_labels: dict[str, bool] = Field(
         default_factory=dict, description="class to whether it is somewhere in the scan; unknown where it is not named"
     )
+    data_set: str | None = Field(None, description="data set that the scan comes from, where there are several")
     patient: str = Field(description="identity that splits go by")
     shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
     spacing_mm: Spacing | None = Field(None, description="distance of voxel centres along x, y, z, mm")
@@ -134,6 +135,11 @@ class Entry(BaseModel):
     def name(self) -> str:
         """Return what the case is called in messages, random draws and predictions."""
         return self.case or case_of(self.image)
+
+    @property
+    def set_name(self) -> str:
+        """Return the set that `data.mix` draws it with: its label set, else its data set; empty where it has none."""
+        return self.label_set or self.data_set or ""
 
     def channel_entries(self) -> tuple[Entry, ...]:
         """Return an entry for each input channel; the label map goes with the first."""

@@ -354,6 +354,7 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
     ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
     called = path.parent.name if datalist.name == "dataset" else datalist.name
+    own_sets = any(entry.data_set for _, entry in datalist.entries())
     for split, entry in datalist.entries():
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:
@@ -369,7 +370,9 @@ def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits:
             if not one.image.exists():
                 sources.skipped.append(Skipped(path=one.image, reason=f"missing: {path} lists it."))
                 continue
-            sources.listed.setdefault(image, one)
+            sources.listed.setdefault(
+                image, one.model_copy(update={"data_set": entry.data_set if own_sets else called})
+            )
             known = datalist.label_sets.get(entry.label_set or "")
             named = NamedValues(entry.label_set or "", known.names) if known else NamedValues(called, datalist.labels)
             sources.names_of.setdefault(image, named)
