@@ -119,6 +119,17 @@ def test_it_is_summed_with_others_and_the_best_is_chosen_by_either(data: Path, t
         tiny_run(data, tmp_path / "odd", *both[:-1], "health.best_by=supervised/dice")
 
 
+def test_the_released_loss_and_pseudo_labels_of_a_frozen_copy(data: Path, tmp_path: Path) -> None:
+    released = ("teacher=frozen", "from_share=0.5", "ramp_share=0", "threshold=0.5", "rule=argmax", "min_dice=0")
+    pseudo = ("objective.pseudo.weight=1", *(f"objective.pseudo.{one}" for one in released))
+    run = tiny_run(data, tmp_path / "run", *ALONE, "objective.supervised.loss=softmax", *pseudo, "train.log_every=1")
+    lines = [one for one in numbers(tmp_path / "run") if one["split"] == "train"]
+    assert [one["pseudo/loss"] > 0 for one in lines] == [False] * 6 + [True] * 6
+    assert [one["pseudo/kept"] for one in lines] == [0.0] * 6 + [1.0] * 6
+    assert run.end["supervised/error"] == pytest.approx(1 - run.end["supervised/dice"])
+    assert load_trained(tmp_path / "run").settings.objective.supervised.loss == "softmax"
+
+
 class Told(At):
     """Stops after a step, and keeps what a run says of its sets."""
 

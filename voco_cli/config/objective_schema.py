@@ -189,6 +189,11 @@ class SupervisedOptions(Section):
     foreground_share: Fraction = Field(
         0.75, description="share of crops centred on a class, each class of the case as often as another"
     )
+    loss: Literal["sigmoid", "softmax"] = Field(
+        "sigmoid",
+        description="Dice and cross entropy of each class by itself, or of one softmax over all (as released), where a "
+        "class that a case is not labelled for counts as background",
+    )
     deep_supervision: NonNegativeInt = Field(
         0, description="coarser outputs of unet or resenc that are trained too, each at half the weight of the former"
     )

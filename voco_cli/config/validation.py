@@ -207,6 +207,13 @@ class Settings(Section):
                 f"objective.supervised takes crops as they are, and crops.input_size {sizes[0]} is not crops.size "
                 f"{sizes[1]}"
             )
+        pseudo = self.objective.pseudo
+        is_released = pseudo.rule == "argmax" and pseudo.threshold == 0.5 and not pseudo.thresholds
+        if options.loss == "softmax" and pseudo.weight > 0 and not is_released:
+            problems.append(
+                "objective.supervised.loss softmax needs pseudo-labels of all voxels: objective.pseudo.rule argmax, "
+                "threshold 0.5 and no thresholds"
+            )
         most = BACKBONES[self.model.backbone].most_supervision(self.model.levels)
         if options.deep_supervision > most:
             problems.append(
