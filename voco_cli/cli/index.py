@@ -104,7 +104,7 @@ def index(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the scans of folders, and split them by patient.
+    """List the scans of folders, and split them by patient; validation and test lists of a dataset.json are kept.
 
     Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
     """
@@ -139,6 +139,7 @@ def index(
         rule=SplitRule(seed=seed, validation=validation, test=test),
         class_map=class_map,
         scan_labels=scan_labels,
+        new_splits=any(_is_given(context, option) for option in ("validation", "test", "seed")),
         workers=workers,
     )
     with spread_out(context, output, scheduler, shard) as spread:
@@ -152,6 +153,7 @@ def index(
         print_json(_for_machines(datalist, output))
         return
     print_blocks(index_blocks(datalist))
+    _say_kept_splits(datalist)
     for told in datalist.class_notes:
         warn(f"warning: {told}", style="yellow")
     _warn_of_units(datalist)
@@ -160,6 +162,20 @@ def index(
     labelled = f", or with the labels: {shell_words('voco', 'tasks', 'new', output)}" if labels else ""
     recipe = [] if seems_to_have_gpu() else ["--recipe", "debug"]
     done([output], shell_words("voco", "pretrain", output, *recipe) + labelled)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _say_kept_splits(datalist: Datalist) -> None:
+    """Say whose splits were taken as they are."""
+    from voco_cli.data.index.build import KEPT_SPLITS
+
+    for path, counts in datalist.statistics.get(KEPT_SPLITS, {}).items():
+        held = " and ".join(f"{count} for {split}" for split, count in counts.items())
+        note(f"{path} holds out {held}: kept; --validation, --test or --seed split all anew")
 
 
 def _refuse_beside_collection(inputs: Sequence[Path], given: Mapping[str, Any]) -> None:
@@ -302,12 +318,16 @@ def _folder_table(datalist: Datalist) -> Table:
     return Table.of(f"scans of {datalist.name} (split: training/validation/test){more}", columns, rows)
 
 
-def _class_table(datalist: Datalist) -> list[Table]:
-    """Return which set labels what, where there are several sets: a row for each class, most labelled first."""
-    from voco_cli.document.blocks import Column, Table
+def _class_table(datalist: Datalist) -> list[Block]:
+    """Return which set labels what, a row for each class, most labelled first.
 
-    if len(datalist.label_sets) < 2:
-        return []
+    One set without a class that is in doubt has a line in its place: how many classes there are.
+    """
+    from voco_cli.document.blocks import Column, Sentence, Table
+
+    if not datalist.classes or (len(datalist.label_sets) < 2 and not datalist.class_notes):
+        name = next(iter(datalist.label_sets), "")
+        return [Sentence(f"{len(datalist.classes)} classes of label set {name}")] if datalist.classes else []
     scans = Counter(name for _, entry in datalist.entries() for name in entry.labelled_classes)
     sets: dict[str, list[str]] = {name: [] for name in datalist.classes}
     for _, entry in datalist.entries():

@@ -45,6 +45,8 @@ from voco_cli.object_stores import is_remote, location
 
 COLLECTION = "collection"
 """What an index of a collection has in its statistics: which collection it is, and what is missing of it."""
+KEPT_SPLITS = "kept_splits"
+"""What an index has in its statistics: lists whose splits were kept, with the scans that they hold out."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class IndexOptions:
         modality: keep scans of this one; those of unknown modality are taken to be of it.
         class_map: rules by which the classes of several data sets become one list; none takes names as they are.
         scan_labels: table of labels of whole scans.
+        new_splits: splits of lists do not count.
         workers: processes; none chooses.
     """
 
@@ -70,6 +73,7 @@ class IndexOptions:
     rule: SplitRule = field(default_factory=SplitRule)
     class_map: Path | None = None
     scan_labels: Path | None = None
+    new_splits: bool = False
     workers: int | None = None
 
 
@@ -93,7 +97,7 @@ def build_index(
     _check_patient_pattern(options.patient_pattern)
     class_map, table = _rules(options)
     earlier = earlier_splits(output, options.rule)
-    walk, sources = _walk(inputs, output)
+    walk, sources = _walk(inputs, output, options)
     runner.begin(_identity(walk, options))
     reader = FileReader(options.workers, progress, runner)
     candidates, skipped = reader.inspect(walk)
@@ -140,7 +144,7 @@ def index_shard(
     """
     _check_patient_pattern(options.patient_pattern)
     _rules(options)
-    walk, sources = _walk(inputs, output)
+    walk, sources = _walk(inputs, output, options)
     runner.begin(_identity(walk, options))
     walk.files = [found for found in walk.files if runner.owns(case_key(found))]
     reader = FileReader(options.workers, progress, runner)
@@ -167,10 +171,10 @@ def case_key(found: FoundFile) -> str:
     return "|".join([case.place, *case.words])
 
 
-def _walk(inputs: Sequence[Path], output: Path) -> tuple[Walk, Sources]:
+def _walk(inputs: Sequence[Path], output: Path, options: IndexOptions) -> tuple[Walk, Sources]:
     """Return all files of inputs and lists, and what lists say of them."""
     walk = walk_inputs(inputs, exclude=[output, parts_folder(output)])
-    sources = read_sources(walk.datalists, walk.dataset_files)
+    sources = read_sources(walk.datalists, walk.dataset_files, with_splits=not options.new_splits)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
     add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
     return walk, sources
@@ -306,6 +310,7 @@ def _assemble(
     named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
     splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
+    kept = {f"{path.parent.name}/{path.name}": counts for path, counts in sources.kept_splits.items()}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
     first = location(inputs[0]).resolve()
     is_folder = first.is_dir() or (is_remote(first) and all(entry.image != first for entry in entries))
@@ -320,7 +325,7 @@ def _assemble(
         skipped=tuple(
             sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))
         ),
-        statistics=summarise(splits),
+        statistics={**summarise(splits), **({KEPT_SPLITS: kept} if kept else {})},
         **parts,
     )
 
