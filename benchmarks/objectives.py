@@ -60,7 +60,7 @@ TINY = (
     "model.projector_hidden=[32]",
     "model.projector_out=32",
 )
-UNLABELLED = tuple(name for name in REGISTRY if name not in ("supervised", "pseudo"))
+UNLABELLED = tuple(name for name in REGISTRY if name not in ("supervised", "pseudo", "weak"))
 """Those that learn from scans alone."""
 QUICK = (*TINY, "crops.size=16x16x32")
 

@@ -56,6 +56,28 @@ def test_errors_are_the_family_s(scans: Path, tmp_path: Path) -> None:
     assert "leave nobody to train on" in str(nobody.exception)
 
 
+def test_a_list_s_own_split_is_kept_and_said_and_one_set_of_labels_is_a_line(tmp_path: Path) -> None:
+    root, data = tmp_path / "Task", str(tmp_path / "data.json")
+    for i in range(4):
+        write_nifti(root / "imagesTr" / f"p{i}.nii.gz", numbers(start=i))
+        write_nifti(root / "labelsTr" / f"p{i}.nii.gz", (numbers() % 2 == 0).astype("uint8"))
+    pairs = [{"image": f"imagesTr/p{i}.nii.gz", "label": f"labelsTr/p{i}.nii.gz"} for i in range(4)]
+    lists = {"training": pairs[:2], "validation": pairs[2:3], "test": pairs[3:]}
+    raw = {"modality": "CT", "labels": {"0": "background", "1": "liver", "2": "spleen"}, **lists}
+    (root / "dataset.json").write_text(json.dumps(raw))
+    shown = CliRunner().invoke(app, [str(root), "-o", data])
+    assert shown.exit_code == 0, shown.output
+    said = " ".join(shown.output.split())
+    assert "Task/dataset.json holds out 1 for validation and 1 for test: kept; --validation, --test or --seed" in said
+    assert "2 classes of label set Task" in said
+    assert "labelled by" not in said
+    assert "training 2 (2 patients), validation 1 (1 patients), test 1 (1 patients)" in said
+    anew = CliRunner().invoke(app, [root.as_posix(), "-o", str(tmp_path / "other.json"), "--validation", "0.1"])
+    assert anew.exit_code == 0, anew.output
+    assert "holds out" not in anew.output
+    assert "test 0 (0 patients)" in " ".join(anew.output.split())
+
+
 def test_which_set_labels_what_and_what_does_not_agree(tmp_path: Path) -> None:
     for site, names in (("here", {"left kidney": 1, "right kidney": 2}), ("there", {"kidney": 1})):
         write_nifti(tmp_path / site / "imagesTr" / f"{site}.nii.gz", numbers(start=len(site)))

@@ -67,7 +67,7 @@ def test_recipe_is_a_setting_that_any_source_may_give(where: str, monkeypatch: p
 
 
 def test_all_shipped_recipes_load_and_say_what_the_releases_do() -> None:
-    names = "contrast cvpr debug fusion genesis mae omni paper rotation semi supervised tpami voco-omni voco-semi"
+    names = "contrast cvpr debug fusion genesis mae omni paper rotation semi supervised tpami voco-omni voco-semi weak"
     assert recipe_names() == names.split()
     cvpr, tpami, paper = (load_settings(name).settings for name in ("cvpr", "tpami", "paper"))
     assert cvpr.crops.region_vox == (384, 384, 96)

@@ -10,10 +10,13 @@ import torch
 from voco_cli.config.schema import Augment, Cache
 from voco_cli.data.cache.volume import StoredVolume, compress
 from voco_cli.data.case_labels import IGNORED, CaseLabels
-from voco_cli.objectives.label_crops import LabelSampler, class_points
+from voco_cli.data.mixing import single_draws
+from voco_cli.objectives.draws import counter_generator
+from voco_cli.objectives.label_crops import LabelSampler, class_points, stand_in
 from voco_cli.objectives.objective import Case
 
 STILL = Augment(flip_prob=0, rotate_prob=0, shift_prob=0)
+NAMES = ("a1", "a2", "a3", "b1")
 SHAPE = (20, 18, 16)
 # A liver (7) with a tumour (9) inside, and voxels that nobody annotated (5): classes liver, tumour, spleen.
 LABELS = CaseLabels(complete=(0, 1), values=((7, (0,)), (9, (0, 1))), ignore=5)
@@ -36,6 +39,15 @@ def labelled_case(folder: Path, name: str, labels: CaseLabels | None, seed: int 
 
 def sampler(*cases: Case, share: float = 1.0, augment: Augment = STILL) -> LabelSampler:
     return LabelSampler(3, (6, 6, 6), 4, 3, share, augment, cases)
+
+
+def test_stand_ins_are_drawn_as_the_mix_asks(tmp_path: Path) -> None:
+    """Of the sets a (3 scans) and b (1), each has half of 400 draws; in proportion b has a quarter."""
+    cases = tuple(Case(name, labelled_case(tmp_path, name, LABELS).volume, LABELS, (), name[0]) for name in NAMES)
+    shares = single_draws([case.set_name for case in cases], "equal")
+    for given, expected in ((shares, 200), ((), 100)):
+        drawn = [stand_in(cases, given, counter_generator(0, step, "x", "test")).set_name for step in range(400)]
+        assert abs(drawn.count("b") - expected) < 30  # three standard deviations
 
 
 def test_the_rows_of_voxels_say_which_classes_they_are_of(tmp_path: Path) -> None:

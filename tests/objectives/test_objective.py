@@ -17,8 +17,8 @@ from voco_cli.models.build import build_encoder
 from voco_cli.objectives import REGISTRY, build_objective
 from voco_cli.objectives.objective import Objective, WeightedSum
 
-FROM_LABELS = {"supervised", "pseudo"}
-"""Objectives that need label maps; tests/pretrain/test_labelled_run.py trains them."""
+FROM_LABELS = {"supervised", "pseudo", "weak"}
+"""Objectives that need labels; tests/pretrain/ trains them."""
 HALVED_EVENLY = ("crops.size=16x16x16", "model.levels=3")
 SUMMED = ("objective.voco.weight=0.5", "crops.size=24x24x24")
 
@@ -117,7 +117,7 @@ def test_the_sum_has_the_decoder_of_the_first_part_that_has_one() -> None:
 
 
 def test_nothing_to_learn_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"objective.voco.weight, .* and objective.pseudo.weight are all 0"):
+    with pytest.raises(UsageError, match=r"objective.voco.weight, .* and objective.weak.weight are all 0"):
         load_settings("debug", None, ["objective.voco.weight=0"])
 
 

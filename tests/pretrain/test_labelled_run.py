@@ -20,6 +20,7 @@ from voco_cli.models.weights import own_tensors
 from voco_cli.predict.predictor import load_trained
 from voco_cli.predict.segmentation import predict_entries
 from voco_cli.workflows.evaluate import measure_run, open_run
+from voco_cli.workflows.pretrain import PreparedPretraining
 
 CLASSES = ("spleen", "right kidney", "left kidney", "kidney", "liver")
 SUPERVISED = (
@@ -116,6 +117,53 @@ def test_it_is_summed_with_others_and_the_best_is_chosen_by_either(data: Path, t
     assert (tmp_path / "run" / "weights" / "model.json").is_file()
     with pytest.raises(UsageError, match=r"health.best_by supervised/dice is no held-out figure that is best at its"):
         tiny_run(data, tmp_path / "odd", *both[:-1], "health.best_by=supervised/dice")
+
+
+def test_the_released_loss_and_pseudo_labels_of_a_frozen_copy(data: Path, tmp_path: Path) -> None:
+    released = ("teacher=frozen", "from_share=0.5", "ramp_share=0", "threshold=0.5", "rule=argmax", "min_dice=0")
+    pseudo = ("objective.pseudo.weight=1", *(f"objective.pseudo.{one}" for one in released))
+    run = tiny_run(data, tmp_path / "run", *ALONE, "objective.supervised.loss=softmax", *pseudo, "train.log_every=1")
+    lines = [one for one in numbers(tmp_path / "run") if one["split"] == "train"]
+    assert [one["pseudo/loss"] > 0 for one in lines] == [False] * 6 + [True] * 6
+    assert [one["pseudo/kept"] for one in lines] == [0.0] * 6 + [1.0] * 6
+    assert run.end["supervised/error"] == pytest.approx(1 - run.end["supervised/dice"])
+    assert load_trained(tmp_path / "run").settings.objective.supervised.loss == "softmax"
+
+
+class Told(At):
+    """Stops after a step, and keeps what a run says of its sets."""
+
+    drawn: str | None = None
+
+    def prepared(self, prepared: PreparedPretraining) -> None:
+        self.drawn = prepared.drawn
+
+
+def test_sets_are_drawn_alike_and_it_goes_on_bit_for_bit(data: Path, tmp_path: Path) -> None:
+    entries = read_datalist(data).training
+    sizes = {name: sum(entry.set_name == name for entry in entries) for name in ("here", "there", "bare")}
+    equal = ("data.mix=equal", *ALONE, "train.batch_size=3")
+    told = Told()
+    tiny_run(data, tmp_path / "whole", *equal, callback=told)
+    order = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    each = 3 * (len(entries) // 3) // 3
+    assert told.drawn == "draws of scans by set in an epoch (data.mix equal): " + ", ".join(
+        f"{name} {each} (of {size})" for name, size in order
+    )
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises((Interrupted, KeyboardInterrupt)):
+        tiny_run(data, tmp_path / "parts", *equal, callback=At(advanced=5, then=stop))
+    tiny_run(data, tmp_path / "parts", *equal)
+    assert weights(tmp_path / "parts", 12) == weights(tmp_path / "whole", 12)
+    assert weights(tmp_path / "whole", 12) != weights(_proportional(data, tmp_path), 12)
+
+
+def _proportional(data: Path, folder: Path) -> Path:
+    tiny_run(data, folder / "other", *ALONE, "train.batch_size=3")
+    return folder / "other"
 
 
 def test_label_maps_without_named_classes_are_refused_before_the_cache_is_built(data: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tests.finetune.tiny_task import make_data, tiny_finetune
 from tests.pretrain.tiny_run import TINY, tiny_run, write_data
 from voco_cli.config import Settings, load_settings
 from voco_cli.data.cache.entry import SPARE_BYTES
+from voco_cli.data.index.datalist import Entry
 from voco_cli.errors import DataError, UsageError
 from voco_cli.resources import plan as planning
 from voco_cli.resources.amounts import Amount, Need, Plan
@@ -23,6 +24,7 @@ from voco_cli.resources.plan import (
     ON_A_PROCESSOR,
     RunCosts,
     TrainingPlan,
+    drawn_sets,
     label_map_bytes,
     plan_finetuning,
     plan_pretraining,
@@ -243,3 +245,14 @@ def test_label_maps_on_disk_by_hand(labelled: Path, tmp_path: Path) -> None:
     found = [label_map_bytes((1000, 200), one) for one in (packed, plain, wide)]
     assert [one.value for one in found] == [30, 1200, 2400]
     assert [one.high for one in found] == [300, 1200, 2400]
+
+
+def test_how_often_each_set_is_drawn_is_noted() -> None:
+    """Of 12 scans in batches of 2, each of two sets has half of the draws; a single set needs no note."""
+    names = ["here"] * 9 + ["there"] * 3
+    entries = [Entry(image=Path(f"{n}.nii.gz"), patient=str(n), data_set=name) for n, name in enumerate(names)]
+    settings = load_settings("debug", None, ["data.mix=equal", "train.batch_size=2"]).settings
+    assert drawn_sets(entries, settings) == (
+        "Draws of scans by set in an epoch (data.mix equal): here 6 (of 9), there 6 (of 3).",
+    )
+    assert drawn_sets(entries[:9], settings) == ()

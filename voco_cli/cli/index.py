@@ -65,6 +65,15 @@ def index(
             "regions (docs/guides/omni.md).",
         ),
     ] = None,
+    scan_labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--scan-labels",
+            metavar="FILE",
+            help="CSV of labels of whole scans: the column case (a scan's name or file), and one for each class with "
+            "1, 0, or nothing where it is not known.",
+        ),
+    ] = None,
     modality: Annotated[
         str | None,
         typer.Option(
@@ -95,7 +104,7 @@ def index(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the scans of folders, and split them by patient.
+    """List the scans of folders, and split them by patient; validation and test lists of a dataset.json are kept.
 
     Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
     """
@@ -111,7 +120,8 @@ def index(
     changed = {"--check": (check, "headers"), "--validation": (validation, 0.1), "--test": (test, 0.0)}
     changed["--seed"] = (seed, 0)
     given = {"--name": name or None, "--label-pattern": label_pattern, "--patient-pattern": patient_pattern}
-    given["--class-map"] = str(class_map) if class_map else None
+    given |= {"--class-map": str(class_map) if class_map else None}
+    given |= {"--scan-labels": str(scan_labels) if scan_labels else None}
     given |= {option: str(value) for option, (value, usual) in changed.items() if value != usual}
     if collection is not None:
         if scheduler or shard:
@@ -128,6 +138,8 @@ def index(
         modality=modality_of_word(modality).upper() if modality else None,
         rule=SplitRule(seed=seed, validation=validation, test=test),
         class_map=class_map,
+        scan_labels=scan_labels,
+        new_splits=any(_is_given(context, option) for option in ("validation", "test", "seed")),
         workers=workers,
     )
     with spread_out(context, output, scheduler, shard) as spread:
@@ -141,6 +153,7 @@ def index(
         print_json(_for_machines(datalist, output))
         return
     print_blocks(index_blocks(datalist))
+    _say_kept_splits(datalist)
     for told in datalist.class_notes:
         warn(f"warning: {told}", style="yellow")
     _warn_of_units(datalist)
@@ -149,6 +162,20 @@ def index(
     labelled = f", or with the labels: {shell_words('voco', 'tasks', 'new', output)}" if labels else ""
     recipe = [] if seems_to_have_gpu() else ["--recipe", "debug"]
     done([output], shell_words("voco", "pretrain", output, *recipe) + labelled)
+
+
+def _is_given(context: typer.Context, option: str) -> bool:
+    source = context.get_parameter_source(option)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _say_kept_splits(datalist: Datalist) -> None:
+    """Say whose splits were taken as they are."""
+    from voco_cli.data.index.build import KEPT_SPLITS
+
+    for path, counts in datalist.statistics.get(KEPT_SPLITS, {}).items():
+        held = " and ".join(f"{count} for {split}" for split, count in counts.items())
+        note(f"{path} holds out {held}: kept; --validation, --test or --seed split all anew")
 
 
 def _refuse_beside_collection(inputs: Sequence[Path], given: Mapping[str, Any]) -> None:
@@ -229,6 +256,7 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
         "modality": datalist.modality,
         "statistics": datalist.statistics,
         "classes": datalist.classes,
+        "scan_classes": datalist.scan_classes,
         "class_notes": datalist.class_notes,
         "skipped_kinds": count_kinds(datalist.skipped),
         "skipped": [{"path": str(one.path), "reason": one.reason} for one in datalist.skipped],
@@ -240,7 +268,7 @@ def index_blocks(datalist: Datalist) -> list[Block]:
     from voco_cli.data.index.intensity import is_doubted
     from voco_cli.document.blocks import Bullets, Sentence
 
-    blocks = [_folder_table(datalist), *_class_table(datalist), *_skipped_table(datalist)]
+    blocks = [_folder_table(datalist), *_class_table(datalist), *_scan_label_table(datalist), *_skipped_table(datalist)]
     numbers = datalist.statistics
     splits = ", ".join(
         f"{name} {split['scans']} ({split['patients']} patients)" for name, split in numbers["splits"].items()
@@ -290,12 +318,16 @@ def _folder_table(datalist: Datalist) -> Table:
     return Table.of(f"scans of {datalist.name} (split: training/validation/test){more}", columns, rows)
 
 
-def _class_table(datalist: Datalist) -> list[Table]:
-    """Return which set labels what, where there are several sets: a row for each class, most labelled first."""
-    from voco_cli.document.blocks import Column, Table
+def _class_table(datalist: Datalist) -> list[Block]:
+    """Return which set labels what, a row for each class, most labelled first.
 
-    if len(datalist.label_sets) < 2:
-        return []
+    One set without a class that is in doubt has a line in its place: how many classes there are.
+    """
+    from voco_cli.document.blocks import Column, Sentence, Table
+
+    if not datalist.classes or (len(datalist.label_sets) < 2 and not datalist.class_notes):
+        name = next(iter(datalist.label_sets), "")
+        return [Sentence(f"{len(datalist.classes)} classes of label set {name}")] if datalist.classes else []
     scans = Counter(name for _, entry in datalist.entries() for name in entry.labelled_classes)
     sets: dict[str, list[str]] = {name: [] for name in datalist.classes}
     for _, entry in datalist.entries():
@@ -310,6 +342,21 @@ def _class_table(datalist: Datalist) -> list[Table]:
     more = f"; {len(order) - SHOWN_CLASSES} more classes in the file" if len(order) > SHOWN_CLASSES else ""
     columns = [Column("class"), Column("scans", True), Column("labelled by"), Column("inside it")]
     return [Table.of(f"classes of {len(datalist.label_sets)} label sets{more}", columns, rows)]
+
+
+def _scan_label_table(datalist: Datalist) -> list[Table]:
+    """Return of how many scans each scan label says yes, no and nothing."""
+    from voco_cli.document.blocks import Column, Table
+
+    everyone = [entry.scan_labels for _, entry in datalist.entries()]
+    rows: list[list[Value]] = []
+    for name in datalist.scan_classes[:SHOWN_CLASSES]:
+        said = Counter(one.get(name) for one in everyone)
+        rows.append([name, said[True], said[False], said[None]])
+    hidden = len(datalist.scan_classes) - SHOWN_CLASSES
+    more = f"; {hidden} more classes in the file" if hidden > 0 else ""
+    columns = [Column("class"), *(Column(heading, True) for heading in ("yes", "no", "not known"))]
+    return [Table.of(f"scan labels, by scans{more}", columns, rows)] if rows else []
 
 
 def _medians(rows: Sequence[tuple[float, ...]], digits: str) -> str:

@@ -162,6 +162,8 @@ class PretrainProgress(RunProgress):
             f"{prepared.num_parameters / 1e6:.2f} M parameters on {prepared.device} in {prepared.precision}"
             f"{recompute}{resumed}"
         )
+        if prepared.drawn is not None:
+            self.say(prepared.drawn)
 
 
 class FinetuneProgress(RunProgress):

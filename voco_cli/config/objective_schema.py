@@ -189,6 +189,11 @@ class SupervisedOptions(Section):
     foreground_share: Fraction = Field(
         0.75, description="share of crops centred on a class, each class of the case as often as another"
     )
+    loss: Literal["sigmoid", "softmax"] = Field(
+        "sigmoid",
+        description="Dice and cross entropy of each class by itself, or of one softmax over all (as released), where a "
+        "class that a case is not labelled for counts as background",
+    )
     deep_supervision: NonNegativeInt = Field(
         0, description="coarser outputs of unet or resenc that are trained too, each at half the weight of the former"
     )
@@ -250,6 +255,23 @@ class PseudoOptions(Section):
         return crops.random_per_volume, crops.random_per_volume
 
 
+class WeakOptions(Section):
+    """Telling which classes are somewhere in a scan, from labels of whole scans, some of which are known."""
+
+    weight: NonNegativeFloat = Field(0.0, description="share of weak supervision in the loss; 0 leaves it out")
+    classes: Names = Field(
+        (), description="classes that are told, in the order of the outputs; none takes scan_classes of data.json"
+    )
+    pooling: Literal["mean", "max"] = Field(
+        "mean", description="a scan's logit: the mean, or the largest, over all places of its crops' deepest features"
+    )
+    min_auc: Fraction = Field(0.7, description="learned: mean AUC of the classes on held-out scans, at least")
+
+    def encoder_passes(self, crops: Crops) -> tuple[int, int]:
+        """Return the crops of a volume that go through the encoder, and those that go through its teacher."""
+        return crops.random_per_volume, 0
+
+
 class Objectives(Section):
     """The objectives of a pre-training; those with a weight above 0 are summed over one encoder."""
 
@@ -261,6 +283,7 @@ class Objectives(Section):
     fusion: FusionOptions = Field(default_factory=FusionOptions, description="volume fusion")
     supervised: SupervisedOptions = Field(default_factory=SupervisedOptions, description="classes of label maps")
     pseudo: PseudoOptions = Field(default_factory=PseudoOptions, description="classes that a teacher tells")
+    weak: WeakOptions = Field(default_factory=WeakOptions, description="classes of labels of whole scans")
 
     def active(self) -> dict[str, float]:
         """Return the weight of each objective that is part of the loss, by its name."""

@@ -112,6 +112,10 @@ class Run(Section):
     )
 
 
+Mix = Literal["proportional", "sqrt", "equal"]
+"""How often sets of different size are drawn."""
+
+
 class Data(Section):
     """Which scans, and how they are fed."""
 
@@ -123,6 +127,11 @@ class Data(Section):
         "auto", description="loader processes a process; auto is its cores - 1, at most 8"
     )
     prefetch: PositiveInt = Field(4, description="batches that each loader process prepares ahead")
+    mix: Mix = Field(
+        "proportional",
+        description="pre-training: how often label sets, and data sets without labels, are drawn: by their scans, by "
+        "the square root of these, or alike",
+    )
     scratch_gb: PositiveFloat = Field(
         50.0, description="local copies of files in object stores, GB in all; the least recently used goes first"
     )

@@ -47,7 +47,7 @@ class Settings(Section):
     recipe: str = Field(
         "cvpr",
         description="recipe that the other settings start from, where there is no task: cvpr, tpami, paper, rotation, "
-        "mae, contrast, genesis, fusion, supervised, semi, omni, voco-semi, voco-omni, debug or a YAML file",
+        "mae, contrast, genesis, fusion, supervised, semi, weak, omni, voco-semi, voco-omni, debug or a YAML file",
     )
     seed: NonNegativeInt = Field(0, description="seed of every random draw")
     run: Run = Field(default_factory=Run, description="where a run writes and what it runs on")
@@ -206,6 +206,13 @@ class Settings(Section):
             problems.append(
                 f"objective.supervised takes crops as they are, and crops.input_size {sizes[0]} is not crops.size "
                 f"{sizes[1]}"
+            )
+        pseudo = self.objective.pseudo
+        is_released = pseudo.rule == "argmax" and pseudo.threshold == 0.5 and not pseudo.thresholds
+        if options.loss == "softmax" and pseudo.weight > 0 and not is_released:
+            problems.append(
+                "objective.supervised.loss softmax needs pseudo-labels of all voxels: objective.pseudo.rule argmax, "
+                "threshold 0.5 and no thresholds"
             )
         most = BACKBONES[self.model.backbone].most_supervision(self.model.levels)
         if options.deep_supervision > most:

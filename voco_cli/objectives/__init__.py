@@ -23,6 +23,7 @@ REGISTRY = {
     "fusion": "voco_cli.objectives.fusion",
     "supervised": "voco_cli.objectives.supervised",
     "pseudo": "voco_cli.objectives.pseudo",
+    "weak": "voco_cli.objectives.weak",
 }
 """Name, as in the settings ``objective.NAME``, to the module whose ``build`` makes it."""
 

@@ -65,6 +65,7 @@ class LabelSampler(Sampler):
         foreground_share: of the crops centred on a voxel of a class, each class of the case as often as another.
         augment: flips, quarter turns, shifts.
         cases: those with labels, for the places of those without.
+        shares: cumulative probabilities of these; empty where all are as likely.
     """
 
     seed: int
@@ -74,10 +75,13 @@ class LabelSampler(Sampler):
     foreground_share: float
     augment: Augment
     cases: tuple[Case, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def draw(self, case: Case, step: int) -> LabelledCrops:
         """Return crops of the case, or of one in its place."""
-        labelled = self._labelled(case, step)
+        labelled = case
+        if case.labels is None:
+            labelled = stand_in(self.cases, self.shares, counter_generator(self.seed, step, case.name, "labelled case"))
         labels, volume = labelled.labels, labelled.volume
         assert labels is not None
         # By the case of the step: two that stand in for it may be the same, and their crops are not.
@@ -91,12 +95,6 @@ class LabelSampler(Sampler):
             labels.is_complete(self.num_classes),
             draw_augmentation(self.seed, step, f"labels of {case.name}", self.per_volume, self.augment),
         )
-
-    def _labelled(self, case: Case, step: int) -> Case:
-        if case.labels is not None:
-            return case
-        generator = counter_generator(self.seed, step, case.name, "labelled case")
-        return self.cases[int(generator.integers(len(self.cases)))]
 
     def collate(self, samples: Sequence[LabelledCrops]) -> PartlyLabelledBatch:
         """Put the crops of all cases together."""
@@ -113,6 +111,17 @@ class LabelSampler(Sampler):
             np.concatenate([one.draws.shifts_N for one in samples]),
         )
         return PartlyLabelledBatch(*map(torch.from_numpy, parts))
+
+
+def stand_in(cases: Sequence[Case], shares: Sequence[float], generator: np.random.Generator) -> Case:
+    """Draw the case that takes the place of one without labels.
+
+    Args:
+        shares: cumulative probabilities; empty where all are as likely.
+    """
+    if not shares:
+        return cases[int(generator.integers(len(cases)))]
+    return cases[min(int(np.searchsorted(shares, generator.random(), side="right")), len(cases) - 1)]
 
 
 def crop_starts(

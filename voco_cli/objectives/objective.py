@@ -34,11 +34,16 @@ class Case:
 
     Attributes:
         labels: what its label map says of classes; none where there is no label map, or none that is asked for.
+        scan_labels: whether each class of ``objective.weak`` is somewhere in the scan, None where nobody knows; empty
+            where nothing is known.
+        set_name: of the scans that it is drawn with, as ``data.mix`` asks.
     """
 
     name: str
     volume: StoredVolume
     labels: CaseLabels | None = None
+    scan_labels: tuple[bool | None, ...] = ()
+    set_name: str = ""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ Source: sigmoid outputs and losses over the labelled classes as in MultiTalent (
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -70,10 +71,16 @@ def partial_loss(logits_NKXYZ: Tensor, targets_NKXYZ: Tensor, known_NK: Tensor, 
     return PartialLoss(share.sum() - dice + cross_entropy, dice.detach(), cross_entropy.detach())
 
 
-def deep_loss(outputs_NDKXYZ: Tensor, targets_NKXYZ: Tensor, known_NK: Tensor, counted_NKXYZ: Tensor) -> PartialLoss:
+def deep_loss(
+    outputs_NDKXYZ: Tensor,
+    targets_NKXYZ: Tensor,
+    known_NK: Tensor,
+    counted_NKXYZ: Tensor,
+    loss: Callable[[Tensor, Tensor, Tensor, Tensor], PartialLoss] = partial_loss,
+) -> PartialLoss:
     """Return the mean of the losses of all outputs, each with half the weight of the one before."""
     outputs = outputs_NDKXYZ.unbind(1) if outputs_NDKXYZ.ndim == 6 else (outputs_NDKXYZ,)
-    each = [partial_loss(output.float(), targets_NKXYZ, known_NK, counted_NKXYZ) for output in outputs]
+    each = [loss(output.float(), targets_NKXYZ, known_NK, counted_NKXYZ) for output in outputs]
     weights = [0.5**level for level in range(len(each))]
     summed = torch.stack([weight * one.loss for weight, one in zip(weights, each, strict=True)]).sum()
     return each[0]._replace(loss=summed / sum(weights))

@@ -32,7 +32,6 @@ from voco_cli.objectives.contrast import draw_changes
 from voco_cli.objectives.crop_objective import CropObjective
 from voco_cli.objectives.draws import AugmentDraws, counter_generator, draw_augmentation, draw_starts
 from voco_cli.objectives.objective import Autocast, Case, FigureInfo, Objective, Sampler, Validation, Verdict
-from voco_cli.objectives.partial_labels import deep_loss
 from voco_cli.objectives.supervised import Supervised, class_figures
 
 
@@ -156,7 +155,7 @@ class Pseudo(CropObjective):
         self.names = settings.objective.supervised.classes
         named_thresholds = {one.name: one.threshold for one in self.pseudo.thresholds}
         self.thresholds = [named_thresholds.get(name, self.pseudo.threshold) for name in self.names]
-        self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
         self.teacher_segmenter: nn.Module = nn.Identity()
         self.register_buffer("steps_done", torch.zeros(1))
         self.register_buffer("used_K", torch.zeros(max(1, len(self.names))))
@@ -175,7 +174,7 @@ class Pseudo(CropObjective):
         student = parts["supervised"]
         assert isinstance(student, Supervised)
         self._supervised = (student,)  # in a tuple, or its tensors would be here a second time
-        self.teacher_segmenter = copy.deepcopy(student.segmenter).requires_grad_(False)
+        self.teacher_segmenter = copy.deepcopy(student.segmenter).requires_grad_(False).eval()
 
     @property
     def student(self) -> Supervised:
@@ -233,7 +232,7 @@ class Pseudo(CropObjective):
             return {"loss": nothing, "kept": nothing, **self._by_class(kept_K)}
         targets, kept = self._told(weak)
         outputs = self._student_outputs(strong)
-        found = deep_loss(outputs, targets, known_NK, kept)
+        found = self.student.label_loss(outputs, targets, known_NK, kept)
         asked_NK = known_NK.to(kept.device, non_blocking=True).float()
         kept_K = (kept.float().mean((2, 3, 4)) * asked_NK).sum(0) / asked_NK.sum(0).clamp(min=1)
         mean = kept_K.sum() / (asked_NK.sum(0) > 0).sum().clamp(min=1)

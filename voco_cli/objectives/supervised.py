@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from voco_cli.config import Settings
 from voco_cli.config.schema import Augment
 from voco_cli.data.case_labels import IGNORED
+from voco_cli.data.mixing import single_draws
 from voco_cli.errors import DataError
 from voco_cli.models.build import build_decoder
 from voco_cli.models.class_union import exclusive_logits
@@ -24,7 +26,8 @@ from voco_cli.objectives.augment import network_input
 from voco_cli.objectives.crop_objective import MOST_SHOWN, CropObjective
 from voco_cli.objectives.label_crops import LabelSampler, PartlyLabelledBatch
 from voco_cli.objectives.objective import Autocast, Case, FigureInfo, ImageGrid, Validation, Verdict
-from voco_cli.objectives.partial_labels import deep_loss, targets_of
+from voco_cli.objectives.partial_labels import PartialLoss, deep_loss, partial_loss, targets_of
+from voco_cli.objectives.softmax_labels import softmax_loss
 
 
 class MeasureScan(Protocol):
@@ -99,7 +102,8 @@ class Supervised(CropObjective):
     def crop_sampler(self, seed: int, per_volume: int, augment: Augment) -> LabelSampler:
         """Return what draws crops of labelled cases."""
         size, share = self.settings.crops.size, self.supervised.foreground_share
-        return LabelSampler(seed, size, per_volume, max(1, len(self.classes)), share, augment, self.labelled)
+        shares = single_draws([case.set_name for case in self.labelled], self.settings.data.mix)
+        return LabelSampler(seed, size, per_volume, max(1, len(self.classes)), share, augment, self.labelled, shares)
 
     @property
     def figure_infos(self) -> Mapping[str, FigureInfo]:
@@ -122,8 +126,15 @@ class Supervised(CropObjective):
     def forward(self, *inputs: Any, first_of_step: bool = True) -> dict[str, Tensor]:
         """Return 1 - Dice plus cross entropy, and both apart."""
         crops_N1XYZ, targets, known, counted = inputs
-        found = deep_loss(self.decode(self.segmenter, crops_N1XYZ), targets, known, counted)
+        found = self.label_loss(self.decode(self.segmenter, crops_N1XYZ), targets, known, counted)
         return {"loss": found.loss, "dice": found.dice, "cross_entropy": found.cross_entropy}
+
+    def label_loss(self, outputs: Tensor, targets: Tensor, known: Tensor, counted: Tensor) -> PartialLoss:
+        """Return the loss of the settings, as `deep_loss` has it."""
+        softmax = self.supervised.loss == "softmax"
+        return deep_loss(
+            outputs, targets, known, counted, partial(softmax_loss, inside=self.inside) if softmax else partial_loss
+        )
 
     @property
     def inside(self) -> list[tuple[int, tuple[int, ...]]]:

@@ -15,7 +15,7 @@ from voco_cli.data.cache.store import VolumeCache, cache_folder, stored_path
 from voco_cli.data.cache.volume import StoredVolume
 from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.datalist import Datalist, Entry
-from voco_cli.data.index.labelled import labels_of
+from voco_cli.data.index.labelled import labels_of, scan_labels_of
 from voco_cli.data.index.trained_on import ScanIdentity, scan_identity
 from voco_cli.errors import DataError, UsageError
 from voco_cli.object_stores import is_address, location, shared_folder
@@ -34,9 +34,17 @@ class CachedCases(Sequence[Case]):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._cases: list[tuple[str, bytes, bytes | None, str, CaseLabels | None]] = []
+        self._cases: list[tuple[str, bytes, bytes | None, str, CaseLabels | None, tuple[bool | None, ...], str]] = []
 
-    def add(self, name: str, facts: VolumeFacts, scan: Path, labels: CaseLabels | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        facts: VolumeFacts,
+        scan: Path,
+        labels: CaseLabels | None = None,
+        scan_labels: tuple[bool | None, ...] = (),
+        set_name: str = "",
+    ) -> None:
         """Add a case.
 
         Args:
@@ -44,8 +52,10 @@ class CachedCases(Sequence[Case]):
             facts: what is known of its volume.
             scan: that the volume was made of, for messages.
             labels: what its label map says of classes.
+            scan_labels: what is known of the whole scan.
+            set_name: of the scans that it is drawn with.
         """
-        self._cases.append((name, facts.key, facts.label_key, str(scan), labels))
+        self._cases.append((name, facts.key, facts.label_key, str(scan), labels, scan_labels, set_name))
 
     def __len__(self) -> int:
         return len(self._cases)
@@ -57,10 +67,10 @@ class CachedCases(Sequence[Case]):
     def __getitem__(self, place: int | slice) -> Case | list[Case]:
         if isinstance(place, slice):
             return [self[one] for one in range(*place.indices(len(self)))]
-        name, key, label_key, scan, labels = self._cases[place]
+        name, key, label_key, scan, labels, scan_labels, set_name = self._cases[place]
         volume = stored_path(self.folder, "volumes", key)
         label = None if label_key is None else stored_path(self.folder, "labels", label_key)
-        return Case(name, StoredVolume(volume, label, location(scan)), labels)
+        return Case(name, StoredVolume(volume, label, location(scan)), labels, scan_labels, set_name)
 
 
 @dataclass
@@ -135,6 +145,7 @@ def usable_scans(
     scans.label_maps = {names[one.image]: one.label for one in datalist.validation if one.label is not None}
     classes = settings.objective.supervised.classes
     labels = labels_of(datalist, classes, settings.data.file) if classes else {}
+    of_scans = scan_labels_of(datalist, settings.objective.weak.classes)
     rest = iter(facts)
     for split, cases in (("training", scans.training), ("validation", scans.held_out)):
         contents = record.contents.setdefault(split, [])
@@ -143,9 +154,10 @@ def usable_scans(
             if isinstance(known, str) or (small := _too_small(known.shape_xyz, needed_vox)):
                 scans.left_out.append((entry.image, known if isinstance(known, str) else str(small)))
                 continue
-            cases.add(names[entry.image], known, entry.image, labels.get(entry.image))
+            own, whole = labels.get(entry.image), of_scans.get(entry.image, ())
+            cases.add(names[entry.image], known, entry.image, own, whole, entry.set_name)
             if cases is scans.training:
-                used = entry.image in labels
+                used = own is not None or bool(whole)
                 record.identities.append(replace(scan_identity(entry, known.voxel_hash), labels_used=used))
     if not scans.training:
         raise _nothing_to_train_on(datalist, settings, scans.left_out)

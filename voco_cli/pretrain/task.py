@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from voco_cli.config import Settings
 from voco_cli.data.index.trained_on import MANIFEST_FILE, TrainingManifest, write_manifest
+from voco_cli.data.mixing import SetMix, set_mix
 from voco_cli.errors import UsageError
 from voco_cli.models.build import build_encoder, compile_encoder
 from voco_cli.models.memory import plan_grouping, training_bytes
@@ -64,6 +65,7 @@ class PretrainingTask(TrainingTask):
         self.pictures = pictures
         self.training = training
         self.objective = objective
+        self.mix = set_mix([case.set_name for case in training], settings.data.mix)
         self.objective.train_on(training)
         self.objective.hold_out(held_out)
         for part in self._parts.values():
@@ -122,7 +124,7 @@ class PretrainingTask(TrainingTask):
 
     def batches(self, first: int, last: int) -> Generator[Any, None, None]:
         """Yield the batches of this process, from a loader whose processes end when the generator is closed."""
-        plan = batch_plan(self.settings, len(self.training), self.here.process, self.here.num_processes)
+        plan = batch_plan(self.settings, len(self.training), self.here.process, self.here.num_processes, self.mix)
         dataset = PretrainingDataset(self.training, self.objective.sampler)
         yield from load_batches(dataset, plan, (first, last), dataset.collate, self.settings.data, self.here)
 
@@ -228,10 +230,14 @@ def build_model(settings: Settings, device: torch.device) -> Objective:
     return objective
 
 
-def batch_plan(settings: Settings, num_cases: int, process: int, num_processes: int) -> BatchPlan:
+def batch_plan(
+    settings: Settings, num_cases: int, process: int, num_processes: int, mix: SetMix | None = None
+) -> BatchPlan:
     """Return who sees which scan when.
 
+    Args:
+        mix: of the sets of the cases; none shuffles all.
     Raises:
         UsageError: there are fewer scans than a step needs.
     """
-    return BatchPlan(num_cases, settings.train.batch_size, settings.seed, process, num_processes)
+    return BatchPlan(num_cases, settings.train.batch_size, settings.seed, process, num_processes, mix)

@@ -30,6 +30,7 @@ from voco_cli.resources.machine import bytes_below, temporary_folder
 from voco_cli.resources.plan import (
     RunCosts,
     TrainingPlan,
+    drawn_sets,
     finetuning_cases,
     labelled_plan,
     measured_entries,
@@ -246,7 +247,7 @@ def _dry_stage(resolved: Resolved, callback: Callback) -> Plan:
         short = ShortRun(resolved, cases, folder, StepClock(callback, folder=settings.run.dir))
         few = {"training": _few(datalist.training, settings), "validation": datalist.validation[:1], "test": ()}
         run_pretraining(short.shortened(datalist.model_copy(update={**few, "skipped": ()})), short.clock)
-        notes = (*refuse_small(cases, settings), *short.notes())
+        notes = (*refuse_small(cases, settings), *drawn_sets(datalist.training, settings), *short.notes())
         costs = short.costs(min(settings.health.cases, len(datalist.validation)), "encoder.safetensors")
     return TrainingPlan("pre-training", settings, cases, costs, notes=notes, figures=short.figures).plan()
 
@@ -341,6 +342,9 @@ def _few(training: Sequence[Entry], settings: Settings) -> tuple[Entry, ...]:
     order = seeded_order(training, settings.seed)
     if settings.task.preset is None and settings.objective.needs_labels:
         order = sorted(order, key=lambda entry: not entry.labelled_classes)
+    if settings.task.preset is None and settings.objective.weak.weight > 0:  # one is enough
+        first = next((entry for entry in order if entry.scan_labels), order[0])
+        order = sorted(order, key=lambda entry: entry is not first)
     return tuple(order[: STEPS * settings.train.batch_size + SPARE_CASES])
 
 

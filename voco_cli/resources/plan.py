@@ -15,6 +15,7 @@ from voco_cli.config import Settings
 from voco_cli.data.cache.store import VolumeCache, cache_folder
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
+from voco_cli.data.mixing import epoch_words
 from voco_cli.errors import UsageError
 from voco_cli.finetune.patches import survey_labels
 from voco_cli.object_stores import is_remote
@@ -285,7 +286,8 @@ def plan_pretraining(settings: Settings, budget_s: float, say: Say) -> Plan:
     one_pass = pass_seconds(settings, device)
     validation_s = validation_seconds(settings, len(cases.held_out), one_pass)
     costs = estimate_costs(settings, validation_s, one_pass, device)
-    return TrainingPlan("pre-training", settings, cases, costs, notes=(*notes, ESTIMATES)).plan()
+    notes = (*notes, *drawn_sets(cases.training, settings), ESTIMATES)
+    return TrainingPlan("pre-training", settings, cases, costs, notes=notes).plan()
 
 
 def pretraining_cases(settings: Settings) -> RunCases:
@@ -301,6 +303,13 @@ def pretraining_cases(settings: Settings) -> RunCases:
     folder, labels = cache_folder(settings.data.file, settings.cache), settings.objective.needs_labels
     cache = VolumeCache(folder, settings.preprocess, settings.cache, labels=labels)
     return RunCases(datalist.training, datalist.validation, cache)
+
+
+def drawn_sets(training: Sequence[Entry], settings: Settings) -> tuple[str, ...]:
+    """Return a note of how often one process draws each set of scans in an epoch, where there are several."""
+    width = settings.train.batch_size
+    words = epoch_words((one.set_name for one in training), settings.data.mix, len(training) // width, width)
+    return (f"{words[0].upper()}{words[1:]}.",) if words else ()
 
 
 def refuse_small(cases: RunCases, settings: Settings) -> tuple[str, ...]:

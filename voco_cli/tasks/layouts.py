@@ -10,13 +10,12 @@ from pathlib import Path
 
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Layout, Task
-from voco_cli.csv_text import csv_rows
+from voco_cli.data.index.case_table import read_rows
 from voco_cli.data.index.datalist import SPLITS
-from voco_cli.data.index.datalist_file import read_text
 from voco_cli.data.index.patients import patients_of, stem_of
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import named, quoted, shortened
-from voco_cli.tasks.splits import Split, is_case_name
+from voco_cli.tasks.splits import Split
 from voco_cli.tasks.targets import target_of
 
 FIELD = "{case}"
@@ -155,7 +154,6 @@ def most_cases(folders: Sequence[Path], task: Task, cases: Iterable[str] | None)
     return max(((folder, count(folder)) for folder in folders), key=lambda pair: pair[1], default=None)
 
 
-COLUMNS = ("case", "label")
 SPLIT_WORDS: dict[str, str] = {name: name for name in SPLITS} | {
     "train": "training",
     "val": "validation",
@@ -223,40 +221,6 @@ def read_table(path: Path, task: Task) -> CaseTable:
         splits={case: _split(row["split"], case, path) for case, row in rows.items() if "split" in row},
         folds={case: _fold(row["fold"], case, path) for case, row in rows.items() if "fold" in row},
     )
-
-
-def read_rows(path: Path) -> dict[str, dict[str, str]]:
-    """Read rows by case, names of columns in small letters, text without spaces around.
-
-    Raises:
-        UsageError: not to be read, a column is missing, a case stands twice or is no name.
-    """
-    try:
-        text = read_text(path)
-        first_line = text.partition("\n")[0]
-        head, *lines = csv_rows(text, max(",;\t", key=first_line.count)) or [(1, [])]
-    except (OSError, ValueError) as error:
-        raise UsageError(f"The table {path} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
-    columns = [name.strip().lower() for name in head[1]]
-    lacking = [name for name in COLUMNS if name not in columns]
-    if lacking:
-        there = shortened(", ".join(columns)) or "none"
-        raise UsageError(
-            f"{path} has no column {' and none '.join(lacking)}; its columns are {there}.",
-            "a table has the columns case and label, and may have patient, split or fold",
-        )
-    rows: dict[str, dict[str, str]] = {}
-    for number, values in lines:
-        if not any(value.strip() for value in values):
-            continue
-        row = dict(zip(columns, (value.strip() for value in values), strict=False))
-        case = row.get("case", "")
-        if not is_case_name(case):
-            raise UsageError(f"{path}:{number}: {quoted(case)} is no name of a case.")
-        if case in rows:
-            raise UsageError(f"{path}:{number}: the case {shortened(case)} stands twice.")
-        rows[case] = {name: row.get(name, "") for name in columns}
-    return rows
 
 
 def split_of_table(table: CaseTable, task: Task) -> Split:

@@ -13,6 +13,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from voco_cli.config.task_schema import Task
+from voco_cli.data.index.case_table import read_rows
 from voco_cli.data.index.datalist import OTHER_NAMES, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.patients import SUFFIXES, patients_of
@@ -21,7 +22,6 @@ from voco_cli.data.parallel import map_files
 from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named
 from voco_cli.tasks.channels import channels_of, merge_channels
-from voco_cli.tasks.layouts import read_rows
 from voco_cli.tasks.template import (
     CaseFacts,
     Network,

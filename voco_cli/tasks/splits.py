@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from voco_cli.config.task_schema import Task
-from voco_cli.data.index.datalist import SPLITS, Entry, is_file_name, position
+from voco_cli.data.index.case_table import is_case_name
+from voco_cli.data.index.datalist import SPLITS, Entry, position
 from voco_cli.data.index.datalist_file import read_text
 from voco_cli.errors import UsageError
 from voco_cli.foreign_text import named, quoted
@@ -29,11 +30,6 @@ def _case(name: str) -> str:
     if not is_case_name(name):
         raise ValueError(f"{quoted(name)} is no name of a case")
     return name
-
-
-def is_case_name(name: str) -> bool:
-    """Return whether a case may be called so: a name of a file on any system, which is not hidden."""
-    return is_file_name(name) and not name.startswith(".") and "\\" not in name
 
 
 def _regex(pattern: str | None) -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from voco_cli.config.schema import Data
+from voco_cli.data.mixing import SetMix
 from voco_cli.errors import UsageError
 from voco_cli.operating_system import STOPPING, usable_cores
 
@@ -37,6 +38,8 @@ class BatchPlan:
         batch_size: cases in a batch of one process.
         seed: seed of the shuffles.
         process, num_processes: which share is asked for.
+        mix: draws sets of cases as often as it asks, so that a case may come several times in an epoch, or not at all;
+            none shuffles all.
     Raises:
         UsageError: there are fewer cases than one batch of all processes needs.
     """
@@ -46,6 +49,7 @@ class BatchPlan:
     seed: int
     process: int = 0
     num_processes: int = 1
+    mix: SetMix | None = None
 
     def __post_init__(self) -> None:
         if self.num_cases < self.batch_size * self.num_processes:
@@ -63,8 +67,12 @@ class BatchPlan:
     def batch(self, number: int) -> list[int]:
         """Return the indices of the cases of batch ``number`` (from 0, over all epochs) of this process."""
         epoch, position = divmod(number, self.batches_per_epoch)
-        order = _shuffled(self.seed, epoch, self.num_cases)
-        first = (position * self.num_processes + self.process) * self.batch_size
+        width, row = self.batch_size * self.num_processes, 0
+        if self.mix is None:
+            order, row = _shuffled(self.seed, epoch, self.num_cases), position
+        else:
+            order = self.mix.batch(self.seed, epoch, position, (self.batches_per_epoch, width))
+        first = row * width + self.process * self.batch_size
         return [int(index) for index in order[first : first + self.batch_size]]
 
 

@@ -15,6 +15,7 @@ from voco_cli.config.stages import stage_runs
 from voco_cli.data.cache.build import PreparedCache
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.trained_on import ScanIdentity, TrainingManifest, training_scans
+from voco_cli.data.mixing import epoch_words
 from voco_cli.models.weights import LoadReport
 from voco_cli.objectives.objective import FigureInfo, Figures, Objective, Verdict
 from voco_cli.pretrain.cases import UsableScans, case_names, open_cache, usable_scans
@@ -37,6 +38,7 @@ class PreparedPretraining:
         objective: in words.
         terms: parts of the loss that are shown.
         figures: what the held-out figures are.
+        drawn: how often an epoch draws each set, in words; none where there is one set.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class PreparedPretraining:
     recompute: bool
     resumed_step: int
     loaded: LoadReport | None
+    drawn: str | None
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,9 @@ def _make_task(
     before = manifest_before(settings.model)
 
     def seen() -> TrainingManifest:
-        learned = training_scans("pre-training", scans.dataset, identities, classes=objective.classes)
+        weak = settings.objective.weak.classes if "weak" in settings.objective.active() else ()
+        classes = tuple(dict.fromkeys((*objective.classes, *weak)))
+        learned = training_scans("pre-training", scans.dataset, identities, classes=classes)
         return before.followed_by(learned)
 
     return PretrainingTask(
@@ -199,6 +204,12 @@ def _start(
         recompute=objective.recompute,
         resumed_step=resumed,
         loaded=loaded,
+        drawn=epoch_words(
+            (case.set_name for case in task.training),
+            task.settings.data.mix,
+            len(task.training) // (width := task.settings.train.batch_size * accelerator.num_processes),
+            width,
+        ),
     )
 
 

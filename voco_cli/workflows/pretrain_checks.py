@@ -6,7 +6,7 @@ from voco_cli.config import Resolved
 from voco_cli.data.index.datalist import Datalist
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.intensity import suit_intensity
-from voco_cli.data.index.labelled import suit_classes
+from voco_cli.data.index.labelled import suit_classes, suit_scan_labels
 from voco_cli.errors import UsageError
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.dataloader import BatchPlan
@@ -33,7 +33,7 @@ def before_pretraining(resolved: Resolved, callback: Callback) -> tuple[Resolved
     folder = RunFolder(resolved.settings.run.dir)
     entries = [entry for _, entry in datalist.entries()]
     suited = suit_intensity(resolved, entries, [data], judge_as_before(folder))
-    resolved = suit_classes(suited.resolved, datalist, data)
+    resolved, left_out = suit_scan_labels(suit_classes(suited.resolved, datalist, data), datalist, data)
     if datalist.training:  # an empty list has a sentence of its own
         BatchPlan(len(datalist.training), resolved.settings.train.batch_size, resolved.settings.seed)
     folder.refuse_other_settings(resolved.settings)
@@ -41,7 +41,7 @@ def before_pretraining(resolved: Resolved, callback: Callback) -> tuple[Resolved
         from voco_cli.pretrain.starting_weights import require_fitting_weights  # late, as above
 
         require_fitting_weights(resolved.settings)
-    for note in suited.notes:
+    for note in (*suited.notes, *filter(None, [left_out])):
         callback.say(note)
     for warning in suited.warnings:
         callback.warn(warning, style="yellow")

@@ -173,3 +173,25 @@ def test_names_beside_each_map_are_one_set_where_they_are_alike(tmp_path: Path) 
         (tmp_path / "ts" / f"{name}_seg.json").write_text(json.dumps(values))
     found = {entry.image.name[0]: entry.label_set for _, entry in index(tmp_path / "ts").entries()}
     assert found == {"a": "ts", "b": "ts", "c": "ts (2)"}
+
+
+def test_scans_say_which_data_set_they_come_from_where_there_are_several(tmp_path: Path) -> None:
+    two_sites(tmp_path / "s")
+    write_nifti(tmp_path / "s" / "more" / "somebody.nii.gz", numbers(start=8))
+    write_nifti(tmp_path / "s" / "single" / "one.nii.gz", numbers(start=9))
+    assert {entry.data_set for _, entry in index(tmp_path / "s").entries()} == {None}
+    datalist = index(*(tmp_path / "s" / name for name in ("here", "there", "more", "single")))
+    found = {entry.image.name[:5]: (entry.data_set, entry.set_name) for _, entry in datalist.entries()}
+    assert found == {
+        "here0": ("here", "here"),
+        "here1": ("here", "here"),
+        "there": ("there", "there"),
+        "nobod": ("more", "more"),
+        "someb": ("more", "more"),
+        "one.n": (None, ""),
+    }
+    write_datalist(datalist, tmp_path / "data.json")
+    again = index(tmp_path / "data.json")
+    assert {entry.image.name[:5]: entry.data_set for _, entry in again.entries()} == {
+        name: data_set for name, (data_set, _) in found.items()
+    }

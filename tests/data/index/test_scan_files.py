@@ -2,10 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
-from tests.data.index.build_lists import LABEL, index, listed, reasons
+import pytest
+
+from tests.data.index.build_lists import LABEL, OPTIONS, index, listed, reasons
 from tests.data.io.make_files import write_nifti
+from voco_cli.data.index.datalist import SplitRule, position
 from voco_cli.data.index.datalist_file import write_datalist
 from voco_cli.data.index.scan_files import add_listed, walk_inputs
 
@@ -41,6 +45,39 @@ def test_lists_are_merged_and_their_held_out_patients_stay_held_out(tmp_path: Pa
     assert datalist.modality == "CT"
     assert datalist.labels == {"0": "background", "1": "liver"}
     assert [one.path.name for one in datalist.skipped] == ["gone.nii.gz"] * 2
+
+
+@pytest.mark.parametrize("from_list", [False, True])
+@pytest.mark.parametrize("held_out", [("test",), ("validation",), ("validation", "test")])
+def test_a_list_keeps_its_splits_unless_others_are_asked_for(
+    tmp_path: Path, held_out: tuple[str, ...], from_list: bool
+) -> None:
+    """Decathlon's list holds out for testing alone, so who validates is drawn of its training scans."""
+    root = tmp_path / "Task"
+    for i in range(20):
+        write_nifti(root / "imagesTr" / f"p{i}.nii.gz")
+    held = {split: [f"imagesTr/p{2 * n + k}.nii.gz" for k in range(2)] for n, split in enumerate(held_out)}
+    training = [{"image": f"imagesTr/p{i}.nii.gz"} for i in range(2 * len(held_out), 20)]
+    path = root / "dataset.json"
+    path.write_text(json.dumps({"modality": {"0": "CT"}, "training": training, **held}))
+    datalist = index(path if from_list else root)
+    own = {split: sorted(one.patient for one in getattr(datalist, split)) for split in ("validation", "test")}
+    for n, split in enumerate(held_out):
+        assert own[split] == [f"p{2 * n}", f"p{2 * n + 1}"]
+    if "validation" not in held_out:
+        assert own["validation"]
+        assert not set(own["validation"]) & {"p0", "p1"}
+    assert own["test"] == [] or "test" in held_out
+    assert datalist.statistics["kept_splits"] == {"Task/dataset.json": dict.fromkeys(held_out, 2)}
+    anew = index(path if from_list else root, options=replace(OPTIONS, new_splits=True))
+    assert anew.test == ()
+    assert sorted(one.patient for one in anew.validation) == drawn_for_validation()
+    assert "kept_splits" not in anew.statistics
+
+
+def drawn_for_validation() -> list[str]:
+    rule = SplitRule()
+    return sorted(who for who in (f"p{i}" for i in range(20)) if position(rule.seed, who) < rule.validation)
 
 
 def test_a_folder_s_dataset_file_gives_modality_and_names(tmp_path: Path) -> None:

@@ -115,6 +115,7 @@ def _entry(one: Inspected, found: PublicSet, path: str, full: bool) -> Entry | S
         spacing_mm=one.header.placement.spacing_xyz_mm,
         orientation=one.header.orientation,
         modality=found.modality,
+        data_set=found.name,
         notes=one.header.notes,
     )
     return entry if full else with_doubt(entry, header_doubt(one.header))

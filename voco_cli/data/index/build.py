@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from voco_cli.data.index.case_table import ScanLabelTable, read_scan_labels, with_scan_labels
 from voco_cli.data.index.class_map import ClassMap, read_class_map
+from voco_cli.data.index.data_sets import with_data_sets
 from voco_cli.data.index.datalist import (
     OTHER_NAMES,
     Datalist,
@@ -43,6 +45,8 @@ from voco_cli.object_stores import is_remote, location
 
 COLLECTION = "collection"
 """What an index of a collection has in its statistics: which collection it is, and what is missing of it."""
+KEPT_SPLITS = "kept_splits"
+"""What an index has in its statistics: lists whose splits were kept, with the scans that they hold out."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class IndexOptions:
         patient_pattern: regular expression on the path, whose first group is the patient.
         modality: keep scans of this one; those of unknown modality are taken to be of it.
         class_map: rules by which the classes of several data sets become one list; none takes names as they are.
+        scan_labels: table of labels of whole scans.
+        new_splits: splits of lists do not count.
         workers: processes; none chooses.
     """
 
@@ -66,6 +72,8 @@ class IndexOptions:
     modality: str | None = None
     rule: SplitRule = field(default_factory=SplitRule)
     class_map: Path | None = None
+    scan_labels: Path | None = None
+    new_splits: bool = False
     workers: int | None = None
 
 
@@ -87,9 +95,9 @@ def build_index(
         UsageError: nothing that can be listed, a bad pattern or class map, or ``output`` is another program's file.
     """
     _check_patient_pattern(options.patient_pattern)
-    class_map = _class_map(options)
+    class_map, table = _rules(options)
     earlier = earlier_splits(output, options.rule)
-    walk, sources = _walk(inputs, output)
+    walk, sources = _walk(inputs, output, options)
     runner.begin(_identity(walk, options))
     reader = FileReader(options.workers, progress, runner)
     candidates, skipped = reader.inspect(walk)
@@ -105,9 +113,13 @@ def build_index(
         raise _nothing(inputs, skipped)
     sets = sets_of_labels(sources, entries)
     named = {name: names_of_set(sources, name, members, class_map) for name, members in sets.items()}
-    merged = merge_classes(named, class_map, str(options.class_map))
-    entries = with_label_sets(entries, sets, merged.complete)
-    return _assemble(entries, skipped, sources, earlier, options, inputs, merged)
+    columns = table.columns if table else ()
+    merged = merge_classes(named, class_map, str(options.class_map), columns)
+    entries = with_distinct_names(with_label_sets(entries, sets, merged.complete))
+    entries, scan_classes, told = with_scan_labels(entries, table, class_map)
+    entries = with_data_sets(entries, walk, sources.listed)
+    datalist = _assemble(entries, skipped, sources, earlier, options, inputs, merged)
+    return datalist.model_copy(update={"scan_classes": scan_classes, "class_notes": (*merged.told, *told)})
 
 
 def index_shard(
@@ -131,8 +143,8 @@ def index_shard(
         DataError, UsageError: as `build_index`, but for what only the whole tells.
     """
     _check_patient_pattern(options.patient_pattern)
-    _class_map(options)
-    walk, sources = _walk(inputs, output)
+    _rules(options)
+    walk, sources = _walk(inputs, output, options)
     runner.begin(_identity(walk, options))
     walk.files = [found for found in walk.files if runner.owns(case_key(found))]
     reader = FileReader(options.workers, progress, runner)
@@ -145,8 +157,9 @@ def index_shard(
     return len(walk.files)
 
 
-def _class_map(options: IndexOptions) -> ClassMap:
-    return read_class_map(options.class_map) if options.class_map else ClassMap()
+def _rules(options: IndexOptions) -> tuple[ClassMap, ScanLabelTable | None]:
+    class_map = read_class_map(options.class_map) if options.class_map else ClassMap()
+    return class_map, read_scan_labels(options.scan_labels) if options.scan_labels else None
 
 
 def case_key(found: FoundFile) -> str:
@@ -158,17 +171,17 @@ def case_key(found: FoundFile) -> str:
     return "|".join([case.place, *case.words])
 
 
-def _walk(inputs: Sequence[Path], output: Path) -> tuple[Walk, Sources]:
+def _walk(inputs: Sequence[Path], output: Path, options: IndexOptions) -> tuple[Walk, Sources]:
     """Return all files of inputs and lists, and what lists say of them."""
     walk = walk_inputs(inputs, exclude=[output, parts_folder(output)])
-    sources = read_sources(walk.datalists, walk.dataset_files)
+    sources = read_sources(walk.datalists, walk.dataset_files, with_splits=not options.new_splits)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
     add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
     return walk, sources
 
 
 def _identity(walk: Walk, options: IndexOptions) -> dict[str, str]:
-    said = [options.class_map] if options.class_map else []
+    said = filter(None, (options.class_map, options.scan_labels))
     lists = [path.read_text(errors="replace") for path in (*walk.datalists, *walk.dataset_files, *said)]
     return {
         "lists": digest_of(lists),
@@ -243,6 +256,7 @@ def _to_entry(candidate: Candidate, sources: Sources, options: IndexOptions) -> 
         notes=notes,
         case=listed.case if listed else None,
         category=listed.category if listed else None,
+        scan_labels=listed.scan_labels if listed else {},
     )
     return entry if options.full else with_doubt(entry, header_doubt(header))
 
@@ -291,11 +305,12 @@ def _assemble(
             listed[entry.patient] = stricter(listed.get(entry.patient, split), split)
     split_of = assign_splits((entry.patient for entry in entries), options.rule, listed, earlier)
     splits: dict[str, list[Entry]] = {"training": [], "validation": [], "test": []}
-    for entry in with_distinct_names(entries):
+    for entry in entries:
         splits[split_of[entry.patient]].append(entry)
     named = sources.label_names((entry.image, entry.label) for entry in entries if entry.label is not None)
     splits = {split: [_with_note(entry, named.contradicting) for entry in members] for split, members in splits.items()}
     modalities = {entry.modality for entry in entries}
+    kept = {f"{path.parent.name}/{path.name}": counts for path, counts in sources.kept_splits.items()}
     parts: dict[str, Any] = {name: tuple(members) for name, members in splits.items()}
     first = location(inputs[0]).resolve()
     is_folder = first.is_dir() or (is_remote(first) and all(entry.image != first for entry in entries))
@@ -306,12 +321,11 @@ def _assemble(
         classes=merged.classes,
         regions=merged.regions,
         label_sets=merged.sets,
-        class_notes=merged.told,
         split=options.rule,
         skipped=tuple(
             sorted((one for one in skipped if one.path not in named.files), key=lambda one: (str(one.path), one.reason))
         ),
-        statistics=summarise(splits),
+        statistics={**summarise(splits), **({KEPT_SPLITS: kept} if kept else {})},
         **parts,
     )
 

@@ -107,6 +107,10 @@ class Entry(BaseModel):
     label: FilePath | None = Field(None, description="label map on the same grid")
     label_set: str | None = Field(None, description="which of label_sets says what the values of the label map are")
     labelled_classes: tuple[str, ...] = Field((), description="classes that the label map is complete for")
+    scan_labels: dict[str, bool] = Field(
+        default_factory=dict, description="class to whether it is somewhere in the scan; unknown where it is not named"
+    )
+    data_set: str | None = Field(None, description="data set that the scan comes from, where there are several")
     patient: str = Field(description="identity that splits go by")
     shape: Shape | None = Field(None, description="voxels along x, y, z; none in a plain Decathlon list")
     spacing_mm: Spacing | None = Field(None, description="distance of voxel centres along x, y, z, mm")
@@ -123,10 +127,19 @@ class Entry(BaseModel):
     content: str | None = Field(None, description="hash of the decoded voxels, from a full check")
     notes: tuple[str, ...] = Field((), description="what was repaired or chosen on reading")
 
+    def __hash__(self) -> int:
+        """Return a hash of its files: equal entries have equal ones, and a dict such as scan_labels has none."""
+        return hash((self.image, self.label, self.channels))
+
     @property
     def name(self) -> str:
         """Return what the case is called in messages, random draws and predictions."""
         return self.case or case_of(self.image)
+
+    @property
+    def set_name(self) -> str:
+        """Return the set that `data.mix` draws it with: its label set, else its data set; empty where it has none."""
+        return self.label_set or self.data_set or ""
 
     def channel_entries(self) -> tuple[Entry, ...]:
         """Return an entry for each input channel; the label map goes with the first."""
@@ -177,8 +190,11 @@ class Datalist(BaseModel):
     classes: tuple[str, ...] = Field((), description="classes of all label sets, merged, in the order of a network's")
     regions: dict[str, tuple[str, ...]] = Field(default_factory=dict, description="class to those that lie inside it")
     label_sets: dict[str, LabelSet] = Field(default_factory=dict, description="what the label maps of each source hold")
+    scan_classes: tuple[str, ...] = Field(
+        (), description="classes of scan labels; a name means what it does in classes"
+    )
     class_notes: tuple[str, ...] = Field(
-        (), description="where classes of the sets do not agree, and what became of it"
+        (), description="where classes of the sets, or scan labels, do not agree, and what became of it"
     )
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")

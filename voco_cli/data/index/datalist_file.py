@@ -52,8 +52,8 @@ def decode_text(content: bytes) -> str:
 
 
 MAX_NAMED = 10
-OF_LABELS = ("classes", "regions", "label_sets", "class_notes")
-"""Keys that a list without named label maps does not have."""
+OF_LABELS = ("classes", "regions", "label_sets", "scan_classes", "class_notes")
+"""Keys that a list without named labels does not have."""
 MOST_SHOWN = 60
 DICOM_CODE = re.compile(r"[A-Z]{2}")
 FOREIGN_KEYS = ("image", "label", "patient", "case", "category", "modality", "channels", "files")

@@ -76,7 +76,9 @@ def names_of_set(sources: Sources, name: str, members: Sequence[Entry], class_ma
     return {int(value): said for value, said in sorted(stated.items(), key=lambda item: int(item[0])) if int(value)}
 
 
-def merge_classes(sets: Mapping[str, Mapping[int, str]], class_map: ClassMap, origin: str = "") -> MergedClasses:
+def merge_classes(
+    sets: Mapping[str, Mapping[int, str]], class_map: ClassMap, origin: str = "", of_scans: Iterable[str] = ()
+) -> MergedClasses:
     """Put the classes of all sets into one list, by the rules of a map.
 
     A name that may mean two things, with and without what lies inside it, belongs to no list until a rule says what it
@@ -85,10 +87,12 @@ def merge_classes(sets: Mapping[str, Mapping[int, str]], class_map: ClassMap, or
     Args:
         sets: set to its label values and their names.
         origin: file of the map, for messages.
+        of_scans: classes of scan labels, which a map may name, too.
     Raises:
         UsageError: the map has nothing to do with these classes.
     """
-    _refuse_foreign_map(sets, class_map, origin)
+    if not set(of_scans) & set(class_map.mentioned):
+        _refuse_foreign_map(sets, class_map, origin)
     members = {name: _renamed(name, values, class_map) for name, values in sets.items()}
     own = {
         name: list(dict.fromkeys(one for found in values.values() for one in found)) for name, values in members.items()

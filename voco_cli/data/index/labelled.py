@@ -16,6 +16,7 @@ from voco_cli.foreign_text import named
 if TYPE_CHECKING:
     from voco_cli.config import Resolved
 
+ADD_SCAN_LABELS = "run `voco index` again with --scan-labels FILE.csv (docs/guides/omni.md)"
 REINDEX = "run `voco index` again; --class-map FILE.yaml says what values are called (docs/guides/omni.md)"
 
 
@@ -58,6 +59,51 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
     said = {f"objective.supervised.{key}": f"classes of {source.name}" for key in ("classes", "regions")}
     sources = {**said, **resolved.sources} if supervised.classes else {**resolved.sources, **said}
     return replace(resolved, settings=settings.model_copy(update={"objective": objective}), sources=sources)
+
+
+def suit_scan_labels(resolved: Resolved, datalist: Datalist, source: Path) -> tuple[Resolved, str | None]:
+    """Return settings whose weak objective tells the classes of the list's scan labels, and what is to be said of it.
+
+    Where a recipe has it among others, and no training scan has such labels, it is left out.
+
+    Raises:
+        UsageError: no labels, and weak supervision was asked for; or classes that the list does not have.
+    """
+    settings = resolved.settings
+    active, weak = settings.objective.active(), settings.objective.weak
+    if "weak" not in active:
+        return resolved, None
+    if foreign := sorted(set(weak.classes) - set(datalist.scan_classes)):
+        raise UsageError(
+            f"objective.weak.classes names {named(foreign)}, of which {source} has no scan labels.",
+            f"its scan labels are {named(datalist.scan_classes)}" if datalist.scan_classes else ADD_SCAN_LABELS,
+        )
+    key, classes, sources = "objective.weak.weight", weak.classes or datalist.scan_classes, dict(resolved.sources)
+    note, known = None, scan_labels_of(datalist, classes)
+    if any(entry.image in known for entry in datalist.training):
+        own = weak.model_copy(update={"classes": tuple(classes)})
+        sources |= {} if weak.classes else {"objective.weak.classes": f"scan_classes of {source.name}"}
+    elif len(active) > 1 and sources[key].startswith("recipe "):
+        own, sources[key] = weak.model_copy(update={"weight": 0.0}), f"no scan labels in {source.name}"
+        note = f"{source} has no scan labels to train on, so objective.weak is left out"
+    else:
+        raise UsageError(
+            f"objective.weak learns from labels of whole scans, and no training scan of {source} has one.",
+            ADD_SCAN_LABELS,
+        )
+    objective = settings.objective.model_copy(update={"weak": own})
+    return replace(resolved, settings=settings.model_copy(update={"objective": objective}), sources=sources), note
+
+
+def scan_labels_of(datalist: Datalist, classes: Sequence[str]) -> dict[Path, tuple[bool | None, ...]]:
+    """Return whether each class is somewhere in a scan, None where nobody knows; scans without any are not in it."""
+    known: dict[tuple[bool | None, ...], tuple[bool | None, ...]] = {}
+    found = {}
+    for _, entry in datalist.entries():
+        said = tuple(entry.scan_labels.get(name) for name in classes) if entry.scan_labels else ()
+        if any(one is not None for one in said):
+            found[entry.image] = known.setdefault(said, said)  # many scans share few
+    return found
 
 
 def labels_of(datalist: Datalist, classes: Sequence[str], source: object) -> dict[Path, CaseLabels]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from voco_cli.data.index.datalist import Datalist, Entry, Skipped, stricter
+from voco_cli.data.index.datalist import SPLITS, Datalist, Entry, Skipped, stricter
 from voco_cli.data.index.datalist_file import label_names, only_modality, read_datalist, read_text
 from voco_cli.data.index.label_pairing import is_label_folder
 from voco_cli.data.index.patients import CHANNEL, stem_of
@@ -240,7 +240,9 @@ class Sources:
     Attributes:
         listed: image to the entry of the list that named it first.
         label_of: image to label map.
-        split_of: image to the split that a list with held-out scans prescribes.
+        split_of: image to the split that a list with held-out scans prescribes; a list of another program that holds
+            out for testing alone leaves open who of its training scans validates.
+        kept_splits: list to the number of scans of its held-out splits, of lists whose splits are kept.
         modality_below: folder to the modality that its ``dataset.json`` states; mixed where channels differ.
         channels_below: folder to the modality of each channel number, where they differ.
         names_of: image to the label names of the list that names it first, and what that set of labels is called.
@@ -251,6 +253,7 @@ class Sources:
     listed: dict[Path, Entry] = field(default_factory=dict)
     label_of: dict[Path, Path] = field(default_factory=dict)
     split_of: dict[Path, str] = field(default_factory=dict)
+    kept_splits: dict[Path, dict[str, int]] = field(default_factory=dict)
     modality_below: dict[Path, str] = field(default_factory=dict)
     channels_below: dict[Path, dict[int, str]] = field(default_factory=dict)
     names_of: dict[Path, NamedValues] = field(default_factory=dict)
@@ -333,19 +336,20 @@ def names_beside(label: Path) -> dict[str, str]:
     return named if len(named) == len(found) else {}
 
 
-def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
+def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path], with_splits: bool = True) -> Sources:
     """Read all lists.
 
+    Args:
+        with_splits: the splits of lists that hold scans out are kept.
     Raises:
         DataError, UsageError: a list that was named as an input and cannot be read; one met in a folder is skipped.
     """
     sources = Sources()
     for path in datalists:
-        datalist = read_datalist(path, check_files=False)
-        _add_datalist(sources, datalist, path, with_splits=bool(datalist.validation or datalist.test))
+        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits)
     for path in dataset_files:
         try:
-            _add_dataset_file(sources, path)
+            _add_dataset_file(sources, path, with_splits)
         except VocoError as error:
             sources.skipped.append(Skipped(path=path, reason=error.message.removeprefix(f"{path} ")))
     return sources
@@ -354,6 +358,10 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
     ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
     called = path.parent.name if datalist.name == "dataset" else datalist.name
+    pinned = _pinned_splits(datalist) if with_splits else ()
+    if pinned:
+        sources.kept_splits[path] = {split: len(getattr(datalist, split)) for split in pinned if split != "training"}
+    own_sets = any(entry.data_set for _, entry in datalist.entries())
     for split, entry in datalist.entries():
         label = entry.label if entry.label is not None and entry.label.exists() else None
         if entry.label is not None and label is None:
@@ -369,16 +377,25 @@ def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits:
             if not one.image.exists():
                 sources.skipped.append(Skipped(path=one.image, reason=f"missing: {path} lists it."))
                 continue
-            sources.listed.setdefault(image, one)
+            sources.listed.setdefault(
+                image, one.model_copy(update={"data_set": entry.data_set if own_sets else called})
+            )
             known = datalist.label_sets.get(entry.label_set or "")
             named = NamedValues(entry.label_set or "", known.names) if known else NamedValues(called, datalist.labels)
             sources.names_of.setdefault(image, named)
-            if with_splits:
+            if split in pinned:
                 sources.split_of[image] = stricter(sources.split_of.get(image, split), split)
 
 
-def _add_dataset_file(sources: Sources, path: Path) -> None:
-    """Add what a ``dataset.json`` says: Decathlon's lists pairs, nnU-Net's names labels and channels; no splits."""
+def _pinned_splits(datalist: Datalist) -> tuple[str, ...]:
+    """Return the splits of a list that an index keeps: none where it holds nobody out."""
+    held_out = tuple(split for split in SPLITS if split != "training" and getattr(datalist, split))
+    by_index = datalist.split is not None
+    return ("training", *held_out) if held_out and (by_index or "validation" in held_out) else held_out
+
+
+def _add_dataset_file(sources: Sources, path: Path, with_splits: bool) -> None:
+    """Add what a ``dataset.json`` says: Decathlon's lists pairs and splits, nnU-Net's names labels and channels."""
     try:
         raw: Any = json.loads(read_text(path))
     except (OSError, ValueError) as error:
@@ -393,6 +410,6 @@ def _add_dataset_file(sources: Sources, path: Path) -> None:
             int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
         }
     if isinstance(raw.get("training"), list):
-        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits=False)
+        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits)
     elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
         sources.names_below[path.parent] = NamedValues(str(raw.get("name") or path.parent.name), names)

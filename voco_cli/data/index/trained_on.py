@@ -47,7 +47,7 @@ class ScanIdentity:
         voxel_hash: of the decoded voxels, see `voxel_hash` in data/io/image.py; none where they were not read.
         series_uid, study_uid: of DICOM, where known.
         file: its path, by which a list of names may know it.
-        labels_used: its label map was learned from.
+        labels_used: its label map, or labels of the whole scan, were learned from.
     """
 
     case: str
@@ -69,8 +69,8 @@ class TrainingScans:
         salt: what goes before a name into its digest, another in each training, so that no table made in advance tells
             names and two lists do not tell whom they share.
         patient, voxel_hash, series_uid, study_uid: digests, one a scan; none where unknown.
-        classes: learned from label maps; empty where a training names none.
-        labels_used: of each scan, whether its label map was learned from; empty where classes are.
+        classes: learned from labels; empty where a training names none.
+        labels_used: of each scan, whether its labels were learned from; empty where classes are.
     """
 
     stage: Stage
@@ -169,7 +169,7 @@ def training_scans(
 
     Args:
         salt: drawn where there is none.
-        classes: that were learned from label maps, as a pre-training names them.
+        classes: that were learned from labels, as a pre-training names them.
     """
     listed = list(scans)
     salt = salt or secrets.token_bytes(SALT_BYTES)
