@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,10 +15,11 @@ from tests.command import voco
 from tests.data.cache.made_scans import body_hu, write_nifti
 from tests.data.dask_cluster import dask_cluster
 from tests.data.io.make_files import write_dicom
+from tests.finetune.made_finetuned import finetuned_run, write_case
 from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
 from voco_cli.errors import UsageError
-from voco_cli.workflows.shards import FLAGS, SHARDED, merge_target
+from voco_cli.workflows.shards import COMMON_FLAGS, FLAGS, merge_target
 
 SHAPE = (20, 18, 14)
 
@@ -46,17 +48,23 @@ def files_below(path: Path) -> dict[str, bytes]:
     return {str(one.relative_to(path)): one.read_bytes() for one in paths}
 
 
-def whole_and_merged(cwd: Path, words: Sequence[str], output: str, code: int = 0) -> None:
-    """Run a command whole, then in three shards, and compare what lies in its output."""
-    assert voco(*words, cwd=cwd).returncode == code
-    (cwd / output).rename(cwd / "whole")
+def whole_and_merged(cwd: Path, words: Sequence[str], output: str, code: int = 0, within: str | None = None) -> None:
+    """Run a command whole, then in three shards, and compare what lies in its output, or in a folder around it."""
+    compared = within or output
+    if within is not None:
+        shutil.copytree(cwd / within, cwd / "before")
+    shown = voco(*words, cwd=cwd)
+    assert shown.returncode == code, shown.stderr
+    (cwd / compared).rename(cwd / "whole")
+    if within is not None:
+        (cwd / "before").rename(cwd / within)
     for number in (2, 1, 3):
         shown = voco(*words, "--shard", f"{number}/3", cwd=cwd)
         assert shown.returncode == 0, shown.stderr
         assert f"next: voco merge {output}, when all 3 are done" in shown.stdout
     merged = voco("merge", output, cwd=cwd)
     assert merged.returncode == code, merged.stderr
-    assert files_below(cwd / output) == files_below(cwd / "whole")
+    assert files_below(cwd / compared) == files_below(cwd / "whole")
     assert not (cwd / f"{output}.shards").exists()
 
 
@@ -89,6 +97,50 @@ def test_predict(scans: Path, tmp_path: Path) -> None:
     )
 
 
+def measurable(cwd: Path) -> None:
+    """A run with six cases to test on, one of them damaged since, and two folders of label maps."""
+    test = [write_case(cwd / "scans", f"case{n}", shift=n % 3, liver=n != 2) for n in range(6)]
+    finetuned_run(cwd / "run", test=test)
+    (cwd / "labels").mkdir()
+    (cwd / "predictions").mkdir()
+    for number, entry in enumerate(test):
+        assert entry.label is not None
+        shutil.copy(entry.label, cwd / "labels" / f"{number}.nii.gz")
+        shutil.copy(str(test[(number + 1) % 6].label), cwd / "predictions" / f"{number}.nii.gz")
+    test[4].image.write_bytes(b"damaged meanwhile")
+    (cwd / "predictions" / "3.nii.gz").write_bytes(b"damaged")
+
+
+OF_FOLDERS = ["evaluate", "--predictions", "predictions", "--labels", "labels", "--by-size", "5", "--resamples", "100"]
+OF_RUN = ["evaluate", "run", "--device", "cpu", "--resamples", "100"]
+
+
+def test_evaluate(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    whole_and_merged(tmp_path, OF_FOLDERS, "evaluation", code=3)
+    measured = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert (measured["cases"], [one["case"] for one in measured["failed"]]) == (5, ["3"])
+
+
+def test_evaluate_of_a_run(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    whole_and_merged(tmp_path, OF_RUN, "run/evaluation/test", code=3, within="run")
+    measured = json.loads((tmp_path / "run" / "evaluation" / "test" / "summary.json").read_text())
+    assert (measured["cases"], [one["case"] for one in measured["failed"]]) == (5, ["case4"])
+
+
+def test_labels_that_changed_after_their_shard_are_not_merged(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    for number in (1, 2):
+        assert voco(*OF_FOLDERS, "--shard", f"{number}/2", cwd=tmp_path).returncode == 0
+    shutil.copy(tmp_path / "labels" / "2.nii.gz", tmp_path / "labels" / "1.nii.gz")
+    (tmp_path / "labels" / "1.nii.gz").touch()
+    refused = voco("merge", "evaluation", cwd=tmp_path)
+    assert refused.returncode == 3
+    assert f"{tmp_path}/labels/1.nii.gz has changed since shard" in refused.stderr
+    assert not (tmp_path / "evaluation").exists()
+
+
 @pytest.mark.slow
 def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
@@ -97,6 +149,7 @@ def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> No
         "data.json": (["index", "scans", "--check", "full", "-o", "data.json"], 0),
         "store": (["cache", "build", "data.json", "--recipe", "debug", "--dir", "store"], 0),
         "predictions": (["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], 3),
+        "evaluation": (["evaluate", "--predictions", "predictions", "--labels", "scans/labelsTr"], 0),
     }
     with dask_cluster(tmp_path) as address:
         for output, (words, code) in commands.items():
@@ -166,6 +219,8 @@ def test_foreign_parts_and_other_numbers_are_refused(scans: Path, tmp_path: Path
         ("cache build lists/data.json --labels --dir store", "store"),
         ("cache verify --recipe debug --set cache.dir=there data.json", "there"),
         ("predict --flips run scans --output=predictions", "predictions"),
+        ("evaluate --predictions p --labels l --require-all", "evaluation"),
+        ("evaluate --output there --labels l --predictions p", "there"),
     ],
 )
 def test_the_output_is_told_from_the_words(words: str, target: str) -> None:
@@ -180,18 +235,15 @@ def test_the_cache_is_beside_its_list_by_default(tmp_path: Path) -> None:
 
 def test_flags_and_commands_are_those_of_the_command_line() -> None:
     root = typer.main.get_command(app)
-    flags: set[str] = set()
-    sharded: list[str] = []
+    sharded: dict[str, set[str]] = {}
 
     def look(command: object, name: str) -> None:
         for child, below in getattr(command, "commands", {}).items():
             look(below, f"{name} {child}".strip())
         parameters = getattr(command, "params", [])
         if any(one.name == "shard" for one in parameters):
-            sharded.append(name)
             of_command = (one for one in parameters if getattr(one, "is_flag", False) and one.name != "help")
-            flags.update(word for one in of_command for word in (*one.opts, *one.secondary_opts))
+            sharded[name] = {word for one in of_command for word in (*one.opts, *one.secondary_opts)}
 
     look(root, "")
-    assert sorted(sharded) == sorted(SHARDED)
-    assert flags == set(FLAGS)
+    assert sharded == {name: {*COMMON_FLAGS, *flags} for name, flags in FLAGS.items()}
