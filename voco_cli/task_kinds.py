@@ -111,7 +111,10 @@ def evaluate_probabilities(
     progress: Progress,
     runner: Runner = HERE,
 ) -> ClassificationEvaluation:
-    """Measure predicted probabilities of categories, but not of a shard: all are one table; see `EvaluatePredictions`."""
+    """Measure predicted probabilities of categories; see `EvaluatePredictions`.
+
+    A shard measures nothing: the table of all cases is the whole command's.
+    """
     categories = tuple(one.name for one in settings.task.classes)
     if runner.is_part:
         return ClassificationEvaluation(scored_cases([], {}, categories), options)

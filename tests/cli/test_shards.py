@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from tests.data.cache.made_scans import body_hu, write_nifti
 from tests.data.dask_cluster import dask_cluster
 from tests.data.io.make_files import write_dicom
 from tests.finetune.made_finetuned import finetuned_run, write_case
+from tests.pretrain.made_run import made_run
 from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
 from voco_cli.errors import UsageError
@@ -115,6 +116,17 @@ OF_FOLDERS = ["evaluate", "--predictions", "predictions", "--labels", "labels", 
 OF_RUN = ["evaluate", "run", "--device", "cpu", "--resamples", "100"]
 
 
+EMBED = ["embed", "run", "data/imagesTr", "--device", "cpu", "-o"]
+
+
+def embeddable(cwd: Path) -> None:
+    """A pre-trained run, and scans of which one is damaged within."""
+    made = made_run(cwd)
+    folder = made.scans[0].parent
+    blank = np.full((24, 24, 24), -1000, np.int16)  # air alone: no foreground
+    write_nifti(folder / "blank.nii.gz", blank, np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
 def test_evaluate(tmp_path: Path) -> None:
     measurable(tmp_path)
     whole_and_merged(tmp_path, OF_FOLDERS, "evaluation", code=3)
@@ -127,6 +139,28 @@ def test_evaluate_of_a_run(tmp_path: Path) -> None:
     whole_and_merged(tmp_path, OF_RUN, "run/evaluation/test", code=3, within="run")
     measured = json.loads((tmp_path / "run" / "evaluation" / "test" / "summary.json").read_text())
     assert (measured["cases"], [one["case"] for one in measured["failed"]]) == (5, ["case4"])
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_embed(tmp_path: Path, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    embeddable(tmp_path)
+    whole_and_merged(tmp_path, [*EMBED, f"e.{ending}"], f"e.{ending}")
+
+
+def test_a_shard_of_embeddings_goes_on(tmp_path: Path) -> None:
+    embeddable(tmp_path)
+    words = [*EMBED, "e.npz", "--projected", "--crops", "2", "--shard", "1/1"]
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "e.npz.shards" / "kept").iterdir()}
+    gone, *others = kept
+    gone.unlink()
+    assert "made of" in voco("merge", "e.npz", cwd=tmp_path).stderr
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    assert {path.stat().st_mtime_ns for path in others} == {kept[path] for path in others}
+    assert "5 scans embedded in 10 rows" in voco("merge", "e.npz", cwd=tmp_path).stdout
+    assert [path.name for path in tmp_path.iterdir() if "e.npz" in path.name] == ["e.npz"]
 
 
 def test_labels_that_changed_after_their_shard_are_not_merged(tmp_path: Path) -> None:
@@ -149,16 +183,40 @@ def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> No
         "data.json": (["index", "scans", "--check", "full", "-o", "data.json"], 0),
         "store": (["cache", "build", "data.json", "--recipe", "debug", "--dir", "store"], 0),
         "predictions": (["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], 3),
-        "evaluation": (["evaluate", "--predictions", "predictions", "--labels", "scans/labelsTr"], 0),
     }
-    with dask_cluster(tmp_path) as address:
-        for output, (words, code) in commands.items():
-            assert voco(*words, cwd=tmp_path).returncode == code
-            there = files_below(tmp_path / output)
-            (tmp_path / output).rename(tmp_path / f"{output}.here")
-            shown = voco(*words, "--scheduler", address, cwd=tmp_path)
+    here_and_there(tmp_path, commands)
+
+
+def here_and_there(cwd: Path, commands: Mapping[str, tuple[list[str], int]]) -> None:
+    """Run commands by processes of this machine, then on a cluster, and compare what lies where they write."""
+    with dask_cluster(cwd) as address:
+        for outputs, (words, code) in commands.items():
+            shown = voco(*words, cwd=cwd)
             assert shown.returncode == code, shown.stderr
-            assert files_below(tmp_path / output) == there
+            here = [files_below(cwd / output) for output in outputs.split()]
+            for output in outputs.split():
+                (cwd / output).rename(cwd / f"{output}.here")
+            shown = voco(*words, "--scheduler", address, cwd=cwd)
+            assert shown.returncode == code, shown.stderr
+            assert [files_below(cwd / output) for output in outputs.split()] == here
+            assert not (cwd / f"{outputs}.shards").exists()
+
+
+@pytest.mark.slow
+def test_figures_and_embeddings_of_a_dask_cluster_are_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
+    measurable(tmp_path)
+    (tmp_path / "pre").mkdir()
+    embeddable(tmp_path / "pre")
+    embed = ["embed", "pre/run", "pre/data/imagesTr", "--device", "cpu"]
+    here_and_there(
+        tmp_path,
+        {
+            "evaluation": (OF_FOLDERS, 3),
+            "run/evaluation run/predictions": (OF_RUN, 3),
+            "e.npz": ([*embed, "-o", "e.npz"], 0),
+        },
+    )
 
 
 def test_a_shard_of_predictions_goes_on(scans: Path, tmp_path: Path) -> None:
@@ -220,6 +278,7 @@ def test_foreign_parts_and_other_numbers_are_refused(scans: Path, tmp_path: Path
         ("cache verify --recipe debug --set cache.dir=there data.json", "there"),
         ("predict --flips run scans --output=predictions", "predictions"),
         ("evaluate --predictions p --labels l --require-all", "evaluation"),
+        ("embed --bases run scans -o e.npz", "e.npz"),
         ("evaluate --output there --labels l --predictions p", "there"),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,6 +94,11 @@ def parts_folder(output: Path) -> Path:
 def part_file(output: Path, shard: Shard) -> Path:
     """Return the file of a part."""
     return parts_folder(output) / f"{shard.number}-of-{shard.count}.json"
+
+
+def kept_folder(output: Path) -> Path:
+    """Return the folder of what jobs leave for the merge that is too large for a part."""
+    return parts_folder(output) / "kept"
 
 
 @dataclass
@@ -288,7 +294,8 @@ class MergedOutcomes:
         """Keep nothing: what no shard could know, such as the scan of a label map of another shard, is done here."""
 
     def finish(self) -> None:
-        """Remove the parts: their content is in the output."""
+        """Remove the parts, and what was kept beside them: their content is in the output."""
+        shutil.rmtree(kept_folder(self.output), ignore_errors=True)
         for part in self.parts:
             part_file(self.output, part.shard).unlink(missing_ok=True)
         folder = parts_folder(self.output)

@@ -251,19 +251,17 @@ def _predicted_and_evaluated(
     folder, kind = run.predictions(split), kind_of(run.settings.task)
     with progress("predicting", len(entries)) as advance:
         # Predictions of a run are those of its weights as they are now; others are made anew.
-        report = kind.predict(
-            trained, entries, folder, overwrite=True, on_done=lambda *_: advance(), runner=runner
-        )
+        report = kind.predict(trained, entries, folder, overwrite=True, on_done=lambda *_: advance(), runner=runner)
     reasons = dict(report.failed)
     usable = [entry for entry in entries if entry.name not in reasons]
     if not usable and not runner.is_part:
         case, reason = next(iter(reasons.items()))
         raise DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
     if run.labels:
-        evaluation: Evaluation | ClassificationEvaluation = _evaluate_union(run, usable, folder, options, progress, runner)
+        found: Evaluation | ClassificationEvaluation = _evaluate_union(run, usable, folder, options, progress, runner)
     else:
-        evaluation = kind.evaluate(run.settings, usable, folder, options, progress, runner)
-    return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+        found = kind.evaluate(run.settings, usable, folder, options, progress, runner)
+    return replace(found, failed=tuple(sorted([*found.failed, *reasons.items()])))
 
 
 def _evaluate_union(

@@ -19,6 +19,7 @@ FLAGS = {
     "cache verify": ("--labels", "--repair"),
     "predict": ("--dry-run", "--flips", "--overwrite"),
     "evaluate": ("--require-all", "--require-clean"),
+    "embed": ("--bases", "--projected"),
 }
 """Commands with `--shard`, each with its options that take no value, beside those that all have."""
 """Commands with `--shard`."""
