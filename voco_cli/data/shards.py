@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -24,6 +24,8 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.parallel import Runner, WorkerKilledError
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
+
+Thing = TypeVar("Thing")
 
 FORMAT = "voco-shard/1"
 SAVE_EVERY_S = 10.0
@@ -186,6 +188,10 @@ class ShardOutcomes:
         """Return whether a scan belongs to the shard."""
         return self.part.shard.owns(key)
 
+    def share(self, things: Sequence[Thing]) -> list[Thing]:
+        """Return every n-th of n shards."""
+        return list(things[self.part.shard.number - 1 :: self.part.shard.count])
+
     def begin(self, identity: Mapping[str, str]) -> None:
         """State what all outcomes depend on, before the first of them; several calls add up."""
         self.part.identity.update(identity)
@@ -259,6 +265,10 @@ class MergedOutcomes:
     def owns(self, key: str) -> bool:
         """Return True: the whole is put together."""
         return True
+
+    def share(self, things: Sequence[Thing]) -> list[Thing]:
+        """Return all."""
+        return list(things)
 
     def begin(self, identity: Mapping[str, str]) -> None:
         """Refuse parts whose outcomes depend on something that is another now.

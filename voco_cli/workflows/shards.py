@@ -20,6 +20,7 @@ FLAGS = {
     "predict": ("--dry-run", "--flips", "--overwrite"),
     "evaluate": ("--require-all", "--require-clean"),
     "embed": ("--bases", "--projected"),
+    "study": ("--prepare", "--trust-pickle"),
 }
 """Commands with `--shard`, each with its options that take no value, beside those that all have."""
 """Commands with `--shard`."""
@@ -46,7 +47,9 @@ def merge_target(words: Sequence[str]) -> Path:
         return Path(output)
     if name in ("predict", "embed"):
         raise UsageError(f"voco {name} needs a place to write to.", "give one with -o")
-    return _evaluation_folder(places, options) if name == "evaluate" else Path("data.json")
+    if name == "evaluate":
+        return _evaluation_folder(places, options)
+    return Path("runs/study" if name == "study" else "data.json")
 
 
 def _evaluation_folder(places: Sequence[str], options: Mapping[str, Sequence[str]]) -> Path:
