@@ -18,8 +18,7 @@ from safetensors.numpy import load_file
 
 from tests.cluster.local_slurm import local_slurm, missing
 from tests.pretrain.tiny_run import TINY, write_data
-from tests.study.test_real_runs import PRESET
-from tests.tasks.made_balls import write_balls
+from tests.tasks.made_balls import PRESET, write_balls
 from tests.waiting import wait_until
 from voco_cli.cluster.script import Job, send
 from voco_cli.config.cluster_schema import ClusterSettings
