@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +19,8 @@ from voco_cli.object_stores import location
 
 if TYPE_CHECKING:
     from voco_cli.data.index.datalist import Entry
+    from voco_cli.data.parallel import Runner
+    from voco_cli.pretrain.embed import Embedder
 
 
 def embed(
@@ -52,11 +55,9 @@ def embed(
 
     from voco_cli.config.load import read_resolved
     from voco_cli.data.index.intensity import suit_intensity, with_preprocess
-    from voco_cli.data.parallel import HERE
-    from voco_cli.data.shards import kept_folder, own_entries
+    from voco_cli.data.shards import own_entries
     from voco_cli.predict.inputs import find_inputs
-    from voco_cli.pretrain.embed import about, check_embedding_path, embed_entries, open_embedder, write_embeddings
-    from voco_cli.pretrain.embed_elsewhere import embed_elsewhere
+    from voco_cli.pretrain.embed import check_embedding_path, open_embedder
     from voco_cli.workflows.shards import is_merging
 
     inputs = [location(one) for one in inputs]
@@ -67,26 +68,9 @@ def embed(
     for text in (*suited.notes, *suited.warnings):
         note(text)
     embedder = replace(embedder, settings=with_preprocess(embedder.settings, suited))
-    failed: list[tuple[str, str]] = []
-
-    def on_failed(entry: Entry, reason: str) -> None:
-        failed.append((str(entry.image), reason))
-
-    scans = rows = 0
     with spread_out(context, output, scheduler, shard) as spread:
-        own, runner = own_entries(found.entries, inputs, spread.runner), spread.runner
-        with progress("embedding", len(own)) as advance:
-            if runner == HERE:
-                embedded = embed_entries(embedder, own, crops, on_failed, advance)
-            else:
-                there = kept_folder(output)
-                embedded = embed_elsewhere(
-                    embedder, own, crops, on_failed, advance, device=device, folder=there, runner=runner
-                )
-            first = next(embedded, None)
-            if first is not None:
-                described = about(embedder, crops)
-                scans, rows = write_embeddings(output, chain([first], embedded), embedder.width, described)
+        own = own_entries(found.entries, inputs, spread.runner)
+        scans, rows, failed = _embed(embedder, own, crops, output, device, spread.runner)
         if spread.is_part:
             warn_of_failures(failed)
             spread.finish_part(as_json, "scans", len(own), len(failed))
@@ -105,3 +89,32 @@ def embed(
         return
     print_line(f"{scans} scans embedded in {rows} rows of {width} numbers, {len(failed)} failed.")
     done([output], shell_words("voco", "locate", run, "SCAN"))
+
+
+def _embed(
+    embedder: Embedder, entries: Sequence[Entry], crops: int | None, output: Path, device: str | None, runner: Runner
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Write embeddings, if there are any; return the numbers of scans and rows in the file, and what failed."""
+    from voco_cli.data.parallel import HERE
+    from voco_cli.data.shards import kept_folder
+    from voco_cli.pretrain.embed import about, embed_entries, write_embeddings
+    from voco_cli.pretrain.embed_elsewhere import embed_elsewhere
+
+    failed: list[tuple[str, str]] = []
+
+    def on_failed(entry: Entry, reason: str) -> None:
+        failed.append((str(entry.image), reason))
+
+    with progress("embedding", len(entries)) as advance:
+        if runner == HERE:
+            embedded = embed_entries(embedder, entries, crops, on_failed, advance)
+        else:
+            kept = kept_folder(output)
+            embedded = embed_elsewhere(
+                embedder, entries, crops, on_failed, advance, device=device, folder=kept, runner=runner
+            )
+        first = next(embedded, None)
+        if first is None:
+            return 0, 0, failed
+        scans, rows = write_embeddings(output, chain([first], embedded), embedder.width, about(embedder, crops))
+    return scans, rows, failed
