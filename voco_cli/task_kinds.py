@@ -15,7 +15,7 @@ from typing import Protocol
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
 from voco_cli.data.index.datalist import Entry
-from voco_cli.data.parallel import Runner
+from voco_cli.data.parallel import HERE, Runner
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.classification.table import scored_cases
 from voco_cli.evaluate.result_files import EvaluationOptions
@@ -57,12 +57,14 @@ class EvaluatePredictions(Protocol):
         predictions: Path,
         options: EvaluationOptions,
         progress: Progress,
+        runner: Runner = ...,
     ) -> Evaluation | ClassificationEvaluation:
         """Measure the predictions of cases that have a label map or a category.
 
         Args:
             entries: cases that are all predicted.
             predictions: folder of the predictions.
+            runner: does the work.
         Raises:
             DataError: none could be measured.
         """
@@ -84,7 +86,12 @@ class TaskKind:
 
 
 def evaluate_label_maps(
-    settings: Settings, entries: Sequence[Entry], predictions: Path, options: EvaluationOptions, progress: Progress
+    settings: Settings,
+    entries: Sequence[Entry],
+    predictions: Path,
+    options: EvaluationOptions,
+    progress: Progress,
+    runner: Runner = HERE,
 ) -> Evaluation:
     """Measure predicted label maps; see `EvaluatePredictions`."""
     pairs = [
@@ -93,14 +100,24 @@ def evaluate_label_maps(
         if entry.label is not None
     ]
     classes, regions = task_classes(settings.task), task_regions(settings.task)
-    return evaluate_pairs(pairs, options, classes=classes, regions=regions, progress=progress)
+    return evaluate_pairs(pairs, options, classes=classes, regions=regions, progress=progress, runner=runner)
 
 
 def evaluate_probabilities(
-    settings: Settings, entries: Sequence[Entry], predictions: Path, options: EvaluationOptions, progress: Progress
+    settings: Settings,
+    entries: Sequence[Entry],
+    predictions: Path,
+    options: EvaluationOptions,
+    progress: Progress,
+    runner: Runner = HERE,
 ) -> ClassificationEvaluation:
-    """Measure predicted probabilities of categories; see `EvaluatePredictions`."""
+    """Measure predicted probabilities of categories; see `EvaluatePredictions`.
+
+    A shard measures nothing: the table of all cases is the whole command's.
+    """
     categories = tuple(one.name for one in settings.task.classes)
+    if runner.is_part:
+        return ClassificationEvaluation(scored_cases([], {}, categories), options)
     truth = [(entry.name, entry.patient, category_index(settings.task, entry)) for entry in entries]
     scored = scored_cases(truth, read_probabilities(predictions / TABLE, categories), categories)
     return ClassificationEvaluation(scored, options)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from tests.command import voco
 from tests.data.cache.made_scans import body_hu, write_nifti
 from tests.data.dask_cluster import dask_cluster
 from tests.data.io.make_files import write_dicom
+from tests.finetune.made_finetuned import finetuned_run, write_case
+from tests.pretrain.made_run import made_run
 from tests.tasks.made_run import make_run
 from voco_cli.cli.app import app
 from voco_cli.errors import UsageError
-from voco_cli.workflows.shards import FLAGS, SHARDED, merge_target
+from voco_cli.workflows.shards import COMMON_FLAGS, FLAGS, merge_target
 
 SHAPE = (20, 18, 14)
 
@@ -46,17 +49,23 @@ def files_below(path: Path) -> dict[str, bytes]:
     return {str(one.relative_to(path)): one.read_bytes() for one in paths}
 
 
-def whole_and_merged(cwd: Path, words: Sequence[str], output: str, code: int = 0) -> None:
-    """Run a command whole, then in three shards, and compare what lies in its output."""
-    assert voco(*words, cwd=cwd).returncode == code
-    (cwd / output).rename(cwd / "whole")
+def whole_and_merged(cwd: Path, words: Sequence[str], output: str, code: int = 0, within: str | None = None) -> None:
+    """Run a command whole, then in three shards, and compare what lies in its output, or in a folder around it."""
+    compared = within or output
+    if within is not None:
+        shutil.copytree(cwd / within, cwd / "before")
+    shown = voco(*words, cwd=cwd)
+    assert shown.returncode == code, shown.stderr
+    (cwd / compared).rename(cwd / "whole")
+    if within is not None:
+        (cwd / "before").rename(cwd / within)
     for number in (2, 1, 3):
         shown = voco(*words, "--shard", f"{number}/3", cwd=cwd)
         assert shown.returncode == 0, shown.stderr
         assert f"next: voco merge {output}, when all 3 are done" in shown.stdout
     merged = voco("merge", output, cwd=cwd)
     assert merged.returncode == code, merged.stderr
-    assert files_below(cwd / output) == files_below(cwd / "whole")
+    assert files_below(cwd / compared) == files_below(cwd / "whole")
     assert not (cwd / f"{output}.shards").exists()
 
 
@@ -89,6 +98,83 @@ def test_predict(scans: Path, tmp_path: Path) -> None:
     )
 
 
+def measurable(cwd: Path) -> None:
+    """A run with six cases to test on, one of them damaged since, and two folders of label maps."""
+    test = [write_case(cwd / "scans", f"case{n}", shift=n % 3, liver=n != 2) for n in range(6)]
+    finetuned_run(cwd / "run", test=test)
+    (cwd / "labels").mkdir()
+    (cwd / "predictions").mkdir()
+    for number, entry in enumerate(test):
+        assert entry.label is not None
+        shutil.copy(entry.label, cwd / "labels" / f"{number}.nii.gz")
+        shutil.copy(str(test[(number + 1) % 6].label), cwd / "predictions" / f"{number}.nii.gz")
+    test[4].image.write_bytes(b"damaged meanwhile")
+    (cwd / "predictions" / "3.nii.gz").write_bytes(b"damaged")
+
+
+OF_FOLDERS = ["evaluate", "--predictions", "predictions", "--labels", "labels", "--by-size", "5", "--resamples", "100"]
+OF_RUN = ["evaluate", "run", "--device", "cpu", "--resamples", "100"]
+
+
+EMBED = ["embed", "run", "data/imagesTr", "--device", "cpu", "-o"]
+
+
+def embeddable(cwd: Path) -> None:
+    """A pre-trained run, and scans of which one is damaged within."""
+    made = made_run(cwd)
+    folder = made.scans[0].parent
+    blank = np.full((24, 24, 24), -1000, np.int16)  # air alone: no foreground
+    write_nifti(folder / "blank.nii.gz", blank, np.diag([2.0, 2.0, 2.0, 1.0]))
+
+
+def test_evaluate(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    whole_and_merged(tmp_path, OF_FOLDERS, "evaluation", code=3)
+    measured = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert (measured["cases"], [one["case"] for one in measured["failed"]]) == (5, ["3"])
+
+
+def test_evaluate_of_a_run(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    whole_and_merged(tmp_path, OF_RUN, "run/evaluation/test", code=3, within="run")
+    measured = json.loads((tmp_path / "run" / "evaluation" / "test" / "summary.json").read_text())
+    assert (measured["cases"], [one["case"] for one in measured["failed"]]) == (5, ["case4"])
+
+
+@pytest.mark.parametrize("ending", ["npz", "parquet"])
+def test_embed(tmp_path: Path, ending: str) -> None:
+    if ending == "parquet":
+        pytest.importorskip("pyarrow")
+    embeddable(tmp_path)
+    whole_and_merged(tmp_path, [*EMBED, f"e.{ending}"], f"e.{ending}")
+
+
+def test_a_shard_of_embeddings_goes_on(tmp_path: Path) -> None:
+    embeddable(tmp_path)
+    words = [*EMBED, "e.npz", "--projected", "--crops", "2", "--shard", "1/1"]
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "e.npz.shards" / "kept").iterdir()}
+    gone, *others = kept
+    gone.unlink()
+    assert "made of" in voco("merge", "e.npz", cwd=tmp_path).stderr
+    assert voco(*words, cwd=tmp_path).returncode == 0
+    assert {path.stat().st_mtime_ns for path in others} == {kept[path] for path in others}
+    assert "5 scans embedded in 10 rows" in voco("merge", "e.npz", cwd=tmp_path).stdout
+    assert [path.name for path in tmp_path.iterdir() if "e.npz" in path.name] == ["e.npz"]
+
+
+def test_labels_that_changed_after_their_shard_are_not_merged(tmp_path: Path) -> None:
+    measurable(tmp_path)
+    for number in (1, 2):
+        assert voco(*OF_FOLDERS, "--shard", f"{number}/2", cwd=tmp_path).returncode == 0
+    shutil.copy(tmp_path / "labels" / "2.nii.gz", tmp_path / "labels" / "1.nii.gz")
+    (tmp_path / "labels" / "1.nii.gz").touch()
+    refused = voco("merge", "evaluation", cwd=tmp_path)
+    assert refused.returncode == 3
+    assert f"{tmp_path}/labels/1.nii.gz has changed since shard" in refused.stderr
+    assert not (tmp_path / "evaluation").exists()
+
+
 @pytest.mark.slow
 def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
@@ -98,14 +184,39 @@ def test_a_dask_cluster_leaves_the_same_bytes(scans: Path, tmp_path: Path) -> No
         "store": (["cache", "build", "data.json", "--recipe", "debug", "--dir", "store"], 0),
         "predictions": (["predict", "run", "scans", "-o", "predictions", "--device", "cpu"], 3),
     }
-    with dask_cluster(tmp_path) as address:
-        for output, (words, code) in commands.items():
-            assert voco(*words, cwd=tmp_path).returncode == code
-            there = files_below(tmp_path / output)
-            (tmp_path / output).rename(tmp_path / f"{output}.here")
-            shown = voco(*words, "--scheduler", address, cwd=tmp_path)
+    here_and_there(tmp_path, commands)
+
+
+def here_and_there(cwd: Path, commands: Mapping[str, tuple[list[str], int]]) -> None:
+    """Run commands by processes of this machine, then on a cluster, and compare what lies where they write."""
+    with dask_cluster(cwd) as address:
+        for outputs, (words, code) in commands.items():
+            shown = voco(*words, cwd=cwd)
             assert shown.returncode == code, shown.stderr
-            assert files_below(tmp_path / output) == there
+            here = [files_below(cwd / output) for output in outputs.split()]
+            for output in outputs.split():
+                (cwd / output).rename(cwd / f"{output}.here")
+            shown = voco(*words, "--scheduler", address, cwd=cwd)
+            assert shown.returncode == code, shown.stderr
+            assert [files_below(cwd / output) for output in outputs.split()] == here
+            assert not (cwd / f"{outputs}.shards").exists()
+
+
+@pytest.mark.slow
+def test_figures_and_embeddings_of_a_dask_cluster_are_the_same_bytes(tmp_path: Path) -> None:
+    pytest.importorskip("distributed", reason="distributed is not installed: pip install 'voco-cli[cluster]'")
+    measurable(tmp_path)
+    (tmp_path / "pre").mkdir()
+    embeddable(tmp_path / "pre")
+    embed = ["embed", "pre/run", "pre/data/imagesTr", "--device", "cpu"]
+    here_and_there(
+        tmp_path,
+        {
+            "evaluation": (OF_FOLDERS, 3),
+            "run/evaluation run/predictions": (OF_RUN, 3),
+            "e.npz": ([*embed, "-o", "e.npz"], 0),
+        },
+    )
 
 
 def test_a_shard_of_predictions_goes_on(scans: Path, tmp_path: Path) -> None:
@@ -166,6 +277,9 @@ def test_foreign_parts_and_other_numbers_are_refused(scans: Path, tmp_path: Path
         ("cache build lists/data.json --labels --dir store", "store"),
         ("cache verify --recipe debug --set cache.dir=there data.json", "there"),
         ("predict --flips run scans --output=predictions", "predictions"),
+        ("evaluate --predictions p --labels l --require-all", "evaluation"),
+        ("embed --bases run scans -o e.npz", "e.npz"),
+        ("evaluate --output there --labels l --predictions p", "there"),
     ],
 )
 def test_the_output_is_told_from_the_words(words: str, target: str) -> None:
@@ -180,18 +294,15 @@ def test_the_cache_is_beside_its_list_by_default(tmp_path: Path) -> None:
 
 def test_flags_and_commands_are_those_of_the_command_line() -> None:
     root = typer.main.get_command(app)
-    flags: set[str] = set()
-    sharded: list[str] = []
+    sharded: dict[str, set[str]] = {}
 
     def look(command: object, name: str) -> None:
         for child, below in getattr(command, "commands", {}).items():
             look(below, f"{name} {child}".strip())
         parameters = getattr(command, "params", [])
         if any(one.name == "shard" for one in parameters):
-            sharded.append(name)
             of_command = (one for one in parameters if getattr(one, "is_flag", False) and one.name != "help")
-            flags.update(word for one in of_command for word in (*one.opts, *one.secondary_opts))
+            sharded[name] = {word for one in of_command for word in (*one.opts, *one.secondary_opts)}
 
     look(root, "")
-    assert sorted(sharded) == sorted(SHARDED)
-    assert flags == set(FLAGS)
+    assert sharded == {name: {*COMMON_FLAGS, *flags} for name, flags in FLAGS.items()}

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tests.study.made_study import PRESET, StandIn, weights_file
+from voco_cli.cli.app import app as whole_app
 from voco_cli.cli.study import study
 from voco_cli.config import Resolved, Settings
 from voco_cli.errors import DataError, UsageError, VocoError
@@ -53,11 +54,15 @@ def list_cases(folder: Path) -> Path:
     return path
 
 
-def call(folder: Path, *more: str) -> Result:
+def words(folder: Path) -> list[str]:
     (folder / "tiny.yaml").write_text(PRESET)
     own = ["--task", str(folder / "tiny.yaml"), "--weights", weights_file(folder), "-o", str(folder / "study")]
     data = ["--data", str(list_cases(folder)), "--set", "task.split=null"]
-    return CliRunner().invoke(app, [*own, *data, "--cases", "5,10", "--seeds", "2", *more])
+    return [*own, *data, "--cases", "5,10", "--seeds", "2"]
+
+
+def call(folder: Path, *more: str) -> Result:
+    return CliRunner().invoke(app, [*words(folder), *more])
 
 
 def test_tables_words_and_files(tmp_path: Path) -> None:
@@ -127,3 +132,64 @@ def test_numbers_of_cases_that_are_none(cases: str, tmp_path: Path) -> None:
     shown = call(tmp_path, "--cases", cases)
     assert isinstance(shown.exception, UsageError)
     assert "--cases" in f"{shown.exception.message} {shown.exception.hint}"
+
+
+def outcome(folder: Path) -> tuple[dict[str, Any], list[bytes]]:
+    """What a study found, but for how long its runs took, and its tables."""
+    found = json.loads((folder / "study.json").read_text())
+    for run in found["runs"]:
+        run.pop("took_s")
+    return found, [path.read_bytes() for path in sorted(folder.glob("*.md"))]
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_shards_put_together_are_the_study_of_one_process(
+    tmp_path: Path, stand_in: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(resolved: Resolved, callback: Any) -> Any:
+        if resolved.settings.run.dir.match("voco/n005-seed1"):
+            raise DataError("The loss is not finite at step 3.")
+        return stand_in(resolved)
+
+    def voco(*more: str) -> Result:
+        return CliRunner().invoke(whole_app, more)
+
+    monkeypatch.setattr("voco_cli.workflows.finetune.run_finetuning", failing)
+    study, asked = tmp_path / "study", words(tmp_path)
+    assert isinstance(voco("study", *asked).exception, VocoError)
+    study.rename(tmp_path / "whole")
+    called, stand_in.called = sorted(stand_in.called), []
+
+    early = voco("study", *asked, "--shard", "1/3")
+    assert isinstance(early.exception, UsageError)
+    assert "is not prepared" in early.exception.message
+    assert not study.exists()
+    assert voco("study", *asked, "--prepare").exit_code == 0
+    assert stand_in.called == []
+    before = (study / "study.json").read_bytes()
+    # Dealt in turn: seed by seed, size by size, none before voco. The run that fails is the sixth, shard 3's second.
+    for shard, said in (("3/3", "2 runs, 1 failed."), ("1/3", "3 runs."), ("2/3", "3 runs.")):
+        shown = voco("study", *asked, "--shard", shard)
+        assert shown.exit_code == 0, shown.exception
+        assert f"Shard {shard}: {said}" in shown.stdout
+    assert (study / "study.json").read_bytes() == before
+    merged = voco("merge", str(study))
+    assert isinstance(merged.exception, VocoError)
+    assert "voco, 5 labelled cases, seed 1: The loss is not finite at step 3." in merged.exception.message
+    assert sorted(stand_in.called) == called
+    assert outcome(study) == outcome(tmp_path / "whole")
+    assert not (tmp_path / "study.shards").exists()
+
+
+@pytest.mark.usefixtures("no_picture")
+def test_shards_of_several_tasks(tmp_path: Path, stand_in: StandIn) -> None:
+    asked = ["study", *words(tmp_path), "--task", str(tmp_path / "other.yaml"), "--seeds", "1"]
+    (tmp_path / "other.yaml").write_text(PRESET.replace("tiny", "other"))
+    assert CliRunner().invoke(whole_app, asked).exit_code == 0
+    (tmp_path / "study").rename(tmp_path / "whole")
+    for more in (["--prepare"], ["--shard", "1/2"], ["--shard", "2/2"]):
+        assert CliRunner().invoke(whole_app, [*asked, *more]).exit_code == 0
+    assert CliRunner().invoke(whole_app, ["merge", str(tmp_path / "study")]).exit_code == 0
+    assert len(stand_in.called) == 16
+    for name in ("overview.json", "overview.md", "tiny/study.md", "other/study.md"):
+        assert (tmp_path / "study" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

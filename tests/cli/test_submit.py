@@ -77,6 +77,36 @@ def test_what_is_sent_is_what_a_dry_run_prints(folder: Path) -> None:
     assert table[2] == "next: voco report 'runs/a b'"
 
 
+def test_a_study_is_prepared_before_its_parts_and_merged_after_them(folder: Path) -> None:
+    study = ("study", "--task", "btcv", "--weights", "w.pt", "-o", "runs/s")
+    shown = voco("submit", "--dry-run", "--shards", "3", *study, cwd=folder)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    commands = [line.partition(" -m voco_cli ")[2] for line in shown.stdout.splitlines() if line.startswith("srun ")]
+    asked = " ".join(study)
+    assert commands == [f"{asked} --prepare", f'{asked} --shard "$SLURM_ARRAY_TASK_ID/3"', "merge runs/s"]
+    assert shown.stdout.count("#SBATCH --dependency=afterok:NUMBER_OF_THE_JOB_BEFORE") == 2
+    assert shown.stdout.count("#SBATCH --array=1-3") == 1
+    (only,) = (
+        line
+        for line in voco("submit", "--dry-run", *study, "--prepare", cwd=folder).stdout.splitlines()
+        if line.startswith("srun ")
+    )
+    assert only.endswith(f"{asked} --prepare")
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "merge"),
+    [
+        ("evaluate --predictions . --labels . -o out", "evaluate --predictions . --labels . -o out", "merge out"),
+        ("embed data.json data.json -o e.npz", "embed data.json data.json -o e.npz", "merge e.npz"),
+    ],
+)
+def test_what_works_scan_by_scan_is_an_array_and_a_merge(words: str, command: str, merge: str, folder: Path) -> None:
+    shown = voco("submit", "--dry-run", "--shards", "2", *words.split(), cwd=folder)
+    commands = [line.partition(" -m voco_cli ")[2] for line in shown.stdout.splitlines() if line.startswith("srun ")]
+    assert commands == [f'{command} --shard "$SLURM_ARRAY_TASK_ID/2"', merge]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -18,6 +18,7 @@ from safetensors.numpy import load_file
 
 from tests.cluster.local_slurm import local_slurm, missing
 from tests.pretrain.tiny_run import TINY, write_data
+from tests.tasks.made_balls import PRESET, write_balls
 from tests.waiting import wait_until
 from voco_cli.cluster.script import Job, send
 from voco_cli.config.cluster_schema import ClusterSettings
@@ -155,6 +156,32 @@ def test_an_index_in_parts_is_that_of_one_call(folder: Path, slurm: dict[str, st
     assert [job["state"] for job in jobs(folder, slurm)[-2:]] == ["of 3 parts 3 done", "done"]
     voco(*words, "-o", "whole.json", cwd=folder, environment=slurm)
     assert (folder / "parts.json").read_bytes() == (folder / "whole.json").read_bytes()
+
+
+def test_a_study_in_parts_is_that_of_one_process(tmp_path: Path, slurm: dict[str, str]) -> None:
+    write_balls(tmp_path / "data", background=60, step=70, noise=10)
+    (tmp_path / "balls.yaml").write_text(PRESET)
+    (tmp_path / "pretrain.yaml").write_text("model: {projector_hidden: [8], projector_out: 8}\n")
+    words = ["study", "--task", "balls.yaml", "--data", "data", "--cases", "2", "--seeds", "2", "--device", "cpu"]
+    words += ["--objective", "voco", "--pretrain-steps", "2", "--pretrain-config", "pretrain.yaml", "-o"]
+    voco("submit", *ON_CPU, "--shards", "2", *words, "parts", cwd=tmp_path, environment=slurm)
+    sent = jobs(tmp_path, slurm)
+    assert [(one["command"][0], one["command"][-1], one["shards"]) for one in sent] == [
+        ("study", "--prepare", 0),
+        ("study", "parts", 2),
+        ("merge", "parts", 0),
+    ]
+    wait_until(lambda: newest(tmp_path, slurm)["state"] not in ("waiting", "running"))
+    assert [one["state"] for one in jobs(tmp_path, slurm)] == ["done", "of 2 parts 2 done", "done"]
+    voco(*words, "whole", cwd=tmp_path, environment=slurm)
+    parts, whole = (json.loads((tmp_path / name / "study.json").read_text()) for name in ("parts", "whole"))
+    assert [one["status"] for one in parts["runs"]] == ["done"] * 4
+    for found in (parts, whole):  # what took how long is another matter
+        found.pop("costs")
+        for one in (*found["runs"], *found["pretrainings"]):
+            one.pop("took_s", None)
+            one.pop("train_s")
+    assert parts == whole
 
 
 def test_what_slurm_refuses_is_one_sentence(folder: Path, slurm: dict[str, str]) -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.study.made_study import Heard
-from tests.tasks.made_balls import write_balls
+from tests.tasks.made_balls import PRESET, write_balls
 from voco_cli.config import Resolved
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.evaluate.read_results import read_results
@@ -19,23 +19,6 @@ from voco_cli.training.callbacks import Callback
 from voco_cli.workflows.finetune import run_finetuning
 from voco_cli.workflows.pretrain import run_pretraining
 from voco_cli.workflows.study import Finetuned, StudyResult, run_study
-
-PRESET = """
-task:
-  name: balls
-  layouts: [{image: "image/{case}.nii.gz", label: "label/{case}.nii.gz"}]
-  classes: [{name: ball, values: 1}, {name: core, values: 2}]
-  split: seeded
-  test_patients: 3
-  validation_patients: 1
-  patch_size: [8, 8, 8]
-preprocess: {window_hu: [0, 255], foreground_above: null}
-model: {backbone: unet, feature_size: 2, levels: 3}
-train: {steps: 3, batch_size: 1, checkpoint_every: 3, validate_every: 3, log_every: 3}
-run: {device: cpu, threads: 1, keep_memory: false}
-data: {workers: 0}
-cache: {workers: 1}
-"""
 
 
 def train(resolved: Resolved) -> Finetuned:

@@ -12,6 +12,23 @@ EDGE = 12
 BALL, CORE = 4, 2
 """Radii, voxels."""
 
+PRESET = """
+task:
+  name: balls
+  layouts: [{image: "image/{case}.nii.gz", label: "label/{case}.nii.gz"}]
+  classes: [{name: ball, values: 1}, {name: core, values: 2}]
+  split: seeded
+  test_patients: 3
+  validation_patients: 1
+  patch_size: [8, 8, 8]
+preprocess: {window_hu: [0, 255], foreground_above: null}
+model: {backbone: unet, feature_size: 2, levels: 3}
+train: {steps: 3, batch_size: 1, checkpoint_every: 3, validate_every: 3, log_every: 3}
+run: {device: cpu, threads: 1, keep_memory: false}
+data: {workers: 0}
+cache: {workers: 1}
+"""
+
 
 def write_balls(folder: Path, background: float, step: float, noise: float, cases: int = 9) -> None:
     """Write ``image/caseN.nii.gz`` and ``label/caseN.nii.gz`` of 12 x 12 x 12 voxels; labels 1 and 2 are brighter."""

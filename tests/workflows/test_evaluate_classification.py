@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 
 from tests.tasks.made_categories import NAMES, SIZE, make_entries
 from voco_cli.config import load_settings
+from voco_cli.data.parallel import Runner
+from voco_cli.data.shards import MergedOutcomes, Shard, ShardOutcomes, ShardPart
 from voco_cli.errors import DataError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.result_files import EvaluationOptions
@@ -114,3 +117,22 @@ def test_the_table_decides_who_trains(done: Done) -> None:
     assert [row["category"] for row in rows] == [NAMES[category] for category in CATEGORIES[:6]]
     probabilities = np.array([[float(row[f"p_{name}"]) for name in NAMES] for row in rows])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-9)
+
+
+def test_shards_put_together_are_the_evaluation_of_one_process(done: Done, tmp_path: Path) -> None:
+    run = open_run(done.run)
+    split, entries = measured_split(run)
+    options, table = EvaluationOptions(resamples=100), run.predictions(split) / "probabilities.csv"
+    measure(run, split, entries, options, output=tmp_path / "whole")
+    probabilities = table.read_bytes()
+    shutil.rmtree(table.parent)
+    parts = [ShardPart(Shard(number, 2), ("evaluate",), (), "") for number in (1, 2)]
+    for number, part in enumerate(parts):
+        runner = Runner(outcomes=ShardOutcomes(tmp_path / f"{number}.json", part))
+        measured = measure(run, split, entries, options, output=tmp_path / "merged", runner=runner)
+        assert (measured.written, table.exists(), (tmp_path / "merged").exists()) == ((), False, False)
+    merged = Runner(outcomes=MergedOutcomes(tmp_path / "merged", parts))
+    measure(run, split, entries, options, output=tmp_path / "merged", runner=merged)
+    assert table.read_bytes() == probabilities
+    for name in ("cases.csv", "summary.json", "table.md"):
+        assert (tmp_path / "merged" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

@@ -9,8 +9,10 @@ import pytest
 
 from tests.study.made_study import CASES, Heard, Result, StandIn, find, plan, weights_file, write_scores
 from voco_cli.config import Resolved, Settings
+from voco_cli.data.parallel import Runner
+from voco_cli.data.shards import Shard, ShardOutcomes, ShardPart
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
-from voco_cli.workflows.study import StudyResult, run_study
+from voco_cli.workflows.study import StudyResult, prepare_study, run_study
 from voco_cli.workflows.study_outcome import require_complete
 
 
@@ -113,6 +115,32 @@ def test_an_interrupted_study_keeps_an_early_look_and_goes_on_there(tmp_path: Pa
     run(tmp_path, after)
     assert after.called[0] == "voco/n010-seed0"
     assert len(after.called) == 5
+
+
+def test_a_shard_that_was_stopped_goes_on_there(tmp_path: Path) -> None:
+    asked, before, after = plan(tmp_path, [weights_file(tmp_path)]), StandIn(score), StandIn(score)
+    prepare_study(asked, Heard(), find=find())
+
+    def stopping(resolved: Resolved) -> Result:
+        if len(before.called) == 3:
+            raise Interrupted("Stopped at step 5.", "run the same again")
+        return before(resolved)
+
+    def one_of_one(finetune: Any) -> ShardOutcomes:
+        outcomes = ShardOutcomes(tmp_path / "1-of-1.json", ShardPart(Shard(1, 1), ("study",), (), ""))
+        try:
+            run_study(asked, Heard(), finetune=finetune, find=find(), runner=Runner(outcomes=outcomes))
+        finally:
+            outcomes.close()
+        return outcomes
+
+    with pytest.raises(Interrupted):
+        one_of_one(stopping)
+    assert [one["status"] for one in stored(tmp_path)["runs"]] == ["waiting"] * 8
+    part = one_of_one(after).part
+    done = [part.outcomes[key][1]["value"]["run"]["folder"] for key in part.outcomes]
+    assert sorted([*before.called, *after.called]) == sorted(done)
+    assert (len(before.called), len(after.called)) == (3, 5)
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,13 @@ from tests.data.cache.made_scans import oriented_affine, write_nifti
 from tests.study.made_study import CASES, PRESET, Heard, Result, StandIn
 from voco_cli.config import Resolved, Settings
 from voco_cli.data.index.datalist import Datalist, Entry
+from voco_cli.data.parallel import HERE, Runner
+from voco_cli.data.shards import MergedOutcomes, Shard, ShardOutcomes, ShardPart
 from voco_cli.errors import DataError, UsageError
 from voco_cli.objectives.objective import Verdict
 from voco_cli.study.plan import PretrainingPlan, StudyPlan, make_plan
 from voco_cli.tasks.find_data import TaskData
-from voco_cli.workflows.study import StudyResult, run_study
+from voco_cli.workflows.study import StudyResult, prepare_study, run_study
 
 
 @pytest.fixture(autouse=True)
@@ -113,11 +116,13 @@ def plan(folder: Path, objectives: Sequence[str], budget: PretrainingPlan, seeds
     )
 
 
-def run(asked: StudyPlan, data: TaskData, finetune: Any, pretrain: Any) -> StudyResult:
+def run(
+    asked: StudyPlan, data: TaskData, finetune: Any, pretrain: Any, runner: Runner = HERE, own: Any = None
+) -> StudyResult:
     def find(settings: Settings) -> TaskData:
         return data
 
-    return run_study(asked, Heard(), finetune=finetune, pretrain=pretrain, find=find)
+    return run_study(asked, Heard(), finetune=finetune, pretrain=pretrain, find=find, runner=runner, own=own)
 
 
 def stored(folder: Path) -> dict[str, Any]:
@@ -196,3 +201,38 @@ def test_crops_that_do_not_suit_an_objective_are_told_with_what_to_give(tmp_path
     ) as told:
         run(asked, data, Finetuner(), Pretrainer())
     assert "--pretrain-config FILE" in str(told.value.hint)
+
+
+@pytest.mark.parametrize(("objectives", "longer"), [(["voco", "rotation"], False), (["voco", "none+"], True)])
+def test_shards_do_each_pretraining_once_and_find_the_same(
+    objectives: list[str], longer: bool, tmp_path: Path, data: TaskData
+) -> None:
+    config = tmp_path / "crops.yaml"
+    config.write_text("crops: {grid: [2, 2], size: [12, 12, 12]}\n")
+    asked = plan(tmp_path, objectives, PretrainingPlan(minutes=0.5, config=config))
+    pretrain, whole = Pretrainer(), Finetuner()
+    run(asked, data, whole, pretrain)
+    before, trained = stored(tmp_path), sorted(pretrain.trained)
+    shutil.rmtree(tmp_path / "study")
+
+    pretrain, finetune = Pretrainer(), Finetuner()
+    prepare_study(asked, Heard(), pretrain=pretrain, find=lambda settings: data)
+    parts, shares = [], []
+    for number in (3, 1, 2):
+        part = ShardPart(Shard(number, 3), ("study",), (), str(tmp_path))
+        runner = Runner(outcomes=ShardOutcomes(tmp_path / f"{number}-of-3.json", part))
+        own = [one for runs in runner.share(list(asked.units().values())) for one in runs]
+        shares.append(len({(one.seed, one.arm.name) for one in own if one.arm.objective is not None}))
+        run(asked, data, finetune, pretrain, runner, own)
+        parts.append(part)
+    assert sorted(pretrain.trained) == trained
+    assert finetune.steps == whole.steps
+    # Four pre-trainings are dealt to shards 1, 2, 3, 1; with none+ a whole seed is one unit, and shard 3 has none.
+    assert shares == ([0, 1, 1] if longer else [1, 2, 1])
+
+    merged = Runner(outcomes=MergedOutcomes(tmp_path / "study", parts))
+    run(asked, data, None, None, merged)
+    after = stored(tmp_path)
+    for one in (*before["runs"], *after["runs"]):
+        one.pop("took_s")
+    assert after == before

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,10 +20,12 @@ from voco_cli.cli.options import (
     WorkersOption,
     setting_option,
 )
+from voco_cli.cli.shards import SchedulerOption, ShardOption, Spread, spread_out
 from voco_cli.document.terminal import done, print_blocks, print_json, print_line, progress, shell_words, warn
 from voco_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from voco_cli.data.parallel import Runner
     from voco_cli.document.blocks import Block
     from voco_cli.evaluate.classification.results import ClassificationEvaluation
     from voco_cli.evaluate.result_files import Provenance
@@ -112,6 +115,7 @@ def evaluate_run(
     device: str | None,
     require_clean: bool,
     as_json: bool,
+    spread_to: Callable[[Path], AbstractContextManager[Spread]],
 ) -> None:
     """Measure a split of a run.
 
@@ -120,24 +124,33 @@ def evaluate_run(
         data: where the data lie now.
         options: fields of `EvaluationOptions` that differ from the run's settings.
         require_clean: refuse where the cases were in the training, or where that cannot be known.
+        spread_to: opens what the scans are worked on with, for the folder that is written.
     """
     from voco_cli.evaluate.segmentation.results import Evaluation
     from voco_cli.workflows.evaluate import measure, measured_split, open_run, options_of
+    from voco_cli.workflows.shards import is_merging
 
     run = open_run(path, data)
     if options.get("by_size_mm") and not run.settings.task.is_voxelwise:
         raise UsageError(f"--by-size is for lesions in label maps, and {path} predicts categories.", "leave it out")
     split, entries = measured_split(run, wanted)
-    measured = measure(
-        run,
-        split,
-        entries,
-        replace(options_of(run.settings), **options),
-        output=output,
-        device=device,
-        clean=require_clean,
-        progress=progress,
-    )
+    output = output or run.evaluation(split)
+    with spread_to(output) as spread:
+        measured = measure(
+            run,
+            split,
+            entries,
+            replace(options_of(run.settings), **options),
+            output=output,
+            device="cpu" if is_merging() else device,
+            clean=require_clean,
+            progress=progress,
+            runner=spread.runner,
+        )
+        if spread.is_part:
+            _finish_part(spread, measured.evaluation, as_json)
+            return
+        spread.finish()
     if as_json:
         print_json(measured.summary)
     else:
@@ -146,6 +159,12 @@ def evaluate_run(
         further = ("compare", path, "OTHER_RUN") if segmented else ("predict", path, "NEW_SCANS", "-o", "predictions")
         done(measured.written, shell_words("voco", *further))
     report_failures(measured.evaluation)
+
+
+def _finish_part(spread: Spread, evaluation: Evaluation | ClassificationEvaluation, as_json: bool) -> None:
+    warn_of_failures(evaluation.failed)
+    failed = len(evaluation.failed)
+    spread.finish_part(as_json, "cases", len(evaluation.table.cases) + failed, failed)
 
 
 OF_RUN = ("split", "data", "device", "require_clean")
@@ -220,6 +239,8 @@ def evaluate(
     ] = None,
     workers: WorkersOption = None,
     device: DeviceOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Measure a run, or predictions of any program.
@@ -239,9 +260,13 @@ def evaluate(
         "by_size_mm": None if by_size is None else _edges(by_size),
     }
     options = {name: value for name, value in given.items() if value is not None}
+
+    def spread_to(folder: Path) -> AbstractContextManager[Spread]:
+        return spread_out(context, folder, scheduler, shard)
+
     if run is not None:
         with going_on():  # predictions stay
-            evaluate_run(run, split, data, output, options, device, require_clean, as_json)
+            evaluate_run(run, split, data, output, options, device, require_clean, as_json, spread_to)
         return
     assert predictions is not None
     assert labels is not None
@@ -249,8 +274,15 @@ def evaluate(
     names = _read_names(classes, labels, predictions)
     if names is not None:
         options["ignore_label"] = names.ignore
-    evaluation = _evaluate_folders(predictions, labels, names, regions or (), patient_pattern, require_all, options)
-    written = evaluation.write(output, str(predictions), str(labels))
+    with spread_to(output) as spread:
+        evaluation = _evaluate_folders(
+            predictions, labels, names, regions or (), patient_pattern, require_all, options, spread.runner
+        )
+        if spread.is_part:
+            _finish_part(spread, evaluation, as_json)
+            return
+        written = evaluation.write(output, str(predictions), str(labels))
+        spread.finish()
     if as_json:
         print_json(evaluation.to_json(str(predictions), str(labels)))
     else:
@@ -298,6 +330,7 @@ def _evaluate_folders(
     patient_pattern: str | None,
     require_all: bool,
     options: Mapping[str, Any],
+    runner: Runner,
 ) -> Evaluation:
     from voco_cli.evaluate.result_files import EvaluationOptions
     from voco_cli.evaluate.segmentation.case_files import pair_folders
@@ -321,6 +354,7 @@ def _evaluate_folders(
         patients=patients,
         patient_pattern=patient_pattern,
         progress=progress,
+        runner=runner,
     )
 
 

@@ -11,7 +11,6 @@ import typer
 
 from voco_cli.cli.options import JsonOption
 from voco_cli.document.terminal import be_quiet, is_quiet
-from voco_cli.errors import DataError
 
 
 def merge(
@@ -32,8 +31,6 @@ def merge(
     parts = read_parts(output)
     words = [*parts[0].command, *(["--json"] if as_json else []), *(["--quiet"] if is_quiet() else [])]
     folder, quiet = parts[0].folder, is_quiet()
-    if not Path(folder).is_dir():
-        raise DataError(f"The shards of {output} were run in {folder}, which is not here.", "merge where they ran")
     outcomes = MergedOutcomes(Path(os.path.abspath(output)), parts)  # noqa: PTH100 (a link stays as it was named)
     try:
         with contextlib.chdir(folder), merging(outcomes):

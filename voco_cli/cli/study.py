@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from json import loads
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,11 +24,13 @@ from voco_cli.cli.options import (
     require_agreement,
     warn_of_untrained_flips,
 )
+from voco_cli.cli.shards import Spread, spread_out
 from voco_cli.document.terminal import done, note, print_blocks, print_json, shell_words, warn
 from voco_cli.errors import UsageError
 from voco_cli.training.callbacks import Callback
 
 if TYPE_CHECKING:
+    from voco_cli.data.parallel import Runner
     from voco_cli.document.blocks import Block
     from voco_cli.study.analysis import LabelEfficiency
     from voco_cli.study.plan import PlannedRun, StudyPlan
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 @going_on()
 def study(
+    context: typer.Context,
     task: TasksOption,
     weights: Annotated[
         list[str] | None,
@@ -108,6 +111,21 @@ def study(
     ] = None,
     trust_pickle: TrustPickleOption = False,
     device: DeviceOption = None,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare", help="Only find out what shards share: the cases, and the time of a step of each pre-training."
+        ),
+    ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Do a part of the runs alone, such as 2/4, of a study that --prepare has seen; "
+            "`voco merge OUTPUT` joins all N.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Tell whether pre-trained weights help where labels are few.
@@ -120,6 +138,8 @@ def study(
         raise UsageError("A study compares fresh weights with others.", "give --weights or --objective")
     if minutes is not None and pretrain_steps is not None:
         raise UsageError("--minutes and --pretrain-steps both say how long pre-trainings are.", "give one of them")
+    if prepare and shard is not None:
+        raise UsageError("--prepare and --shard exclude each other.", "prepare first, then do the shards")
 
     from voco_cli.study.plan import PretrainingPlan, make_plan
     from voco_cli.study.record import recorded_arms, with_recorded_names
@@ -153,18 +173,54 @@ def study(
         warn_of_untrained_flips(plan.shared_settings())  # wrong settings are told before anything heavy is imported
         plans[one] = with_recorded_names(plan)
 
+    if prepare:
+        _prepare(plans.values(), as_json)
+        return
+    with spread_out(context, output, None, shard) as spread:
+        if spread.is_part:
+            _run_shard(plans.values(), spread, as_json)
+        else:
+            _run_all(plans, spread, as_json)
+
+
+def _prepare(plans: Collection[StudyPlan], as_json: bool) -> None:
+    from voco_cli.workflows.study import prepare_study
+
+    wrote = [file for plan in plans for file in prepare_study(plan, **_workings(plan)).wrote]
+    if as_json:
+        print_json({"wrote": wrote})
+        return
+    done(wrote, "the same command with --shard I/N in place of --prepare, for I from 1 to N")
+
+
+def _run_shard(plans: Collection[StudyPlan], spread: Spread, as_json: bool) -> None:
+    """Do every N-th unit of the runs of all studies."""
+    units = [(plan.folder, tuple(runs)) for plan in plans for runs in plan.units().values()]
+    own = {(folder, run) for folder, runs in spread.runner.share(units) for run in runs}
+    failed = 0
+    for plan in plans:
+        runs = [run for run in plan.runs() if (plan.folder, run) in own]
+        record = _run(plan, spread.runner, runs).record
+        failed += sum(record.of(run).status == "failed" for run in runs)
+    spread.finish_part(as_json, "runs", len(own), failed)
+
+
+def _run_all(plans: Mapping[str, StudyPlan], spread: Spread, as_json: bool) -> None:
     from voco_cli.workflows.study_outcome import require_complete
 
     if len(plans) == 1:
-        result = _run(plans[task[0]])
-        _print_result(result, as_json)
-        require_complete(result.record, result.outcome)
-        return
-    from voco_cli.workflows.study_overview import run_studies
+        (plan,) = plans.values()
+        results = [_run(plan, spread.runner)]
+        spread.finish()
+        _print_result(results[0], as_json)
+    else:
+        from voco_cli.workflows.study_overview import run_studies
 
-    several = run_studies(output, list(plans), lambda one: _run(plans[one]))
-    _print_overview(several, as_json)
-    for result in several.studies.values():
+        several = run_studies(spread.output, list(plans), lambda one: _run(plans[one], spread.runner))
+        spread.finish()
+        _print_overview(several, as_json)
+        results = list(several.studies.values())
+    for result in results:
         require_complete(result.record, result.outcome)
 
 
@@ -181,19 +237,30 @@ def _folders(output: Path, tasks: Sequence[str]) -> dict[str, Path]:
     return named
 
 
-def _run(plan: StudyPlan) -> StudyResult:
-    from voco_cli.cli.progress import FinetuneProgress, PretrainProgress
+def _workings(plan: StudyPlan) -> dict[str, Any]:
+    """Return what tells of a study, and what pre-trains."""
+    from voco_cli.cli.progress import PretrainProgress
     from voco_cli.study.analysis import METRICS
-    from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.pretrain import run_pretraining
+
+    return {
+        "callback": StudyProgress(METRICS[plan.shared_settings().task.kind].title),
+        "pretrain": lambda resolved: run_pretraining(resolved, PretrainProgress()),
+    }
+
+
+def _run(plan: StudyPlan, runner: Runner, own: Collection[PlannedRun] | None = None) -> StudyResult:
+    from voco_cli.cli.progress import FinetuneProgress
+    from voco_cli.workflows.finetune import run_finetuning
     from voco_cli.workflows.study import require_fitting_weights, run_study
 
     require_fitting_weights(plan)
     return run_study(
         plan,
-        StudyProgress(METRICS[plan.shared_settings().task.kind].title),
         finetune=lambda resolved: run_finetuning(resolved, FinetuneProgress()),
-        pretrain=lambda resolved: run_pretraining(resolved, PretrainProgress()),
+        runner=runner,
+        own=own,
+        **_workings(plan),
     )
 
 

@@ -77,7 +77,7 @@ def submit(
 
     pretrain and finetune are one job of as many processes as there are GPUs, asked to stop before the limit of time
     and put back into the queue until they are done. Commands that take --shard are an array, with voco merge behind
-    it. Everything else is one job of one process.
+    it, and before that of a study a job that prepares it. Everything else is one job of one process.
     """
     from voco_cli.cluster.script import plan_job
     from voco_cli.config.cluster_schema import load_cluster
@@ -89,6 +89,8 @@ def submit(
         from voco_cli.workflows.shards import merge_target
 
         jobs.append(plan_job(("merge", str(merge_target(command.words))), cluster))
+        if command.words[0] == "study":
+            jobs.insert(0, plan_job((*command.words, "--prepare"), cluster))
     folder = _checked(folder)
     if dry_run or command.dry_run:
         _show(jobs, cluster, folder)
@@ -125,7 +127,7 @@ def parse(words: Sequence[str], context: Any, cluster: ClusterSettings) -> Comma
     return Command(
         tuple(word for word in words if word != DRY_RUN),
         _run_folder(words[0], given),
-        any("--shard" in parameter.opts for parameter in inner.command.params),
+        any("--shard" in parameter.opts for parameter in inner.command.params) and not given.get("prepare"),
         bool(given.get("dry_run")),
     )
 

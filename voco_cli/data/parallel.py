@@ -80,6 +80,9 @@ class JobOutcomes(Protocol):
     def owns(self, key: str) -> bool:
         """Return whether a scan is one of those that this process does."""
 
+    def share(self, things: Sequence[Job]) -> list[Job]:
+        """Return those of a few large things that this process does, dealt in turn."""
+
     def begin(self, identity: Mapping[str, str]) -> None:
         """State what all outcomes depend on, such as settings and weights."""
 
@@ -115,6 +118,10 @@ class Runner:
     def owns(self, key: str) -> bool:
         """Return whether a scan is one of those that this process does; see `Shard.owns`."""
         return self.outcomes is None or self.outcomes.owns(key)
+
+    def share(self, things: Sequence[Job]) -> list[Job]:
+        """Return those of a few large things, such as trainings, that this process does: every n-th of n shards."""
+        return list(things) if self.outcomes is None else self.outcomes.share(things)
 
     def begin(self, identity: Mapping[str, str]) -> None:
         """State what all outcomes depend on: parts of other settings, weights or inputs are not taken."""

@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -23,6 +24,8 @@ from voco_cli.atomic_files import write_atomic
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.parallel import Runner, WorkerKilledError
 from voco_cli.errors import DataError, ResourceError, UsageError, VocoError
+
+Thing = TypeVar("Thing")
 
 FORMAT = "voco-shard/1"
 SAVE_EVERY_S = 10.0
@@ -93,6 +96,11 @@ def parts_folder(output: Path) -> Path:
 def part_file(output: Path, shard: Shard) -> Path:
     """Return the file of a part."""
     return parts_folder(output) / f"{shard.number}-of-{shard.count}.json"
+
+
+def kept_folder(output: Path) -> Path:
+    """Return the folder of what jobs leave for the merge that is too large for a part."""
+    return parts_folder(output) / "kept"
 
 
 @dataclass
@@ -180,6 +188,10 @@ class ShardOutcomes:
         """Return whether a scan belongs to the shard."""
         return self.part.shard.owns(key)
 
+    def share(self, things: Sequence[Thing]) -> list[Thing]:
+        """Return every n-th of n shards."""
+        return list(things[self.part.shard.number - 1 :: self.part.shard.count])
+
     def begin(self, identity: Mapping[str, str]) -> None:
         """State what all outcomes depend on, before the first of them; several calls add up."""
         self.part.identity.update(identity)
@@ -254,6 +266,10 @@ class MergedOutcomes:
         """Return True: the whole is put together."""
         return True
 
+    def share(self, things: Sequence[Thing]) -> list[Thing]:
+        """Return all."""
+        return list(things)
+
     def begin(self, identity: Mapping[str, str]) -> None:
         """Refuse parts whose outcomes depend on something that is another now.
 
@@ -288,7 +304,8 @@ class MergedOutcomes:
         """Keep nothing: what no shard could know, such as the scan of a label map of another shard, is done here."""
 
     def finish(self) -> None:
-        """Remove the parts: their content is in the output."""
+        """Remove the parts, and what was kept beside them: their content is in the output."""
+        shutil.rmtree(kept_folder(self.output), ignore_errors=True)
         for part in self.parts:
             part_file(self.output, part.shard).unlink(missing_ok=True)
         folder = parts_folder(self.output)

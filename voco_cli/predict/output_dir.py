@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -17,6 +16,7 @@ import torch
 from voco_cli.atomic_files import write_atomic
 from voco_cli.data.cache.entry import volume_key
 from voco_cli.data.index.datalist import Entry
+from voco_cli.data.loaded import LoadedHere, LoadedThere
 from voco_cli.data.parallel import HERE, Runner, WorkerKilledError, run_jobs
 from voco_cli.data.shards import files_of
 from voco_cli.errors import DataError, UsageError, VocoError
@@ -69,19 +69,8 @@ class Predictor(Protocol):
 
 
 @dataclass(frozen=True)
-class LoadedHere:
-    """The predictor of this process."""
-
-    predictor: Predictor
-
-    def ready(self) -> Predictor:
-        """Return the predictor."""
-        return self.predictor
-
-
-@dataclass(frozen=True)
-class LoadedThere:
-    """A predictor that each process of a cluster loads for itself.
+class LoadPredictor:
+    """Loads a predictor.
 
     Attributes:
         build: makes it of the network.
@@ -92,27 +81,17 @@ class LoadedThere:
     origin: Origin
     digest: str
 
-    def ready(self) -> Predictor:
-        """Return the predictor, loaded where there was none yet.
+    def __call__(self) -> Predictor:
+        """Return the predictor.
 
         Raises:
             UsageError: the weights are others by now; or as `load_trained`.
         """
-        with _LOADING:
-            return _loaded_once(self)
-
-
-_LOADING = threading.Lock()
-"""Threads of one worker wait for the network that one of them loads."""
-
-
-@lru_cache(maxsize=1)
-def _loaded_once(named: LoadedThere) -> Predictor:
-    of = named.origin
-    trained = load_trained(of.run, of.device, of.overrides, **dict(of.predict))
-    if trained.digest != named.digest:
-        raise UsageError(f"The weights of {of.run} have changed while they were used.", "start the command again")
-    return named.build(trained)
+        of = self.origin
+        trained = load_trained(of.run, of.device, of.overrides, **dict(of.predict))
+        if trained.digest != self.digest:
+            raise UsageError(f"The weights of {of.run} have changed while they were used.", "start the command again")
+        return self.build(trained)
 
 
 @dataclass(frozen=True)
@@ -129,7 +108,7 @@ class CaseJob:
     target: Path
     is_row: bool
     full_hash: bool
-    predictor: LoadedHere | LoadedThere
+    predictor: LoadedHere[Predictor] | LoadedThere[Predictor]
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -330,11 +309,11 @@ class PredictionFolder(ABC):
         return CaseJob(entry, target, self.is_table, full_hash, self._predictor)
 
     @cached_property
-    def _predictor(self) -> LoadedHere | LoadedThere:
+    def _predictor(self) -> LoadedHere[Predictor] | LoadedThere[Predictor]:
         build = type(self).predictor
         if self.runner.cluster is None or self.trained.origin is None:
             return LoadedHere(build(self.trained))
-        return LoadedThere(build, self.trained.origin, self.trained.digest)
+        return LoadedThere(LoadPredictor(build, self.trained.origin, self.trained.digest))
 
     def _save(self) -> None:
         """Write the record, which is the whole folder's and no shard's."""

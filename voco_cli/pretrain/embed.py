@@ -5,6 +5,7 @@ N crops of a scan; D features: the encoder's pooled levels side by side, or the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from voco_cli.atomic_files import whole_file
 from voco_cli.config import Settings
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.index.patients import PatientNumbers, numbered
-from voco_cli.errors import UsageError, VocoError
+from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.objectives.voco.objective import embed_crops, encoder_features
 from voco_cli.pretrain.inference import grid_scan, open_encoder, open_pretrained
 
@@ -36,6 +37,7 @@ class Embedder:
         projected: whether rows are the projector's output; then crops that are given together matter to each other.
         width: numbers in a row.
         rows_of: rows of stored crops, as many as there are crops.
+        digest: of all of its numbers, 32 hexadecimal digits.
     """
 
     run: Path
@@ -44,6 +46,7 @@ class Embedder:
     projected: bool
     width: int
     rows_of: Callable[[Sequence[Tensor]], Tensor]
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,14 +86,22 @@ def open_embedder(run: Path, projected: bool = False, device: str | None = None)
         def project(stored: Sequence[Tensor]) -> Tensor:
             return embed_crops(whole.model, stored, size, place.device, place.autocast).student_NC
 
-        return Embedder(run, whole.settings, whole.step, True, width, project)
+        return Embedder(run, whole.settings, whole.step, True, width, project, _digest(whole.model))
     alone = open_encoder(run, device)
 
     def pool(stored: Sequence[Tensor]) -> Tensor:
         size, place = alone.settings.crops.network_size_vox, alone.place
         return encoder_features(alone, stored, size, place.device, place.autocast)
 
-    return Embedder(run, alone.settings, alone.step, False, alone.out_features, pool)
+    return Embedder(run, alone.settings, alone.step, False, alone.out_features, pool, _digest(alone.encoder))
+
+
+def _digest(network: nn.Module) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def embed_scan(embedder: Embedder, entry: Entry, num_crops: int | None = None) -> ScanEmbeddings:
@@ -147,12 +158,24 @@ def embed_entries(
     for entry in entries:
         found = None
         try:
-            found = embed_scan(embedder, entry, num_crops)
-        except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
-            on_failed(entry, _reason(error, entry))
+            found = try_to_embed(embedder, entry, num_crops)
+        except DataError as error:
+            on_failed(entry, error.message)
         if found is not None:
             yield found
         on_done()
+
+
+def try_to_embed(embedder: Embedder, entry: Entry, num_crops: int | None) -> ScanEmbeddings:
+    """Embed a scan as `embed_scan` does.
+
+    Raises:
+        DataError: whatever went wrong, in one sentence.
+    """
+    try:
+        return embed_scan(embedder, entry, num_crops)
+    except Exception as error:  # whatever a library makes of a damaged file: it is this scan's fault alone
+        raise DataError(_reason(error, entry)) from error
 
 
 def about(embedder: Embedder, num_crops: int | None) -> dict[str, Any]:

@@ -92,6 +92,19 @@ class StudyPlan:
         ordered = [PlannedRun(arm, n, seed) for seed in self.seeds for n in self.sizes for arm in self.arms]
         return sorted(ordered, key=lambda run: (run.seed, run.arm.name == LONGER))
 
+    def units(self) -> dict[tuple[object, ...], list[PlannedRun]]:
+        """Return runs that one process must do in their order, the longest units first.
+
+        Runs of one arm and seed share a pre-training; the arm that gets the time of the pre-trainings needs to know
+        those of its seed, and the runs from scratch. All others stand alone.
+        """
+        found: dict[tuple[object, ...], list[PlannedRun]] = {}
+        for run in self.runs():
+            of_seed, alone = any(arm.name == LONGER for arm in self.arms), run.arm.objective is None
+            unit = (run.seed,) if of_seed else (run.seed, run.arm.name, run.labelled if alone else None)
+            found.setdefault(unit, []).append(run)
+        return dict(sorted(found.items(), key=lambda one: one[1][0].arm.objective is None))
+
     @property
     def pretrained(self) -> list[Arm]:
         """Return the arms that the study pre-trains itself."""

@@ -15,6 +15,8 @@ from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist
 from voco_cli.data.index.labelled import labels_of
 from voco_cli.data.index.trained_on import TrainingManifest, manifest_of
+from voco_cli.data.parallel import HERE, Runner
+from voco_cli.data.shards import own_entries
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.classification.results import ClassificationEvaluation
 from voco_cli.evaluate.result_files import EvaluationOptions, Provenance, require_clean
@@ -196,6 +198,7 @@ def measure(
     device: str | None = None,
     clean: bool = False,
     progress: Progress = no_progress,
+    runner: Runner = HERE,
 ) -> MeasuredRun:
     """Predict what is missing, measure it, find cases that were in the training, and write it all down.
 
@@ -205,27 +208,32 @@ def measure(
         output: folder to write to; none is ``evaluation/<split>`` in the run.
         device: auto, cpu, cuda, cuda:N or mps; none is the run's.
         clean: refuse, before anything is predicted, cases that were in the training or of which that is not known.
+        runner: does the work; a shard does its share of the cases, and writes nothing but their predictions.
     Raises:
         VocoError: what ``clean`` refuses.
         DataError: no case could be predicted or measured.
     """
-    found = findings_object(_leakage_of(run, entries, progress))
+    entries = own_entries(entries, [run.path], runner)
+    found = findings_object(_leakage_of(run, entries, progress, runner))
     if clean:
         require_clean(found)
     provenance = Provenance(str(run.path), split, run.chosen, found)
     folder, options = output or run.evaluation(split), options or options_of(run.settings)
-    evaluation = _predicted_and_evaluated(run, split, entries, load_trained(run.path, device), options, progress)
+    trained = load_trained(run.path, device)
+    evaluation = _predicted_and_evaluated(run, split, entries, trained, options, progress, runner)
+    if runner.is_part:
+        return MeasuredRun(split, folder, evaluation, {}, provenance, ())
     origin = (str(run.predictions(split)), str(run.path / "data.json"))
     written = evaluation.write(folder, *origin, provenance)
     summary = evaluation.to_json(*origin, provenance)
     return MeasuredRun(split, folder, evaluation, summary, provenance, tuple(written))
 
 
-def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress) -> Findings:
+def _leakage_of(run: FinetunedRun, entries: Sequence[Entry], progress: Progress, runner: Runner) -> Findings:
     """Return which of these cases were in the training of a run or of the weights that it started from."""
     scans = sum(len(entry.channel_entries()) for entry in entries)
     with progress("comparing with training", scans) as advance:
-        identities = identities_of(entries, open_cache(run.settings), advance)
+        identities = identities_of(entries, open_cache(run.settings), advance, runner)
     manifest = manifest_of(run.path) or TrainingManifest(unknown=(str(run.path),))
     return leakage(manifest, identities, run.datalist.name, run.settings.task.public_set)
 
@@ -237,26 +245,32 @@ def _predicted_and_evaluated(
     trained: Trained,
     options: EvaluationOptions,
     progress: Progress,
+    runner: Runner,
 ) -> Evaluation | ClassificationEvaluation:
     """Predict what is missing into ``predictions/<split>`` of the run and measure it against what is known."""
     folder, kind = run.predictions(split), kind_of(run.settings.task)
     with progress("predicting", len(entries)) as advance:
         # Predictions of a run are those of its weights as they are now; others are made anew.
-        report = kind.predict(trained, entries, folder, overwrite=True, on_done=lambda *_: advance())
+        report = kind.predict(trained, entries, folder, overwrite=True, on_done=lambda *_: advance(), runner=runner)
     reasons = dict(report.failed)
     usable = [entry for entry in entries if entry.name not in reasons]
-    if not usable:
+    if not usable and not runner.is_part:
         case, reason = next(iter(reasons.items()))
         raise DataError(f"None of the {len(reasons)} {split} cases could be predicted; {case}: {reason}")
     if run.labels:
-        evaluation: Evaluation | ClassificationEvaluation = _evaluate_union(run, usable, folder, options, progress)
+        found: Evaluation | ClassificationEvaluation = _evaluate_union(run, usable, folder, options, progress, runner)
     else:
-        evaluation = kind.evaluate(run.settings, usable, folder, options, progress)
-    return replace(evaluation, failed=tuple(sorted([*evaluation.failed, *reasons.items()])))
+        found = kind.evaluate(run.settings, usable, folder, options, progress, runner)
+    return replace(found, failed=tuple(sorted([*found.failed, *reasons.items()])))
 
 
 def _evaluate_union(
-    run: FinetunedRun, entries: Sequence[Entry], folder: Path, options: EvaluationOptions, progress: Progress
+    run: FinetunedRun,
+    entries: Sequence[Entry],
+    folder: Path,
+    options: EvaluationOptions,
+    progress: Progress,
+    runner: Runner,
 ) -> Evaluation:
     """Measure each case on the classes that it is labelled for."""
     told = run.settings.objective.supervised
@@ -266,7 +280,8 @@ def _evaluate_union(
         for one in entries
         if one.label is not None
     ]
-    return evaluate_pairs(pairs, options, classes=union_structures(told.classes, told.inside), progress=progress)
+    classes = union_structures(told.classes, told.inside)
+    return evaluate_pairs(pairs, options, classes=classes, progress=progress, runner=runner)
 
 
 def options_of(settings: Settings) -> EvaluationOptions:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from voco_cli.config.schema import Model
@@ -18,7 +19,8 @@ from voco_cli.data.index.trained_on import (
     training_scans,
 )
 from voco_cli.data.io.image import voxel_hash
-from voco_cli.data.parallel import map_files
+from voco_cli.data.parallel import HERE, Runner, map_files
+from voco_cli.data.shards import files_of
 from voco_cli.errors import VocoError
 from voco_cli.tasks.cases import StoredCase
 from voco_cli.workflows.collection_leakage import CollectionFinding, finding_of
@@ -204,6 +206,7 @@ def identities_of(
     entries: Iterable[Entry],
     cache: VolumeCache | None = None,
     advance: Callable[[int], object] = lambda n: None,
+    runner: Runner = HERE,
 ) -> list[ScanIdentity]:
     """Return what the scans of entries are recognised by, each channel for itself.
 
@@ -213,10 +216,11 @@ def identities_of(
     Args:
         cache: where the scans may be stored.
         advance: called with how many scans were compared.
+        runner: does the work.
     """
     channels = [(entry, channel) for entry in entries for channel in entry.channel_entries()]
     jobs = [_HashJob(channel, cache) for _, channel in channels]
-    hashes = map_files(_hash, jobs, None, advance, FEWEST_FOR_PROCESSES)
+    hashes = map_files(_hash, jobs, None, advance, FEWEST_FOR_PROCESSES, runner=runner)
     return [_identity(*pair, found) for pair, found in zip(channels, hashes, strict=True)]
 
 
@@ -231,6 +235,11 @@ class _HashJob:
 
     entry: Entry
     cache: VolumeCache | None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that are read."""
+        return files_of(self.entry)
 
 
 def _hash(job: _HashJob) -> str | None:

@@ -5,16 +5,24 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 
 from voco_cli.data.shards import MergedOutcomes, Shard, ShardPart, part_file, parts_folder
 from voco_cli.errors import DataError, UsageError
 
-FLAGS = ("--json", "--quiet", "-q", "--debug", "--dry-run", "--labels", "--repair", "--overwrite", "--flips")
-"""Options of commands with `--shard` that take no value."""
-SHARDED = ("index", "cache build", "cache verify", "predict")
+COMMON_FLAGS = ("--json", "--quiet", "-q", "--debug")
+FLAGS = {
+    "index": (),
+    "cache build": ("--dry-run", "--labels"),
+    "cache verify": ("--labels", "--repair"),
+    "predict": ("--dry-run", "--flips", "--overwrite"),
+    "evaluate": ("--require-all", "--require-clean"),
+    "embed": ("--bases", "--projected"),
+    "study": ("--prepare", "--trust-pickle"),
+}
+"""Commands with `--shard`, each with its options that take no value, beside those that all have."""
 """Commands with `--shard`."""
 MERGING: ContextVar[MergedOutcomes | None] = ContextVar("MERGING", default=None)
 """What `voco merge` hands to the command that it runs."""
@@ -28,18 +36,30 @@ def merge_target(words: Sequence[str]) -> Path:
     Raises:
         UsageError: the command has no shards, or lacks the argument that tells.
     """
-    name = next((one for one in SHARDED if list(words[: len(one.split())]) == one.split()), None)
+    name = next((one for one in FLAGS if list(words[: len(one.split())]) == one.split()), None)
     if name is None:
-        raise UsageError(f"voco {' '.join(words[:2])} has no --shard.", f"these have: {', '.join(SHARDED)}")
-    places, options = _parsed(words[len(name.split()) :])
+        raise UsageError(f"voco {' '.join(words[:2])} has no --shard.", f"these have: {', '.join(FLAGS)}")
+    places, options = _parsed(words[len(name.split()) :], (*COMMON_FLAGS, *FLAGS[name]))
+    if name.startswith("cache"):
+        return _cache_folder(places, options)
     output = _last(options, "--output", "-o")
-    if name == "index":
-        return Path(output or "data.json")
-    if name == "predict":
-        if output is None:
-            raise UsageError("voco predict needs a folder to write to.", "give one with -o")
+    if output is not None:
         return Path(output)
-    return _cache_folder(places, options)
+    if name in ("predict", "embed"):
+        raise UsageError(f"voco {name} needs a place to write to.", "give one with -o")
+    if name == "evaluate":
+        return _evaluation_folder(places, options)
+    return Path("runs/study" if name == "study" else "data.json")
+
+
+def _evaluation_folder(places: Sequence[str], options: Mapping[str, Sequence[str]]) -> Path:
+    if not places:
+        return Path("evaluation")
+    from voco_cli.workflows.evaluate import measured_split, open_run
+
+    data = _last(options, "--data")
+    run = open_run(Path(places[0]), Path(data) if data else None)
+    return run.evaluation(measured_split(run, _last(options, "--split"))[0])
 
 
 def _cache_folder(places: Sequence[str], options: Mapping[str, Sequence[str]]) -> Path:
@@ -60,7 +80,7 @@ def _last(options: Mapping[str, Sequence[str]], *names: str) -> str | None:
     return next((options[name][-1] for name in names if name in options), None)
 
 
-def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
+def _parsed(words: Sequence[str], flags: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
     """Return the arguments, and the values of each option under the name that it was given by."""
     places: list[str] = []
     options: dict[str, list[str]] = {}
@@ -70,7 +90,7 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]]]:
             places.extend(rest)
         elif not word.startswith("-") or word == "-":
             places.append(word)
-        elif word not in FLAGS:
+        elif word not in flags:
             name, equals, value = word.partition("=") if word.startswith("--") else (word[:2], word[2:], word[2:])
             options.setdefault(name, []).append(value if equals else next(rest, ""))
     return places, options
@@ -105,7 +125,7 @@ def read_parts(output: Path) -> list[ShardPart]:
     model = first or next(iter(parts.values()), None)
     if faults:
         raise _incomplete(output, count, faults, model)
-    _require_of(output, model)
+    _require_of(output, parts[1])
     return [parts[number] for number in sorted(parts)]
 
 
@@ -146,12 +166,16 @@ def _incomplete(output: Path, count: int, faults: Mapping[int, str], model: Shar
     return DataError(f"{output} cannot be merged: {said}.", "run " + "; ".join(commands))
 
 
-def _require_of(output: Path, part: ShardPart | None) -> None:
+def _require_of(output: Path, part: ShardPart) -> None:
     """Refuse parts of a command that writes something else: merging must write nowhere but where it was told to."""
-    written = merge_target(part.command) if part is not None else output
-    if part is not None and (Path(part.folder) / written).resolve() != output.resolve():
+    asked = output.resolve()
+    if not Path(part.folder).is_dir():
+        raise DataError(f"The shards of {output} were run in {part.folder}, which is not here.", "merge where they ran")
+    with chdir(part.folder):
+        written = merge_target(part.command).absolute()
+    if written.resolve() != asked:
         raise DataError(
-            f"The shards in {parts_folder(output)} are of a command that writes {Path(part.folder) / written}.",
+            f"The shards in {parts_folder(output)} are of a command that writes {written}.",
             "merge that, or move them back",
         )
 

@@ -6,12 +6,15 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from voco_cli.config import Resolved, Settings
+from voco_cli.data.parallel import HERE, Runner, run_jobs
+from voco_cli.data.shards import digest_of
 from voco_cli.errors import DataError, Interrupted, UsageError, VocoError
 from voco_cli.evaluate.metric import Metric
 from voco_cli.evaluate.read_results import read_results
@@ -19,8 +22,8 @@ from voco_cli.finetune import starting_weights
 from voco_cli.study.analysis import METRICS
 from voco_cli.study.arms import BASELINE, LONGER
 from voco_cli.study.cases import case_contents, find_cases, fix_cases, require_categories, shared_cache
-from voco_cli.study.plan import PlannedRun, StudyPlan
-from voco_cli.study.record import CASES, StudyRecord, StudyRun, open_record
+from voco_cli.study.plan import RECIPE_FILE, PlannedRun, StudyPlan
+from voco_cli.study.record import CASES, PretrainingRecord, StudyRecord, StudyRun, open_record, read_record
 from voco_cli.tasks.find_data import TaskData, find_task_data
 from voco_cli.training.callbacks import Callback
 from voco_cli.training.loggers import train_seconds
@@ -71,6 +74,8 @@ def run_study(
     finetune: Callable[[Resolved], Finetuned],
     pretrain: Pretrain | None = None,
     find: Callable[[Settings], TaskData] = find_task_data,
+    runner: Runner = HERE,
+    own: Collection[PlannedRun] | None = None,
 ) -> StudyResult:
     """Run what is not finished of a plan, and publish the outcome after each run.
 
@@ -80,15 +85,118 @@ def run_study(
         finetune: trains and measures one network; the same settings resume a run.
         pretrain: trains one encoder, where arms ask for that; the same settings resume a run.
         find: finds and splits the data of the task.
+        runner: knows the runs of all shards when they are merged; a shard does its own, and publishes nothing.
+        own: runs of a shard; none is all.
     Raises:
-        UsageError: the plan does not fit the folder, or a run its task.
+        UsageError: the plan does not fit the folder, or a run its task; a shard of what was not prepared.
         DataError: weights that do not exist; no run has come to its end.
         ResourceError: disk.
         Interrupted: a signal; the same call goes on.
     """
+    with _opened(plan, callback, pretrain, find, runner) as study:
+        record, runs = study.record, [run for run in plan.runs() if own is None or run in own]
+        waiting = [run for run in runs if not _is_finished(plan.folder, record.of(run))]
+        callback.planned(len(runs), len(runs) - len(waiting), study.data)
+
+        def do_run(job: RunJob) -> RunOutcome:
+            callback.run_started(job.run, len(runs) - len(waiting) + waiting.index(job.run) + 1, len(runs))
+            _run_one(study, job.run, finetune)
+            return RunOutcome(record.of(job.run), record.pretrainings.get((job.run.arm.name, job.run.seed)))
+
+        def finished(job: RunJob, outcome: RunOutcome | Exception) -> None:
+            if isinstance(outcome, Exception):
+                raise outcome
+            record.update(outcome.run)
+            if outcome.pretraining is not None:
+                record.pretrainings[job.run.arm.name, job.run.seed] = outcome.pretraining
+            if runner.outcomes is None:
+                study.publish()
+            callback.run_ended(outcome.run, _left_s(record, len(waiting) - waiting.index(job.run) - 1))
+
+        run_jobs(do_run, [RunJob(run, plan.folder) for run in waiting], 1, finished, runner=runner)
+        result = study.publish()
+    if result.outcome.found is None and not runner.is_part:
+        reasons = "; ".join(dict.fromkeys(run.reason for run in record.runs.values() if run.reason))
+        raise DataError(f"No run of {plan.folder} has come to its end: {reasons or 'none has begun'}")
+    return result
+
+
+def prepare_study(
+    plan: StudyPlan,
+    callback: Callback,
+    *,
+    pretrain: Pretrain | None = None,
+    find: Callable[[Settings], TaskData] = find_task_data,
+) -> StudyResult:
+    """Do what shards of a study need to have in common: its cases, and how long steps of its pre-trainings take.
+
+    Raises:
+        as `run_study`, before its runs.
+    """
+    with _opened(plan, callback, pretrain, find, HERE) as study:
+        return study.publish()
+
+
+@dataclass(frozen=True)
+class RunJob:
+    """A run that is to be done."""
+
+    run: PlannedRun
+    study: Path
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the file that tells whether a run was touched since."""
+        return (RunFolder(self.study / self.run.place).state_file,)
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended, and the pre-training that it started from, where the study has one."""
+
+    run: StudyRun
+    pretraining: PretrainingRecord | None
+
+
+@dataclass(frozen=True)
+class _Study:
+    """A study that is being run.
+
+    Attributes:
+        cases, cache: list and folder that all runs share.
+        is_part: the others do the rest, and nothing is published.
+    """
+
+    plan: StudyPlan
+    record: StudyRecord
+    data: TaskData
+    cases: Path
+    cache: Path
+    pretraining: StudyPretraining | None
+    is_part: bool
+
+    def publish(self) -> StudyResult:
+        """Write what is known, unless this is a shard."""
+        if self.is_part:
+            return StudyResult(self.record, StudyOutcome(None), ())
+        return _publish(self.plan, self.record)
+
+
+@contextmanager
+def _opened(
+    plan: StudyPlan,
+    callback: Callback,
+    pretrain: Pretrain | None,
+    find: Callable[[Settings], TaskData],
+    runner: Runner,
+) -> Iterator[_Study]:
+    """Open the folder of a study, with all that its runs share; a shard finds that there, and writes none of it."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("A study runs in one process.", "start voco study without torchrun or accelerate launch")
-    with RunFolder(plan.folder).lock():
+    is_part = runner.is_part
+    if is_part:
+        _require_prepared(plan)
+    with nullcontext() if is_part else RunFolder(plan.folder).lock():
         settings = plan.shared_settings()
         record = open_record(plan, settings)
         data = find_cases(plan.folder, settings, plan.sizes[-1], find)
@@ -96,52 +204,59 @@ def run_study(
         contents = case_contents(plan.folder, data.datalist)
         record.split = data.split_words
         cases, cache = plan.folder / CASES, shared_cache(plan.folder, settings)
-        result = _publish(plan, record)  # the first file, by which the folder is known for a study's
-        fix_cases(plan.folder, data.datalist, contents)
         pretraining = None
         if pretrain is not None and plan.pretrained:
             pretraining = StudyPretraining(plan, record, cache, pretrain, callback)
+        study = _Study(plan, record, data, cases, cache, pretraining, is_part)
+        study.publish()  # the first file, by which the folder is known for a study's
+        if not is_part:
+            fix_cases(plan.folder, data.datalist, contents)
+        if pretraining is not None and not is_part:
             first = next(run for run in plan.runs() if run.arm.is_fresh)
             pretraining.prepare(plan.settings_of(first, cases, cache).settings, data.datalist)
-        waiting = [run for run in plan.runs() if not _is_finished(plan.folder, record.of(run))]
-        total = len(plan.runs())
-        callback.planned(total, total - len(waiting), data)
-
-        def train(run: PlannedRun) -> Finetuned:
-            if pretraining is not None and run.arm.objective is not None:
-                pretraining.run(run.arm, run.seed)
-                _publish(plan, record)
-            return finetune(plan.settings_of(run, cases, cache, record.of(run).steps))
-
-        for i, run in enumerate(waiting):
-            callback.run_started(run, total - len(waiting) + i + 1, total)
-            _run_one(plan, run, record, train)
-            result = _publish(plan, record)
-            callback.run_ended(record.of(run), _left_s(record, len(waiting) - i - 1))
-    if result.outcome.found is None:
-        reasons = "; ".join(dict.fromkeys(run.reason for run in record.runs.values() if run.reason))
-        raise DataError(f"No run of {plan.folder} has come to its end: {reasons or 'none has begun'}")
-    return result
+        shared = {
+            "settings": json.dumps([record.settings, record.pretraining, record.step_s]),
+            "weights": json.dumps({arm.name: record.arms[arm.name].sha256 for arm in plan.arms}),
+            "cases": digest_of(f"{name} {content}" for name, (_, content) in contents.items()),
+        }
+        runner.begin({f"{name} of {plan.folder}": value for name, value in shared.items()})
+        yield study
 
 
-def _run_one(plan: StudyPlan, run: PlannedRun, record: StudyRecord, train: Callable[[PlannedRun], Finetuned]) -> None:
+def _require_prepared(plan: StudyPlan) -> None:
+    held = read_record(plan.folder)
+    if held is not None and all(run.place.as_posix() in held.runs for run in plan.runs()):
+        timed = plan.pretraining.steps is not None or all(arm.name in held.step_s for arm in plan.pretrained)
+        if not plan.pretrained or (timed and (plan.folder / RECIPE_FILE).is_file()):
+            return
+    raise UsageError(
+        f"{plan.folder} is not prepared: its shards share what has to be found out once.",
+        "run the same command first with --prepare in place of --shard",
+    )
+
+
+def _run_one(study: _Study, run: PlannedRun, finetune: Callable[[Resolved], Finetuned]) -> None:
     """Run one fine-tuning, and the pre-training before it, and record how it ended."""
     began_s = time.monotonic()
+    record, folder = study.record, study.plan.folder
     before = replace(record.of(run), status="started", reason=None)
     record.update(before)
     try:
         if run.arm.name == LONGER and before.steps is None:
             before = replace(before, steps=_longer_steps(record, before))
             record.update(before)
-        result = train(run)
-        record.update(_done(plan.folder, before, result, METRICS[record.settings["task.kind"]]))
+        if study.pretraining is not None and run.arm.objective is not None:
+            study.pretraining.run(run.arm, run.seed)
+            study.publish()
+        result = finetune(study.plan.settings_of(run, study.cases, study.cache, before.steps))
+        record.update(_done(folder, before, result, METRICS[record.settings["task.kind"]]))
     except DataError as error:
         record.update(replace(before, status="failed", reason=error.message))
     except (VocoError, KeyboardInterrupt) as error:
         stopped = isinstance(error, Interrupted | KeyboardInterrupt)
         reason = error.message if isinstance(error, VocoError) else "stopped"
         record.update(replace(before, status="interrupted" if stopped else "failed", reason=reason))
-        _publish(plan, record)
+        study.publish()
         raise
     record.update(replace(record.of(run), took_s=round(time.monotonic() - began_s, 1)))
 

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from voco_cli.data.io.geometry import grid_shift_mm
 from voco_cli.data.io.image import Scan, placement, rounding_note, stored_like, whole_labels
 from voco_cli.data.io.reader import read_header, read_scan
-from voco_cli.data.parallel import WorkerKilledError, run_jobs
+from voco_cli.data.parallel import HERE, Runner, WorkerKilledError, run_jobs
+from voco_cli.data.shards import digest_of
 from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.evaluate.result_files import EvaluationOptions
 from voco_cli.evaluate.segmentation.case_files import CasePair, pair_folders
@@ -59,6 +60,7 @@ def evaluate_folder(
     patients: Mapping[str, str] | None = None,
     patient_pattern: str | None = None,
     progress: Progress = no_progress,
+    runner: Runner = HERE,
 ) -> Evaluation:
     """Measure every prediction of a folder against the label map of the same name.
 
@@ -67,12 +69,15 @@ def evaluate_folder(
         regions: unions of labels to measure as well.
         patients, patient_pattern: whose a case is, see `pair_folders`.
         progress: opens a progress bar.
+        runner: does the work; a shard measures its share of the pairs.
     Raises:
         UsageError, DataError: folders that cannot be paired (see `pair_folders`), or no case that could be measured.
     """
     pairing = pair_folders(predictions, labels, patients, patient_pattern)
     options = options or EvaluationOptions()
-    evaluation = evaluate_pairs(pairing.pairs, options, classes=classes, regions=regions, progress=progress)
+    runner.begin({"pairs": digest_of(pair.case for pair in pairing.pairs)})
+    own = [pair for pair in pairing.pairs if runner.owns(pair.case)]
+    evaluation = evaluate_pairs(own, options, classes=classes, regions=regions, progress=progress, runner=runner)
     return replace(evaluation, unpredicted=pairing.unpredicted)
 
 
@@ -83,11 +88,13 @@ def evaluate_pairs(
     classes: Sequence[Structure] | None = None,
     regions: Sequence[Structure] = (),
     progress: Progress = no_progress,
+    runner: Runner = HERE,
 ) -> Evaluation:
     """Measure pairs of files; a pair that cannot be measured is recorded and does not end the rest.
 
     Args:
         classes: what to measure; of pairs with labels of their own those of `union_structures`.
+        runner: does the work; what a shard returns is of its own pairs, which may be none.
     Raises:
         DataError: none could be measured.
         UsageError: nothing to measure: no classes are named and the label maps hold none.
@@ -95,8 +102,9 @@ def evaluate_pairs(
     union = any(pair.labels for pair in pairs)  # whose classes may share values
     known = None if classes is None else tuple(classes) if union else all_structures(classes, regions)
     tolerance_mm, ignored, by_size = options.tolerance_mm, options.ignore_label, bool(options.by_size_mm)
-    jobs = [_Job(pair, known, tuple(regions), tolerance_mm, ignored, by_size) for pair in pairs]
-    measured: list[_Measured] = []
+    jobs = [_Job(pair, known, tuple(regions), tolerance_mm, ignored, by_size) for pair in map(_from_root, pairs)]
+    runner.begin({"structures": repr((known, regions, ignored))})
+    measured: list[tuple[CasePair, _Measured]] = []
     failed: list[tuple[str, str]] = []
     with progress("evaluating", len(jobs)) as advance:
 
@@ -104,24 +112,25 @@ def evaluate_pairs(
             if isinstance(outcome, Exception):
                 failed.append((job.pair.case, _reason(outcome)))
             else:
-                measured.append(outcome)
+                measured.append((job.pair, outcome))
             advance()
 
-        run_jobs(_measure, jobs, options.workers or _worth_workers(pairs), finished)
-    if not measured:
+        run_jobs(_measure, jobs, options.workers or _worth_workers(pairs), finished, runner=runner)
+    if not measured and not runner.is_part:
         shown = "; ".join(f"{case}: {reason}" for case, reason in sorted(failed)[:3])
         raise DataError(f"None of the {len(failed)} cases could be measured: {shown}", "Mend these files first.")
-    structures = known if known is not None else _found_structures(measured, regions)
-    if not structures:
+    found = [one for _, one in measured]
+    structures = known if known is not None else _found_structures(found, regions)
+    if not structures and not runner.is_part:
         raise UsageError("The label maps hold nothing but background.", "Name what is to be measured with --classes.")
-    table = result_table([one.filled(structures) for one in measured], structures, options.rule)
+    table = result_table([one.filled(pair, structures) for pair, one in measured], structures, options.rule)
     return Evaluation(
         table=table,
         options=options,
         failed=tuple(sorted(failed)),
-        unlisted=dict(sorted(Counter(label for one in measured for label in one.unlisted).items())),
-        notes=tuple(sorted(note for one in measured for note in one.notes)),
-        lesions=tuple(CaseLesions(one.pair.case, one.pair.patient, one.lesions) for one in measured),
+        unlisted=dict(sorted(Counter(label for one in found for label in one.unlisted).items())),
+        notes=tuple(sorted(note for one in found for note in one.notes)),
+        lesions=tuple(CaseLesions(pair.case, pair.patient, one.lesions) for pair, one in measured),
     )
 
 
@@ -136,23 +145,32 @@ class _Job:
     ignore_label: int | None
     by_size: bool
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Return the files that are read."""
+        return self.pair.label, self.pair.prediction
+
 
 @dataclass(frozen=True)
 class _Measured:
-    """A measured pair."""
+    """A measured pair: a measurement of each structure, and what else was met."""
 
-    pair: CasePair
-    by_structure: Mapping[Structure, Measurement]
+    structures: tuple[Structure, ...]
+    measurements: tuple[Measurement, ...]
     diagonal_mm: float
     unlisted: tuple[int, ...]
     notes: tuple[str, ...]
     lesions: tuple[FoundLesion, ...]
 
-    def filled(self, structures: Sequence[Structure]) -> MeasuredCase:
+    def filled(self, pair: CasePair, structures: Sequence[Structure]) -> MeasuredCase:
         """Return the case with a measurement of each structure; those that were not found here are absent."""
-        absent = absent_structure(self.diagonal_mm)
-        measurements = tuple(self.by_structure.get(one, absent) for one in structures)
-        return MeasuredCase(self.pair.case, self.pair.patient, measurements)
+        absent, of = absent_structure(self.diagonal_mm), dict(zip(self.structures, self.measurements, strict=True))
+        return MeasuredCase(pair.case, pair.patient, tuple(of.get(one, absent) for one in structures))
+
+
+def _from_root(pair: CasePair) -> CasePair:
+    """Return a pair by absolute paths, which other machines have, too."""
+    return replace(pair, prediction=pair.prediction.absolute(), label=pair.label.absolute())
 
 
 def _measure(job: _Job) -> _Measured:
@@ -185,8 +203,8 @@ def _measure(job: _Job) -> _Measured:
     spacing_mm = (z_mm, y_mm, x_mm)
     measurements = measure_case(arrays[0], arrays[1], structures, spacing_mm, job.tolerance_mm)
     return _Measured(
-        pair=job.pair,
-        by_structure=dict(zip(structures, measurements, strict=True)),
+        structures=tuple(structures),
+        measurements=tuple(measurements),
         diagonal_mm=measurements[0].diagonal_mm if measurements else 0.0,
         unlisted=unlisted,
         notes=tuple(notes),
@@ -211,7 +229,7 @@ def _measure_union(
     diagonal_mm = math.hypot(*(n * mm for n, mm in zip(common[1].shape, spacing_mm, strict=True)))
     measured = [unlabelled_structure(diagonal_mm) if one is None else next(found) for one in known]
     lesions = tuple(find_lesions(common[0], common[1], there, spacing_mm)) if job.by_size else ()
-    return _Measured(job.pair, dict(zip(structures, measured, strict=True)), diagonal_mm, (), notes, lesions)
+    return _Measured(tuple(structures), tuple(measured), diagonal_mm, (), notes, lesions)
 
 
 def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:
@@ -237,7 +255,7 @@ def _on_grid_of(prediction: Scan, reference: Scan) -> Scan:
 
 
 def _found_structures(measured: Sequence[_Measured], regions: Sequence[Structure]) -> tuple[Structure, ...]:
-    found = {one for case in measured for one in case.by_structure if not one.is_region}
+    found = {one for case in measured for one in case.structures if not one.is_region}
     return all_structures(sorted(found, key=lambda one: one.labels), regions)
 
 
