@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -274,4 +275,6 @@ def _worth_workers(pairs: Sequence[CasePair]) -> int:
 def _reason(error: Exception) -> str:
     if isinstance(error, WorkerKilledError):
         return f"it {error}"
-    return error.message if isinstance(error, VocoError) else f"{type(error).__name__}: {error}"
+    if isinstance(error, VocoError):
+        return error.message.replace(f"{Path.cwd()}{os.sep}", "")  # as the folders are named, see `_from_root`
+    return f"{type(error).__name__}: {error}"
