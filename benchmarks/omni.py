@@ -140,7 +140,7 @@ def run_name(arm: str, seed: int) -> str:
 def _learn(experiment: Experiment, sizes: OmniSizes, arm: str, seed: int) -> None:
     """Train an arm, and measure what it predicts."""
     run = run_name(arm, seed)
-    values = [f"seed={seed}", f"cache.dir={experiment.folder / 'cache'}", "health.best_by=none", *ONE_THREAD]
+    values = [f"seed={seed}", f"cache.dir={experiment.folder / 'cache'}", *ONE_THREAD]
     given = ("--config", "omni.yaml", "--objective", ARMS[arm], "--steps", str(sizes.steps))
     experiment.voco("pretrain", "data.json", *given, "-o", run, *settings(*values))
     experiment.voco("evaluate", run, "--split", "test", "--workers", "1")
