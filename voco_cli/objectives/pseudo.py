@@ -156,7 +156,7 @@ class Pseudo(CropObjective):
         self.names = settings.objective.supervised.classes
         named_thresholds = {one.name: one.threshold for one in self.pseudo.thresholds}
         self.thresholds = [named_thresholds.get(name, self.pseudo.threshold) for name in self.names]
-        self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.teacher_encoder = copy.deepcopy(encoder).requires_grad_(False).eval()
         self.teacher_segmenter: nn.Module = nn.Identity()
         self.register_buffer("steps_done", torch.zeros(1))
         self.register_buffer("used_K", torch.zeros(max(1, len(self.names))))
@@ -175,7 +175,7 @@ class Pseudo(CropObjective):
         student = parts["supervised"]
         assert isinstance(student, Supervised)
         self._supervised = (student,)  # in a tuple, or its tensors would be here a second time
-        self.teacher_segmenter = copy.deepcopy(student.segmenter).requires_grad_(False)
+        self.teacher_segmenter = copy.deepcopy(student.segmenter).requires_grad_(False).eval()
 
     @property
     def student(self) -> Supervised:
