@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from benchmarks.lesions import ARMS, QUICK, made_case, rows, sizes_table, write_cases
+from benchmarks.lesions import ARMS, QUICK, halved, made_case, rows, sizes_table, write_cases
 from benchmarks.registry import Options
 from benchmarks.rows import Figure, Note
 from voco_cli.config import load_settings
@@ -40,11 +40,15 @@ def test_cases_of_a_seed_are_its_own_and_nobody_is_in_two_splits(tmp_path: Path)
 
 
 def test_healthy_cases_have_no_lesion_and_the_others_have_some() -> None:
-    _, healthy = made_case("healthy", 0, QUICK.shape_xyz)
-    image, ill = made_case("test", 0, QUICK.shape_xyz)
-    assert np.unique(healthy).tolist() == [0, 1]
-    assert np.unique(ill).tolist() == [0, 1, 2]
-    assert image.image_hu_xyz.shape == ill.shape
+    healthy, ill = (made_case(group, 0, QUICK.shape_xyz) for group in ("healthy", "test"))
+    assert np.unique(healthy.labels_xyz).tolist() == [0, 1]
+    assert np.unique(ill.labels_xyz).tolist() == [0, 1, 2]
+    assert ill.image_hu_xyz.shape == ill.labels_xyz.shape
+    assert ill.spacing_mm == pytest.approx((360 / 48, 280 / 40, 320 / 32))
+
+
+def test_a_voxel_is_the_mean_of_eight() -> None:
+    assert halved(np.arange(16).reshape(2, 2, 4)).tolist() == [[[6.5, 8.5]]]  # 0 1 4 5 8 9 12 13, and each 2 more
 
 
 def test_lesions_by_size_are_means_over_seeds() -> None:
