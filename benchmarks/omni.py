@@ -104,7 +104,7 @@ class OmniSizes:
     held_out: int = 1
     test: int = 10
     seeds: int = 3
-    steps: int = 300
+    steps: int = 400
 
 
 QUICK = OmniSizes((48, 48, 16), (2, 2), 4, full=1, part=1, bare=1, test=2, seeds=1, steps=2)

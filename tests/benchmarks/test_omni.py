@@ -67,7 +67,7 @@ def test_settings_of_every_arm(tmp_path: Path, arm: str) -> None:
     found = load_settings(None, tmp_path / "omni.yaml", (), objective_flags(ARMS[arm])).settings
     assert set(found.objective.active()) == set(ARMS[arm].split("+"))
     assert found.crops.region_vox == (72, 48, 24)
-    assert found.train.validate_every == 30
+    assert found.train.validate_every == 40
 
 
 @pytest.mark.slow
