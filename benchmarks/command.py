@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for case in CASES:
             print(f"{case.name:<15} {case.words}")
         return 0
-    options = Options(args.rounds, args.quick, tuple(args.scan), args.data, args.minutes, tuple(args.given))
+    options = Options(args.rounds, args.quick, tuple(args.scan), args.data, args.minutes, args.work, tuple(args.given))
     if args.into is not None:
         return _measure(args.cases[0], options, args.into)
     if load_per_core() > BUSY:
@@ -51,6 +51,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scan", type=Path, action="append", default=[], help="a real CT; repeatable")
     parser.add_argument("--data", type=Path, help="folder of the hippocampus task, for the case finetuning")
     parser.add_argument("--minutes", type=float, default=6.0, help="for each side of the case finetuning")
+    parser.add_argument("--work", type=Path, help="folder of the runs of the cases lesions and omni, which go on there")
     given = f"NAME=NUMBER, a cost for the case scaling; repeatable. Names: {', '.join(NAMES)}"
     parser.add_argument("--given", type=_cost, action="append", default=[], help=given)
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
@@ -96,6 +97,7 @@ def _run_alone(case: Case, options: Options) -> dict[str, Any]:
         words += [word for scan in options.scans for word in ("--scan", str(scan))]
         words += [word for name, value in options.given for word in ("--given", f"{name}={value}")]
         words += [] if options.data is None else ["--data", str(options.data)]
+        words += [] if options.work is None else ["--work", str(options.work)]
         code = subprocess.run(words, check=False).returncode
         lines = into.read_text().splitlines() if into.is_file() else []
     if code:

@@ -20,6 +20,7 @@ class Options:
         scans: real CTs for the cases that read scans; generated ones where there are none.
         data: folder of a task's labelled data, for the case that trains on it.
         minutes: of the clock for each side of that case.
+        work: folder in which the cases that train for long keep their runs, and go on.
         given: costs by name, for the case that simulates many GPUs.
     """
 
@@ -28,6 +29,7 @@ class Options:
     scans: tuple[Path, ...] = ()
     data: Path | None = None
     minutes: float = 6.0
+    work: Path | None = None
     given: tuple[tuple[str, float], ...] = ()
 
     def rounds_or(self, usual: int) -> int:
@@ -73,6 +75,8 @@ CASES = (
     Case("growth", "100 to 160,000 scans: index, list, cache look-up, split, start", "benchmarks.growth"),
     Case("scaling", "8 and 64 GPUs, simulated: compute, loader, collectives or disk?", "benchmarks.scaling"),
     Case("finetuning", "Dice at equal minutes: a plain recipe, the preset (needs --data)", "benchmarks.finetuning"),
+    Case("lesions", "segmenting lesions: 4 real labels, painted tumours, both (needs --work)", "benchmarks.lesions"),
+    Case("omni", "full, part and no labels: supervised, + pseudo, + voco, all (needs --work)", "benchmarks.omni"),
     Case("memory", "peak of a cvpr step at feature size 48, batch 1, on a CPU", "benchmarks.memory"),
 )
 

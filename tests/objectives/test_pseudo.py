@@ -121,6 +121,15 @@ def test_the_teacher_is_the_student_until_it_is_used_and_then_its_average(tmp_pa
     assert teacher.flatten()[0].item() == 2.25
 
 
+def test_the_teacher_gives_its_finest_output_alone_from_the_first_validation_on() -> None:
+    """That is before anything was trained, and so before a mode was set."""
+    both, pseudo = made("objective.supervised.deep_supervision=1")
+    crops = torch.zeros(1, 1, 16, 16, 16)
+    assert pseudo.teacher_logits(crops).shape == (1, 3, 16, 16, 16)
+    both.train()
+    assert pseudo.teacher_logits(crops).shape == (1, 3, 16, 16, 16)
+
+
 def test_the_frozen_teacher_is_copied_once_and_trains_the_decoder_alone(tmp_path: Path) -> None:
     rules = ("teacher=frozen", "from_share=0.2", "ramp_share=0", "min_dice=0", "trains_encoder=false", "threshold=0.5")
     both, pseudo = made(*(f"objective.pseudo.{rule}" for rule in rules))
