@@ -29,6 +29,7 @@ def test_the_hippocampus_preset_reaches_its_dice_on_patients_that_it_has_not_see
         "task.validation_patients=10",
         f"train.steps={STEPS}",
         "run.device=cpu",
+        "run.threads=1",
         "data.workers=1",
     )
     flags = {"data.root": HIPPOCAMPUS, "run.dir": tmp_path / "run"}
