@@ -68,11 +68,16 @@ def test_a_list_s_own_split_is_kept_and_said_and_one_set_of_labels_is_a_line(tmp
     shown = CliRunner().invoke(app, [str(root), "-o", data])
     assert shown.exit_code == 0, shown.output
     said = " ".join(shown.output.split())
-    assert "Task/dataset.json holds out 1 for validation and 1 for test: kept; --validation, --test or --seed" in said
+    assert (
+        "Task/dataset.json holds out 1 for validation and 1 for test: kept; index the folder of its images to split"
+        in said
+    )
     assert "2 classes of label set Task" in said
     assert "labelled by" not in said
     assert "training 2 (2 patients), validation 1 (1 patients), test 1 (1 patients)" in said
-    anew = CliRunner().invoke(app, [root.as_posix(), "-o", str(tmp_path / "other.json"), "--validation", "0.1"])
+    kept = CliRunner().invoke(app, [str(root), "-o", str(tmp_path / "kept.json"), "--validation", "0"])
+    assert "validation 1 (1 patients), test 1 (1 patients)" in " ".join(kept.output.split())
+    anew = CliRunner().invoke(app, [str(root / "imagesTr"), "-o", str(tmp_path / "other.json")])
     assert anew.exit_code == 0, anew.output
     assert "holds out" not in anew.output
     assert "test 0 (0 patients)" in " ".join(anew.output.split())

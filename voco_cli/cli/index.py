@@ -104,9 +104,10 @@ def index(
     shard: ShardOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the scans of folders, and split them by patient; validation and test lists of a dataset.json are kept.
+    """List the scans of folders, and split them by patient.
 
-    Label maps are found beside the scans. What cannot be used is listed with the reason, and the rest goes on.
+    Label maps are found beside the scans; validation and test lists of a dataset.json are kept. What cannot be used is
+    listed with the reason, and the rest goes on.
     """
     from voco_cli.data.index.build import IndexOptions, build_index, index_shard
     from voco_cli.data.index.datalist import SplitRule
@@ -139,7 +140,6 @@ def index(
         rule=SplitRule(seed=seed, validation=validation, test=test),
         class_map=class_map,
         scan_labels=scan_labels,
-        new_splits=any(_is_given(context, option) for option in ("validation", "test", "seed")),
         workers=workers,
     )
     with spread_out(context, output, scheduler, shard) as spread:
@@ -164,18 +164,13 @@ def index(
     done([output], shell_words("voco", "pretrain", output, *recipe) + labelled)
 
 
-def _is_given(context: typer.Context, option: str) -> bool:
-    source = context.get_parameter_source(option)
-    return source is not None and source.name == "COMMANDLINE"
-
-
 def _say_kept_splits(datalist: Datalist) -> None:
     """Say whose splits were taken as they are."""
     from voco_cli.data.index.build import KEPT_SPLITS
 
     for path, counts in datalist.statistics.get(KEPT_SPLITS, {}).items():
         held = " and ".join(f"{count} for {split}" for split, count in counts.items())
-        note(f"{path} holds out {held}: kept; --validation, --test or --seed split all anew")
+        note(f"{path} holds out {held}: kept; index the folder of its images to split them anew")
 
 
 def _refuse_beside_collection(inputs: Sequence[Path], given: Mapping[str, Any]) -> None:

@@ -2,12 +2,11 @@
 
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.data.index.build_lists import LABEL, OPTIONS, index, listed, reasons
+from tests.data.index.build_lists import LABEL, index, listed, reasons
 from tests.data.io.make_files import write_nifti
 from voco_cli.data.index.datalist import SplitRule, position
 from voco_cli.data.index.datalist_file import write_datalist
@@ -49,7 +48,7 @@ def test_lists_are_merged_and_their_held_out_patients_stay_held_out(tmp_path: Pa
 
 @pytest.mark.parametrize("from_list", [False, True])
 @pytest.mark.parametrize("held_out", [("test",), ("validation",), ("validation", "test")])
-def test_a_list_keeps_its_splits_unless_others_are_asked_for(
+def test_a_list_keeps_its_splits_unless_its_images_alone_are_given(
     tmp_path: Path, held_out: tuple[str, ...], from_list: bool
 ) -> None:
     """Decathlon's list holds out for testing alone, so who validates is drawn of its training scans."""
@@ -69,7 +68,7 @@ def test_a_list_keeps_its_splits_unless_others_are_asked_for(
         assert not set(own["validation"]) & {"p0", "p1"}
     assert own["test"] == [] or "test" in held_out
     assert datalist.statistics["kept_splits"] == {"Task/dataset.json": dict.fromkeys(held_out, 2)}
-    anew = index(path if from_list else root, options=replace(OPTIONS, new_splits=True))
+    anew = index(root / "imagesTr")
     assert anew.test == ()
     assert sorted(one.patient for one in anew.validation) == drawn_for_validation()
     assert "kept_splits" not in anew.statistics

@@ -61,7 +61,6 @@ class IndexOptions:
         modality: keep scans of this one; those of unknown modality are taken to be of it.
         class_map: rules by which the classes of several data sets become one list; none takes names as they are.
         scan_labels: table of labels of whole scans.
-        new_splits: splits of lists do not count.
         workers: processes; none chooses.
     """
 
@@ -73,7 +72,6 @@ class IndexOptions:
     rule: SplitRule = field(default_factory=SplitRule)
     class_map: Path | None = None
     scan_labels: Path | None = None
-    new_splits: bool = False
     workers: int | None = None
 
 
@@ -97,7 +95,7 @@ def build_index(
     _check_patient_pattern(options.patient_pattern)
     class_map, table = _rules(options)
     earlier = earlier_splits(output, options.rule)
-    walk, sources = _walk(inputs, output, options)
+    walk, sources = _walk(inputs, output)
     runner.begin(_identity(walk, options))
     reader = FileReader(options.workers, progress, runner)
     candidates, skipped = reader.inspect(walk)
@@ -144,7 +142,7 @@ def index_shard(
     """
     _check_patient_pattern(options.patient_pattern)
     _rules(options)
-    walk, sources = _walk(inputs, output, options)
+    walk, sources = _walk(inputs, output)
     runner.begin(_identity(walk, options))
     walk.files = [found for found in walk.files if runner.owns(case_key(found))]
     reader = FileReader(options.workers, progress, runner)
@@ -171,10 +169,10 @@ def case_key(found: FoundFile) -> str:
     return "|".join([case.place, *case.words])
 
 
-def _walk(inputs: Sequence[Path], output: Path, options: IndexOptions) -> tuple[Walk, Sources]:
+def _walk(inputs: Sequence[Path], output: Path) -> tuple[Walk, Sources]:
     """Return all files of inputs and lists, and what lists say of them."""
     walk = walk_inputs(inputs, exclude=[output, parts_folder(output)])
-    sources = read_sources(walk.datalists, walk.dataset_files, with_splits=not options.new_splits)
+    sources = read_sources(walk.datalists, walk.dataset_files)
     add_listed(walk, ((entry.image, entry.files) for entry in sources.listed.values()))
     add_listed(walk, ((label, ()) for label in dict.fromkeys(sources.label_of.values())))
     return walk, sources

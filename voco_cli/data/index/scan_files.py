@@ -336,29 +336,27 @@ def names_beside(label: Path) -> dict[str, str]:
     return named if len(named) == len(found) else {}
 
 
-def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path], with_splits: bool = True) -> Sources:
+def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
     """Read all lists.
 
-    Args:
-        with_splits: the splits of lists that hold scans out are kept.
     Raises:
         DataError, UsageError: a list that was named as an input and cannot be read; one met in a folder is skipped.
     """
     sources = Sources()
     for path in datalists:
-        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits)
+        _add_datalist(sources, read_datalist(path, check_files=False), path)
     for path in dataset_files:
         try:
-            _add_dataset_file(sources, path, with_splits)
+            _add_dataset_file(sources, path)
         except VocoError as error:
             sources.skipped.append(Skipped(path=path, reason=error.message.removeprefix(f"{path} ")))
     return sources
 
 
-def _add_datalist(sources: Sources, datalist: Datalist, path: Path, with_splits: bool) -> None:
+def _add_datalist(sources: Sources, datalist: Datalist, path: Path) -> None:
     ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
     called = path.parent.name if datalist.name == "dataset" else datalist.name
-    pinned = _pinned_splits(datalist) if with_splits else ()
+    pinned = _pinned_splits(datalist)
     if pinned:
         sources.kept_splits[path] = {split: len(getattr(datalist, split)) for split in pinned if split != "training"}
     own_sets = any(entry.data_set for _, entry in datalist.entries())
@@ -394,7 +392,7 @@ def _pinned_splits(datalist: Datalist) -> tuple[str, ...]:
     return ("training", *held_out) if held_out and (by_index or "validation" in held_out) else held_out
 
 
-def _add_dataset_file(sources: Sources, path: Path, with_splits: bool) -> None:
+def _add_dataset_file(sources: Sources, path: Path) -> None:
     """Add what a ``dataset.json`` says: Decathlon's lists pairs and splits, nnU-Net's names labels and channels."""
     try:
         raw: Any = json.loads(read_text(path))
@@ -410,6 +408,6 @@ def _add_dataset_file(sources: Sources, path: Path, with_splits: bool) -> None:
             int(number): only_modality(word) for number, word in stated.items() if number.isdecimal()
         }
     if isinstance(raw.get("training"), list):
-        _add_datalist(sources, read_datalist(path, check_files=False), path, with_splits)
+        _add_datalist(sources, read_datalist(path, check_files=False), path)
     elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
         sources.names_below[path.parent] = NamedValues(str(raw.get("name") or path.parent.name), names)
