@@ -57,6 +57,18 @@ def test_all_of_a_study(made: tuple[Path, dict[str, Any]]) -> None:
     assert list(statements.lines) == made[1]["statements"]
 
 
+def test_several_arms_are_led_by_all_of_them_with_the_most_cases(
+    made: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    pattern = next(one for one in made[1]["differences"] if one["labelled"] == 10)
+    shown = {"low": 0.01, "high": 0.03, "p_holm": 0.01}
+    arms = {"a": {"low": -0.01}, "b": shown, "c": {**shown, "low": -0.03, "high": -0.01}, "d": {**shown, "p_holm": 0.2}}
+    given = [{**pattern, "arm": arm, "seeds": [0, 1], "difference": 0.1, **said} for arm, said in arms.items()]
+    section = study_section("s", copy(made, tmp_path / "several", differences=given), "study")
+    assert section.lead == "10 labelled cases, beside none: no difference shown: a, d; higher: b; lower: c."
+    assert section.result == section.lead
+
+
 def test_runs_that_failed_and_that_wait(made: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     waiting = [{**run, "status": "waiting"} for run in made[1]["runs"][:2]] + made[1]["runs"][2:]
     section = study_section("s", copy(made, tmp_path / "a", runs=waiting), "study")

@@ -25,12 +25,13 @@ from voco_cli.evaluate.metric import DisplayText
 from voco_cli.evaluate.tables import from_json
 from voco_cli.report.run_record import STUDY, read_object
 from voco_cli.report.shared_parts import embed, settings_table
-from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object
+from voco_cli.study.analysis import ArmScore, LabelEfficiency, gain_from_object, verdict
 from voco_cli.study.arms import BASELINE
 from voco_cli.study.costs import COST_HEADINGS, arm_costs, cost_note, cost_rows
 from voco_cli.study.record import StudyRecord, read_record
 from voco_cli.workflows.study_outcome import (
     PICTURE,
+    conclusion,
     seed_headings,
     seed_rows,
     structure_headings,
@@ -62,6 +63,7 @@ def study_section(anchor: str, path: Path, name: str) -> PageSection:
             f"{path / STUDY} is damaged: {error!r}.", "the same voco study command writes it again"
         ) from error
     said = [str(one) for one in held.get("conclusions", ())]
+    lead = _lead(found) if found is not None else ""
     words, tone = _standing(record)
     parts = [
         PagePart("follows", "What follows", _follows(path, found, said)),
@@ -79,9 +81,9 @@ def study_section(anchor: str, path: Path, name: str) -> PageSection:
         parts=parts,
         status=words,
         tone=tone,
-        lead=said[-1] if said else "No pair of runs is finished yet, so nothing follows.",
-        lead_tone="plain" if said else "warning",
-        result=said[-1] if said else "nothing yet",
+        lead=lead or "No pair of runs is finished yet, so nothing follows.",
+        lead_tone="plain" if lead else "warning",
+        result=lead or "nothing yet",
         place=str(path),
     )
 
@@ -100,6 +102,19 @@ def _found(held: Mapping[str, Any]) -> LabelEfficiency | None:
         gains=tuple(map(gain_from_object, held["differences"])),
         by_structure=tuple(map(gain_from_object, held["differences_by_structure"])),
     )
+
+
+def _lead(found: LabelEfficiency) -> str:
+    """Return what follows with the most labelled cases, in one sentence over all arms."""
+    most = max((one.labelled for one in found.gains), default=0)
+    gains = [one for one in found.gains if one.labelled == most]
+    if len(gains) < 2:
+        return conclusion(gains[0], found.baseline) if gains else ""
+    arms: dict[str, list[str]] = {}
+    for one in sorted(gains, key=lambda one: -one.difference):
+        arms.setdefault(verdict(one), []).append(one.run)
+    told = "; ".join(f"{shown}: {', '.join(names)}" for shown, names in arms.items())
+    return f"{most} labelled cases, beside {found.baseline}: {told}."
 
 
 def _standing(record: StudyRecord) -> tuple[str, Tone]:
