@@ -44,6 +44,16 @@ def test_comes_back_as_written_with_relative_paths(tmp_path: Path, datalist: Dat
     assert [one.name for one in path.parent.iterdir()] == ["data.json"]
 
 
+def test_entries_of_the_same_fields_share_their_names_and_a_copy_has_its_own(tmp_path: Path) -> None:
+    lines = [{"image": f"{name}.nii.gz", "patient": name} for name in "ab"]
+    (tmp_path / "data.json").write_text(json.dumps({"format": "voco-data/1", "training": lines}))
+    first, second = read_datalist(tmp_path / "data.json", check_files=False).training
+    assert first.model_fields_set is second.model_fields_set
+    changed = first.model_copy(update={"modality": "CT"})
+    assert changed.model_fields_set == {"image", "patient", "modality"}
+    assert second.model_fields_set == {"image", "patient"}
+
+
 def test_folder_may_move_with_its_scans(tmp_path: Path, datalist: Datalist) -> None:
     write_datalist(datalist, tmp_path / "scans" / "data.json")
     (tmp_path / "scans").rename(tmp_path / "moved")

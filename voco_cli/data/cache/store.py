@@ -181,7 +181,7 @@ class VolumeCache:
         finally:
             pairs = zip(stamps, work.found, strict=True)
             new = {one: facts for one, facts in pairs if one is not None and isinstance(facts, VolumeFacts)}
-            if new.items() - (rows or {}).items():
+            if any((rows or {}).get(one) != facts for one, facts in new.items()):
                 notes += _remember(manifest, new)
         if work.remade:
             many = (
