@@ -47,6 +47,19 @@ def test_table_and_files(arguments: list[str], tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"cases.csv", "summary.json", "table.md"}
 
 
+def test_predictions_whose_values_have_other_names_are_refused(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pred" / "labels.json").write_text(json.dumps({"labels": {"1": "heart", "2": "liver"}}))
+    shown = CliRunner().invoke(app, arguments)
+    assert isinstance(shown.exception, DataError)
+    assert "labels.json gives 'liver' the value 2, and" in shown.exception.message
+    (tmp_path / "dataset.json").unlink()
+    (tmp_path / "labelsTr" / "a.json").write_text(json.dumps({"1": "liver"}))  # as TotalSegmentator names them
+    shown = CliRunner().invoke(app, arguments)
+    assert isinstance(shown.exception, DataError)
+    assert "a.json gives 'liver' the value 1, and" in shown.exception.message
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("width", [80, 100, 110, 160])
 def test_no_word_and_no_figure_of_the_table_is_broken(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, width: int

@@ -70,6 +70,13 @@ def run_json(*arguments: object) -> dict[str, Any]:
     return record
 
 
+def test_a_prediction_with_other_values_is_refused(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text(json.dumps({"labels": {"1": "liver", "2": "spleen"}}))
+    prediction = write(np.zeros(SHAPE[::-1], np.uint8), generate_ct(5, SHAPE).scan(folder), tmp_path / "p.nii.gz")
+    with pytest.raises(DataError, match=r"labels.json gives 'liver' the value 1, and task .* 6, so label maps"):
+        run(folder / "ct.nii.gz", folder / "label.nii.gz", "--task", "btcv", "--prediction", prediction)
+
+
 def test_picture_and_volumes_of_a_task(folder: Path) -> None:
     shown = run(folder / "ct.nii.gz", folder / "label.nii.gz", "--task", "btcv")
     assert Path("ct_case.png").stat().st_size > 10_000

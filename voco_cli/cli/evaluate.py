@@ -363,12 +363,18 @@ def _read_names(classes: str | None, labels: Path, predictions: Path) -> ClassNa
 
     One that does not help is no error where nobody asked for it.
     """
-    from voco_cli.evaluate.segmentation.classes import classes_beside, read_classes
+    from voco_cli.data.index.scan_files import names_beside, names_file
+    from voco_cli.evaluate.segmentation.classes import classes_beside, read_classes, require_same_values
 
-    if classes:
-        return read_classes(classes)
     try:
-        return classes_beside(labels, predictions)
+        found = read_classes(classes) if classes else classes_beside(labels, predictions)
     except (DataError, UsageError) as error:
+        if classes:
+            raise
         warn(f"note: classes are not named: {error.message}")
         return None
+    if found is not None:
+        named = [(one.name, one.labels) for one in found.structures]
+        beside = [names_file(path) for path in sorted(labels.glob("*")) if names_beside(path)]
+        require_same_values(named, found.origin, [predictions / "labels.json", *beside])
+    return found

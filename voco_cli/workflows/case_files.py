@@ -95,8 +95,17 @@ def value_names(files: CaseFiles, prediction: Path | None, task: str | None, cla
 
     Raises:
         UsageError: both options, or one that names nothing.
-        DataError: a file of names that cannot be read.
+        DataError: a file of names that cannot be read, or a prediction whose values have other names.
     """
+    from voco_cli.evaluate.segmentation.classes import require_same_values
+
+    found = _find_names(files, prediction, task, classes)
+    if prediction is not None:
+        require_same_values(found.structures, found.origin, [prediction.parent / "labels.json"])
+    return found
+
+
+def _find_names(files: CaseFiles, prediction: Path | None, task: str | None, classes: str | None) -> ValueNames:
     from voco_cli.config import load_settings
     from voco_cli.data.index.scan_files import names_beside, names_file
     from voco_cli.evaluate.segmentation.classes import classes_beside, read_classes

@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from voco_cli.errors import DataError, UsageError
-from voco_cli.evaluate.segmentation.classes import all_structures, classes_beside, parse_regions, read_classes
+from voco_cli.evaluate.segmentation.classes import (
+    all_structures,
+    classes_beside,
+    parse_regions,
+    read_classes,
+    require_same_values,
+)
 from voco_cli.evaluate.segmentation.metrics import Structure
 
 BOTH = (Structure("liver", (1,)), Structure("spleen", (2,)))
@@ -64,6 +70,17 @@ def test_beside_the_labels_else_among_the_predictions(tmp_path: Path) -> None:
     found = classes_beside(tmp_path / "labelsTr", tmp_path / "predictions")
     assert found is not None
     assert found.structures == BOTH
+
+
+def test_a_name_with_another_value_is_refused_and_one_that_is_not_there_is_not(tmp_path: Path) -> None:
+    """A prediction of a run over several label sets numbers the union of their classes."""
+    union = written(tmp_path / "labels.json", {"labels": {"1": "Liver", "2": "heart", "3": "spleen", "both": [1, 3]}})
+    require_same_values([("liver", (1,)), ("lung", (2,)), ("spleen", (3, 4))], "--classes", [Path(union)])
+    with pytest.raises(DataError) as refused:
+        require_same_values([("liver", (1,)), ("spleen", (2,))], "dataset.json", [tmp_path / "none.json", Path(union)])
+    assert refused.value.message == (
+        f"{union} gives 'spleen' the value 3, and dataset.json 2, so label maps of the two cannot be compared."
+    )
 
 
 @pytest.mark.parametrize(

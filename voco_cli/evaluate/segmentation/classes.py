@@ -86,6 +86,30 @@ def classes_beside(labels: Path, predictions: Path) -> ClassNames | None:
     return None
 
 
+def require_same_values(named: Iterable[tuple[str, Sequence[int]]], origin: str, others: Iterable[Path]) -> None:
+    """Refuse label maps whose values are not those of the others: to compare them voxel by voxel would say nothing.
+
+    Names are compared without regard to capitals, and only those of one value; a name that one side lacks says nothing.
+
+    Args:
+        named: names with their values.
+        origin: where they stand, for people.
+        others: files of names of the other label maps; those that are not there are passed over.
+    Raises:
+        DataError: a name that has another value there.
+    """
+    known = {name.casefold(): values[0] for name, values in named if len(values) == 1}
+    for path in filter(Path.is_file, others):
+        for one in read_classes(str(path)).structures:
+            expected = known.get(one.name.casefold())
+            if len(one.labels) == 1 and expected is not None and expected != one.labels[0]:
+                raise DataError(
+                    f"{path} gives {one.name!r} the value {one.labels[0]}, and {origin} {expected}, so label maps of "
+                    f"the two cannot be compared.",
+                    "a run is measured by the names of its classes: voco evaluate RUN",
+                )
+
+
 def all_structures(classes: Sequence[Structure], regions: Sequence[Structure]) -> tuple[Structure, ...]:
     """Return classes, then regions.
 
