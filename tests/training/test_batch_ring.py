@@ -151,7 +151,7 @@ def test_small_batches_and_errors_go_the_way_of_torch(ring: BatchRing) -> None:
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this system keeps shared memory elsewhere")
 def test_a_killed_process_leaves_no_shared_memory_behind() -> None:
-    """What is raised depends on what it was doing, and torch names it in several ways."""
+    """It leaves nothing, whatever is raised: torch names that in several ways, by what the process was doing."""
     before = set(Path("/dev/shm").glob("torch*"))
     with pytest.raises((RuntimeError, OSError, EOFError)), closing(batches(2, MadeScans(killed_at=7))) as loaded:
         list(loaded)

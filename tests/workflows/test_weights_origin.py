@@ -40,19 +40,19 @@ def test_a_file_with_the_right_name_and_tensors(head: Path) -> None:
     assert digest_of(read_weights(head)) == published_files()[0].tensors
     (known,) = before(head).collections
     assert (known.weights, known.collection, known.surely) == (str(head), "prect_160k", True)
-    assert known.known_by == "its name, and the names and shapes of its tensors"
+    assert known.evidence == "its name, and the names and shapes of its tensors"
 
 
 def test_a_file_that_is_gone_or_far_away_is_known_by_its_name() -> None:
     (known,) = before("/nowhere/VoCo_H_SSL_head.pt").collections
-    assert (known.collection, known.known_by) == ("prect_160k", "its name")
+    assert (known.collection, known.evidence) == ("prect_160k", "its name")
 
 
 def test_other_names_and_other_tensors(head: Path, tmp_path: Path) -> None:
     renamed = tmp_path / "pretrained.pt"
     renamed.symlink_to(head)
     (known,) = before(renamed).collections
-    assert (known.surely, known.known_by) == (
+    assert (known.surely, known.evidence) == (
         False,
         "the names and shapes of its tensors, which are those of VoCo_B_SSL_head.pt",
     )
@@ -79,6 +79,6 @@ def test_a_list_beside_the_weights_says_it_better(head: Path, tmp_path: Path) ->
 
 def test_what_is_said_goes_before_what_is_known(head: Path) -> None:
     (known,) = before(head, "voco_1.6k").collections
-    assert (known.collection, known.known_by) == ("voco_1.6k", "what --weights-collection says")
+    assert (known.collection, known.evidence) == ("voco_1.6k", "what --weights-collection says")
     with pytest.raises(UsageError, match="There is no collection 'voco'"):
         before(head, "voco")

@@ -137,7 +137,7 @@ def _trained_on(run: RunRecord) -> list[Block]:
         return [Sentence("The run has no weights yet that say what they were trained on.")]
     stages = [f"{len(one):,} scans in the {one.stage} ({one.dataset})" for one in manifest.stages]
     lines = [f"Its weights were trained on {', and '.join(stages)}."] if stages else []
-    lines += [f"{one.weights} was trained on {one.collection}, by {one.known_by}." for one in manifest.collections]
+    lines += [f"{one.weights} was trained on {one.collection}, by {one.evidence}." for one in manifest.collections]
     lines += [f"{name} does not say what it was trained on." for name in manifest.unknown]
     return [Sentence(line, "warning" if manifest.unknown else "plain") for line in lines]
 

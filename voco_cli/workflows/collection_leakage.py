@@ -86,7 +86,7 @@ class CollectionFinding:
         return {
             "weights": self.seen.weights,
             "collection": self.seen.collection,
-            "known_by": self.seen.known_by,
+            "evidence": self.seen.evidence,
             "surely": self.seen.surely,
             "labels": self.seen.labels,
             "besides": self.seen.besides,
@@ -127,7 +127,7 @@ class CollectionFinding:
         """Return how all this is known."""
         doubt = "" if self.seen.surely else " (other weights may be alike)"
         read = f"; what is in {self.seen.collection}: {self.source}" if self.source else ""
-        return f"What the file was trained on is known by {self.seen.known_by}{doubt}{read}."
+        return f"What the file was trained on is known by {self.seen.evidence}{doubt}{read}."
 
 
 def finding_of(

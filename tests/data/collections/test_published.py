@@ -40,7 +40,7 @@ def test_a_digest_is_of_sorted_names_and_shapes() -> None:
 def test_known_by_name(name: str) -> None:
     known = recognise(name)
     assert known is not None
-    assert (known.weights, known.collection, known.known_by, known.surely) == (name, "prect_160k", "its name", True)
+    assert (known.weights, known.collection, known.evidence, known.surely) == (name, "prect_160k", "its name", True)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_name_that_is_only_alike_is_none(name: str) -> None:
 def test_tensors_agree_or_it_is_another_file() -> None:
     known = recognise("VoCo_B_SSL_head.pt", lambda: B)
     assert known is not None
-    assert known.known_by == "its name, and the names and shapes of its tensors"
+    assert known.evidence == "its name, and the names and shapes of its tensors"
     assert recognise("VoCo_B_SSL_head.pt", lambda: L) is None
     assert recognise("VoCo_10k.pt", lambda: "of no interest") is not None  # its tensors are not known
 
@@ -63,7 +63,7 @@ def test_tensors_alone_are_no_proof() -> None:
     known = recognise("pretrained.pt", lambda: B)
     assert known is not None
     assert (known.collection, known.surely) == ("prect_160k", False)
-    assert known.known_by == "the names and shapes of its tensors, which are those of VoCo_B_SSL_head.pt"
+    assert known.evidence == "the names and shapes of its tensors, which are those of VoCo_B_SSL_head.pt"
     assert recognise("pretrained.pt", lambda: "f" * 32) is None
 
 

@@ -89,5 +89,5 @@ def recognise(weights: str, digest: Callable[[], str | None] = lambda: None) -> 
     )
 
 
-def _collection_of(weights: str, file: PublishedFile, known_by: str, surely: bool = True) -> TrainingCollection:
-    return TrainingCollection(weights, file.collection, known_by, surely, file.labels, file.besides)
+def _collection_of(weights: str, file: PublishedFile, evidence: str, surely: bool = True) -> TrainingCollection:
+    return TrainingCollection(weights, file.collection, evidence, surely, file.labels, file.besides)

@@ -113,7 +113,7 @@ class TrainingCollection:
     Attributes:
         weights: file or address.
         collection: name of what `voco collections` lists, or a YAML file.
-        known_by: how that is known, in words.
+        evidence: how that is known, in words.
         surely: False where other weights may be alike.
         labels: whether labels were used, in words; empty where that is not known.
         besides: what they were trained on beside the collection, of which no names are known; empty where nothing.
@@ -121,7 +121,7 @@ class TrainingCollection:
 
     weights: str
     collection: str
-    known_by: str
+    evidence: str
     surely: bool = True
     labels: str = ""
     besides: str = ""
@@ -302,7 +302,7 @@ def _columns(scans: TrainingScans) -> dict[str, Sequence[str | None] | None]:
 
 
 def _collection(raw: Any) -> TrainingCollection:
-    texts = {name: str(raw[name]) for name in ("weights", "collection", "known_by", "labels", "besides")}
+    texts = {name: str(raw[name]) for name in ("weights", "collection", "evidence", "labels", "besides")}
     return TrainingCollection(**texts, surely=bool(raw["surely"]))
 
 
