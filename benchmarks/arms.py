@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -79,6 +80,10 @@ class Experiment:
             log.write(f"$ voco {' '.join(arguments)}\n{said.stdout}{said.stderr}\n")
         if said.returncode:
             raise RuntimeError(f"voco {' '.join(arguments)}: {said.stderr.strip()[-500:]}")
+
+    def cpu_s_of(self, runs: Sequence[str]) -> float:
+        """Return the median CPU seconds of runs: one that was stopped and went on counts its last part alone."""
+        return statistics.median(self.cpu_s[run] for run in runs)
 
     def evaluation(self, run: str) -> Evaluation:
         """Return what `voco evaluate` measured of a run on its test split."""

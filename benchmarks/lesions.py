@@ -94,15 +94,14 @@ def rows(options: Options) -> Iterator[Row]:
         for seed in range(sizes.seeds):
             for arm in ARMS:
                 experiment.once(f"{arm}-{seed}", _learn, experiment, sizes, arm, seed)
-        found = {arm: [experiment.evaluation(f"{arm}-{seed}") for seed in range(sizes.seeds)] for arm in ARMS}
+        runs = {arm: [f"{arm}-{seed}" for seed in range(sizes.seeds)] for arm in ARMS}
+        found = {arm: [experiment.evaluation(run) for run in of_seed] for arm, of_seed in runs.items()}
         compared = compare_arms(
             {arm: [of_structures(one.table, [TUMOUR]) for one in of_seed] for arm, of_seed in found.items()}
         )
         for score in compared.scores:
             yield Figure(f"{score.arm}: Dice of tumours", "", list(score.seed_means))
-        cpu_s = {
-            arm: float(np.mean([experiment.cpu_s[f"{arm}-{seed}"] for seed in range(sizes.seeds)])) for arm in ARMS
-        }
+        cpu_s = {arm: experiment.cpu_s_of(of_seed) for arm, of_seed in runs.items()}
         text = f"{arms_table(compared, sizes, cpu_s)}\n{sizes_table(found)}"
         yield Note("table", f"{experiment.write_table(text)}\n{text}")
 

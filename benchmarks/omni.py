@@ -124,7 +124,7 @@ def rows(options: Options) -> Iterator[Row]:
                 experiment.once(run_name(arm, seed), _learn, experiment, sizes, arm, seed)
         runs = {arm: [run_name(arm, seed) for seed in range(sizes.seeds)] for arm in ARMS}
         tables = {arm: [experiment.evaluation(run).table for run in of_seed] for arm, of_seed in runs.items()}
-        cpu_s = {arm: float(np.mean([experiment.cpu_s[run] for run in of_seed])) for arm, of_seed in runs.items()}
+        cpu_s = {arm: experiment.cpu_s_of(of_seed) for arm, of_seed in runs.items()}
         compared = compare_arms(tables)
         for score in compared.scores:
             yield Figure(f"{score.arm}: Dice of {len(ORGANS)} organs", "", list(score.seed_means))
