@@ -260,6 +260,7 @@ def _for_machines(datalist: Datalist, output: Path) -> dict[str, Any]:
 
 def index_blocks(datalist: Datalist) -> list[Block]:
     """Return what was found folder by folder, what could not be used, the sum of it, and notes on single scans."""
+    from voco_cli.data.index.datalist import OTHER_NAMES
     from voco_cli.data.index.intensity import is_doubted
     from voco_cli.document.blocks import Bullets, Sentence
 
@@ -273,8 +274,14 @@ def index_blocks(datalist: Datalist) -> list[Block]:
         f"{numbers['scans']} scans of {numbers['patients']} patients, {numbers['labelled']} with labels "
         f"({kinds}): {splits}; {len(datalist.skipped)} not listed"
     )
-    noted = [entry for _, entry in datalist.entries() if entry.notes and not is_doubted(entry)]
-    notes = [f"note: {entry.image}: {'; '.join(entry.notes)}" for entry in noted[:SHOWN_PER_KIND]]
+    told_by_sets = OTHER_NAMES if len(datalist.label_sets) > 1 else None  # each set has values of its own
+    told = {
+        entry.image: [note for note in entry.notes if not (told_by_sets and note.startswith(told_by_sets))]
+        for _, entry in datalist.entries()
+        if not is_doubted(entry)
+    }
+    noted = [(image, said) for image, said in told.items() if said]
+    notes = [f"note: {image}: {'; '.join(said)}" for image, said in noted[:SHOWN_PER_KIND]]
     if len(noted) > SHOWN_PER_KIND:
         notes.append(f"and notes on {len(noted) - SHOWN_PER_KIND} more scans, all in the file")
     return [*blocks, Sentence(summary), Bullets(tuple(notes))]

@@ -11,6 +11,7 @@ from tests.data.io.make_files import numbers, write_nifti
 from voco_cli.data.index.class_map import ClassMap, read_class_map
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
 from voco_cli.data.index.label_sets import merge_classes
+from voco_cli.data.index.labelled import labels_of
 from voco_cli.errors import DataError, UsageError
 
 ABDOMEN = {1: "spleen", 2: "right kidney", 3: "left kidney", 4: "liver"}
@@ -54,6 +55,69 @@ def test_the_same_name_may_be_said_to_mean_the_same_or_be_renamed_in_one_set() -
         "abdomen": ("spleen", "right kidney", "left kidney", "liver"),
         "lits": ("liver tissue", "liver tumour"),
     }
+
+
+def test_what_is_left_out_still_lies_in_its_whole() -> None:
+    sets = {"abdomen": ABDOMEN, "lits": LITS}
+    merged = merge_classes(sets, ClassMap(regions={"liver": ("liver tumour",)}, leave_out=("liver tumour",)))
+    assert merged.sets["lits"].values == {"1": ("liver",), "2": ("liver",)}
+    assert (merged.complete["lits"], merged.regions, merged.told) == (("liver",), {}, ())
+    sides = ("right kidney", "left kidney")
+    merged = merge_classes({"abdomen": ABDOMEN}, ClassMap(unions={"kidney": sides}, leave_out=sides))
+    assert merged.sets["abdomen"].values == {"1": ("spleen",), "2": ("kidney",), "3": ("kidney",), "4": ("liver",)}
+    assert merged.complete["abdomen"] == ("spleen", "liver", "kidney")
+
+
+def test_to_leave_a_lesion_out_does_not_settle_whether_it_is_of_the_organ() -> None:
+    merged = merge_classes({"abdomen": ABDOMEN, "lits": LITS}, ClassMap(leave_out=("liver tumour",)))
+    assert merged.classes == ("spleen", "right kidney", "left kidney")
+    assert merged.told[0] == "The label maps of lits teach nothing: all of their classes are in doubt or left out."
+    assert merged.told[1].startswith(
+        "liver is labelled by abdomen, and by lits beside liver tumour: with it or without?"
+    )
+
+
+def test_a_misspelt_part_settles_nothing_and_is_told() -> None:
+    rules = ClassMap(regions={"liver": ("liver tumor",)}, unions={"kidney": ("right_kidney", "left kidney")})
+    merged = merge_classes({"abdomen": ABDOMEN, "lits": LITS}, rules, "m.yaml")
+    assert "liver" not in merged.classes
+    assert merged.told[:2] == (
+        "m.yaml names 'right_kidney', which no class here is called; did you mean 'right kidney'?",
+        "m.yaml names 'liver tumor', which no class here is called; did you mean 'liver tumour'?",
+    )
+    assert merged.told[2].startswith(
+        "liver is labelled by abdomen, and by lits beside liver tumour: with it or without?"
+    )
+    assert merged.regions == {}
+
+
+def test_a_lesion_called_so_alone_may_lie_in_any_organ_of_its_set() -> None:
+    """As in the Medical Segmentation Decathlon: liver and cancer, pancreas and cancer."""
+    task03, task07 = {1: "liver", 2: "cancer"}, {1: "pancreas", 2: "cancer"}
+    merged = merge_classes({"abdomen": ABDOMEN, "task03": task03}, ClassMap())
+    assert merged.complete["task03"] == ("cancer",)
+    assert merged.told[0].startswith("liver is labelled by abdomen, and by task03 beside cancer: with it or without?")
+    placed = merge_classes({"abdomen": ABDOMEN, "task03": task03}, ClassMap(regions={"liver": ("cancer",)}))
+    assert placed.sets["task03"].values == {"1": ("liver",), "2": ("cancer", "liver")}
+    assert placed.told == ()
+    both = merge_classes({"task03": task03, "task07": task07}, ClassMap())
+    assert both.classes == ("liver", "pancreas")
+    assert both.told == (
+        "cancer is labelled by task03 and by task07, which label different organs: is it the same? Nobody learns "
+        "cancer until the class map says `same: [cancer]`, or a name of its own under synonyms for task03/cancer.",
+    )
+    own = {"liver cancer": ("task03/cancer",), "pancreatic cancer": ("task07/cancer",)}
+    named = merge_classes({"task03": task03, "task07": task07}, ClassMap(synonyms=own))
+    assert named.complete == {"task03": ("liver", "liver cancer"), "task07": ("pancreas", "pancreatic cancer")}
+    assert named.told == ()
+
+
+def test_a_lesion_in_a_set_of_many_organs_is_asked_once() -> None:
+    sets = {"abdomen": ABDOMEN, "painted": {**ABDOMEN, 9: "tumour"}}
+    (told,) = (one for one in merge_classes(sets, ClassMap()).told if "beside" in one)
+    assert told.startswith("spleen, right kidney, left kidney")
+    placed = merge_classes(sets, ClassMap(regions={"liver": ("tumour",)}))
+    assert placed.complete["painted"] == ("spleen", "right kidney", "left kidney", "liver", "tumour")
 
 
 def test_a_whole_and_its_sides_stay_apart_until_a_union_joins_them() -> None:
@@ -164,6 +228,25 @@ def test_names_of_a_set_that_has_none_come_from_the_map_or_are_refused(tmp_path:
     with pytest.raises(UsageError) as caught:
         index(tmp_path / "amos", options=replace(OPTIONS, class_map=tmp_path / "odd.yaml"))
     assert caught.value.message == (f"{tmp_path}/odd.yaml names no class of these label maps (kidney, left, right).")
+
+
+def test_scans_whose_classes_are_all_in_doubt_count_as_unlabelled(tmp_path: Path) -> None:
+    """They are named, so that nobody asks for names; the others still teach."""
+    for site, labels in (("a", {"liver": 1}), ("b", {"liver": 2, "liver tumour": 1})):
+        for number in range(2):
+            write_nifti(
+                tmp_path / site / "imagesTr" / f"{site}{number}_0000.nii.gz", numbers(start=9 * number + ord(site))
+            )
+            write_nifti(tmp_path / site / "labelsTr" / f"{site}{number}.nii.gz", LABEL)
+        about = {"labels": {"background": 0, **labels}, "channel_names": {"0": "CT"}}
+        (tmp_path / site / "dataset.json").write_text(json.dumps(about))
+    datalist = index(tmp_path)
+    assert {entry.label_set: entry.labelled_classes for _, entry in datalist.entries()} == {
+        "a": (),
+        "b": ("liver tumour",),
+    }
+    known = labels_of(datalist, datalist.classes, "data.json")
+    assert sorted(image.name for image in known) == ["b0_0000.nii.gz", "b1_0000.nii.gz"]
 
 
 def test_names_beside_each_map_are_one_set_where_they_are_alike(tmp_path: Path) -> None:

@@ -75,6 +75,14 @@ def test_a_map_may_be_of_scan_labels_alone(tmp_path: Path) -> None:
     options = replace(OPTIONS, scan_labels=tmp_path / "t.csv", class_map=tmp_path / "m.yaml")
     datalist = index(scans(tmp_path / "s", "a", "b", "c"), options=options)
     assert labels_of(datalist) == {"a": {"lesion": True}, "b": {"lesion": False}, "c": {}}
+    write_datalist(datalist, tmp_path / "data.json")
+    for map_text, source, table in (
+        ("synonyms: {mass: t/tumour}", tmp_path / "s", tmp_path / "t.csv"),
+        ("synonyms: {mass: lesion}", tmp_path / "data.json", None),
+    ):
+        (tmp_path / "m.yaml").write_text(map_text)
+        again = index(source, options=replace(options, scan_labels=table))
+        assert again.scan_classes[0] == "mass"
     (tmp_path / "m.yaml").write_text("leave_out: [spleen]")
     with pytest.raises(UsageError, match=r"m.yaml names no class of these label maps"):
         index(tmp_path / "s", options=options)

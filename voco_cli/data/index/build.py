@@ -111,9 +111,10 @@ def build_index(
         raise _nothing(inputs, skipped)
     sets = sets_of_labels(sources, entries)
     named = {name: names_of_set(sources, name, members, class_map) for name, members in sets.items()}
-    columns = table.columns if table else ()
-    merged = merge_classes(named, class_map, str(options.class_map), columns)
-    entries = with_distinct_names(with_label_sets(entries, sets, merged.complete))
+    listed = dict.fromkeys(name for entry in entries for name in entry.scan_labels)
+    of_scans = {"": tuple(listed), **({table.path.stem: table.columns} if table else {})}
+    merged = merge_classes(named, class_map, str(options.class_map), of_scans)
+    entries = with_distinct_names(with_label_sets(entries, sets, merged))
     entries, scan_classes, told = with_scan_labels(entries, table, class_map)
     entries = with_data_sets(entries, walk, sources.listed)
     datalist = _assemble(entries, skipped, sources, earlier, options, inputs, merged)

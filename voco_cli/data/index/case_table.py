@@ -137,17 +137,16 @@ def with_scan_labels(
         said = [(name, yes) for case in known.get(entry.image, ()) for name, yes in rows[case].items()]
         answers: dict[str, set[bool]] = defaultdict(set)
         for name, yes in (*entry.scan_labels.items(), *said):
-            renamed = class_map.renamed(label_set, name)
-            if renamed is not None:
-                answers[renamed].add(yes)
+            if not class_map.leaves_out(label_set, name):
+                answers[class_map.merged_name(label_set, name)].add(yes)
         disputed += [f"{name} in {entry.name}" for name, both in answers.items() if len(both) > 1]
         sure = {name: both.pop() for name, both in answers.items() if len(both) == 1}
         labelled.append(entry.model_copy(update={"scan_labels": sure}) if sure != entry.scan_labels else entry)
     if disputed:
         told.append(f"Scan labels say yes and no of {named(disputed)}, which count as unknown.")
     there = dict.fromkeys(name for entry in labelled for name in entry.scan_labels)
-    columns = (class_map.renamed(label_set, name) for name in (table.columns if table else ()))
-    first = dict.fromkeys(name for name in columns if name is not None and name in there)
+    columns = (class_map.merged_name(label_set, name) for name in (table.columns if table else ()))
+    first = dict.fromkeys(name for name in columns if name in there)
     return labelled, tuple({**first, **there}), told
 
 

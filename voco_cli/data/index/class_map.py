@@ -37,7 +37,7 @@ class ClassMap(BaseModel):
         default_factory=dict, description="class to those inside it: its voxels are also those of what lies inside"
     )
     same: Names = Field((), description="names that mean the same in every set, though another class might lie inside")
-    leave_out: Names = Field((), description="classes that nobody learns")
+    leave_out: Names = Field((), description="classes that nobody learns; what they lie inside is learned with them")
 
     @property
     def mentioned(self) -> list[str]:
@@ -47,11 +47,15 @@ class ClassMap(BaseModel):
         given = [name for values in self.names.values() for name in values.values()]
         return list(dict.fromkeys([*whole, *self.same, *self.leave_out, *given]))
 
-    def renamed(self, label_set: str, name: str) -> str | None:
-        """Return what a name of a set is called in the merged list; none where it is left out."""
+    def merged_name(self, label_set: str, name: str) -> str:
+        """Return what a name of a set is called in the merged list."""
         keys = (f"{label_set}/{name}", name)
-        found = next((to for key in keys for to, names in self.synonyms.items() if key in names), name)
-        return None if {found, *keys} & set(self.leave_out) else found
+        return next((to for key in keys for to, names in self.synonyms.items() if key in names), name)
+
+    def leaves_out(self, label_set: str, name: str) -> bool:
+        """Return whether nobody learns a name of a set: what it is called in the merged list, or ``SET/NAME``."""
+        merged = self.merged_name(label_set, name)
+        return bool({merged, f"{label_set}/{merged}", f"{label_set}/{name}"} & set(self.leave_out))
 
     def inside(self) -> dict[str, tuple[str, ...]]:
         """Return the classes inside each class, by unions and regions."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from voco_cli.data.index.class_map import ClassMap, all_inside
 from voco_cli.data.index.datalist import Entry, LabelSet
@@ -14,11 +16,14 @@ from voco_cli.data.index.patients import words_of
 from voco_cli.data.index.scan_files import NamedValues, Sources
 from voco_cli.data.io.image import IGNORE
 from voco_cli.errors import UsageError
-from voco_cli.foreign_text import named
+from voco_cli.foreign_text import named, quoted
 
 NO_CLASS = {"background", IGNORE}
 SIDES = {"left", "right", "l", "r"}
-LESIONS = {"tumour", "tumor", "cancer", "carcinoma", "lesion", "lesions", "cyst", "mass", "metastasis", "nodule"}
+LESIONS = {
+    *("tumour", "tumours", "tumor", "tumors", "cancer", "cancers", "carcinoma", "lesion", "lesions", "cyst", "cysts"),
+    *("mass", "masses", "metastasis", "metastases", "nodule", "nodules", "neoplasm", "neoplasms"),
+}
 """Words of classes that some label as a part of their organ, and others cut out of it."""
 
 
@@ -77,49 +82,53 @@ def names_of_set(sources: Sources, name: str, members: Sequence[Entry], class_ma
 
 
 def merge_classes(
-    sets: Mapping[str, Mapping[int, str]], class_map: ClassMap, origin: str = "", of_scans: Iterable[str] = ()
+    sets: Mapping[str, Mapping[int, str]],
+    class_map: ClassMap,
+    origin: str = "",
+    of_scans: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> MergedClasses:
     """Put the classes of all sets into one list, by the rules of a map.
 
     A name that may mean two things, with and without what lies inside it, belongs to no list until a rule says what it
-    means; classes that may be the same, or a whole and its parts, stay apart until a rule joins them.
+    means; classes that may be the same, or a whole and its parts, stay apart until a rule joins them. What is left out
+    is not learned, and counts as a part of its whole all the same.
 
     Args:
         sets: set to its label values and their names.
         origin: file of the map, for messages.
-        of_scans: classes of scan labels, which a map may name, too.
+        of_scans: table of scan labels to its classes, which a map may name, too.
     Raises:
         UsageError: the map has nothing to do with these classes.
     """
-    if not set(of_scans) & set(class_map.mentioned):
-        _refuse_foreign_map(sets, class_map, origin)
-    members = {name: _renamed(name, values, class_map) for name, values in sets.items()}
+    inside = class_map.inside()
+    members = {
+        name: {v: [class_map.merged_name(name, said)] for v, said in values.items() if said.lower() not in NO_CLASS}
+        for name, values in sets.items()
+    }
     own = {
         name: list(dict.fromkeys(one for found in values.values() for one in found)) for name, values in members.items()
     }
-    doubtful, told = _two_meanings(own, class_map)
+    told = _of_nobody(own, sets, class_map, origin, of_scans)
+    doubtful, doubts = _two_meanings(own, class_map, inside)
     for name in own:
         own[name] = [one for one in own[name] if one not in doubtful]
         members[name] = {value: [one for one in found if one not in doubtful] for value, found in members[name].items()}
-    inside = class_map.inside()
-    for name in own:
         _add_wholes(own[name], members[name], class_map, inside)
+        out = {one for one in own[name] if class_map.leaves_out(name, one)}
+        out |= {class_map.merged_name(name, said) for said in sets[name].values() if class_map.leaves_out(name, said)}
+        own[name] = [one for one in own[name] if one not in out]
+        members[name] = {value: [one for one in found if one not in out] for value, found in members[name].items()}
     classes = tuple(dict.fromkeys(one for name in sorted(own) for one in own[name]))
     regions = {
-        whole: tuple(part for part in all_inside(whole, inside) if part in classes)
+        whole: parts
         for whole in inside
-        if whole in classes
+        if whole in classes and (parts := tuple(part for part in all_inside(whole, inside) if part in classes))
     }
-    told += _whole_and_sides(own) + _spelled_alike(classes)
+    if silent := [name for name, found in own.items() if sets[name] and not found]:
+        told.append(f"The label maps of {named(silent)} teach nothing: all of their classes are in doubt or left out.")
+    told += doubts + _whole_and_sides(own) + _spelled_alike(classes)
     result = {name: _label_set(values, members[name]) for name, values in sets.items()}
-    regions = {whole: parts for whole, parts in regions.items() if parts}
     return MergedClasses(classes, regions, result, {name: tuple(found) for name, found in own.items()}, tuple(told))
-
-
-def _renamed(name: str, values: Mapping[int, str], class_map: ClassMap) -> dict[int, list[str]]:
-    """Return label value to what its class is called in the merged list; background and what is left out is not in."""
-    renamed = {value: class_map.renamed(name, said) for value, said in values.items() if said.lower() not in NO_CLASS}
-    return {value: [to] for value, to in renamed.items() if to is not None}
 
 
 def _label_set(values: Mapping[int, str], members: Mapping[int, Sequence[str]]) -> LabelSet:
@@ -131,27 +140,62 @@ def _label_set(values: Mapping[int, str], members: Mapping[int, Sequence[str]]) 
 
 
 def with_label_sets(
-    entries: Iterable[Entry], sets: Mapping[str, Sequence[Entry]], complete: Mapping[str, tuple[str, ...]]
+    entries: Iterable[Entry], sets: Mapping[str, Sequence[Entry]], merged: MergedClasses
 ) -> list[Entry]:
-    """Return all entries, those with a label map with the name of its set and the classes that it is complete for."""
-    set_of = {entry.image: name for name, members in sets.items() for entry in members if complete[name]}
+    """Return all entries, those whose label map has named values with its set and the classes it is complete for."""
+    set_of = {entry.image: name for name, members in sets.items() for entry in members if merged.sets[name].names}
     return [
-        entry.model_copy(update={"label_set": set_of[entry.image], "labelled_classes": complete[set_of[entry.image]]})
+        entry.model_copy(
+            update={"label_set": set_of[entry.image], "labelled_classes": merged.complete[set_of[entry.image]]}
+        )
         if entry.image in set_of
         else entry
         for entry in entries
     ]
 
 
-def _refuse_foreign_map(sets: Mapping[str, Mapping[int, str]], class_map: ClassMap, origin: str) -> None:
-    """Raise a UsageError if no name of a map is that of a class or set here."""
-    if not class_map.mentioned:
-        return
-    said = {name for values in sets.values() for name in values.values()}
-    there = said | {f"{one}/{name}" for one, values in sets.items() for name in values.values()}
-    if not there & set(class_map.mentioned) and not set(class_map.names) & set(sets):
-        have = f"the classes here are {named(sorted(said))}" if said else f"nobody names the values of {named(sets)}"
+def _of_nobody(
+    own: Mapping[str, Sequence[str]],
+    sets: Mapping[str, Mapping[int, str]],
+    class_map: ClassMap,
+    origin: str,
+    of_scans: Mapping[str, Iterable[str]],
+) -> list[str]:
+    """Tell which names of a map are of no class here, such as misspelt ones.
+
+    Raises:
+        UsageError: all of them.
+    """
+    said = {name: set(values.values()) for name, values in sets.items()}
+    for table, names in of_scans.items():
+        said[table] = said.get(table, set()) | set(names)
+    written = {form for one, names in said.items() for name in names for form in (name, f"{one}/{name}")}
+    merged = {form for one, names in own.items() for name in names for form in (name, f"{one}/{name}")}
+    merged |= {class_map.merged_name(table, name) for table, names in of_scans.items() for name in names}
+    classes = merged | set(class_map.unions)
+    parts = [name for names in (*class_map.unions.values(), *class_map.regions.values()) for name in names]
+    used = [(name, written) for names in class_map.synonyms.values() for name in names]
+    used += [(name, classes) for name in (*parts, *class_map.regions, *class_map.same)]
+    used += [(name, classes | written) for name in class_map.leave_out]
+    lost = list(dict.fromkeys(name for name, there in used if name not in there))
+    named_here = set().union(*said.values())
+    if (
+        class_map.mentioned
+        and not (written | merged) & set(class_map.mentioned)
+        and not set(class_map.names) & set(sets)
+    ):
+        have = (
+            f"the classes here are {named(sorted(named_here))}"
+            if named_here
+            else f"nobody names the values of {named(sets)}"
+        )
         raise UsageError(f"{origin} names no class of these label maps ({named(class_map.mentioned)}).", have)
+    near = {name: difflib.get_close_matches(name, sorted(classes | named_here), 1, 0.8) for name in lost}
+    return [
+        f"{origin} names {quoted(name)}, which no class here is called"
+        + (f"; did you mean {quoted(near[name][0])}?" if near[name] else ".")
+        for name in lost
+    ]
 
 
 def _add_wholes(
@@ -169,30 +213,67 @@ def _add_wholes(
                         found.append(whole)
 
 
-def _two_meanings(own: Mapping[str, Sequence[str]], class_map: ClassMap) -> tuple[set[str], list[str]]:
-    """Return names that some sets label beside a lesion of theirs and others without: with the lesion, or not?"""
-    settled = {*class_map.regions, *class_map.unions, *class_map.same}
-    doubtful, told = set(), []
-    for name in dict.fromkeys(one for names in own.values() for one in names if one not in settled):
-        cut = {s: lesion for s, names in own.items() if name in names and (lesion := _lesion_of(name, names))}
-        whole = [s for s, names in own.items() if name in names and s not in cut]
+def _two_meanings(
+    own: Mapping[str, Sequence[str]], class_map: ClassMap, inside: Mapping[str, Sequence[str]]
+) -> tuple[set[str], list[str]]:
+    """Return names that may not mean the same in all sets, and what is to be told of them.
+
+    They are organs that some label beside a lesion of theirs and others without (with the lesion, or not?), and lesions
+    called so alone in sets with different organs.
+    """
+    names_of = {s: [one for one in names if one not in class_map.same] for s, names in own.items()}
+    groups: dict[tuple[tuple[str, ...], str, str], list[str]] = defaultdict(list)
+    for name in dict.fromkeys(one for names in names_of.values() for one in names):
+        beside = {s: _lesion_of(name, own[s], inside) for s, names in names_of.items() if name in names}
+        cut = {s: lesion for s, lesion in beside.items() if lesion is not None}
+        whole = tuple(s for s in beside if s not in cut)
         if cut and whole:
-            first, lesion = next(iter(cut.items()))
+            groups[whole, *next(iter(cut.items()))].append(name)
+    told = []
+    for (whole, first, lesion), names in groups.items():
+        verb, them = ("is", names[0]) if len(names) == 1 else ("are", "them")
+        told.append(
+            f"{named(names)} {verb} labelled by {named(whole)}, and by {first} beside {lesion}: with it or without? "
+            f"Nobody learns {them} until the class map says `regions: {{{names[0]}: [{lesion}]}}` (with it), "
+            f"`same: [{', '.join(names)}]` (both alike), or a name of its own under synonyms for {first}/{names[0]}."
+        )
+    doubtful = {name for names in groups.values() for name in names}
+    for name in dict.fromkeys(one for names in names_of.values() for one in names if _is_lesion_alone(one)):
+        beside_organs = {
+            s: {one for one in own[s] if not LESIONS & set(words_of(one))}
+            for s, names in names_of.items()
+            if name in names
+        }
+        first, *others = beside_organs
+        other = next((s for s in others if beside_organs[s] != beside_organs[first] or not beside_organs[s]), None)
+        if other is not None:
             doubtful.add(name)
             told.append(
-                f"{name} is labelled by {named(whole)}, and by {first} beside {lesion}: with it or without? Nobody "
-                f"learns {name} until the class map says `regions: {{{name}: [{lesion}]}}` (with it), "
-                f"`same: [{name}]` (both alike), or a name of its own under synonyms for {first}/{name}."
+                f"{name} is labelled by {first} and by {other}, which label different organs: is it the same? Nobody "
+                f"learns {name} until the class map says `same: [{name}]`, or a name of its own under synonyms for "
+                f"{first}/{name}."
             )
     return doubtful, told
 
 
-def _lesion_of(name: str, names: Iterable[str]) -> str | None:
-    """Return the class that is called as an organ and a lesion."""
+def _is_lesion_alone(name: str) -> bool:
+    """Return whether a class is called as a lesion without its organ."""
+    return bool(words_of(name)) and set(words_of(name)) <= LESIONS
+
+
+def _lesion_of(name: str, names: Iterable[str], inside: Mapping[str, Sequence[str]]) -> str | None:
+    """Return a class that may be cut out of an organ: a lesion with its name, or one called so alone.
+
+    The former is none where the map puts it inside this organ, the latter where the map puts it inside any.
+    """
     words = set(words_of(name))
+    if words & LESIONS:
+        return None
+    within, placed = all_inside(name, inside), {part for parts in inside.values() for part in parts}
     for one in names:
         more = set(words_of(one)) - words
-        if more and more <= LESIONS and words <= set(words_of(one)):
+        named_so = bool(more) and more <= LESIONS and words <= set(words_of(one)) and one not in within
+        if named_so or (_is_lesion_alone(one) and one not in placed):
             return one
     return None
 
