@@ -106,6 +106,8 @@ def test_a_lesion_called_so_alone_may_lie_in_any_organ_of_its_set() -> None:
         "cancer is labelled by task03 and by task07, which label different organs: is it the same? Nobody learns "
         "cancer until the class map says `same: [cancer]`, or a name of its own under synonyms for task03/cancer.",
     )
+    inside = merge_classes({"task03": task03, "task07": task07}, ClassMap(regions={"liver": ("cancer",)}))
+    assert inside.sets["task03"].values == {"1": ("liver",), "2": ("liver",)}  # learned by nobody, and in the liver
     own = {"liver cancer": ("task03/cancer",), "pancreatic cancer": ("task07/cancer",)}
     named = merge_classes({"task03": task03, "task07": task07}, ClassMap(synonyms=own))
     assert named.complete == {"task03": ("liver", "liver cancer"), "task07": ("pancreas", "pancreatic cancer")}

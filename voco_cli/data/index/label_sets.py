@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -111,10 +111,8 @@ def merge_classes(
     told = _of_nobody(own, sets, class_map, origin, of_scans)
     doubtful, doubts = _two_meanings(own, class_map, inside)
     for name in own:
-        own[name] = [one for one in own[name] if one not in doubtful]
-        members[name] = {value: [one for one in found if one not in doubtful] for value, found in members[name].items()}
-        _add_wholes(own[name], members[name], class_map, inside)
-        out = {one for one in own[name] if class_map.leaves_out(name, one)}
+        _add_wholes(own[name], members[name], class_map, doubtful)
+        out = {one for one in own[name] if {one, f"{name}/{one}"} & set(class_map.leave_out)} | doubtful
         out |= {class_map.merged_name(name, said) for said in sets[name].values() if class_map.leaves_out(name, said)}
         own[name] = [one for one in own[name] if one not in out]
         members[name] = {value: [one for one in found if one not in out] for value, found in members[name].items()}
@@ -198,13 +196,15 @@ def _of_nobody(
     ]
 
 
-def _add_wholes(
-    own: list[str], members: dict[int, list[str]], class_map: ClassMap, inside: Mapping[str, Sequence[str]]
-) -> None:
-    """Add to a set the classes that its parts make up, and to the voxels of parts the classes that they lie in."""
+def _add_wholes(own: list[str], members: dict[int, list[str]], class_map: ClassMap, doubtful: Set[str]) -> None:
+    """Add to a set the classes that its parts make up, and to the voxels of parts the classes that they lie in.
+
+    A part in doubt makes up nothing; it lies in its whole all the same.
+    """
+    inside = class_map.inside()
     for _ in inside:  # a whole may be a part of another
         for whole, parts in class_map.unions.items():
-            if whole not in own and set(parts) <= set(own):
+            if whole not in own and set(parts) <= set(own) - doubtful:
                 own.append(whole)
         for whole, within in inside.items():
             if whole in own:
