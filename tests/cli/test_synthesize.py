@@ -124,3 +124,27 @@ def test_a_kit_without_real_lesions_says_so(tmp_path: Path, pair: tuple[Path, Pa
     ran = voco("synthesize", "kit", out, "--real", listed, "--lesion", "cyst", "-o", tmp_path / "kit")
     assert isinstance(ran.exception, VocoError)
     assert ran.exception.message == f"{listed} has no class 'cyst'."
+
+
+def test_copies_are_of_the_patient_of_their_original(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """However the original is called, alone or in one list with it; a leak would split copies over the splits."""
+    out, alone, both = tmp_path / "out", tmp_path / "alone.json", tmp_path / "both.json"
+    asked = ("synthesize", *pair, "-o", out, "--organ", "liver", "--size", "5", "--number", "1", "--copies", "4")
+    assert voco(*asked).exit_code == 0
+    assert voco("index", out, "-o", alone).exit_code == 0
+    listed = json.loads(alone.read_text())
+    assert [one["patient"] for one in listed["training"]] == ["case"] * 4
+    assert (listed.get("validation", []), listed.get("skipped", [])) == ([], [])  # record and picture are no scans
+    # Images alone, a copy of a copy, and an original whose patient a pattern names.
+    again = ("synthesize", out / "imagesTr/case_1.nii.gz", out / "labelsTr/case_1.nii.gz", "-o", tmp_path / "again")
+    assert voco(*again, "--organ", "liver", "--size", "4", "--number", "1").exit_code == 0
+    images = (out / "imagesTr", tmp_path / "again", *pair)
+    pattern = rf"{tmp_path.name}/(ca)se.nii"
+    assert voco("index", *images, "-o", both, "--patient-pattern", pattern).exit_code == 0
+    listed = json.loads(both.read_text())
+    patients = {
+        Path(one["image"]).name: one["patient"] for split in ("training", "validation") for one in listed[split]
+    }
+    assert patients == {"case.nii.gz": "ca"} | {f"case_{n}.nii.gz": "ca" for n in range(1, 5)} | {
+        "case_1_1.nii.gz": "ca"
+    }

@@ -9,7 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.data.cache.made_scans import oriented_affine
+from tests.data.index.build_lists import index
+from tests.data.io.make_files import write_dicom
 from voco_cli.data.io.image import Scan
+from voco_cli.data.io.reader import read_scan, write_scan
 from voco_cli.errors import GeometryError, UsageError, VocoError
 from voco_cli.workflows.synthesize import PaintedCase, Request, open_healthy, paint_copies, write_pair
 
@@ -162,3 +165,14 @@ def test_a_label_map_without_names_asks_for_values(tmp_path: Path) -> None:
     with pytest.raises(VocoError, match="has no names of its label values, and --organ liver names one"):
         open_healthy(Request(scan, label, ("liver",)))
     assert open_healthy(Request(scan, label, ("5",))).organs == {"5": (5,)}
+
+
+@pytest.mark.parametrize("patient", ["P7", "anonymous"])
+def test_a_copy_of_a_dicom_series_is_of_the_patient_that_an_index_tells(tmp_path: Path, patient: str) -> None:
+    write_dicom(tmp_path / "scan9", patient=patient)
+    scan = read_scan(tmp_path / "scan9")
+    write_scan(np.ones(scan.array_zyx.shape, np.uint8), scan, tmp_path / "organs.nii.gz")
+    told = open_healthy(Request(tmp_path / "scan9", tmp_path / "organs.nii.gz", ("1",), (0.5, 0.5))).patient
+    ((_, entry),) = index(tmp_path / "scan9").entries()
+    assert told == entry.patient
+    assert (told == "P7") is (patient == "P7")

@@ -16,6 +16,7 @@ from scipy import ndimage
 from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
 from voco_cli.data.index.datalist_file import read_datalist, read_text
+from voco_cli.data.index.painted import IMAGES, NIFTI, PAINTED_FORMAT
 from voco_cli.data.io.reader import read_scan
 from voco_cli.document.html import render_readers
 from voco_cli.errors import DataError, UsageError
@@ -23,7 +24,6 @@ from voco_cli.evaluate.patient_case import patient_case
 from voco_cli.evaluate.readers import PAINTED, REAL, ReaderResult, measure_reader
 from voco_cli.figures.tumour_views import Window, three_planes
 from voco_cli.foreign_text import quoted
-from voco_cli.workflows.synthesize import FORMAT
 
 PAGE, KEY = "readers.html", "key.csv"
 COLUMNS = ("crop", "truth", "case", "volume_ml")
@@ -115,9 +115,9 @@ def _painted_lesions(folder: Path) -> list[Lesion]:
             record: Any = json.loads(read_text(path))
         except ValueError:
             continue
-        if isinstance(record, dict) and record.get("format") == FORMAT:
+        if isinstance(record, dict) and record.get("format") == PAINTED_FORMAT:
             name, value = str(record["case"]), int(record["lesion"]["value"])
-            image, label = (folder / part / f"{Path(name).name}.nii.gz" for part in ("imagesTr", "labelsTr"))
+            image, label = (folder / part / f"{Path(name).name}{NIFTI}" for part in (IMAGES, "labelsTr"))
             found += _lesions_in(PAINTED, name, image, label, value)
     return found
 

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config.tumour_schema import TumourRules
-from voco_cli.data.index.patients import case_of
+from voco_cli.data.index.painted import IMAGES, NIFTI, PAINTED_FORMAT, painted_copies
+from voco_cli.data.index.patients import case_of, patients_of
+from voco_cli.data.io.dicom_slices import read_slices
 from voco_cli.data.io.image import LARGEST_LABEL, Scan, hounsfield_doubt, placement, stored_like, whole_labels
-from voco_cli.data.io.reader import read_scan, write_scan
+from voco_cli.data.io.reader import file_format, read_scan, write_scan
 from voco_cli.data.synthetic.tumour_parts import Triple, Voxel
 from voco_cli.data.synthetic.tumours import (
     Box,
@@ -35,7 +37,6 @@ from voco_cli.evaluate.patient_case import in_patient_axes, patient_case
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.workflows.case_files import CaseFiles, value_names
 
-FORMAT = "voco-painted/1"
 LESION = "tumour"
 """Name of the class that painted voxels get, where the label map has no such class."""
 
@@ -68,6 +69,8 @@ class Healthy:
     """A scan and its label map, ready to be painted on; arrays are views in the patient's axes.
 
     Attributes:
+        patient: as `voco index` tells it; painted copies are of the same.
+        original: the scan, or what it is itself a painted copy of.
         names: label value to name, that of a painted voxel among them.
         organs: name to label values.
         value: label value of a painted voxel.
@@ -77,6 +80,8 @@ class Healthy:
     """
 
     case: str
+    patient: str
+    original: Path
     scan: Scan
     labels_zyx: NDArray[Any]
     spacing_mm: Triple
@@ -129,7 +134,7 @@ def open_healthy(request: Request) -> Healthy:
         labels_zyx = whole_labels(stored.array_zyx)
     except ValueError as error:
         raise DataError(f"{request.label} {error}.", "give a label map: 0 is background") from error
-    case = case_of(request.scan)
+    case, path = case_of(request.scan), request.scan.absolute()
     known = value_names(CaseFiles(case, scan, request.label), None, None, request.classes)
     named = dict(known.structures)
     organs = dict(_organ(text, named, request.label) for text in request.organs)
@@ -145,6 +150,8 @@ def open_healthy(request: Request) -> Healthy:
     names = {one: name for name, values in named.items() for one in values}
     return Healthy(
         case=case,
+        patient=_patient(path),
+        original=copies[path].original if (copies := painted_copies([path])) else path,
         scan=scan,
         labels_zyx=labels_zyx.astype(np.uint16) if value > np.iinfo(labels_zyx.dtype).max else labels_zyx,
         spacing_mm=spacing_mm,
@@ -155,6 +162,15 @@ def open_healthy(request: Request) -> Healthy:
         mean_hu=float(in_patient_axes(scan.array_zyx, scan)[is_any(labels, next(iter(organs.values())))].mean()),
         doubts=() if doubt is None else (f"{request.scan} may not be in Hounsfield units: {doubt}.",),
     )
+
+
+def _patient(path: Path) -> str:
+    """Return the patient of a scan as an index of its folder tells it: by DICOM, or else by names."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    first = next((one for one in files if one.is_file() and file_format(one) == "dicom"), None)
+    if first is not None or path.is_dir():
+        return (read_slices(first)[0].patient if first else "") or patients_of([path])[path]
+    return patients_of(one for one in path.parent.iterdir() if one.suffix == path.suffix)[path]
 
 
 def _organ(text: str, named: Mapping[str, tuple[int, ...]], label: Path) -> tuple[str, tuple[int, ...]]:
@@ -284,7 +300,7 @@ def write_pair(painted: PaintedCase, healthy: Healthy, request: Request, folder:
     Raises:
         ResourceError: the disk is full.
     """
-    image, label = (folder / part / f"{painted.name}.nii.gz" for part in ("imagesTr", "labelsTr"))
+    image, label = (folder / part / f"{painted.name}{NIFTI}" for part in (IMAGES, "labelsTr"))
     write_scan(painted.scan.array_zyx, healthy.scan, image)
     write_scan(painted.labels_zyx, healthy.scan, label)
     names = {"0": "background", **{str(value): name for value, name in sorted(healthy.names.items())}}
@@ -310,9 +326,11 @@ def painted_record(painted: PaintedCase, healthy: Healthy, request: Request) -> 
         }
 
     return {
-        "format": FORMAT,
+        "format": PAINTED_FORMAT,
         "case": painted.name,
+        "patient": healthy.patient,
         "scan": healthy.scan.path.name,
+        "original": str(healthy.original),
         "label": request.label.name,
         "lesion": {"name": request.lesion, "value": healthy.value},
         "seed": request.seed,
