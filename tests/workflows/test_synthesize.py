@@ -13,7 +13,7 @@ from tests.data.index.build_lists import index
 from tests.data.io.make_files import write_dicom
 from voco_cli.data.io.image import Scan
 from voco_cli.data.io.reader import read_scan, write_scan
-from voco_cli.errors import GeometryError, UsageError, VocoError
+from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.workflows.synthesize import PaintedCase, Request, open_healthy, paint_copies, write_pair
 
 SHAPE = (60, 56, 50)
@@ -126,6 +126,18 @@ def test_a_network_keeps_what_it_finds(tmp_path: Path) -> None:
     [
         ({"organs": ("livr",)}, "case_seg.nii.gz has no class 'livr'.", "did you mean liver?"),
         ({"organs": ("3",)}, "case_seg.nii.gz has no voxel of 3.", "name an organ that is in the scan"),
+        ({"organs": ("0",)}, "--organ 0 is the background of case_seg.nii.gz.", "name an organ, or give its value"),
+        ({"lesion": "Background"}, "--lesion 'Background' names no class.", "name one, such as --lesion tumour"),
+        (
+            {"organs": ("spleen", "liver"), "lesion": "liver"},
+            "--lesion liver is the organ liver, which painted voxels could not be told from.",
+            "give the lesion a class of its own, such as --lesion tumour",
+        ),
+        (
+            {"organs": ("5",), "classes": "spleen=1", "lesion": "5"},  # the name that value 5 goes by here
+            "--lesion 5 is the organ 5, which painted voxels could not be told from.",
+            "give the lesion a class of its own, such as --lesion tumour",
+        ),
         (
             {"radius_mm": (5.0, 40.0)},
             "Tumours of 40 mm radius are larger than liver, which has the volume of a ball of 34 mm.",
@@ -156,6 +168,17 @@ def test_a_label_map_of_another_scan_is_refused(tmp_path: Path) -> None:
     moved[0, 3] += 20
     nib.save(nib.Nifti1Image(np.asarray(stored.dataobj), moved), label)
     with pytest.raises(GeometryError, match=r"case_seg.nii.gz lies on another grid than .*case.nii.gz\."):
+        open_healthy(Request(scan, label, ("liver",)))
+
+
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> None:
+    scan, label = made_pair(tmp_path, dtype=np.float32)
+    stored = nib.load(scan)
+    values = np.asarray(stored.dataobj).copy()
+    values[28, 28, 24:27] = bad
+    nib.save(nib.Nifti1Image(values, stored.affine), scan)
+    with pytest.raises(DataError, match=r"case.nii.gz holds voxels that are not finite numbers \(3\)\."):
         open_healthy(Request(scan, label, ("liver",)))
 
 

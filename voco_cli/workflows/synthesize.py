@@ -34,6 +34,7 @@ from voco_cli.data.synthetic.tumours import (
 )
 from voco_cli.errors import DataError, GeometryError, UsageError
 from voco_cli.evaluate.patient_case import in_patient_axes, patient_case
+from voco_cli.evaluate.segmentation.classes import NOT_CLASSES
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.workflows.case_files import CaseFiles, value_names
 
@@ -121,10 +122,17 @@ def open_healthy(request: Request) -> Healthy:
     """Read a scan and its label map and find the organs.
 
     Raises:
-        DataError, GeometryError: files that cannot be read; label maps on another grid, or with what is no label.
-        UsageError: an organ that is not in the label map, has no voxels, or is smaller than the tumours.
+        DataError, GeometryError: files that cannot be read; a scan with NaN or infinite voxels; label maps on another
+            grid, or with what is no label.
+        UsageError: an organ that is not in the label map, has no voxels, or is smaller than the tumours; background, or
+            a lesion that is the organ.
     """
     scan, label = read_scan(request.scan), read_scan(request.label)
+    if lacking := int((~np.isfinite(scan.array_zyx)).sum()):
+        raise DataError(
+            f"{request.scan} holds voxels that are not finite numbers ({lacking}).",
+            "training refuses it, too; give them values first, such as -1024 (air) outside the field of view",
+        )
     stored = stored_like(label, placement(scan), scan.shape_xyz, "its scan")
     if stored is None:
         raise GeometryError(
@@ -140,9 +148,9 @@ def open_healthy(request: Request) -> Healthy:
     organs = dict(_organ(text, named, request.label) for text in request.organs)
     labels = in_patient_axes(labels_zyx, scan)
     spacing_mm = patient_case(replace(scan, array_zyx=labels_zyx), None, None).spacing_mm
+    value = _lesion_value(request.lesion, named, organs, labels)
     for name, values in organs.items():
         _require_room(name, is_any(labels, values), request, math.prod(spacing_mm))
-    value = _lesion_value(request.lesion, named, labels)
     reach = [math.ceil(request.rules.reach * request.radius_mm[1] / step) + 4 for step in spacing_mm]
     part = box_around(is_any(labels, [one for values in organs.values() for one in values]), reach)
     assert part is not None  # every organ has voxels
@@ -177,6 +185,8 @@ def _organ(text: str, named: Mapping[str, tuple[int, ...]], label: Path) -> tupl
     """Return name and label values of an organ that was named, or given as a label value."""
     if text.isdecimal() and text not in named:
         value = int(text)
+        if not value:
+            raise UsageError(f"--organ {text} is the background of {label}.", "name an organ, or give its value")
         return next((name for name, values in named.items() if value in values), text), (value,)
     by_case = {name.casefold(): name for name in named}
     if text.casefold() in by_case:
@@ -206,10 +216,21 @@ def _require_room(name: str, inside: NDArray[np.bool_], request: Request, voxel_
         )
 
 
-def _lesion_value(lesion: str, named: Mapping[str, tuple[int, ...]], labels: NDArray[Any]) -> int:
-    """Return the label value of the class of that name, or else the first after all that are there."""
-    if lesion in named:
-        return named[lesion][0]
+def _lesion_value(
+    lesion: str, named: Mapping[str, tuple[int, ...]], organs: Mapping[str, tuple[int, ...]], labels: NDArray[Any]
+) -> int:
+    """Return the label value of the class of that name, or else the first after all that are there; no organ's."""
+    if lesion.strip().lower() in {"", *NOT_CLASSES}:
+        raise UsageError(f"--lesion {lesion!r} names no class.", f"name one, such as --lesion {LESION}")
+    values = named.get(lesion, ())
+    for organ, own in organs.items():
+        if lesion.casefold() == organ.casefold() or set(values) & set(own):
+            raise UsageError(
+                f"--lesion {lesion} is the organ {organ}, which painted voxels could not be told from.",
+                f"give the lesion a class of its own, such as --lesion {LESION}",
+            )
+    if values:
+        return values[0]
     value = max([int(labels.max(initial=0)), *(value for values in named.values() for value in values)]) + 1
     if value > LARGEST_LABEL:
         raise UsageError(
