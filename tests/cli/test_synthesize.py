@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 from tests.workflows.test_synthesize import made_pair
 from voco_cli.cli.app import app
 from voco_cli.errors import VocoError
+from voco_cli.figures import tumour_views
 
 
 def voco(*words: object) -> Result:
@@ -148,3 +149,29 @@ def test_copies_are_of_the_patient_of_their_original(tmp_path: Path, pair: tuple
     assert patients == {"case.nii.gz": "ca"} | {f"case_{n}.nii.gz": "ca" for n in range(1, 5)} | {
         "case_1_1.nii.gz": "ca"
     }
+
+
+def test_tumours_that_come_out_lighter_are_said_to(
+    tmp_path: Path, pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least drop of 10 HU against a capsule of 80 or 0 HU."""
+    captions: list[str] = []
+
+    def draw(name: str, before: object, after: object, tumours: list[tumour_views.ShownTumour], *_: object) -> None:
+        captions.extend(one.words for one in tumours)
+
+    monkeypatch.setattr(tumour_views, "draw_painted", draw)
+    rules, out = tmp_path / "rules.yaml", tmp_path / "out"
+    asked = ("synthesize", *pair, "-o", out, "--organ", "liver", "--size", "5", "--number", "2", "--rules", rules)
+    rules.write_text("contrast_hu: [1, 1]\n")
+    ran = voco(*asked)
+    assert "2 of 2 came out lighter than their organ" in " ".join(ran.output.split())
+    drops = [one["drop_hu"] for one in json.loads((out / "case_1.json").read_text())["tumours"]]
+    assert all(-40 < drop < 0 for drop in drops)
+    assert [words.rsplit(", ", 1)[1] for words in captions] == [f"{-drop:.0f} HU lighter" for drop in drops]
+    rules.write_text("contrast_hu: [1, 1]\ncapsule_hu: 0\n")
+    captions.clear()
+    ran = voco(*asked, "--force")
+    assert "lighter" not in ran.output
+    assert all(words.endswith(" HU darker") for words in captions)
+    assert json.loads(voco(*asked, "--force", "--json").stdout)["lighter"] == 0
