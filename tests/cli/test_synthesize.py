@@ -7,12 +7,13 @@ import json
 import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from tests.workflows.test_synthesize import made_pair
+from tests.workflows.test_synthesize import SHAPE, made_pair
 from voco_cli.cli.app import app
 from voco_cli.errors import VocoError
 from voco_cli.figures import tumour_views
@@ -175,3 +176,33 @@ def test_tumours_that_come_out_lighter_are_said_to(
     assert "lighter" not in ran.output
     assert all(words.endswith(" HU darker") for words in captions)
     assert json.loads(voco(*asked, "--force", "--json").stdout)["lighter"] == 0
+
+
+def test_a_kit_takes_lesions_of_every_label_set(tmp_path: Path, pair: tuple[Path, Path]) -> None:
+    """Sets with values of their own for a tumour, one of them in two classes; 1 in a third set is a kidney."""
+    data = tmp_path / "data"
+    sets = {"one": {"1": "tumour", "5": "liver"}, "two": {"2": "hepatic cyst", "3": "HCC"}, "no": {"1": "kidney"}}
+    scan, labels = nib.load(pair[0]), np.zeros(SHAPE, np.uint8)
+    for name, values in sets.items():
+        for part in ("imagesTr", "labelsTr"):
+            (data / name / part).mkdir(parents=True)
+        placed = labels.copy()
+        for number, value in enumerate(values):
+            placed[10 + 20 * number : 14 + 20 * number, 20:25, 20:22] = int(value)
+        nib.save(scan, data / name / "imagesTr" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(placed, scan.affine), data / name / "labelsTr" / f"{name}.nii.gz")
+        (data / name / "dataset.json").write_text(json.dumps({"labels": {"0": "background", **values}}))
+    rules = tmp_path / "map.yaml"
+    rules.write_text("synonyms: {tumour: [hepatic cyst, HCC]}\n")
+    out, listed = tmp_path / "out", tmp_path / "data.json"
+    assert voco("index", data, "-o", listed, "--class-map", rules).exit_code == 0
+    assert not json.loads(listed.read_text())["labels"]
+    assert voco("synthesize", *pair, "--organ", "liver", "--size", "5", "--number", "3", "-o", out).exit_code == 0
+    ran = voco("synthesize", "kit", out, "--real", listed, "-o", tmp_path / "kit", "--crops", "6")
+    assert ran.exit_code == 0, ran.output
+    key = list(csv.DictReader(io.StringIO((tmp_path / "kit" / "key.csv").read_text())))
+    real = sorted((row["case"], float(row["volume_ml"])) for row in key if row["truth"] == "real")
+    assert real == [("one", 0.18), ("two", 0.18), ("two", 0.18)]  # 4 x 5 x 2 voxels of 4.5 mm3
+    ran = voco("synthesize", "kit", out, "--real", listed, "-o", tmp_path / "other", "--lesion", "metastasis")
+    assert isinstance(ran.exception, VocoError)
+    assert ran.exception.hint == "it has kidney, tumour, liver"
