@@ -35,13 +35,13 @@ class PaintedCopy:
 
 def painted_copies(paths: Iterable[Path]) -> dict[Path, PaintedCopy]:
     """Return those of some files that are painted copies: ``imagesTr/x.nii.gz`` with a record ``x.json`` above it."""
-    images = [path for path in paths if path.parent.name == IMAGES and not is_remote(path)]
-    folders = {path.parent for path in images}
-    beside = {folder: {one.stem: one for one in folder.parent.glob("*.json")} for folder in folders}
+    images = [path for path in paths if path.parts[-2:-1] == (IMAGES,) and not is_remote(path)]
+    folders = {path.parts[:-1]: path for path in images}.values()
+    records = {one for path in folders for one in path.parents[1].glob("*.json")}
     found = {}
-    for path in images:
-        record = beside[path.parent].get(path.name.removesuffix(NIFTI))
-        if record is not None and (copy := _read(record)) is not None:
+    for path in images if records else ():
+        record = path.parents[1] / f"{path.name.removesuffix(NIFTI)}.json"
+        if record in records and (copy := _read(record)) is not None:
             found[path] = copy
     return found
 
@@ -54,7 +54,7 @@ def _read(record: Path) -> PaintedCopy | None:
     if not isinstance(said, dict) or said.get("format") != PAINTED_FORMAT:
         return None
     patient, original = said.get("patient"), said.get("original")
-    if not (isinstance(patient, str) and patient and isinstance(original, str)):
+    if not (isinstance(patient, str) and patient and isinstance(original, str) and "\0" not in original):
         return None
     return PaintedCopy(Path(original), patient, (record, record.with_suffix(".png")))
 
@@ -65,8 +65,10 @@ def with_patients_of_originals(entries: Sequence[Entry]) -> list[Entry]:
     A list or a pattern may call the original's patient otherwise than its name does.
     """
     copies = painted_copies(entry.image for entry in entries)
-    patients = {entry.image.resolve(): entry.patient for entry in entries if entry.image not in copies}
-    patient_of = {image: patients.get(one.original.resolve()) for image, one in copies.items()}
+    names = {copy.original.name for copy in copies.values()}  # links of lists of 160,000 are not followed in vain
+    others = (entry for entry in entries if entry.image.name in names and entry.image not in copies)
+    patients = {entry.image.resolve(): entry.patient for entry in others}
+    patient_of = {image: patients.get(copy.original.resolve()) for image, copy in copies.items()}
     return [
         entry.model_copy(update={"patient": known}) if (known := patient_of.get(entry.image)) else entry
         for entry in entries
