@@ -9,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.data.cache.made_scans import oriented_affine
+from tests.data.index.build_lists import index
+from tests.data.io.make_files import write_dicom
 from voco_cli.data.io.image import Scan
-from voco_cli.errors import GeometryError, UsageError, VocoError
+from voco_cli.data.io.reader import read_scan, write_scan
+from voco_cli.errors import DataError, GeometryError, UsageError, VocoError
 from voco_cli.workflows.synthesize import PaintedCase, Request, open_healthy, paint_copies, write_pair
 
 SHAPE = (60, 56, 50)
@@ -123,6 +126,18 @@ def test_a_network_keeps_what_it_finds(tmp_path: Path) -> None:
     [
         ({"organs": ("livr",)}, "case_seg.nii.gz has no class 'livr'.", "did you mean liver?"),
         ({"organs": ("3",)}, "case_seg.nii.gz has no voxel of 3.", "name an organ that is in the scan"),
+        ({"organs": ("0",)}, "--organ 0 is the background of case_seg.nii.gz.", "name an organ, or give its value"),
+        ({"lesion": "Background"}, "--lesion 'Background' names no class.", "name one, such as --lesion tumour"),
+        (
+            {"organs": ("spleen", "liver"), "lesion": "liver"},
+            "--lesion liver is the organ liver, which painted voxels could not be told from.",
+            "give the lesion a class of its own, such as --lesion tumour",
+        ),
+        (
+            {"organs": ("5",), "classes": "spleen=1", "lesion": "5"},  # the name that value 5 goes by here
+            "--lesion 5 is the organ 5, which painted voxels could not be told from.",
+            "give the lesion a class of its own, such as --lesion tumour",
+        ),
         (
             {"radius_mm": (5.0, 40.0)},
             "Tumours of 40 mm radius are larger than liver, which has the volume of a ball of 34 mm.",
@@ -156,9 +171,31 @@ def test_a_label_map_of_another_scan_is_refused(tmp_path: Path) -> None:
         open_healthy(Request(scan, label, ("liver",)))
 
 
+@pytest.mark.parametrize("bad", [np.nan, -np.inf])
+def test_voxels_that_are_no_numbers_are_refused(tmp_path: Path, bad: float) -> None:
+    scan, label = made_pair(tmp_path, dtype=np.float32)
+    stored = nib.load(scan)
+    values = np.asarray(stored.dataobj).copy()
+    values[28, 28, 24:27] = bad
+    nib.save(nib.Nifti1Image(values, stored.affine), scan)
+    with pytest.raises(DataError, match=r"case.nii.gz holds voxels that are not finite numbers \(3\)\."):
+        open_healthy(Request(scan, label, ("liver",)))
+
+
 def test_a_label_map_without_names_asks_for_values(tmp_path: Path) -> None:
     scan, label = made_pair(tmp_path)
     (tmp_path / "case_seg.json").unlink()
     with pytest.raises(VocoError, match="has no names of its label values, and --organ liver names one"):
         open_healthy(Request(scan, label, ("liver",)))
     assert open_healthy(Request(scan, label, ("5",))).organs == {"5": (5,)}
+
+
+@pytest.mark.parametrize("patient", ["P7", "anonymous"])
+def test_a_copy_of_a_dicom_series_is_of_the_patient_that_an_index_tells(tmp_path: Path, patient: str) -> None:
+    write_dicom(tmp_path / "scan9", patient=patient)
+    scan = read_scan(tmp_path / "scan9")
+    write_scan(np.ones(scan.array_zyx.shape, np.uint8), scan, tmp_path / "organs.nii.gz")
+    told = open_healthy(Request(tmp_path / "scan9", tmp_path / "organs.nii.gz", ("1",), (0.5, 0.5))).patient
+    ((_, entry),) = index(tmp_path / "scan9").entries()
+    assert told == entry.patient
+    assert (told == "P7") is (patient == "P7")

@@ -143,7 +143,8 @@ def _draw(painted: PaintedCase, healthy: Healthy, output: Path) -> Path:
     shown = [
         ShownTumour(
             one.centre,
-            f"{one.organ}: {one.volume_ml:.2f} ml, radius {one.tumour.radius_mm:.1f} mm, {one.drop_hu:.0f} HU darker",
+            f"{one.organ}: {one.volume_ml:.2f} ml, radius {one.tumour.radius_mm:.1f} mm, "
+            f"{abs(one.drop_hu):.0f} HU {'lighter' if one.drop_hu < 0 else 'darker'}",
         )
         for one in painted.tumours
     ]
@@ -168,6 +169,11 @@ def painted_blocks(made: list[PaintedCase]) -> list[Block]:
         for tumour in one.tumours
     ]
     lines = []
+    if lighter := sum(tumour.drop_hu < 0 for one in made for tumour in one.tumours):
+        lines.append(
+            f"{lighter} of {len(rows)} came out lighter than their organ, so that they cannot be told from it or look "
+            "enhanced; a fainter capsule helps (capsule_hu in --rules)."
+        )
     unplaced = [radius for one in made for radius in one.unplaced_mm]
     if unplaced:
         words = ", ".join(f"{radius:.0f}" for radius in unplaced[:8])
@@ -182,6 +188,7 @@ def _summary(made: list[PaintedCase], written: list[Path]) -> dict[str, Any]:
     rejected, kept = (sum(len(getattr(one, what)) for one in made) for what in ("rejected", "tumours"))
     return {
         "painted": kept,
+        "lighter": sum(tumour.drop_hu < 0 for one in made for tumour in one.tumours),
         "without_place": sum(len(one.unplaced_mm) for one in made),
         "rejected": rejected,
         "rejected_share": rejected / (rejected + kept) if rejected + kept else None,

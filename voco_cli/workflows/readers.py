@@ -15,15 +15,17 @@ from scipy import ndimage
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.csv_text import csv_records, csv_text
+from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.datalist_file import read_datalist, read_text
+from voco_cli.data.index.painted import IMAGES, NIFTI, PAINTED_FORMAT
 from voco_cli.data.io.reader import read_scan
+from voco_cli.data.synthetic.tumours import is_any
 from voco_cli.document.html import render_readers
 from voco_cli.errors import DataError, UsageError
 from voco_cli.evaluate.patient_case import patient_case
 from voco_cli.evaluate.readers import PAINTED, REAL, ReaderResult, measure_reader
 from voco_cli.figures.tumour_views import Window, three_planes
 from voco_cli.foreign_text import quoted
-from voco_cli.workflows.synthesize import FORMAT
 
 PAGE, KEY = "readers.html", "key.csv"
 COLUMNS = ("crop", "truth", "case", "volume_ml")
@@ -37,15 +39,15 @@ class Lesion:
 
     Attributes:
         truth: ``real`` or ``painted``.
-        image, label: its files; a lesion has the value ``value``.
-        number: among the connected parts of that value.
+        image, label: its files; a lesion has one of these values.
+        number: among the connected parts of all of them.
     """
 
     truth: str
     case: str
     image: Path
     label: Path
-    value: int
+    values: tuple[int, ...]
     number: int
     volume_ml: float
 
@@ -115,41 +117,47 @@ def _painted_lesions(folder: Path) -> list[Lesion]:
             record: Any = json.loads(read_text(path))
         except ValueError:
             continue
-        if isinstance(record, dict) and record.get("format") == FORMAT:
+        if isinstance(record, dict) and record.get("format") == PAINTED_FORMAT:
             name, value = str(record["case"]), int(record["lesion"]["value"])
-            image, label = (folder / part / f"{Path(name).name}.nii.gz" for part in ("imagesTr", "labelsTr"))
-            found += _lesions_in(PAINTED, name, image, label, value)
+            image, label = (folder / part / f"{Path(name).name}{NIFTI}" for part in (IMAGES, "labelsTr"))
+            found += _lesions_in(PAINTED, name, image, label, (value,))
     return found
 
 
 def _real_lesions(path: Path, lesion: str) -> list[Lesion]:
     datalist = read_datalist(path, check_files=False)
-    values = [int(value) for value, name in datalist.labels.items() if name == lesion]
-    if not values:
-        raise UsageError(
-            f"{path} has no class {lesion!r}.", f"it has {', '.join(datalist.labels.values()) or 'no names'}"
-        )
+    known = datalist.classes or tuple(datalist.labels.values())
+    if lesion not in known:
+        have = f"it has {', '.join(known)}" if known else "`voco index` says what label values are called"
+        raise UsageError(f"{path} has no class {lesion!r}.", have)
     found: list[Lesion] = []
     for _, entry in datalist.entries():
-        if entry.label is not None:
-            found += _lesions_in(REAL, entry.name, entry.image, entry.label, values[0])
+        if entry.label is not None and (values := _values_of(datalist, entry, lesion)):
+            found += _lesions_in(REAL, entry.name, entry.image, entry.label, values)
     return found
 
 
-def _lesions_in(truth: str, case: str, image: Path, label: Path, value: int) -> Iterator[Lesion]:
-    """Yield the connected parts of a label value."""
+def _values_of(datalist: Datalist, entry: Entry, lesion: str) -> tuple[int, ...]:
+    """Return the values that a class has in a label map: those of its set, or else of the whole list."""
+    own = datalist.label_sets.get(entry.label_set) if entry.label_set else None
+    classes = own.values if own else {value: (name,) for value, name in datalist.labels.items()}
+    return tuple(int(value) for value, names in classes.items() if lesion in names)
+
+
+def _lesions_in(truth: str, case: str, image: Path, label: Path, values: tuple[int, ...]) -> Iterator[Lesion]:
+    """Yield the connected parts of a few label values."""
     scan = read_scan(label)
-    parts, count = ndimage.label(scan.array_zyx == value, DIAGONAL)
+    parts, count = ndimage.label(is_any(scan.array_zyx, values), DIAGONAL)
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     voxel_ml = float(np.prod(scan.spacing_xyz_mm)) / 1000
     for number in range(1, count + 1):
-        yield Lesion(truth, case, image, label, value, number, float(sizes[number]) * voxel_ml)
+        yield Lesion(truth, case, image, label, values, number, float(sizes[number]) * voxel_ml)
 
 
 def _picture(one: Lesion, width_mm: float, window: Window) -> bytes:
     """Return a PNG of three planes through the voxel that lies deepest in a lesion."""
     label = read_scan(one.label)
-    parts, _ = ndimage.label(label.array_zyx == one.value, DIAGONAL)
+    parts, _ = ndimage.label(is_any(label.array_zyx, one.values), DIAGONAL)
     mask = replace(label, array_zyx=(parts == one.number).astype(np.uint8))
     case = patient_case(read_scan(one.image), mask, None)
     assert case.label_xyz is not None

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from voco_cli.atomic_files import write_atomic
 from voco_cli.config.tumour_schema import TumourRules
-from voco_cli.data.index.patients import case_of
+from voco_cli.data.index.painted import IMAGES, NIFTI, PAINTED_FORMAT, painted_copies
+from voco_cli.data.index.patients import case_of, patients_of
+from voco_cli.data.io.dicom_slices import read_slices
 from voco_cli.data.io.image import LARGEST_LABEL, Scan, hounsfield_doubt, placement, stored_like, whole_labels
-from voco_cli.data.io.reader import read_scan, write_scan
+from voco_cli.data.io.reader import file_format, read_scan, write_scan
 from voco_cli.data.synthetic.tumour_parts import Triple, Voxel
 from voco_cli.data.synthetic.tumours import (
     Box,
@@ -32,10 +34,10 @@ from voco_cli.data.synthetic.tumours import (
 )
 from voco_cli.errors import DataError, GeometryError, UsageError
 from voco_cli.evaluate.patient_case import in_patient_axes, patient_case
+from voco_cli.evaluate.segmentation.classes import NOT_CLASSES
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.workflows.case_files import CaseFiles, value_names
 
-FORMAT = "voco-painted/1"
 LESION = "tumour"
 """Name of the class that painted voxels get, where the label map has no such class."""
 
@@ -68,6 +70,8 @@ class Healthy:
     """A scan and its label map, ready to be painted on; arrays are views in the patient's axes.
 
     Attributes:
+        patient: as `voco index` tells it; painted copies are of the same.
+        original: the scan, or what it is itself a painted copy of.
         names: label value to name, that of a painted voxel among them.
         organs: name to label values.
         value: label value of a painted voxel.
@@ -77,6 +81,8 @@ class Healthy:
     """
 
     case: str
+    patient: str
+    original: Path
     scan: Scan
     labels_zyx: NDArray[Any]
     spacing_mm: Triple
@@ -116,10 +122,17 @@ def open_healthy(request: Request) -> Healthy:
     """Read a scan and its label map and find the organs.
 
     Raises:
-        DataError, GeometryError: files that cannot be read; label maps on another grid, or with what is no label.
-        UsageError: an organ that is not in the label map, has no voxels, or is smaller than the tumours.
+        DataError, GeometryError: files that cannot be read; a scan with NaN or infinite voxels; label maps on another
+            grid, or with what is no label.
+        UsageError: an organ that is not in the label map, has no voxels, or is smaller than the tumours; background, or
+            a lesion that is the organ.
     """
     scan, label = read_scan(request.scan), read_scan(request.label)
+    if lacking := int((~np.isfinite(scan.array_zyx)).sum()):
+        raise DataError(
+            f"{request.scan} holds voxels that are not finite numbers ({lacking}).",
+            "training refuses it, too; give them values first, such as -1024 (air) outside the field of view",
+        )
     stored = stored_like(label, placement(scan), scan.shape_xyz, "its scan")
     if stored is None:
         raise GeometryError(
@@ -129,15 +142,15 @@ def open_healthy(request: Request) -> Healthy:
         labels_zyx = whole_labels(stored.array_zyx)
     except ValueError as error:
         raise DataError(f"{request.label} {error}.", "give a label map: 0 is background") from error
-    case = case_of(request.scan)
+    case, path = case_of(request.scan), request.scan.absolute()
     known = value_names(CaseFiles(case, scan, request.label), None, None, request.classes)
     named = dict(known.structures)
     organs = dict(_organ(text, named, request.label) for text in request.organs)
     labels = in_patient_axes(labels_zyx, scan)
     spacing_mm = patient_case(replace(scan, array_zyx=labels_zyx), None, None).spacing_mm
+    value = _lesion_value(request.lesion, named, organs, labels)
     for name, values in organs.items():
         _require_room(name, is_any(labels, values), request, math.prod(spacing_mm))
-    value = _lesion_value(request.lesion, named, labels)
     reach = [math.ceil(request.rules.reach * request.radius_mm[1] / step) + 4 for step in spacing_mm]
     part = box_around(is_any(labels, [one for values in organs.values() for one in values]), reach)
     assert part is not None  # every organ has voxels
@@ -145,6 +158,8 @@ def open_healthy(request: Request) -> Healthy:
     names = {one: name for name, values in named.items() for one in values}
     return Healthy(
         case=case,
+        patient=_patient(path),
+        original=copies[path].original if (copies := painted_copies([path])) else path,
         scan=scan,
         labels_zyx=labels_zyx.astype(np.uint16) if value > np.iinfo(labels_zyx.dtype).max else labels_zyx,
         spacing_mm=spacing_mm,
@@ -157,10 +172,21 @@ def open_healthy(request: Request) -> Healthy:
     )
 
 
+def _patient(path: Path) -> str:
+    """Return the patient of a scan as an index of its folder tells it: by DICOM, or else by names."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    first = next((one for one in files if one.is_file() and file_format(one) == "dicom"), None)
+    if first is not None or path.is_dir():
+        return (read_slices(first)[0].patient if first else "") or patients_of([path])[path]
+    return patients_of(one for one in path.parent.iterdir() if one.suffix == path.suffix)[path]
+
+
 def _organ(text: str, named: Mapping[str, tuple[int, ...]], label: Path) -> tuple[str, tuple[int, ...]]:
     """Return name and label values of an organ that was named, or given as a label value."""
     if text.isdecimal() and text not in named:
         value = int(text)
+        if not value:
+            raise UsageError(f"--organ {text} is the background of {label}.", "name an organ, or give its value")
         return next((name for name, values in named.items() if value in values), text), (value,)
     by_case = {name.casefold(): name for name in named}
     if text.casefold() in by_case:
@@ -190,10 +216,21 @@ def _require_room(name: str, inside: NDArray[np.bool_], request: Request, voxel_
         )
 
 
-def _lesion_value(lesion: str, named: Mapping[str, tuple[int, ...]], labels: NDArray[Any]) -> int:
-    """Return the label value of the class of that name, or else the first after all that are there."""
-    if lesion in named:
-        return named[lesion][0]
+def _lesion_value(
+    lesion: str, named: Mapping[str, tuple[int, ...]], organs: Mapping[str, tuple[int, ...]], labels: NDArray[Any]
+) -> int:
+    """Return the label value of the class of that name, or else the first after all that are there; no organ's."""
+    if lesion.strip().lower() in {"", *NOT_CLASSES}:
+        raise UsageError(f"--lesion {lesion!r} names no class.", f"name one, such as --lesion {LESION}")
+    values = named.get(lesion, ())
+    for organ, own in organs.items():
+        if lesion.casefold() == organ.casefold() or set(values) & set(own):
+            raise UsageError(
+                f"--lesion {lesion} is the organ {organ}, which painted voxels could not be told from.",
+                f"give the lesion a class of its own, such as --lesion {LESION}",
+            )
+    if values:
+        return values[0]
     value = max([int(labels.max(initial=0)), *(value for values in named.values() for value in values)]) + 1
     if value > LARGEST_LABEL:
         raise UsageError(
@@ -284,7 +321,7 @@ def write_pair(painted: PaintedCase, healthy: Healthy, request: Request, folder:
     Raises:
         ResourceError: the disk is full.
     """
-    image, label = (folder / part / f"{painted.name}.nii.gz" for part in ("imagesTr", "labelsTr"))
+    image, label = (folder / part / f"{painted.name}{NIFTI}" for part in (IMAGES, "labelsTr"))
     write_scan(painted.scan.array_zyx, healthy.scan, image)
     write_scan(painted.labels_zyx, healthy.scan, label)
     names = {"0": "background", **{str(value): name for value, name in sorted(healthy.names.items())}}
@@ -310,9 +347,11 @@ def painted_record(painted: PaintedCase, healthy: Healthy, request: Request) -> 
         }
 
     return {
-        "format": FORMAT,
+        "format": PAINTED_FORMAT,
         "case": painted.name,
+        "patient": healthy.patient,
         "scan": healthy.scan.path.name,
+        "original": str(healthy.original),
         "label": request.label.name,
         "lesion": {"name": request.lesion, "value": healthy.value},
         "seed": request.seed,

@@ -9,6 +9,7 @@ from voco_cli.config.tumour_schema import TumourRules, TumourSize
 from voco_cli.data.synthetic.tumour_parts import outline_mm, texture_tile
 from voco_cli.data.synthetic.tumours import (
     Canvas,
+    contrast_hu,
     draw_radii,
     paint_one,
     paint_tumours,
@@ -80,10 +81,11 @@ def test_the_mean_falls_by_what_the_texture_takes_away() -> None:
         painted = paint_tumours(canvas(vessel=False, capsule_hu=0.0), [11.0], np.random.default_rng(seed))
         (one,) = painted.tumours
         core = ndimage.binary_erosion(painted.labels == LESION, iterations=3)
-        drops.append((110 - painted.image_hu[core].mean()) / one.drop_hu)
-        tile = texture_tile(one.tumour.texture, STEP, RULES)
+        mean = float(texture_tile(one.tumour.texture, STEP, RULES).mean())
+        asked = contrast_hu(one.tumour, 110, mean, RULES) * mean
+        drops.append((110 - painted.image_hu[core].mean()) / asked)
         # As much as [65, 145] HU times the texture, but the mean stays above 30 HU.
-        assert one.drop_hu == pytest.approx(min(one.tumour.contrast_hu * tile.mean(), 110 - 30), abs=0.5)
+        assert asked == pytest.approx(min(one.tumour.contrast_hu * mean, 110 - 30), abs=0.5)
         # Tissue keeps its own noise, which linear interpolation at most halves here.
         assert 2 < painted.image_hu[core].std() < 40
     assert np.mean(drops) == pytest.approx(1, abs=0.1)
@@ -93,7 +95,25 @@ def test_a_dark_organ_gets_faint_tumours() -> None:
     image, labels = made_scan(vessel=False)
     made = prepare(image - 60, labels, STEP, {"liver": (LIVER,)}, LESION, RULES)  # 50 HU, as without contrast agent
     (one,) = paint_tumours(made, [8.0], np.random.default_rng(0)).tumours
-    assert one.drop_hu == pytest.approx(20, abs=0.5)
+    mean = float(texture_tile(one.tumour.texture, STEP, RULES).mean())
+    assert contrast_hu(one.tumour, made.mean_hu["liver"], mean, RULES) * mean == pytest.approx(20, abs=0.5)
+
+
+@pytest.mark.parametrize(("darker_hu", "radius_mm", "is_lighter"), [(0, 9.0, False), (85, 3.0, True)])
+def test_the_drop_is_what_organ_and_labelled_voxels_differ_by(
+    darker_hu: float, radius_mm: float, is_lighter: bool
+) -> None:
+    """Also with a capsule, which outshines a small tumour in an organ of 25 HU."""
+    image, labels = made_scan(vessel=False)
+    made = prepare(image - darker_hu, labels, STEP, {"liver": (LIVER,)}, LESION, RULES)
+    painted = paint_tumours(made, [radius_mm] * 2, np.random.default_rng(0))
+    organ_hu = (image - darker_hu)[labels == LIVER].mean()
+    parts, count = ndimage.label(painted.labels == LESION)
+    assert count == len(painted.tumours) == 2
+    for one in painted.tumours:
+        inside = parts == parts[one.centre]
+        assert one.drop_hu == pytest.approx(organ_hu - painted.image_hu[inside].mean(), abs=1e-3)
+        assert (one.drop_hu < 0) is is_lighter
 
 
 def test_nothing_changes_beyond_the_reach() -> None:

@@ -35,6 +35,7 @@ from voco_cli.data.index.label_sets import (
     sets_of_labels,
     with_label_sets,
 )
+from voco_cli.data.index.painted import with_patients_of_originals
 from voco_cli.data.index.patients import stem_of
 from voco_cli.data.index.reasons import count_kinds
 from voco_cli.data.index.scan_files import FoundFile, Sources, Walk, add_listed, read_sources, walk_inputs
@@ -100,6 +101,7 @@ def build_index(
     reader = FileReader(options.workers, progress, runner)
     candidates, skipped = reader.inspect(walk)
     entries, refused = _list_scans(walk, sources, candidates, skipped, options, reader)
+    entries = with_patients_of_originals(entries)
     skipped = [*walk.skipped, *sources.skipped, *skipped, *refused]
     if options.full:
         entries, refused = check_all_voxels(entries, reader)

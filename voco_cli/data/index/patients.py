@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, S
 from functools import lru_cache
 from pathlib import Path, PurePath
 
+from voco_cli.data.index.painted import painted_copies
+
 MODALITY_WORDS = {
     "CT": {"ct", "cta", "cect", "ncct", "cbct", "ldct", "hrct", "ctpa", "ctres"},
     "MR": {
@@ -123,15 +125,19 @@ def patients_of(paths: Iterable[Path]) -> dict[Path, str]:
     ``pat7/ct-2`` (a visit), so the files of a folder are judged together. Where it stays open, scans are put
     together rather than apart: that cannot leak a patient from one split into another.
 
+    A copy that `voco synthesize` painted has the patient of its original, as its record says.
+
     Two scans of one patient under unlike names are two patients here; `--patient-pattern` tells them.
     """
     folders: dict[Path, list[Path]] = {}
+    paths = list(paths)
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
     repeated = _repeated(folders)
-    return {
+    named = {
         path: patient for folder, files in folders.items() for path, patient in _patients_in(folder, files, repeated)
     }
+    return named | {path: copy.patient for path, copy in painted_copies(paths).items()}
 
 
 def _repeated(folders: Mapping[Path, Sequence[Path]]) -> set[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from voco_cli.data.index.datalist import SPLITS, Datalist, Entry, Skipped, stricter
 from voco_cli.data.index.datalist_file import label_names, only_modality, read_datalist, read_text
 from voco_cli.data.index.label_pairing import is_label_folder
+from voco_cli.data.index.painted import painted_copies
 from voco_cli.data.index.patients import CHANNEL, stem_of
 from voco_cli.data.io.image import require_file
 from voco_cli.data.io.reader import ONE_FILE, file_format, series_files
@@ -90,7 +91,8 @@ def walk_inputs(inputs: Sequence[Path], exclude: Iterable[Path] = ()) -> Walk:
             files = _with_its_series(root) if folders_of_files[root.parent] == 1 else iter([root])
         for path in files:
             _add(walk, FoundFile(path, root if root.is_dir() else root.parent), excluded)
-    walk.files.sort(key=lambda found: str(found.path))
+    notes = {one for copy in painted_copies(found.path for found in walk.files).values() for one in copy.notes}
+    walk.files = sorted((one for one in walk.files if one.path not in notes), key=lambda found: str(found.path))
     return walk
 
 

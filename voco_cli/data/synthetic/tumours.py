@@ -44,7 +44,8 @@ class PaintedTumour:
         organ: name of the organ.
         centre: voxel of the painted array.
         voxels, volume_ml: of its label.
-        drop_hu: difference of the means of the organ and of what was painted.
+        drop_hu: mean of its organ's voxels before anything was painted, less the mean of its labelled voxels after;
+            negative where it is lighter than the organ.
     """
 
     tumour: Tumour
@@ -303,9 +304,7 @@ def paint_one(canvas: Canvas, one: PaintedTumour, outline: FloatArray) -> Painte
     box, part = _box_at(one.centre, [size // 2 for size in outline.shape], canvas.labels.shape)
     inside, outline = canvas.is_organ(one.organ, box), outline[part]
     tile = texture_tile(tumour.texture, canvas.spacing_mm, rules)
-    mean = float(tile.mean())
-    most = max(rules.least_drop_hu, canvas.mean_hu[one.organ] - rules.least_mean_hu)
-    contrast = float(np.clip(tumour.contrast_hu, rules.least_drop_hu / mean, most / mean))
+    contrast = contrast_hu(tumour, canvas.mean_hu[one.organ], float(tile.mean()), rules)
     change = capsule_hu(outline, tumour, rules, canvas.spacing_mm)
     change -= (
         covered(outline, tumour, canvas.spacing_mm) * np.float32(contrast) * cut_texture(tile, tumour, outline.shape)
@@ -314,9 +313,20 @@ def paint_one(canvas: Canvas, one: PaintedTumour, outline: FloatArray) -> Painte
     label = inside & (outline < 0)
     canvas.labels[box][label] = canvas.lesion
     voxels = int(label.sum())
-    return replace(
-        one, voxels=voxels, volume_ml=voxels * float(np.prod(canvas.spacing_mm)) / 1000, drop_hu=contrast * mean
-    )
+    volume_ml = voxels * float(np.prod(canvas.spacing_mm)) / 1000
+    painted_hu = float(canvas.image_hu[box][label].mean(dtype=np.float64)) if voxels else canvas.mean_hu[one.organ]
+    return replace(one, voxels=voxels, volume_ml=volume_ml, drop_hu=canvas.mean_hu[one.organ] - painted_hu)
+
+
+def contrast_hu(tumour: Tumour, organ_hu: float, tile_mean: float, rules: TumourRules) -> float:
+    """Return what is subtracted where the texture is 1, so that the texture alone keeps to the least mean and drop, HU.
+
+    Args:
+        organ_hu: mean of the organ.
+        tile_mean: mean of the tile of texture.
+    """
+    most = max(rules.least_drop_hu, organ_hu - rules.least_mean_hu)
+    return float(np.clip(tumour.contrast_hu, rules.least_drop_hu / tile_mean, most / tile_mean))
 
 
 def tumour_voxels(labels: NDArray[Any], lesion: int, one: PaintedTumour, spacing_mm: Triple) -> tuple[Box, Mask]:
