@@ -145,12 +145,14 @@ def _case_labels(datalist: Datalist, entry: Entry, place: Mapping[str, int], sou
     values = own.values if own else {value: (name,) for value, name in datalist.labels.items() if int(value)}
     if len(values) >= IGNORED:
         raise UsageError(f"{source} has a label set of {len(values)} values, and {IGNORED - 1} are the most.", REINDEX)
-    complete = set(entry.labelled_classes)
+    complete, names = set(entry.labelled_classes), own.names if own else datalist.labels
+    ignore = own.ignore if own else None
     return CaseLabels(
         complete=tuple(sorted(place[name] for name in complete if name in place)),
         values=tuple(
             (int(value), tuple(place[name] for name in names if name in place and name in complete))
             for value, names in sorted(values.items(), key=lambda item: int(item[0]))
         ),
-        ignore=own.ignore if own else None,
+        ignore=ignore,
+        left_out=tuple(sorted({int(value) for value in names} - {0, ignore} - {int(value) for value in values})),
     )
