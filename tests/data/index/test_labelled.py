@@ -111,6 +111,13 @@ def test_some_classes_are_asked_for() -> None:
     assert caught.value.message == "objective.supervised.classes names lung, which data.json does not have."
 
 
+def test_a_class_inside_itself_is_refused() -> None:
+    loop = listed(regions={"liver": ("liver tumour",), "liver tumour": ("liver",)})
+    with pytest.raises(UsageError, match=r"objective\.supervised\.regions puts 'liver' inside itself\.") as caught:
+        suit_classes(load_settings("supervised"), loop, DATA)
+    assert caught.value.hint == "mend it, or the regions of data.json"
+
+
 def test_a_list_without_labels_is_refused() -> None:
     with pytest.raises(UsageError) as caught:
         suit_classes(load_settings("supervised"), listed(training=(entry("c", None, ()),)), DATA)

@@ -279,12 +279,12 @@ def _read_description(path: Path) -> Description:
 
 
 def _described(array: blosc2.NDArray) -> Description:
-    said = array.schunk.vlmeta
+    said, metadata_json, values = array.schunk.vlmeta, None, None
     try:
         metadata_json = str(said[META_KEY])
         values = tuple(int(value) for value in said[VALUES_KEY]) if VALUES_KEY in said else None
     except (KeyError, RuntimeError):  # none, or damaged
-        metadata_json = values = None
+        pass
     return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata_json, values)
 
 
