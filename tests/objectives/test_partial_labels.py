@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from voco_cli.data.case_labels import IGNORED
-from voco_cli.models.class_union import exclusive_logits
+from voco_cli.models.class_union import Inside, exclusive_logits
 from voco_cli.objectives.partial_labels import deep_loss, partial_loss, targets_of
 
 EVERYWHERE = torch.ones(1, 1, 1, 1, 1, dtype=torch.bool)
@@ -107,14 +107,47 @@ def test_targets_are_read_off_rows() -> None:
     assert targets_of(rows, members).flatten(2).tolist() == [[[False, True, True, False], [False, False, True, False]]]
 
 
-def test_a_part_is_named_before_its_whole_and_background_where_nothing_is_told() -> None:
+@pytest.mark.parametrize(
+    ("logits", "expected", "told"),
+    [
+        ([3.0, 1.0, -1.0], [2, 3, -1], 2),  # the part is told: it has what the whole had
+        ([3.0, -2.0, -1.0], [3, 1, -1], 1),
+        ([-1.0, -2.0, -3.0], [-1, -2, -3], 0),
+        ([3.0, -5.0, 4.0], [3, -2, 4], 3),
+        ([5.0, -0.25, 0.5], [5, 4.75, 0.5], 1),  # a part that is nearly told makes its whole no less likely
+        ([5.0, 0.25, 0.5], [4.75, 5, 0.5], 2),  # nor does one that is hardly told lose to a class beside the whole
+        ([-1.0, 2.0, 1.0], [-3, 2, 1], 2),  # a part without its whole stands for itself
+    ],
+)
+def test_a_voxel_is_named_from_outside_in(logits: list[float], expected: list[float], told: int) -> None:
     """Class 0 contains class 1; class 2 is apart."""
-    logits = torch.tensor([[3.0, 1.0, -1.0], [3.0, -2.0, -1.0], [-1.0, -2.0, -3.0], [3.0, -5.0, 4.0]])
-    found = exclusive_logits(logits.T.reshape(1, 3, 4, 1, 1), [(0, (1,))])
-    assert found[0, :, :, 0, 0].T.tolist() == [
-        [0, -1, 1, -1],
-        [0, 2, -2, -1],
-        [0, -1, -2, -3],
-        [0, 3, -5, 4],
-    ]
-    assert found.argmax(1).flatten().tolist() == [2, 1, 0, 3]
+    found = exclusive_logits(torch.tensor(logits).view(1, 3, 1, 1, 1), [(0, (1,))])
+    assert found.flatten().tolist() == [0, *expected]
+    assert int(found.argmax(1)) == told
+
+
+@pytest.mark.parametrize(
+    ("inside", "logits", "expected"),
+    [
+        ([(0, (1, 2))], [1.0, 3.0, 2.0], [-2, 3, 2]),  # two parts of one whole
+        ([(1, (2,)), (0, (1, 2))], [4.0, 3.0, 1.0], [1, 3, 4]),  # 0 keeps 1; 1 gets 1 + 3 and keeps 3; 2 gets 3 + 1
+        ([(0, (2,)), (1, (2,))], [3.0, 2.0, 1.0], [2, 1, 3]),  # one part of two wholes: 2 is the more that it gets
+    ],
+)
+def test_parts_of_parts_and_of_several_wholes(inside: Inside, logits: list[float], expected: list[float]) -> None:
+    found = exclusive_logits(torch.tensor(logits).view(1, 3, 1, 1, 1), inside)
+    assert found.flatten().tolist() == [0, *expected]
+
+
+def test_any_shares_of_a_whole_and_its_part_can_be_learned() -> None:
+    """No share is out of reach, and no logit is without a gradient: each target is met from each side."""
+    starts = torch.tensor([[w, p] for w in (-2.0, 2.0) for p in (-2.0, 2.0)])
+    for shares in ([0.1, 0.45, 0.45], [0.5, 0.2, 0.3], [0.5, 0.3, 0.2], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]):
+        logits = starts.clone().requires_grad_()
+        optimiser, target = torch.optim.Adam([logits], lr=0.05), torch.tensor(shares).expand(4, 3)
+        for _ in range(400):
+            optimiser.zero_grad()
+            found = exclusive_logits(logits.view(4, 2, 1, 1, 1), [(0, (1,))]).flatten(1)
+            torch.nn.functional.cross_entropy(found, target).backward()
+            optimiser.step()
+        torch.testing.assert_close(found.softmax(1), target, atol=0.02, rtol=0)

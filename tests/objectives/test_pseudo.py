@@ -64,8 +64,8 @@ def test_what_is_sure_enough_is_kept_by_the_threshold_of_its_class() -> None:
 def test_the_released_rule_gives_a_voxel_to_the_likeliest_class_and_to_what_it_lies_in() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0], [2.0, -1.0, 4.0], [-1.0, -1.0, -1.0]]).T.reshape(1, 3, 3, 1, 1)
     targets, _ = pseudo_labels(logits, torch.full((3,), 0.5), "argmax", [(0, (1,))])
-    # Voxel 0: class 0 without its part has min(3, -1); 2 is the largest. Voxel 1: class 2. Voxel 2: nothing.
-    assert targets[0, :, :, 0, 0].T.tolist() == [[False, False, True], [False, False, True], [False] * 3]
+    # Voxel 0: class 0 before 2, and its part, which is told. Voxel 1: class 2. Voxel 2: nothing.
+    assert targets[0, :, :, 0, 0].T.tolist() == [[True, True, False], [False, False, True], [False] * 3]
     part = torch.tensor([3.0, 2.5, 1.0]).reshape(1, 3, 1, 1, 1)
     assert pseudo_labels(part, torch.full((3,), 0.5), "argmax", [(0, (1,))])[0].flatten().tolist() == [
         True,

@@ -13,8 +13,8 @@ from tests.pretrain.mixed_sites import write_sites
 from tests.pretrain.tiny_run import At, tiny_run
 from tests.training.made_job import numbers, state, weights
 from voco_cli.data.index.datalist_file import read_datalist, write_datalist
-from voco_cli.data.io.reader import read_scan
-from voco_cli.errors import Interrupted, UsageError
+from voco_cli.data.io.reader import read_scan, write_scan
+from voco_cli.errors import DataError, Interrupted, UsageError
 from voco_cli.evaluate.read_results import read_results
 from voco_cli.models.weights import own_tensors
 from voco_cli.predict.predictor import load_trained
@@ -164,6 +164,35 @@ def test_sets_are_drawn_alike_and_it_goes_on_bit_for_bit(data: Path, tmp_path: P
 def _proportional(data: Path, folder: Path) -> Path:
     tiny_run(data, folder / "other", *ALONE, "train.batch_size=3")
     return folder / "other"
+
+
+def with_value_9(data: Path, folder: Path, split: str) -> tuple[Path, Path]:
+    """Write the list with a label map of a split that holds 9, which nobody names; return both."""
+    held = read_datalist(data)
+    entries = list(getattr(held, split))
+    place = next(n for n, entry in enumerate(entries) if entry.label is not None)
+    label = entries[place].label
+    scan = read_scan(label)
+    array = scan.array_zyx.copy()
+    array[array == 1] = 9
+    write_scan(array, scan, folder / "odd.nii.gz")
+    entries[place] = entries[place].model_copy(update={"label": folder / "odd.nii.gz"})
+    write_datalist(held.model_copy(update={split: tuple(entries)}), folder / "data.json")
+    return folder / "data.json", folder / "odd.nii.gz"
+
+
+@pytest.mark.parametrize("split", ["training", "validation"])
+def test_values_that_nobody_names_are_refused_with_the_file_or_told(data: Path, tmp_path: Path, split: str) -> None:
+    listed, odd = with_value_9(data, tmp_path, split)
+    short = (*ALONE, "train.steps=1")
+    with pytest.raises(DataError) as caught:
+        tiny_run(listed, tmp_path / "run", *short)
+    assert caught.value.message == f"Label values that {listed} has no name for: {odd} holds 9."
+    assert "--class-map FILE.yaml" in str(caught.value.hint)
+    tiny_run(listed, tmp_path / "run", *short, "task.unlisted=background")  # the same folder: nothing was begun in it
+    measured = measure_run(tmp_path / "run")
+    assert measured is not None
+    assert measured.summary["unlisted_labels"] == ({"9": 1} if split == "validation" else {})
 
 
 def test_label_maps_without_named_classes_are_refused_before_the_cache_is_built(data: Path, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ class Task(Section):
     )
     regions: tuple[LabelRegion, ...] = Field((), description="unions of classes that are measured as well")
     unlisted: Literal["refuse", "background"] = Field(
-        "refuse", description="what label values outside the classes are: an error, or background"
+        "refuse",
+        description="what label values outside the classes are: an error, or background; in a pre-training with "
+        "labels, those that nobody names",
     )
     ignore_value: Annotated[int, Field(ge=1, le=LARGEST_LABEL)] | None = Field(
         None,

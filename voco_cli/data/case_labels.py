@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,11 +25,17 @@ class CaseLabels:
         complete: classes that the map is complete for.
         values: each label value above 0 with the classes that its voxels belong to.
         ignore: label value of voxels that nobody annotated.
+        left_out: other values that have a name, whose voxels count as background.
     """
 
     complete: tuple[int, ...]
     values: tuple[tuple[int, tuple[int, ...]], ...]
     ignore: int | None = None
+    left_out: tuple[int, ...] = ()
+
+    def unlisted(self, found: Iterable[int]) -> list[int]:
+        """Return the label values that are neither background nor have a name."""
+        return sorted(set(found) - {0, self.ignore, *self.left_out, *(value for value, _ in self.values)})
 
     def rows(self, labels: NDArray[np.generic]) -> NDArray[np.uint8]:
         """Return the row of each voxel in `members`, 0 for background, or `IGNORED`."""

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from voco_cli.config import Settings
 from voco_cli.config.task_schema import Task
 from voco_cli.data.cache.grid import IntXYZ
-from voco_cli.errors import DataError
 from voco_cli.finetune.dataset import CaseDataset
 from voco_cli.finetune.painted_patches import PatchPainter
 from voco_cli.objectives.draws import counter_generator
 from voco_cli.tasks.cases import StoredCase
-from voco_cli.tasks.targets import IGNORED, index_table, unlisted_values
+from voco_cli.tasks.targets import IGNORED, index_table, refuse_unlisted, unlisted_values
 
 MOST_POINTS = 1000
-MOST_NAMED = 5
 
 ANNOTATED = 0
 """In place of a class index: of any annotated voxels, background among them; only where others are ignored."""
@@ -79,17 +77,17 @@ def survey_labels(
     Raises:
         DataError: label values that no class has, with the files that hold them.
     """
-    points, faults = {}, []
+    points, unlisted = {}, {}
     for case in cases:
         survey = survey_label(case, task)
         points[case.name] = survey.points
-        if survey.unlisted:
-            faults.append(f"{case.entry.label} holds {', '.join(map(str, survey.unlisted))}")
+        if survey.unlisted and case.entry.label is not None:
+            unlisted[case.entry.label] = survey.unlisted
         on_done()
-    if faults and task.unlisted == "refuse":
-        more = f" and {len(faults) - MOST_NAMED} more files" if len(faults) > MOST_NAMED else ""
-        raise DataError(
-            f"Label values that no class of the task {task.name} has: {'; '.join(faults[:MOST_NAMED])}{more}.",
+    if task.unlisted == "refuse":
+        refuse_unlisted(
+            unlisted,
+            f"no class of the task {task.name} has",
             "add the classes to the task, or set task.unlisted=background to take them as background",
         )
     return points

@@ -6,6 +6,7 @@ N crops, K classes, L = K + 1.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -20,17 +21,31 @@ Inside = Sequence[tuple[int, tuple[int, ...]]]
 def exclusive_logits(logits_NKXYZ: Tensor, inside: Inside) -> Tensor:
     """Return logits of each class without those inside it, behind a background of 0: the largest names a voxel.
 
-    A voxel is of a whole alone where the whole is told and none of its parts is: ``min(l, -max of the parts)``, which
-    is above 0 exactly there. Where nothing is above 0, background is.
+    A voxel is decided from outside in: it is of the likeliest class that lies in no other, and within that of the
+    likeliest part whose own logit is above 0, else of the whole alone. A part that is told where its whole is not
+    stands for itself. Where nothing is above 0, background is.
+
+    A whole of logit w keeps ``w - max(0, parts)``, and hands down what of this is above 0: it is added to each part, so
+    that the likeliest part has ``max(w, part)`` and the whole less. Of several wholes the one that hands down most
+    counts. For a whole and a part that is one to one: any shares of a softmax can be learned, too.
 
     Returns:
         logits_NLXYZ.
     """
-    alone = list(logits_NKXYZ.unbind(1))
-    for whole, parts in inside:
-        most = torch.stack([logits_NKXYZ[:, part] for part in parts]).amax(0)
-        alone[whole] = torch.minimum(logits_NKXYZ[:, whole], -most)
-    return torch.stack([torch.zeros_like(alone[0]), *alone], dim=1)
+    own, parts_of = logits_NKXYZ.unbind(1), dict(inside)
+
+    @cache
+    def alone(k: int) -> Tensor:
+        around = [whole for whole, parts in inside if k in parts]
+        nearest = [one for one in around if not any(other in parts_of[one] for other in around)]
+        logit = own[k]
+        if nearest:
+            logit = logit + torch.stack([alone(whole).clamp(min=0) for whole in nearest]).amax(0)
+        if parts := parts_of.get(k):
+            logit = logit - torch.stack([own[part] for part in parts]).amax(0).clamp(min=0)
+        return logit
+
+    return torch.stack([torch.zeros_like(own[0]), *map(alone, range(len(own)))], dim=1)
 
 
 class ClassUnion(nn.Module):

@@ -17,9 +17,11 @@ from voco_cli.data.case_labels import CaseLabels
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.data.index.labelled import labels_of, scan_labels_of
 from voco_cli.data.index.trained_on import ScanIdentity, scan_identity
+from voco_cli.data.parallel import map_waiting
 from voco_cli.errors import DataError, UsageError
 from voco_cli.object_stores import is_address, location, shared_folder
 from voco_cli.objectives.objective import Case
+from voco_cli.tasks.targets import refuse_unlisted
 from voco_cli.training.run_contents import scan_content
 
 TOO_SMALL = "too small after preprocessing"
@@ -137,7 +139,7 @@ def usable_scans(
         needed_vox: the least volume, voxels along x, y, z.
     Raises:
         UsageError: no training scan is as large as the crops need.
-        DataError: none can be used.
+        DataError: none can be used; label values without a name, where ``task.unlisted`` refuses them.
     """
     names = case_names([*datalist.training, *datalist.validation])
     folder = open_cache(settings).folder
@@ -146,6 +148,7 @@ def usable_scans(
     classes = settings.objective.supervised.classes
     labels = labels_of(datalist, classes, settings.data.file) if classes else {}
     of_scans = scan_labels_of(datalist, settings.objective.weak.classes)
+    labelled: list[tuple[Path, StoredVolume, CaseLabels]] = []
     rest = iter(facts)
     for split, cases in (("training", scans.training), ("validation", scans.held_out)):
         contents = record.contents.setdefault(split, [])
@@ -156,12 +159,28 @@ def usable_scans(
                 continue
             own, whole = labels.get(entry.image), of_scans.get(entry.image, ())
             cases.add(names[entry.image], known, entry.image, own, whole, entry.set_name)
+            if own is not None and entry.label is not None:
+                labelled.append((entry.label, cases[-1].volume, own))
             if cases is scans.training:
                 used = own is not None or bool(whole)
                 record.identities.append(replace(scan_identity(entry, known.voxel_hash), labels_used=used))
+    if settings.task.unlisted == "refuse":
+        _refuse_unlisted(labelled, settings.data.file)
     if not scans.training:
         raise _nothing_to_train_on(datalist, settings, scans.left_out)
     return scans, record
+
+
+def _refuse_unlisted(labelled: Sequence[tuple[Path, StoredVolume, CaseLabels]], source: Path | None) -> None:
+    """Raise a DataError if a label map holds values without a name, which would be learned as background."""
+    values = map_waiting(lambda one: one[2].unlisted(one[1].label_values), labelled)
+    found = {path: held for (path, _, _), held in zip(labelled, values, strict=True) if held}
+    refuse_unlisted(
+        found,
+        f"{source} has no name for",
+        "name them by `voco index --class-map FILE.yaml` (its leave_out says which classes nobody learns), or set "
+        "task.unlisted=background to take them as background",
+    )
 
 
 def _too_small(shape_xyz: IntXYZ, needed_vox: IntXYZ) -> str | None:

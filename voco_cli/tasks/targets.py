@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from voco_cli.config import Settings
 from voco_cli.config.task_schema import LabelClass, Task
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.image import LARGEST_LABEL
-from voco_cli.errors import UsageError
+from voco_cli.errors import DataError, UsageError
 from voco_cli.foreign_text import named
 
 
@@ -136,6 +137,22 @@ def unlisted_values(found: Sequence[int], classes: Sequence[LabelClass], ignore_
     """Return the label values that are neither background, nor of a class, nor ignored."""
     listed = {0, ignore_value, *(value for one in classes for value in one.values)}
     return sorted(set(found) - listed)
+
+
+MOST_NAMED = 5
+"""Files in a message."""
+
+
+def refuse_unlisted(found: Mapping[Path, Sequence[int]], what: str, hint: str) -> None:
+    """Raise a DataError that names label maps with the values in them that are not listed; none is no error.
+
+    Args:
+        what: the values are, in words.
+    """
+    faults = [f"{path} holds {', '.join(map(str, values))}" for path, values in found.items()]
+    if faults:
+        more = f" and {len(faults) - MOST_NAMED} more files" if len(faults) > MOST_NAMED else ""
+        raise DataError(f"Label values that {what}: {'; '.join(faults[:MOST_NAMED])}{more}.", hint)
 
 
 def to_label_values(indices: NDArray[Any], classes: Sequence[LabelClass]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from voco_cli.atomic_files import UNFINISHED
 from voco_cli.config.schema import Cache, Preprocess
 from voco_cli.data.cache.preprocess import preprocess, preprocess_label
 from voco_cli.data.cache.store import VolumeCache, cache_folder
-from voco_cli.data.cache.volume import FULL_SCALE, StoredVolume, compress, quantise
+from voco_cli.data.cache.volume import FULL_SCALE, StoredVolume, close_handles, compress, quantise
 from voco_cli.data.index.datalist import Entry
 from voco_cli.data.io.reader import read_scan
 from voco_cli.errors import DataError, GeometryError, ResourceError
@@ -84,6 +85,24 @@ def test_labels_are_kept_losslessly_beside_the_volume(tmp_path: Path) -> None:
     assert volume.metadata.record == record
     with pytest.raises(DataError, match="without a label"):
         stored(without, entry).read_label((0, 0, 0), (1, 1, 1))
+
+
+def test_values_of_a_label_map_are_noted_and_else_found(tmp_path: Path) -> None:
+    (entry,) = make_entries(tmp_path, 1, label=True)
+    cache = VolumeCache(tmp_path / "cache", SETTINGS, Cache(), labels=True)
+    cache.build([entry], workers=1)
+    volume = stored(cache, entry)
+    values = np.unique(volume.read_label((0, 0, 0), volume.shape_xyz))
+    assert volume.label_path is not None
+    assert values.tolist() == [0, 1]
+    assert volume.label_values == (1,)
+    noted = blosc2.open(str(volume.label_path), mode="a")
+    noted.schunk.vlmeta["voco_label_values"] = [3, 200]
+    close_handles()
+    assert volume.label_values == (3, 200)  # nothing was decoded
+    del noted.schunk.vlmeta["voco_label_values"]  # as an earlier version wrote it
+    close_handles()
+    assert volume.label_values == (1,)
 
 
 def test_a_region_is_read_into_memory_that_is_given(tmp_path: Path) -> None:

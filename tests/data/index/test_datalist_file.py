@@ -10,7 +10,7 @@ import pytest
 
 from tests.data.io.make_files import write_nifti
 from voco_cli.data.index.datalist import Datalist, Entry, Skipped, SplitRule, read_entry
-from voco_cli.data.index.datalist_file import read_datalist, write_datalist
+from voco_cli.data.index.datalist_file import label_names, read_datalist, write_datalist
 from voco_cli.errors import DataError, UsageError
 
 
@@ -139,6 +139,47 @@ def test_plain_decathlon_list(tmp_path: Path) -> None:
     assert datalist.training[0].label == tmp_path / "labelsTr" / "p_1.nii.gz"
     assert datalist.test[0].image == tmp_path / "imagesTs" / "p_2.nii.gz"
     assert datalist.test[0].shape is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        ({"0": "background", "01": "liver", "2": 7}, {"0": "background", "1": "liver", "2": "7"}),
+        ({"background": 0, "left kidney": [3], "spleen": "4"}, {"0": "background", "3": "left kidney", "4": "spleen"}),
+        ({}, {}),
+    ],
+)
+def test_label_names_either_way_round(labels: dict[str, object], names: dict[str, str]) -> None:
+    assert label_names(labels, Path("d.json")) == (names, ())
+
+
+def test_regions_are_not_read_and_told() -> None:
+    names, told = label_names({"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}, Path("d.json"))
+    assert names == {"0": "background", "3": "enhancing"}
+    assert told == (
+        "d.json names regions of several label values, which are not read: whole, core. The class map says what lies "
+        "inside what (`unions`, `regions`).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (
+            {"0": "background", "1.0": "liver"},
+            "d.json has '1.0': 'liver' among its labels, which names no label value.",
+        ),
+        ({"0": "background", "1": None}, "d.json has '1': None among its labels, which names no label value."),
+        ({"background": 0, "liver": None}, "d.json has 'liver': None among its labels, which names no label value."),
+        ({"liver": True, "spleen": 2}, "d.json has 'liver': True among its labels, which names no label value."),
+        ({"liver": [], "spleen": 2}, "d.json has 'liver': [] among its labels, which names no label value."),
+        ({"liver": 1, "spleen": [1]}, "d.json calls the label value 1 both 'liver' and 'spleen'."),
+    ],
+)
+def test_labels_that_name_nothing_are_refused_with_file_and_key(labels: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        label_names(labels, Path("d.json"))
+    assert caught.value.message == said
 
 
 def test_an_entry_whose_file_changed_is_noticed(tmp_path: Path) -> None:

@@ -57,6 +57,18 @@ def test_names_of_the_list_itself_do_where_there_are_no_sets() -> None:
     assert labels_of(plain, ("spleen",), DATA) == {Path("a.nii.gz"): CaseLabels(complete=(0,), values=((4, (0,)),))}
 
 
+def test_a_value_with_a_name_is_listed_whoever_learns_it() -> None:
+    """As `leave_out` of a class map leaves it: among the names, and not among the values."""
+    own = LabelSet(names={"1": "liver", "2": "bed", "3": "ignore"}, values={"1": ("liver",)}, ignore=3)
+    short = listed(label_sets={"lits": own}, training=(entry("a", "lits", ("liver",)),))
+    (found,) = labels_of(short, ("liver",), DATA).values()
+    assert found == CaseLabels(complete=(0,), values=((1, (0,)),), ignore=3, left_out=(2,))
+    assert found.unlisted([0, 9, 1, 2, 3, 7]) == [7, 9]
+    plain = listed(label_sets={}, labels={"4": "spleen", "5": "bed"}, training=(entry("a", None, ("spleen",)),))
+    (found,) = labels_of(plain, ("spleen",), DATA).values()
+    assert found.unlisted([4, 5, 6]) == [6]
+
+
 def silent() -> Entry:
     return Entry(image=Path("x.nii.gz"), label=Path("x_seg.nii.gz"), patient="x")
 
@@ -97,6 +109,13 @@ def test_some_classes_are_asked_for() -> None:
     with pytest.raises(UsageError) as caught:
         suit_classes(asked, listed(), DATA)
     assert caught.value.message == "objective.supervised.classes names lung, which data.json does not have."
+
+
+def test_a_class_inside_itself_is_refused() -> None:
+    loop = listed(regions={"liver": ("liver tumour",), "liver tumour": ("liver",)})
+    with pytest.raises(UsageError, match=r"objective\.supervised\.regions puts 'liver' inside itself\.") as caught:
+        suit_classes(load_settings("supervised"), loop, DATA)
+    assert caught.value.hint == "mend it, or the regions of data.json"
 
 
 def test_a_list_without_labels_is_refused() -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.data.index.build_lists import LABEL, index, listed, reasons
-from tests.data.io.make_files import write_nifti
+from tests.data.io.make_files import numbers, write_nifti
 from voco_cli.data.index.datalist import SplitRule, position
 from voco_cli.data.index.datalist_file import write_datalist
+from voco_cli.data.index.reasons import count_kinds
 from voco_cli.data.index.scan_files import add_listed, walk_inputs
 
 
@@ -44,6 +45,35 @@ def test_lists_are_merged_and_their_held_out_patients_stay_held_out(tmp_path: Pa
     assert datalist.modality == "CT"
     assert datalist.labels == {"0": "background", "1": "liver"}
     assert [one.path.name for one in datalist.skipped] == ["gone.nii.gz"] * 2
+
+
+@pytest.mark.parametrize("form", ["list", "folder", "folder with a list"])
+def test_regions_that_are_not_read_are_told_once(tmp_path: Path, form: str) -> None:
+    for i in range(2):
+        write_nifti(tmp_path / "imagesTr" / f"p{i}_0000.nii.gz", numbers(start=i))
+        write_nifti(tmp_path / "labelsTr" / f"p{i}.nii.gz", LABEL)
+    pairs = [{"image": f"imagesTr/p{i}_0000.nii.gz", "label": f"labelsTr/p{i}.nii.gz"} for i in range(2)]
+    path = tmp_path / "dataset.json"
+    labels = {"background": 0, "liver": [1], "all": [1, 2]}
+    path.write_text(
+        json.dumps({"modality": {"0": "CT"}, "labels": labels} | ({} if form == "folder" else {"training": pairs}))
+    )
+    datalist = index(path if form == "list" else tmp_path)
+    assert datalist.classes == ("liver",)
+    assert [one.partition(",")[0] for one in datalist.class_notes] == [f"{path} names regions of several label values"]
+    write_datalist(datalist, tmp_path / "data.json")
+    assert index(tmp_path / "data.json").class_notes == ()  # what an earlier index told is not told as new
+
+
+def test_a_broken_label_name_is_told_and_the_scans_are_listed(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "imagesTr" / "p_0000.nii.gz")
+    write_nifti(tmp_path / "labelsTr" / "p.nii.gz", LABEL)
+    broken = {"channel_names": {"0": "CT"}, "labels": {"0": "background", "1.0": "liver"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(broken))
+    datalist = index(tmp_path)
+    assert len(datalist.training) == 1
+    assert reasons(datalist) == {"dataset.json": "has '1.0': 'liver' among its labels, which names no label value."}
+    assert count_kinds(datalist.skipped) == {"label names that cannot be read": 1}
 
 
 @pytest.mark.parametrize("from_list", [False, True])

@@ -96,6 +96,8 @@ def test_a_map_may_be_of_scan_labels_alone(tmp_path: Path) -> None:
         ("case,tumour\na,maybe", "t.csv says 'maybe' of tumour in a, which is no answer."),
         ("case,tumour\na,1\na,0", "t.csv:3: the case a stands twice."),
         ("case,tumour,tumour\na,1,0", "t.csv has the column 'tumour' twice."),
+        ("case,tumour\na,1,0", "t.csv:2: the row has 3 cells, and the table 2 columns."),
+        ("case,tumour,mass\na,NaN,\nb,,unknown", "t.csv says nothing of any scan: all its cells are empty or unknown."),
         ("case,tumour\nz,1\ny,0", "t.csv names none of the scans (z, y)."),
     ],
 )
@@ -104,6 +106,11 @@ def test_a_table_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, 
     with pytest.raises(UsageError) as caught:
         with_scan_labels(entries(a={}), read_scan_labels(tmp_path / "t.csv"), ClassMap())
     assert caught.value.message.removeprefix(f"{tmp_path}/") == said
+
+
+def test_empty_cells_behind_the_last_column_say_nothing(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("case,tumour\na,1,,\nb,,\n")
+    assert read_scan_labels(tmp_path / "t.csv").answers == {"a": {"tumour": True}, "b": {}}
 
 
 def test_the_command_shows_how_many_scans_a_label_is_known_of(tmp_path: Path) -> None:

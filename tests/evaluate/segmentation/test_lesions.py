@@ -11,9 +11,11 @@ from typer.testing import CliRunner
 
 from tests.data.cache.made_scans import oriented_affine, write_nifti
 from voco_cli.cli.app import app
+from voco_cli.data.case_labels import CaseLabels
 from voco_cli.errors import VocoError
 from voco_cli.evaluate.result_files import EvaluationOptions
-from voco_cli.evaluate.segmentation.evaluate import evaluate_folder
+from voco_cli.evaluate.segmentation.case_files import CasePair
+from voco_cli.evaluate.segmentation.evaluate import evaluate_folder, evaluate_pairs
 from voco_cli.evaluate.segmentation.lesions import (
     CaseLesions,
     FoundLesion,
@@ -25,6 +27,7 @@ from voco_cli.evaluate.segmentation.lesions import (
 )
 from voco_cli.evaluate.segmentation.metrics import Structure
 from voco_cli.evaluate.segmentation.results import Evaluation
+from voco_cli.evaluate.segmentation.union_of_classes import union_structures
 
 TUMOUR = Structure("tumour", (2,))
 STEP = (2.0, 1.0, 1.0)
@@ -90,7 +93,7 @@ def test_sensitivity_dice_and_false_positives_by_size() -> None:
         CaseLesions("c", "p2", (FoundLesion("tumour", 3, 0.0), FoundLesion("tumour", 7, math.nan))),
         CaseLesions("d", "p3", ()),
     ]
-    rows = summarise_sizes(cases, ["liver", "tumour"], (5.0, 10.0), 400, 0)
+    rows = summarise_sizes(cases, {"liver": 4, "tumour": 4}, (5.0, 10.0), 400, 0)
     small, middle, large, every = rows
     assert [one.size for one in rows] == ["<= 5", "5-10", "> 10", "all"]
     assert (small.lesions, small.found, small.cases, small.cases_found) == (3, 1, 2, 1)
@@ -104,6 +107,27 @@ def test_sensitivity_dice_and_false_positives_by_size() -> None:
     assert (large.lesions, large.sensitivity) == (1, 1.0)
     assert (every.lesions, every.found, every.false_positives_per_case) == (4, 2, 0.5)
     assert every.dice == pytest.approx(1.3 / 4)
+
+
+def test_false_positives_are_counted_a_scan_that_is_labelled_for_the_structure(tmp_path: Path) -> None:
+    """Of two cases, a is labelled for class 2, and b for class 1 alone: 3 false positives of class 2 are 3 a scan."""
+    predictions, labels = write_folders(tmp_path)
+    of_case = {"a": CaseLabels((0, 1), ((1, (0,)), (2, (1,)))), "b": CaseLabels((0,), ((1, (0,)), (2, ())))}
+    pairs = [
+        CasePair(case, case, predictions / f"{case}.nii.gz", labels / f"{case}.nii.gz", known)
+        for case, known in of_case.items()
+    ]
+    options = EvaluationOptions(resamples=100, by_size_mm=(1.0, 5.0))
+    measured = evaluate_pairs(pairs, options, classes=union_structures(("organ", "tumour"), ()))
+    rows = {(one.structure, one.size): one for one in measured.sizes}
+    every = rows["tumour", "all"]
+    assert (every.false_positives, every.labelled_cases, every.false_positives_per_case) == (3, 1, 3.0)
+    assert rows["organ", "all"].labelled_cases == 2
+    written = measured.write(tmp_path / "out")
+    assert [path.name for path in written][-1] == "lesions.csv"
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "false positives a labelled scan (scans)" in table
+    assert "| 3.00 (1) |" in next(line for line in table.splitlines() if line.startswith("| tumour | all"))
 
 
 def write_folders(folder: Path) -> tuple[Path, Path]:

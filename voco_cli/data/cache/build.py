@@ -19,6 +19,7 @@ from voco_cli.data.cache.volume import (
     quantise,
     stored_hash,
     to_file_bytes,
+    values_of,
 )
 from voco_cli.data.index.datalist import Entry, read_entry
 from voco_cli.data.io.image import voxel_hash, whole_labels
@@ -97,7 +98,7 @@ def _label_file(task: BuildTask, label: Path) -> bytes:
     scan = replace(scan, array_zyx=whole)
     stored = preprocess_label(scan, of_volume.record)
     metadata = of_volume.model_copy(update={"voxel_hash": voxel_hash(scan), "stored_hash": stored_hash(stored)})
-    return to_file_bytes(compress(stored, task.cache), metadata)
+    return to_file_bytes(compress(stored, task.cache), metadata, values_of(stored))
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ from voco_cli.errors import DataError, GeometryError, VocoError
 from voco_cli.object_stores import RemotePath
 
 META_KEY = "voco"
+VALUES_KEY = "voco_label_values"
+"""Of label maps: their values above 0. Beside the description, which earlier versions read, too."""
 
 FULL_SCALE = {"uint8": 255.0, "int16": 32767.0, "float16": 1.0}
 """What 1.0 is stored as: divide by it to get back to [0, 1]."""
@@ -76,10 +78,19 @@ def compress(stored: NDArray[Any], cache: Cache) -> blosc2.NDArray:
     return blosc2.asarray(stored, chunks=chunks, blocks=blocks, cparams=params)
 
 
-def to_file_bytes(array: blosc2.NDArray, metadata: VolumeMetadata) -> bytes:
+def to_file_bytes(
+    array: blosc2.NDArray, metadata: VolumeMetadata, label_values: tuple[int, ...] | None = None
+) -> bytes:
     """Return the whole content of a ``.b2nd`` file, made in memory: a full disk then shows as an ordinary OSError."""
     array.schunk.vlmeta[META_KEY] = metadata.model_dump_json()
+    if label_values is not None:
+        array.schunk.vlmeta[VALUES_KEY] = list(label_values)
     return bytes(array.to_cframe())
+
+
+def values_of(label_xyz: NDArray[Any]) -> tuple[int, ...]:
+    """Return the values above 0 of a label map."""
+    return tuple(value for value in np.flatnonzero(np.bincount(label_xyz.ravel())).tolist() if value)
 
 
 def stored_hash(stored: NDArray[Any]) -> str:
@@ -133,6 +144,16 @@ class StoredVolume:
     def label_hash(self) -> str | None:
         """Return the hash of the label map's voxels; none where there is no label map."""
         return None if self.label_path is None else _metadata(self.label_path).voxel_hash
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Return the values above 0 of the label map, as noted in its file, or else of its voxels.
+
+        Raises:
+            DataError: there is no label map, or it is damaged.
+        """
+        noted = None if self.label_path is None else _description(self.label_path).label_values
+        return values_of(self.read_label((0, 0, 0), self.shape_xyz)) if noted is None else noted
 
     def read(self, start_xyz: IntXYZ, size_xyz: IntXYZ, out_xyz: NDArray[Any] | None = None) -> NDArray[Any]:
         """Read a region of the volume, axes x, y, z, stored number format.
@@ -227,13 +248,18 @@ def _open_in_process(path: str, process_id: int) -> blosc2.NDArray:
 
 @dataclass(frozen=True)
 class Description:
-    """What a stored array says of itself without its voxels: form, number format, pieces, our metadata as text."""
+    """What a stored array says of itself without its voxels: form, number format, pieces, our metadata as text.
+
+    Attributes:
+        label_values: those above 0 of a label map; None of volumes, and of label maps of earlier versions.
+    """
 
     shape_xyz: IntXYZ
     dtype: np.dtype[Any]
     chunks: IntXYZ
     blocks: IntXYZ
     metadata_json: str | None
+    label_values: tuple[int, ...] | None
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)
@@ -253,11 +279,13 @@ def _read_description(path: Path) -> Description:
 
 
 def _described(array: blosc2.NDArray) -> Description:
+    said, metadata_json, values = array.schunk.vlmeta, None, None
     try:
-        metadata_json = str(array.schunk.vlmeta[META_KEY])
+        metadata_json = str(said[META_KEY])
+        values = tuple(int(value) for value in said[VALUES_KEY]) if VALUES_KEY in said else None
     except (KeyError, RuntimeError):  # none, or damaged
-        metadata_json = None
-    return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata_json)
+        pass
+    return Description(tuple(array.shape), array.dtype, tuple(array.chunks), tuple(array.blocks), metadata_json, values)
 
 
 @lru_cache(maxsize=OPEN_VOLUMES)

@@ -120,7 +120,9 @@ def build_index(
     entries, scan_classes, told = with_scan_labels(entries, table, class_map)
     entries = with_data_sets(entries, walk, sources.listed)
     datalist = _assemble(entries, skipped, sources, earlier, options, inputs, merged)
-    return datalist.model_copy(update={"scan_classes": scan_classes, "class_notes": (*merged.told, *told)})
+    return datalist.model_copy(
+        update={"scan_classes": scan_classes, "class_notes": (*dict.fromkeys(sources.told), *merged.told, *told)}
+    )
 
 
 def index_shard(

@@ -37,7 +37,8 @@ def read_rows(path: Path, needed: Sequence[str] = COLUMNS, hint: str | None = No
         needed: columns that must be there, ``case`` among them.
         hint: which columns there are, for messages.
     Raises:
-        UsageError: not to be read, a column is missing or twice, a case stands twice or is no name.
+        UsageError: not to be read, a column is missing or twice, a case stands twice or is no name, a row has more
+            cells than there are columns.
     """
     try:
         text = read_text(path)
@@ -59,6 +60,11 @@ def read_rows(path: Path, needed: Sequence[str] = COLUMNS, hint: str | None = No
     for number, values in lines:
         if not any(value.strip() for value in values):
             continue
+        if any(value.strip() for value in values[len(columns) :]):
+            raise UsageError(
+                f"{path}:{number}: the row has {len(values)} cells, and the table {len(columns)} columns.",
+                "a cell with a comma in it stands in quotation marks",
+            )
         row = dict(zip(columns, (value.strip() for value in values), strict=False))
         case = row.get("case", "")
         if not is_case_name(case):
@@ -88,7 +94,7 @@ def read_scan_labels(path: Path) -> ScanLabelTable:
     """Read a table with a row a scan: the column case, and a column for each class with 1, 0, or nothing for unknown.
 
     Raises:
-        UsageError: as `read_rows`; no column of a class, or a cell that is no answer.
+        UsageError: as `read_rows`; no column of a class, a cell that is no answer, or none that is one.
     """
     rows = read_rows(path, ("case",), "a table of scan labels has the column case, and one for each class")
     columns = tuple(name for name in next(iter(rows.values()), {}) if name and name not in NOT_CLASSES)
@@ -103,6 +109,8 @@ def read_scan_labels(path: Path) -> ScanLabelTable:
         )
     answers = {case: {name: ANSWERS[row[name].lower()] for name in columns} for case, row in rows.items()}
     known = {case: {n: said for n, said in row.items() if said is not None} for case, row in answers.items()}
+    if not any(known.values()):
+        raise UsageError(f"{path} says nothing of any scan: all its cells are empty or unknown.", "a cell is 1 or 0")
     return ScanLabelTable(path, columns, known)
 
 

@@ -194,7 +194,7 @@ class Datalist(BaseModel):
         (), description="classes of scan labels; a name means what it does in classes"
     )
     class_notes: tuple[str, ...] = Field(
-        (), description="where classes of the sets, or scan labels, do not agree, and what became of it"
+        (), description="where classes of the sets, or scan labels, do not agree or are not read"
     )
     split: SplitRule | None = Field(None, description="how patients were drawn; none where a list came with its splits")
     training: tuple[Entry, ...] = Field((), description="scans to train on")

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -189,11 +189,13 @@ def _from_decathlon(raw: dict[str, Any], path: Path) -> dict[str, Any]:
         if names.get(image, case_of(image)) != case_of(image):
             item["case"] = names[image]
     labels = raw.get("labels")
+    called, told = label_names(labels, path) if isinstance(labels, dict) else ({}, ())
     return {
         **{str(split): items for split, items in listed.items()},
         "name": str(raw.get("name", path.parent.name)),
         "modality": one,
-        "labels": label_names(labels) if isinstance(labels, dict) else {},
+        "labels": called,
+        "class_notes": told,
     }
 
 
@@ -233,11 +235,44 @@ def _modality(said: str) -> str:
     return said if known == "unknown" and DICOM_CODE.fullmatch(said) else known
 
 
-def label_names(labels: dict[str, Any]) -> dict[str, str]:
-    """Return label value to name; nnU-Net writes it the other way round. Regions (lists of values) are left out."""
-    if all(key.isdigit() for key in labels):
-        return {key: str(value) for key, value in labels.items()}
-    return {str(value): key for key, value in labels.items() if isinstance(value, int)}
+def label_names(labels: Mapping[str, Any], path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return label value to name, and what is to be told; nnU-Net writes it the other way round.
+
+    Regions (names of several values) are not read, and that is told; a list of one value is that value.
+
+    Args:
+        path: where they stand, for messages.
+    Raises:
+        UsageError: a key or value that is no label value, a name that is no text, or two names for one value.
+    """
+    by_value = all(key.isdecimal() for key in labels) or not any(map(_values_in, labels.values()))
+    names: dict[str, str] = {}
+    regions = []
+    for key, value in labels.items():
+        values, name = (_values_in(key), value) if by_value else (_values_in(value), key)
+        if not values or not isinstance(name, str | int):
+            raise UsageError(
+                f"{path} has {_short(key)}: {_short(value)} among its labels, which names no label value.",
+                'labels are {"0": "background", "1": "liver"}, or as nnU-Net has it {"background": 0, "liver": 1}',
+            )
+        if len(values) > 1:
+            regions.append(str(name))
+        elif names.setdefault(str(values[0]), str(name)) != str(name):
+            both = f"{_short(names[str(values[0])])} and {_short(name)}"
+            raise UsageError(f"{path} calls the label value {values[0]} both {both}.", "keep one of them")
+    if not regions:
+        return names, ()
+    return names, (
+        f"{path} names regions of several label values, which are not read: {named(regions)}. The class map says what "
+        f"lies inside what (`unions`, `regions`).",
+    )
+
+
+def _values_in(said: Any) -> list[int]:
+    """Return the label values that JSON says, one or a list; nothing where it says none."""
+    values = said if isinstance(said, list) else [said]
+    numbers = [int(one) for one in values if not isinstance(one, bool) and str(one).isdecimal()]
+    return numbers if len(numbers) == len(values) else []
 
 
 def _describe(error: ValidationError, path: Path) -> str:

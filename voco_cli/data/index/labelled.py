@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from voco_cli.config.task_schema import LabelRegion
 from voco_cli.data.case_labels import IGNORED, CaseLabels
+from voco_cli.data.index.class_map import all_inside
 from voco_cli.data.index.datalist import Datalist, Entry
 from voco_cli.errors import UsageError
-from voco_cli.foreign_text import named
+from voco_cli.foreign_text import named, quoted
 
 if TYPE_CHECKING:
     from voco_cli.config import Resolved
@@ -24,7 +25,8 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
     """Return settings whose supervised objective tells the classes of the list; others as they are.
 
     Raises:
-        UsageError: nothing is labelled, labels that nobody says the classes of, or classes that the list does not have.
+        UsageError: nothing is labelled, labels that nobody says the classes of, classes that the list does not have,
+            or one inside itself.
     """
     settings = resolved.settings
     if "supervised" not in settings.objective.active():
@@ -55,10 +57,20 @@ def suit_classes(resolved: Resolved, datalist: Datalist, source: Path) -> Resolv
         LabelRegion(name=name, classes=parts) for name, parts in inside.items() if name in classes and parts
     )
     own = supervised.model_copy(update={"classes": tuple(classes), "regions": supervised.regions or regions})
+    _refuse_loops(own.regions, source)
     objective = settings.objective.model_copy(update={"supervised": own})
     said = {f"objective.supervised.{key}": f"classes of {source.name}" for key in ("classes", "regions")}
     sources = {**said, **resolved.sources} if supervised.classes else {**resolved.sources, **said}
     return replace(resolved, settings=settings.model_copy(update={"objective": objective}), sources=sources)
+
+
+def _refuse_loops(regions: Sequence[LabelRegion], source: Path) -> None:
+    """Raise a UsageError if a class lies inside itself."""
+    around = {one.name: one.classes for one in regions}
+    if loop := next((name for name in around if name in all_inside(name, around)), None):
+        raise UsageError(
+            f"objective.supervised.regions puts {quoted(loop)} inside itself.", f"mend it, or the regions of {source}"
+        )
 
 
 def suit_scan_labels(resolved: Resolved, datalist: Datalist, source: Path) -> tuple[Resolved, str | None]:
@@ -145,12 +157,14 @@ def _case_labels(datalist: Datalist, entry: Entry, place: Mapping[str, int], sou
     values = own.values if own else {value: (name,) for value, name in datalist.labels.items() if int(value)}
     if len(values) >= IGNORED:
         raise UsageError(f"{source} has a label set of {len(values)} values, and {IGNORED - 1} are the most.", REINDEX)
-    complete = set(entry.labelled_classes)
+    complete, names = set(entry.labelled_classes), own.names if own else datalist.labels
+    ignore = own.ignore if own else None
     return CaseLabels(
         complete=tuple(sorted(place[name] for name in complete if name in place)),
         values=tuple(
             (int(value), tuple(place[name] for name in names if name in place and name in complete))
             for value, names in sorted(values.items(), key=lambda item: int(item[0]))
         ),
-        ignore=own.ignore if own else None,
+        ignore=ignore,
+        left_out=tuple(sorted({int(value) for value in names} - {0, ignore} - {int(value) for value in values})),
     )

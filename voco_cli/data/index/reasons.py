@@ -34,6 +34,8 @@ KINDS = (
     ("reached twice", "reached twice"),
     ("was asked for", "other modality"),
     ("no image: a DICOM", "DICOM object without image"),
+    ("among its labels", "label names that cannot be read"),
+    ("calls the label value", "label names that cannot be read"),
     ("missing", "missing"),
     ("empty", "empty"),
     ("truncated", "truncated"),

@@ -17,7 +17,7 @@ from voco_cli.data.index.painted import painted_copies
 from voco_cli.data.index.patients import CHANNEL, stem_of
 from voco_cli.data.io.image import require_file
 from voco_cli.data.io.reader import ONE_FILE, file_format, series_files
-from voco_cli.errors import DataError, VocoError
+from voco_cli.errors import DataError, UsageError, VocoError
 from voco_cli.object_stores import RemotePath, ask_of_many, is_address, is_remote, location, objects_below
 
 DATASET_FILE = "dataset.json"
@@ -250,6 +250,7 @@ class Sources:
         names_of: image to the label names of the list that names it first, and what that set of labels is called.
         names_below: folder to the label names of its ``dataset.json``, and what its set is called.
         skipped: unreadable ``dataset.json`` files, missing files.
+        told: what lists and ``dataset.json`` files say of labels and is not read, a sentence each.
     """
 
     listed: dict[Path, Entry] = field(default_factory=dict)
@@ -261,6 +262,7 @@ class Sources:
     names_of: dict[Path, NamedValues] = field(default_factory=dict)
     names_below: dict[Path, NamedValues] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
 
     def modality_at(self, path: Path) -> str:
         """Return the modality that the nearest ``dataset.json`` above a file states."""
@@ -329,13 +331,11 @@ def names_beside(label: Path) -> dict[str, str]:
     """Read value to name from the file beside a label map, ``{"1": "spleen"}`` or the same under labels; or empty."""
     try:
         raw: Any = json.loads(read_text(names_file(label)))
-    except (OSError, ValueError):
+        found = raw.get("labels", raw) if isinstance(raw, dict) else None
+        named = label_names(found, names_file(label))[0] if isinstance(found, dict) else {}
+    except (OSError, ValueError, UsageError):  # any file may lie there
         return {}
-    found = raw.get("labels", raw) if isinstance(raw, dict) else None
-    if not isinstance(found, dict) or not all(isinstance(value, str | int) for value in found.values()):
-        return {}
-    named = label_names(found)
-    return named if len(named) == len(found) else {}
+    return named if found and len(named) == len(found) else {}
 
 
 def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> Sources:
@@ -358,6 +358,8 @@ def read_sources(datalists: Sequence[Path], dataset_files: Iterable[Path]) -> So
 def _add_datalist(sources: Sources, datalist: Datalist, path: Path) -> None:
     ask_of_many(file for _, entry in datalist.entries() for file in (entry.image, *entry.channels, entry.label) if file)
     called = path.parent.name if datalist.name == "dataset" else datalist.name
+    if "format" not in datalist.model_fields_set:  # of another program; what an index told is told anew
+        sources.told += datalist.class_notes
     pinned = _pinned_splits(datalist)
     if pinned:
         sources.kept_splits[path] = {split: len(getattr(datalist, split)) for split in pinned if split != "training"}
@@ -411,5 +413,8 @@ def _add_dataset_file(sources: Sources, path: Path) -> None:
         }
     if isinstance(raw.get("training"), list):
         _add_datalist(sources, read_datalist(path, check_files=False), path)
-    elif isinstance(raw.get("labels"), dict) and (names := label_names(raw["labels"])):
-        sources.names_below[path.parent] = NamedValues(str(raw.get("name") or path.parent.name), names)
+    elif isinstance(raw.get("labels"), dict):
+        names, told = label_names(raw["labels"], path)
+        sources.told += told
+        if names:
+            sources.names_below[path.parent] = NamedValues(str(raw.get("name") or path.parent.name), names)

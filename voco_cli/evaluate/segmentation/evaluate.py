@@ -230,7 +230,8 @@ def _measure_union(
     diagonal_mm = math.hypot(*(n * mm for n, mm in zip(common[1].shape, spacing_mm, strict=True)))
     measured = [unlabelled_structure(diagonal_mm) if one is None else next(found) for one in known]
     lesions = tuple(find_lesions(common[0], common[1], there, spacing_mm)) if job.by_size else ()
-    return _Measured(tuple(structures), tuple(measured), diagonal_mm, (), notes, lesions)
+    unlisted = tuple(job.pair.labels.unlisted(labels_in(arrays[1])))
+    return _Measured(tuple(structures), tuple(measured), diagonal_mm, unlisted, notes, lesions)
 
 
 def _annotated(prediction_zyx: NDArray[Any], reference_zyx: NDArray[Any], ignore_label: int) -> list[NDArray[Any]]:

@@ -7,7 +7,7 @@ that of the ball of its volume. It is found where the prediction has a voxel of 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -107,7 +107,8 @@ class SizeSummary:
         sensitivity, low, high: share of lesions that are found, with its bootstrap 95 % interval by patient.
         dice: mean over lesions, missed ones 0.
         cases, cases_found: cases that have such a lesion, and in which one of them is found.
-        false_positives, false_positives_per_case: of that size themselves.
+        false_positives, false_positives_per_case: of that size themselves, and a case that is labelled for it.
+        labelled_cases: cases that are labelled for the structure; 0 where an earlier version did not say.
     """
 
     structure: str
@@ -122,6 +123,7 @@ class SizeSummary:
     cases_found: int
     false_positives: int
     false_positives_per_case: float
+    labelled_cases: int = 0
 
 
 @dataclass(frozen=True)
@@ -134,13 +136,17 @@ class CaseLesions:
 
 
 def summarise_sizes(
-    cases: Sequence[CaseLesions], structures: Sequence[str], edges_mm: Sequence[float], resamples: int, seed: int
+    cases: Sequence[CaseLesions], labelled: Mapping[str, int], edges_mm: Sequence[float], resamples: int, seed: int
 ) -> tuple[SizeSummary, ...]:
-    """Summarise each structure and class of sizes that has a lesion or a false positive, then all sizes together."""
+    """Summarise each structure and class of sizes that has a lesion or a false positive, then all sizes together.
+
+    Args:
+        labelled: structure to the number of cases that are labelled for it: others can have no false positive.
+    """
     patient_of = dict(zip((one.case for one in cases), patient_indices([one.patient for one in cases]), strict=True))
     draws_BG = resample_patients(len(set(patient_of.values())), resamples, seed)
     rows = []
-    for structure in structures:
+    for structure, labelled_cases in labelled.items():
         for size in (*size_names(edges_mm), ALL_SIZES):
             picked = [
                 (case.case, one)
@@ -168,13 +174,22 @@ def summarise_sizes(
                     cases=len({case for case, _ in real}),
                     cases_found=len({case for case, one in real if one.is_found}),
                     false_positives=false_positives,
-                    false_positives_per_case=false_positives / len(cases),
+                    false_positives_per_case=false_positives / labelled_cases,
+                    labelled_cases=labelled_cases,
                 )
             )
     return tuple(rows)
 
 
-SIZE_HEADINGS = ("structure", "radius (mm)", "lesions", "sensitivity", "Dice", "cases found", "false positives a scan")
+SIZE_HEADINGS = (
+    "structure",
+    "radius (mm)",
+    "lesions",
+    "sensitivity",
+    "Dice",
+    "cases found",
+    "false positives a labelled scan (scans)",
+)
 
 
 def size_rows(summaries: Sequence[SizeSummary]) -> list[list[str]]:
@@ -187,7 +202,7 @@ def size_rows(summaries: Sequence[SizeSummary]) -> list[list[str]]:
             with_interval(one.sensitivity, one.low, one.high),
             figure(one.dice),
             f"{one.cases_found} of {one.cases}",
-            figure(one.false_positives_per_case, 2),
+            figure(one.false_positives_per_case, 2) + (f" ({one.labelled_cases})" if one.labelled_cases else ""),
         ]
         for one in summaries
     ]

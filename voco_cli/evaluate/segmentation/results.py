@@ -102,8 +102,9 @@ class Evaluation(EvaluationResult[ResultTable]):
         options = self.options
         if self.read_sizes or not options.by_size_mm:
             return self.read_sizes
-        names = [one.name for one in self.table.structures]
-        return summarise_sizes(self.lesions, names, options.by_size_mm, options.resamples, options.seed)
+        table = self.table
+        labelled = {one.name: len(table.cases) - table.count("unlabelled", c) for c, one in enumerate(table.structures)}
+        return summarise_sizes(self.lesions, labelled, options.by_size_mm, options.resamples, options.seed)
 
     def cases_csv(self) -> str:
         """Return the content of cases.csv."""
