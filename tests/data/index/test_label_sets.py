@@ -108,6 +108,8 @@ def test_a_lesion_called_so_alone_may_lie_in_any_organ_of_its_set() -> None:
     )
     inside = merge_classes({"task03": task03, "task07": task07}, ClassMap(regions={"liver": ("cancer",)}))
     assert inside.sets["task03"].values == {"1": ("liver",), "2": ("liver",)}  # learned by nobody, and in the liver
+    said = merge_classes({"task03": task03, "hcc": {1: "HCC"}}, ClassMap(synonyms={"cancer": ("HCC",)}))
+    assert said.complete == {"task03": ("liver", "cancer"), "hcc": ("cancer",)}
     own = {"liver cancer": ("task03/cancer",), "pancreatic cancer": ("task07/cancer",)}
     named = merge_classes({"task03": task03, "task07": task07}, ClassMap(synonyms=own))
     assert named.complete == {"task03": ("liver", "liver cancer"), "task07": ("pancreas", "pancreatic cancer")}

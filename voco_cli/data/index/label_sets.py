@@ -238,7 +238,8 @@ def _two_meanings(
             f"`same: [{', '.join(names)}]` (both alike), or a name of its own under synonyms for {first}/{names[0]}."
         )
     doubtful = {name for names in groups.values() for name in names}
-    for name in dict.fromkeys(one for names in names_of.values() for one in names if _is_lesion_alone(one)):
+    alone = dict.fromkeys(one for names in names_of.values() for one in names if _is_lesion_alone(one))
+    for name in [one for one in alone if one not in class_map.synonyms]:  # these, the map says, are the same
         beside_organs = {
             s: {one for one in own[s] if not LESIONS & set(words_of(one))}
             for s, names in names_of.items()
